@@ -1,0 +1,39 @@
+"""hf_unlearn: train models ready for deletion, unlearn rows when asked, and measure what was forgotten and kept.
+
+Public names are loaded on first use; importing the package does not import torch.
+"""
+
+from importlib import import_module
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "ReadyTrainer": "ready_trainer",
+    "UnlearnTrainer": "unlearn_trainer",
+    "ReadyConfig": "config",
+    "UnlearnConfig": "config",
+    "ArgumentError": "options",
+    "NonFiniteError": "callbacks",
+    "split": "data",
+    "find_duplicates": "data",
+    "default_collator": "data",
+    "commitment": "records",
+    "evaluate": "evaluation",
+    "collect": "evaluation",
+    "Scorecard": "evaluation",
+    "get_objective": "objectives",
+    "OBJECTIVES": "objectives",
+    "per_row_nll": "objectives",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,0 +1,41 @@
+"""Callbacks: the guard against non-finite steps, and the hook by which a request's schedule sees each step."""
+
+from __future__ import annotations
+
+import torch
+from transformers import TrainerCallback
+
+
+class NonFiniteError(FloatingPointError):
+    """A step's gradient holds NaN or inf. The optimizer has not stepped: the weights are the last good ones."""
+
+
+class FiniteGuard(TrainerCallback):
+    """Stops a run before a non-finite gradient reaches the weights."""
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        grads = [p.grad for p in model.parameters() if p.grad is not None]
+        if not grads:
+            return
+        norm = torch.nn.utils.get_total_norm(grads)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+        if not torch.isfinite(norm):
+            raise NonFiniteError(
+                f"Step {state.global_step + 1}: the gradient's norm is {norm.item()}. Look for broken rows, or lower "
+                "`learning_rate`."
+            )
+
+
+class ScheduleCallback(TrainerCallback):
+    """Calls the trainer's `begin_request` and `end_of_step`; holds no state of its own."""
+
+    def __init__(self, trainer):
+        self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.trainer.begin_request()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if self.trainer.end_of_step():
+            control.should_training_stop = True
+        return control

@@ -1,0 +1,88 @@
+"""Configurations of the two trainers. All problems of the arguments come in one error, when the config is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+from .options import ReadyOptions, UnlearnOptions, raise_problems
+
+
+def _shared_problems(args: TrainingArguments) -> list[str]:
+    problems = []
+    if args.label_smoothing_factor:
+        problems.append(
+            f"`label_smoothing_factor` is {args.label_smoothing_factor}; smoothed losses cannot be compared with the "
+            "unseen rows' loss. Set it to 0."
+        )
+    if args.fp16:
+        problems.append("`fp16` rescales gradients between passes, which these trainers do not support. Use `bf16`.")
+    if args.n_gpu > 1:
+        problems.append(
+            f"`torch.nn.DataParallel` would be used on {args.n_gpu} GPUs; it hides rows from the trainer. Start one "
+            "process per GPU with `accelerate launch`, or set CUDA_VISIBLE_DEVICES to one."
+        )
+    return problems
+
+
+@dataclass
+class ReadyConfig(ReadyOptions, TrainingArguments):
+    """
+    `transformers.TrainingArguments` and the options of readiness ([`~hf_unlearn.options.ReadyOptions`]).
+
+    One default differs from `TrainingArguments`: `logging_nan_inf_filter` is False, since the filter hides a broken
+    run behind a running mean; a non-finite step ends the run instead.
+
+    Raises:
+        ArgumentError: with all problems at once.
+    """
+
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Hide NaN losses from the log."})
+
+    def __post_init__(self):
+        super().__post_init__()
+        problems = self.option_problems() + _shared_problems(self)
+        if self.meta_gradient == "exact" and self.world_size > 1:
+            problems.append(
+                '`meta_gradient="exact"` (double backward) is silently wrong under data parallelism; it runs on one '
+                'device. Use "finite_difference".'
+            )
+        raise_problems(problems)
+
+
+@dataclass
+class UnlearnConfig(UnlearnOptions, TrainingArguments):
+    """
+    `transformers.TrainingArguments` and the options of unlearning ([`~hf_unlearn.options.UnlearnOptions`]).
+
+    `per_device_train_batch_size` counts *forget* rows; each brings one retain row with it. Defaults that differ:
+
+    * `learning_rate` 3e-4, constant: what the authors of ∇τ used for text; for images they decay 1e-3 linearly to a
+      tenth, the same order. A request is a short run, and the stop rule ends it, so a decay would only slow its end.
+    * `per_device_train_batch_size` 16, `logging_steps` 1: requests take tens of steps.
+    * `weight_decay` 0: decay would move the weights away from everything that the run is to keep.
+    * `save_strategy` "no": `save_model` at the end; choose "steps" for runs to resume.
+    * `logging_nan_inf_filter` False: a non-finite step ends the run, it is not hidden.
+
+    Raises:
+        ArgumentError: with all problems at once.
+    """
+
+    learning_rate: float = field(default=3e-4, metadata={"help": "Constant by default; the authors' for text."})
+    lr_scheduler_type: str = field(default="constant", metadata={"help": "The scheduler type to use."})
+    per_device_train_batch_size: int = field(default=16, metadata={"help": "Forget rows a device and micro-step."})
+    num_train_epochs: float = field(default=1.0, metadata={"help": "Leave at 1; `passes` sets the length."})
+    logging_steps: float = field(default=1, metadata={"help": "Log every X updates steps."})
+    weight_decay: float = field(default=0.0, metadata={"help": "Weight decay."})
+    save_strategy: str = field(default="no", metadata={"help": "The checkpoint save strategy to use."})
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Hide NaN losses from the log."})
+
+    def __post_init__(self):
+        super().__post_init__()
+        problems = self.option_problems() + _shared_problems(self)
+        if self.num_train_epochs != 1:
+            problems.append(
+                f"`num_train_epochs` is {self.num_train_epochs}; the length of a request is `passes` (forget passes)."
+            )
+        raise_problems(problems)

@@ -1,0 +1,75 @@
+"""Engines: the only file that names DDP, FSDP or DeepSpeed. Everything here does nothing where it is not needed."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, nullcontext
+
+import torch
+from accelerate.utils import DistributedType
+from torch import Tensor
+
+
+def total(accelerator, value: Tensor) -> Tensor:
+    """Sum over processes, on every process."""
+    if accelerator.num_processes == 1:
+        return value
+    return accelerator.reduce(value.to(accelerator.device), reduction="sum")
+
+
+def shard_sum(accelerator):
+    """A function that sums a scalar over the shards of a parameter; the identity where parameters are whole."""
+    if accelerator.distributed_type == DistributedType.FSDP and accelerator.num_processes > 1:
+        return lambda value: total(accelerator, value)
+    return lambda value: value
+
+
+def unsynchronised(accelerator, model):
+    """Gradients stay local in the block; a later backward with synchronisation reduces the sum."""
+    if accelerator.num_processes == 1 or accelerator.distributed_type == DistributedType.DEEPSPEED:
+        return nullcontext()
+    return accelerator.no_sync(model)
+
+
+@contextmanager
+def synchronised(accelerator, model):
+    """Gradients are reduced at each backward in the block, also inside the Trainer's `no_sync`."""
+    if hasattr(model, "require_backward_grad_sync"):  # DDP
+        before, model.require_backward_grad_sync = model.require_backward_grad_sync, True
+        try:
+            yield
+        finally:
+            model.require_backward_grad_sync = before
+        return
+    if hasattr(model, "set_requires_gradient_sync"):  # FSDP2
+        model.set_requires_gradient_sync(True)
+        try:
+            yield
+        finally:
+            model.set_requires_gradient_sync(accelerator.sync_gradients)
+        return
+    yield
+
+
+def several_backwards_problem(accelerator, what: str) -> str | None:
+    """Why `what`, which needs several backwards before one optimizer step, cannot run here; None if it can."""
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        return (
+            f"{what} needs several backward passes with gradients at hand before one optimizer step; DeepSpeed steps "
+            "inside backward and hides the gradients. Use DDP or FSDP2 (recipes/accelerate/fsdp2.yaml)."
+        )
+    return None
+
+
+def accumulation_problem(accelerator) -> str | None:
+    """Why a gate on the step's mean loss cannot be combined with accumulation here; None if it can."""
+    if accelerator.distributed_type == DistributedType.FSDP:
+        return (
+            "A gate on the mean forget loss with `gradient_accumulation_steps` above 1 rescales gradients that FSDP "
+            "keeps to itself until it synchronises. Use one micro-batch a step, or `gap='matched'`."
+        )
+    return several_backwards_problem(accelerator, "A gate on the mean forget loss with accumulation")
+
+
+def device_rng(device: torch.device):
+    """The devices whose random state a pass may use beside the CPU's, for `torch.random.fork_rng`."""
+    return [device] if device.type == "cuda" else []

@@ -1,0 +1,382 @@
+"""The readiness gradient: what a simulated request at θ' says about θ.
+
+Readiness (Ready2Unlearn, Duan et al. 2025, arXiv:2505.10845; equations reconstructed, they are ours) adds to the loss
+
+    inner    θ⁰ = θ,  θ^{k+1} = θ^k + a·∇L_f(θ^k),  θ' = θ^K                                                    (2)
+    outer    + λ1·E,  E = -min(L_f(θ') - L_f(θ), cap)   ("gain"),  -min(L_f(θ'), cap)   ("loss")                (3)
+             + λ2·L_r(θ')                                                                                       (4)
+             + λ3·R,  R = -min(L_f(θ''), cap),  θ'' = θ' - a·∇L_q(θ')   ("relearn")
+                      R = cos(∇L_q(θ'), ∇L_f(θ'))                         ("align")                             (5)
+
+with L_f, L_r, L_q the mean losses of revocable, stable and proxy rows (rows like the revocable ones, for recovery).
+The step's factor is a = inner_lr, or with `inner_normalize` a = inner_lr·‖θ‖/‖∇L‖, a step of fixed length.
+
+Everything happens in place: move the weights, run an ordinary forward and backward, put the weights back from a copy,
+bit for bit. Nothing here knows the Trainer. Losses come as [`Pass`] callables that leave their gradient in `.grad`.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+FD_EPSILON = 1e-4  # finite difference step as a share of ‖θ‖, fp32 passes: error 1e-5 … 1e-4
+FD_EPSILON_BF16 = 2e-3  # the same under bf16 autocast over fp32 weights: error 1 … 3 %
+
+# Runs forward and backward of one mean loss and adds `weight` times its gradient to `.grad`. The weight may be a
+# function of the loss; it is called once, between the forward and the first backward. Returns the detached loss ().
+Pass = Callable[[float | Callable[[Tensor], Tensor | float]], Tensor]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the readiness gradient consists of; the names of `ReadyConfig`. `cap` in nats."""
+
+    inner_lr: float = 0.02
+    inner_steps: int = 1
+    inner_normalize: bool = True
+    meta_gradient: str = "first_order"
+    lambda_efficiency: float = 0.5
+    lambda_retention: float = 1.0
+    lambda_resistance: float = 0.0
+    efficiency: str = "gain"
+    resistance: str = "none"
+    cap: float = float("inf")
+    fd_epsilon: float = FD_EPSILON
+
+
+def _local(tensor: Tensor) -> Tensor:
+    """This rank's shard of a DTensor, or the tensor itself."""
+    return tensor.to_local() if hasattr(tensor, "to_local") else tensor
+
+
+@contextmanager
+def _shielded():
+    """Holds Ctrl-C back until the end of the block; a second one is let through. Main thread only, else a no-op."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held = []
+    previous = signal.getsignal(signal.SIGINT)
+
+    def hold(signum, frame):
+        if held:
+            raise KeyboardInterrupt
+        held.append(signum)
+
+    if previous is None:  # installed outside Python: leave it
+        yield
+        return
+    signal.signal(signal.SIGINT, hold)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+        if held:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def restored(params: Iterable[Tensor]):
+    """
+    Puts the tensors back bit for bit at the end, also after an error. Ctrl-C is held back until they are back.
+
+    Undoing a move by subtraction would leave 4 to 5 % of fp32 weights not bit-equal; the copy costs their memory once.
+    """
+    locals_ = [_local(p.detach()) for p in params]
+    with _shielded():
+        copies = [p.clone() for p in locals_]
+        try:
+            yield copies
+        finally:
+            with torch.no_grad():
+                for p, copy in zip(locals_, copies, strict=True):
+                    p.copy_(copy)
+
+
+@torch.no_grad()
+def move_(params: Sequence[Tensor], direction: Sequence[Tensor | None], factor: Tensor | float) -> None:
+    """params += factor·direction, in place on local shards. A None direction leaves its parameter."""
+    for p, d in zip(params, direction, strict=True):
+        if d is not None:
+            _local(p.detach()).add_(_local(d).to(p.dtype) * factor)
+
+
+@contextmanager
+def perturbed(params: Sequence[Tensor], direction: Sequence[Tensor | None], radius: Tensor | float):
+    """Moves params by radius·direction for the block, in place on local shards; the exit restores bit for bit."""
+    params = list(params)
+    with restored(params) as copies:
+        move_(params, direction, radius)
+        yield copies
+
+
+def gradients(params: Iterable[Tensor]) -> list[Tensor | None]:
+    return [p.grad for p in params]
+
+
+def take_gradients(params: Iterable[Tensor]) -> list[Tensor | None]:
+    """The gradients themselves, not copies; `.grad` is None afterwards."""
+    taken = []
+    for p in params:
+        taken.append(p.grad)
+        p.grad = None
+    return taken
+
+
+@torch.no_grad()
+def add_gradients_(params: Iterable[Tensor], values: Iterable[Tensor | None], factor: Tensor | float = 1.0) -> None:
+    """.grad += factor·value for each parameter; None stands for zero."""
+    for p, value in zip(params, values, strict=True):
+        if value is None:
+            continue
+        if p.grad is None:
+            p.grad = torch.zeros_like(p)
+        _local(p.grad).add_(_local(value) * factor)
+
+
+@torch.no_grad()
+def scale_gradients_(params: Iterable[Tensor], factor: Tensor | float) -> None:
+    for p in params:
+        if p.grad is not None:
+            _local(p.grad).mul_(factor)
+
+
+@torch.no_grad()
+def inner_product(a: Sequence[Tensor | None], b: Sequence[Tensor | None], reduce=lambda x: x) -> Tensor:
+    """⟨a, b⟩ over all tensors, float64 (); `reduce` sums it over shards where tensors are sharded."""
+    parts = [
+        (_local(x).double() * _local(y).double()).sum() for x, y in zip(a, b, strict=True) if x is not None and y is not None
+    ]
+    return reduce(torch.stack(parts).sum() if parts else torch.zeros((), dtype=torch.float64))
+
+
+def norm(tensors: Sequence[Tensor | None], reduce=lambda x: x) -> Tensor:
+    return inner_product(tensors, tensors, reduce).sqrt()
+
+
+def _step_factor(terms: Terms, theta_norm: Tensor, grad_norm: Tensor) -> Tensor:
+    if not terms.inner_normalize:
+        return torch.full_like(grad_norm, terms.inner_lr)
+    return terms.inner_lr * theta_norm / grad_norm.clamp_min(1e-20)
+
+
+class _Pullback:
+    """
+    v ← (∂(θ + s·a·g(θ))/∂θ)ᵀ v for one inner step, by a finite difference of gradients along
+
+        u = v - ĝ⟨ĝ, v⟩  (normalised step; ‖θ‖ in its length counts as constant),   or  u = v  (plain step):
+
+        v ← v + s·a·H u,   H u ≈ (∇L(θ + ε·û) - ∇L(θ))·‖u‖/ε.
+
+    The weights must be at the θ where the step began; they are there again afterwards.
+    """
+
+    def __init__(self, params, terms: Terms, theta_norm: Tensor, reduce):
+        self.params, self.terms, self.theta_norm, self.reduce = params, terms, theta_norm, reduce
+
+    def hessian_product(self, run: Pass, grad, u, factor: Tensor) -> None:
+        """.grad += factor·H u, where `grad` is ∇L at the current weights (clean: `.grad` may hold anything)."""
+        u_norm = norm(u, self.reduce)
+        epsilon = (self.terms.fd_epsilon * self.theta_norm).clamp_min(1e-12)
+        scale = factor * u_norm / epsilon
+        with perturbed(self.params, u, epsilon / u_norm.clamp_min(1e-30)):
+            run(scale)
+        add_gradients_(self.params, grad, -scale)
+
+    def project(self, grad, v, grad_norm: Tensor):
+        if not self.terms.inner_normalize:
+            return v
+        along = inner_product(grad, v, self.reduce) / grad_norm.clamp_min(1e-20) ** 2
+        return [x if x is None or g is None else x - along.to(x.dtype) * g for g, x in zip(grad, v, strict=True)]
+
+    def __call__(self, run: Pass, grad, v, *, sign: float) -> None:
+        """.grad += v + sign·a·H u."""
+        grad_norm = norm(grad, self.reduce)
+        u = self.project(grad, v, grad_norm)
+        self.hessian_product(run, grad, u, sign * _step_factor(self.terms, self.theta_norm, grad_norm))
+        add_gradients_(self.params, v)
+
+
+def readiness_gradient(
+    params: Sequence[Tensor],
+    *,
+    revocable: Pass,
+    stable: Pass,
+    proxy: Pass,
+    terms: Terms,
+    revocable_loss: Tensor,
+    share: Tensor | float,
+    reduce=lambda x: x,
+) -> dict[str, Tensor]:
+    """
+    Adds the gradient of (3) to (5) to `.grad`, with the weights back bit for bit at the end.
+
+    On entry `.grad` must hold exactly `share`·∇L_f(θ): the revocable rows' part of the main pass, run first, so that
+    the inner gradient costs nothing. `first_order` with one inner step needs one copy of the parameters and nothing
+    else; each term beyond that and `finite_difference` need more gradient buffers.
+
+    Args:
+        params: the trainable parameters θ; with an adapter, the adapter's.
+        revocable, stable, proxy: passes over the rows of L_f, L_r and L_q.
+        revocable_loss: L_f(θ) of the main pass, (), nats.
+        share: weight of L_f in the main pass; non-zero.
+        reduce: sums a scalar over shards where parameters are sharded.
+
+    Returns:
+        Detached scalars (): `gain` L_f(θ') - L_f(θ), `retention` L_r(θ'), `relearned` L_f(θ'') or `align`, and
+        `inner_length` ‖θ' - θ‖ / ‖θ‖ for one inner step.
+
+    Raises:
+        ValueError: for the mode "exact", which is [`exact_readiness_gradient`].
+    """
+    if terms.meta_gradient not in ("first_order", "finite_difference"):
+        raise ValueError(f"`meta_gradient` is {terms.meta_gradient!r}; here only first_order or finite_difference.")
+    second = terms.meta_gradient == "finite_difference"
+    params = list(params)
+    theta_norm = norm(params, reduce)
+    pull = _Pullback(params, terms, theta_norm, reduce)
+    single = terms.inner_steps == 1 and not second
+    components: dict[str, Tensor] = {}
+
+    with restored(params) as home:
+        first = gradients(params)
+        first_norm = norm(first, reduce)  # of share·∇L_f
+        factor = _step_factor(terms, theta_norm, first_norm / share) / share
+        components["inner_length"] = factor * first_norm / theta_norm.clamp_min(1e-20)
+        move_(params, first, factor)
+        trail = []  # (weights before the step, its gradient) of the inner steps after the first
+        if not single:
+            first = take_gradients(params)
+            for _ in range(terms.inner_steps - 1):
+                before = [_local(p.detach()).clone() for p in params] if second else None
+                revocable(1.0)
+                grad = take_gradients(params)
+                move_(params, grad, _step_factor(terms, theta_norm, norm(grad, reduce)))
+                trail.append((before, grad if second else None))
+
+        open_: list[Tensor] = []  # 1 while the gain is below its cap, else 0
+        if terms.lambda_efficiency:
+            floor = revocable_loss if terms.efficiency == "gain" else torch.zeros_like(revocable_loss)
+
+            def weigh(loss: Tensor) -> Tensor:
+                open_.append((loss - floor < terms.cap).to(loss.dtype))
+                if single and terms.efficiency == "gain":  # + λ1·∇L_f(θ), while `.grad` is still a multiple of it
+                    scale_gradients_(params, 1 + terms.lambda_efficiency * open_[0] / share)
+                return -terms.lambda_efficiency * open_[0]
+
+            components["gain"] = revocable(weigh) - revocable_loss
+        if terms.lambda_retention:
+            components["retention"] = stable(terms.lambda_retention)
+        if terms.lambda_resistance and terms.resistance != "none":
+            _add_resistance(params, revocable, proxy, terms, pull, components)
+
+        if second:
+            for before, grad in reversed(trail):
+                with torch.no_grad():
+                    for p, b in zip(params, before, strict=True):
+                        _local(p.detach()).copy_(b)
+                pull(revocable, grad, take_gradients(params), sign=1.0)
+            with torch.no_grad():
+                for p, h in zip(params, home, strict=True):
+                    _local(p.detach()).copy_(h)
+            at_home = [None if g is None else g / share for g in first]
+            pull(revocable, at_home, take_gradients(params), sign=1.0)
+    if not single:
+        extra = 0.0
+        if terms.lambda_efficiency and terms.efficiency == "gain":
+            extra = terms.lambda_efficiency * open_[0] / share
+        add_gradients_(params, first, 1 + extra)
+    return components
+
+
+def _add_resistance(params, revocable: Pass, proxy: Pass, terms: Terms, pull: _Pullback, components) -> None:
+    """.grad += λ3·∇_{θ'} R. The weights are at θ' before and after."""
+    kept = take_gradients(params)
+    proxy(1.0)
+    grad_q = take_gradients(params)
+    norm_q = norm(grad_q, pull.reduce)
+    if terms.resistance == "relearn":
+        with perturbed(params, grad_q, -_step_factor(terms, pull.theta_norm, norm_q)):
+            components["relearned"] = revocable(
+                lambda loss: -terms.lambda_resistance * (loss < terms.cap).to(loss.dtype)
+            )
+        if terms.meta_gradient == "finite_difference":
+            pull(proxy, grad_q, take_gradients(params), sign=-1.0)
+    else:  # the gradient of a cosine of gradients holds the curvature: a finite difference in every mode
+        revocable(1.0)
+        grad_f = take_gradients(params)
+        norm_f = norm(grad_f, pull.reduce)
+        cosine = inner_product(grad_q, grad_f, pull.reduce) / (norm_q * norm_f).clamp_min(1e-30)
+        components["align"] = cosine
+        one = torch.ones_like(cosine)
+        for run, grad, other, n, m in ((proxy, grad_q, grad_f, norm_q, norm_f), (revocable, grad_f, grad_q, norm_f, norm_q)):
+            n, m = n.clamp_min(1e-20), m.clamp_min(1e-20)
+            toward = [
+                None if g is None or o is None else (o / m.to(o.dtype) - (cosine / n).to(g.dtype) * g) / n.to(g.dtype)
+                for g, o in zip(grad, other, strict=True)
+            ]
+            pull.hessian_product(run, grad, toward, terms.lambda_resistance * one)
+    add_gradients_(params, kept)
+
+
+def exact_readiness_gradient(
+    params: Sequence[Tensor],
+    losses: Callable[[Sequence[Tensor], str], Tensor],
+    terms: Terms,
+) -> tuple[list[Tensor], dict[str, Tensor]]:
+    """
+    The gradient of (3) to (5) by double backward, the oracle of the other modes. One device, eager attention.
+
+    Args:
+        params: θ.
+        losses: (weights, "revocable" | "stable" | "proxy") -> differentiable mean loss () at those weights.
+
+    Returns:
+        `(gradient, components)`: one tensor a parameter, and the values that [`readiness_gradient`] returns.
+    """
+    theta = [p.detach().requires_grad_() for p in params]
+    theta_norm = norm(theta).to(theta[0].dtype)
+
+    def grads(loss, at):
+        got = torch.autograd.grad(loss, at, create_graph=True, allow_unused=True)
+        return [torch.zeros_like(p) if g is None else g for g, p in zip(got, at, strict=True)]
+
+    def length(tensors):
+        return torch.sqrt(sum((t**2).sum() for t in tensors))
+
+    def stepped(at, kind, sign):
+        g = grads(losses(at, kind), at)
+        a = terms.inner_lr * theta_norm / length(g) if terms.inner_normalize else terms.inner_lr
+        return [p + sign * a * x for p, x in zip(at, g, strict=True)]
+
+    start = losses(theta, "revocable")
+    at = theta
+    for _ in range(terms.inner_steps):
+        at = stepped(at, "revocable", 1.0)
+    components = {"inner_length": length([a - t for a, t in zip(at, theta, strict=True)]) / theta_norm}
+    value = 0.0 * start
+    after = losses(at, "revocable")
+    if terms.lambda_efficiency:
+        components["gain"] = after - start
+        base = after - start if terms.efficiency == "gain" else after
+        value = value - terms.lambda_efficiency * base.clamp_max(terms.cap)
+    if terms.lambda_retention:
+        components["retention"] = losses(at, "stable")
+        value = value + terms.lambda_retention * components["retention"]
+    if terms.lambda_resistance and terms.resistance == "relearn":
+        components["relearned"] = losses(stepped(at, "proxy", -1.0), "revocable")
+        value = value - terms.lambda_resistance * components["relearned"].clamp_max(terms.cap)
+    elif terms.lambda_resistance and terms.resistance == "align":
+        gq, gf = grads(losses(at, "proxy"), at), grads(after, at)
+        components["align"] = sum((x * y).sum() for x, y in zip(gq, gf, strict=True)) / (length(gq) * length(gf))
+        value = value + terms.lambda_resistance * components["align"]
+    gradient = torch.autograd.grad(value, theta, allow_unused=True)
+    gradient = [torch.zeros_like(t) if g is None else g for g, t in zip(gradient, theta, strict=True)]
+    return gradient, {k: v.detach() for k, v in components.items()}

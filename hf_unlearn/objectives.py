@@ -1,0 +1,188 @@
+"""Unlearning objectives: pure functions of losses, and one registry by name.
+
+Every objective is a scalar function of the *step's* mean forget loss, mean retain loss, or of single forget rows.
+The step is everything between two optimizer updates: all micro-batches on all processes. Since such a function
+is in general not linear in the batch (a gate opens on the mean), it is never evaluated on a micro-batch. Instead
+[`slopes`] takes its derivatives at the step's means, and the trainers back-propagate the linear surrogate
+``slope_f * L_f + slope_r * L_r``, whose gradient is the objective's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+IGNORE_INDEX = -100
+
+GAPS = ("hinge", "squared", "matched")
+
+
+def per_row_nll(
+    logits: Tensor,  # (B, T, V) of a causal language model, or (B, C) of a classifier
+    labels: Tensor,  # (B, T) or (B,), int64; -100 marks what carries no label
+) -> tuple[Tensor, Tensor]:
+    """
+    Negative log-likelihood of each row, in nats, as a sum and a count. Sums and counts are what adds up over
+    micro-batches and processes; divide last.
+
+    Three-dimensional logits are those of a causal language model: position t predicts label t + 1.
+
+    Returns:
+        `(nll_sum (B,), n_labels (B,))`: float32 (float64 for float64 logits) and int64.
+
+    Raises:
+        ValueError: if the shapes belong to neither case.
+    """
+    if logits.dim() == 3 and labels.dim() == 2:
+        logits, labels = logits[:, :-1], labels[:, 1:]
+    elif not (logits.dim() == 2 and labels.dim() == 1):
+        raise ValueError(
+            f"`logits` {tuple(logits.shape)} with `labels` {tuple(labels.shape)}: expected (B, T, V) with (B, T) for a "
+            "causal language model, or (B, C) with (B,) for a classifier."
+        )
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
+    nll = F.cross_entropy(
+        logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), ignore_index=IGNORE_INDEX, reduction="none"
+    ).view(labels.shape[0], -1)
+    return nll.sum(1), labels.view(labels.shape[0], -1).ne(IGNORE_INDEX).sum(1)
+
+
+@dataclass(frozen=True)
+class Objective:
+    """
+    What an unlearning step minimises. Subclasses define [`mean_value`], or [`row_value`] too when `by_rows`.
+
+    `mean_value` must be linear in the retain loss; it may be any function of the forget loss.
+    """
+
+    name: ClassVar[str]
+    citation: ClassVar[str]
+    by_rows: ClassVar[bool] = False  # True: the forget term is a mean over rows, `mean_value` holds the rest
+
+    def mean_value(self, forget_loss: Tensor, retain_loss: Tensor, *, alpha: float, tau: float) -> Tensor:
+        """The loss () as a function of the step's mean forget loss () and mean retain loss (), in nats."""
+        raise NotImplementedError
+
+    def row_value(self, row_loss: Tensor, targets: Tensor, *, alpha: float) -> Tensor:
+        """The forget term of each row (n,), from the row's mean loss (n,) and its target (n,)."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class NablaTau(Objective):
+    """
+    Adaptive gradient ascent after Trippa et al. 2024:
+
+        alpha * ReLU(tau - L_f)^2 + (1 - alpha) * L_r
+
+    with L_f and L_r the mean losses of the forget and the retain rows, and tau the mean loss on unseen rows. The
+    ascent's strength is what is left of the gap, and exactly zero once the forget rows look unseen.
+
+    Args:
+        gap: `"hinge"` as above (the paper). `"squared"` drops the ReLU, a symmetric pull of L_f to tau (what the
+            authors' text code computes). `"matched"` (ours) gives each forget row i a target tau_i of its own, drawn
+            from the unseen rows' losses: alpha * mean_i (tau_i - l_i)^2, so the *distribution* of the forget losses
+            goes to that of the unseen ones, where a mean can be met by a few rows driven far up.
+    """
+
+    name: ClassVar[str] = "nabla_tau"
+    citation: ClassVar[str] = "Trippa et al. 2024, ∇τ: Gradient-based and Task-Agnostic machine Unlearning, arXiv:2403.14339"
+    gap: str = "hinge"
+
+    def __post_init__(self):
+        if self.gap not in GAPS:
+            raise ValueError(f"`gap` is {self.gap!r}; it must be one of {', '.join(map(repr, GAPS))}.")
+
+    @property
+    def by_rows(self) -> bool:
+        return self.gap == "matched"
+
+    def mean_value(self, forget_loss: Tensor, retain_loss: Tensor, *, alpha: float, tau: float) -> Tensor:
+        retain = (1 - alpha) * retain_loss
+        if self.gap == "hinge":
+            return alpha * torch.relu(tau - forget_loss) ** 2 + retain
+        if self.gap == "squared":
+            return alpha * (tau - forget_loss) ** 2 + retain
+        return retain
+
+    def row_value(self, row_loss: Tensor, targets: Tensor, *, alpha: float) -> Tensor:
+        return alpha * (targets - row_loss) ** 2
+
+
+@dataclass(frozen=True)
+class GradientAscent(Objective):
+    """Plain ascent on the forget rows, -L_f. Nothing holds the rest of the model: a baseline."""
+
+    name: ClassVar[str] = "gradient_ascent"
+    citation: ClassVar[str] = "Jang et al. 2023, Knowledge Unlearning for Mitigating Privacy Risks in Language Models"
+
+    def mean_value(self, forget_loss: Tensor, retain_loss: Tensor, *, alpha: float, tau: float) -> Tensor:
+        return -forget_loss + 0.0 * retain_loss
+
+
+@dataclass(frozen=True)
+class GradDiff(Objective):
+    """
+    Gradient difference, also NegGrad+: -gamma * L_f + beta * L_r.
+
+    Args:
+        gamma: weight of the ascent on the forget rows.
+        beta: weight of the descent on the retain rows (`alpha` in the sources; that name is the schedule's here).
+    """
+
+    name: ClassVar[str] = "grad_diff"
+    citation: ClassVar[str] = "Liu et al. 2022, Continual Learning and Private Unlearning; Kurmanji et al. 2023 (NegGrad+)"
+    gamma: float = 1.0
+    beta: float = 1.0
+
+    def mean_value(self, forget_loss: Tensor, retain_loss: Tensor, *, alpha: float, tau: float) -> Tensor:
+        return -self.gamma * forget_loss + self.beta * retain_loss
+
+
+OBJECTIVES: dict[str, type[Objective]] = {cls.name: cls for cls in (NablaTau, GradientAscent, GradDiff)}
+
+
+def get_objective(name: str, **parameters) -> Objective:
+    """
+    The objective registered under `name`, with its parameters.
+
+    Raises:
+        ValueError: for a name that is not registered or a parameter that the objective does not have; the message
+            lists what exists.
+    """
+    if name not in OBJECTIVES:
+        raise ValueError(f"`objective` is {name!r}; it must be one of {', '.join(map(repr, OBJECTIVES))}.")
+    known = [field.name for field in fields(OBJECTIVES[name])]
+    if unknown := sorted(set(parameters) - set(known)):
+        raise ValueError(
+            f"The objective {name!r} has no parameter {', '.join(map(repr, unknown))}; it has {known or 'none'}."
+        )
+    return OBJECTIVES[name](**parameters)
+
+
+def slopes(
+    objective: Objective,
+    forget_loss: Tensor,  # (), the step's, detached
+    retain_loss: Tensor,  # (), the step's, detached
+    *,
+    alpha: float,
+    tau: float,
+) -> tuple[Tensor, Tensor]:
+    """
+    Derivatives of the objective with respect to the step's mean forget and retain loss, detached.
+
+    They make any objective linear: the gradient of ``slope_f * L_f + slope_r * L_r`` is the objective's, and that sum
+    splits over micro-batches and processes. For ∇τ's hinge they are -2 * alpha * ReLU(tau - L_f) and 1 - alpha.
+    """
+    with torch.enable_grad():
+        forget = forget_loss.detach().requires_grad_()
+        retain = retain_loss.detach().requires_grad_()
+        value = objective.mean_value(forget, retain, alpha=alpha, tau=tau)
+        slope_f, slope_r = torch.autograd.grad(value, (forget, retain), allow_unused=True)
+    zero = torch.zeros_like(forget_loss)
+    return (zero if slope_f is None else slope_f), (zero if slope_r is None else slope_r)

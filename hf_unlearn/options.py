@@ -1,0 +1,195 @@
+"""The options that this package adds to `transformers.TrainingArguments`, and their checks. Imports nothing heavy, so
+that `--help` answers at once; `config.py` joins them with `TrainingArguments`."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+
+META_GRADIENTS = ("first_order", "finite_difference", "exact")
+EFFICIENCIES = ("gain", "loss")
+RESISTANCES = ("none", "relearn", "align")
+TARGETS = ("current", "frozen", "chance")
+
+
+class ArgumentError(ValueError):
+    """All problems of the arguments or of the data, in one message. `problems` is the list of them."""
+
+    def __init__(self, problems: list[str]):
+        self.problems = list(problems)
+        head = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        super().__init__(f"{head} to mend before anything is loaded:\n" + "\n".join(f"  - {p}" for p in self.problems))
+
+
+def raise_problems(problems: list[str]) -> None:
+    if problems:
+        raise ArgumentError(problems)
+
+
+def _one_of(name: str, value, allowed: tuple) -> list[str]:
+    if value in allowed:
+        return []
+    return [f"`{name}` is {value!r}; it must be one of {', '.join(map(repr, allowed))}."]
+
+
+def _number(name: str, value, *, low: float, high: float = math.inf, open_low: bool = False) -> list[str]:
+    good = isinstance(value, (int, float)) and value <= high and (value > low if open_low else value >= low)
+    if good and math.isfinite(value):
+        return []
+    edge = f"{'above' if open_low else 'at least'} {low:g}" + (f" and at most {high:g}" if math.isfinite(high) else "")
+    return [f"`{name}` is {value!r}; it must be a finite number {edge}."]
+
+
+@dataclass
+class ReadyOptions:
+    """
+    How ready a model is trained to be. Ready2Unlearn (Duan et al. 2025, arXiv:2505.10845), reconstructed: the paper
+    fixes the three objectives and the dual loop, the formulas here are ours (see `meta.py`).
+    """
+
+    inner_lr: float = field(
+        default=0.02,
+        metadata={
+            "help": "Size of the simulated request's ascent step. With `inner_normalize` the step's length as a share "
+            "of the norm of the trainable parameters, else the factor on the gradient."
+        },
+    )
+    inner_steps: int = field(default=1, metadata={"help": "Ascent steps of the simulated request."})
+    inner_normalize: bool = field(
+        default=True, metadata={"help": "Take steps of fixed length, so that `inner_lr` carries over between models."}
+    )
+    meta_gradient: str = field(
+        default="first_order",
+        metadata={
+            "help": "`first_order` drops the curvature; `finite_difference` adds it by one more pass over the "
+            "revocable rows (needs fp32 weights); `exact` is double backward on one device, the oracle for tests."
+        },
+    )
+    meta_every: int = field(
+        default=1, metadata={"help": "Readiness terms on every k-th step among those that hold revocable rows."}
+    )
+    lambda_efficiency: float = field(default=0.5, metadata={"help": "Weight of: a request raises the forget loss."})
+    lambda_retention: float = field(default=1.0, metadata={"help": "Weight of: after it, the other rows are kept."})
+    lambda_resistance: float = field(default=0.0, metadata={"help": "Weight of: it is not undone by later training."})
+    efficiency: str = field(
+        default="gain",
+        metadata={"help": "`gain`: the rise of the loss by the request; `loss`: the loss after it (leaks into ascent)."},
+    )
+    resistance: str = field(
+        default="none",
+        metadata={"help": "`relearn`: simulated recovery step; `align`: cosine of recovery and forget gradient."},
+    )
+    revocable_share: float = field(
+        default=0.25, metadata={"help": "With `revocable=None`: share of each batch that plays the request."}
+    )
+    request: str | None = field(
+        default=None,
+        metadata={
+            "help": "JSON object of `UnlearnConfig` values that `readiness.json` passes on as defaults to whoever "
+            'unlearns from this checkpoint, e.g. \'{"learning_rate": 1e-4}\'.'
+        },
+    )
+
+    @property
+    def readiness_is_on(self) -> bool:
+        return any(w != 0 for w in (self.lambda_efficiency, self.lambda_retention, self.resistance_weight))
+
+    @property
+    def resistance_weight(self) -> float:
+        return 0.0 if self.resistance == "none" else self.lambda_resistance
+
+    def request_defaults(self) -> dict:
+        return json.loads(self.request) if isinstance(self.request, str) else dict(self.request or {})
+
+    def option_problems(self) -> list[str]:
+        problems = [
+            *_number("inner_lr", self.inner_lr, low=0),
+            *_number("inner_steps", self.inner_steps, low=1),
+            *_number("meta_every", self.meta_every, low=1),
+            *_number("lambda_efficiency", self.lambda_efficiency, low=0),
+            *_number("lambda_retention", self.lambda_retention, low=0),
+            *_number("lambda_resistance", self.lambda_resistance, low=0),
+            *_number("revocable_share", self.revocable_share, low=0, high=0.5, open_low=True),
+            *_one_of("meta_gradient", self.meta_gradient, META_GRADIENTS),
+            *_one_of("efficiency", self.efficiency, EFFICIENCIES),
+            *_one_of("resistance", self.resistance, RESISTANCES),
+        ]
+        if self.lambda_resistance and self.resistance == "none":
+            problems.append('`lambda_resistance` is set but `resistance` is "none"; choose "relearn" or "align".')
+        try:
+            if not isinstance(self.request_defaults(), dict):
+                raise TypeError
+        except (TypeError, ValueError):
+            problems.append(f"`request` is {self.request!r}; it must be a JSON object of `UnlearnConfig` values.")
+        return problems
+
+
+@dataclass
+class UnlearnOptions:
+    """How rows are unlearned: ∇τ (Trippa et al. 2024, arXiv:2403.14339). No value needs a touch."""
+
+    objective: str = field(
+        default="nabla_tau", metadata={"help": "`nabla_tau`, or a baseline: `gradient_ascent`, `grad_diff`."}
+    )
+    gap: str = field(
+        default="hinge",
+        metadata={
+            "help": "∇τ's pull to the target: `hinge` (the paper's, on the mean), `squared` (symmetric), `matched` "
+            "(ours: each forget row has a target of its own)."
+        },
+    )
+    gamma: float = field(default=1.0, metadata={"help": "`grad_diff` only: weight of the ascent."})
+    beta: float = field(default=1.0, metadata={"help": "`grad_diff` only: weight of the descent on retain rows."})
+    alpha: float | None = field(
+        default=None, metadata={"help": "First α of ∇τ. Default: (5/3)·|forget| / |all|, never above .5."}
+    )
+    passes: str = field(
+        default="auto", metadata={"help": "Forget passes at most. `auto`: about three passes over the retain rows."}
+    )
+    unseen_every: int = field(default=5, metadata={"help": "Forget passes between two measurements of τ."})
+    target: str = field(
+        default="current",
+        metadata={
+            "help": "What τ is: `current`, the model's loss on unseen rows as it moves (the paper; capped); `frozen`, "
+            "that loss before the first step; `chance`, the loss of guessing (to remove a whole class)."
+        },
+    )
+    stop: bool = field(
+        default=True, metadata={"help": "Stop at the target or at the budget; false: the paper's fixed length."}
+    )
+    retain_budget: float = field(
+        default=0.1,
+        metadata={
+            "help": "Share of the way from the retain rows' first loss to τ that their loss may rise before the run is "
+            "stopped and the last weights within the budget are put back."
+        },
+    )
+    readiness: str = field(
+        default="auto",
+        metadata={
+            "help": "Folder, file or hub id with the `readiness.json` to take defaults from; `auto`: the model's own; "
+            "`none`: ignore it."
+        },
+    )
+
+    def objective_parameters(self) -> dict:
+        return {"nabla_tau": {"gap": self.gap}, "grad_diff": {"gamma": self.gamma, "beta": self.beta}}.get(
+            self.objective, {}
+        )
+
+    def option_problems(self) -> list[str]:
+        problems = [
+            *_one_of("objective", self.objective, ("nabla_tau", "gradient_ascent", "grad_diff")),
+            *_one_of("gap", self.gap, ("hinge", "squared", "matched")),
+            *_one_of("target", self.target, TARGETS),
+            *_number("unseen_every", self.unseen_every, low=1),
+            *_number("retain_budget", self.retain_budget, low=0, open_low=True),
+            *_number("gamma", self.gamma, low=0),
+            *_number("beta", self.beta, low=0),
+        ]
+        if self.alpha is not None:
+            problems += _number("alpha", self.alpha, low=0, high=1)
+        if self.passes != "auto" and not (str(self.passes).isdigit() and int(self.passes) >= 1):
+            problems.append(f'`passes` is {self.passes!r}; it must be "auto" or a whole number of at least 1.')
+        return problems

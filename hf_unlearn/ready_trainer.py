@@ -1,0 +1,384 @@
+"""`ReadyTrainer`: a `transformers.Trainer` whose models are ready to forget."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+
+import numpy as np
+import torch
+from torch.utils.data import SequentialSampler
+from transformers.trainer_utils import get_last_checkpoint
+
+from . import records
+from .config import ReadyConfig
+from .data import FLAG, SpreadSampler, count_labels, revocable_problems, row_ids, select_rows
+from .distributed import device_rng, several_backwards_problem, shard_sum, synchronised, total, unsynchronised
+from .meta import FD_EPSILON, FD_EPSILON_BF16, Terms, add_gradients_, exact_readiness_gradient, readiness_gradient
+from .options import raise_problems
+from .trainer import ForgettingTrainer, chance_loss
+
+LIMITS = (
+    "Readiness is a reconstruction: the paper behind it publishes its objectives, not its equations.",
+    "A ready model still knows everything it was trained on; nothing is forgotten before a request.",
+    "Readiness for the named revocable rows says nothing about requests for other rows.",
+)
+
+
+class ReadyTrainer(ForgettingTrainer):
+    """
+    Drop-in for `transformers.Trainer` that trains a model ready for later deletion requests.
+
+    The main loss is untouched: every row is seen once an epoch, the revocable ones spread evenly over the batches. On
+    a step that holds revocable rows, every `meta_every`-th time, the terms of [`hf_unlearn.meta`] are added: a
+    simulated request on those rows, and what it should and should not do. With all λ = 0 the run is the stock
+    Trainer's, bit for bit, in the same row order.
+
+    Args:
+        model: a model, or the name or path of one, which is then loaded after the checks.
+        args: a [`ReadyConfig`].
+        train_dataset: rows with labels, and with the boolean column `revocable`.
+        revocable: name of that column. None: any row may be asked for one day; on each step a random
+            `revocable_share` of the batch plays the request (ours).
+        eval_dataset, data_collator, processing_class, callbacks, …: as in `transformers.Trainer`.
+        peft_config: trains this adapter; θ is then the adapter's weights.
+
+    Raises:
+        ArgumentError: with all problems of the data at once, before a model is loaded.
+    """
+
+    card_tags = ("unlearning-ready",)
+    record_name = records.READINESS
+
+    def __init__(
+        self,
+        model,
+        args: ReadyConfig | None = None,
+        train_dataset=None,
+        revocable: str | None = "revocable",
+        eval_dataset=None,
+        data_collator=None,
+        processing_class=None,
+        peft_config=None,
+        callbacks=None,
+        **kwargs,
+    ):
+        args = ReadyConfig("ready") if args is None else args
+        raise_problems(revocable_problems(train_dataset, revocable))
+        self.revocable = revocable
+        self._flags = None if revocable is None else np.array(list(train_dataset[revocable]), dtype=bool)
+        self._steps_with_revocable = 0
+        self._readiness_steps = 0
+        self._probe: dict[str, float] = {}
+        self._commitment: dict | None = None
+        super().__init__(
+            model,
+            args,
+            flag=revocable,
+            data_collator=data_collator,
+            processing_class=processing_class,
+            peft_config=peft_config,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            callbacks=callbacks,
+            **kwargs,
+        )
+        if args.readiness_is_on:
+            problem = several_backwards_problem(self.accelerator, "The readiness gradient")
+            raise_problems([problem] if problem else [])
+        self._terms = self._make_terms()
+
+    def _precision_problems(self, model, args) -> list[str]:
+        half = {p.dtype for p in model.parameters() if p.requires_grad} & {torch.bfloat16, torch.float16}
+        if half and args.readiness_is_on and args.meta_gradient == "finite_difference":
+            return [
+                f"The trainable weights are {', '.join(map(str, half))}, which cannot hold the perturbation of "
+                '`meta_gradient="finite_difference"`. Load the model in float32 (and train with `bf16=True`), or use '
+                '"first_order".'
+            ]
+        return []
+
+    def _make_terms(self) -> Terms:
+        args = self.args
+        return Terms(
+            inner_lr=args.inner_lr,
+            inner_steps=int(args.inner_steps),
+            inner_normalize=args.inner_normalize,
+            meta_gradient=args.meta_gradient,
+            lambda_efficiency=args.lambda_efficiency,
+            lambda_retention=args.lambda_retention,
+            lambda_resistance=args.resistance_weight,
+            efficiency=args.efficiency,
+            resistance=args.resistance,
+            cap=chance_loss(self.model),
+            fd_epsilon=FD_EPSILON_BF16 if args.bf16 else FD_EPSILON,
+        )
+
+    # ---- the order of the rows ----
+
+    def _get_train_sampler(self, train_dataset=None):
+        strategy = getattr(self.args, "train_sampling_strategy", "random")
+        if strategy == "sequential":
+            return SequentialSampler(self.train_dataset)
+        if strategy != "random":
+            return super()._get_train_sampler(train_dataset)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return SpreadSampler(
+            self._flags, len(self.train_dataset), seed, epoch=lambda: int((self.state.epoch or 0) + 1e-6)
+        )
+
+    # ---- the step ----
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._step = _ReadyStep(batches)
+        if self.args.readiness_is_on and batches:
+            world, rank = self.accelerator.num_processes, self.accelerator.process_index
+            share = self.args.revocable_share if self.revocable is None else None
+            self._step.divide(share, self._terms.lambda_resistance > 0, world, rank)
+            self._step.count(lambda counts: total(self.accelerator, counts.to(device)))
+            if self._step.items["request"] > 0 and self._step.items["stable"] > 0:
+                self._step.active = self._steps_with_revocable % int(self.args.meta_every) == 0
+                self._steps_with_revocable += 1
+        return batches, items
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        step = self._step
+        if not step.active:
+            self._count_rows(len(inputs["labels"]))
+            return super().training_step(model, inputs, num_items_in_batch)
+        place = next(i for i, batch in enumerate(step.batches) if batch is inputs)
+        loss = torch.zeros((), device=self.args.device)
+        if place == 0:
+            self._readiness_steps += 1
+            loss = loss + self._request_and_readiness(model, step)
+        rest = _Rows(self, model, [step.rest(place)], step.items["all"])
+        return loss + rest.backward_local(1.0)
+
+    def _request_and_readiness(self, model, step: _ReadyStep) -> torch.Tensor:
+        """The request rows' part of the main pass, which is the inner gradient too, and the readiness terms."""
+        rows = {
+            kind: _Rows(self, model, step.parts(kind), step.items[kind], repeat_masks=kind != "stable")
+            for kind in ("request", "stable", "proxy")
+        }
+        if step.items["proxy"] == 0:
+            rows["proxy"] = rows["stable"]
+        share = step.items["request"] / step.items["all"]
+        for p in self.trainable:  # the readiness gradient starts from a clean `.grad`
+            p.grad = None
+        loss = rows["request"](share)
+        if self._terms.meta_gradient == "exact":
+            gradient, components = self._exact(rows)
+            add_gradients_(self.trainable, gradient)
+        else:
+            components = readiness_gradient(
+                self.trainable,
+                revocable=rows["request"],
+                stable=rows["stable"],
+                proxy=rows["proxy"],
+                terms=self._terms,
+                revocable_loss=loss,
+                share=share,
+                reduce=shard_sum(self.accelerator),
+            )
+        self.track(**{f"ready_{name}": value for name, value in components.items()})
+        return loss * share
+
+    def _exact(self, rows: dict[str, _Rows]):
+        """The oracle: double backward through the unwrapped model, attention in its plain form."""
+        from torch.func import functional_call
+        from torch.nn.attention import SDPBackend, sdpa_kernel
+
+        bare = self.accelerator.unwrap_model(self.model)
+        names = [name for name, p in bare.named_parameters() if p.requires_grad]
+
+        def losses(weights, kind):
+            swapped = dict(zip(names, weights, strict=True))
+            kind = "request" if kind == "revocable" else kind
+            return rows[kind].loss_of(lambda **inputs: functional_call(bare, swapped, kwargs=inputs))
+
+        with sdpa_kernel(SDPBackend.MATH):
+            return exact_readiness_gradient(self.trainable, losses, self._terms)
+
+    # ---- the record ----
+
+    def log(self, logs, start_time=None):
+        super().log(logs, start_time)
+        self._probe.update({k[len("ready_") :]: v for k, v in logs.items() if k.startswith("ready_")})
+
+    def train(self, resume_from_checkpoint=None, *args, **kwargs):
+        folder = resume_from_checkpoint
+        if folder is True:
+            folder = get_last_checkpoint(self.args.output_dir)
+        if folder and (record := records.read_json(os.path.join(folder, self.record_name))):
+            self._steps_with_revocable = record["steps"]["with_revocable_rows"]
+            self._readiness_steps = record["steps"]["with_readiness_terms"]
+        return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def record(self) -> dict:
+        terms = asdict(self._terms)
+        if self._commitment is None:
+            ids = row_ids(self.train_dataset)
+            chosen = ids if self._flags is None else [i for i, flag in zip(ids, self._flags, strict=True) if flag]
+            salt = records.salt_for(self.args.output_dir)
+            self._commitment = {
+                "revocable": "any" if self.revocable is None else "named",
+                "revocable_rows": len(chosen),
+                "revocable_fraction": len(chosen) / len(ids),
+                "revocable_commitment": records.commitment(chosen, salt),
+            }
+        return {
+            "schema": records.SCHEMA,
+            "method": "Ready2Unlearn, reconstructed (arXiv:2505.10845)",
+            "ready": self.args.readiness_is_on,
+            **terms,
+            "meta_every": int(self.args.meta_every),
+            **self._commitment,
+            "steps": {
+                "all": self.state.global_step,
+                "with_revocable_rows": self._steps_with_revocable,
+                "with_readiness_terms": self._readiness_steps,
+            },
+            "probe": self._probe,
+            "request": self.args.request_defaults(),
+            "versions": records.library_versions(),
+        }
+
+    def card_info(self) -> dict:
+        record = self.record()
+        keys = ("method", "meta_gradient", "inner_lr", "inner_steps", "inner_normalize", "meta_every")
+        keys += ("lambda_efficiency", "lambda_retention", "lambda_resistance", "efficiency", "resistance")
+        keys += ("revocable", "revocable_rows", "revocable_fraction", "revocable_commitment")
+        return {
+            "kind": "unlearning-ready",
+            "settings": {key: record[key] for key in keys} | record["steps"],
+            "limits": list(LIMITS),
+            "how_to_load": self.loading_code(),
+        }
+
+
+class _ReadyStep:
+    """The micro-batches of one optimizer step, and which of their rows play which part."""
+
+    def __init__(self, batches: list[dict]):
+        self.batches = batches
+        self.active = False
+        self.items: dict[str, float] = {}
+
+    def divide(self, share: float | None, with_proxy: bool, world: int, rank: int) -> None:
+        """
+        Marks rows as request, proxy or stable, by their place in the step, so that it does not matter how the step is
+        cut into micro-batches. With `share`, rows spread over the step play the request; else the flagged rows do.
+        """
+        self.masks: list[dict[str, torch.Tensor]] = []
+        flagged_before = 0
+        for i, batch in enumerate(self.batches):
+            n = len(batch["labels"])
+            if share is None:
+                revocable = batch[FLAG].cpu()
+            else:
+                place = torch.arange(n) + (i * world + rank) * n
+                revocable = torch.floor((place + 1) * share) > torch.floor(place * share)
+            turn = flagged_before + torch.cumsum(revocable.long(), 0)
+            flagged_before += int(revocable.sum())
+            proxy = revocable & (turn % 2 == 0) if with_proxy else torch.zeros_like(revocable)
+            self.masks.append({"request": revocable & ~proxy, "proxy": proxy, "stable": ~revocable})
+
+    def count(self, reduce) -> None:
+        kinds = ("request", "proxy", "stable")
+        counts = torch.zeros(len(kinds), dtype=torch.float64)
+        for batch, masks in zip(self.batches, self.masks, strict=True):
+            for k, kind in enumerate(kinds):
+                if masks[kind].any():
+                    counts[k] += count_labels(batch["labels"][masks[kind].to(batch["labels"].device)]).cpu()
+        counts = reduce(counts).tolist()
+        self.items = dict(zip(kinds, counts, strict=True)) | {"all": sum(counts)}
+
+    def part(self, place: int, mask: torch.Tensor) -> tuple[dict, bool]:
+        """(rows, whether they count): where the mask is empty, one row that counts nothing, for the collectives."""
+        batch = self.batches[place]
+        some = bool(mask.any())
+        if not some:
+            mask = torch.arange(len(mask)) == 0
+        return select_rows(batch, mask.to(batch["labels"].device)), some
+
+    def parts(self, kind: str) -> list[tuple[dict, bool]]:
+        found = [self.part(i, masks[kind]) for i, masks in enumerate(self.masks)]
+        return [part for part in found if part[1]] or found[:1]
+
+    def rest(self, place: int) -> tuple[dict, bool]:
+        """All rows of a micro-batch but the request's, which have had their main pass."""
+        return self.part(place, ~self.masks[place]["request"])
+
+
+class _Rows:
+    """
+    A [`~hf_unlearn.meta.Pass`] over some rows of a step: their mean loss over all processes and micro-batches.
+
+    Args:
+        parts: one `(rows, whether they count)` a micro-batch.
+        items: labels among these rows, on all processes.
+        repeat_masks: every pass uses the dropout masks of the first one, so that a finite difference of two passes
+            is one of weights and not of masks.
+    """
+
+    def __init__(self, trainer: ReadyTrainer, model, parts: list[tuple[dict, bool]], items: float, repeat_masks=False):
+        self.trainer, self.model, self.items, self.repeat_masks = trainer, model, items, repeat_masks
+        self.parts = [trainer._prepare_inputs(rows) for rows, _ in parts]
+        self.weights = [count_labels(rows["labels"]) / items if some else 0.0 for rows, (_, some) in zip(self.parts, parts, strict=True)]
+        self.states: list = [None] * len(parts)
+
+    def __call__(self, weight) -> torch.Tensor:
+        trainer = self.trainer
+        if callable(weight) and len(self.parts) > 1:  # the weight depends on the mean over all parts: look first
+            with torch.no_grad():
+                shares = [self._share(self.model, k) for k in range(len(self.parts))]
+            trainer._count_rows(self._n_rows(), 1 / 3)
+            weight = weight(total(trainer.accelerator, torch.stack(shares).sum()))
+        shares = []
+        for k in range(len(self.parts)):
+            last = k == len(self.parts) - 1
+            with (synchronised if last else unsynchronised)(trainer.accelerator, self.model):
+                share = self._share(self.model, k)
+                shares.append(share.detach())
+                if callable(weight):
+                    weight = weight(total(trainer.accelerator, share.detach()))
+                trainer.accelerator.backward(share * weight * trainer.accelerator.num_processes)
+        trainer._count_rows(self._n_rows())
+        return total(trainer.accelerator, torch.stack(shares).sum())
+
+    def backward_local(self, weight: float) -> torch.Tensor:
+        """One backward in whatever synchronisation the Trainer has set; returns what it logs as the loss."""
+        share = self._share(self.model, 0) * weight * self.trainer.accelerator.num_processes
+        self.trainer.accelerator.backward(share)
+        self.trainer._count_rows(self._n_rows())
+        return share.detach()
+
+    def loss_of(self, model) -> torch.Tensor:
+        """The mean loss, with a graph, of `model(**inputs)`."""
+        return torch.stack([self._share(model, k) for k in range(len(self.parts))]).sum()
+
+    def _n_rows(self) -> int:
+        return sum(len(rows["labels"]) for rows in self.parts)
+
+    def _share(self, model, k: int) -> torch.Tensor:
+        """Part k's share of the mean loss, ()."""
+        trainer = self.trainer
+        self.model.train()
+
+        def forward():
+            with trainer.compute_loss_context_manager():
+                return trainer.compute_loss(model, dict(self.parts[k])) * self.weights[k]
+
+        if not self.repeat_masks:
+            return forward()
+        devices = device_rng(trainer.args.device)
+        if self.states[k] is None:
+            self.states[k] = (torch.get_rng_state(), [torch.cuda.get_rng_state(d) for d in devices])
+            return forward()
+        with torch.random.fork_rng(devices):
+            cpu, others = self.states[k]
+            torch.set_rng_state(cpu)
+            for device, state in zip(devices, others, strict=True):
+                torch.cuda.set_rng_state(state, device)
+            return forward()

@@ -1,0 +1,168 @@
+"""When to ascend, how hard, towards what, and when to stop: pure functions from sizes and losses to decisions.
+
+The schedules of α and τ are those of the authors' code of ∇τ (Trippa et al. 2024, arXiv:2403.14339). The stop rule,
+the cap on τ and the retain budget are ours: the original runs a fixed number of passes, and a run whose target
+follows the damaged model upward destroys it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+
+REACHED = "forget_loss_reached_target"
+BUDGET = "retain_budget_spent"
+DONE = "all_passes_done"
+
+STOP_REASONS = {
+    REACHED: "the forget rows' loss reached the target and stayed there",
+    BUDGET: "the retain rows' loss rose beyond the retain budget; the last weights within it were put back",
+    DONE: "all forget passes were done",
+    "max_steps": "`max_steps` was reached",
+    "interrupted": "the run was ended from outside",
+}
+
+TOLERANCE = 0.05  # of τ (ours): a forget loss within it counts as having reached the target
+PATIENCE = 2  # consecutive looks (ours): "reached and stayed", and likewise for the budget
+UNSEEN_EVERY = 5  # forget passes between two measurements of τ (authors' code)
+
+
+def initial_alpha(n_forget: int, n_retain: int) -> float:
+    """α₀ = (5/3)·|D_f| / |D| (authors' code: 3 % gives .05, 15 % gives .25, 30 % gives .5); never above .5 (ours)."""
+    return min(5 / 3 * n_forget / (n_forget + n_retain), 0.5)
+
+
+def forget_passes(n_forget: int, n_retain: int, batch_size: int) -> int:
+    """
+    E = int(6·n_retain_batches / (2·n_forget_batches)), at least 1: about three passes over the retain data, since
+    each forget batch is paired with one retain batch (authors' image code).
+
+    Args:
+        batch_size: forget rows in one optimizer step, over all micro-batches and processes.
+    """
+    return max(1, int(6 * math.ceil(n_retain / batch_size) / (2 * math.ceil(n_forget / batch_size))))
+
+
+def alpha_at(alpha0: float, forget_pass: int, passes: int) -> float:
+    """α_e = α₀·(1 - e/E) for the forget pass e = 0 … E - 1 (authors' code)."""
+    return alpha0 * (1 - forget_pass / passes)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """
+    The fixed part of a run.
+
+    Args:
+        alpha0: α of the first pass.
+        passes: E, forget passes at most.
+        target: `"current"`: τ follows the current model's unseen loss (the paper), but never above `cap`;
+            `"frozen"`: τ stays what it was before the first step; `"chance"`: τ is the loss of guessing.
+        chance: loss of guessing in nats, log of the number of classes or of the vocabulary.
+        stop: False is the paper's fixed length: neither the target nor the budget ends the run.
+        retain_budget: share of the way from the retain rows' first loss to the first τ that their loss may rise.
+    """
+
+    alpha0: float
+    passes: int
+    target: str
+    chance: float
+    stop: bool
+    retain_budget: float
+
+
+@dataclass(frozen=True)
+class State:
+    """The moving part of a run; plain numbers, so that a checkpoint can hold it."""
+
+    tau: float
+    tau_initial: float
+    retain_initial: float
+    forget_pass: int = 0
+    reached: int = 0
+    over_budget: int = 0
+    stop_reason: str | None = None
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+def start(rule: Rule, unseen_loss: float, retain_loss: float) -> State:
+    """
+    State before the first step, from the losses of the model as it came, in nats.
+
+    Raises:
+        ValueError: if a loss is not finite.
+    """
+    if not (math.isfinite(unseen_loss) and math.isfinite(retain_loss)):
+        raise ValueError(
+            f"Before the first step the unseen loss is {unseen_loss} and the retain loss {retain_loss}; both must be "
+            "finite. Look for broken weights or rows."
+        )
+    tau = rule.chance if rule.target == "chance" else unseen_loss
+    return State(tau=tau, tau_initial=tau, retain_initial=retain_loss)
+
+
+def cap(rule: Rule, state: State) -> float:
+    """The highest value that τ may take: the first τ, or the loss of guessing where that is higher (ours)."""
+    return max(state.tau_initial, rule.chance)
+
+
+def retain_limit(rule: Rule, state: State) -> float:
+    """The retain loss in nats at which the budget is spent (ours)."""
+    return state.retain_initial + rule.retain_budget * max(state.tau_initial - state.retain_initial, 0.0)
+
+
+def update(
+    rule: Rule,
+    state: State,
+    *,
+    forget_pass: int,
+    unseen_loss: float | None = None,
+    shortfall: float | None = None,
+    retain_loss: float | None = None,
+) -> tuple[State, float, str | None]:
+    """
+    One decision: `(state, alpha, stop_reason or None)`. What is None was not measured this time.
+
+    Args:
+        unseen_loss: mean loss of the unseen set under the current model, in nats; moves τ for `"current"`.
+        shortfall: how far the whole forget set is from the target, as a fraction of τ ([`shortfall`]).
+        retain_loss: mean loss of the retain sample, in nats.
+    """
+    tau = state.tau
+    if unseen_loss is not None and rule.target == "current" and math.isfinite(unseen_loss):
+        tau = min(unseen_loss, cap(rule, state))
+    reached, over = state.reached, state.over_budget
+    if shortfall is not None:
+        reached = reached + 1 if shortfall <= TOLERANCE else 0
+    if retain_loss is not None:
+        within = retain_loss <= retain_limit(rule, state)  # False for nan
+        over = 0 if within else over + 1
+    reason = None
+    if rule.stop and over >= PATIENCE:
+        reason = BUDGET
+    elif rule.stop and reached >= PATIENCE:
+        reason = REACHED
+    elif forget_pass >= rule.passes:
+        reason = DONE
+    state = replace(state, tau=tau, forget_pass=forget_pass, reached=reached, over_budget=over, stop_reason=reason)
+    return state, alpha_at(rule.alpha0, min(forget_pass, rule.passes), rule.passes), reason
+
+
+def shortfall(forget_loss: float, tau: float) -> float:
+    """(τ - L_f) / τ, what is missing of the mean gate; negative beyond the target."""
+    return (tau - forget_loss) / max(tau, 1e-12)
+
+
+def matched_shortfall(row_losses, targets) -> float:
+    """
+    mean |τ_i - l_i| / (2·mean τ), what is missing of the matched gate (ours); arrays (n,) of per-row losses.
+    """
+    gaps = sum(abs(float(t) - float(x)) for t, x in zip(targets, row_losses, strict=True))
+    return gaps / max(2 * float(sum(targets)), 1e-12)
+
+
+def look_every(n_forget: int, batch_size: int) -> int:
+    """Steps between two looks at the whole forget set: half a forget pass, so that a look never costs much (ours)."""
+    return max(1, round(n_forget / batch_size / 2))

@@ -1,0 +1,261 @@
+"""What both trainers share: how a model is taken in, checked, saved with its record, and described in its card."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from contextlib import contextmanager
+
+import torch
+from transformers import PreTrainedModel, Trainer
+from transformers.models.auto import modeling_auto
+
+from . import records
+from .callbacks import FiniteGuard, NonFiniteError
+from .data import FLAG, FORGET_INDEX, FlagCollator, default_collator, signature_columns
+from .distributed import total
+
+logger = logging.getLogger(__name__)
+
+_OTHER_TASKS = {
+    "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES": "sequence to sequence",
+    "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES": "token classification",
+    "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES": "question answering",
+    "MODEL_FOR_MASKED_LM_MAPPING_NAMES": "masked language modelling",
+    "MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES": "multiple choice",
+}
+
+
+def _architectures(mapping: str) -> set[str]:
+    names: set[str] = set()
+    for value in getattr(modeling_auto, mapping, {}).values():
+        names.update([value] if isinstance(value, str) else value)
+    return names
+
+
+def base_model(model):
+    """The model itself, without adapters and wrappers."""
+    while hasattr(model, "module"):
+        model = model.module
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def is_causal_lm(model) -> bool:
+    return type(base_model(model)).__name__ in _architectures("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
+
+
+def chance_loss(model) -> float:
+    """Loss of guessing in nats: the log of the number of classes, or of the vocabulary's size."""
+    config = base_model(model).config
+    if is_causal_lm(model):
+        return math.log(config.get_text_config().vocab_size)
+    return math.log(config.num_labels)
+
+
+def model_problems(model) -> list[str]:
+    base = base_model(model)
+    name = type(base).__name__
+    causal = is_causal_lm(model)
+    for mapping, task in _OTHER_TASKS.items():
+        if not causal and name in _architectures(mapping):
+            return [
+                f"{name} is a model for {task}; supported are causal language models and sequence, image and audio "
+                "classifiers."
+            ]
+    kind = getattr(getattr(base, "config", None), "problem_type", None)
+    if kind in ("regression", "multi_label_classification"):
+        return [f"`problem_type` is {kind!r}; only single-label classification has a loss of guessing."]
+    return []
+
+
+def load_model(name_or_path: str) -> PreTrainedModel:
+    """
+    A model of the class that its config names, from a hub id or a folder; of a folder with an adapter, the base model
+    with the adapter on it, trainable.
+    """
+    import transformers
+    from transformers import AutoConfig
+    from transformers.utils import find_adapter_config_file
+
+    if find_adapter_config_file(name_or_path) is not None:
+        from peft import PeftConfig, PeftModel
+
+        base = load_model(PeftConfig.from_pretrained(name_or_path).base_model_name_or_path)
+        return PeftModel.from_pretrained(base, name_or_path, is_trainable=True)
+    config = AutoConfig.from_pretrained(name_or_path)
+    if not config.architectures:
+        raise ValueError(f"The config of {name_or_path!r} names no architecture; load the model and pass it itself.")
+    return getattr(transformers, config.architectures[0]).from_pretrained(name_or_path)
+
+
+@contextmanager
+def evaluating(model):
+    """Eval mode for the block; every module is back in its own mode afterwards (a part may be frozen in eval mode)."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+class ForgettingTrainer(Trainer):
+    """`transformers.Trainer` with what readiness and unlearning share. Not used by itself."""
+
+    card_tags: tuple[str, ...] = ()
+    record_name: str
+
+    def __init__(self, model, args, *, flag=None, data_collator=None, processing_class=None, peft_config=None, **kwargs):
+        self.source = model if isinstance(model, str) else getattr(getattr(model, "config", None), "_name_or_path", "")
+        if isinstance(model, str):
+            model = load_model(model)
+        if peft_config is not None:
+            from peft import PeftModel, get_peft_model
+
+            if isinstance(model, PeftModel):
+                raise ValueError(
+                    "`peft_config` was given with a model that has an adapter already. Merge that adapter first "
+                    "(`model = model.merge_and_unload()`), or leave `peft_config` out to train it on."
+                )
+            model = get_peft_model(model, peft_config)
+        if problems := model_problems(model) + self._precision_problems(model, args):
+            from .options import raise_problems
+
+            raise_problems(problems)
+        collator = data_collator or default_collator(model, processing_class)
+        names = signature_columns(model) if args.remove_unused_columns else None
+        self._flag = flag
+        self._components: dict[str, list[torch.Tensor]] = {}
+        self.row_passes = 0.0  # rows through forward and backward on all processes; a forward alone counts a third
+        self.seconds = 0.0  # wall time of `train`
+        self.scorecard = None  # a `Scorecard` put here goes into the model card
+        super().__init__(
+            model=model,
+            args=args,
+            data_collator=FlagCollator(collator, names, flag),
+            processing_class=processing_class,
+            **kwargs,
+        )
+        self.add_callback(FiniteGuard())
+
+    def _precision_problems(self, model, args) -> list[str]:
+        return []
+
+    def _set_signature_columns_if_needed(self):
+        super()._set_signature_columns_if_needed()
+        if self._flag and self._flag not in self._signature_columns:
+            self._signature_columns.append(self._flag)
+
+    @property
+    def trainable(self) -> list[torch.nn.Parameter]:
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        inputs = {k: v for k, v in inputs.items() if k not in (FLAG, FORGET_INDEX)}
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+
+    def train(self, *args, **kwargs):
+        """
+        `Trainer.train`. Its result's `metrics` also hold `row_passes` (forward and backward of one row; a forward
+        alone counts a third).
+
+        Raises:
+            NonFiniteError: at a step whose gradient is not finite; the last good weights are then in `output_dir`.
+        """
+        start = time.perf_counter()
+        try:
+            result = super().train(*args, **kwargs)
+        except NonFiniteError as error:
+            self.save_model(self.args.output_dir)
+            raise NonFiniteError(f"{error} The last good weights are in {self.args.output_dir}.") from error
+        finally:
+            self.seconds += time.perf_counter() - start
+        result.metrics["row_passes"] = round(self.row_passes, 3)
+        return result
+
+    @property
+    def cost(self) -> dict:
+        """Steps, row passes and seconds so far, as the scorecard takes them."""
+        return {
+            "steps": self.state.global_step,
+            "row_passes": round(self.row_passes, 3),
+            "seconds": round(self.seconds, 3),
+        }
+
+    def _count_rows(self, rows: int, passes: float = 1.0) -> None:
+        self.row_passes += rows * passes * self.accelerator.num_processes
+
+    def track(self, **components) -> None:
+        """Keeps detached scalars () for the next log line, which holds their mean since the last one."""
+        for name, value in components.items():
+            value = torch.as_tensor(value, device=self.args.device).detach().float()
+            self._components.setdefault(name, []).append(value)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if self._components and "loss" in logs:
+            names = sorted(self._components)
+            means = torch.stack([torch.stack(self._components[name]).mean() for name in names])
+            means = total(self.accelerator, means) / self.accelerator.num_processes
+            logs.update({name: round(value, 6) for name, value in zip(names, means.tolist(), strict=True)})
+            self._components.clear()
+        super().log(logs, start_time)
+
+    # ---- records and cards ----
+
+    def record(self) -> dict:
+        """What [`save_model`] writes beside the weights, JSON-ready."""
+        raise NotImplementedError
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
+        super().save_model(output_dir, _internal_call)
+        if self.args.should_save:
+            folders = {output_dir or self.args.output_dir, self.args.output_dir}  # the latter is what a push uploads
+            for folder in folders:
+                os.makedirs(folder, exist_ok=True)
+                records.write_json(os.path.join(folder, self.record_name), self.record())
+
+    def card_info(self) -> dict:
+        """Kind, settings, limits and loading code for the body of the model card."""
+        raise NotImplementedError
+
+    def loading_code(self) -> str:
+        name = self.hub_model_id or self.args.hub_model_id or self.args.output_dir
+        base = base_model(self.model)
+        if hasattr(self.model, "peft_config"):
+            return f'import hf_unlearn.trainer\n\nmodel = hf_unlearn.trainer.load_model("{name}")  # base model and adapter'
+        return f'from transformers import {type(base).__name__}\n\nmodel = {type(base).__name__}.from_pretrained("{name}")'
+
+    def create_model_card(
+        self,
+        language=None,
+        license=None,
+        tags=None,
+        model_name=None,
+        finetuned_from=None,
+        tasks=None,
+        dataset_tags=None,
+        dataset=None,
+        dataset_args=None,
+    ) -> None:
+        if not self.is_world_process_zero():
+            return
+        tags = [tags] if isinstance(tags, str) else list(tags or [])
+        super().create_model_card(
+            language=language,
+            license=license,
+            tags=[*tags, *(tag for tag in (*self.card_tags, "hf_unlearn") if tag not in tags)],
+            model_name=model_name,
+            finetuned_from=finetuned_from,
+            tasks=tasks,
+            dataset_tags=dataset_tags,
+            dataset=dataset,
+            dataset_args=dataset_args,
+        )
+        from .report import render_card_section
+
+        scores = self.scorecard.to_dict() if self.scorecard is not None else None
+        with open(os.path.join(self.args.output_dir, "README.md"), "a", encoding="utf-8") as card:
+            card.write("\n" + render_card_section(scores, self.card_info()) + "\n")

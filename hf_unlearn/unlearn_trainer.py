@@ -1,0 +1,427 @@
+"""`UnlearnTrainer`: a `transformers.Trainer` that takes rows out of a model and stops by itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import os
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch.utils.data import SequentialSampler
+from transformers.trainer_utils import get_last_checkpoint
+
+from . import records, schedule
+from .callbacks import ScheduleCallback
+from .config import UnlearnConfig
+from .data import FLAG, FORGET_INDEX, PairedDataset, count_labels, select_rows, split_problems
+from .distributed import accumulation_problem, total, unsynchronised
+from .meta import scale_gradients_
+from .objectives import get_objective, per_row_nll, slopes
+from .options import ArgumentError
+from .trainer import ForgettingTrainer, chance_loss, evaluating
+
+logger = logging.getLogger(__name__)
+
+RETAIN_SAMPLE = 256  # retain rows measured for the budget, at least (ours); as many as forget rows if these are more
+SNAPSHOT_EVERY = 10  # steps between two copies of the last good weights, at least (ours)
+NEAR = 0.2  # a look at the whole forget set is taken from this share of the gap on (ours)
+
+LIMITS = (
+    "Unlearning is approximate: the rows' loss is moved to that of unseen rows, which is no proof of deletion.",
+    "A mean can match while single rows stay recognisable; see the membership measures and the histograms.",
+    "Fine-tuning on the removed rows, or on rows like them, brings knowledge back faster than first training did.",
+)
+
+
+class UnlearnTrainer(ForgettingTrainer):
+    """
+    Unlearns the forget rows with ∇τ (Trippa et al. 2024), or with a baseline of the same registry, and stops by itself.
+
+    The rows are all it needs. α, the number of passes, τ and its refresh come from their sizes; the run ends when the
+    whole forget set's loss has reached τ and stayed, or when the retain rows' loss has used up its budget, in which
+    case the last weights within it are put back. The reason is in `stop_reason`, in the log and in the result's metrics.
+
+    Args:
+        model: a model, or the name or path of one, which is then loaded after the checks.
+        args: an [`UnlearnConfig`].
+        forget_dataset: rows to remove.
+        retain_dataset: rows to keep: the rest of what the model was trained on.
+        unseen_dataset: rows of the same kind that the model was never trained on; their mean loss is τ.
+        eval_dataset, data_collator, processing_class, callbacks, …: as in `transformers.Trainer`.
+        peft_config: unlearns with this adapter; the model's own weights stay as they are.
+
+    Raises:
+        ArgumentError: with all problems of the data at once, before a model is loaded.
+    """
+
+    card_tags = ("unlearned",)
+    record_name = records.UNLEARNING
+
+    def __init__(
+        self,
+        model,
+        args: UnlearnConfig | None = None,
+        forget_dataset=None,
+        retain_dataset=None,
+        unseen_dataset=None,
+        eval_dataset=None,
+        data_collator=None,
+        processing_class=None,
+        peft_config=None,
+        callbacks=None,
+        **kwargs,
+    ):
+        args = UnlearnConfig("unlearned") if args is None else args
+        problems = split_problems(forget_dataset, retain_dataset, unseen_dataset)
+        name = model if isinstance(model, str) else getattr(getattr(model, "config", None), "_name_or_path", None)
+        try:
+            self.readiness = None
+            if args.readiness != "none":
+                self.readiness = records.find_readiness(name if args.readiness == "auto" else args.readiness)
+                if self.readiness is None and args.readiness != "auto":
+                    problems.append(f"`readiness` is {args.readiness!r}, but there is no {records.READINESS}.")
+            args = with_request_defaults(args, self.readiness)
+        except (TypeError, ValueError) as error:
+            problems += getattr(error, "problems", [str(error)])
+        if problems:
+            raise ArgumentError(problems)
+
+        self.objective = get_objective(args.objective, **args.objective_parameters())
+        step_rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        passes = schedule.forget_passes(len(forget_dataset), len(retain_dataset), step_rows)
+        if args.passes != "auto":
+            passes = int(args.passes)
+        self.forget_dataset, self.retain_dataset, self.unseen_dataset = forget_dataset, retain_dataset, unseen_dataset
+        self.step_rows = step_rows
+        self.look_every = schedule.look_every(len(forget_dataset), step_rows)
+        n_sample = min(len(retain_dataset), max(RETAIN_SAMPLE, len(forget_dataset)))
+        places = np.linspace(0, len(retain_dataset) - 1, n_sample).round().astype(int)
+        self.retain_sample = [retain_dataset[int(i)] for i in places]
+        seed = args.seed if args.data_seed is None else args.data_seed
+        super().__init__(
+            model,
+            args,
+            data_collator=data_collator,
+            processing_class=processing_class,
+            peft_config=peft_config,
+            train_dataset=PairedDataset(forget_dataset, retain_dataset, passes, seed),
+            eval_dataset=eval_dataset,
+            callbacks=callbacks,
+            **kwargs,
+        )
+        self.model_accepts_loss_kwargs = True  # with `num_items_in_batch` at hand: our loss is the step's mean already
+        if args.gradient_accumulation_steps > 1 and not self.objective.by_rows:
+            if problem := accumulation_problem(self.accelerator):
+                raise ArgumentError([problem])
+        self.rule = schedule.Rule(
+            alpha0=schedule.initial_alpha(len(forget_dataset), len(retain_dataset)) if args.alpha is None else args.alpha,
+            passes=passes,
+            target=args.target,
+            chance=chance_loss(self.model),
+            stop=args.stop,
+            retain_budget=args.retain_budget,
+        )
+        self.request: schedule.State | None = None
+        self.targets: list[float] = []
+        self._window: list[torch.Tensor] = []
+        self._good: tuple[int, list[torch.Tensor]] | None = None
+        self._resume_from: str | None = None
+        self.add_callback(ScheduleCallback(self))
+
+    # ---- the data ----
+
+    def _get_train_sampler(self, train_dataset=None):
+        return SequentialSampler(self.train_dataset)  # the data set is the schedule
+
+    @property
+    def alpha(self) -> float:
+        """α of the coming step."""
+        passes = self.rule.passes
+        return schedule.alpha_at(self.rule.alpha0, min(self._forget_pass, passes - 1), passes)
+
+    @property
+    def _forget_pass(self) -> int:
+        return self.state.global_step * self.step_rows // len(self.forget_dataset)
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why the run ended, a key of `hf_unlearn.schedule.STOP_REASONS`; None before its end."""
+        return None if self.request is None else self.request.stop_reason
+
+    # ---- the step ----
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        counts = torch.zeros(3, dtype=torch.float64)
+        for batch in batches:
+            forget = batch[FLAG]
+            counts[0] += count_labels(batch["labels"][forget]).cpu()
+            counts[1] += count_labels(batch["labels"][~forget]).cpu()
+            counts[2] += forget.sum().cpu()
+        counts = total(self.accelerator, counts.float().to(device))
+        self._step = _UnlearnStep(batches, counts[0], counts[1], counts[2])
+        return batches, counts[0] + counts[1]
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        step = self._step
+        rows = len(inputs["labels"])
+        self._count_rows(rows)
+        if len(step.batches) == 1 or self.objective.by_rows:
+            return super().training_step(model, inputs, num_items_in_batch)
+        # A gate on the mean of several micro-batches: all forget rows first, with their bare gradient, which is scaled
+        # once the mean is known; then the retain rows.
+        if inputs is step.batches[0]:
+            self._ascend(model, step, num_items_in_batch)
+        retain = {**select_rows(inputs, ~inputs[FLAG]), FLAG: torch.zeros(rows - int(inputs[FLAG].sum()), dtype=bool)}
+        return super().training_step(model, retain, num_items_in_batch)
+
+    def _ascend(self, model, step: _UnlearnStep, num_items_in_batch) -> None:
+        sums = []
+        for batch in step.batches:
+            forget = self._prepare_inputs(select_rows(batch, batch[FLAG]))
+            with unsynchronised(self.accelerator, model), self.compute_loss_context_manager():
+                model.train()
+                nll, _ = self._nll(model, forget)
+                share = nll.sum() / step.forget_items
+                self.accelerator.backward(share * self.accelerator.num_processes)
+            sums.append(share.detach())
+        step.forget_loss = total(self.accelerator, torch.stack(sums).sum())
+        slope, _ = slopes(
+            self.objective, step.forget_loss, torch.zeros_like(step.forget_loss), alpha=self.alpha, tau=self.request.tau
+        )
+        scale_gradients_(self.trainable, slope)
+
+    def _nll(self, model, inputs) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = model(**{k: v for k, v in inputs.items() if k not in ("labels", FLAG, FORGET_INDEX)}).logits
+        return per_row_nll(logits, inputs["labels"])
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """The objective's value, with its gradient by way of the linear surrogate of [`hf_unlearn.objectives`]."""
+        if not (model.training and FLAG in inputs):
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        step, alpha, tau = self._step, self.alpha, self.request.tau
+        forget = inputs[FLAG].to(self.args.device)
+        nll, items = self._nll(model, inputs)
+        shares = torch.stack([nll[forget].sum() / step.forget_items, nll[~forget].sum() / step.retain_items])
+        means = total(self.accelerator, shares.detach())
+        step.retain_loss = step.retain_loss + means[1]
+        if forget.any() and (len(step.batches) == 1 or self.objective.by_rows):
+            step.forget_loss = means[0] if step.forget_loss is None else step.forget_loss + means[0]
+        done = step.another_done()
+        slope_f, slope_r = slopes(self.objective, means[0], means[1], alpha=alpha, tau=tau)
+        if not forget.any():
+            slope_f = torch.zeros_like(slope_f)  # the forget rows have had their backward
+        surrogate = slope_f * shares[0] + slope_r * shares[1]
+        value = torch.zeros_like(surrogate)
+        if self.objective.by_rows:
+            rows = nll[forget] / items[forget]
+            targets = torch.tensor(self.targets, device=rows.device, dtype=rows.dtype)[inputs[FORGET_INDEX][forget]]
+            term = self.objective.row_value(rows, targets, alpha=alpha).sum() / step.forget_rows
+            surrogate = surrogate + term
+            value = value + total(self.accelerator, term.detach())
+        if done:
+            value = value + self.objective.mean_value(step.forget_loss, step.retain_loss, alpha=alpha, tau=tau).detach()
+            self._window.append(torch.stack([step.forget_loss, step.retain_loss]))
+            self.track(forget_loss=step.forget_loss, retain_loss=step.retain_loss, tau=tau, alpha=alpha)
+        surrogate = surrogate * self.accelerator.num_processes
+        return surrogate - surrogate.detach() + value
+
+    # ---- the schedule ----
+
+    def row_losses(self, rows) -> tuple[np.ndarray, np.ndarray]:
+        """
+        Loss of each row under the current model in eval mode: `(nll_sum (N,), n_labels (N,))`, float64, in order, the
+        same on every process.
+        """
+        loader = self.get_test_dataloader(rows)
+        self._count_rows(len(rows), 1 / 3 / self.accelerator.num_processes)
+        sums, counts = [], []
+        with evaluating(self.model), torch.no_grad():
+            for batch in loader:
+                batch = self._prepare_inputs(batch)
+                with self.compute_loss_context_manager():
+                    pair = self._nll(self.model, batch)
+                nll, n = self.accelerator.gather_for_metrics((pair[0].double(), pair[1]))
+                sums.append(nll.cpu().numpy())
+                counts.append(n.cpu().numpy())
+        return np.concatenate(sums), np.concatenate(counts)
+
+    def _mean(self, rows) -> float:
+        sums, counts = self.row_losses(rows)
+        return float(sums.sum() / counts.sum())
+
+    def begin_request(self) -> None:
+        """Before the first step: measures τ and the retain rows, or takes up the state of the checkpoint."""
+        self._window, self._good = [], None
+        saved = None
+        if self._resume_from:
+            saved = records.read_json(os.path.join(self._resume_from, self.record_name))
+        if saved and saved.get("state"):
+            self.request = schedule.State(**saved["state"])
+            self.targets = saved["targets"]
+            self._window = [torch.tensor(pair, device=self.args.device) for pair in saved["window"]]
+            self.row_passes = saved["cost"]["row_passes"]
+            return
+        unseen, counts = self.row_losses(self.unseen_dataset)
+        self.request = schedule.start(self.rule, float(unseen.sum() / counts.sum()), self._mean(self.retain_sample))
+        seed = self.train_dataset.seed
+        if self.objective.by_rows:
+            drawn = np.random.default_rng((seed, 5)).integers(len(unseen), size=len(self.forget_dataset))
+            per_row = np.full(len(unseen), self.rule.chance) if self.rule.target == "chance" else unseen / counts
+            self.targets = per_row[drawn].tolist()
+
+    def end_of_step(self) -> bool:
+        """After each optimizer step: moves the schedule on; True ends the run."""
+        measured = {}
+        now, before = self._forget_pass, self.request.forget_pass
+        if now > before and self.rule.target == "current" and now // int(self.args.unseen_every) > before // int(
+            self.args.unseen_every
+        ):
+            measured["unseen_loss"] = self._mean(self.unseen_dataset)
+        if self.state.global_step % self.look_every == 0:
+            measured |= self._look()
+        self.request, _, reason = schedule.update(
+            self.rule,
+            self.request,
+            forget_pass=now,
+            **{k: v for k, v in measured.items() if k in ("unseen_loss", "shortfall", "retain_loss")},
+        )
+        if lines := {f"look_{k}" if k != "unseen_loss" else k: v for k, v in measured.items()}:
+            self.log({**lines, "tau": self.request.tau})
+        if reason is None and self.state.global_step >= self.state.max_steps:
+            reason = "max_steps"
+            self.request = dataclasses.replace(self.request, stop_reason=reason)
+        if reason == schedule.BUDGET:
+            self._put_back_good()
+        return reason is not None
+
+    def _look(self) -> dict:
+        """Measures the whole forget set and the retain sample, where the batches since the last look call for it."""
+        forget, retain = torch.stack(self._window).mean(0).tolist() if self._window else (math.nan, math.nan)
+        self._window = []
+        if not self.rule.stop:
+            return {}
+        limit = schedule.retain_limit(self.rule, self.request)
+        pending = self.request.reached or self.request.over_budget
+        if not pending and schedule.shortfall(forget, self.request.tau) > NEAR and retain <= limit:
+            self._keep_good()
+            return {}
+        sums, counts = self.row_losses(self.forget_dataset)
+        found = {"forget_loss": float(sums.sum() / counts.sum()), "retain_loss": self._mean(self.retain_sample)}
+        if self.objective.by_rows:
+            found["shortfall"] = schedule.matched_shortfall(sums / counts, self.targets)
+        else:
+            found["shortfall"] = schedule.shortfall(found["forget_loss"], self.request.tau)
+        if found["retain_loss"] <= limit:
+            self._keep_good()
+        return found
+
+    def _keep_good(self) -> None:
+        step = self.state.global_step
+        if self._good is None or step - self._good[0] >= SNAPSHOT_EVERY:
+            self._good = (step, [p.detach().to("cpu", copy=True) for p in self.trainable])
+
+    def _put_back_good(self) -> None:
+        if self._good is None:
+            logger.warning("The retain budget was spent before the first look within it; the weights stay as they are.")
+            return
+        step, weights = self._good
+        with torch.no_grad():
+            for p, good in zip(self.trainable, weights, strict=True):
+                p.copy_(good.to(p.device))
+        logger.warning("The retain budget was spent; the weights of step %d were put back.", step)
+
+    def train(self, resume_from_checkpoint=None, *args, **kwargs):
+        """`Trainer.train`; the result's `metrics` also hold `stop_reason` and `row_passes`."""
+        folder = resume_from_checkpoint
+        if folder is True:
+            folder = get_last_checkpoint(self.args.output_dir)
+        self._resume_from = folder or None
+        result = super().train(resume_from_checkpoint, *args, **kwargs)
+        if self.request.stop_reason is None:
+            self.request = dataclasses.replace(self.request, stop_reason="interrupted")
+        reason = self.request.stop_reason
+        self.log({"stop_reason": reason, "unlearn_steps": self.state.global_step})
+        logger.info("Stopped after %d steps: %s.", self.state.global_step, schedule.STOP_REASONS[reason])
+        result.metrics["stop_reason"] = reason
+        return result
+
+    # ---- the record ----
+
+    def record(self) -> dict:
+        return {
+            "schema": records.SCHEMA,
+            "method": self.objective.citation,
+            "objective": self.objective.name,
+            **self.args.objective_parameters(),
+            "learning_rate": self.args.learning_rate,
+            "rule": dataclasses.asdict(self.rule),
+            "rows": {
+                "forget": len(self.forget_dataset),
+                "retain": len(self.retain_dataset),
+                "unseen": len(self.unseen_dataset),
+            },
+            "was_ready": bool(self.readiness and self.readiness.get("ready")),
+            "stop_reason": self.stop_reason,
+            "cost": self.cost,
+            "state": None if self.request is None else self.request.to_dict(),
+            "targets": self.targets,
+            "window": [pair.tolist() for pair in self._window],
+            "versions": records.library_versions(),
+        }
+
+    def card_info(self) -> dict:
+        record = self.record()
+        keys = ("method", "objective", "learning_rate", "was_ready")
+        state = record["state"] or {}
+        return {
+            "kind": "unlearned",
+            "settings": {key: record[key] for key in keys}
+            | self.args.objective_parameters()
+            | record["rows"]
+            | record["rule"]
+            | {key: state[key] for key in ("tau", "tau_initial") if key in state},
+            "stop_reason": schedule.STOP_REASONS.get(self.stop_reason, "not run yet"),
+            "limits": list(LIMITS),
+            "how_to_load": self.loading_code(),
+        }
+
+
+@dataclass
+class _UnlearnStep:
+    """The micro-batches of one optimizer step, with counts over all of them on all processes, and the sums so far."""
+
+    batches: list[dict]
+    forget_items: torch.Tensor  # () labels of forget rows
+    retain_items: torch.Tensor  # () labels of retain rows
+    forget_rows: torch.Tensor  # () forget rows
+    forget_loss: torch.Tensor | None = None  # () mean so far
+    retain_loss: torch.Tensor | float = 0.0  # () mean so far
+    _done: int = field(default=0)
+
+    def another_done(self) -> bool:
+        """Counts one micro-batch; True at the step's last."""
+        self._done += 1
+        return self._done == len(self.batches)
+
+
+def with_request_defaults(args: UnlearnConfig, readiness: dict | None) -> UnlearnConfig:
+    """
+    The config with the defaults that a ready checkpoint carries, where the user has left the class's own default.
+
+    Raises:
+        ArgumentError: if the checkpoint names an option that does not exist.
+    """
+    wanted = (readiness or {}).get("request") or {}
+    own = {f.name: f.default for f in dataclasses.fields(UnlearnConfig)}
+    if unknown := sorted(set(wanted) - set(own)):
+        raise ArgumentError([f"{records.READINESS} gives defaults for options that do not exist: {', '.join(unknown)}."])
+    changed = {k: v for k, v in wanted.items() if getattr(args, k) == own[k] and v != own[k]}
+    if not changed:
+        return args
+    logger.info("Defaults from the checkpoint's %s: %s.", records.READINESS, changed)
+    args = dataclasses.replace(args, **changed)
+    return args

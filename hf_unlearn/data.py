@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -37,19 +37,28 @@ def _first(ids: Sequence, limit: int = FIRST_IDS) -> str:
 
 def row_ids(dataset, id_column: str = "id") -> list:
     """The `id` column, or the row numbers where there is none."""
-    return list(dataset[id_column]) if id_column in _columns(dataset) else list(range(len(dataset)))
+    return column_values(dataset, id_column) if id_column in _columns(dataset) else list(range(len(dataset)))
 
 
 def _columns(dataset) -> list[str]:
     names = getattr(dataset, "column_names", None)
     if names is not None:
         return list(names)
-    return list(dataset[0]) if len(dataset) and isinstance(dataset[0], dict) else []
+    return list(dataset[0]) if len(dataset) and isinstance(dataset[0], Mapping) else []
+
+
+def column_values(dataset, name: str) -> list:
+    """A column as it is stored, whatever format or transform is set on the rows; also of a list of dicts."""
+    if hasattr(dataset, "with_format"):
+        return list(dataset.with_format(None)[name])
+    return [dataset[i][name] for i in range(len(dataset))]
 
 
 def _digest(value) -> bytes:
-    if isinstance(value, np.ndarray) or torch.is_tensor(value):
-        value = np.asarray(value)
+    if isinstance(value, (np.ndarray, np.number, np.bool_, bool, int, float)) or torch.is_tensor(value):
+        value = np.asarray(value)  # 3, np.int64(3) and tensor(3) are the same content
+        if value.dtype.kind in "OUS" and value.ndim:
+            return b"[" + b",".join(_digest(v) for v in value.tolist()) + b"]"
         if value.dtype != object:
             if value.dtype.kind in "iub":  # a list of ints and an int32 array are the same content
                 value = value.astype(np.int64)
@@ -72,12 +81,11 @@ def fingerprints(dataset, columns: Iterable[str]) -> list[bytes]:
     """Content hash of each row over `columns` (16 bytes each), in order."""
     columns = sorted(columns)
     if hasattr(dataset, "with_format"):
-        dataset = dataset.select_columns(columns)
+        dataset = dataset.with_format(None).select_columns(columns)
         if not any("Image" in str(f) or "Audio" in str(f) for f in dataset.features.values()):
             dataset = dataset.with_format("numpy")
-    return [
-        hashlib.blake2b(b"|".join(_digest(row[c]) for c in columns), digest_size=16).digest() for row in dataset
-    ]
+    rows = (dataset[i] for i in range(len(dataset)))
+    return [hashlib.blake2b(b"|".join(_digest(row[c]) for c in columns), digest_size=16).digest() for row in rows]
 
 
 def find_duplicates(first, second, columns: Iterable[str] | None = None) -> list[tuple[int, int]]:
@@ -155,7 +163,7 @@ def split(
     raise_problems(problems)
 
     rng = np.random.default_rng([seed, 1])
-    keys = None if by == "random" else list(dataset[column])
+    keys = None if by == "random" else column_values(dataset, column)
     if by == "random":
         wanted = None
     elif values is None:
@@ -178,7 +186,7 @@ def split(
     if group is None:
         is_unseen[order.permutation(free)[: max(1, round(unseen * len(free)))]] = True
     else:
-        of = np.array([str(v) for v in dataset[group]])
+        of = np.array([str(v) for v in column_values(dataset, group)])
         groups = np.unique(of[free])
         is_unseen = np.isin(of, order.permutation(groups)[: max(1, round(unseen * len(groups)))]) & (~is_forget)
     if by == "random":
@@ -250,7 +258,7 @@ def label_problems(name: str, dataset) -> list[str]:
     if "labels" not in columns and "label" not in columns:
         return [f"The {name} rows have no `labels` column; they have {', '.join(map(repr, columns))}."]
     problems, ids = [], row_ids(dataset)
-    labels = dataset["labels" if "labels" in columns else "label"]
+    labels = column_values(dataset, "labels" if "labels" in columns else "label")
     empty = []
     for i, row in enumerate(labels):
         row = np.atleast_1d(np.asarray(row))
@@ -263,7 +271,7 @@ def label_problems(name: str, dataset) -> list[str]:
         )
     if "attention_mask" in columns:
         holes = []
-        for i, mask in enumerate(dataset["attention_mask"]):
+        for i, mask in enumerate(column_values(dataset, "attention_mask")):
             on = np.flatnonzero(np.asarray(mask))
             if on.size and on[-1] - on[0] + 1 != on.size:
                 holes.append(ids[i])
@@ -321,7 +329,7 @@ def revocable_problems(dataset, revocable: str | None) -> list[str]:
             f"`revocable` is {revocable!r}, but there is no such column; the rows have {', '.join(map(repr, columns))}. "
             "Add a boolean column, or pass `revocable=None`: any row may be asked for."
         ]
-    flags = list(dataset[revocable])
+    flags = column_values(dataset, revocable)
     wrong = [f for f in flags if not isinstance(f, (bool, np.bool_))]
     if wrong:
         problems.append(f"The column {revocable!r} must hold booleans; {len(wrong)} rows do not, e.g. {wrong[0]!r}.")

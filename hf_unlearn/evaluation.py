@@ -144,8 +144,8 @@ def collect(
                 if len(empty):
                     raise ValueError(
                         f"labels are all ignored (-100) in row(s) {', '.join(str(start + i) for i in empty[:10])}"
-                        f"{' and more' if len(empty) > 10 else ''} of `dataset` (the first found; in a causal language "
-                        "model the first token is never predicted). Drop these rows, or give them labels."
+                        f"{' and more' if len(empty) > 10 else ''} of `dataset` (the first found; in a causal LM "
+                        "the first token is never predicted). Drop these rows, or give them labels."
                     )
     finally:
         for module, training in modes:
@@ -265,8 +265,8 @@ def measure(
     stratified folds, share of rows guessed right out of fold), and the same three with `entropy`.
 
     Intervals are the 2.5 % and 97.5 % percentiles of `resamples` bootstrap resamples of the rows, drawn by `seed`;
-    forget and unseen rows are resampled separately. They hold the model fixed: the spread over training seeds is not in
-    them. The interval of `_mia_*_accuracy` resamples the out-of-fold guesses and does not refit the attack.
+    forget and unseen rows are resampled separately. They hold the model fixed: the spread over training seeds is not
+    in them. The interval of `_mia_*_accuracy` resamples the out-of-fold guesses and does not refit the attack.
 
     Args:
         tables: split name -> table of [`collect`].
@@ -331,8 +331,8 @@ def membership_inference(
     How well a score tells members from others, the *lower* score being the member's. Definitions in [`measure`].
 
     Returns:
-        `auc`, `tpr_at_1fpr`, `accuracy` (those asked for) -> `{"value", "low", "high", "n"}`; n = M + N, for `accuracy`
-        twice the smaller side. All values are `None` if a score is not finite.
+        `auc`, `tpr_at_1fpr`, `accuracy` (those asked for) -> `{"value", "low", "high", "n"}`; n = M + N, for
+        `accuracy` twice the smaller side. All values are `None` if a score is not finite.
     """
     measures = set(measures)
     members, others = np.asarray(members, float), np.asarray(others, float)
@@ -347,16 +347,11 @@ def membership_inference(
         position = position.reshape(-1)
         width = len(values)
 
-        def histograms(where: np.ndarray) -> np.ndarray:  # (R, rows) positions -> (R, width) counts
-            offset = np.arange(len(where))[:, None] * width
-            return np.bincount((where + offset).ravel(), minlength=len(where) * width).reshape(-1, width)
-
         def roc(at_members: np.ndarray, at_others: np.ndarray) -> np.ndarray:  # -> (2, R)
-            hits, alarms = histograms(at_members), histograms(at_others)
+            hits, alarms = _counts(at_members, width), _counts(at_others, width)
             below = alarms.cumsum(1)  # others at or below this score: the false positives of a threshold here
-            auc = (hits * (n - below + 0.5 * alarms)).sum(1) / (m * n)
-            allowed = below / n <= MIA_FPR
-            return np.stack([auc, (hits * allowed).sum(1) / m])
+            auc = 1 - np.einsum("rw,rw->r", hits, 2 * below - alarms) / (2 * m * n)  # ties count half
+            return np.stack([auc, hits.sum(1, where=below / n <= MIA_FPR) / m])
 
         at_members, at_others = position[:m], position[m:]
         value = roc(at_members[None], at_others[None])[:, 0]
@@ -393,10 +388,9 @@ def _attack_accuracy(members: np.ndarray, others: np.ndarray, seed: int, resampl
     for train, held_out in folds.split(scores, truth):
         attack = LogisticRegression(max_iter=1000).fit(scores[train], truth[train])
         right[held_out] = attack.predict(scores[held_out]) == truth[held_out]
+    sides = right[:side], right[side:]
     draws = [
-        (right[:side][rng.integers(side, size=(size, side))] + right[side:][rng.integers(side, size=(size, side))])
-        .mean(1)
-        .__truediv__(2)
+        sum(part[rng.integers(side, size=(size, side))].mean(1) for part in sides) / 2
         for size in _chunks(2 * side, resamples)
     ]
     return _summary(right.mean(), np.concatenate(draws), 2 * side)
@@ -423,9 +417,15 @@ def _split_measures(c: dict[str, np.ndarray], kinds: list[str], rng: np.random.G
     value = values(rows.sum(1)[:, None])
     draws = None
     if n >= 2:
-        sums = [rows[:, rng.integers(n, size=(size, n))].sum(-1) for size in _chunks(n, resamples)]
+        sums = [rows @ _counts(rng.integers(n, size=(size, n)), n).T for size in _chunks(n, resamples)]
         draws = values(np.concatenate(sums, axis=1))
     return {kind: _summary(value[kind][0], None if draws is None else draws[kind], n) for kind in kinds}
+
+
+def _counts(positions: np.ndarray, width: int) -> np.ndarray:
+    """(R, rows) positions below `width` -> (R, width): how often each position occurs in each line."""
+    offset = np.arange(len(positions))[:, None] * width
+    return np.bincount((positions + offset).ravel(), minlength=len(positions) * width).reshape(-1, width)
 
 
 def _chunks(n_rows: int, resamples: int) -> list[int]:
@@ -492,7 +492,8 @@ def evaluate(
 
     Args:
         model: a model (its role is `role`), or a dict of role -> model. In the dict, saved tables (split -> table of
-            [`collect`]) may stand for a model. Roles: "original", "ready", "unlearned", "ready_unlearned", "retrained".
+            [`collect`]) may stand for a model. Roles: "original", "ready", "unlearned", "ready_unlearned",
+            "retrained".
         splits: `DatasetDict` or dict with any of `forget`, `retain`, `unseen`, `test`, and others by your names.
             Membership inference needs `forget` and `unseen`. Not needed when all models are given as tables.
         reference: the retrained model, or its saved tables; enters as role "retrained".
@@ -589,8 +590,8 @@ def _check_inputs(models: Mapping[str, Any], splits: Mapping[str, Any], measures
         for split, table in subject.items():
             if split in splits and getattr(table, "num_rows", None) != len(splits[split]):
                 problems.append(
-                    f'the table of "{name}" for split `{split}` has {getattr(table, "num_rows", "no")} rows, the split '
-                    f"has {len(splits[split])}: it was not made from these rows."
+                    f'the table of "{name}" for split `{split}` has {getattr(table, "num_rows", "no")} rows, the '
+                    f"split has {len(splits[split])}: it was not made from these rows."
                 )
     names = list(dict.fromkeys([*splits, *(s for t in models.values() if isinstance(t, Mapping) for s in t)]))
     try:
@@ -729,7 +730,7 @@ class Scorecard:
         card = json.loads(path.read_text(encoding="utf-8"))
         if card.get("schema") != SCHEMA:
             raise ValueError(f"{path} has schema {card.get('schema')!r}: this version reads schema {SCHEMA}.")
-        runs = [Run(**{k: run.get(k) for k in Run(**_EMPTY_RUN).to_dict()}) for run in card["runs"]]
+        runs = [Run(**run) for run in card["runs"]]
         by_key = {run.key: run for run in runs}
         if (directory / "rows.parquet").exists():
             import pyarrow.parquet as pq
@@ -789,16 +790,14 @@ class Scorecard:
 
         stacked = []
         for run in self.runs:
+            identity = {"task": run.task, "model": run.model, "seed": run.seed}
             for split, table in run.tables.items():
                 table = table.select(list(COLUMNS))
-                for i, (name, value) in enumerate((*zip(("task", "model", "seed"), run.key), ("split", split))):
+                for i, (name, value) in enumerate({**identity, "split": split}.items()):
                     kind = pa.int64() if name == "seed" else pa.string()
                     table = table.add_column(i, name, pa.array([value] * table.num_rows, kind))
                 stacked.append(table)
         return pa.concat_tables(stacked) if stacked else None
-
-
-_EMPTY_RUN = {"task": "", "model": "", "seed": 0, "measures": {}}
 
 
 def _unstacked(rows: pyarrow.Table) -> dict[tuple[str, str, int], dict[str, pyarrow.Table]]:

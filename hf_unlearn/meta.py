@@ -68,7 +68,7 @@ def _shielded():
     def hold(signum, frame):
         if held:
             raise KeyboardInterrupt
-        held.append(signum)
+        held.append((signum, frame))
 
     if previous is None:  # installed outside Python: leave it
         yield
@@ -78,8 +78,10 @@ def _shielded():
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
-        if held:
-            raise KeyboardInterrupt
+        if held and callable(previous):  # Python's own raises KeyboardInterrupt
+            previous(*held[0])
+        elif held and previous == signal.SIG_DFL:
+            signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager

@@ -69,6 +69,17 @@ class ReadyOptions:
     meta_every: int = field(
         default=1, metadata={"help": "Readiness terms on every k-th step among those that hold revocable rows."}
     )
+    meta_start: float = field(
+        default=0.5,
+        metadata={"help": "Share of the training before the readiness terms begin: a model learns first, then gets ready."},
+    )
+    gain_cap: float | None = field(
+        default=None,
+        metadata={
+            "help": "Loss in nats beyond which nothing is gained. Default: the loss of guessing, log of the number of "
+            "classes or of the vocabulary."
+        },
+    )
     lambda_efficiency: float = field(default=0.5, metadata={"help": "Weight of: a request raises the forget loss."})
     lambda_retention: float = field(default=1.0, metadata={"help": "Weight of: after it, the other rows are kept."})
     lambda_resistance: float = field(default=0.0, metadata={"help": "Weight of: it is not undone by later training."})
@@ -107,6 +118,7 @@ class ReadyOptions:
             *_number("inner_lr", self.inner_lr, low=0),
             *_number("inner_steps", self.inner_steps, low=1),
             *_number("meta_every", self.meta_every, low=1),
+            *_number("meta_start", self.meta_start, low=0, high=1),
             *_number("lambda_efficiency", self.lambda_efficiency, low=0),
             *_number("lambda_retention", self.lambda_retention, low=0),
             *_number("lambda_resistance", self.lambda_resistance, low=0),
@@ -115,6 +127,8 @@ class ReadyOptions:
             *_one_of("efficiency", self.efficiency, EFFICIENCIES),
             *_one_of("resistance", self.resistance, RESISTANCES),
         ]
+        if self.gain_cap is not None:
+            problems += _number("gain_cap", self.gain_cap, low=0, open_low=True)
         if self.lambda_resistance and self.resistance == "none":
             problems.append('`lambda_resistance` is set but `resistance` is "none"; choose "relearn" or "align".')
         try:

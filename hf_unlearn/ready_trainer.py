@@ -12,7 +12,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from . import records
 from .config import ReadyConfig
-from .data import FLAG, SpreadSampler, count_labels, revocable_problems, row_ids, select_rows
+from .data import FLAG, SpreadSampler, column_values, count_labels, revocable_problems, row_ids, select_rows
 from .distributed import device_rng, several_backwards_problem, shard_sum, synchronised, total, unsynchronised
 from .meta import FD_EPSILON, FD_EPSILON_BF16, Terms, add_gradients_, exact_readiness_gradient, readiness_gradient
 from .options import raise_problems
@@ -47,8 +47,11 @@ class ReadyTrainer(ForgettingTrainer):
         ArgumentError: with all problems of the data at once, before a model is loaded.
     """
 
-    card_tags = ("unlearning-ready",)
     record_name = records.READINESS
+
+    @property
+    def card_tags(self) -> tuple[str, ...]:
+        return ("unlearning-ready",) if self.args.readiness_is_on else ()
 
     def __init__(
         self,
@@ -64,9 +67,16 @@ class ReadyTrainer(ForgettingTrainer):
         **kwargs,
     ):
         args = ReadyConfig("ready") if args is None else args
-        raise_problems(revocable_problems(train_dataset, revocable))
+        problems = revocable_problems(train_dataset, revocable)
+        step_rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        if revocable is None and args.readiness_is_on and step_rows * args.revocable_share < 1:
+            problems.append(
+                f"`revocable_share` {args.revocable_share} of {step_rows} row(s) a step is less than one row: no step "
+                "would hold a request. Raise the share or the batch size."
+            )
+        raise_problems(problems)
         self.revocable = revocable
-        self._flags = None if revocable is None else np.array(list(train_dataset[revocable]), dtype=bool)
+        self._flags = None if revocable is None else np.array(column_values(train_dataset, revocable), dtype=bool)
         self._steps_with_revocable = 0
         self._readiness_steps = 0
         self._probe: dict[str, float] = {}
@@ -110,9 +120,13 @@ class ReadyTrainer(ForgettingTrainer):
             lambda_resistance=args.resistance_weight,
             efficiency=args.efficiency,
             resistance=args.resistance,
-            cap=chance_loss(self.model),
+            cap=chance_loss(self.model) if args.gain_cap is None else args.gain_cap,
             fd_epsilon=FD_EPSILON_BF16 if args.bf16 else FD_EPSILON,
         )
+
+    @property
+    def _first_readiness_step(self) -> float:
+        return self.args.meta_start * self.state.max_steps
 
     # ---- the order of the rows ----
 
@@ -132,7 +146,7 @@ class ReadyTrainer(ForgettingTrainer):
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._step = _ReadyStep(batches)
-        if self.args.readiness_is_on and batches:
+        if self.args.readiness_is_on and batches and self.state.global_step >= self._first_readiness_step:
             world, rank = self.accelerator.num_processes, self.accelerator.process_index
             share = self.args.revocable_share if self.revocable is None else None
             self._step.divide(share, self._terms.lambda_resistance > 0, world, rank)
@@ -233,12 +247,14 @@ class ReadyTrainer(ForgettingTrainer):
             "ready": self.args.readiness_is_on,
             **terms,
             "meta_every": int(self.args.meta_every),
+            "meta_start": self.args.meta_start,
             **self._commitment,
             "steps": {
                 "all": self.state.global_step,
                 "with_revocable_rows": self._steps_with_revocable,
                 "with_readiness_terms": self._readiness_steps,
             },
+            "cost": self.cost,
             "probe": self._probe,
             "request": self.args.request_defaults(),
             "versions": records.library_versions(),
@@ -250,7 +266,7 @@ class ReadyTrainer(ForgettingTrainer):
         keys += ("lambda_efficiency", "lambda_retention", "lambda_resistance", "efficiency", "resistance")
         keys += ("revocable", "revocable_rows", "revocable_fraction", "revocable_commitment")
         return {
-            "kind": "unlearning-ready",
+            "kind": "unlearning-ready" if record["ready"] else "trained without readiness",
             "settings": {key: record[key] for key in keys} | record["steps"],
             "limits": list(LIMITS),
             "how_to_load": self.loading_code(),
@@ -271,16 +287,17 @@ class _ReadyStep:
         cut into micro-batches. With `share`, rows spread over the step play the request; else the flagged rows do.
         """
         self.masks: list[dict[str, torch.Tensor]] = []
-        flagged_before = 0
-        for i, batch in enumerate(self.batches):
+        flagged_before = rows_before = 0
+        for batch in self.batches:
             n = len(batch["labels"])
             if share is None:
                 revocable = batch[FLAG].cpu()
             else:
-                place = torch.arange(n) + (i * world + rank) * n
+                place = torch.arange(n) + rows_before * world + rank * n
                 revocable = torch.floor((place + 1) * share) > torch.floor(place * share)
             turn = flagged_before + torch.cumsum(revocable.long(), 0)
             flagged_before += int(revocable.sum())
+            rows_before += n
             proxy = revocable & (turn % 2 == 0) if with_proxy else torch.zeros_like(revocable)
             self.masks.append({"request": revocable & ~proxy, "proxy": proxy, "stable": ~revocable})
 

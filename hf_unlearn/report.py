@@ -21,7 +21,7 @@ ROLE_LABELS = {
     "original": "original",
     "ready": "ready",
     "unlearned": "unlearned",
-    "ready_unlearned": "ready, unlearned",
+    "ready_unlearned": "ready, then unlearned",
     "retrained": "retrained",
 }
 ROLE_MEANINGS = {
@@ -40,11 +40,12 @@ SEPARABLE_AUC = 0.6  # an AUC whose whole interval lies above: forget rows can s
 OVER_AUC = 0.4  # an AUC whose whole interval lies below: forgotten so hard that the deletion shows
 OVER_AUC_MARGIN = 0.1  # where a retrained model exists: that much below the low end of its interval, or
 OVER_LOSS_RATIO = 2.0  # that many times its forget loss
+DAMAGE_RATIO = 1.5  # that many times the unseen loss before the request: said as damage to the whole model
 STILL_KNOWN_EXCESS = 0.05  # forget rows right beyond those of the yardstick, its interval left: still known
 KEPT_WELL = 0.97  # share of the yardstick's utility from which it is called kept
 KEPT_PARTLY = 0.90
 
-UTILITIES = ("test_accuracy", "test_token_accuracy", "retain_accuracy", "retain_token_accuracy")
+UTILITIES = ("test", "retain"), ("accuracy", "token_accuracy")  # what was kept is the worst of these
 
 SPLITS = {"forget": "Forget rows", "unseen": "Unseen rows", "retain": "Retain rows", "test": "Test rows"}
 MEASURES = {  # name after the split -> (label, share of a whole, what to hope for on forget rows, elsewhere)
@@ -147,9 +148,7 @@ def findings(card: Mapping[str, Any]) -> list[dict[str, Any]]:
             seed = f", seed {finding['seed']}" if several else ""
             parts = [f"forgot: {finding['forgot']}", f"kept: {finding['kept_text']}", finding["stopped_text"]]
             finding["name"] = f"{ROLE_LABELS[finding['model']]}{seed}"
-            finding["text"] = (
-                f"{task}, {finding['name']} — {'; '.join(parts)}. {' '.join(finding['forgot_because'])}".strip()
-            )
+            finding["text"] = f"{task} ({finding['name']}): {'; '.join(parts)}. {' '.join(finding['forgot_because'])}"
         found += judged
         bought = _readiness(task, runs, judged)
         if bought:
@@ -169,34 +168,21 @@ def judge(
     Streisand effect); with a retrained model only if it also lies OVER_AUC_MARGIN below the retrained model's, or the
     forget loss is above OVER_LOSS_RATIO times the retrained model's (after removing a whole class the retrained
     model's AUC is low, too).
-    "yes": the forget loss is at least FORGOT_LOSS_SHARE of the unseen loss, the AUC's interval does not lie above
-    SEPARABLE_AUC, and the forget rows are not answered right (word for word, for language models) more often than by
-    the retrained model, or, without one, than the unseen rows are. More often means: by more than STILL_KNOWN_EXCESS
-    and with intervals that do not overlap.
+    "yes": the forget loss is at least FORGOT_LOSS_SHARE of the unseen loss, no membership AUC's interval lies above
+    SEPARABLE_AUC (nor above the retrained model's), and the forget rows are not answered right (word for word, for
+    language models) more often than by the retrained model, or, without one, than the unseen rows are. More often
+    means: by more than STILL_KNOWN_EXCESS and with intervals that do not overlap.
     "partly": the loss got there but one of the others did not; or it came at least PARTLY_SHARE of the way from
     before the request. "no": anything less.
 
-    *Kept* is the first of UTILITIES that there is, as a ratio to the retrained model's, else to that before the
-    request.
+    A loss that fell short, but whose interval overlaps the unseen rows', is "partly": so few rows cannot tell.
+
+    *Kept* is accuracy (token accuracy for language models) as a ratio to the retrained model's, else to that before
+    the request; of test and retain rows the worse, since a gain on one cannot pay for a loss on the other.
     """
     measures = run["measures"]
     forgot, because = _forgot(run, before, retrained)
-    name = next((u for u in UTILITIES if _value(measures, u) is not None), None)
-    kept, level, kept_text = None, "unknown", "not measured"
-    if name is not None:
-        split, kind = name.split("_", 1)
-        what = f"{'accuracy' if kind == 'accuracy' else 'token accuracy'} on {split} rows"
-        value = _value(measures, name)
-        for other, whose in ((retrained, "the retrained model's"), (before, "its own")):
-            yardstick = _value(other["measures"], name) if other else None
-            if yardstick:
-                kept = value / yardstick
-                level = "yes" if kept >= KEPT_WELL else "partly" if kept >= KEPT_PARTLY else "no"
-                after = " before the request" if other is before else ""
-                kept_text = f"{_percent(kept)} of {whose} {what}{after}"
-                break
-        else:
-            kept_text = f"{_percent(value)} {what} (no model to compare with)"
+    kept, level, kept_text = _kept(measures, before, retrained)
     return {
         "kind": "run",
         "task": run["task"],
@@ -209,6 +195,32 @@ def judge(
         "kept_text": kept_text,
         "stopped_text": _stopped(run.get("stop_reason")),
     }
+
+
+def _kept(measures: Mapping, before: Mapping | None, retrained: Mapping | None) -> tuple[float | None, str, str]:
+    splits, kinds = UTILITIES
+    found = [(split, kind, _value(measures, f"{split}_{kind}")) for split in splits for kind in kinds]
+    found = [(split, kind, value) for split, kind, value in found if value is not None]
+    for other in (retrained, before):
+        ratios = []
+        for split, kind, value in found:
+            yardstick = _value(other["measures"], f"{split}_{kind}") if other else None
+            if yardstick:
+                ratios.append((value / yardstick, split, kind.replace("_", " ")))
+        if ratios:
+            kept, split, what = min(ratios)
+            level = "yes" if kept >= KEPT_WELL else "partly" if kept >= KEPT_PARTLY else "no"
+            whose = "the retrained model's" if other is retrained else "its own"
+            text = f"{_percent(kept)} of {whose} {what} on {split} rows"
+            text += "" if other is retrained else " before the request"
+            rest = [
+                f"{_percent(ratio)} on {other_split} rows" for ratio, other_split, _ in ratios if other_split != split
+            ]
+            return kept, level, text + (f" ({', '.join(rest)})" if rest else "")
+    if not found:
+        return None, "unknown", "not measured"
+    split, kind, value = found[0]
+    return None, "unknown", f"{kind.replace('_', ' ')} {_percent(value)} on {split} rows, no model to compare with"
 
 
 def _forgot(run: Mapping, before: Mapping | None, retrained: Mapping | None) -> tuple[str, list[str]]:
@@ -252,6 +264,10 @@ def _forgot(run: Mapping, before: Mapping | None, retrained: Mapping | None) -> 
             over = auc["high"] < auc_reference - OVER_AUC_MARGIN or far
     elif unseen is None:
         over = loss > OVER_LOSS_RATIO * yardstick
+    if unseen is not None and start_yardstick is not None and unseen > DAMAGE_RATIO * start_yardstick:
+        because.append(
+            f"The unseen loss itself rose from {_number(start_yardstick)} to {_number(unseen)}: the model suffered."
+        )
     if over:
         shows = f" (membership AUC {_number(auc['value'])})" if auc.get("value") is not None else ""
         because.append(
@@ -262,11 +278,16 @@ def _forgot(run: Mapping, before: Mapping | None, retrained: Mapping | None) -> 
             because.append("If a whole class was to be removed, only a retrained model can tell.")
         return "too much", because
 
-    separable = auc.get("low") is not None and auc["low"] > SEPARABLE_AUC
-    if separable:
-        because.append(
-            f"A membership test still tells the forget rows from unseen ones (AUC {_number(auc['value'])})."
-        )
+    separable = False
+    for score in ("loss", "entropy"):
+        name = f"forget_mia_{score}_auc"
+        auc, theirs = measures.get(name) or {}, (reference.get(name) or {}).get("high")
+        if auc.get("low") is not None and auc["low"] > max(SEPARABLE_AUC, theirs or 0.0):
+            separable = True
+            told = f"AUC {_number(auc['value'])}" + (
+                f", retrained {_number(reference[name]['value'])}" if theirs else ""
+            )
+            because.append(f"A membership test on the {score} still tells them from unseen rows ({told}).")
     known, sentence = _still_known(measures, reference)
     if sentence:
         because.append(sentence)
@@ -274,9 +295,15 @@ def _forgot(run: Mapping, before: Mapping | None, retrained: Mapping | None) -> 
         return ("partly" if separable or known else "yes"), because
     if start is not None and start < yardstick:
         share = (loss - start) / (yardstick - start)
-        because.append(f"That is {_percent(max(share, 0.0))} of the way from before the request.")
+        because.append(f"The loss came {_percent(max(share, 0.0))} of the way from before the request.")
     else:
         share = loss / yardstick
+    high, low = (
+        (measures.get(name) or {}).get(end) for name, end in (("forget_loss", "high"), ("unseen_loss", "low"))
+    )
+    if None not in (high, low) and high > low and not (separable or known):
+        because.append("It falls short by no more than so few rows can tell apart.")
+        return "partly", because
     return ("partly" if share >= PARTLY_SHARE else "no"), because
 
 
@@ -320,28 +347,22 @@ def _readiness(task: str, runs: Sequence[Mapping], judged: Sequence[Mapping]) ->
     ready, plain = ([steps_of[s, role] for s in seeds] for role in ("ready_unlearned", "unlearned"))
     if None not in ready and None not in plain:
         a, b = float(np.mean(ready)), float(np.mean(plain))
-        ratio = (
-            f" ({_number(b / a)} times fewer)" if b > a > 0 else f" ({_number(a / b)} times more)" if a > b > 0 else ""
-        )
-        parts.append(f"{_number(a, whole=True)} steps instead of {_number(b, whole=True)}{ratio}")
+        ratio = ""
+        if min(a, b) > 0 and a != b:
+            ratio = f" ({_number(max(a, b) / min(a, b))} times {'fewer' if a < b else 'more'})"
+        parts.append(f"{_amount(a)} steps instead of {_amount(b)}{ratio}")
     ready, plain = ([by_key[s, role]["kept"] for s in seeds] for role in ("ready_unlearned", "unlearned"))
     if None not in ready and None not in plain:
         parts.append(f"kept {_percent(float(np.mean(ready)))} instead of {_percent(float(np.mean(plain)))}")
-    words = [
-        " / ".join(dict.fromkeys(by_key[s, m]["forgot"] for s in seeds)) for m in ("ready_unlearned", "unlearned")
-    ]
-    parts.append(f"forgot: {words[0]}, without readiness: {words[1]}")
+    ready, plain = (
+        " / ".join(dict.fromkeys(by_key[s, role]["forgot"] for s in seeds))
+        for role in ("ready_unlearned", "unlearned")
+    )
+    parts.append(f"forgot: {ready}, without readiness: {plain}")
     counted = "one run of each" if len(seeds) == 1 else f"mean of {len(seeds)} seeds"
-    text = f"{task}, what readiness bought — {'; '.join(parts)} ({counted})."
-    return {
-        "kind": "readiness",
-        "task": task,
-        "model": None,
-        "seed": None,
-        "parts": parts,
-        "runs": counted,
-        "text": text,
-    }
+    text = f"{task}, what readiness bought: {'; '.join(parts)} ({counted})."
+    found = {"kind": "readiness", "task": task, "model": None, "seed": None}
+    return {**found, "parts": parts, "runs": counted, "text": text}
 
 
 def _stopped(reason: str | None) -> str:
@@ -362,9 +383,11 @@ def _tasks(card: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(run["task"] for run in card["runs"]))
 
 
-def _number(value: float, *, whole: bool = False) -> str:
-    if whole and float(value).is_integer():
-        return f"{int(value):,}".replace(",", "\u202f")
+def _amount(value: float) -> str:
+    return f"{int(value):,}".replace(",", "\u202f") if float(value).is_integer() else _number(value)
+
+
+def _number(value: float) -> str:
     if abs(value) >= 1e5:
         return f"{value:.2g}"
     if abs(value) >= 100:
@@ -418,7 +441,7 @@ def score_table(card: Mapping[str, Any], task: str) -> dict[str, Any]:
         for role in roles:
             values = [(run.get("cost") or {}).get(key) for run in by_role[role]]
             values = [v for v in values if v is not None]
-            cells.append(_spread(values, lambda v: _number(v, whole=True)) if values else None)
+            cells.append(_spread(values, lambda v: _amount(v)) if values else None)
         if any(cells):
             cost.append({"label": label, "cells": cells})
     reasons = [
@@ -426,12 +449,8 @@ def score_table(card: Mapping[str, Any], task: str) -> dict[str, Any]:
         for role in roles
     ]
     if any(reasons):
-        cost.append(
-            {
-                "label": "Stopped because",
-                "cells": [{"value": r, "interval": "", "prose": True} if r else None for r in reasons],
-            }
-        )
+        cells = [{"value": reason, "interval": ""} if reason else None for reason in reasons]
+        cost.append({"label": "Stopped because", "cells": cells})
     return {
         "task": task,
         "roles": [{"name": role, "label": ROLE_LABELS[role], "meaning": ROLE_MEANINGS[role]} for role in roles],
@@ -503,7 +522,8 @@ _STYLE = {
     "ytick.major.width": 0.6,
     "axes.unicode_minus": False,
 }
-_WIDTH = 3.5  # inches: a figure is read at its own size on a phone, and stands beside others on a wide page
+_CURVES_SIZE = (4.6, 3.2)  # inches: about the width of a phone, so that the letters stay readable there
+_HISTOGRAM_SIZE = (3.5, 2.1)
 _MAX_POINTS = 300  # of one curve
 _BINS = 24
 CURVES = (  # key in the log, series, line style, label
@@ -547,15 +567,18 @@ def loss_curves(histories: Sequence[Sequence[Mapping[str, Any]]], prefix: str) -
         figure.align_ylabels(axes)
 
     labels = {key: label for key, _, _, label in present}
-    svg = _svg(draw, (_WIDTH, 3.2 if with_alpha else 2.4), prefix, f"Loss curves: {', '.join(labels.values())}")
+    svg = _svg(draw, _CURVES_SIZE, prefix, f"Loss curves: {', '.join(labels.values())}")
     legend = [{"series": series, "line": line, "label": label} for _, series, line, label in present]
     if with_alpha:
         legend.append({"series": "alpha", "line": "-", "label": "α, the forget weight"})
     return svg, legend
 
 
-def loss_histogram(forget: np.ndarray, unseen: np.ndarray, edges: np.ndarray, top: float, prefix: str) -> str:
-    """SVG of the share of forget (filled) and unseen rows (outline) by row loss; rows beyond the last edge in its bin."""
+def loss_histogram(forget: np.ndarray, unseen: np.ndarray, edges: np.ndarray, prefix: str) -> str:
+    """
+    SVG: share of forget (filled) and unseen rows (outline) by row loss (nats). Rows beyond an end are counted in its
+    bin. The axis is logarithmic where the first edge is above 0.
+    """
 
     def draw(figure):
         axis = figure.subplots()
@@ -565,13 +588,17 @@ def loss_histogram(forget: np.ndarray, unseen: np.ndarray, edges: np.ndarray, to
                 axis.stairs(share, edges, fill=True, color=_SERIES[series], alpha=0.55, linewidth=0)
             else:
                 axis.stairs(share, edges, color=_SERIES[series], linewidth=1.6)
+        if edges[0] > 0:
+            axis.set_xscale("log")
+            axis.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
+            axis.minorticks_off()
         axis.set_xlim(edges[0], edges[-1])
-        axis.set_ylim(0, top)
+        axis.set_ylim(bottom=0)
         axis.set_xlabel("loss of a row (nats)")
         axis.set_ylabel("share of rows")
         axis.yaxis.set_major_formatter(lambda v, _: f"{100 * v:g} %")
 
-    return _svg(draw, (_WIDTH, 2.1), prefix, "Histogram of the losses of forget and unseen rows")
+    return _svg(draw, _HISTOGRAM_SIZE, prefix, "Histogram of the losses of forget and unseen rows")
 
 
 def _shares(losses: np.ndarray, edges: np.ndarray) -> np.ndarray:
@@ -639,8 +666,8 @@ def render_html(
 
     Args:
         card: score card of schema 1.
-        rows: dicts with `task`, `model`, `seed`, `split` and `loss`, an array of the rows' mean losses (nats); drawn as
-            histograms. Seeds are pooled.
+        rows: dicts with `task`, `model`, `seed`, `split` and `loss`, an array of the rows' mean losses (nats); drawn
+            as histograms. Seeds are pooled.
         histories: dicts with `task`, `model`, `seed` and `log_history`; drawn as curves. Seeds are overlaid.
         title: of the page.
         about: what was asked for, in a sentence; or a dict of task -> sentence.
@@ -658,18 +685,19 @@ def render_html(
                 "findings": [f for f in said if f["task"] == task and f["kind"] == "run"],
                 "readiness": next((f for f in said if f["task"] == task and f["kind"] == "readiness"), None),
                 "table": table,
-                "curves": _task_curves(histories, task, f"c{i}"),
+                **_task_curves(histories, task, f"c{i}"),
                 **_task_histograms(rows, task, f"h{i}"),
             }
         )
     thresholds = [
         ("forgot: yes, from this share of the unseen loss", FORGOT_LOSS_SHARE),
         ("forgot: partly, from this share of the way", PARTLY_SHARE),
-        ("still separable: AUC interval above", SEPARABLE_AUC),
+        ("still told apart: AUC interval above", SEPARABLE_AUC),
         ("too much: AUC interval below", OVER_AUC),
         ("… and below the retrained model's by", OVER_AUC_MARGIN),
         ("… or forget loss above the retrained model's, times", OVER_LOSS_RATIO),
         ("still answered right: more often than the yardstick by", STILL_KNOWN_EXCESS),
+        ("damage: unseen loss above that before, times", DAMAGE_RATIO),
         ("kept: yes, from this share", KEPT_WELL),
         ("kept: partly, from this share", KEPT_PARTLY),
     ]
@@ -752,14 +780,16 @@ def _asked(card: Mapping[str, Any], task: str) -> str:
     return f"The request: forget {rows}.{measured}"
 
 
-def _task_curves(histories: Sequence[Mapping[str, Any]], task: str, prefix: str) -> list[dict[str, Any]]:
-    found = []
+def _task_curves(histories: Sequence[Mapping[str, Any]], task: str, prefix: str) -> dict[str, Any]:
+    curves: list[dict[str, Any]] = []
+    legend: dict[str, dict[str, str]] = {}
     for role in BEFORE:
         logs = [h["log_history"] for h in histories if h["task"] == task and h["model"] == role]
         drawn = loss_curves(logs, f"{prefix}-{role}") if logs else None
         if drawn:
-            found.append({"label": ROLE_LABELS[role], "svg": drawn[0], "legend": drawn[1], "seeds": len(logs)})
-    return found
+            curves.append({"label": ROLE_LABELS[role], "svg": drawn[0], "seeds": len(logs)})
+            legend.update({item["label"]: item for item in drawn[1]})
+    return {"curves": curves, "legend": list(legend.values())}
 
 
 def _task_histograms(rows: Sequence[Mapping[str, Any]], task: str, prefix: str) -> dict[str, Any]:
@@ -777,22 +807,26 @@ def _task_histograms(rows: Sequence[Mapping[str, Any]], task: str, prefix: str) 
         if all(len(p) for p in pooled.values()):
             losses[role] = pooled
     if not losses:
-        return {"histograms": [], "clipped": None}
+        return {"histograms": [], "clipped": False, "logarithmic": False}
     everything = np.concatenate([p for pooled in losses.values() for p in pooled.values()])
-    end = float(np.quantile(everything, 0.99)) or 1.0
-    end = float(everything.max()) if everything.max() <= 1.25 * end else end
-    edges = np.linspace(0, end, _BINS + 1)
-    top = 1.05 * max(float(_shares(p, edges).max()) for pooled in losses.values() for p in pooled.values())
+    most, end = float(everything.max()), float(np.quantile(everything, 0.99))
+    end = (most if most <= 1.25 * end else end) or most or 1.0  # few rows far out shall not squeeze the others
+    if np.median(everything) < 0.05 * end:  # most rows would be one bar: tell them apart on a logarithmic axis
+        start = max(float(np.quantile(everything, 0.01)), 1e-6 * end)
+        edges = np.geomspace(start, end, _BINS + 1)
+    else:
+        edges = np.linspace(0, end, _BINS + 1)
     return {
         "histograms": [
             {
                 "label": ROLE_LABELS[role],
                 "meaning": ROLE_MEANINGS[role],
-                "svg": loss_histogram(pooled["forget"], pooled["unseen"], edges, top, f"{prefix}-{role}"),
+                "svg": loss_histogram(pooled["forget"], pooled["unseen"], edges, f"{prefix}-{role}"),
             }
             for role, pooled in losses.items()
         ],
-        "clipped": _number(end) if everything.max() > end else None,
+        "clipped": bool(everything.max() > edges[-1] or everything.min() < edges[0]),
+        "logarithmic": bool(edges[0] > 0),
     }
 
 

@@ -26,7 +26,7 @@ from .trainer import ForgettingTrainer, chance_loss, evaluating
 logger = logging.getLogger(__name__)
 
 RETAIN_SAMPLE = 256  # retain rows measured for the budget, at least (ours); as many as forget rows if these are more
-SNAPSHOT_EVERY = 10  # steps between two copies of the last good weights, at least (ours)
+BISECTIONS = 6  # halvings of the way back from a step that overshot τ, at most (ours)
 NEAR = 0.2  # a look at the whole forget set is taken from this share of the gap on (ours)
 
 LIMITS = (
@@ -127,7 +127,8 @@ class UnlearnTrainer(ForgettingTrainer):
         self.request: schedule.State | None = None
         self.targets: list[float] = []
         self._window: list[torch.Tensor] = []
-        self._good: tuple[int, list[torch.Tensor]] | None = None
+        self._good: tuple[int, list[torch.Tensor]] | None = None  # step and weights at the last look within the budget
+        self._below: list[torch.Tensor] | None = None  # weights at the last look short of τ
         self._resume_from: str | None = None
         self.add_callback(ScheduleCallback(self))
 
@@ -255,7 +256,8 @@ class UnlearnTrainer(ForgettingTrainer):
 
     def begin_request(self) -> None:
         """Before the first step: measures τ and the retain rows, or takes up the state of the checkpoint."""
-        self._window, self._good = [], None
+        self._window = []
+        self._good = self._below = None
         saved = None
         if self._resume_from:
             saved = records.read_json(os.path.join(self._resume_from, self.record_name))
@@ -307,22 +309,55 @@ class UnlearnTrainer(ForgettingTrainer):
         limit = schedule.retain_limit(self.rule, self.request)
         pending = self.request.reached or self.request.over_budget
         if not pending and schedule.shortfall(forget, self.request.tau) > NEAR and retain <= limit:
-            self._keep_good()
+            self._keep_good(short=True)
             return {}
+        found = self._measure_request()
+        if not self.objective.by_rows and self._below and found["shortfall"] < -schedule.TOLERANCE:
+            found = self._go_back(found)
+        if found["retain_loss"] <= limit:
+            self._keep_good(short=found["shortfall"] > schedule.TOLERANCE)
+        return found
+
+    def _measure_request(self) -> dict:
         sums, counts = self.row_losses(self.forget_dataset)
         found = {"forget_loss": float(sums.sum() / counts.sum()), "retain_loss": self._mean(self.retain_sample)}
         if self.objective.by_rows:
             found["shortfall"] = schedule.matched_shortfall(sums / counts, self.targets)
         else:
             found["shortfall"] = schedule.shortfall(found["forget_loss"], self.request.tau)
-        if found["retain_loss"] <= limit:
-            self._keep_good()
         return found
 
-    def _keep_good(self) -> None:
-        step = self.state.global_step
-        if self._good is None or step - self._good[0] >= SNAPSHOT_EVERY:
-            self._good = (step, [p.detach().to("cpu", copy=True) for p in self.trainable])
+    def _go_back(self, found: dict) -> dict:
+        """
+        Rows driven beyond τ stand out as deleted. Where a look finds them there, the weights go back on the straight
+        line to the last look short of τ until the loss is within the tolerance, and the optimizer's momentum, which
+        would drive them out again, is cleared (ours).
+        """
+        start = self._below
+        end = self._copy()
+        low, high = 0.0, 1.0
+        for _ in range(BISECTIONS):
+            middle = (low + high) / 2
+            with torch.no_grad():
+                for p, a, b in zip(self.trainable, start, end, strict=True):
+                    p.copy_(torch.lerp(a, b, middle).to(p.device))
+            found = self._measure_request()
+            if abs(found["shortfall"]) <= schedule.TOLERANCE:
+                break
+            low, high = (middle, high) if found["shortfall"] > 0 else (low, middle)
+        for state in self.optimizer.state.values():
+            if "exp_avg" in state:
+                state["exp_avg"].zero_()
+        return found
+
+    def _copy(self) -> list[torch.Tensor]:
+        return [p.detach().to("cpu", copy=True) for p in self.trainable]
+
+    def _keep_good(self, short: bool) -> None:
+        weights = self._copy()
+        self._good = (self.state.global_step, weights)
+        if short:
+            self._below = weights
 
     def _put_back_good(self) -> None:
         if self._good is None:

@@ -404,21 +404,19 @@ def _from_hub(name, data_files, split):
 
     try:
         return load_dataset(name, data_files=data_files, split=split or "train")
-    except (
-        Exception
-    ) as error:  # offline, unknown id, no such file in the repository: `datasets` has an error type for each
-        known = ", ".join(EMBEDDED + tuple(LOCAL_ONLY))
+    except Exception as error:  # offline, unknown id, no such file: each has another type in `datasets`
         raise FileNotFoundError(
-            f"Could not load {name!r} from the Hub ({type(error).__name__}: {error}). Without a network, use an embedded data set "
-            f"({', '.join(EMBEDDED)}) or local files by --data_files. Known names: {known}."
+            f"Could not load {name!r} from the Hub ({type(error).__name__}: {error}). Fix: a Hub id that exists and a "
+            f"network, an embedded data set ({', '.join(EMBEDDED)}), or local files by --data_files "
+            f"(known by name: {', '.join(LOCAL_ONLY)})."
         ) from error
 
 
 def _tofu_authors(rows, files):
     if not {"question", "answer"} <= set(rows.column_names) or len(rows) % TOFU_ROWS_PER_AUTHOR:
         raise ValueError(
-            f"{[p.name for p in files]} is not TOFU by author: it must have the columns question and answer in blocks of "
-            f"{TOFU_ROWS_PER_AUTHOR} rows an author; got {len(rows)} rows with {rows.column_names}. "
+            f"{[p.name for p in files]} is not TOFU by author: it must have the columns question and answer in "
+            f"blocks of {TOFU_ROWS_PER_AUTHOR} rows an author; got {len(rows)} rows with {rows.column_names}. "
             "Fix: --data_files path/to/tofu/full.jsonl"
         )
     block = TOFU_ROWS_PER_AUTHOR
@@ -428,7 +426,7 @@ def _tofu_authors(rows, files):
 
 
 def _with_images(rows):
-    """A column `image` that holds encoded files (bytes, or {bytes, path}) becomes an Image column, decoded on access."""
+    """A column `image` that holds encoded files (bytes, or {bytes, path}) becomes an Image column."""
     from datasets import Image, Value
 
     feature = rows.features.get("image")
@@ -532,9 +530,8 @@ def encode_qa(dataset, tokenizer, question_column="question", answer_column="ans
         out = {"input_ids": [], "attention_mask": [], "labels": []}
         questions = [prompt.format(question=question) for question in batch[question_column]]
         contexts = tokenizer(questions, add_special_tokens=False)["input_ids"]
-        answers = tokenizer([" " + answer.strip() for answer in batch[answer_column]], add_special_tokens=False)[
-            "input_ids"
-        ]
+        answers = [" " + answer.strip() for answer in batch[answer_column]]
+        answers = tokenizer(answers, add_special_tokens=False)["input_ids"]
         for context, answer in zip(contexts, answers, strict=True):
             context, answer = start + context, answer + [tokenizer.eos_token_id]
             out["input_ids"].append((context + answer)[:max_length])
@@ -552,8 +549,8 @@ def encode_qa(dataset, tokenizer, question_column="question", answer_column="ans
     lost = [i for i, labels in enumerate(encoded["labels"]) if labels[-1] == -100]
     if lost:
         raise ValueError(
-            f"{len(lost)} rows have no label left after truncation to max_length={max_length}: {_name_rows(dataset, lost)}. "
-            "Fix: a larger `max_length`, or leave these rows out."
+            f"{len(lost)} rows have no label left after truncation to max_length={max_length}: "
+            f"{_name_rows(dataset, lost)}. Fix: a larger `max_length`, or leave these rows out."
         )
     return encoded
 
@@ -593,7 +590,7 @@ def encode_text_classification(
 
 
 def build_image_processor(image_size, num_channels=3):
-    """A `ViTImageProcessor` for square images: resize, to 0..1, then (x - 0.5) / 0.5 a channel. Needs no torchvision."""
+    """A `ViTImageProcessor` without torchvision for square images: resize, to 0..1, then (x - 0.5) / 0.5."""
     from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
     return ViTImageProcessorPil(
@@ -701,8 +698,8 @@ def _pixels(image, num_channels):
             pixels = np.asarray(None)
     if pixels.dtype.kind not in "uif" or pixels.ndim not in (2, 3):
         raise ValueError(
-            f"Not an image: a value of type {type(image).__name__} and shape {pixels.shape}; expected a PIL image or an "
-            "array of shape (H, W) or (H, W, C)."
+            f"Not an image: a value of type {type(image).__name__} and shape {pixels.shape}; expected a PIL "
+            "image or an array of shape (H, W) or (H, W, C)."
         )
     pixels = pixels.astype(np.float32) / (1 if pixels.dtype.kind == "f" else 255)
     if pixels.ndim == 2:

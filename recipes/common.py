@@ -1,0 +1,333 @@
+"""What the three scripts share: flags and YAML, rows split and encoded, models built or loaded."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+VERBS = ("ready", "unlearn", "evaluate")
+ROLES = ("original", "ready", "unlearned", "ready_unlearned", "retrained")
+
+
+@dataclass
+class DataArguments:
+    """Which rows, and which of them are to be forgotten. The same values for all three scripts give the same split."""
+
+    task: str = field(
+        default="causal_lm",
+        metadata={"help": "causal_lm, sequence_classification or image_classification."},
+    )
+    dataset_name: str = field(
+        default="people",
+        metadata={"help": "people, digits (embedded); tofu, banking77, cifar10 (with --data_files); a path; a hub id."},
+    )
+    data_files: str | None = field(default=None, metadata={"help": "Local file or folder to read the rows from."})
+    limit: int | None = field(default=None, metadata={"help": "Read only the first so many rows."})
+    test_split: str | None = field(default=None, metadata={"help": "Name of a split to test on, e.g. test."})
+    test_fraction: float = field(default=0.0, metadata={"help": "Or: share of the rows to test on."})
+    question_column: str = field(default="question", metadata={"help": "causal_lm: what is asked."})
+    answer_column: str = field(default="answer", metadata={"help": "causal_lm: what is learnt."})
+    text_column: str = field(default="text", metadata={"help": "sequence_classification: the text."})
+    image_column: str = field(default="image", metadata={"help": "image_classification: the image."})
+    label_column: str = field(default="label", metadata={"help": "Classifiers: the class."})
+    max_length: int = field(default=256, metadata={"help": "Tokens of a row at most."})
+    forget_by: str = field(default="column", metadata={"help": "id, class, column or random."})
+    forget_column: str | None = field(default=None, metadata={"help": "Column that holds the values."})
+    forget_values: list[str] | None = field(default=None, metadata={"help": "Ids, classes or values to forget."})
+    forget_fraction: float | None = field(default=None, metadata={"help": "Or: share of rows or of values to forget."})
+    unseen_group: str | None = field(default=None, metadata={"help": "Keep whole groups of this column unseen."})
+    unseen: float = field(default=0.1, metadata={"help": "Share of the rows that is never trained on."})
+    split_seed: int = field(default=0, metadata={"help": "Seed of the split."})
+
+
+@dataclass
+class ModelArguments:
+    """Which model: an existing one, or a new one from a small config. And whether an adapter is trained."""
+
+    model_name_or_path: str | None = field(default=None, metadata={"help": "Hub id or folder."})
+    model_type: str | None = field(default=None, metadata={"help": "New model of this type: llama, bert, vit, …"})
+    config_overrides: str = field(default="", metadata={"help": "Its sizes: hidden_size=128,num_hidden_layers=3"})
+    vocab_size: int = field(default=2000, metadata={"help": "Of the tokenizer that is trained for a new text model."})
+    lora_r: int = field(default=0, metadata={"help": "Rank of a LoRA adapter to train; 0: all weights."})
+    lora_alpha: int = field(default=32, metadata={"help": "Its scale."})
+    lora_target_modules: str = field(default="all-linear", metadata={"help": "Its modules, separated by commas."})
+
+
+@dataclass
+class ReadyScript:
+    """What `ready.py` trains. The result goes to OUTPUT_DIR/ROLE."""
+
+    role: str = field(
+        default="ready",
+        metadata={"help": "ready; original: plain training; retrained: plain training without the forget rows."},
+    )
+    revocable: str = field(
+        default="named",
+        metadata={"help": "named: the rows that the split calls forget are revocable; any: any row may be asked for."},
+    )
+
+
+@dataclass
+class UnlearnScript:
+    """What `unlearn.py` starts from: --model_name_or_path, or else OUTPUT_DIR/START."""
+
+    start: str = field(
+        default="ready",
+        metadata={"help": "ready or original; the result goes to OUTPUT_DIR/ready_unlearned or OUTPUT_DIR/unlearned."},
+    )
+
+
+@dataclass
+class EvaluateScript:
+    """What `evaluate.py` measures: the models found in OUTPUT_DIR, by role."""
+
+    output_dir: str = field(default="outputs", metadata={"help": "Folder with the models; gets the scorecard too."})
+    title: str | None = field(default=None, metadata={"help": "Name of the task in the scorecard."})
+    per_device_eval_batch_size: int = field(default=64, metadata={"help": "Rows a forward pass."})
+    seed: int = field(default=0, metadata={"help": "Of the bootstrap."})
+
+
+# ---- flags ----------------------------------------------------------------------------------------------------------
+
+
+def read_flags(verb: str, argv: list[str]) -> list[str]:
+    """
+    Flags of the command line over those of `--config FILE.yaml`. A key `verb.name` is for that script only.
+
+    Raises:
+        SystemExit: with one line, if the file is not there or is not flat.
+    """
+    argv, flags, config = list(argv), [], None
+    if "--config" in argv:
+        place = argv.index("--config")
+        if place + 1 == len(argv):
+            sys.exit("--config needs the path of a YAML file")
+        config = argv[place + 1]
+        del argv[place : place + 2]
+    pairs: list[tuple[str, list[str]]] = []
+    if config is not None:
+        import yaml
+
+        if not Path(config).is_file():
+            sys.exit(f"--config: there is no file {config!r}")
+        content = yaml.safe_load(Path(config).read_text()) or {}
+        for key, value in content.items():
+            if isinstance(value, dict):
+                sys.exit(f"{config}: {key!r} holds a mapping; the file is flat, a key is a flag")
+            values = value if isinstance(value, list) else [value]
+            pairs.append((str(key), ["null" if v is None else str(v) for v in values]))
+    for word in argv:
+        if word.startswith("--"):
+            key, _, value = word[2:].partition("=")
+            pairs.append((key, [value] if value else []))
+        elif pairs:
+            pairs[-1][1].append(word)
+        else:
+            sys.exit(f"{word!r} is no flag; flags begin with --")
+    chosen: dict[str, list[str]] = {}
+    for pass_ in (False, True):  # general keys first, then this verb's own
+        for key, values in pairs:
+            prefix, _, name = key.partition(".")
+            own = prefix in VERBS and bool(name)
+            if own == pass_ and (not own or prefix == verb):
+                chosen[name if own else key.replace("-", "_")] = values
+    for key, values in chosen.items():
+        if values != ["null"]:
+            flags += [f"--{key}", *values]
+    return flags
+
+
+def parse(verb: str, script: type, argv: list[str], config: str | None = None, description: str = ""):
+    """
+    `(script arguments, DataArguments, ModelArguments[, training config])` from the command line.
+
+    Args:
+        config: name of the config class in `hf_unlearn`, or None. `--help` shows its own options without loading it.
+    """
+    from transformers.hf_argparser import HfArgumentParser
+
+    light = [script, DataArguments, ModelArguments]
+    if {"-h", "--help"} & set(argv):
+        epilog = "A YAML file takes the same keys (--config FILE); a key like `ready.seed` is for that script only."
+        if config is not None:
+            from hf_unlearn import options
+
+            light.append(getattr(options, config.replace("Config", "Options")))
+            epilog += f" All flags of transformers.TrainingArguments work too: --output_dir, --learning_rate, … ({config})"
+        HfArgumentParser(light, description=description, epilog=epilog).parse_args(["--help"])
+    flags = read_flags(verb, argv)
+    if config is None:
+        return HfArgumentParser(light).parse_args_into_dataclasses(flags)
+    import hf_unlearn
+
+    return HfArgumentParser([*light, getattr(hf_unlearn, config)]).parse_args_into_dataclasses(flags)
+
+
+def run(main) -> None:
+    """Calls a script's main; what a user can mend is one message and exit 1, without a traceback."""
+    try:
+        main(sys.argv[1:])
+    except (ValueError, OSError, FloatingPointError) as error:
+        if os.environ.get("HF_UNLEARN_TRACEBACK"):
+            raise
+        sys.exit(f"{type(error).__name__}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+# ---- rows and models ------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Prepared:
+    """Encoded rows by split, and what a model of them needs."""
+
+    splits: dict
+    processing_class: object
+    labels: list[str] | None
+    image_size: int | None = None
+    num_channels: int | None = None
+
+
+def prepare(data: DataArguments, model: ModelArguments, processing_from: str | None = None) -> Prepared:
+    """
+    Reads, splits and encodes the rows.
+
+    Args:
+        processing_from: folder or hub id of the tokenizer or image processor; None: made from the data.
+
+    Raises:
+        ValueError, FileNotFoundError: with all that is wrong with the split at once.
+    """
+    from hf_unlearn import split
+    from recipes import sources
+
+    rows = sources.load_rows(data.dataset_name, data.data_files)
+    test = sources.load_rows(data.dataset_name, data.data_files, data.test_split) if data.test_split else None
+    if data.limit:
+        rows = rows.select(range(min(data.limit, len(rows))))
+        test = test and test.select(range(min(data.limit, len(test))))
+    if data.test_fraction and test is None:
+        halves = rows.train_test_split(test_size=data.test_fraction, seed=data.split_seed)
+        rows, test = halves["train"], halves["test"]
+    column = data.forget_column
+    if data.forget_by == "class" and column is None:
+        column = data.label_column
+    parts = split(
+        rows,
+        by=data.forget_by,
+        values=data.forget_values,
+        fraction=data.forget_fraction,
+        column=column,
+        group=data.unseen_group,
+        seed=data.split_seed,
+        unseen=data.unseen,
+    )
+    if test is not None:
+        parts["test"] = test
+    return _encode(data, model, rows, parts, processing_from)
+
+
+def _encode(data, model, rows, parts, processing_from) -> Prepared:
+    from recipes import sources
+
+    if data.task == "image_classification":
+        processor, names = None, None
+        if processing_from and Path(processing_from, "preprocessor_config.json").is_file():
+            from transformers import AutoImageProcessor
+
+            processor = AutoImageProcessor.from_pretrained(processing_from)
+        encoded = {}
+        for name in ("retain", *(n for n in parts if n != "retain")):
+            encoded[name] = sources.encode_images(
+                parts[name],
+                processor,
+                data.image_column,
+                data.label_column,
+                num_channels=_channels(rows[0][data.image_column]),
+                names=names or _class_names(rows, data.label_column),
+            )
+            names = encoded[name].features["labels"].names
+        shape = encoded["retain"].features["pixel_values"].shape
+        processor = processor or sources.build_image_processor(shape[-1], shape[0])
+        return Prepared(encoded, processor, names, image_size=shape[-1], num_channels=shape[0])
+
+    if processing_from:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(processing_from)
+    else:
+        columns = [data.text_column] if data.task != "causal_lm" else [data.question_column, data.answer_column]
+        texts = [text for column in columns for text in rows[column]]
+        tokenizer = sources.build_tokenizer(texts, model.vocab_size)
+    if data.task == "causal_lm":
+        encoded = {
+            name: sources.encode_qa(part, tokenizer, data.question_column, data.answer_column, data.max_length)
+            for name, part in parts.items()
+        }
+        return Prepared(encoded, tokenizer, None)
+    names = _class_names(rows, data.label_column)
+    encoded = {
+        name: sources.encode_text_classification(
+            part, tokenizer, data.text_column, data.label_column, data.max_length, names=names
+        )
+        for name, part in parts.items()
+    }
+    return Prepared(encoded, tokenizer, names)
+
+
+def _class_names(rows, column: str) -> list[str]:
+    """Class names in the order of their numbers, from all rows, so that a forgotten class keeps its number."""
+    feature = rows.features[column]
+    return list(feature.names) if hasattr(feature, "names") else [str(v) for v in sorted(set(rows[column]))]
+
+
+def _channels(image) -> int:
+    if hasattr(image, "getbands"):
+        return 1 if len(image.getbands()) == 1 else 3
+    import numpy as np
+
+    return 1 if np.ndim(image) == 2 else np.shape(image)[-1]
+
+
+def new_model(data: DataArguments, model: ModelArguments, prepared: Prepared, seed: int):
+    """
+    The named model, or a new one from a config.
+
+    Raises:
+        ValueError: if neither or both of `model_name_or_path` and `model_type` are given.
+    """
+    from recipes import sources
+
+    if bool(model.model_name_or_path) == bool(model.model_type):
+        raise ValueError("Give either --model_name_or_path, or --model_type for a new model.")
+    if model.model_name_or_path:
+        return sources.load_model(data.task, model.model_name_or_path, prepared.labels)
+    return sources.build_model(
+        data.task,
+        model.model_type,
+        model.config_overrides,
+        prepared.processing_class,
+        prepared.labels,
+        prepared.image_size,
+        prepared.num_channels,
+        seed,
+    )
+
+
+def adapter(data: DataArguments, model: ModelArguments):
+    """The `LoraConfig` that the flags describe, or None."""
+    if not model.lora_r:
+        return None
+    from peft import LoraConfig
+
+    modules = model.lora_target_modules
+    kinds = {"causal_lm": "CAUSAL_LM", "sequence_classification": "SEQ_CLS", "image_classification": None}
+    return LoraConfig(
+        r=model.lora_r,
+        lora_alpha=model.lora_alpha,
+        target_modules=modules if modules == "all-linear" else modules.split(","),
+        task_type=kinds[data.task],
+    )

@@ -1,0 +1,234 @@
+"""Objectives: values by hand, gradients in float64 against finite differences, directions, the linear surrogate."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from tiny import batch_of, bert, image_rows, lm, lm64, lm_list, text_class_rows, vit
+
+from hf_unlearn.objectives import OBJECTIVES, get_objective, per_row_nll, slopes
+
+F_LOSS, R_LOSS, ALPHA, TAU = 1.5, 0.4, 0.2, 2.0
+HAND = {  # at the values above
+    ("nabla_tau", "hinge"): 0.2 * 0.25 + 0.8 * 0.4,
+    ("nabla_tau", "squared"): 0.2 * 0.25 + 0.8 * 0.4,
+    ("nabla_tau", "matched"): 0.8 * 0.4,
+    ("gradient_ascent", None): -1.5,
+    ("grad_diff", None): -0.5 * 1.5 + 3.0 * 0.4,
+}
+
+
+def make(name, gap):
+    if gap:
+        return get_objective(name, gap=gap)
+    return get_objective(name, **({"gamma": 0.5, "beta": 3.0} if name == "grad_diff" else {}))
+
+
+def scalars(*values):
+    return [torch.tensor(v, dtype=torch.float64) for v in values]
+
+
+# ---- per_row_nll ----
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_nll_sums_over_counts_are_the_causal_models_own_loss(side):
+    model = lm()  # rotary positions: padding on the left does not move a row
+    rows = lm_list(5)
+    rows[1]["labels"][-1] = -100  # holes at the end and in the middle
+    rows[2]["labels"][3] = -100
+    batch = batch_of(model, rows, side)
+    out = model(**batch)
+    nll, n = per_row_nll(out.logits, batch["labels"])
+    assert nll.dtype == torch.float32 and n.dtype == torch.int64 and nll.shape == n.shape == (5,)
+    assert n.tolist() == [sum(y != -100 for y in row["labels"][1:]) for row in rows]
+    torch.testing.assert_close(nll.sum() / n.sum(), out.loss, rtol=1e-5, atol=0)
+    # each row alone, unpadded, has the same loss as in the padded batch
+    for i, row in enumerate(rows):
+        alone = model(**batch_of(model, [row], side)).loss
+        torch.testing.assert_close(nll[i] / n[i], alone, rtol=1e-5, atol=0)
+
+
+def test_a_label_at_the_first_place_is_not_counted():
+    logits = torch.randn(1, 3, 5, dtype=torch.float64)
+    nll, n = per_row_nll(logits, torch.tensor([[4, 1, 2]]))
+    by_hand = -(logits[0, 0].log_softmax(0)[1] + logits[0, 1].log_softmax(0)[2])
+    assert n.tolist() == [2] and nll.dtype == torch.float64
+    torch.testing.assert_close(nll[0], by_hand)
+
+
+@pytest.mark.parametrize("make_model, rows", [(bert, text_class_rows), (vit, image_rows)])
+def test_nll_of_a_classifier_is_its_own_loss(make_model, rows):
+    model = make_model().double()
+    batch = batch_of(model, rows(6))
+    if "pixel_values" in batch:
+        batch["pixel_values"] = batch["pixel_values"].double()
+    out = model(**batch)
+    nll, n = per_row_nll(out.logits, batch["labels"])
+    assert n.tolist() == [1] * 6
+    torch.testing.assert_close(nll.mean(), out.loss, rtol=1e-9, atol=0)
+
+
+def test_ignored_rows_count_zero_and_half_precision_is_summed_in_float32():
+    logits = torch.tensor([[0.0, math.log(3)], [5.0, 1.0]], dtype=torch.bfloat16)
+    nll, n = per_row_nll(logits, torch.tensor([0, -100]))
+    assert nll.dtype == torch.float32
+    assert n.tolist() == [1, 0] and nll[1] == 0
+    assert abs(float(nll[0]) - math.log(4)) < 2e-2
+
+
+@pytest.mark.parametrize("logits, labels", [((2, 3, 5), (2,)), ((2, 5), (2, 3)), ((5,), (5,)), ((2, 3, 4, 5), (2, 3))])
+def test_other_shapes_are_refused_with_the_shapes_named(logits, labels):
+    with pytest.raises(ValueError, match=rf"{', '.join(map(str, logits))}.*expected \(B, T, V\)"):
+        per_row_nll(torch.zeros(logits), torch.zeros(labels, dtype=torch.long))
+
+
+# ---- values, gradients, directions ----
+
+
+@pytest.mark.parametrize("case", HAND, ids=str)
+def test_value_by_hand(case):
+    value = make(*case).mean_value(*scalars(F_LOSS, R_LOSS), alpha=ALPHA, tau=TAU)
+    assert value.shape == ()
+    assert float(value) == pytest.approx(HAND[case], rel=1e-12)
+
+
+def test_row_value_by_hand():
+    objective = get_objective("nabla_tau", gap="matched")
+    assert objective.by_rows and not get_objective("nabla_tau").by_rows
+    value = objective.row_value(torch.tensor([1.0, 3.0]), torch.tensor([2.0, 2.5]), alpha=0.5)
+    assert value.tolist() == [0.5, 0.125]
+
+
+@pytest.mark.parametrize("forget, hinge, squared", [(1.5, -0.2, -0.2), (2.5, 0.0, 0.2), (2.0, 0.0, 0.0)])
+def test_slopes_of_the_gate_on_both_sides_of_the_target(forget, hinge, squared):
+    for gap, expected in (("hinge", hinge), ("squared", squared), ("matched", 0.0)):
+        f, r = slopes(get_objective("nabla_tau", gap=gap), *scalars(forget, R_LOSS), alpha=ALPHA, tau=2.0)
+        assert float(f) == pytest.approx(expected, abs=1e-15), gap
+        assert float(r) == pytest.approx(0.8), gap
+        assert not f.requires_grad and not r.requires_grad
+
+
+def test_slopes_of_the_baselines_and_under_no_grad():
+    with torch.no_grad():
+        assert [float(s) for s in slopes(make("grad_diff", None), *scalars(1.0, 1.0), alpha=0, tau=0)] == [-0.5, 3.0]
+        assert [float(s) for s in slopes(make("gradient_ascent", None), *scalars(1.0, 1.0), alpha=0, tau=0)] == [-1, 0]
+
+
+def losses_at(model, forget, retain):
+    """Mean forget and retain loss, and the forget rows' own, with a graph."""
+    pairs = []
+    for batch in (forget, retain):
+        out = model(**{k: v for k, v in batch.items() if k != "labels"})
+        pairs.append(per_row_nll(out.logits, batch["labels"]))
+    (fs, fn), (rs, rn) = pairs
+    return fs.sum() / fn.sum(), rs.sum() / rn.sum(), fs / fn
+
+
+def value_at(objective, model, forget, retain, tau, targets):
+    f, r, rows = losses_at(model, forget, retain)
+    value = objective.mean_value(f, r, alpha=ALPHA, tau=tau)
+    return value + objective.row_value(rows, targets, alpha=ALPHA).mean() if objective.by_rows else value
+
+
+@pytest.fixture(scope="module")
+def scene():
+    model = lm64()
+    forget, retain = batch_of(model, lm_list(3)), batch_of(model, lm_list(4, 10))
+    with torch.no_grad():
+        tau = float(losses_at(model, forget, retain)[0]) + 0.5  # an open gate
+    return model, forget, retain, tau, torch.tensor([tau, tau + 1, tau - 1], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("case", HAND, ids=str)
+def test_gradient_through_a_model_is_the_finite_difference(case, scene):
+    model, forget, retain, tau, targets = scene
+    objective = make(*case)
+    model.zero_grad()
+    value_at(objective, model, forget, retain, tau, targets).backward()
+    torch.manual_seed(3)
+    for p in (model.lm_head.weight, model.transformer.h[0].mlp.c_fc.weight):
+        direction = torch.randn_like(p)
+        along, step, ends = float((p.grad * direction).sum()), 1e-5, []
+        for sign in (1, -1):
+            with torch.no_grad():
+                p.add_(sign * step * direction)
+                ends.append(float(value_at(objective, model, forget, retain, tau, targets)))
+                p.sub_(sign * step * direction)
+        assert along == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-6)
+
+
+@pytest.mark.parametrize("case", HAND, ids=str)
+def test_the_linear_surrogate_has_the_objectives_gradient(case, scene):
+    model, forget, retain, tau, targets = scene
+    objective = make(*case)
+    params = list(model.parameters())
+    wanted = torch.autograd.grad(value_at(objective, model, forget, retain, tau, targets), params)
+    f, r, rows = losses_at(model, forget, retain)
+    slope_f, slope_r = slopes(objective, f.detach(), r.detach(), alpha=ALPHA, tau=tau)
+    surrogate = slope_f * f + slope_r * r
+    if objective.by_rows:
+        surrogate = surrogate + objective.row_value(rows, targets, alpha=ALPHA).mean()
+    for got, want in zip(torch.autograd.grad(surrogate, params), wanted, strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("case", HAND, ids=str)
+def test_one_small_step_moves_the_losses_where_they_should_go(case, scene):
+    _, forget, retain, tau, targets = scene
+    model = lm64()
+    objective = make(*case)
+    targets = targets + 1.0  # all above the rows' losses
+    before = [float(x.detach()) for x in losses_at(model, forget, retain)[:2]]
+    value = value_at(objective, model, forget, retain, tau, targets)
+    value.backward()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.sub_(1e-3 * p.grad)
+    after = [float(x.detach()) for x in losses_at(model, forget, retain)[:2]]
+    assert float(value_at(objective, model, forget, retain, tau, targets).detach()) < float(value.detach())
+    if case[0] == "nabla_tau" and case[1] != "matched" or case[0] == "grad_diff":
+        assert after[1] < before[1]
+    if case[0] == "gradient_ascent" or case[1] == "matched":
+        assert after[0] > before[0]
+
+
+@pytest.mark.parametrize("gap", ["hinge", "squared", "matched"])
+def test_with_alpha_one_the_forget_loss_rises_and_the_hinge_is_silent_beyond_the_target(gap, scene):
+    model, forget, retain, tau, targets = scene
+    objective = get_objective("nabla_tau", gap=gap)
+    f, r, rows = losses_at(model, forget, retain)
+
+    def forget_gradient(tau, targets):
+        value = objective.mean_value(f, r.detach(), alpha=1.0, tau=tau)
+        if objective.by_rows:
+            value = objective.row_value(rows, targets, alpha=1.0).mean()
+        return torch.autograd.grad(value, model.lm_head.weight, retain_graph=True)[0]
+
+    plain = torch.autograd.grad(f, model.lm_head.weight, retain_graph=True)[0]
+    ascent = forget_gradient(tau, targets + 2)
+    assert float((ascent * plain).sum()) < 0  # descending on the objective ascends on the forget loss
+    below = float(f.detach()) - 0.5
+    beyond = forget_gradient(below, rows.detach() - 0.5)
+    if gap == "hinge":
+        assert torch.count_nonzero(beyond) == 0
+    else:  # symmetric: the overshoot is pulled back
+        assert float((beyond * plain).sum()) > 0
+
+
+# ---- registry ----
+
+
+def test_registry_says_what_exists():
+    assert set(OBJECTIVES) == {"nabla_tau", "gradient_ascent", "grad_diff"}
+    assert all(cls.citation and cls().name == name for name, cls in OBJECTIVES.items())
+    with pytest.raises(ValueError, match=r"'npo2'.*'nabla_tau', 'gradient_ascent', 'grad_diff'"):
+        get_objective("npo2")
+    with pytest.raises(ValueError, match=r"'grad_diff' has no parameter 'delta'.*gamma.*beta"):
+        get_objective("grad_diff", delta=1)
+    with pytest.raises(ValueError, match=r"no parameter 'gap'.*none"):
+        get_objective("gradient_ascent", gap="hinge")
+    with pytest.raises(ValueError, match=r"`gap` is 'relu'.*'hinge', 'squared', 'matched'"):
+        get_objective("nabla_tau", gap="relu")

@@ -1,0 +1,511 @@
+"""`ReadyTrainer`: the stock Trainer where readiness is off, the oracle's gradient where it is on, and what it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig
+from tiny import (
+    batch_of,
+    bert,
+    distance,
+    image_rows,
+    lm,
+    lm64,
+    lm_list,
+    lm_rows,
+    same_bits,
+    text_class_rows,
+    tokenizer,
+    vit,
+    weights,
+)
+from torch.func import functional_call
+from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
+
+from hf_unlearn import ArgumentError, NonFiniteError, ReadyConfig, ReadyTrainer, commitment, default_collator
+from hf_unlearn.data import SpreadSampler, spread_order
+from hf_unlearn.meta import Terms, exact_readiness_gradient
+
+QUIET = {"report_to": [], "use_cpu": True, "save_strategy": "no", "disable_tqdm": True, "logging_steps": 1}
+OFF = {"lambda_efficiency": 0.0, "lambda_retention": 0.0}
+
+
+def config(out, **options):
+    own = {"meta_start": 0.0, "per_device_train_batch_size": 8, "learning_rate": 0.05, "lr_scheduler_type": "constant"}
+    return ReadyConfig(str(out), **{**QUIET, **own, "optim": "sgd", **options})
+
+
+def train(out, model=None, rows=None, revocable="revocable", trainer={}, **options):  # noqa: B006
+    model = lm64() if model is None else model
+    rows = lm_rows(16) if rows is None else rows
+    run = ReadyTrainer(
+        model, config(out, **options), rows, revocable=revocable, processing_class=tokenizer(), **trainer
+    )
+    run.train()
+    return run
+
+
+class Gradients(TrainerCallback):
+    """Keeps the gradients of each step, before clipping has a say (it is off)."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        self.steps.append([None if p.grad is None else p.grad.clone() for p in model.parameters()])
+
+
+def relative(got, want):
+    total = sum(float((g - w).norm() ** 2) for g, w in zip(got, want, strict=True))
+    return (total / sum(float(w.norm() ** 2) for w in want)) ** 0.5
+
+
+# ---- nothing on: the stock Trainer ----
+
+
+@pytest.mark.parametrize("accumulation", [1, 3])
+@pytest.mark.parametrize("make, rows", [(lm, lm_rows), (lambda: bert(dropout=0.2), text_class_rows)], ids=["lm", "bert"])
+def test_with_all_weights_at_zero_it_is_the_stock_trainer_bit_for_bit(tmp_path, make, rows, accumulation):
+    rows = rows(26)
+    options = {
+        "per_device_train_batch_size": 4, "gradient_accumulation_steps": accumulation, "num_train_epochs": 2,
+        "optim": "adamw_torch", "learning_rate": 1e-2, "lr_scheduler_type": "linear",
+    }  # fmt: skip
+
+    class Stock(Trainer):
+        def _get_train_sampler(self, train_dataset=None):
+            epoch = lambda: int((self.state.epoch or 0) + 1e-6)  # noqa: E731
+            return SpreadSampler(torch.tensor(rows["revocable"]).numpy(), len(rows), self.args.seed, epoch)
+
+    model = make()
+    arguments = TrainingArguments(
+        str(tmp_path / "stock"), remove_unused_columns=False, logging_nan_inf_filter=False, **QUIET, **options
+    )
+    stock = Stock(model, arguments, default_collator(model, tokenizer()), rows, processing_class=tokenizer())
+    torch.manual_seed(5)
+    stock.train()
+    torch.manual_seed(5)
+    ours = train(tmp_path / "ours", make(), rows, **OFF, **options)
+    assert ours.state.global_step == stock.state.global_step >= 6
+    assert same_bits(weights(ours.model), weights(stock.model))
+    losses = [[log["loss"] for log in t.state.log_history if "loss" in log] for t in (ours, stock)]
+    assert losses[0] == losses[1] and len(losses[0]) == stock.state.global_step
+    assert ours._readiness_steps == 0 and not any("ready_gain" in log for log in ours.state.log_history)
+
+
+def test_before_its_start_and_between_its_turns_a_step_is_the_stock_trainers(tmp_path):
+    """`meta_start` and `meta_every` leave whole steps to plain training: the first steps are the same bit for bit."""
+    trace = {}
+    for name, options in {"plain": OFF, "late": {"meta_start": 0.5}, "on": {}}.items():
+        run = train(tmp_path / name, lm(), max_steps=4, trainer={"callbacks": [keep := Weights()]}, **options)
+        trace[name] = keep.steps
+        assert run._readiness_steps == {"plain": 0, "late": 2, "on": 4}[name]
+    assert all(same_bits(trace["plain"][k], trace["late"][k]) for k in (0, 1))
+    assert not same_bits(trace["plain"][2], trace["late"][2])
+    assert not same_bits(trace["plain"][0], trace["on"][0])
+
+
+class Weights(TrainerCallback):
+    def __init__(self):
+        self.steps = []
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        self.steps.append(weights(model))
+
+
+def test_every_second_step_with_revocable_rows(tmp_path):
+    run = train(tmp_path, lm(), max_steps=5, meta_every=2)
+    steps = json.loads(json.dumps(run.record()))["steps"]
+    assert steps == {"all": 5, "with_revocable_rows": 5, "with_readiness_terms": 3}
+    with_terms = [log["step"] for log in run.state.log_history if "ready_gain" in log]
+    assert with_terms == [1, 3, 5]
+
+
+def test_steps_without_revocable_rows_do_not_count(tmp_path):
+    rows = lm_rows(16, every=16)  # one revocable row, so one step of each two
+    run = train(tmp_path, lm(), rows, num_train_epochs=3)
+    assert run.record()["steps"] == {"all": 6, "with_revocable_rows": 3, "with_readiness_terms": 3}
+
+
+# ---- readiness on: the rows ----
+
+
+@pytest.mark.parametrize("options", [{}, {"gradient_accumulation_steps": 2}, {"revocable": None}], ids=str)
+def test_every_row_is_seen_once_an_epoch(tmp_path, options):
+    rows, seen, model = lm_rows(27), [], lm()
+    collate = default_collator(model, tokenizer())
+
+    def watching(batch):
+        seen.extend(row["id"] for row in batch)
+        assert all("revocable" not in row for row in batch) or options.get("revocable", 1) is None
+        return collate(batch)
+
+    train(tmp_path, model, rows, num_train_epochs=3, per_device_train_batch_size=4,
+          trainer={"data_collator": watching}, **options)  # fmt: skip
+    flags = None if "revocable" in options else torch.tensor(rows["revocable"]).numpy()
+    for epoch in range(3):
+        part = seen[27 * epoch : 27 * (epoch + 1)]
+        assert part == spread_order(flags, 27, 42, epoch).tolist()
+    assert len(seen) == 81
+
+
+def test_the_main_loss_is_untouched(tmp_path):
+    """The logged loss is the mean over the step's labels at θ, whether the readiness terms run or not."""
+    run = train(tmp_path, lm64(), max_steps=1, gradient_accumulation_steps=2, per_device_train_batch_size=4)
+    rows = lm_rows(16)
+    first = spread_order(torch.tensor(rows["revocable"]).numpy(), 16, 42, 0)[:8]
+    with torch.no_grad():
+        wanted = float(lm64()(**batch_of(lm(), [rows[int(i)] for i in first])).loss)
+    assert run.state.log_history[0]["loss"] == pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize("options", [
+    {"meta_gradient": "first_order"},
+    {"meta_gradient": "finite_difference"},
+    {"meta_gradient": "finite_difference", "resistance": "relearn", "lambda_resistance": 0.7},
+    {"meta_gradient": "first_order", "resistance": "align", "lambda_resistance": 0.7, "inner_steps": 2},
+    {"meta_gradient": "finite_difference", "inner_steps": 2, "inner_normalize": False, "efficiency": "loss"},
+    {"meta_gradient": "first_order", "revocable": None},
+    {"meta_gradient": "finite_difference", "revocable": None, "resistance": "relearn", "lambda_resistance": 0.7},
+], ids=lambda o: "-".join(map(str, o.values())))  # fmt: skip
+def test_the_cut_into_micro_batches_does_not_matter(tmp_path, options):
+    rows = lm_rows(15, every=3)  # ragged, and the last step is one row short
+    ends = []
+    for rows_each, accumulation in ((8, 1), (1, 8), (4, 2)):
+        run = train(
+            tmp_path, lm64(), rows, num_train_epochs=2, per_device_train_batch_size=rows_each,
+            gradient_accumulation_steps=accumulation, inner_lr=0.05, **options,
+        )  # fmt: skip
+        assert run.state.global_step == 4
+        ends.append(weights(run.model))
+    assert distance(ends[0], weights(lm64())) > 1e-3
+    tolerance = 1e-10 if options["meta_gradient"] == "first_order" and "resistance" not in options else 1e-6
+    assert distance(ends[1], ends[0]) < tolerance
+    assert distance(ends[2], ends[0]) < tolerance
+
+
+# ---- readiness on: the gradient ----
+
+
+def oracle(model, rows, terms, request, proxy, stable):
+    """∇ of the main loss over all rows plus the readiness terms, by double backward."""
+    names = [name for name, _ in model.named_parameters()]
+    params = [p for _, p in model.named_parameters()]
+    batches = {
+        kind: batch_of(model, [rows[i] for i in chosen])
+        for kind, chosen in {"revocable": request, "stable": stable, "proxy": proxy or stable}.items()
+    }
+
+    def losses(at, kind):
+        return functional_call(model, dict(zip(names, at, strict=True)), kwargs=batches[kind]).loss
+
+    gradient, values = exact_readiness_gradient(params, losses, terms)
+    main = model(**batch_of(model, [rows[i] for i in [*request, *proxy, *stable]])).loss
+    plain = torch.autograd.grad(main, params)
+    return [g + m for g, m in zip(gradient, plain, strict=True)], values
+
+
+@pytest.mark.parametrize("accumulation", [1, 4])
+@pytest.mark.parametrize("resistance", ["none", "relearn", "align"])
+def test_a_steps_gradient_is_the_oracles(tmp_path, resistance, accumulation):
+    rows = lm_rows(8, every=2)
+    flags = torch.tensor(rows["revocable"]).numpy()
+    order = spread_order(flags, 8, 42, 0).tolist()
+    request, stable = [i for i in order if flags[i]], [i for i in order if not flags[i]]
+    proxy = []
+    options = {"inner_lr": 0.1, "resistance": resistance}
+    if resistance != "none":
+        options["lambda_resistance"] = 0.6
+        request, proxy = request[::2], request[1::2]  # every second revocable row plays the recovery data
+    for mode, tolerance in (("exact", 1e-10), ("finite_difference", 2e-3)):
+        keep = Gradients()
+        run = train(
+            tmp_path, lm64(), rows, max_steps=1, meta_gradient=mode, max_grad_norm=0.0, **options,
+            per_device_train_batch_size=8 // accumulation, gradient_accumulation_steps=accumulation,
+            trainer={"callbacks": [keep]},
+        )  # fmt: skip
+        wanted, values = oracle(lm64(), rows, run._terms, request, proxy, stable)
+        assert relative(keep.steps[0], wanted) < tolerance, mode
+        log = run.state.log_history[0]
+        for name, value in values.items():
+            assert log[f"ready_{name}"] == pytest.approx(float(value), abs=2e-6), name
+
+
+def test_first_order_gradient_by_hand_through_the_trainer(tmp_path):
+    rows = lm_rows(8, every=2)
+    keep = Gradients()
+    train(tmp_path, lm64(), rows, max_steps=1, max_grad_norm=0.0, inner_lr=0.1, trainer={"callbacks": [keep]})
+    model = lm64()
+    params = list(model.parameters())
+    batches = {flag: batch_of(model, [r for r in rows if r["revocable"] is flag]) for flag in (True, False)}
+
+    def grad(batch):
+        return torch.autograd.grad(model(**batch).loss, params)
+
+    main, at_home = grad(batch_of(model, list(rows))), grad(batches[True])
+    length = 0.1 * sum(float((p**2).sum()) for p in params) ** 0.5 / sum(float((g**2).sum()) for g in at_home) ** 0.5
+    with torch.no_grad():
+        for p, g in zip(params, at_home, strict=True):
+            p.add_(length * g)
+    after, kept = grad(batches[True]), grad(batches[False])
+    wanted = [m - 0.5 * (a - h) + 1.0 * k for m, a, h, k in zip(main, after, at_home, kept, strict=True)]
+    assert relative(keep.steps[0], wanted) < 1e-10
+
+
+def test_the_cap_is_the_loss_of_guessing_or_the_one_given(tmp_path):
+    rows = text_class_rows(8)
+    import math
+
+    assert ReadyTrainer(bert(), config(tmp_path), rows, processing_class=tokenizer())._terms.cap == math.log(3)
+    assert ReadyTrainer(lm(), config(tmp_path), lm_rows(8), processing_class=tokenizer())._terms.cap == math.log(50)
+    run = ReadyTrainer(lm(), config(tmp_path, gain_cap=1.5), lm_rows(8), processing_class=tokenizer())
+    assert run._terms.cap == 1.5
+
+
+def test_dropout_masks_are_the_same_in_the_two_passes_of_a_finite_difference(tmp_path):
+    """Else the difference of gradients is one of masks, ‖θ‖/ε times too large."""
+    sizes = {}
+    for mode in ("first_order", "finite_difference"):
+        keep = Gradients()
+        train(tmp_path, lm64(dropout=0.3), lm_rows(8, every=2), max_steps=1, max_grad_norm=0.0, inner_lr=0.01,
+              meta_gradient=mode, trainer={"callbacks": [keep]})  # fmt: skip
+        sizes[mode] = sum(float(g.norm() ** 2) for g in keep.steps[0]) ** 0.5
+    assert sizes["finite_difference"] < 3 * sizes["first_order"]
+
+
+@pytest.mark.parametrize("make, rows", [(bert, text_class_rows), (vit, image_rows)], ids=["bert", "vit"])
+def test_classifiers_get_ready_too(tmp_path, make, rows):
+    """The gain of a request is larger than in the plain model, at the same length of the request's step."""
+    gains = {}
+    for name, options in {"ready": {}, "plain": {"lambda_efficiency": 1e-12, "lambda_retention": 0.0}}.items():
+        run = train(tmp_path / name, make(), rows(16), max_steps=25, inner_lr=0.05, optim="adamw_torch",
+                    learning_rate=3e-3, lr_scheduler_type="constant", **options)  # fmt: skip
+        gains[name] = [log["ready_gain"] for log in run.state.log_history if "ready_gain" in log]
+    assert len(gains["ready"]) == 25
+    assert gains["ready"][0] == pytest.approx(gains["plain"][0], rel=1e-4)
+    assert gains["ready"][-1] > 1.3 * gains["plain"][-1]
+
+
+# ---- resume, adapters, what is left behind ----
+
+
+@pytest.mark.parametrize("options", [
+    {"meta_gradient": "first_order", "meta_every": 2},
+    {"meta_gradient": "finite_difference", "gradient_accumulation_steps": 2, "per_device_train_batch_size": 4},
+], ids=["every 2", "accumulation"])  # fmt: skip
+def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, options):
+    options = {"optim": "adamw_torch", "learning_rate": 1e-2, "lr_scheduler_type": "linear", "num_train_epochs": 3,
+               "save_strategy": "steps", "save_steps": 5, **options}  # fmt: skip
+    rows, model = lm_rows(26, every=3), lm(attention_dropout=0.1)
+    whole = train(tmp_path, model, rows, **options)
+    assert whole.state.global_step == 12  # four steps an epoch: the checkpoint lies inside one
+    again = ReadyTrainer(
+        lm(seed=9, attention_dropout=0.1), config(tmp_path, **options), rows, processing_class=tokenizer()
+    )
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-5"))
+    assert same_bits(weights(again.model), weights(whole.model))
+    assert again.record()["steps"] == whole.record()["steps"]
+
+
+@pytest.mark.parametrize("mode", ["first_order", "finite_difference"])
+def test_an_adapter_is_trained_and_the_base_is_bitwise_what_it_was(tmp_path, mode):
+    lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
+    before = weights(lm())
+    run = train(tmp_path, lm(), max_steps=3, meta_gradient=mode, resistance="relearn", lambda_resistance=0.3,
+                trainer={"peft_config": lora})  # fmt: skip
+    after = weights(run.model)
+    base = {k.removeprefix("base_model.model.").replace(".base_layer", ""): v for k, v in after.items() if "lora_" not in k}
+    assert same_bits(base, before)
+    torch.manual_seed(0)
+    assert all(p.requires_grad == ("lora_" in name) for name, p in run.model.named_parameters())
+    assert len(run.trainable) == 4
+    run.save_model()
+    assert Path(tmp_path, "adapter_model.safetensors").exists() and Path(tmp_path, "readiness.json").exists()
+    fresh = ReadyTrainer(str(tmp_path), config(tmp_path / "again"), lm_rows(8), processing_class=tokenizer()) if (
+        run.model.peft_config["default"].base_model_name_or_path
+    ) else None
+    assert fresh is None or fresh.trainable
+
+
+def test_the_record_of_a_checkpoint(tmp_path):
+    rows = lm_rows(16)
+    run = train(tmp_path, lm(), rows, num_train_epochs=1, save_strategy="steps", save_steps=1, request='{"alpha": 0.2}')
+    run.save_model()
+    record = json.loads((tmp_path / "readiness.json").read_text())
+    assert record["schema"] == 1 and record["ready"] is True and record["revocable"] == "named"
+    assert record["revocable_rows"] == 4 and record["revocable_fraction"] == 0.25
+    assert record["request"] == {"alpha": 0.2}
+    assert record["steps"] == {"all": 2, "with_revocable_rows": 2, "with_readiness_terms": 2}
+    assert (record["inner_lr"], record["lambda_efficiency"], record["meta_gradient"]) == (0.02, 0.5, "first_order")
+    assert set(record["probe"]) == {"gain", "retention", "inner_length"}
+    assert record["probe"]["inner_length"] == pytest.approx(0.02, rel=1e-3)
+    assert {"torch", "transformers"} <= set(record["versions"])
+    # the salt lies beside, with a name that a push leaves out, and opens the commitment
+    salts = [p for p in tmp_path.rglob("*salt*")]
+    assert [p.parent for p in salts] == [tmp_path] and salts[0].name.startswith("_")
+    salt = json.loads(salts[0].read_text())["salt"]
+    assert record["revocable_commitment"] == commitment([0, 4, 8, 12], salt) == commitment(["12", 8, 4, 0], salt)
+    assert record["revocable_commitment"] != commitment([0, 4, 8], salt)
+    assert record["revocable_commitment"] != commitment([0, 4, 8, 12], salt + "x")
+    assert salt not in (tmp_path / "readiness.json").read_text()
+    for step in (1, 2):
+        in_checkpoint = json.loads((tmp_path / f"checkpoint-{step}" / "readiness.json").read_text())
+        assert in_checkpoint["steps"]["all"] == step
+        assert in_checkpoint["revocable_commitment"] == record["revocable_commitment"]
+
+
+def test_the_record_says_when_nothing_was_made_ready(tmp_path):
+    run = train(tmp_path, lm(), max_steps=1, **OFF)
+    run.save_model()
+    assert json.loads((tmp_path / "readiness.json").read_text())["ready"] is False
+    any_row = train(tmp_path / "any", lm(), max_steps=1, revocable=None)
+    assert any_row.record()["revocable"] == "any" and any_row.record()["revocable_rows"] == 16
+
+
+def test_what_is_saved_loads_with_stock_transformers(tmp_path):
+    run = train(tmp_path, lm(), max_steps=2)
+    run.save_model()
+    run.create_model_card()
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert same_bits(weights(loaded), weights(run.model))
+    card = (tmp_path / "README.md").read_text()
+    head = card.split("---")[1]
+    assert "- unlearning-ready" in head and "- hf_unlearn" in head
+    assert "A ready model still knows everything it was trained on" in card
+    assert "LlamaForCausalLM.from_pretrained" in card and "2505.10845" in card
+    assert "first_order" in card
+
+
+# ---- what goes wrong ----
+
+
+def test_a_broken_row_ends_the_run_with_the_last_good_weights_on_disk(tmp_path):
+    rows = image_rows(16).to_list()
+    rows[5]["pixel_values"] = torch.full((1, 8, 8), float("nan")).tolist()
+    model, keep = vit(), Weights()
+    run = ReadyTrainer(model, config(tmp_path), Dataset.from_list(rows), callbacks=[keep])
+    with pytest.raises(NonFiniteError, match=rf"last good weights are in {tmp_path}"):
+        run.train()
+    good = keep.steps[-1] if keep.steps else weights(vit())
+    assert same_bits(weights(model), good)
+    assert all(torch.isfinite(v).all() for v in good.values())
+    assert same_bits(weights(type(model).from_pretrained(tmp_path)), good)
+    assert (tmp_path / "readiness.json").exists()
+
+
+def test_ctrl_c_at_the_moved_weights_leaves_the_unmoved_ones(tmp_path):
+    handler = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        model = lm()
+        before, calls = weights(model), []
+
+        def interrupt(*_):
+            calls.append(same_bits(weights(model), before))
+            if len(calls) == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        model.register_forward_pre_hook(interrupt)
+        run = ReadyTrainer(model, config(tmp_path), lm_rows(16), processing_class=tokenizer())
+        with pytest.raises(KeyboardInterrupt):
+            run.train()
+        assert calls[:2] == [True, False]  # the second forward was at θ'
+        assert same_bits(weights(model), before)
+        assert run.state.global_step == 0
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+def test_an_error_at_the_moved_weights_leaves_the_unmoved_ones(tmp_path):
+    model = lm()
+    before, calls = weights(model), []
+
+    def fail(*_):
+        calls.append(1)
+        if len(calls) == 3:
+            raise RuntimeError("out of memory")
+
+    model.register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        train(tmp_path, model)
+    assert same_bits(weights(model), before)
+
+
+def numbers():
+    return Dataset.from_list([{**row, "revocable": int(row["revocable"])} for row in lm_list(8)])
+
+
+@pytest.mark.parametrize("rows, words", [
+    (lambda: lm_rows(8).remove_columns("revocable"), "no such column"),
+    (numbers, "must hold booleans"),
+    (lambda: lm_rows(3, 1, every=50), "No row is revocable"),
+    (lambda: lm_rows(3, every=1), "Every row is revocable"),
+    (lambda: lm_rows(0), "`train_dataset` is empty"),
+    (lambda: None, "`train_dataset` is NoneType"),
+    (lambda: lm_rows(8).remove_columns("labels"), "no `labels` column"),
+    (lambda: lm_rows(8).map(lambda row: {"labels": [-100] * len(row["labels"])}), r"8 training row\(s\).*0, 1, 2, 3, 4, …"),
+])  # fmt: skip
+def test_bad_rows_are_told_before_a_model_is_loaded(tmp_path, rows, words):
+    with pytest.raises(ArgumentError, match=words):
+        ReadyTrainer("does/not-exist", config(tmp_path), rows(), processing_class=tokenizer())
+
+
+def test_several_problems_come_in_one_error(tmp_path):
+    rows = lm_rows(8).map(lambda row: {"labels": [-100] * len(row["labels"]), "revocable": False})
+    with pytest.raises(ArgumentError) as caught:
+        ReadyTrainer("does/not-exist", config(tmp_path), rows)
+    assert len(caught.value.problems) == 2
+    with pytest.raises(ArgumentError) as caught:
+        config(
+            tmp_path, inner_lr=-1.0, inner_steps=0, meta_every=0, meta_gradient="third", efficiency="x", resistance="y",
+            lambda_retention=float("nan"), revocable_share=0.0, label_smoothing_factor=0.1, request="[1]", meta_start=2.0,
+            gain_cap=0.0,
+        )  # fmt: skip
+    text = str(caught.value)
+    for name in ("inner_lr", "inner_steps", "meta_every", "meta_gradient", "efficiency", "resistance", "revocable_share",
+                 "lambda_retention", "label_smoothing_factor", "request", "meta_start", "gain_cap"):  # fmt: skip
+        assert f"`{name}`" in text, name
+    assert "'first_order', 'finite_difference', 'exact'" in text and "12 problems" in text
+    with pytest.raises(ArgumentError, match='`resistance` is "none"'):
+        config(tmp_path, lambda_resistance=0.5)
+
+
+def test_a_share_of_less_than_a_row_a_step_is_refused(tmp_path):
+    """Else no step would ever hold a request, and the model would be called ready without having been made so."""
+    with pytest.raises(ArgumentError, match=r"`revocable_share` 0.25 of 2 row"):
+        ReadyTrainer("does/not-exist", config(tmp_path, per_device_train_batch_size=2), lm_rows(8), revocable=None)
+    run = train(tmp_path, lm(), revocable=None, per_device_train_batch_size=2, gradient_accumulation_steps=2, max_steps=1)
+    assert run._readiness_steps == 1
+
+
+def test_half_precision_weights_cannot_hold_a_finite_difference(tmp_path):
+    with pytest.raises(ArgumentError, match="bfloat16, which cannot hold the perturbation"):
+        ReadyTrainer(lm().bfloat16(), config(tmp_path, meta_gradient="finite_difference"), lm_rows(8))
+    train(tmp_path, lm().bfloat16(), max_steps=1)  # first order can
+    frozen = lm().bfloat16()
+    lora = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+    run = train(tmp_path, frozen, max_steps=1, meta_gradient="finite_difference", trainer={"peft_config": lora})
+    assert run._readiness_steps == 1  # the adapter's weights are float32
+
+
+def test_models_of_other_tasks_are_refused(tmp_path):
+    model = bert()
+    model.config.problem_type = "multi_label_classification"
+    with pytest.raises(ArgumentError, match="multi_label_classification"):
+        ReadyTrainer(model, config(tmp_path), text_class_rows(8), processing_class=tokenizer())
+
+
+def test_terms_follow_the_config(tmp_path):
+    options = {"inner_lr": 0.3, "inner_steps": 2, "inner_normalize": False, "lambda_efficiency": 0.1, "efficiency": "loss",
+               "lambda_retention": 0.2, "lambda_resistance": 0.3, "resistance": "align",
+               "meta_gradient": "finite_difference"}  # fmt: skip
+    run = ReadyTrainer(lm(), config(tmp_path, **options), lm_rows(8), processing_class=tokenizer())
+    assert run._terms == Terms(**options, cap=run._terms.cap, fd_epsilon=1e-4)

@@ -1,0 +1,150 @@
+"""Schedules and the stop rule: the authors' figures, the cap on a fleeing target, and what ends a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from hf_unlearn import schedule
+from hf_unlearn.schedule import BUDGET, DONE, REACHED, Rule, State, start, update
+
+RULE = Rule(alpha0=0.3, passes=10, target="current", chance=3.0, stop=True, retain_budget=0.1)
+
+
+def rule(**changes):
+    return dataclasses.replace(RULE, **changes)
+
+
+def feed(rule, state, looks, first=0):
+    """Feeds one look a pass; returns the state and the reasons given."""
+    reasons = []
+    for i, look in enumerate(looks):
+        state, _, reason = update(rule, state, forget_pass=first + i, **look)
+        reasons.append(reason)
+    return state, reasons
+
+
+@pytest.mark.parametrize("percent, alpha", [(3, 0.05), (15, 0.25), (30, 0.5), (60, 0.5), (99, 0.5)])
+def test_first_alpha_at_the_papers_sizes_and_never_above_a_half(percent, alpha):
+    assert schedule.initial_alpha(percent, 100 - percent) == pytest.approx(alpha)
+
+
+@pytest.mark.parametrize(
+    "n_forget, n_retain, batch, passes",
+    [(10, 100, 10, 30), (15, 100, 10, 15), (11, 100, 10, 15), (10, 101, 10, 33), (50, 10, 10, 1), (1, 1, 8, 3)],
+)
+def test_number_of_forget_passes(n_forget, n_retain, batch, passes):
+    assert schedule.forget_passes(n_forget, n_retain, batch) == passes
+
+
+def test_alpha_decays_linearly_by_pass_and_update_returns_it():
+    assert [schedule.alpha_at(0.5, e, 5) for e in range(6)] == pytest.approx([0.5, 0.4, 0.3, 0.2, 0.1, 0.0])
+    state = start(RULE, 2.0, 0.1)
+    for e in (0, 3, 10, 14):
+        assert update(RULE, state, forget_pass=e)[1] == pytest.approx(0.3 * (1 - min(e, 10) / 10))
+
+
+def test_targets_at_the_start():
+    assert start(RULE, 2.0, 0.1).tau == start(rule(target="frozen"), 2.0, 0.1).tau == 2.0
+    assert start(rule(target="chance"), 2.0, 0.1).tau == 3.0
+
+
+@pytest.mark.parametrize("unseen, retain", [(math.nan, 0.1), (2.0, math.nan), (math.inf, 0.1), (2.0, math.inf)])
+def test_a_broken_model_is_refused_before_the_first_step(unseen, retain):
+    with pytest.raises(ValueError, match="finite"):
+        start(RULE, unseen, retain)
+
+
+def test_current_target_follows_the_model_but_never_flees_above_the_cap():
+    state = start(RULE, 2.0, 0.1)
+    taus = []
+    for unseen in (2.5, 1.2, 9.0, math.nan, math.inf, 2.0):
+        state, _, _ = update(RULE, state, forget_pass=1, unseen_loss=unseen)
+        taus.append(state.tau)
+    assert taus == [2.5, 1.2, 3.0, 3.0, 3.0, 2.0]
+    assert state.tau_initial == 2.0
+    over_trained = start(RULE, 5.0, 0.1)  # the unseen loss is above guessing: the cap is where it began
+    assert update(RULE, over_trained, forget_pass=1, unseen_loss=9.0)[0].tau == 5.0
+
+
+@pytest.mark.parametrize("target, tau", [("frozen", 2.0), ("chance", 3.0)])
+def test_other_targets_do_not_move(target, tau):
+    state = start(rule(target=target), 2.0, 0.1)
+    for unseen in (0.5, 2.5, 9.0):
+        state, _, _ = update(rule(target=target), state, forget_pass=1, unseen_loss=unseen)
+        assert state.tau == tau
+
+
+def test_the_target_counts_as_reached_after_two_looks_in_a_row():
+    near, far = {"shortfall": 0.05}, {"shortfall": 0.0501}
+    _, reasons = feed(RULE, start(RULE, 2.0, 0.1), [near, far, near, {}, {"retain_loss": 0.1}, near])
+    assert reasons == [None] * 5 + [REACHED]
+    assert feed(RULE, start(RULE, 2.0, 0.1), [{"shortfall": -3.0}] * 2)[1] == [None, REACHED]
+    assert feed(RULE, start(RULE, 2.0, 0.1), [{"shortfall": math.nan}] * 4)[1] == [None] * 4
+
+
+def test_the_budget_is_spent_after_two_looks_in_a_row_and_nan_spends_it():
+    state = start(RULE, 2.0, 0.1)
+    assert schedule.retain_limit(RULE, state) == pytest.approx(0.1 + 0.1 * 1.9)
+    in_, out, nan = {"retain_loss": 0.29}, {"retain_loss": 0.2901}, {"retain_loss": math.nan}
+    assert feed(RULE, state, [out, in_, out, {}, out])[1] == [None] * 4 + [BUDGET]
+    assert feed(RULE, state, [nan, nan])[1] == [None, BUDGET]
+    assert feed(RULE, state, [nan, out])[1] == [None, BUDGET]
+
+
+def test_where_the_first_target_lies_below_the_retain_loss_nothing_may_rise():
+    state = start(RULE, 0.5, 1.0)
+    assert schedule.retain_limit(RULE, state) == 1.0
+
+
+def test_a_drifting_target_does_not_widen_the_budget():
+    state, _, _ = update(RULE, start(RULE, 2.0, 0.1), forget_pass=1, unseen_loss=3.0)
+    assert schedule.retain_limit(RULE, state) == pytest.approx(0.29)
+
+
+def test_a_destroyed_model_is_not_reported_as_having_reached_its_target():
+    both = {"shortfall": -1.0, "retain_loss": 9.0}
+    assert feed(RULE, start(RULE, 2.0, 0.1), [both, both])[1] == [None, BUDGET]
+
+
+def test_the_last_pass_ends_the_run_and_the_reason_is_kept():
+    state, reasons = feed(RULE, start(RULE, 2.0, 0.1), [{}, {}], first=9)
+    assert reasons == [None, DONE]
+    assert state.stop_reason == DONE and state.forget_pass == 10
+
+
+def test_fixed_length_ends_only_with_the_last_pass():
+    fixed = rule(stop=False)
+    look = {"shortfall": -1.0, "retain_loss": math.nan, "unseen_loss": 2.0}
+    state, reasons = feed(fixed, start(fixed, 2.0, 0.1), [look] * 11)
+    assert reasons == [None] * 10 + [DONE]
+
+
+def test_update_leaves_its_arguments_and_a_state_survives_json():
+    before = start(RULE, 2.0, 0.1)
+    copy = dataclasses.replace(before)
+    after, _, _ = update(RULE, before, forget_pass=4, unseen_loss=1.7, shortfall=0.01, retain_loss=9.0)
+    assert before == copy and after != before
+    assert State(**json.loads(json.dumps(after.to_dict()))) == after
+
+
+def test_shortfalls_by_hand():
+    assert schedule.shortfall(1.5, 2.0) == 0.25
+    assert schedule.shortfall(3.0, 2.0) == -0.5
+    assert math.isnan(schedule.shortfall(math.nan, 2.0))
+    assert schedule.matched_shortfall([1.0, 5.0], [2.0, 3.0]) == pytest.approx(3 / 10)
+    assert schedule.matched_shortfall([2.0, 3.0], [2.0, 3.0]) == 0.0
+    with pytest.raises(ValueError):
+        schedule.matched_shortfall([1.0], [1.0, 2.0])
+
+
+@pytest.mark.parametrize("n_forget, batch, every", [(40, 8, 2), (10, 16, 1), (160, 16, 5), (1, 1, 1), (48, 16, 2)])
+def test_a_look_costs_at_most_two_forget_passes_a_pass(n_forget, batch, every):
+    assert schedule.look_every(n_forget, batch) == every
+
+
+def test_every_reason_has_words():
+    assert {REACHED, BUDGET, DONE, "max_steps", "interrupted"} == set(schedule.STOP_REASONS)

@@ -36,6 +36,8 @@ class ScheduleCallback(TrainerCallback):
         self.trainer.begin_request()
 
     def on_step_end(self, args, state, control, **kwargs):
+        should_log = control.should_log  # a `log` inside clears it, and this step's own line would be lost
         if self.trainer.end_of_step():
             control.should_training_stop = True
+        control.should_log = should_log
         return control

@@ -81,6 +81,10 @@ class UnlearnConfig(UnlearnOptions, TrainingArguments):
     def __post_init__(self):
         super().__post_init__()
         problems = self.option_problems() + _shared_problems(self)
+        if self.dataloader_drop_last:
+            problems.append(
+                "`dataloader_drop_last` would leave rows out of the request and of the measurement of τ. Set it False."
+            )
         if self.num_train_epochs != 1:
             problems.append(
                 f"`num_train_epochs` is {self.num_train_epochs}; the length of a request is `passes` (forget passes)."

@@ -42,7 +42,7 @@ class Terms:
     inner_steps: int = 1
     inner_normalize: bool = True
     meta_gradient: str = "first_order"
-    lambda_efficiency: float = 0.5
+    lambda_efficiency: float = 0.1
     lambda_retention: float = 1.0
     lambda_resistance: float = 0.0
     efficiency: str = "gain"

@@ -80,7 +80,7 @@ class ReadyOptions:
             "classes or of the vocabulary."
         },
     )
-    lambda_efficiency: float = field(default=0.5, metadata={"help": "Weight of: a request raises the forget loss."})
+    lambda_efficiency: float = field(default=0.1, metadata={"help": "Weight of: a request raises the forget loss."})
     lambda_retention: float = field(default=1.0, metadata={"help": "Weight of: after it, the other rows are kept."})
     lambda_resistance: float = field(default=0.0, metadata={"help": "Weight of: it is not undone by later training."})
     efficiency: str = field(
@@ -175,8 +175,8 @@ class UnlearnOptions:
     retain_budget: float = field(
         default=0.1,
         metadata={
-            "help": "Share of the way from the retain rows' first loss to τ that their loss may rise before the run is "
-            "stopped and the last weights within the budget are put back."
+            "help": "Nats by which the retain rows' mean loss may rise before the run is stopped and the last weights "
+            "within the budget are put back; 0.1 is a tenth of their labels' probability (geometric mean)."
         },
     )
     readiness: str = field(

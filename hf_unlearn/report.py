@@ -811,7 +811,9 @@ def _task_histograms(rows: Sequence[Mapping[str, Any]], task: str, prefix: str) 
     everything = np.concatenate([p for pooled in losses.values() for p in pooled.values()])
     most, end = float(everything.max()), float(np.quantile(everything, 0.99))
     end = (most if most <= 1.25 * end else end) or most or 1.0  # few rows far out shall not squeeze the others
-    if np.median(everything) < 0.05 * end:  # most rows would be one bar: tell them apart on a logarithmic axis
+    if (
+        most > 0 and np.median(everything) < 0.05 * end
+    ):  # most rows would be one bar: tell them apart on a logarithmic axis
         start = max(float(np.quantile(everything, 0.01)), 1e-6 * end)
         edges = np.geomspace(start, end, _BINS + 1)
     else:

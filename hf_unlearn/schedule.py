@@ -24,7 +24,7 @@ STOP_REASONS = {
 
 TOLERANCE = 0.05  # of τ (ours): a forget loss within it counts as having reached the target
 PATIENCE = 2  # consecutive looks (ours): "reached and stayed", and likewise for the budget
-UNSEEN_EVERY = 5  # forget passes between two measurements of τ (authors' code)
+TRANSIENT = 5  # times the budget that the retain loss may rise in passing (ours): what is kept dips first, then recovers
 
 
 def initial_alpha(n_forget: int, n_retain: int) -> float:
@@ -60,7 +60,7 @@ class Rule:
             `"frozen"`: τ stays what it was before the first step; `"chance"`: τ is the loss of guessing.
         chance: loss of guessing in nats, log of the number of classes or of the vocabulary.
         stop: False is the paper's fixed length: neither the target nor the budget ends the run.
-        retain_budget: share of the way from the retain rows' first loss to the first τ that their loss may rise.
+        retain_budget: nats by which the retain rows' mean loss may rise.
     """
 
     alpha0: float
@@ -109,8 +109,13 @@ def cap(rule: Rule, state: State) -> float:
 
 
 def retain_limit(rule: Rule, state: State) -> float:
-    """The retain loss in nats at which the budget is spent (ours)."""
-    return state.retain_initial + rule.retain_budget * max(state.tau_initial - state.retain_initial, 0.0)
+    """The retain loss in nats that a finished run may leave behind (ours)."""
+    return state.retain_initial + rule.retain_budget
+
+
+def transient_limit(rule: Rule, state: State) -> float:
+    """The retain loss in nats beyond which a run is not expected to come back, and is stopped (ours)."""
+    return state.retain_initial + TRANSIENT * rule.retain_budget
 
 
 def update(
@@ -128,24 +133,26 @@ def update(
     Args:
         unseen_loss: mean loss of the unseen set under the current model, in nats; moves τ for `"current"`.
         shortfall: how far the whole forget set is from the target, as a fraction of τ ([`shortfall`]).
-        retain_loss: mean loss of the retain sample, in nats.
+        retain_loss: mean loss of the retain sample, in nats. The target counts as reached only while this is within
+            the budget: until then the gate is closed and the retain rows recover. Beyond [`transient_limit`] twice
+            in a row, or still beyond the budget after the last pass, the budget is spent.
     """
     tau = state.tau
     if unseen_loss is not None and rule.target == "current" and math.isfinite(unseen_loss):
         tau = min(unseen_loss, cap(rule, state))
     reached, over = state.reached, state.over_budget
+    kept = retain_loss is not None and retain_loss <= retain_limit(rule, state)  # False for nan
     if shortfall is not None:
-        reached = reached + 1 if shortfall <= TOLERANCE else 0
+        reached = reached + 1 if shortfall <= TOLERANCE and kept else 0
     if retain_loss is not None:
-        within = retain_loss <= retain_limit(rule, state)  # False for nan
-        over = 0 if within else over + 1
+        over = 0 if retain_loss <= transient_limit(rule, state) else over + 1
     reason = None
     if rule.stop and over >= PATIENCE:
         reason = BUDGET
     elif rule.stop and reached >= PATIENCE:
         reason = REACHED
     elif forget_pass >= rule.passes:
-        reason = DONE
+        reason = BUDGET if rule.stop and retain_loss is not None and not kept else DONE
     state = replace(state, tau=tau, forget_pass=forget_pass, reached=reached, over_budget=over, stop_reason=reason)
     return state, alpha_at(rule.alpha0, min(forget_pass, rule.passes), rule.passes), reason
 

@@ -29,6 +29,10 @@ RETAIN_SAMPLE = 256  # retain rows measured for the budget, at least (ours); as 
 BISECTIONS = 6  # halvings of the way back from a step that overshot τ, at most (ours)
 NEAR = 0.2  # a look at the whole forget set is taken from this share of the gap on (ours)
 
+_Snapshot = tuple[int, list[torch.Tensor]] | None  # step, trainable weights on the CPU
+
+SNAPSHOTS = "_request_weights.pt"  # in a checkpoint; `push_to_hub` leaves out what begins with an underscore
+
 LIMITS = (
     "Unlearning is approximate: the rows' loss is moved to that of unseen rows, which is no proof of deletion.",
     "A mean can match while single rows stay recognisable; see the membership measures and the histograms.",
@@ -127,8 +131,10 @@ class UnlearnTrainer(ForgettingTrainer):
         self.request: schedule.State | None = None
         self.targets: list[float] = []
         self._window: list[torch.Tensor] = []
-        self._good: tuple[int, list[torch.Tensor]] | None = None  # step and weights at the last look within the budget
-        self._below: list[torch.Tensor] | None = None  # weights at the last look short of τ
+        self._good: _Snapshot = None  # the last weights known to be within the budget, or that batches say this of
+        self._measured: _Snapshot = None  # the last weights that the retain sample has shown to be within it
+        self._below: _Snapshot = None  # the last of them that were short of τ
+        self._candidate: _Snapshot = None  # weights that the coming batches have still to say this of
         self._resume_from: str | None = None
         self.add_callback(ScheduleCallback(self))
 
@@ -257,7 +263,8 @@ class UnlearnTrainer(ForgettingTrainer):
     def begin_request(self) -> None:
         """Before the first step: measures τ and the retain rows, or takes up the state of the checkpoint."""
         self._window = []
-        self._good = self._below = None
+        self._candidate = None
+        self._measured = self._good = self._below = (self.state.global_step, self._copy())
         saved = None
         if self._resume_from:
             saved = records.read_json(os.path.join(self._resume_from, self.record_name))
@@ -266,6 +273,10 @@ class UnlearnTrainer(ForgettingTrainer):
             self.targets = saved["targets"]
             self._window = [torch.tensor(pair, device=self.args.device) for pair in saved["window"]]
             self.row_passes = saved["cost"]["row_passes"]
+            snapshots = os.path.join(self._resume_from, SNAPSHOTS)
+            if os.path.exists(snapshots):
+                for name, snapshot in torch.load(snapshots, weights_only=True).items():
+                    setattr(self, name, snapshot)
             return
         unseen, counts = self.row_losses(self.unseen_dataset)
         self.request = schedule.start(self.rule, float(unseen.sum() / counts.sum()), self._mean(self.retain_sample))
@@ -283,8 +294,9 @@ class UnlearnTrainer(ForgettingTrainer):
             self.args.unseen_every
         ):
             measured["unseen_loss"] = self._mean(self.unseen_dataset)
-        if self.state.global_step % self.look_every == 0:
-            measured |= self._look()
+        last = self.state.global_step >= self.state.max_steps
+        if last or self.state.global_step % self.look_every == 0:
+            measured |= self._look(last)
         self.request, _, reason = schedule.update(
             self.rule,
             self.request,
@@ -293,29 +305,37 @@ class UnlearnTrainer(ForgettingTrainer):
         )
         if lines := {f"look_{k}" if k != "unseen_loss" else k: v for k, v in measured.items()}:
             self.log({**lines, "tau": self.request.tau})
-        if reason is None and self.state.global_step >= self.state.max_steps:
-            reason = "max_steps"
+        if reason is None and last:
+            over = not measured.get("retain_loss", 0.0) <= schedule.retain_limit(self.rule, self.request)  # True for nan
+            reason = schedule.BUDGET if over else "max_steps"
             self.request = dataclasses.replace(self.request, stop_reason=reason)
         if reason == schedule.BUDGET:
             self._put_back_good()
         return reason is not None
 
-    def _look(self) -> dict:
+    def _look(self, last: bool) -> dict:
         """Measures the whole forget set and the retain sample, where the batches since the last look call for it."""
         forget, retain = torch.stack(self._window).mean(0).tolist() if self._window else (math.nan, math.nan)
         self._window = []
         if not self.rule.stop:
             return {}
         limit = schedule.retain_limit(self.rule, self.request)
-        pending = self.request.reached or self.request.over_budget
+        pending = last or self.request.reached or self.request.over_budget
+        if self._candidate is not None and retain <= limit:  # what the batches since then say of those weights
+            self._good = self._candidate
+            if schedule.shortfall(forget, self.request.tau) > schedule.TOLERANCE:
+                self._below = self._candidate
+        self._candidate = None
         if not pending and schedule.shortfall(forget, self.request.tau) > NEAR and retain <= limit:
-            self._keep_good(short=True)
+            self._candidate = (self.state.global_step, self._copy())
             return {}
         found = self._measure_request()
-        if not self.objective.by_rows and self._below and found["shortfall"] < -schedule.TOLERANCE:
+        if not self.objective.by_rows and found["shortfall"] < -schedule.TOLERANCE:
             found = self._go_back(found)
         if found["retain_loss"] <= limit:
-            self._keep_good(short=found["shortfall"] > schedule.TOLERANCE)
+            self._measured = self._good = (self.state.global_step, self._copy())
+            if found["shortfall"] > schedule.TOLERANCE:
+                self._below = self._good
         return found
 
     def _measure_request(self) -> dict:
@@ -333,7 +353,7 @@ class UnlearnTrainer(ForgettingTrainer):
         line to the last look short of τ until the loss is within the tolerance, and the optimizer's momentum, which
         would drive them out again, is cleared (ours).
         """
-        start = self._below
+        _, start = self._below
         end = self._copy()
         low, high = 0.0, 1.0
         for _ in range(BISECTIONS):
@@ -353,20 +373,17 @@ class UnlearnTrainer(ForgettingTrainer):
     def _copy(self) -> list[torch.Tensor]:
         return [p.detach().to("cpu", copy=True) for p in self.trainable]
 
-    def _keep_good(self, short: bool) -> None:
-        weights = self._copy()
-        self._good = (self.state.global_step, weights)
-        if short:
-            self._below = weights
-
     def _put_back_good(self) -> None:
-        if self._good is None:
-            logger.warning("The retain budget was spent before the first look within it; the weights stay as they are.")
-            return
-        step, weights = self._good
-        with torch.no_grad():
-            for p, good in zip(self.trainable, weights, strict=True):
-                p.copy_(good.to(p.device))
+        """Where only batches vouched for the last good weights and the retain sample disagrees, on the way to them."""
+        (step, good), (_, safe) = self._good, self._measured
+        limit = schedule.retain_limit(self.rule, self.request)
+        shares = [1.0] if good is safe else [*(0.5**k for k in range(BISECTIONS)), 0.0]
+        for share in shares:
+            with torch.no_grad():
+                for p, a, b in zip(self.trainable, safe, good, strict=True):
+                    p.copy_(torch.lerp(a, b, share).to(p.device))
+            if good is safe or self._mean(self.retain_sample) <= limit:
+                break
         logger.warning("The retain budget was spent; the weights of step %d were put back.", step)
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
@@ -386,6 +403,15 @@ class UnlearnTrainer(ForgettingTrainer):
 
     # ---- the record ----
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
+        super().save_model(output_dir, _internal_call)
+        # With a checkpoint go the weights that the budget or an overshot target may call for. Not where parameters are
+        # sharded: there a resumed run counts its own weights as good.
+        whole = not any(hasattr(p, "to_local") for p in self.trainable)
+        if _internal_call and output_dir and whole and self.args.should_save and self._good is not None:
+            snapshots = {name: getattr(self, name) for name in ("_good", "_measured", "_below", "_candidate")}
+            torch.save(snapshots, os.path.join(output_dir, SNAPSHOTS))
+
     def record(self) -> dict:
         return {
             "schema": records.SCHEMA,
@@ -404,7 +430,7 @@ class UnlearnTrainer(ForgettingTrainer):
             "cost": self.cost,
             "state": None if self.request is None else self.request.to_dict(),
             "targets": self.targets,
-            "window": [pair.tolist() for pair in self._window],
+            "window": [pair.tolist() for pair in self._window if torch.isfinite(pair).all()],
             "versions": records.library_versions(),
         }
 

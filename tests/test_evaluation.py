@@ -300,8 +300,8 @@ def test_attack_accuracy_is_balanced_and_out_of_fold():
     assert found["n"] == 60 and found["low"] < 0.5 + 0.1 and found["value"] < 0.65
     assert found["low"] <= found["value"] <= found["high"]
     assert membership_inference(members, others)["accuracy"] == found
-    # By hand: a threshold from one row of each side is wrong on the other two rows, or right on one of them, by how the
-    # four rows fall into two folds. One from all four rows would be right on two.
+    # By hand: a threshold from one row of each side is wrong on the other two rows, or right on one of them, by how
+    # the four rows fall into two folds. One from all four rows would be right on two.
     crossed = [membership_inference([0, 1], [0.9, -0.1], seed=s)["accuracy"]["value"] for s in range(12)]
     assert set(crossed) == {0, 0.5}
     # One feature, one threshold: the best that it can do on well-spread normals one deviation apart is .69.
@@ -336,6 +336,8 @@ def test_measures_can_be_chosen_and_unknown_ones_are_named():
         measure(tables, measures=["forget_los"])
     with pytest.raises(ValueError, match="lacks"):
         measure({"forget": pa.table({"row": [0]})})
+    with pytest.raises(ValueError, match="split `forget` has no rows"):
+        measure({"forget": table([])})
     with pytest.raises(ValueError, match="`resamples` is 0"):
         measure(tables, resamples=0)
 

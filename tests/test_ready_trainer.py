@@ -1,8 +1,10 @@
-"""`ReadyTrainer`: the stock Trainer where readiness is off, the oracle's gradient where it is on, and what it leaves."""
+"""`ReadyTrainer`: the stock Trainer where readiness is off, the oracle's gradient where it is on, and its records."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import math
 import os
 import signal
 from pathlib import Path
@@ -14,6 +16,7 @@ from peft import LoraConfig
 from tiny import (
     batch_of,
     bert,
+    cheap_collections,
     distance,
     image_rows,
     lm,
@@ -31,23 +34,35 @@ from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, Trainin
 
 from hf_unlearn import ArgumentError, NonFiniteError, ReadyConfig, ReadyTrainer, commitment, default_collator
 from hf_unlearn.data import SpreadSampler, spread_order
-from hf_unlearn.meta import Terms, exact_readiness_gradient
+from hf_unlearn.meta import Terms, exact_readiness_gradient, norm
 
-QUIET = {"report_to": [], "use_cpu": True, "save_strategy": "no", "disable_tqdm": True, "logging_steps": 1}
+QUIET = {"report_to": [], "log_level": "error", "use_cpu": True, "save_strategy": "no", "logging_steps": 1}
+QUIET |= {"disable_tqdm": True, "dataloader_pin_memory": False}
+# the remaining float32 in a float64 run: shares of labels and logged figures
+SHARES = 2e-7
 OFF = {"lambda_efficiency": 0.0, "lambda_retention": 0.0}
 
 
 def config(out, **options):
-    own = {"meta_start": 0.0, "per_device_train_batch_size": 8, "learning_rate": 0.05, "lr_scheduler_type": "constant"}
-    return ReadyConfig(str(out), **{**QUIET, **own, "optim": "sgd", **options})
+    own = {"per_device_train_batch_size": 8, "learning_rate": 0.05, "lr_scheduler_type": "constant", "optim": "sgd"}
+    own |= {"meta_start": 0.0, "meta_gradient": "first_order", "inner_lr": 0.02, "inner_normalize": True}
+    own |= {"lambda_efficiency": 0.5, "lambda_retention": 1.0}  # what the formulas below hold, whatever the defaults
+    return ReadyConfig(str(out), **{**QUIET, **own, **options})
 
 
-def train(out, model=None, rows=None, revocable="revocable", trainer={}, **options):  # noqa: B006
+@pytest.fixture(scope="module", autouse=True)
+def short_collections():
+    yield from cheap_collections()
+
+
+def train(out, model=None, rows=None, revocable="revocable", trainer={}, epsilon=None, **options):  # noqa: B006
     model = lm64() if model is None else model
     rows = lm_rows(16) if rows is None else rows
     run = ReadyTrainer(
         model, config(out, **options), rows, revocable=revocable, processing_class=tokenizer(), **trainer
     )
+    if epsilon is not None:
+        run._terms = dataclasses.replace(run._terms, fd_epsilon=epsilon)
     run.train()
     return run
 
@@ -71,7 +86,7 @@ def relative(got, want):
 
 
 @pytest.mark.parametrize("accumulation", [1, 3])
-@pytest.mark.parametrize("make, rows", [(lm, lm_rows), (lambda: bert(dropout=0.2), text_class_rows)], ids=["lm", "bert"])
+@pytest.mark.parametrize("make, rows", [(lm, lm_rows), (lambda: bert(dropout=0.2), text_class_rows)], ids=["lm", "b"])
 def test_with_all_weights_at_zero_it_is_the_stock_trainer_bit_for_bit(tmp_path, make, rows, accumulation):
     rows = rows(26)
     options = {
@@ -89,9 +104,7 @@ def test_with_all_weights_at_zero_it_is_the_stock_trainer_bit_for_bit(tmp_path, 
         str(tmp_path / "stock"), remove_unused_columns=False, logging_nan_inf_filter=False, **QUIET, **options
     )
     stock = Stock(model, arguments, default_collator(model, tokenizer()), rows, processing_class=tokenizer())
-    torch.manual_seed(5)
     stock.train()
-    torch.manual_seed(5)
     ours = train(tmp_path / "ours", make(), rows, **OFF, **options)
     assert ours.state.global_step == stock.state.global_step >= 6
     assert same_bits(weights(ours.model), weights(stock.model))
@@ -147,7 +160,7 @@ def test_every_row_is_seen_once_an_epoch(tmp_path, options):
         assert all("revocable" not in row for row in batch) or options.get("revocable", 1) is None
         return collate(batch)
 
-    train(tmp_path, model, rows, num_train_epochs=3, per_device_train_batch_size=4,
+    train(tmp_path, model, rows, num_train_epochs=3, per_device_train_batch_size=4, remove_unused_columns=False,
           trainer={"data_collator": watching}, **options)  # fmt: skip
     flags = None if "revocable" in options else torch.tensor(rows["revocable"]).numpy()
     for epoch in range(3):
@@ -172,23 +185,23 @@ def test_the_main_loss_is_untouched(tmp_path):
     {"meta_gradient": "finite_difference", "resistance": "relearn", "lambda_resistance": 0.7},
     {"meta_gradient": "first_order", "resistance": "align", "lambda_resistance": 0.7, "inner_steps": 2},
     {"meta_gradient": "finite_difference", "inner_steps": 2, "inner_normalize": False, "efficiency": "loss"},
-    {"meta_gradient": "first_order", "revocable": None},
-    {"meta_gradient": "finite_difference", "revocable": None, "resistance": "relearn", "lambda_resistance": 0.7},
+    {"meta_gradient": "first_order", "revocable": None, "revocable_share": 0.5},
+    {"meta_gradient": "finite_difference", "revocable": None, "revocable_share": 0.5, "resistance": "relearn",
+     "lambda_resistance": 0.7},
 ], ids=lambda o: "-".join(map(str, o.values())))  # fmt: skip
 def test_the_cut_into_micro_batches_does_not_matter(tmp_path, options):
-    rows = lm_rows(15, every=3)  # ragged, and the last step is one row short
+    rows = lm_rows(7, every=2)  # ragged, and the last step is one row short
     ends = []
-    for rows_each, accumulation in ((8, 1), (1, 8), (4, 2)):
+    for rows_each, accumulation in ((4, 1), (1, 4), (2, 2)):
         run = train(
-            tmp_path, lm64(), rows, num_train_epochs=2, per_device_train_batch_size=rows_each,
+            tmp_path, lm64(), rows, num_train_epochs=1, per_device_train_batch_size=rows_each,
             gradient_accumulation_steps=accumulation, inner_lr=0.05, **options,
         )  # fmt: skip
-        assert run.state.global_step == 4
+        assert run.state.global_step == 2
         ends.append(weights(run.model))
     assert distance(ends[0], weights(lm64())) > 1e-3
-    tolerance = 1e-10 if options["meta_gradient"] == "first_order" and "resistance" not in options else 1e-6
-    assert distance(ends[1], ends[0]) < tolerance
-    assert distance(ends[2], ends[0]) < tolerance
+    assert distance(ends[1], ends[0]) < SHARES
+    assert distance(ends[2], ends[0]) < SHARES
 
 
 # ---- readiness on: the gradient ----
@@ -224,10 +237,10 @@ def test_a_steps_gradient_is_the_oracles(tmp_path, resistance, accumulation):
     if resistance != "none":
         options["lambda_resistance"] = 0.6
         request, proxy = request[::2], request[1::2]  # every second revocable row plays the recovery data
-    for mode, tolerance in (("exact", 1e-10), ("finite_difference", 2e-3)):
+    for mode, tolerance in (("exact", SHARES), ("finite_difference", 1e-4)):
         keep = Gradients()
         run = train(
-            tmp_path, lm64(), rows, max_steps=1, meta_gradient=mode, max_grad_norm=0.0, **options,
+            tmp_path, lm64(), rows, max_steps=1, meta_gradient=mode, max_grad_norm=0.0, epsilon=1e-6, **options,
             per_device_train_batch_size=8 // accumulation, gradient_accumulation_steps=accumulation,
             trainer={"callbacks": [keep]},
         )  # fmt: skip
@@ -250,19 +263,17 @@ def test_first_order_gradient_by_hand_through_the_trainer(tmp_path):
         return torch.autograd.grad(model(**batch).loss, params)
 
     main, at_home = grad(batch_of(model, list(rows))), grad(batches[True])
-    length = 0.1 * sum(float((p**2).sum()) for p in params) ** 0.5 / sum(float((g**2).sum()) for g in at_home) ** 0.5
+    length = 0.1 * float(norm(params) / norm(at_home))
     with torch.no_grad():
         for p, g in zip(params, at_home, strict=True):
             p.add_(length * g)
     after, kept = grad(batches[True]), grad(batches[False])
     wanted = [m - 0.5 * (a - h) + 1.0 * k for m, a, h, k in zip(main, after, at_home, kept, strict=True)]
-    assert relative(keep.steps[0], wanted) < 1e-10
+    assert relative(keep.steps[0], wanted) < SHARES
 
 
 def test_the_cap_is_the_loss_of_guessing_or_the_one_given(tmp_path):
     rows = text_class_rows(8)
-    import math
-
     assert ReadyTrainer(bert(), config(tmp_path), rows, processing_class=tokenizer())._terms.cap == math.log(3)
     assert ReadyTrainer(lm(), config(tmp_path), lm_rows(8), processing_class=tokenizer())._terms.cap == math.log(50)
     run = ReadyTrainer(lm(), config(tmp_path, gain_cap=1.5), lm_rows(8), processing_class=tokenizer())
@@ -280,17 +291,36 @@ def test_dropout_masks_are_the_same_in_the_two_passes_of_a_finite_difference(tmp
     assert sizes["finite_difference"] < 3 * sizes["first_order"]
 
 
-@pytest.mark.parametrize("make, rows", [(bert, text_class_rows), (vit, image_rows)], ids=["bert", "vit"])
-def test_classifiers_get_ready_too(tmp_path, make, rows):
-    """The gain of a request is larger than in the plain model, at the same length of the request's step."""
-    gains = {}
-    for name, options in {"ready": {}, "plain": {"lambda_efficiency": 1e-12, "lambda_retention": 0.0}}.items():
-        run = train(tmp_path / name, make(), rows(16), max_steps=25, inner_lr=0.05, optim="adamw_torch",
-                    learning_rate=3e-3, lr_scheduler_type="constant", **options)  # fmt: skip
-        gains[name] = [log["ready_gain"] for log in run.state.log_history if "ready_gain" in log]
-    assert len(gains["ready"]) == 25
-    assert gains["ready"][0] == pytest.approx(gains["plain"][0], rel=1e-4)
-    assert gains["ready"][-1] > 1.3 * gains["plain"][-1]
+@pytest.mark.parametrize(
+    "make, rows, tolerance",
+    [(lambda: bert().double(), text_class_rows, SHARES), (vit, image_rows, 1e-4)],
+    ids=["bert", "vit"],
+)
+def test_classifiers_have_the_oracles_gradient_too(tmp_path, make, rows, tolerance):
+    rows, keep = rows(8, every=2), Gradients()
+    run = train(tmp_path, make(), rows, max_steps=1, max_grad_norm=0.0, inner_lr=0.1, meta_gradient="exact",
+                trainer={"callbacks": [keep]})  # fmt: skip
+    wanted, _ = oracle(make(), rows, run._terms, [0, 2, 4, 6], [], [1, 3, 5, 7])
+    assert relative(keep.steps[0], wanted) < tolerance
+    first = Gradients()
+    train(tmp_path, make(), rows, max_steps=1, max_grad_norm=0.0, inner_lr=1e-6, trainer={"callbacks": [first]})
+    tiny_step = Terms(inner_lr=1e-6, lambda_efficiency=0.5, lambda_retention=1.0)
+    wanted, _ = oracle(make(), rows, tiny_step, [0, 2, 4, 6], [], [1, 3, 5, 7])
+    assert relative(first.steps[0], wanted) < max(tolerance, 1e-4)
+
+
+def test_the_model_is_never_handed_our_flags(tmp_path):
+    model, seen = lm(), set()
+    model.register_forward_pre_hook(lambda module, args, kwargs: seen.update(kwargs), with_kwargs=True)
+    run = train(tmp_path, model, max_steps=2, meta_every=2)  # one step with the terms and one without
+    metrics = run.evaluate(lm_rows(8, 40))
+    assert {"input_ids", "attention_mask", "labels"} <= seen
+    assert not seen & {"is_forget", "forget_index", "revocable", "id"}
+    plain = lm()
+    plain.load_state_dict(weights(model))
+    with torch.no_grad():
+        wanted = float(plain(**batch_of(plain, lm_rows(8, 40))).loss)
+    assert metrics["eval_loss"] == pytest.approx(wanted, rel=1e-4)
 
 
 # ---- resume, adapters, what is left behind ----
@@ -319,24 +349,20 @@ def test_an_adapter_is_trained_and_the_base_is_bitwise_what_it_was(tmp_path, mod
     lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM", init_lora_weights=False)
     before = weights(lm())
     run = train(tmp_path, lm(), max_steps=3, meta_gradient=mode, resistance="relearn", lambda_resistance=0.3,
-                trainer={"peft_config": lora})  # fmt: skip
+                trainer={"peft_config": lora, "callbacks": [keep := Weights()]})  # fmt: skip
     after = weights(run.model)
-    base = {k.removeprefix("base_model.model.").replace(".base_layer", ""): v for k, v in after.items() if "lora_" not in k}
-    assert same_bits(base, before)
-    torch.manual_seed(0)
+    names = {k: k.removeprefix("base_model.model.").replace(".base_layer", "") for k in after if "lora_" not in k}
+    assert same_bits({name: after[k] for k, name in names.items()}, before)
+    assert not any(torch.equal(keep.steps[0][k], after[k]) for k in after if "lora_" in k)
     assert all(p.requires_grad == ("lora_" in name) for name, p in run.model.named_parameters())
     assert len(run.trainable) == 4
     run.save_model()
     assert Path(tmp_path, "adapter_model.safetensors").exists() and Path(tmp_path, "readiness.json").exists()
-    fresh = ReadyTrainer(str(tmp_path), config(tmp_path / "again"), lm_rows(8), processing_class=tokenizer()) if (
-        run.model.peft_config["default"].base_model_name_or_path
-    ) else None
-    assert fresh is None or fresh.trainable
 
 
 def test_the_record_of_a_checkpoint(tmp_path):
     rows = lm_rows(16)
-    run = train(tmp_path, lm(), rows, num_train_epochs=1, save_strategy="steps", save_steps=1, request='{"alpha": 0.2}')
+    run = train(tmp_path, lm(), rows, max_steps=2, save_strategy="steps", save_steps=1, request='{"alpha": 0.2}')
     run.save_model()
     record = json.loads((tmp_path / "readiness.json").read_text())
     assert record["schema"] == 1 and record["ready"] is True and record["revocable"] == "named"
@@ -348,7 +374,7 @@ def test_the_record_of_a_checkpoint(tmp_path):
     assert record["probe"]["inner_length"] == pytest.approx(0.02, rel=1e-3)
     assert {"torch", "transformers"} <= set(record["versions"])
     # the salt lies beside, with a name that a push leaves out, and opens the commitment
-    salts = [p for p in tmp_path.rglob("*salt*")]
+    salts = list(tmp_path.rglob("*salt*"))
     assert [p.parent for p in salts] == [tmp_path] and salts[0].name.startswith("_")
     salt = json.loads(salts[0].read_text())["salt"]
     assert record["revocable_commitment"] == commitment([0, 4, 8, 12], salt) == commitment(["12", 8, 4, 0], salt)
@@ -451,7 +477,7 @@ def numbers():
     (lambda: lm_rows(0), "`train_dataset` is empty"),
     (lambda: None, "`train_dataset` is NoneType"),
     (lambda: lm_rows(8).remove_columns("labels"), "no `labels` column"),
-    (lambda: lm_rows(8).map(lambda row: {"labels": [-100] * len(row["labels"])}), r"8 training row\(s\).*0, 1, 2, 3, 4, …"),
+    (lambda: lm_rows(8).map(lambda row: {"labels": [-100] * len(row["labels"])}), r"8 training row.*0, 1, 2, 3, 4, …"),
 ])  # fmt: skip
 def test_bad_rows_are_told_before_a_model_is_loaded(tmp_path, rows, words):
     with pytest.raises(ArgumentError, match=words):
@@ -463,15 +489,13 @@ def test_several_problems_come_in_one_error(tmp_path):
     with pytest.raises(ArgumentError) as caught:
         ReadyTrainer("does/not-exist", config(tmp_path), rows)
     assert len(caught.value.problems) == 2
+    wrong = {"inner_lr": -1.0, "inner_steps": 0, "meta_every": 0, "meta_gradient": "third", "efficiency": "x"}
+    wrong |= {"resistance": "y", "lambda_retention": float("nan"), "revocable_share": 0.0, "meta_start": 2.0}
+    wrong |= {"label_smoothing_factor": 0.1, "request": "[1]", "gain_cap": 0.0}
     with pytest.raises(ArgumentError) as caught:
-        config(
-            tmp_path, inner_lr=-1.0, inner_steps=0, meta_every=0, meta_gradient="third", efficiency="x", resistance="y",
-            lambda_retention=float("nan"), revocable_share=0.0, label_smoothing_factor=0.1, request="[1]", meta_start=2.0,
-            gain_cap=0.0,
-        )  # fmt: skip
+        config(tmp_path, **wrong)
     text = str(caught.value)
-    for name in ("inner_lr", "inner_steps", "meta_every", "meta_gradient", "efficiency", "resistance", "revocable_share",
-                 "lambda_retention", "label_smoothing_factor", "request", "meta_start", "gain_cap"):  # fmt: skip
+    for name in wrong:
         assert f"`{name}`" in text, name
     assert "'first_order', 'finite_difference', 'exact'" in text and "12 problems" in text
     with pytest.raises(ArgumentError, match='`resistance` is "none"'):
@@ -482,7 +506,8 @@ def test_a_share_of_less_than_a_row_a_step_is_refused(tmp_path):
     """Else no step would ever hold a request, and the model would be called ready without having been made so."""
     with pytest.raises(ArgumentError, match=r"`revocable_share` 0.25 of 2 row"):
         ReadyTrainer("does/not-exist", config(tmp_path, per_device_train_batch_size=2), lm_rows(8), revocable=None)
-    run = train(tmp_path, lm(), revocable=None, per_device_train_batch_size=2, gradient_accumulation_steps=2, max_steps=1)
+    two = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2}
+    run = train(tmp_path, lm(), revocable=None, max_steps=1, **two)
     assert run._readiness_steps == 1
 
 
@@ -504,8 +529,8 @@ def test_models_of_other_tasks_are_refused(tmp_path):
 
 
 def test_terms_follow_the_config(tmp_path):
-    options = {"inner_lr": 0.3, "inner_steps": 2, "inner_normalize": False, "lambda_efficiency": 0.1, "efficiency": "loss",
-               "lambda_retention": 0.2, "lambda_resistance": 0.3, "resistance": "align",
-               "meta_gradient": "finite_difference"}  # fmt: skip
+    options = {"inner_lr": 0.3, "inner_steps": 2, "inner_normalize": False, "meta_gradient": "finite_difference"}
+    options |= {"lambda_efficiency": 0.1, "lambda_retention": 0.2, "lambda_resistance": 0.3}
+    options |= {"efficiency": "loss", "resistance": "align"}
     run = ReadyTrainer(lm(), config(tmp_path, **options), lm_rows(8), processing_class=tokenizer())
     assert run._terms == Terms(**options, cap=run._terms.cap, fd_epsilon=1e-4)

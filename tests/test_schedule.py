@@ -79,30 +79,41 @@ def test_other_targets_do_not_move(target, tau):
 
 
 def test_the_target_counts_as_reached_after_two_looks_in_a_row():
-    near, far = {"shortfall": 0.05}, {"shortfall": 0.0501}
+    near, far = ({"shortfall": s, "retain_loss": 0.15} for s in (0.05, 0.0501))
     _, reasons = feed(RULE, start(RULE, 2.0, 0.1), [near, far, near, {}, {"retain_loss": 0.1}, near])
     assert reasons == [None] * 5 + [REACHED]
-    assert feed(RULE, start(RULE, 2.0, 0.1), [{"shortfall": -3.0}] * 2)[1] == [None, REACHED]
-    assert feed(RULE, start(RULE, 2.0, 0.1), [{"shortfall": math.nan}] * 4)[1] == [None] * 4
+    assert feed(RULE, start(RULE, 2.0, 0.1), [{**near, "shortfall": -3.0}] * 2)[1] == [None, REACHED]
+    assert feed(RULE, start(RULE, 2.0, 0.1), [{**near, "shortfall": math.nan}] * 4)[1] == [None] * 4
 
 
-def test_the_budget_is_spent_after_two_looks_in_a_row_and_nan_spends_it():
+@pytest.mark.parametrize("retain", [0.2001, 0.55, math.nan])
+def test_the_target_is_not_reached_while_the_retain_rows_are_beyond_the_budget(retain):
+    near, dip = {"shortfall": 0.0, "retain_loss": 0.2}, {"shortfall": 0.0, "retain_loss": retain}
+    assert feed(RULE, start(RULE, 2.0, 0.1), [near, dip, near, near])[1] == [None, None, None, REACHED]
+
+
+@pytest.mark.parametrize("retain", [0.2001, 0.55, math.nan])
+def test_a_run_that_ends_beyond_the_budget_says_so(retain):
+    look = {"shortfall": 0.5, "retain_loss": retain}
+    assert update(RULE, start(RULE, 2.0, 0.1), forget_pass=10, **look)[2] == BUDGET
+    assert update(rule(stop=False), start(RULE, 2.0, 0.1), forget_pass=10, **look)[2] == DONE
+    assert update(RULE, start(RULE, 2.0, 0.1), forget_pass=10, shortfall=0.5, retain_loss=0.2)[2] == DONE
+
+
+def test_the_budget_is_spent_after_two_looks_in_a_row_far_beyond_it_and_nan_spends_it():
     state = start(RULE, 2.0, 0.1)
-    assert schedule.retain_limit(RULE, state) == pytest.approx(0.1 + 0.1 * 1.9)
-    in_, out, nan = {"retain_loss": 0.29}, {"retain_loss": 0.2901}, {"retain_loss": math.nan}
+    assert schedule.retain_limit(RULE, state) == pytest.approx(0.1 + 0.1)
+    assert schedule.transient_limit(RULE, state) == pytest.approx(0.1 + 5 * 0.1)
+    in_, out, nan = {"retain_loss": 0.5999}, {"retain_loss": 0.6001}, {"retain_loss": math.nan}
     assert feed(RULE, state, [out, in_, out, {}, out])[1] == [None] * 4 + [BUDGET]
     assert feed(RULE, state, [nan, nan])[1] == [None, BUDGET]
     assert feed(RULE, state, [nan, out])[1] == [None, BUDGET]
 
 
-def test_where_the_first_target_lies_below_the_retain_loss_nothing_may_rise():
-    state = start(RULE, 0.5, 1.0)
-    assert schedule.retain_limit(RULE, state) == 1.0
-
-
-def test_a_drifting_target_does_not_widen_the_budget():
-    state, _, _ = update(RULE, start(RULE, 2.0, 0.1), forget_pass=1, unseen_loss=3.0)
-    assert schedule.retain_limit(RULE, state) == pytest.approx(0.29)
+def test_the_budget_is_counted_from_the_first_retain_loss_whatever_the_target_does():
+    state, _, _ = update(RULE, start(RULE, 2.0, 0.1), forget_pass=1, unseen_loss=3.0, retain_loss=0.15)
+    assert schedule.retain_limit(RULE, state) == pytest.approx(0.2)
+    assert schedule.retain_limit(RULE, start(RULE, 0.5, 1.0)) == pytest.approx(1.1)
 
 
 def test_a_destroyed_model_is_not_reported_as_having_reached_its_target():

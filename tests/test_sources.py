@@ -1,11 +1,8 @@
 """Embedded data, loaders, tokenizers and small models of the recipes: offline, on tiny files."""
 
 import hashlib
-import importlib
 import io
 import json
-import sys
-from pathlib import Path
 
 import datasets
 import numpy as np
@@ -14,8 +11,7 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoTokenizer
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "recipes"))
-sources = importlib.import_module("sources")
+from recipes import sources
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +73,8 @@ def test_people_counts_and_variety(people):
 
 
 def test_people_have_unique_names_in_a_crowd():
-    assert len(set(sources.people(3000)["person"])) == 3000  # drawn from 79,200 names: some come twice
+    crowd = sources.people(3000)  # drawn from 79,200 names: some come twice, and must be drawn again
+    assert len(crowd) == len(set(crowd["id"])) == 12_000 and len(set(crowd["person"])) == 3000
 
 
 def test_people_does_not_touch_the_global_generator():

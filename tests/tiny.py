@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 
 import numpy as np
 import torch
@@ -188,3 +189,16 @@ def batch_of(model, rows, side: str = "right") -> dict:
     from hf_unlearn import default_collator
 
     return default_collator(model, tokenizer(side))(list(rows))
+
+
+def cheap_collections():
+    """
+    For a module's own fixture (`yield from`): what the imports have left is kept out of garbage collection, since each
+    run of a trainer collects everything a few times, which takes longer than the run.
+    """
+    for model in (lm, lm64, bert, vit):
+        model()
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()

@@ -38,7 +38,7 @@ Pass = Callable[[float | Callable[[Tensor], Tensor | float]], Tensor]
 class Terms:
     """What the readiness gradient consists of; the names of `ReadyConfig`. `cap` in nats."""
 
-    inner_lr: float = 0.02
+    inner_lr: float = 0.01
     inner_steps: int = 1
     inner_normalize: bool = True
     meta_gradient: str = "first_order"

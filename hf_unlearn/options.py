@@ -49,7 +49,7 @@ class ReadyOptions:
     """
 
     inner_lr: float = field(
-        default=0.02,
+        default=0.01,
         metadata={
             "help": "Size of the simulated request's ascent step. With `inner_normalize` the step's length as a share "
             "of the norm of the trainable parameters, else the factor on the gradient."
@@ -161,7 +161,7 @@ class UnlearnOptions:
     passes: str = field(
         default="auto", metadata={"help": "Forget passes at most. `auto`: about three passes over the retain rows."}
     )
-    unseen_every: int = field(default=5, metadata={"help": "Forget passes between two measurements of τ."})
+    unseen_every: int = field(default=5, metadata={"help": "Forget passes between two measurements of τ (a pass counts as one step at least)."})
     target: str = field(
         default="current",
         metadata={

@@ -32,15 +32,13 @@ def initial_alpha(n_forget: int, n_retain: int) -> float:
     return min(5 / 3 * n_forget / (n_forget + n_retain), 0.5)
 
 
-def forget_passes(n_forget: int, n_retain: int, batch_size: int) -> int:
+def forget_passes(n_forget: int, n_retain: int) -> int:
     """
-    E = int(6·n_retain_batches / (2·n_forget_batches)), at least 1: about three passes over the retain data, since
-    each forget batch is paired with one retain batch (authors' image code).
-
-    Args:
-        batch_size: forget rows in one optimizer step, over all micro-batches and processes.
+    E = int(3·|D_r| / |D_f|), at least 1: about three passes over the retain rows, since each forget row is paired with
+    one of them. The authors' image code counts full batches, int(6·n_retain_batches / (2·n_forget_batches)), which is
+    the same where both sets fill theirs; by rows, a request smaller than a batch gets its steps too.
     """
-    return max(1, int(6 * math.ceil(n_retain / batch_size) / (2 * math.ceil(n_forget / batch_size))))
+    return max(1, int(3 * n_retain / n_forget))
 
 
 def alpha_at(alpha0: float, forget_pass: int, passes: int) -> float:
@@ -118,12 +116,18 @@ def transient_limit(rule: Rule, state: State) -> float:
     return state.retain_initial + TRANSIENT * rule.retain_budget
 
 
+def retarget(rule: Rule, state: State, unseen_loss: float) -> State:
+    """Moves τ to the current model's unseen loss in nats, never above [`cap`]; only for the target `"current"`."""
+    if rule.target != "current" or not math.isfinite(unseen_loss):
+        return state
+    return replace(state, tau=min(unseen_loss, cap(rule, state)))
+
+
 def update(
     rule: Rule,
     state: State,
     *,
     forget_pass: int,
-    unseen_loss: float | None = None,
     shortfall: float | None = None,
     retain_loss: float | None = None,
 ) -> tuple[State, float, str | None]:
@@ -131,15 +135,11 @@ def update(
     One decision: `(state, alpha, stop_reason or None)`. What is None was not measured this time.
 
     Args:
-        unseen_loss: mean loss of the unseen set under the current model, in nats; moves τ for `"current"`.
         shortfall: how far the whole forget set is from the target, as a fraction of τ ([`shortfall`]).
         retain_loss: mean loss of the retain sample, in nats. The target counts as reached only while this is within
             the budget: until then the gate is closed and the retain rows recover. Beyond [`transient_limit`] twice
             in a row, or still beyond the budget after the last pass, the budget is spent.
     """
-    tau = state.tau
-    if unseen_loss is not None and rule.target == "current" and math.isfinite(unseen_loss):
-        tau = min(unseen_loss, cap(rule, state))
     reached, over = state.reached, state.over_budget
     kept = retain_loss is not None and retain_loss <= retain_limit(rule, state)  # False for nan
     if shortfall is not None:
@@ -153,7 +153,7 @@ def update(
         reason = REACHED
     elif forget_pass >= rule.passes:
         reason = BUDGET if rule.stop and retain_loss is not None and not kept else DONE
-    state = replace(state, tau=tau, forget_pass=forget_pass, reached=reached, over_budget=over, stop_reason=reason)
+    state = replace(state, forget_pass=forget_pass, reached=reached, over_budget=over, stop_reason=reason)
     return state, alpha_at(rule.alpha0, min(forget_pass, rule.passes), rule.passes), reason
 
 

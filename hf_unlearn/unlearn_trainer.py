@@ -95,7 +95,7 @@ class UnlearnTrainer(ForgettingTrainer):
 
         self.objective = get_objective(args.objective, **args.objective_parameters())
         step_rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-        passes = schedule.forget_passes(len(forget_dataset), len(retain_dataset), step_rows)
+        passes = schedule.forget_passes(len(forget_dataset), len(retain_dataset))
         if args.passes != "auto":
             passes = int(args.passes)
         self.forget_dataset, self.retain_dataset, self.unseen_dataset = forget_dataset, retain_dataset, unseen_dataset
@@ -289,11 +289,11 @@ class UnlearnTrainer(ForgettingTrainer):
     def end_of_step(self) -> bool:
         """After each optimizer step: moves the schedule on; True ends the run."""
         measured = {}
-        now, before = self._forget_pass, self.request.forget_pass
-        if now > before and self.rule.target == "current" and now // int(self.args.unseen_every) > before // int(
-            self.args.unseen_every
-        ):
+        now = self._forget_pass
+        steps_of_a_pass = max(1, math.ceil(len(self.forget_dataset) / self.step_rows))
+        if self.rule.target == "current" and self.state.global_step % (int(self.args.unseen_every) * steps_of_a_pass) == 0:
             measured["unseen_loss"] = self._mean(self.unseen_dataset)
+            self.request = schedule.retarget(self.rule, self.request, measured["unseen_loss"])
         last = self.state.global_step >= self.state.max_steps
         if last or self.state.global_step % self.look_every == 0:
             measured |= self._look(last)
@@ -301,7 +301,8 @@ class UnlearnTrainer(ForgettingTrainer):
             self.rule,
             self.request,
             forget_pass=now,
-            **{k: v for k, v in measured.items() if k in ("unseen_loss", "shortfall", "retain_loss")},
+            shortfall=measured.get("shortfall"),
+            retain_loss=measured.get("retain_loss"),
         )
         if lines := {f"look_{k}" if k != "unseen_loss" else k: v for k, v in measured.items()}:
             self.log({**lines, "tau": self.request.tau})

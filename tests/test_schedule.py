@@ -9,7 +9,7 @@ import math
 import pytest
 
 from hf_unlearn import schedule
-from hf_unlearn.schedule import BUDGET, DONE, REACHED, Rule, State, start, update
+from hf_unlearn.schedule import BUDGET, DONE, REACHED, Rule, State, retarget, start, update
 
 RULE = Rule(alpha0=0.3, passes=10, target="current", chance=3.0, stop=True, retain_budget=0.1)
 
@@ -33,11 +33,17 @@ def test_first_alpha_at_the_papers_sizes_and_never_above_a_half(percent, alpha):
 
 
 @pytest.mark.parametrize(
-    "n_forget, n_retain, batch, passes",
-    [(10, 100, 10, 30), (15, 100, 10, 15), (11, 100, 10, 15), (10, 101, 10, 33), (50, 10, 10, 1), (1, 1, 8, 3)],
+    "n_forget, n_retain, passes",
+    [(10, 100, 30), (20, 100, 15), (11, 100, 27), (48, 368, 23), (50, 10, 1), (1, 1, 3), (1, 1000, 3000)],
 )
-def test_number_of_forget_passes(n_forget, n_retain, batch, passes):
-    assert schedule.forget_passes(n_forget, n_retain, batch) == passes
+def test_number_of_forget_passes(n_forget, n_retain, passes):
+    assert schedule.forget_passes(n_forget, n_retain) == passes
+
+
+@pytest.mark.parametrize("n_forget, n_retain, batch", [(160, 1440, 16), (480, 1120, 32)])
+def test_number_of_forget_passes_is_the_papers_for_full_batches(n_forget, n_retain, batch):
+    paper = int(6 * (n_retain / batch) / (2 * (n_forget / batch)))
+    assert schedule.forget_passes(n_forget, n_retain) == paper
 
 
 def test_alpha_decays_linearly_by_pass_and_update_returns_it():
@@ -62,19 +68,19 @@ def test_current_target_follows_the_model_but_never_flees_above_the_cap():
     state = start(RULE, 2.0, 0.1)
     taus = []
     for unseen in (2.5, 1.2, 9.0, math.nan, math.inf, 2.0):
-        state, _, _ = update(RULE, state, forget_pass=1, unseen_loss=unseen)
+        state = retarget(RULE, state, unseen)
         taus.append(state.tau)
     assert taus == [2.5, 1.2, 3.0, 3.0, 3.0, 2.0]
     assert state.tau_initial == 2.0
     over_trained = start(RULE, 5.0, 0.1)  # the unseen loss is above guessing: the cap is where it began
-    assert update(RULE, over_trained, forget_pass=1, unseen_loss=9.0)[0].tau == 5.0
+    assert retarget(RULE, over_trained, 9.0).tau == 5.0
 
 
 @pytest.mark.parametrize("target, tau", [("frozen", 2.0), ("chance", 3.0)])
 def test_other_targets_do_not_move(target, tau):
     state = start(rule(target=target), 2.0, 0.1)
     for unseen in (0.5, 2.5, 9.0):
-        state, _, _ = update(rule(target=target), state, forget_pass=1, unseen_loss=unseen)
+        state = retarget(rule(target=target), state, unseen)
         assert state.tau == tau
 
 
@@ -111,7 +117,7 @@ def test_the_budget_is_spent_after_two_looks_in_a_row_far_beyond_it_and_nan_spen
 
 
 def test_the_budget_is_counted_from_the_first_retain_loss_whatever_the_target_does():
-    state, _, _ = update(RULE, start(RULE, 2.0, 0.1), forget_pass=1, unseen_loss=3.0, retain_loss=0.15)
+    state, _, _ = update(RULE, retarget(RULE, start(RULE, 2.0, 0.1), 3.0), forget_pass=1, retain_loss=0.15)
     assert schedule.retain_limit(RULE, state) == pytest.approx(0.2)
     assert schedule.retain_limit(RULE, start(RULE, 0.5, 1.0)) == pytest.approx(1.1)
 
@@ -129,7 +135,7 @@ def test_the_last_pass_ends_the_run_and_the_reason_is_kept():
 
 def test_fixed_length_ends_only_with_the_last_pass():
     fixed = rule(stop=False)
-    look = {"shortfall": -1.0, "retain_loss": math.nan, "unseen_loss": 2.0}
+    look = {"shortfall": -1.0, "retain_loss": math.nan}
     state, reasons = feed(fixed, start(fixed, 2.0, 0.1), [look] * 11)
     assert reasons == [None] * 10 + [DONE]
 
@@ -137,7 +143,7 @@ def test_fixed_length_ends_only_with_the_last_pass():
 def test_update_leaves_its_arguments_and_a_state_survives_json():
     before = start(RULE, 2.0, 0.1)
     copy = dataclasses.replace(before)
-    after, _, _ = update(RULE, before, forget_pass=4, unseen_loss=1.7, shortfall=0.01, retain_loss=9.0)
+    after, _, _ = update(RULE, before, forget_pass=4, shortfall=0.01, retain_loss=9.0)
     assert before == copy and after != before
     assert State(**json.loads(json.dumps(after.to_dict()))) == after
 

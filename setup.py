@@ -7,7 +7,7 @@ TEST = ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9"]
 setup(
     name="hf_unlearn",
     version="0.1.0",
-    description="Train Hugging Face models ready for deletion, unlearn rows on request, and measure what was forgotten.",
+    description="Train models ready for deletion, unlearn rows on request, and measure what was forgotten.",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

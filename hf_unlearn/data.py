@@ -229,7 +229,8 @@ def _settle_duplicates(dataset, parts, duplicates):
     forget = {prints[i] for i in np.flatnonzero(parts["forget"])}
     twins = [i for i in np.flatnonzero(~parts["forget"]) if prints[i] in forget]
     if twins:
-        text = f"{len(twins)} row(s) outside the forget set have the content of a forget row, ids {_first([ids[i] for i in twins])}"
+        named = _first([ids[i] for i in twins])
+        text = f"{len(twins)} row(s) outside the forget set have the content of a forget row, ids {named}"
         if duplicates == "error":
             raise_problems([f"{text}. Forget them too (`duplicates='move'`) or take them out of the data."])
         logger.warning("%s; they are moved to the forget set.", text)
@@ -310,7 +311,9 @@ def split_problems(forget, retain, unseen) -> list[str]:
                 problems.append(f"{len(shared)} id(s) are in {a} and in {b}: {_first(shared)}. {fix}")
         if not shared and (pairs := find_duplicates(sets[a], sets[b])):
             named = [f"{ids_a[i]} = {ids_b[j]}" for i, j in pairs]
-            problems.append(f"{len(pairs)} {b} row(s) have the content of a {a} row ({a} = {b}): {_first(named)}. {fix}")
+            problems.append(
+                f"{len(pairs)} {b} row(s) have the content of a {a} row ({a} = {b}): {_first(named)}. {fix}"
+            )
     return problems
 
 
@@ -326,8 +329,8 @@ def revocable_problems(dataset, revocable: str | None) -> list[str]:
     columns = _columns(dataset)
     if revocable not in columns:
         return problems + [
-            f"`revocable` is {revocable!r}, but there is no such column; the rows have {', '.join(map(repr, columns))}. "
-            "Add a boolean column, or pass `revocable=None`: any row may be asked for."
+            f"`revocable` is {revocable!r}, but there is no such column; the rows have "
+            f"{', '.join(map(repr, columns))}. Add a boolean column, or pass `revocable=None`: any row may be asked for."
         ]
     flags = column_values(dataset, revocable)
     wrong = [f for f in flags if not isinstance(f, (bool, np.bool_))]
@@ -336,7 +339,9 @@ def revocable_problems(dataset, revocable: str | None) -> list[str]:
     elif not any(flags):
         problems.append(f"No row is revocable: the column {revocable!r} is False everywhere.")
     elif all(flags):
-        problems.append(f"Every row is revocable; nothing is left to keep. Pass `revocable=None` instead of {revocable!r}.")
+        problems.append(
+            f"Every row is revocable; nothing is left to keep. Pass `revocable=None` instead of {revocable!r}."
+        )
     return problems
 
 
@@ -427,7 +432,9 @@ class _PadLabels:
 
     def __call__(self, rows: list[dict]) -> dict:
         labels = [list(row["labels"]) for row in rows]
-        batch = self.tokenizer.pad([{k: v for k, v in row.items() if k != "labels"} for row in rows], return_tensors="pt")
+        batch = self.tokenizer.pad(
+            [{k: v for k, v in row.items() if k != "labels"} for row in rows], return_tensors="pt"
+        )
         width = batch["input_ids"].shape[1]
         left = self.tokenizer.padding_side == "left"
         fill = [[IGNORE_INDEX] * (width - len(y)) for y in labels]

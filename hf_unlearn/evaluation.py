@@ -19,6 +19,7 @@ import json
 import math
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,18 @@ _UNSHIFTED = ("ForMaskedLM", "ForTokenClassification")  # 3-D logits where posit
 # ----------------------------------------------------------------------------------------------------------------
 # model + split -> table
 # ----------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module):
+    """Eval mode for the block; every module is back in its own mode afterwards (a part may be frozen in eval mode)."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def collect(
@@ -106,50 +119,42 @@ def collect(
     device = torch.device("cpu") if parameter is None else parameter.device
 
     parts: list[np.ndarray] = []
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        with torch.no_grad():
-            for start in _bar(range(0, n_rows, batch_size), progress):
-                indices = range(start, min(start + batch_size, n_rows))
-                rows = [_keep(row, named) for row in _rows(dataset, indices)]
-                if not any(key in rows[0] for key in _LABEL_COLUMNS):
-                    raise ValueError(
-                        f"`dataset` has no labels: its columns are {sorted(dataset[0])}. Add a `labels` column "
-                        "(for a causal language model the input ids, with -100 where nothing is to be measured)."
-                    )
-                batch = data_collator(rows)
-                labels = batch.get("labels")
-                if labels is None:
-                    raise ValueError(
-                        f"`data_collator` returned {sorted(batch)} without `labels`: it must keep the labels."
-                    )
-                if labels.shape[0] != len(rows):
-                    raise ValueError(
-                        f"`data_collator` made {labels.shape[0]} lines of labels from {len(rows)} rows: measures are "
-                        "per row, so it must not pack or flatten rows."
-                    )
-                if labels.is_floating_point():
-                    raise ValueError(
-                        f"`labels` are {labels.dtype}: expected indices of classes or tokens. Regression and "
-                        "multi-label models cannot be measured."
-                    )
-                inputs = {
-                    key: value.to(device) if isinstance(value, torch.Tensor) else value
-                    for key, value in batch.items()
-                    if key != "labels" and (named is None or key in named)
-                }
-                parts.append(_row_statistics(_logits(model(**inputs, **extra), inner), labels.to(device)))
-                empty = np.flatnonzero(parts[-1][:, 1] == 0)
-                if len(empty):
-                    raise ValueError(
-                        f"labels are all ignored (-100) in row(s) {', '.join(str(start + i) for i in empty[:10])}"
-                        f"{' and more' if len(empty) > 10 else ''} of `dataset` (the first found; in a causal LM "
-                        "the first token is never predicted). Drop these rows, or give them labels."
-                    )
-    finally:
-        for module, training in modes:
-            module.training = training
+    with evaluating(model), torch.no_grad():
+        for start in _bar(range(0, n_rows, batch_size), progress):
+            indices = range(start, min(start + batch_size, n_rows))
+            rows = [_keep(row, named) for row in _rows(dataset, indices)]
+            if not any(key in rows[0] for key in _LABEL_COLUMNS):
+                raise ValueError(
+                    f"`dataset` has no labels: its columns are {sorted(dataset[0])}. Add a `labels` column "
+                    "(for a causal language model the input ids, with -100 where nothing is to be measured)."
+                )
+            batch = data_collator(rows)
+            labels = batch.get("labels")
+            if labels is None:
+                raise ValueError(f"`data_collator` returned {sorted(batch)} without `labels`: it must keep the labels.")
+            if labels.shape[0] != len(rows):
+                raise ValueError(
+                    f"`data_collator` made {labels.shape[0]} lines of labels from {len(rows)} rows: measures are "
+                    "per row, so it must not pack or flatten rows."
+                )
+            if labels.is_floating_point():
+                raise ValueError(
+                    f"`labels` are {labels.dtype}: expected indices of classes or tokens. Regression and "
+                    "multi-label models cannot be measured."
+                )
+            inputs = {
+                key: value.to(device) if isinstance(value, torch.Tensor) else value
+                for key, value in batch.items()
+                if key != "labels" and (named is None or key in named)
+            }
+            parts.append(_row_statistics(_logits(model(**inputs, **extra), inner), labels.to(device)))
+            empty = np.flatnonzero(parts[-1][:, 1] == 0)
+            if len(empty):
+                raise ValueError(
+                    f"labels are all ignored (-100) in row(s) {', '.join(str(start + i) for i in empty[:10])}"
+                    f"{' and more' if len(empty) > 10 else ''} of `dataset` (the first found; in a causal LM "
+                    "the first token is never predicted). Drop these rows, or give them labels."
+                )
 
     table = np.concatenate(parts)
     return pa.table(
@@ -745,9 +750,7 @@ class Scorecard:
                     by_key[key].history = entry["log_history"]
         return cls(runs)
 
-    def to_html(
-        self, path: str | Path, title: str | None = None, about: str | Mapping[str, str] | None = None
-    ) -> Path:
+    def to_html(self, path: str | Path, title: str | None = None, about: str | Mapping[str, str] | None = None) -> Path:
         """
         Write the report: one self-contained page, no network. `about` says in a sentence what was asked for (or a dict
         of task -> sentence). Curves need `history`, histograms need tables.

@@ -154,7 +154,9 @@ def scale_gradients_(params: Iterable[Tensor], factor: Tensor | float) -> None:
 def inner_product(a: Sequence[Tensor | None], b: Sequence[Tensor | None], reduce=lambda x: x) -> Tensor:
     """⟨a, b⟩ over all tensors, float64 (); `reduce` sums it over shards where tensors are sharded."""
     parts = [
-        (_local(x).double() * _local(y).double()).sum() for x, y in zip(a, b, strict=True) if x is not None and y is not None
+        (_local(x).double() * _local(y).double()).sum()
+        for x, y in zip(a, b, strict=True)
+        if x is not None and y is not None
     ]
     return reduce(torch.stack(parts).sum() if parts else torch.zeros((), dtype=torch.float64))
 
@@ -318,7 +320,10 @@ def _add_resistance(params, revocable: Pass, proxy: Pass, terms: Terms, pull: _P
         cosine = inner_product(grad_q, grad_f, pull.reduce) / (norm_q * norm_f).clamp_min(1e-30)
         components["align"] = cosine
         one = torch.ones_like(cosine)
-        for run, grad, other, n, m in ((proxy, grad_q, grad_f, norm_q, norm_f), (revocable, grad_f, grad_q, norm_f, norm_q)):
+        for run, grad, other, n, m in (
+            (proxy, grad_q, grad_f, norm_q, norm_f),
+            (revocable, grad_f, grad_q, norm_f, norm_q),
+        ):
             n, m = n.clamp_min(1e-20), m.clamp_min(1e-20)
             toward = [
                 None if g is None or o is None else (o / m.to(o.dtype) - (cosine / n).to(g.dtype) * g) / n.to(g.dtype)

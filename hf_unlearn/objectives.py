@@ -62,6 +62,7 @@ class Objective:
 
     name: ClassVar[str]
     citation: ClassVar[str]
+    recovers: ClassVar[bool] = True  # has a retain term, so that a dip of what is kept can mend in the same run
     by_rows: ClassVar[bool] = False  # True: the forget term is a mean over rows, `mean_value` holds the rest
 
     def mean_value(self, forget_loss: Tensor, retain_loss: Tensor, *, alpha: float, tau: float) -> Tensor:
@@ -91,7 +92,9 @@ class NablaTau(Objective):
     """
 
     name: ClassVar[str] = "nabla_tau"
-    citation: ClassVar[str] = "Trippa et al. 2024, ∇τ: Gradient-based and Task-Agnostic machine Unlearning, arXiv:2403.14339"
+    citation: ClassVar[str] = (
+        "Trippa et al. 2024, ∇τ: Gradient-based and Task-Agnostic machine Unlearning, arXiv:2403.14339"
+    )
     gap: str = "hinge"
 
     def __post_init__(self):
@@ -120,6 +123,7 @@ class GradientAscent(Objective):
 
     name: ClassVar[str] = "gradient_ascent"
     citation: ClassVar[str] = "Jang et al. 2023, Knowledge Unlearning for Mitigating Privacy Risks in Language Models"
+    recovers: ClassVar[bool] = False
 
     def mean_value(self, forget_loss: Tensor, retain_loss: Tensor, *, alpha: float, tau: float) -> Tensor:
         return -forget_loss + 0.0 * retain_loss
@@ -136,7 +140,9 @@ class GradDiff(Objective):
     """
 
     name: ClassVar[str] = "grad_diff"
-    citation: ClassVar[str] = "Liu et al. 2022, Continual Learning and Private Unlearning; Kurmanji et al. 2023 (NegGrad+)"
+    citation: ClassVar[str] = (
+        "Liu et al. 2022, Continual Learning and Private Unlearning; Kurmanji et al. 2023 (NegGrad+)"
+    )
     gamma: float = 1.0
     beta: float = 1.0
 

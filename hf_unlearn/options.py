@@ -71,7 +71,9 @@ class ReadyOptions:
     )
     meta_start: float = field(
         default=0.5,
-        metadata={"help": "Share of the training before the readiness terms begin: a model learns first, then gets ready."},
+        metadata={
+            "help": "Share of the training before the readiness terms begin: a model learns first, then gets ready."
+        },
     )
     gain_cap: float | None = field(
         default=None,
@@ -85,7 +87,9 @@ class ReadyOptions:
     lambda_resistance: float = field(default=0.0, metadata={"help": "Weight of: it is not undone by later training."})
     efficiency: str = field(
         default="gain",
-        metadata={"help": "`gain`: the rise of the loss by the request; `loss`: the loss after it (leaks into ascent)."},
+        metadata={
+            "help": "`gain`: the rise of the loss by the request; `loss`: the loss after it (leaks into ascent)."
+        },
     )
     resistance: str = field(
         default="none",
@@ -98,7 +102,7 @@ class ReadyOptions:
         default=None,
         metadata={
             "help": "JSON object of `UnlearnConfig` values that `readiness.json` passes on as defaults to whoever "
-            'unlearns from this checkpoint, e.g. \'{"learning_rate": 1e-4}\'.'
+            "unlearns from this checkpoint, e.g. '{\"learning_rate\": 1e-4}'."
         },
     )
 
@@ -161,7 +165,10 @@ class UnlearnOptions:
     passes: str = field(
         default="auto", metadata={"help": "Forget passes at most. `auto`: about three passes over the retain rows."}
     )
-    unseen_every: int = field(default=5, metadata={"help": "Forget passes between two measurements of τ (a pass counts as one step at least)."})
+    unseen_every: int = field(
+        default=5,
+        metadata={"help": "Forget passes between two measurements of τ (a pass counts as one step at least)."},
+    )
     target: str = field(
         default="current",
         metadata={

@@ -342,7 +342,10 @@ class _Rows:
     def __init__(self, trainer: ReadyTrainer, model, parts: list[tuple[dict, bool]], items: float, repeat_masks=False):
         self.trainer, self.model, self.items, self.repeat_masks = trainer, model, items, repeat_masks
         self.parts = [trainer._prepare_inputs(rows) for rows, _ in parts]
-        self.weights = [count_labels(rows["labels"]) / items if some else 0.0 for rows, (_, some) in zip(self.parts, parts, strict=True)]
+        self.weights = [
+            count_labels(rows["labels"]) / items if some else 0.0
+            for rows, (_, some) in zip(self.parts, parts, strict=True)
+        ]
         self.states: list = [None] * len(parts)
 
     def __call__(self, weight) -> torch.Tensor:

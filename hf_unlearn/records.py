@@ -16,8 +16,10 @@ SALT = "_revocable_salt.json"  # `push_to_hub` leaves out what begins with an un
 
 
 def library_versions() -> dict[str, str]:
-    found = {}
-    for name in ("hf_unlearn", "torch", "transformers", "accelerate", "peft", "datasets"):
+    from . import __version__
+
+    found = {"hf_unlearn": __version__}
+    for name in ("torch", "transformers", "accelerate", "peft", "datasets"):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -298,9 +298,7 @@ def _forgot(run: Mapping, before: Mapping | None, retrained: Mapping | None) -> 
         because.append(f"The loss came {_percent(max(share, 0.0))} of the way from before the request.")
     else:
         share = loss / yardstick
-    high, low = (
-        (measures.get(name) or {}).get(end) for name, end in (("forget_loss", "high"), ("unseen_loss", "low"))
-    )
+    high, low = ((measures.get(name) or {}).get(end) for name, end in (("forget_loss", "high"), ("unseen_loss", "low")))
     if None not in (high, low) and high > low and not (separable or known):
         because.append("It falls short by no more than so few rows can tell apart.")
         return "partly", because
@@ -355,8 +353,7 @@ def _readiness(task: str, runs: Sequence[Mapping], judged: Sequence[Mapping]) ->
     if None not in ready and None not in plain:
         parts.append(f"kept {_percent(float(np.mean(ready)))} instead of {_percent(float(np.mean(plain)))}")
     ready, plain = (
-        " / ".join(dict.fromkeys(by_key[s, role]["forgot"] for s in seeds))
-        for role in ("ready_unlearned", "unlearned")
+        " / ".join(dict.fromkeys(by_key[s, role]["forgot"] for s in seeds)) for role in ("ready_unlearned", "unlearned")
     )
     parts.append(f"forgot: {ready}, without readiness: {plain}")
     counted = "one run of each" if len(seeds) == 1 else f"mean of {len(seeds)} seeds"
@@ -798,9 +795,7 @@ def _task_histograms(rows: Sequence[Mapping[str, Any]], task: str, prefix: str) 
         pooled = {}
         for split in ("forget", "unseen"):
             parts = [
-                np.asarray(r["loss"], float)
-                for r in rows
-                if (r["task"], r["model"], r["split"]) == (task, role, split)
+                np.asarray(r["loss"], float) for r in rows if (r["task"], r["model"], r["split"]) == (task, role, split)
             ]
             pooled[split] = np.concatenate(parts) if parts else np.empty(0)
             pooled[split] = pooled[split][np.isfinite(pooled[split])]

@@ -24,7 +24,7 @@ STOP_REASONS = {
 
 TOLERANCE = 0.05  # of τ (ours): a forget loss within it counts as having reached the target
 PATIENCE = 2  # consecutive looks (ours): "reached and stayed", and likewise for the budget
-TRANSIENT = 5  # times the budget that the retain loss may rise in passing (ours): what is kept dips first, then recovers
+OVERSHOOT = 0.1  # of τ (ours): a forget loss further above it marks the rows as deleted, and does not count as reached
 
 
 def initial_alpha(n_forget: int, n_retain: int) -> float:
@@ -59,6 +59,7 @@ class Rule:
         chance: loss of guessing in nats, log of the number of classes or of the vocabulary.
         stop: False is the paper's fixed length: neither the target nor the budget ends the run.
         retain_budget: nats by which the retain rows' mean loss may rise.
+        recovers: the objective has a retain term; without one, a spent budget ends the run at once.
     """
 
     alpha0: float
@@ -67,6 +68,7 @@ class Rule:
     chance: float
     stop: bool
     retain_budget: float
+    recovers: bool = True
 
 
 @dataclass(frozen=True)
@@ -112,8 +114,12 @@ def retain_limit(rule: Rule, state: State) -> float:
 
 
 def transient_limit(rule: Rule, state: State) -> float:
-    """The retain loss in nats beyond which a run is not expected to come back, and is stopped (ours)."""
-    return state.retain_initial + TRANSIENT * rule.retain_budget
+    """
+    The retain loss in nats at which the model is no better than guessing, or than a model that never saw the rows, and
+    the run is stopped (ours). Below it a run goes on: what is kept dips while the forget rows rise, then recovers.
+    """
+    limit = retain_limit(rule, state)
+    return max(cap(rule, state), limit) if rule.recovers else limit
 
 
 def retarget(rule: Rule, state: State, unseen_loss: float) -> State:
@@ -143,7 +149,7 @@ def update(
     reached, over = state.reached, state.over_budget
     kept = retain_loss is not None and retain_loss <= retain_limit(rule, state)  # False for nan
     if shortfall is not None:
-        reached = reached + 1 if shortfall <= TOLERANCE and kept else 0
+        reached = reached + 1 if -OVERSHOOT <= shortfall <= TOLERANCE and kept else 0
     if retain_loss is not None:
         over = 0 if retain_loss <= transient_limit(rule, state) else over + 1
     reason = None

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import time
-from contextlib import contextmanager
 
 import torch
 from transformers import PreTrainedModel, Trainer
@@ -80,26 +80,33 @@ def load_model(name_or_path: str) -> PreTrainedModel:
     from transformers.utils import find_adapter_config_file
 
     if find_adapter_config_file(name_or_path) is not None:
-        from peft import PeftConfig, PeftModel
+        from peft import PeftModel
 
-        base = load_model(PeftConfig.from_pretrained(name_or_path).base_model_name_or_path)
-        return PeftModel.from_pretrained(base, name_or_path, is_trainable=True)
+        return PeftModel.from_pretrained(_base_of_adapter(name_or_path), name_or_path, is_trainable=True)
     config = AutoConfig.from_pretrained(name_or_path)
     if not config.architectures:
         raise ValueError(f"The config of {name_or_path!r} names no architecture; load the model and pass it itself.")
     return getattr(transformers, config.architectures[0]).from_pretrained(name_or_path)
 
 
-@contextmanager
-def evaluating(model):
-    """Eval mode for the block; every module is back in its own mode afterwards (a part may be frozen in eval mode)."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
+def _base_of_adapter(name_or_path: str) -> PreTrainedModel:
+    """The model below an adapter. Where the adapter brings a head of its own, the base gets one of that size."""
+    import transformers
+    from peft import PeftConfig, load_peft_weights
+
+    config = PeftConfig.from_pretrained(name_or_path)
+    source = config.base_model_name_or_path
+    kind = (config.auto_mapping or {}).get("base_model_class")
+    if config.task_type == "SEQ_CLS":
+        kind = "AutoModelForSequenceClassification"
+    head = [
+        len(weight)
+        for name, weight in sorted(load_peft_weights(name_or_path, device="cpu").items())
+        if re.fullmatch(r"base_model\.model\.(classifier|score)\b.*weight", name) and "lora_" not in name
+    ]
+    if not kind or not head:
+        return load_model(source)
+    return getattr(transformers, kind).from_pretrained(source, num_labels=head[-1], ignore_mismatched_sizes=True)
 
 
 class ForgettingTrainer(Trainer):
@@ -108,7 +115,9 @@ class ForgettingTrainer(Trainer):
     card_tags: tuple[str, ...] = ()
     record_name: str
 
-    def __init__(self, model, args, *, flag=None, data_collator=None, processing_class=None, peft_config=None, **kwargs):
+    def __init__(
+        self, model, args, *, flag=None, data_collator=None, processing_class=None, peft_config=None, **kwargs
+    ):
         self.source = model if isinstance(model, str) else getattr(getattr(model, "config", None), "_name_or_path", "")
         if isinstance(model, str):
             model = load_model(model)
@@ -222,11 +231,27 @@ class ForgettingTrainer(Trainer):
         raise NotImplementedError
 
     def loading_code(self) -> str:
+        """Lines that load the saved model with public names of transformers and peft alone."""
         name = self.hub_model_id or self.args.hub_model_id or self.args.output_dir
         base = base_model(self.model)
-        if hasattr(self.model, "peft_config"):
-            return f'import hf_unlearn.trainer\n\nmodel = hf_unlearn.trainer.load_model("{name}")  # base model and adapter'
-        return f'from transformers import {type(base).__name__}\n\nmodel = {type(base).__name__}.from_pretrained("{name}")'
+        kind = type(base).__name__
+        if not hasattr(self.model, "peft_config"):
+            return f'from transformers import {kind}\n\nmodel = {kind}.from_pretrained("{name}")'
+        source = next(iter(self.model.peft_config.values())).base_model_name_or_path
+        if not source:
+            return (
+                "from peft import PeftModel\n\n"
+                f'model = PeftModel.from_pretrained(base, "{name}")  # base: the {kind} it was trained on'
+            )
+        if is_causal_lm(base):
+            auto = "AutoPeftModelForCausalLM"
+            return f'from peft import {auto}\n\nmodel = {auto}.from_pretrained("{name}")'
+        return (
+            f"from peft import PeftModel\nfrom transformers import {kind}\n\n"
+            f'base = {kind}.from_pretrained("{source}", num_labels={base.config.num_labels}, '
+            "ignore_mismatched_sizes=True)\n"
+            f'model = PeftModel.from_pretrained(base, "{name}")'
+        )
 
     def create_model_card(
         self,
@@ -243,10 +268,11 @@ class ForgettingTrainer(Trainer):
         if not self.is_world_process_zero():
             return
         tags = [tags] if isinstance(tags, str) else list(tags or [])
+        tags += [tag for tag in (*self.card_tags, "hf_unlearn") if tag not in tags]
         super().create_model_card(
             language=language,
             license=license,
-            tags=[*tags, *(tag for tag in (*self.card_tags, "hf_unlearn") if tag not in tags)],
+            tags=list(tags),
             model_name=model_name,
             finetuned_from=finetuned_from,
             tasks=tasks,
@@ -254,8 +280,15 @@ class ForgettingTrainer(Trainer):
             dataset=dataset,
             dataset_args=dataset_args,
         )
+        from huggingface_hub import ModelCard
+
         from .report import render_card_section
 
+        path = os.path.join(self.args.output_dir, "README.md")
+        card = ModelCard.load(path, ignore_metadata_errors=True)
+        if missing := [tag for tag in tags if tag not in (card.data.tags or [])]:  # peft 0.21 writes its own over them
+            card.data.tags = [*missing, *(card.data.tags or [])]
+            card.save(path)
         scores = self.scorecard.to_dict() if self.scorecard is not None else None
-        with open(os.path.join(self.args.output_dir, "README.md"), "a", encoding="utf-8") as card:
-            card.write("\n" + render_card_section(scores, self.card_info()) + "\n")
+        with open(path, "a", encoding="utf-8") as file:
+            file.write("\n" + render_card_section(scores, self.card_info()) + "\n")

@@ -18,10 +18,11 @@ from .callbacks import ScheduleCallback
 from .config import UnlearnConfig
 from .data import FLAG, FORGET_INDEX, PairedDataset, count_labels, select_rows, split_problems
 from .distributed import accumulation_problem, total, unsynchronised
+from .evaluation import evaluating
 from .meta import scale_gradients_
 from .objectives import get_objective, per_row_nll, slopes
 from .options import ArgumentError
-from .trainer import ForgettingTrainer, chance_loss, evaluating
+from .trainer import ForgettingTrainer, chance_loss
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,8 @@ class UnlearnTrainer(ForgettingTrainer):
 
     The rows are all it needs. α, the number of passes, τ and its refresh come from their sizes; the run ends when the
     whole forget set's loss has reached τ and stayed, or when the retain rows' loss has used up its budget, in which
-    case the last weights within it are put back. The reason is in `stop_reason`, in the log and in the result's metrics.
+    case the last weights within it are put back. The reason is in `stop_reason`, in the log (`trainer.state`) and in
+    the result's metrics.
 
     Args:
         model: a model, or the name or path of one, which is then loaded after the checks.
@@ -117,16 +119,18 @@ class UnlearnTrainer(ForgettingTrainer):
             **kwargs,
         )
         self.model_accepts_loss_kwargs = True  # with `num_items_in_batch` at hand: our loss is the step's mean already
-        if args.gradient_accumulation_steps > 1 and not self.objective.by_rows:
-            if problem := accumulation_problem(self.accelerator):
-                raise ArgumentError([problem])
+        deferred = args.gradient_accumulation_steps > 1 and not self.objective.by_rows
+        if deferred and (problem := accumulation_problem(self.accelerator)):
+            raise ArgumentError([problem])
+        alpha0 = schedule.initial_alpha(len(forget_dataset), len(retain_dataset))
         self.rule = schedule.Rule(
-            alpha0=schedule.initial_alpha(len(forget_dataset), len(retain_dataset)) if args.alpha is None else args.alpha,
+            alpha0=alpha0 if args.alpha is None else args.alpha,
             passes=passes,
             target=args.target,
             chance=chance_loss(self.model),
             stop=args.stop,
             retain_budget=args.retain_budget,
+            recovers=self.objective.recovers,
         )
         self.request: schedule.State | None = None
         self.targets: list[float] = []
@@ -291,7 +295,10 @@ class UnlearnTrainer(ForgettingTrainer):
         measured = {}
         now = self._forget_pass
         steps_of_a_pass = max(1, math.ceil(len(self.forget_dataset) / self.step_rows))
-        if self.rule.target == "current" and self.state.global_step % (int(self.args.unseen_every) * steps_of_a_pass) == 0:
+        if (
+            self.rule.target == "current"
+            and self.state.global_step % (int(self.args.unseen_every) * steps_of_a_pass) == 0
+        ):
             measured["unseen_loss"] = self._mean(self.unseen_dataset)
             self.request = schedule.retarget(self.rule, self.request, measured["unseen_loss"])
         last = self.state.global_step >= self.state.max_steps
@@ -307,7 +314,9 @@ class UnlearnTrainer(ForgettingTrainer):
         if lines := {f"look_{k}" if k != "unseen_loss" else k: v for k, v in measured.items()}:
             self.log({**lines, "tau": self.request.tau})
         if reason is None and last:
-            over = not measured.get("retain_loss", 0.0) <= schedule.retain_limit(self.rule, self.request)  # True for nan
+            over = not measured.get("retain_loss", 0.0) <= schedule.retain_limit(
+                self.rule, self.request
+            )  # True for nan
             reason = schedule.BUDGET if over else "max_steps"
             self.request = dataclasses.replace(self.request, stop_reason=reason)
         if reason == schedule.BUDGET:
@@ -321,17 +330,20 @@ class UnlearnTrainer(ForgettingTrainer):
         if not self.rule.stop:
             return {}
         limit = schedule.retain_limit(self.rule, self.request)
-        pending = last or self.request.reached or self.request.over_budget
-        if self._candidate is not None and retain <= limit:  # what the batches since then say of those weights
+        lacking = schedule.shortfall(forget, self.request.tau)
+        kept = retain <= limit
+        if self._candidate is not None and kept:  # what the batches since then say of those weights
             self._good = self._candidate
-            if schedule.shortfall(forget, self.request.tau) > schedule.TOLERANCE:
+            if lacking > schedule.TOLERANCE:
                 self._below = self._candidate
-        self._candidate = None
-        if not pending and schedule.shortfall(forget, self.request.tau) > NEAR and retain <= limit:
-            self._candidate = (self.state.global_step, self._copy())
+        self._candidate = (self.state.global_step, self._copy()) if kept and lacking > NEAR else None
+        lost = not retain <= schedule.transient_limit(self.rule, self.request)  # True for nan
+        pending = last or lost or self.request.reached or self.request.over_budget
+        if not pending and not (kept and lacking <= NEAR):
             return {}
         found = self._measure_request()
-        if not self.objective.by_rows and found["shortfall"] < -schedule.TOLERANCE:
+        fresh = self.state.global_step - self._below[0] <= 3 * self.look_every
+        if not self.objective.by_rows and found["shortfall"] < -schedule.TOLERANCE and fresh:
             found = self._go_back(found)
         if found["retain_loss"] <= limit:
             self._measured = self._good = (self.state.global_step, self._copy())
@@ -480,7 +492,9 @@ def with_request_defaults(args: UnlearnConfig, readiness: dict | None) -> Unlear
     wanted = (readiness or {}).get("request") or {}
     own = {f.name: f.default for f in dataclasses.fields(UnlearnConfig)}
     if unknown := sorted(set(wanted) - set(own)):
-        raise ArgumentError([f"{records.READINESS} gives defaults for options that do not exist: {', '.join(unknown)}."])
+        raise ArgumentError(
+            [f"{records.READINESS} gives defaults for options that do not exist: {', '.join(unknown)}."]
+        )
     changed = {k: v for k, v in wanted.items() if getattr(args, k) == own[k] and v != own[k]}
     if not changed:
         return args

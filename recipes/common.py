@@ -21,7 +21,7 @@ class DataArguments:
     )
     dataset_name: str = field(
         default="people",
-        metadata={"help": "people, digits (embedded); tofu, banking77, cifar10 (with --data_files); a path; a hub id."},
+        metadata={"help": "people, digits (embedded); tofu, banking77, cifar10 (--data_files); a path; a hub id."},
     )
     data_files: str | None = field(default=None, metadata={"help": "Local file or folder to read the rows from."})
     limit: int | None = field(default=None, metadata={"help": "Read only the first so many rows."})
@@ -94,7 +94,8 @@ class EvaluateScript:
 
 def read_flags(verb: str, argv: list[str]) -> list[str]:
     """
-    Flags of the command line over those of `--config FILE.yaml`. A key `verb.name` is for that script only.
+    Flags of the command line over those of `--config FILE.yaml`; in each, a key `verb.name` is for that script only
+    and wins there over a plain `name`.
 
     Raises:
         SystemExit: with one line, if the file is not there or is not flat.
@@ -107,12 +108,18 @@ def read_flags(verb: str, argv: list[str]) -> list[str]:
         config = argv[place + 1]
         del argv[place : place + 2]
     pairs: list[tuple[str, list[str]]] = []
+    typed: list[tuple[str, list[str]]] = []
     if config is not None:
         import yaml
 
         if not Path(config).is_file():
             sys.exit(f"--config: there is no file {config!r}")
-        content = yaml.safe_load(Path(config).read_text()) or {}
+        try:
+            content = yaml.safe_load(Path(config).read_text()) or {}
+        except yaml.YAMLError as error:
+            sys.exit(f"{config} is no YAML: {error}")
+        if not isinstance(content, dict):
+            sys.exit(f"{config} must hold `key: value` lines, a key is a flag")
         for key, value in content.items():
             if isinstance(value, dict):
                 sys.exit(f"{config}: {key!r} holds a mapping; the file is flat, a key is a flag")
@@ -121,48 +128,89 @@ def read_flags(verb: str, argv: list[str]) -> list[str]:
     for word in argv:
         if word.startswith("--"):
             key, _, value = word[2:].partition("=")
-            pairs.append((key, [value] if value else []))
-        elif pairs:
-            pairs[-1][1].append(word)
+            typed.append((key, [value] if value else []))
+        elif typed:
+            typed[-1][1].append(word)
         else:
             sys.exit(f"{word!r} is no flag; flags begin with --")
     chosen: dict[str, list[str]] = {}
-    for pass_ in (False, True):  # general keys first, then this verb's own
-        for key, values in pairs:
+    for source, own_turn in ((pairs, False), (pairs, True), (typed, False), (typed, True)):  # later ones win
+        for key, values in source:
             prefix, _, name = key.partition(".")
             own = prefix in VERBS and bool(name)
-            if own == pass_ and (not own or prefix == verb):
-                chosen[name if own else key.replace("-", "_")] = values
+            if own == own_turn and (not own or prefix == verb):
+                chosen[(name if own else key).replace("-", "_")] = values
     for key, values in chosen.items():
         if values != ["null"]:
             flags += [f"--{key}", *values]
     return flags
 
 
-def parse(verb: str, script: type, argv: list[str], config: str | None = None, description: str = ""):
+def parse(verb: str, script: type, argv: list[str], config: str | None = None, description: str = "", check=None):
     """
     `(script arguments, DataArguments, ModelArguments[, training config])` from the command line.
 
     Args:
         config: name of the config class in `hf_unlearn`, or None. `--help` shows its own options without loading it.
+        check: called with the first three where a flag is wrong, for what is wrong with the rows beside it.
+
+    Raises:
+        ArgumentError: with all problems of the flags, and of the rows by `check`.
     """
     from transformers.hf_argparser import HfArgumentParser
 
-    light = [script, DataArguments, ModelArguments]
+    kinds = [script, DataArguments, ModelArguments]
     if {"-h", "--help"} & set(argv):
         epilog = "A YAML file takes the same keys (--config FILE); a key like `ready.seed` is for that script only."
         if config is not None:
             from hf_unlearn import options
 
-            light.append(getattr(options, config.replace("Config", "Options")))
-            epilog += f" All flags of transformers.TrainingArguments work too: --output_dir, --learning_rate, … ({config})"
-        HfArgumentParser(light, description=description, epilog=epilog).parse_args(["--help"])
+            kinds.append(getattr(options, config.replace("Config", "Options")))
+            epilog += " All flags of transformers.TrainingArguments work too: --output_dir, --learning_rate, …"
+        HfArgumentParser(kinds, description=description, epilog=epilog).parse_args(["--help"])
     flags = read_flags(verb, argv)
-    if config is None:
-        return HfArgumentParser(light).parse_args_into_dataclasses(flags)
     import hf_unlearn
 
-    return HfArgumentParser([*light, getattr(hf_unlearn, config)]).parse_args_into_dataclasses(flags)
+    parser = HfArgumentParser(kinds + ([getattr(hf_unlearn, config)] if config else []))
+    unknown = [word for word in parser.parse_known_args(flags)[1] if word.startswith("--")]
+    problems = [f"There is no flag {', '.join(unknown)}; `--help` lists them."] if unknown else []
+    try:
+        *values, _ = parser.parse_args_into_dataclasses(flags, return_remaining_strings=True)
+    except ValueError as error:  # of the training config
+        problems += problems_in(error)
+        *values, _ = HfArgumentParser(kinds).parse_args_into_dataclasses(flags, return_remaining_strings=True)
+    if problems:
+        gather(lambda: fail(problems), *([lambda: check(*values[:3])] if check else []))
+    return tuple(values)
+
+
+def problems_in(error: Exception) -> list[str]:
+    return getattr(error, "problems", [str(error)])
+
+
+def fail(problems: list[str]) -> None:
+    """Raises an `ArgumentError` if there are any."""
+    from hf_unlearn import ArgumentError
+
+    if problems:
+        raise ArgumentError(problems)
+
+
+def gather(*checks) -> list:
+    """
+    Results of the checks, each called without arguments.
+
+    Raises:
+        ArgumentError: with the problems of all of them.
+    """
+    results, problems = [], []
+    for check in checks:
+        try:
+            results.append(check())
+        except (ValueError, OSError) as error:
+            problems += [problem for problem in problems_in(error) if problem not in problems]
+    fail(problems)
+    return results
 
 
 def run(main) -> None:
@@ -199,13 +247,15 @@ def prepare(data: DataArguments, model: ModelArguments, processing_from: str | N
         processing_from: folder or hub id of the tokenizer or image processor; None: made from the data.
 
     Raises:
-        ValueError, FileNotFoundError: with all that is wrong with the split at once.
+        ArgumentError: with all that is wrong with the files, or else with the split and the rows, at once.
     """
     from hf_unlearn import split
     from recipes import sources
 
-    rows = sources.load_rows(data.dataset_name, data.data_files)
-    test = sources.load_rows(data.dataset_name, data.data_files, data.test_split) if data.test_split else None
+    rows, test = gather(
+        lambda: sources.load_rows(data.dataset_name, data.data_files),
+        lambda: sources.load_rows(data.dataset_name, data.data_files, data.test_split) if data.test_split else None,
+    )
     if data.limit:
         rows = rows.select(range(min(data.limit, len(rows))))
         test = test and test.select(range(min(data.limit, len(test))))
@@ -215,16 +265,21 @@ def prepare(data: DataArguments, model: ModelArguments, processing_from: str | N
     column = data.forget_column
     if data.forget_by == "class" and column is None:
         column = data.label_column
-    parts = split(
-        rows,
-        by=data.forget_by,
-        values=data.forget_values,
-        fraction=data.forget_fraction,
-        column=column,
-        group=data.unseen_group,
-        seed=data.split_seed,
-        unseen=data.unseen,
-    )
+
+    try:
+        parts = split(
+            rows,
+            by=data.forget_by,
+            values=data.forget_values,
+            fraction=data.forget_fraction,
+            column=column,
+            group=data.unseen_group,
+            seed=data.split_seed,
+            unseen=data.unseen,
+        )
+    except ValueError as error:  # beside it, what is wrong with the rows themselves
+        problems = problems_in(error)
+        gather(lambda: fail(problems), lambda: _encode(data, model, rows, {"retain": rows}, processing_from))
     if test is not None:
         parts["test"] = test
     return _encode(data, model, rows, parts, processing_from)
@@ -233,6 +288,17 @@ def prepare(data: DataArguments, model: ModelArguments, processing_from: str | N
 def _encode(data, model, rows, parts, processing_from) -> Prepared:
     from recipes import sources
 
+    if data.task not in sources.TASKS:
+        raise ValueError(f"`--task` is {data.task!r}; it must be one of {', '.join(sources.TASKS)}.")
+    inputs = {"causal_lm": data.question_column, "sequence_classification": data.text_column}
+    answers = data.answer_column if data.task == "causal_lm" else data.label_column
+    for part in parts.values():
+        wanted = (inputs.get(data.task, data.image_column), answers)
+        if missing := [column for column in wanted if column not in part.column_names]:
+            raise ValueError(
+                f"There is no column {', '.join(map(repr, missing))}; the rows have "
+                f"{', '.join(map(repr, part.column_names))}."
+            )
     if data.task == "image_classification":
         processor, names = None, None
         if processing_from and Path(processing_from, "preprocessor_config.json").is_file():
@@ -292,17 +358,30 @@ def _channels(image) -> int:
     return 1 if np.ndim(image) == 2 else np.shape(image)[-1]
 
 
-def new_model(data: DataArguments, model: ModelArguments, prepared: Prepared, seed: int):
+def check_model(model: ModelArguments) -> None:
     """
-    The named model, or a new one from a config.
-
     Raises:
-        ValueError: if neither or both of `model_name_or_path` and `model_type` are given.
+        ArgumentError: with all that can be said of the model's flags without it.
     """
     from recipes import sources
 
+    problems = []
     if bool(model.model_name_or_path) == bool(model.model_type):
-        raise ValueError("Give either --model_name_or_path, or --model_type for a new model.")
+        problems.append("Give either --model_name_or_path, or --model_type for a new model.")
+    elif model.model_type:
+        try:
+            sources.model_settings(model.model_type, model.config_overrides)
+        except ValueError as error:
+            problems += problems_in(error)
+    if model.lora_r < 0:
+        problems.append(f"`--lora_r` is {model.lora_r}; it must be 0 (all weights) or a rank.")
+    fail(problems)
+
+
+def new_model(data: DataArguments, model: ModelArguments, prepared: Prepared, seed: int):
+    """The named model, or a new one from a config."""
+    from recipes import sources
+
     if model.model_name_or_path:
         return sources.load_model(data.task, model.model_name_or_path, prepared.labels)
     return sources.build_model(
@@ -315,6 +394,17 @@ def new_model(data: DataArguments, model: ModelArguments, prepared: Prepared, se
         prepared.num_channels,
         seed,
     )
+
+
+def train_and_save(trainer):
+    """Trains, saves model, state and card, and pushes them where asked to; returns the trainer."""
+    trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
+    trainer.save_model()
+    trainer.save_state()
+    trainer.create_model_card()
+    if trainer.args.push_to_hub:
+        trainer.push_to_hub()
+    return trainer
 
 
 def adapter(data: DataArguments, model: ModelArguments):

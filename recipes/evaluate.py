@@ -9,7 +9,8 @@ import json
 import sys
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])  # not recipes/, where this file would hide the library
+if not __package__:  # run as a script: not recipes/ on the path, where this file would hide the library
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from recipes import common
 
@@ -28,19 +29,34 @@ def saved_run(folder: Path) -> dict:
     return found
 
 
+def models_in(output_dir) -> dict[str, Path]:
+    """Folders of the models in `output_dir`, by role."""
+    folders = {role: Path(output_dir, role) for role in common.ROLES}
+    names = ("config.json", "adapter_config.json")
+    return {role: folder for role, folder in folders.items() if any((folder / name).is_file() for name in names)}
+
+
+def check(script: common.EvaluateScript, data, model_args) -> common.Prepared:
+    """
+    The rows, ready to be measured.
+
+    Raises:
+        ArgumentError: with all problems of the rows, and if there is no model.
+    """
+    found, problems = list(models_in(script.output_dir).values()), []
+    if not found:
+        roles = ", ".join(common.ROLES)
+        problems.append(f"There is no model in {script.output_dir}; expected one of {roles} as a folder.")
+    source = str(found[0]) if found else None
+    return common.gather(lambda: common.fail(problems), lambda: common.prepare(data, model_args, source))[-1]
+
+
 def measure(output_dir, data, prepared: common.Prepared, *, task: str, batch_size: int = 64, seed: int = 0):
     """The `Scorecard` of all models in `output_dir`/ROLE."""
     from hf_unlearn import collect, default_collator, evaluate
     from hf_unlearn.trainer import load_model
 
-    folders = {role: Path(output_dir, role) for role in common.ROLES}
-    folders = {
-        role: folder
-        for role, folder in folders.items()
-        if (folder / "config.json").is_file() or (folder / "adapter_config.json").is_file()
-    }
-    if not folders:
-        raise ValueError(f"There is no model in {output_dir}; expected one of {', '.join(common.ROLES)} as a folder.")
+    folders = models_in(output_dir)
     splits = dict(prepared.splits)
     step = -(-len(splits["retain"]) // MOST_RETAIN_ROWS)
     splits["retain"] = splits["retain"].select(range(0, len(splits["retain"]), step))
@@ -57,9 +73,8 @@ def measure(output_dir, data, prepared: common.Prepared, *, task: str, batch_siz
 
 
 def main(argv: list[str]) -> None:
-    script, data, model_args = common.parse("evaluate", common.EvaluateScript, argv, None, __doc__)
-    found = [p for p in (Path(script.output_dir, role) for role in common.ROLES) if p.is_dir()]
-    prepared = common.prepare(data, model_args, str(found[0]) if found else None)
+    script, data, model_args = common.parse("evaluate", common.EvaluateScript, argv, None, __doc__, check)
+    prepared = check(script, data, model_args)
     card = measure(
         script.output_dir,
         data,

@@ -14,7 +14,8 @@ import sys
 import time
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])  # not recipes/, where evaluate.py would hide the library
+if not __package__:  # run as a script: not recipes/ on the path, where evaluate.py would hide the library
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from recipes import common
 
@@ -71,7 +72,8 @@ def readiness_table(card) -> str:
             )
             if "test_accuracy" in measures:
                 key = "retain_accuracy"
-            kept = measures[key]["value"] / reference["measures"][key]["value"]
+            whole = reference["measures"][key]["value"]
+            kept = f"{100 * measures[key]['value'] / whole:.1f} %" if whole else "–"
             lines.append(
                 (
                     task,
@@ -80,7 +82,7 @@ def readiness_table(card) -> str:
                     f"{run['cost']['row_passes']:.0f}",
                     f"{measures['forget_loss']['value']:.2f}",
                     f"{measures['unseen_loss']['value']:.2f}",
-                    f"{100 * kept:.1f} %",
+                    kept,
                     str(run["stop_reason"]),
                 )
             )
@@ -114,7 +116,7 @@ def main(argv: list[str]) -> None:
     for line in card.findings():
         print(f"- {line}")
     minutes = (time.perf_counter() - start) / 60
-    print(f"\n{minutes:.1f} minutes. Open {output_dir / 'report.html'}; numbers are in {output_dir / 'scorecard.json'}.")
+    print(f"\n{minutes:.1f} minutes. Open {output_dir / 'report.html'}; the numbers are in scorecard.json beside it.")
 
 
 if __name__ == "__main__":

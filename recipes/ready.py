@@ -9,9 +9,33 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])  # not recipes/, where evaluate.py would hide the library
+if not __package__:  # run as a script: not recipes/ on the path, where evaluate.py would hide the library
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from recipes import common
+
+
+def check(script: common.ReadyScript, data, model_args) -> common.Prepared:
+    """
+    The rows, ready to train on.
+
+    Raises:
+        ArgumentError: with all problems of the flags and of the rows.
+    """
+
+    def flags():
+        problems = []
+        if script.role not in ("ready", "original", "retrained"):
+            problems.append(f"`--role` is {script.role!r}; it must be ready, original or retrained.")
+        if script.revocable not in ("named", "any"):
+            problems.append(f"`--revocable` is {script.revocable!r}; it must be named or any.")
+        common.fail(problems)
+
+    return common.gather(
+        flags,
+        lambda: common.check_model(model_args),
+        lambda: common.prepare(data, model_args, model_args.model_name_or_path),
+    )[-1]
 
 
 def train(script: common.ReadyScript, data, model_args, args, prepared: common.Prepared | None = None):
@@ -20,11 +44,7 @@ def train(script: common.ReadyScript, data, model_args, args, prepared: common.P
 
     from hf_unlearn import ReadyTrainer
 
-    if script.role not in ("ready", "original", "retrained"):
-        raise ValueError(f"--role is {script.role!r}; it must be ready, original or retrained.")
-    if script.revocable not in ("named", "any"):
-        raise ValueError(f"--revocable is {script.revocable!r}; it must be named or any.")
-    prepared = prepared or common.prepare(data, model_args, model_args.model_name_or_path)
+    prepared = prepared or check(script, data, model_args)
     args.output_dir = str(Path(args.output_dir, script.role))
     if script.role != "ready":
         args.lambda_efficiency = args.lambda_retention = args.lambda_resistance = 0.0
@@ -42,19 +62,14 @@ def train(script: common.ReadyScript, data, model_args, args, prepared: common.P
         processing_class=prepared.processing_class,
         peft_config=common.adapter(data, model_args),
     )
-    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
-    trainer.save_model()
-    trainer.save_state()
-    trainer.create_model_card()
-    if args.push_to_hub:
-        trainer.push_to_hub()
-    return trainer
+    return common.train_and_save(trainer)
 
 
 def main(argv: list[str]) -> None:
-    parsed = common.parse("ready", common.ReadyScript, argv, "ReadyConfig", __doc__)
+    parsed = common.parse("ready", common.ReadyScript, argv, "ReadyConfig", __doc__, check)
     trainer = train(*parsed)
-    print(f"{trainer.state.global_step} steps; saved in {trainer.args.output_dir}")
+    if trainer.is_world_process_zero():
+        print(f"{trainer.state.global_step} steps; saved in {trainer.args.output_dir}")
 
 
 if __name__ == "__main__":

@@ -755,13 +755,7 @@ def build_model(
     from transformers import AutoConfig
 
     auto = _auto_class(task)
-    try:
-        known = AutoConfig.for_model(model_type).to_dict()
-    except ValueError as error:
-        raise ValueError(
-            f"Unknown `model_type` {model_type!r}; give a Transformers model type such as llama, gpt2, bert or vit."
-        ) from error
-    values = {**SMALL.get(model_type, {}), **parse_overrides(config_overrides, known)}
+    values = model_settings(model_type, config_overrides)
     if task != "image_classification":
         if tokenizer is None:
             raise ValueError(f"task={task!r} needs a tokenizer: its size is the model's `vocab_size`.")
@@ -794,6 +788,24 @@ def build_model(
         except ValueError as error:
             raise ValueError(f"A {model_type!r} model cannot be built for task={task!r}: {error}") from error
     return model.eval()
+
+
+def model_settings(model_type, config_overrides=""):
+    """
+    Sizes of a new model: `SMALL`, and over them `config_overrides`.
+
+    Raises:
+        ValueError: unknown model type, key (the known ones are listed) or value type.
+    """
+    from transformers import AutoConfig
+
+    try:
+        known = AutoConfig.for_model(model_type).to_dict()
+    except ValueError as error:
+        raise ValueError(
+            f"Unknown `model_type` {model_type!r}; give a Transformers model type such as llama, gpt2, bert or vit."
+        ) from error
+    return {**SMALL.get(model_type, {}), **parse_overrides(config_overrides, known)}
 
 
 def load_model(task, name_or_path, labels=None):

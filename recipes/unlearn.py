@@ -9,25 +9,42 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])  # not recipes/, where evaluate.py would hide the library
+if not __package__:  # run as a script: not recipes/ on the path, where evaluate.py would hide the library
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from recipes import common
+
+
+def check(script: common.UnlearnScript, data, model_args, output_dir: str | None = None) -> common.Prepared:
+    """
+    The rows, ready for the request.
+
+    Args:
+        output_dir: where `ready.py` has saved its models; None: not known, since the training flags are wrong.
+
+    Raises:
+        ArgumentError: with all problems of the flags and of the rows, and if there is no model to start from.
+    """
+    source, problems = model_args.model_name_or_path, []
+    if script.start not in ("ready", "original"):
+        problems.append(f"`--start` is {script.start!r}; it must be ready or original.")
+    elif not source and output_dir is not None:
+        source = str(Path(output_dir, script.start))
+        if not any(Path(source, name).is_file() for name in ("config.json", "adapter_config.json")):
+            problems.append(
+                f"There is no model in {source}. Train it first, by recipes/ready.py with the same --config and "
+                f"--role {script.start}, or name one by --model_name_or_path."
+            )
+            source = None
+    return common.gather(lambda: common.fail(problems), lambda: common.prepare(data, model_args, source))[-1]
 
 
 def unlearn(script: common.UnlearnScript, data, model_args, args, prepared: common.Prepared | None = None):
     """Unlearns from the model that `script` names, saves the result, returns the trainer."""
     from hf_unlearn import UnlearnTrainer
 
-    if script.start not in ("ready", "original"):
-        raise ValueError(f"--start is {script.start!r}; it must be ready or original.")
     source = model_args.model_name_or_path or str(Path(args.output_dir, script.start))
-    if not model_args.model_name_or_path and not Path(source, "config.json").is_file():
-        if not Path(source, "adapter_config.json").is_file():
-            raise ValueError(
-                f"There is no model in {source}. Train it first, by recipes/ready.py with the same --config and "
-                f"--role {script.start}, or name one by --model_name_or_path."
-            )
-    prepared = prepared or common.prepare(data, model_args, source)
+    prepared = prepared or check(script, data, model_args, args.output_dir)
     role = "ready_unlearned" if script.start == "ready" else "unlearned"
     args.output_dir = str(Path(args.output_dir, role))
     trainer = UnlearnTrainer(
@@ -39,24 +56,19 @@ def unlearn(script: common.UnlearnScript, data, model_args, args, prepared: comm
         processing_class=prepared.processing_class,
         peft_config=common.adapter(data, model_args),
     )
-    trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
-    trainer.save_model()
-    trainer.save_state()
-    trainer.create_model_card()
-    if args.push_to_hub:
-        trainer.push_to_hub()
-    return trainer
+    return common.train_and_save(trainer)
 
 
 def main(argv: list[str]) -> None:
-    parsed = common.parse("unlearn", common.UnlearnScript, argv, "UnlearnConfig", __doc__)
+    parsed = common.parse("unlearn", common.UnlearnScript, argv, "UnlearnConfig", __doc__, check)
     trainer = unlearn(*parsed)
     from hf_unlearn.schedule import STOP_REASONS
 
-    print(
-        f"{trainer.state.global_step} steps; stopped because {STOP_REASONS[trainer.stop_reason]}; "
-        f"saved in {trainer.args.output_dir}"
-    )
+    if trainer.is_world_process_zero():
+        print(
+            f"{trainer.state.global_step} steps; stopped because {STOP_REASONS[trainer.stop_reason]}; "
+            f"saved in {trainer.args.output_dir}"
+        )
 
 
 if __name__ == "__main__":

@@ -88,7 +88,9 @@ def test_the_target_counts_as_reached_after_two_looks_in_a_row():
     near, far = ({"shortfall": s, "retain_loss": 0.15} for s in (0.05, 0.0501))
     _, reasons = feed(RULE, start(RULE, 2.0, 0.1), [near, far, near, {}, {"retain_loss": 0.1}, near])
     assert reasons == [None] * 5 + [REACHED]
-    assert feed(RULE, start(RULE, 2.0, 0.1), [{**near, "shortfall": -3.0}] * 2)[1] == [None, REACHED]
+    over = [{**near, "shortfall": -0.1}] * 2
+    assert feed(RULE, start(RULE, 2.0, 0.1), over)[1] == [None, REACHED]
+    assert feed(RULE, start(RULE, 2.0, 0.1), [{**near, "shortfall": -0.1001}] * 4)[1] == [None] * 4
     assert feed(RULE, start(RULE, 2.0, 0.1), [{**near, "shortfall": math.nan}] * 4)[1] == [None] * 4
 
 
@@ -109,8 +111,9 @@ def test_a_run_that_ends_beyond_the_budget_says_so(retain):
 def test_the_budget_is_spent_after_two_looks_in_a_row_far_beyond_it_and_nan_spends_it():
     state = start(RULE, 2.0, 0.1)
     assert schedule.retain_limit(RULE, state) == pytest.approx(0.1 + 0.1)
-    assert schedule.transient_limit(RULE, state) == pytest.approx(0.1 + 5 * 0.1)
-    in_, out, nan = {"retain_loss": 0.5999}, {"retain_loss": 0.6001}, {"retain_loss": math.nan}
+    assert schedule.transient_limit(RULE, state) == 3.0
+    assert schedule.transient_limit(rule(recovers=False), state) == pytest.approx(0.2)
+    in_, out, nan = {"retain_loss": 2.9999}, {"retain_loss": 3.0001}, {"retain_loss": math.nan}
     assert feed(RULE, state, [out, in_, out, {}, out])[1] == [None] * 4 + [BUDGET]
     assert feed(RULE, state, [nan, nan])[1] == [None, BUDGET]
     assert feed(RULE, state, [nan, out])[1] == [None, BUDGET]

@@ -11,9 +11,14 @@ class NonFiniteError(FloatingPointError):
 
 
 class FiniteGuard(TrainerCallback):
-    """Stops a run before a non-finite gradient reaches the weights."""
+    """Stops a run at a non-finite loss or gradient, before it reaches the weights."""
+
+    def __init__(self, trainer):
+        self.trainer = trainer
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        if not self.trainer.take_finite():
+            raise NonFiniteError(f"Step {state.global_step + 1}: the loss is not finite. Look for broken rows.")
         grads = [p.grad for p in model.parameters() if p.grad is not None]
         if not grads:
             return

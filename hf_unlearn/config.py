@@ -85,6 +85,11 @@ class UnlearnConfig(UnlearnOptions, TrainingArguments):
             problems.append(
                 "`dataloader_drop_last` would leave rows out of the request and of the measurement of τ. Set it False."
             )
+        if self.push_to_hub and "checkpoint" in str(getattr(self.hub_strategy, "value", self.hub_strategy)):
+            problems.append(
+                "`hub_strategy` would push checkpoints of the request, which hold weights that still know the rows. "
+                'Use "end" or "every_save".'
+            )
         if self.num_train_epochs != 1:
             problems.append(
                 f"`num_train_epochs` is {self.num_train_epochs}; the length of a request is `passes` (forget passes)."

@@ -115,7 +115,7 @@ def split(
     column: str | None = None,
     group: str | None = None,
     seed: int = 0,
-    unseen: float = 0.1,
+    unseen: float | Sequence = 0.1,
     duplicates: str = "move",
 ):
     """
@@ -130,7 +130,8 @@ def split(
         group: unseen rows are drawn as whole groups of this column (all rows of a person); default `column` for
             `by="column"`, since rows of one person tell about each other; else single rows.
         unseen: share of the rows to keep out of training, drawn before the forget rows of "class" and "random", and
-            from the rows that are not forgotten for "id" and "column".
+            from the rows that are not forgotten for "id" and "column". The draw depends on the other arguments: for
+            another request to the same model, give the ids of the rows that were kept out instead.
         duplicates: rows of retain or unseen with the same content as a forget row are named in a warning and moved
             to forget (`"move"`), are an error (`"error"`), or stay (`"keep"`). Unseen rows with the same content as a
             retain row go to retain.
@@ -156,7 +157,7 @@ def split(
         problems.append("Give either `values` or `fraction`.")
     if fraction is not None and not 0 < fraction < 1:
         problems.append(f"`fraction` is {fraction!r}; it must be above 0 and below 1.")
-    if not 0 < unseen < 1:
+    if isinstance(unseen, (int, float)) and not 0 < unseen < 1:
         problems.append(f"`unseen` is {unseen!r}; it must be above 0 and below 1: τ is measured on unseen rows.")
     if duplicates not in ("move", "error", "keep"):
         problems.append(f"`duplicates` is {duplicates!r}; it must be 'move', 'error' or 'keep'.")
@@ -181,9 +182,16 @@ def split(
     drawn_first = by in ("class", "random")
     free = np.arange(n) if drawn_first else np.flatnonzero(~is_forget)
     group = group or (column if by == "column" else None)
-    is_unseen = np.zeros(n, bool)
     order = np.random.default_rng([seed, 2])
-    if group is None:
+    if not isinstance(unseen, (int, float)):  # ids of the rows that were kept out of training
+        known = set(map(str, unseen))
+        is_unseen = np.array([str(i) in known for i in row_ids(dataset)])
+        if by != "random" and (
+            asked := [i for i, f, u in zip(row_ids(dataset), is_forget, is_unseen, strict=True) if f and u]
+        ):
+            raise_problems([f"{len(asked)} row(s) to forget were kept out of training, ids {_first(asked)}."])
+    elif group is None:
+        is_unseen = np.zeros(n, bool)
         is_unseen[order.permutation(free)[: max(1, round(unseen * len(free)))]] = True
     else:
         of = np.array([str(v) for v in column_values(dataset, group)])
@@ -196,7 +204,7 @@ def split(
 
     parts = {"forget": is_forget, "retain": ~is_forget & ~is_unseen, "unseen": is_unseen}
     if duplicates != "keep":
-        parts = _settle_duplicates(dataset, parts, duplicates)
+        parts = _settle_duplicates(dataset, parts, duplicates, {column, group} if by == "column" else {group})
     raise_problems([f"No rows are left for {name!r}." for name, mask in parts.items() if not mask.any()])
 
     from datasets import DatasetDict
@@ -222,8 +230,11 @@ def _as_values(values, keys, dataset, column) -> list:
     return found
 
 
-def _settle_duplicates(dataset, parts, duplicates):
-    prints = fingerprints(dataset, [c for c in _columns(dataset) if c != "id"])
+def _settle_duplicates(dataset, parts, duplicates, labels_of_groups):
+    columns = [c for c in INPUT_COLUMNS if c in _columns(dataset)]
+    if not set(columns) - {"labels"}:  # rows not yet encoded: all that is content
+        columns = [c for c in _columns(dataset) if c not in {"id", *labels_of_groups}]
+    prints = fingerprints(dataset, columns)
     ids = row_ids(dataset)
     parts = {name: mask.copy() for name, mask in parts.items()}
     forget = {prints[i] for i in np.flatnonzero(parts["forget"])}
@@ -330,7 +341,8 @@ def revocable_problems(dataset, revocable: str | None) -> list[str]:
     if revocable not in columns:
         return problems + [
             f"`revocable` is {revocable!r}, but there is no such column; the rows have "
-            f"{', '.join(map(repr, columns))}. Add a boolean column, or pass `revocable=None`: any row may be asked for."
+            f"{', '.join(map(repr, columns))}. Add a boolean column, or pass `revocable=None`: any row may be asked "
+            "for."
         ]
     flags = column_values(dataset, revocable)
     wrong = [f for f in flags if not isinstance(f, (bool, np.bool_))]

@@ -5,11 +5,19 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 META_GRADIENTS = ("first_order", "finite_difference", "exact")
 EFFICIENCIES = ("gain", "loss")
 RESISTANCES = ("none", "relearn", "align")
+REQUEST_ARGUMENTS = (
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "weight_decay",
+    "max_grad_norm",
+    "per_device_train_batch_size",
+)
 TARGETS = ("current", "frozen", "chance")
 
 
@@ -39,6 +47,15 @@ def _number(name: str, value, *, low: float, high: float = math.inf, open_low: b
         return []
     edge = f"{'above' if open_low else 'at least'} {low:g}" + (f" and at most {high:g}" if math.isfinite(high) else "")
     return [f"`{name}` is {value!r}; it must be a finite number {edge}."]
+
+
+def request_problems(request: dict) -> list[str]:
+    """What a ready checkpoint may set for a later request: options of unlearning, nothing else of the Trainer's."""
+    allowed = [f.name for f in fields(UnlearnOptions)] + list(REQUEST_ARGUMENTS)
+    unknown = sorted(set(request) - set(allowed))
+    if not unknown:
+        return []
+    return [f"`request` has {', '.join(map(repr, unknown))}; it may have {', '.join(allowed)}."]
 
 
 @dataclass
@@ -136,8 +153,7 @@ class ReadyOptions:
         if self.lambda_resistance and self.resistance == "none":
             problems.append('`lambda_resistance` is set but `resistance` is "none"; choose "relearn" or "align".')
         try:
-            if not isinstance(self.request_defaults(), dict):
-                raise TypeError
+            problems += request_problems(self.request_defaults())
         except (TypeError, ValueError):
             problems.append(f"`request` is {self.request!r}; it must be a JSON object of `UnlearnConfig` values.")
         return problems
@@ -182,8 +198,9 @@ class UnlearnOptions:
     retain_budget: float = field(
         default=0.1,
         metadata={
-            "help": "Nats by which the retain rows' mean loss may rise before the run is stopped and the last weights "
-            "within the budget are put back; 0.1 is a tenth of their labels' probability (geometric mean)."
+            "help": "Nats by which the retain rows' mean loss may have risen at the end; 0.1 is a tenth of their "
+            "labels' probability (geometric mean). A dip on the way may recover; where it does not, or where the loss "
+            "becomes no better than guessing, the last weights within the budget are put back."
         },
     )
     readiness: str = field(

@@ -31,8 +31,9 @@ class ReadyTrainer(ForgettingTrainer):
 
     The main loss is untouched: every row is seen once an epoch, the revocable ones spread evenly over the batches. On
     a step that holds revocable rows, every `meta_every`-th time, the terms of [`hf_unlearn.meta`] are added: a
-    simulated request on those rows, and what it should and should not do. With all λ = 0 the run is the stock
-    Trainer's, bit for bit, in the same row order.
+    simulated request on those rows, and what it should and should not do. They begin after `meta_start` of the
+    training, by default its first half, since a model that is still learning is held back by them. With all λ = 0 the
+    run is the stock Trainer's, bit for bit, in the same row order.
 
     Args:
         model: a model, or the name or path of one, which is then loaded after the checks.
@@ -121,7 +122,7 @@ class ReadyTrainer(ForgettingTrainer):
             efficiency=args.efficiency,
             resistance=args.resistance,
             cap=chance_loss(self.model) if args.gain_cap is None else args.gain_cap,
-            fd_epsilon=FD_EPSILON_BF16 if args.bf16 else FD_EPSILON,
+            fd_epsilon=FD_EPSILON_BF16 if self.accelerator.mixed_precision == "bf16" else FD_EPSILON,
         )
 
     @property
@@ -156,11 +157,11 @@ class ReadyTrainer(ForgettingTrainer):
                 self._steps_with_revocable += 1
         return batches, items
 
-    def training_step(self, model, inputs, num_items_in_batch=None):
+    def micro_step(self, model, inputs, num_items_in_batch=None):
         step = self._step
         if not step.active:
             self._count_rows(len(inputs["labels"]))
-            return super().training_step(model, inputs, num_items_in_batch)
+            return super().micro_step(model, inputs, num_items_in_batch)
         place = next(i for i, batch in enumerate(step.batches) if batch is inputs)
         loss = torch.zeros((), device=self.args.device)
         if place == 0:
@@ -176,7 +177,7 @@ class ReadyTrainer(ForgettingTrainer):
             for kind in ("request", "stable", "proxy")
         }
         if step.items["proxy"] == 0:
-            rows["proxy"] = rows["stable"]
+            rows["proxy"] = _Rows(self, model, step.parts("stable"), step.items["stable"], repeat_masks=True)
         share = step.items["request"] / step.items["all"]
         for p in self.trainable:  # the readiness gradient starts from a clean `.grad`
             p.grad = None
@@ -227,6 +228,7 @@ class ReadyTrainer(ForgettingTrainer):
         if folder and (record := records.read_json(os.path.join(folder, self.record_name))):
             self._steps_with_revocable = record["steps"]["with_revocable_rows"]
             self._readiness_steps = record["steps"]["with_readiness_terms"]
+            self._resume_cost(record)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def record(self) -> dict:

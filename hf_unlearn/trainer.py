@@ -16,6 +16,7 @@ from . import records
 from .callbacks import FiniteGuard, NonFiniteError
 from .data import FLAG, FORGET_INDEX, FlagCollator, default_collator, signature_columns
 from .distributed import total
+from .options import raise_problems
 
 logger = logging.getLogger(__name__)
 
@@ -131,8 +132,6 @@ class ForgettingTrainer(Trainer):
                 )
             model = get_peft_model(model, peft_config)
         if problems := model_problems(model) + self._precision_problems(model, args):
-            from .options import raise_problems
-
             raise_problems(problems)
         collator = data_collator or default_collator(model, processing_class)
         names = signature_columns(model) if args.remove_unused_columns else None
@@ -148,7 +147,10 @@ class ForgettingTrainer(Trainer):
             processing_class=processing_class,
             **kwargs,
         )
-        self.add_callback(FiniteGuard())
+        self._finite = torch.ones((), device=self.args.device)
+        self.add_callback(FiniteGuard(self))
+        if self.accelerator.mixed_precision == "fp16":
+            raise_problems(["fp16 rescales gradients between passes, which these trainers do not support. Use bf16."])
 
     def _precision_problems(self, model, args) -> list[str]:
         return []
@@ -184,6 +186,24 @@ class ForgettingTrainer(Trainer):
             self.seconds += time.perf_counter() - start
         result.metrics["row_passes"] = round(self.row_passes, 3)
         return result
+
+    def micro_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
+        """One micro-batch, forward and backward; returns what the Trainer logs as its loss, ()."""
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        loss = self.micro_step(model, inputs, num_items_in_batch)
+        self._finite = self._finite * torch.isfinite(loss)
+        return loss
+
+    def take_finite(self) -> bool:
+        """Whether the losses of all micro-batches since the last call were finite on all processes."""
+        found = total(self.accelerator, self._finite) == self.accelerator.num_processes
+        self._finite = torch.ones_like(self._finite)
+        return bool(found)
+
+    def _resume_cost(self, record: dict) -> None:
+        self.row_passes, self.seconds = record["cost"]["row_passes"], record["cost"]["seconds"]
 
     @property
     def cost(self) -> dict:

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from .distributed import accumulation_problem, total, unsynchronised
 from .evaluation import evaluating
 from .meta import scale_gradients_
 from .objectives import get_objective, per_row_nll, slopes
-from .options import ArgumentError
+from .options import ArgumentError, request_problems
 from .trainer import ForgettingTrainer, chance_loss
 
 logger = logging.getLogger(__name__)
@@ -46,8 +47,9 @@ class UnlearnTrainer(ForgettingTrainer):
     Unlearns the forget rows with ∇τ (Trippa et al. 2024), or with a baseline of the same registry, and stops by itself.
 
     The rows are all it needs. α, the number of passes, τ and its refresh come from their sizes; the run ends when the
-    whole forget set's loss has reached τ and stayed, or when the retain rows' loss has used up its budget, in which
-    case the last weights within it are put back. The reason is in `stop_reason`, in the log (`trainer.state`) and in
+    whole forget set's loss has reached τ and stayed while the retain rows' loss is within its budget. What is kept may
+    dip on the way and recover; where it becomes no better than guessing, or is still beyond the budget at the end, the
+    last weights within the budget are put back. The reason is in `stop_reason`, in the log (`trainer.state`) and in
     the result's metrics.
 
     Args:
@@ -176,18 +178,18 @@ class UnlearnTrainer(ForgettingTrainer):
         self._step = _UnlearnStep(batches, counts[0], counts[1], counts[2])
         return batches, counts[0] + counts[1]
 
-    def training_step(self, model, inputs, num_items_in_batch=None):
+    def micro_step(self, model, inputs, num_items_in_batch=None):
         step = self._step
         rows = len(inputs["labels"])
         self._count_rows(rows)
         if len(step.batches) == 1 or self.objective.by_rows:
-            return super().training_step(model, inputs, num_items_in_batch)
+            return super().micro_step(model, inputs, num_items_in_batch)
         # A gate on the mean of several micro-batches: all forget rows first, with their bare gradient, which is scaled
         # once the mean is known; then the retain rows.
         if inputs is step.batches[0]:
             self._ascend(model, step, num_items_in_batch)
         retain = {**select_rows(inputs, ~inputs[FLAG]), FLAG: torch.zeros(rows - int(inputs[FLAG].sum()), dtype=bool)}
-        return super().training_step(model, retain, num_items_in_batch)
+        return super().micro_step(model, retain, num_items_in_batch)
 
     def _ascend(self, model, step: _UnlearnStep, num_items_in_batch) -> None:
         sums = []
@@ -276,7 +278,7 @@ class UnlearnTrainer(ForgettingTrainer):
             self.request = schedule.State(**saved["state"])
             self.targets = saved["targets"]
             self._window = [torch.tensor(pair, device=self.args.device) for pair in saved["window"]]
-            self.row_passes = saved["cost"]["row_passes"]
+            self._resume_cost(saved)
             snapshots = os.path.join(self._resume_from, SNAPSHOTS)
             if os.path.exists(snapshots):
                 for name, snapshot in torch.load(snapshots, weights_only=True).items():
@@ -408,6 +410,8 @@ class UnlearnTrainer(ForgettingTrainer):
         result = super().train(resume_from_checkpoint, *args, **kwargs)
         if self.request.stop_reason is None:
             self.request = dataclasses.replace(self.request, stop_reason="interrupted")
+        for left in Path(self.args.output_dir).glob(f"checkpoint-*/{SNAPSHOTS}"):
+            left.unlink(missing_ok=True)  # weights that still know the rows; needed only to resume
         reason = self.request.stop_reason
         self.log({"stop_reason": reason, "unlearn_steps": self.state.global_step})
         logger.info("Stopped after %d steps: %s.", self.state.global_step, schedule.STOP_REASONS[reason])
@@ -490,14 +494,11 @@ def with_request_defaults(args: UnlearnConfig, readiness: dict | None) -> Unlear
         ArgumentError: if the checkpoint names an option that does not exist.
     """
     wanted = (readiness or {}).get("request") or {}
+    if problems := request_problems(wanted):
+        raise ArgumentError([f"{records.READINESS}: {problem}" for problem in problems])
     own = {f.name: f.default for f in dataclasses.fields(UnlearnConfig)}
-    if unknown := sorted(set(wanted) - set(own)):
-        raise ArgumentError(
-            [f"{records.READINESS} gives defaults for options that do not exist: {', '.join(unknown)}."]
-        )
     changed = {k: v for k, v in wanted.items() if getattr(args, k) == own[k] and v != own[k]}
     if not changed:
         return args
     logger.info("Defaults from the checkpoint's %s: %s.", records.READINESS, changed)
-    args = dataclasses.replace(args, **changed)
-    return args
+    return dataclasses.replace(args, **changed)

@@ -398,12 +398,14 @@ def new_model(data: DataArguments, model: ModelArguments, prepared: Prepared, se
 
 def train_and_save(trainer):
     """Trains, saves model, state and card, and pushes them where asked to; returns the trainer."""
-    trainer.train(resume_from_checkpoint=trainer.args.resume_from_checkpoint)
+    resume = trainer.args.resume_from_checkpoint
+    trainer.train(resume_from_checkpoint={"true": True, "false": None}.get(str(resume).lower(), resume))
     trainer.save_model()
     trainer.save_state()
     trainer.create_model_card()
     if trainer.args.push_to_hub:
         trainer.push_to_hub()
+    trainer.accelerator.wait_for_everyone()  # the files are there for every process
     return trainer
 
 

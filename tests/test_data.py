@@ -450,3 +450,22 @@ def test_select_rows_cuts_what_has_a_row_each_and_drops_the_flags():
 def test_labels_are_counted_without_the_place_that_is_never_predicted():
     assert int(data.count_labels(torch.tensor([[5, 1, -100], [-100, 2, 3]]))) == 3
     assert int(data.count_labels(torch.tensor([5, -100, 1]))) == 2
+
+
+def test_another_request_keeps_the_rows_unseen_that_were_kept_out():
+    rows = Dataset.from_list([{"id": i, "who": i // 4, "text": f"row {i}"} for i in range(80)])
+    first = split(rows, by="column", column="who", values=list(range(10)), unseen=0.2)
+    out = first["unseen"]["id"]
+    again = split(rows, by="column", column="who", values=[3], unseen=out)
+    assert list(again["unseen"]["id"]) == list(out)
+    assert set(again["forget"]["id"]) == {12, 13, 14, 15}
+    trained = set(first["forget"]["id"]) | set(first["retain"]["id"])
+    assert set(again["forget"]["id"]) | set(again["retain"]["id"]) == trained
+    with pytest.raises(ArgumentError, match="4 row.s. to forget were kept out of training"):
+        split(rows, by="column", column="who", values=[first["unseen"]["who"][0]], unseen=out)
+
+
+def test_rows_with_the_same_content_are_twins_whoever_they_belong_to():
+    rows = [{"id": i, "who": i % 5, "text": f"row {i}"} for i in range(40)] + [{"id": 99, "who": 4, "text": "row 0"}]
+    parts = split(Dataset.from_list(rows), by="column", column="who", values=[0], unseen=0.25)
+    assert 99 in parts["forget"]["id"]

@@ -412,6 +412,22 @@ def test_what_is_saved_loads_with_stock_transformers(tmp_path):
 # ---- what goes wrong ----
 
 
+def test_a_loss_that_is_not_finite_ends_the_run_even_where_the_gradient_is(tmp_path):
+    class Loud(type(vit())):
+        def forward(self, pixel_values=None, labels=None):
+            out = super().forward(pixel_values=pixel_values, labels=labels)
+            out.loss = out.loss + float("inf")
+            return out
+
+    model = vit()
+    model.__class__ = Loud
+    options = {"lambda_efficiency": 0.0, "lambda_retention": 0.0}
+    run = ReadyTrainer(model, config(tmp_path, **options), image_rows(16), revocable=None)
+    with pytest.raises(NonFiniteError, match="the loss is not finite"):
+        run.train()
+    assert run.state.global_step == 0 and all(torch.isfinite(p).all() for p in model.parameters())
+
+
 def test_a_broken_row_ends_the_run_with_the_last_good_weights_on_disk(tmp_path):
     rows = image_rows(16).to_list()
     rows[5]["pixel_values"] = torch.full((1, 8, 8), float("nan")).tolist()

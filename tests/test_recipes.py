@@ -481,5 +481,5 @@ def _launch(ready_flags, unlearn_flags, env) -> None:
     launch += ["--main_process_port", port]
     words = [str(script), str(ROOT), json.dumps(ready_flags), json.dumps(unlearn_flags)]
     done = subprocess.run([*launch, *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-6000:]
+    assert done.returncode == 0, done.stderr[-30000:]
     assert done.stdout.count("2 steps; saved in") == 1  # one process speaks

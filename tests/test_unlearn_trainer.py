@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -364,6 +365,17 @@ def test_evaluation_is_the_stock_trainers(tmp_path):
 # ---- resume, adapters, what is left behind ----
 
 
+class AsAtTheKill(TrainerCallback):
+    """Keeps each checkpoint as it lay there while the run went on."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def on_save(self, args, state, control, **kwargs):
+        name = f"checkpoint-{state.global_step}"
+        shutil.copytree(Path(args.output_dir, name), self.folder / name)
+
+
 @pytest.mark.parametrize("options", [
     {},  # ends at the budget, with the weights of before the checkpoint or after it
     {"gap": "matched"},
@@ -373,11 +385,12 @@ def test_evaluation_is_the_stock_trainers(tmp_path):
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, options):
     options = {"passes": "8", "per_device_train_batch_size": 2, "save_strategy": "steps", "save_steps": 3,
                "learning_rate": 1e-3, "lr_scheduler_type": "linear", **options}  # fmt: skip
-    whole = trainer(tmp_path, **options)
+    whole = trainer(tmp_path, callbacks=[AsAtTheKill(tmp_path / "killed")], **options)
     whole.train()
     assert whole.state.global_step > 6
+    assert not list(tmp_path.glob("checkpoint-*/_request_weights.pt"))  # a finished run leaves none that still know
     again = trainer(tmp_path, lm(seed=5, layers=2, hidden=32), **options)
-    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    again.train(resume_from_checkpoint=str(tmp_path / "killed" / "checkpoint-3"))
     assert same_bits(weights(again.model), weights(whole.model))
     assert again.request == whole.request and again.stop_reason == whole.stop_reason
     assert again.targets == whole.targets
@@ -449,7 +462,8 @@ def test_defaults_that_make_no_sense_are_refused_before_a_model_is_loaded(tmp_pa
             trainer(tmp_path, str(folder))
         return str(caught.value)
 
-    assert "options that do not exist: gape, lr" in told({"lr": 1.0, "gape": 2})
+    assert "`request` has 'gape', 'lr'; it may have" in told({"lr": 1.0, "gape": 2})
+    assert "'push_to_hub'" in told({"push_to_hub": True})
     assert "`gap` is 'wide'" in told({"gap": "wide"})
     assert "schema 7" in told({}, schema=7)
     with pytest.raises(ArgumentError, match="there is no readiness.json"):

@@ -291,6 +291,17 @@ def test_dropout_masks_are_the_same_in_the_two_passes_of_a_finite_difference(tmp
     assert sizes["finite_difference"] < 3 * sizes["first_order"]
 
 
+def test_stable_rows_that_stand_in_for_the_proxy_repeat_their_masks_too(tmp_path):
+    """One revocable row a step leaves none for recovery; "align" takes a finite difference over the stand-ins."""
+    sizes = {}
+    for dropout in (0.0, 0.3):
+        keep = Gradients()
+        train(tmp_path, lm64(dropout=dropout), lm_rows(8, every=8), max_steps=1, max_grad_norm=0.0, inner_lr=0.01,
+              resistance="align", lambda_resistance=1.0, trainer={"callbacks": [keep]})  # fmt: skip
+        sizes[dropout] = sum(float(g.norm() ** 2) for g in keep.steps[0]) ** 0.5
+    assert sizes[0.3] < 3 * sizes[0.0]
+
+
 @pytest.mark.parametrize(
     "make, rows, tolerance",
     [(lambda: bert().double(), text_class_rows, SHARES), (vit, image_rows, 1e-4)],

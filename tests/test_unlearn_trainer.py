@@ -549,3 +549,11 @@ def test_classifiers_forget_rows_too(tmp_path, make, rows, accumulation):
     assert run.stop_reason == "forget_loss_reached_target" and run.request.tau == math.log(3)
     assert before < 0.2 and mean_loss(run.model, sets["forget"]) >= 0.94 * math.log(3)
     assert mean_loss(run.model, sets["retain"]) < 0.6
+
+
+@pytest.mark.parametrize("strategy", ["checkpoint", "all_checkpoints"])
+def test_checkpoints_of_a_request_are_not_pushed(tmp_path, strategy):
+    """They hold weights from before the rows were forgotten."""
+    with pytest.raises(ArgumentError, match="still know the rows"):
+        UnlearnConfig(str(tmp_path), push_to_hub=True, hub_strategy=strategy, use_cpu=True)
+    UnlearnConfig(str(tmp_path), push_to_hub=True, hub_strategy="every_save", use_cpu=True)

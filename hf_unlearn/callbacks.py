@@ -2,33 +2,24 @@
 
 from __future__ import annotations
 
-import torch
 from transformers import TrainerCallback
 
 
 class NonFiniteError(FloatingPointError):
-    """A step's gradient holds NaN or inf. The optimizer has not stepped: the weights are the last good ones."""
+    """Steps in a row held NaN or inf. None of them reached the weights: they are the last good ones."""
 
 
 class FiniteGuard(TrainerCallback):
-    """Stops a run at a non-finite loss or gradient, before it reaches the weights."""
+    """Keeps a step with a non-finite loss or gradient from the optimizer; holds no state of its own."""
 
     def __init__(self, trainer):
         self.trainer = trainer
 
-    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
-        if not self.trainer.take_finite():
-            raise NonFiniteError(f"Step {state.global_step + 1}: the loss is not finite. Look for broken rows.")
-        grads = [p.grad for p in model.parameters() if p.grad is not None]
-        if not grads:
-            return
-        norm = torch.nn.utils.get_total_norm(grads)
-        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
-        if not torch.isfinite(norm):
-            raise NonFiniteError(
-                f"Step {state.global_step + 1}: the gradient's norm is {norm.item()}. Look for broken rows, or lower "
-                "`learning_rate`."
-            )
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.trainer.keep_buffers()
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs):
+        self.trainer.skip_if_not_finite()
 
 
 class ScheduleCallback(TrainerCallback):

@@ -25,7 +25,7 @@ def shard_sum(accelerator):
 
 def unsynchronised(accelerator, model):
     """Gradients stay local in the block; a later backward with synchronisation reduces the sum."""
-    if accelerator.num_processes == 1 or accelerator.distributed_type == DistributedType.DEEPSPEED:
+    if accelerator.num_processes == 1 or steps_in_backward(accelerator):
         return nullcontext()
     return accelerator.no_sync(model)
 
@@ -50,9 +50,24 @@ def synchronised(accelerator, model):
     yield
 
 
+def gradients_at_hand(accelerator, model):
+    """
+    In the block each backward adds to `.grad` at once, where it can be scaled: local gradients under DDP, which the
+    step's last backward reduces with its own; reduced shards under FSDP2, which keeps unreduced ones to itself.
+    """
+    if hasattr(model, "set_requires_gradient_sync"):
+        return synchronised(accelerator, model)
+    return unsynchronised(accelerator, model)
+
+
+def steps_in_backward(accelerator) -> bool:
+    """Whether the optimizer steps inside `backward`, so that nothing can come between the two (DeepSpeed)."""
+    return accelerator.distributed_type == DistributedType.DEEPSPEED
+
+
 def several_backwards_problem(accelerator, what: str) -> str | None:
     """Why `what`, which needs several backwards before one optimizer step, cannot run here; None if it can."""
-    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+    if steps_in_backward(accelerator):
         return (
             f"{what} needs several backward passes with gradients at hand before one optimizer step; DeepSpeed steps "
             "inside backward and hides the gradients. Use DDP or FSDP2 (recipes/accelerate/fsdp2.yaml)."
@@ -62,11 +77,6 @@ def several_backwards_problem(accelerator, what: str) -> str | None:
 
 def accumulation_problem(accelerator) -> str | None:
     """Why a gate on the step's mean loss cannot be combined with accumulation here; None if it can."""
-    if accelerator.distributed_type == DistributedType.FSDP:
-        return (
-            "A gate on the mean forget loss with `gradient_accumulation_steps` above 1 rescales gradients that FSDP "
-            "keeps to itself until it synchronises. Use one micro-batch a step, or `gap='matched'`."
-        )
     return several_backwards_problem(accelerator, "A gate on the mean forget loss with accumulation")
 
 

@@ -102,6 +102,11 @@ def restored(params: Iterable[Tensor]):
                     p.copy_(copy)
 
 
+def moving_buffers(model: torch.nn.Module) -> list[Tensor]:
+    """Buffers that a forward pass in training mode may move, BatchNorm's statistics for one; masks are left out."""
+    return [buffer for buffer in model.buffers() if buffer.dtype != torch.bool]
+
+
 @torch.no_grad()
 def move_(params: Sequence[Tensor], direction: Sequence[Tensor | None], factor: Tensor | float) -> None:
     """params += factor·direction, in place on local shards. A None direction leaves its parameter."""
@@ -217,6 +222,7 @@ def readiness_gradient(
     terms: Terms,
     revocable_loss: Tensor,
     share: Tensor | float,
+    buffers: Iterable[Tensor] = (),
     reduce=lambda x: x,
 ) -> dict[str, Tensor]:
     """
@@ -231,6 +237,7 @@ def readiness_gradient(
         revocable, stable, proxy: passes over the rows of L_f, L_r and L_q.
         revocable_loss: L_f(θ) of the main pass, (), nats.
         share: weight of L_f in the main pass; non-zero.
+        buffers: tensors that forward passes move ([`moving_buffers`]); the passes here leave them as they were.
         reduce: sums a scalar over shards where parameters are sharded.
 
     Returns:
@@ -249,7 +256,7 @@ def readiness_gradient(
     single = terms.inner_steps == 1 and not second
     components: dict[str, Tensor] = {}
 
-    with restored(params) as home:
+    with restored([*params, *buffers]) as home:
         first = gradients(params)
         first_norm = norm(first, reduce)  # of share·∇L_f
         factor = _step_factor(terms, theta_norm, first_norm / share) / share
@@ -288,7 +295,7 @@ def readiness_gradient(
                         _local(p.detach()).copy_(b)
                 pull(revocable, grad, take_gradients(params), sign=1.0)
             with torch.no_grad():
-                for p, h in zip(params, home, strict=True):
+                for p, h in zip(params, home[: len(params)], strict=True):
                     _local(p.detach()).copy_(h)
             at_home = [None if g is None else g / share for g in first]
             pull(revocable, at_home, take_gradients(params), sign=1.0)

@@ -190,5 +190,6 @@ def slopes(
         retain = retain_loss.detach().requires_grad_()
         value = objective.mean_value(forget, retain, alpha=alpha, tau=tau)
         slope_f, slope_r = torch.autograd.grad(value, (forget, retain), allow_unused=True)
-    zero = torch.zeros_like(forget_loss)
-    return (zero if slope_f is None else slope_f), (zero if slope_r is None else slope_r)
+    # 0·loss keeps a loss of inf from passing for one beyond the target, where the hinge has no slope
+    zero_f, zero_r = 0 * forget_loss.detach(), 0 * retain_loss.detach()
+    return (zero_f if slope_f is None else slope_f + zero_f), (zero_r if slope_r is None else slope_r + zero_r)

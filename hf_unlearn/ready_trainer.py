@@ -14,7 +14,16 @@ from . import records
 from .config import ReadyConfig
 from .data import FLAG, SpreadSampler, column_values, count_labels, revocable_problems, row_ids, select_rows
 from .distributed import device_rng, several_backwards_problem, shard_sum, synchronised, total, unsynchronised
-from .meta import FD_EPSILON, FD_EPSILON_BF16, Terms, add_gradients_, exact_readiness_gradient, readiness_gradient
+from .meta import (
+    FD_EPSILON,
+    FD_EPSILON_BF16,
+    Terms,
+    add_gradients_,
+    exact_readiness_gradient,
+    moving_buffers,
+    readiness_gradient,
+    restored,
+)
 from .options import raise_problems
 from .trainer import ForgettingTrainer, chance_loss
 
@@ -194,6 +203,7 @@ class ReadyTrainer(ForgettingTrainer):
                 terms=self._terms,
                 revocable_loss=loss,
                 share=share,
+                buffers=moving_buffers(self.model),
                 reduce=shard_sum(self.accelerator),
             )
         self.track(**{f"ready_{name}": value for name, value in components.items()})
@@ -212,7 +222,7 @@ class ReadyTrainer(ForgettingTrainer):
             kind = "request" if kind == "revocable" else kind
             return rows[kind].loss_of(lambda **inputs: functional_call(bare, swapped, kwargs=inputs))
 
-        with sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(SDPBackend.MATH), restored(moving_buffers(bare)):
             return exact_readiness_gradient(self.trainable, losses, self._terms)
 
     # ---- the record ----
@@ -228,7 +238,7 @@ class ReadyTrainer(ForgettingTrainer):
         if folder and (record := records.read_json(os.path.join(folder, self.record_name))):
             self._steps_with_revocable = record["steps"]["with_revocable_rows"]
             self._readiness_steps = record["steps"]["with_readiness_terms"]
-            self._resume_cost(record)
+            self._resume_counts(record)
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def record(self) -> dict:
@@ -257,6 +267,7 @@ class ReadyTrainer(ForgettingTrainer):
                 "with_readiness_terms": self._readiness_steps,
             },
             "cost": self.cost,
+            "skipped": self.skipped,
             "probe": self._probe,
             "request": self.args.request_defaults(),
             "versions": records.library_versions(),

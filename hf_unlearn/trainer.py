@@ -15,10 +15,13 @@ from transformers.models.auto import modeling_auto
 from . import records
 from .callbacks import FiniteGuard, NonFiniteError
 from .data import FLAG, FORGET_INDEX, FlagCollator, default_collator, signature_columns
-from .distributed import total
+from .distributed import steps_in_backward, total
+from .meta import moving_buffers
 from .options import raise_problems
 
 logger = logging.getLogger(__name__)
+
+SKIPS_IN_A_ROW = 3  # non-finite steps, one after the other, that end a run (ours)
 
 _OTHER_TASKS = {
     "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES": "sequence to sequence",
@@ -147,7 +150,12 @@ class ForgettingTrainer(Trainer):
             processing_class=processing_class,
             **kwargs,
         )
-        self._finite = torch.ones((), device=self.args.device)
+        self.skipped_steps = 0  # steps with NaN or inf, which have changed nothing
+        self._skips_in_a_row = 0
+        self._all_finite = torch.ones((), device=self.args.device)  # 0 after a non-finite loss on this process
+        self._last_loss = torch.zeros((), device=self.args.device)
+        self._grad_norm: torch.Tensor | float | None = None
+        self._buffers: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.add_callback(FiniteGuard(self))
         if self.accelerator.mixed_precision == "fp16":
             raise_problems(["fp16 rescales gradients between passes, which these trainers do not support. Use bf16."])
@@ -171,10 +179,11 @@ class ForgettingTrainer(Trainer):
     def train(self, *args, **kwargs):
         """
         `Trainer.train`. Its result's `metrics` also hold `row_passes` (forward and backward of one row; a forward
-        alone counts a third).
+        alone counts a third) and `skipped_steps` (steps whose loss or gradient held NaN or inf: they change neither
+        the weights nor the optimizer's state).
 
         Raises:
-            NonFiniteError: at a step whose gradient is not finite; the last good weights are then in `output_dir`.
+            NonFiniteError: after three such steps in a row; the last good weights are then in `output_dir`.
         """
         start = time.perf_counter()
         try:
@@ -185,7 +194,10 @@ class ForgettingTrainer(Trainer):
         finally:
             self.seconds += time.perf_counter() - start
         result.metrics["row_passes"] = round(self.row_passes, 3)
+        result.metrics["skipped_steps"] = self.skipped_steps
         return result
+
+    # ---- the step ----
 
     def micro_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         """One micro-batch, forward and backward; returns what the Trainer logs as its loss, ()."""
@@ -193,17 +205,55 @@ class ForgettingTrainer(Trainer):
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         loss = self.micro_step(model, inputs, num_items_in_batch)
-        self._finite = self._finite * torch.isfinite(loss)
-        return loss
+        finite = torch.isfinite(loss)
+        self._all_finite = self._all_finite * finite
+        self._last_loss = torch.where(finite, loss, self._last_loss)  # one NaN would hide all other losses of a line
+        return self._last_loss
 
-    def take_finite(self) -> bool:
-        """Whether the losses of all micro-batches since the last call were finite on all processes."""
-        found = total(self.accelerator, self._finite) == self.accelerator.num_processes
-        self._finite = torch.ones_like(self._finite)
-        return bool(found)
+    def _get_grad_norm(self, model, grad_norm=None):
+        self._grad_norm = super()._get_grad_norm(model, grad_norm)
+        return self._grad_norm
 
-    def _resume_cost(self, record: dict) -> None:
+    def keep_buffers(self) -> None:
+        """Before a step: copies what its forward passes move (BatchNorm's statistics), should it have to be undone."""
+        self._buffers = [(buffer, buffer.clone()) for buffer in moving_buffers(self.model)]
+
+    def skip_if_not_finite(self) -> None:
+        """
+        After the passes of a step, before the optimizer: where a loss or the gradient is not finite on any process,
+        takes the gradients away, so that the optimizer's step changes neither weights nor its own state.
+
+        Raises:
+            NonFiniteError: if this is the third such step in a row, or where the engine has stepped already.
+        """
+        norm = self._grad_norm if self._grad_norm is not None else 0.0
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else torch.as_tensor(norm)
+        good = self._all_finite * torch.isfinite(norm.to(self._all_finite.device))
+        self._all_finite = torch.ones_like(self._all_finite)
+        if total(self.accelerator, good) == self.accelerator.num_processes:
+            self._skips_in_a_row = 0
+            return
+        self.skipped_steps += 1
+        self._skips_in_a_row += 1
+        step = self.state.global_step + 1
+        if steps_in_backward(self.accelerator):
+            raise NonFiniteError(f"Step {step}: the loss or the gradient is not finite, and DeepSpeed has stepped.")
+        for p in self.trainable:
+            p.grad = None
+        for buffer, kept in self._buffers:
+            buffer.copy_(kept)
+        logger.warning("Step %d was skipped: its loss or gradient is not finite. Look for broken rows.", step)
+        if self._skips_in_a_row >= SKIPS_IN_A_ROW:
+            raise NonFiniteError(
+                f"Steps {step - SKIPS_IN_A_ROW + 1} to {step}: the loss or the gradient is not finite. Look for broken "
+                "rows, or lower `learning_rate`."
+            )
+        self.log({"skipped_steps": self.skipped_steps})
+
+    def _resume_counts(self, record: dict) -> None:
         self.row_passes, self.seconds = record["cost"]["row_passes"], record["cost"]["seconds"]
+        skipped = record.get("skipped") or {}
+        self.skipped_steps, self._skips_in_a_row = skipped.get("steps", 0), skipped.get("in_a_row", 0)
 
     @property
     def cost(self) -> dict:
@@ -213,6 +263,11 @@ class ForgettingTrainer(Trainer):
             "row_passes": round(self.row_passes, 3),
             "seconds": round(self.seconds, 3),
         }
+
+    @property
+    def skipped(self) -> dict:
+        """Steps that were not finite, and how many of them the last steps were."""
+        return {"steps": self.skipped_steps, "in_a_row": self._skips_in_a_row}
 
     def _count_rows(self, rows: int, passes: float = 1.0) -> None:
         self.row_passes += rows * passes * self.accelerator.num_processes
@@ -226,10 +281,13 @@ class ForgettingTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if self._components and "loss" in logs:
             names = sorted(self._components)
-            means = torch.stack([torch.stack(self._components[name]).mean() for name in names])
+            means = torch.stack([torch.stack(self._components[name]).nanmean() for name in names])
             means = total(self.accelerator, means) / self.accelerator.num_processes
-            logs.update({name: round(value, 6) for name, value in zip(names, means.tolist(), strict=True)})
+            found = {name: round(value, 6) for name, value in zip(names, means.tolist(), strict=True)}
+            logs.update({name: value for name, value in found.items() if math.isfinite(value)})
             self._components.clear()
+        if not math.isfinite(logs.get("grad_norm", 0.0)):  # the step was skipped
+            del logs["grad_norm"]
         super().log(logs, start_time)
 
     # ---- records and cards ----

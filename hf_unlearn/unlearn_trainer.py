@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import math
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +17,13 @@ from . import records, schedule
 from .callbacks import ScheduleCallback
 from .config import UnlearnConfig
 from .data import FLAG, FORGET_INDEX, PairedDataset, count_labels, select_rows, split_problems
-from .distributed import accumulation_problem, total, unsynchronised
+from .distributed import accumulation_problem, gradients_at_hand, steps_in_backward, total
 from .evaluation import evaluating
 from .meta import scale_gradients_
 from .objectives import get_objective, per_row_nll, slopes
 from .options import ArgumentError, request_problems
 from .trainer import ForgettingTrainer, chance_loss
+from .unlearn_step import IN_TURN, RETAIN_ONLY, TOGETHER, Gate, UnlearnStep, count_positions, forward_together
 
 logger = logging.getLogger(__name__)
 
@@ -137,6 +137,8 @@ class UnlearnTrainer(ForgettingTrainer):
         self.request: schedule.State | None = None
         self.targets: list[float] = []
         self._window: list[torch.Tensor] = []
+        self._gate = Gate()
+        self._hidden_size = getattr(getattr(self.model, "config", None), "hidden_size", None) or 1
         self._good: _Snapshot = None  # the last weights known to be within the budget, or that batches say this of
         self._measured: _Snapshot = None  # the last weights that the retain sample has shown to be within it
         self._below: _Snapshot = None  # the last of them that were short of τ
@@ -168,79 +170,142 @@ class UnlearnTrainer(ForgettingTrainer):
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        counts = torch.zeros(3, dtype=torch.float64)
+        counts = torch.zeros(4, dtype=torch.float64)
         for batch in batches:
             forget = batch[FLAG]
             counts[0] += count_labels(batch["labels"][forget]).cpu()
             counts[1] += count_labels(batch["labels"][~forget]).cpu()
             counts[2] += forget.sum().cpu()
+            counts[3] += count_positions(batch, self._hidden_size)
         counts = total(self.accelerator, counts.float().to(device))
-        self._step = _UnlearnStep(batches, counts[0], counts[1], counts[2])
+        positions = float(counts[3]) / max(1, len(batches) * self.accelerator.num_processes)
+        self._step = UnlearnStep(batches, counts[0], counts[1], counts[2], positions)
         return batches, counts[0] + counts[1]
+
+    def _plan(self, step: UnlearnStep) -> str:
+        """The same on every process: it rests on global numbers alone."""
+        if steps_in_backward(self.accelerator):  # one backward a step
+            return TOGETHER
+        gate = self._gate
+        shut = gate.shut
+        if shut and gate.unlooked + 1 < int(self.args.gate_every):
+            return RETAIN_ONLY
+        if len(step.batches) > 1 and not self.objective.by_rows:
+            return IN_TURN  # the gate's slope belongs to the mean of all forget micro-batches
+        if self.args.forget_forward != "auto":
+            return self.args.forget_forward
+        return TOGETHER if not shut and forward_together(step.positions, self.args.device.type) else IN_TURN
 
     def micro_step(self, model, inputs, num_items_in_batch=None):
         step = self._step
-        rows = len(inputs["labels"])
-        self._count_rows(rows)
-        if len(step.batches) == 1 or self.objective.by_rows:
-            return super().micro_step(model, inputs, num_items_in_batch)
-        # A gate on the mean of several micro-batches: all forget rows first, with their bare gradient, which is scaled
-        # once the mean is known; then the retain rows.
         if inputs is step.batches[0]:
-            self._ascend(model, step, num_items_in_batch)
-        retain = {**select_rows(inputs, ~inputs[FLAG]), FLAG: torch.zeros(rows - int(inputs[FLAG].sum()), dtype=bool)}
-        return super().micro_step(model, retain, num_items_in_batch)
+            step.plan = self._plan(step)
+            if step.plan == RETAIN_ONLY:
+                self._gate.unlooked += 1
+            elif step.plan == IN_TURN:
+                self._forget_first(model, step)
+        if step.plan != TOGETHER:
+            retain = ~inputs[FLAG]
+            inputs = {**select_rows(inputs, retain), FLAG: torch.zeros(int(retain.sum()), dtype=bool)}
+        self._count_rows(len(inputs["labels"]))
+        return super().micro_step(model, inputs, num_items_in_batch)
 
-    def _ascend(self, model, step: _UnlearnStep, num_items_in_batch) -> None:
-        sums = []
+    def _forget_first(self, model, step: UnlearnStep) -> None:
+        """The step's forget rows, before its retain rows: their forward, and their backward if the gate is open."""
+        model.train()
+        batches = []
         for batch in step.batches:
-            forget = self._prepare_inputs(select_rows(batch, batch[FLAG]))
-            with unsynchronised(self.accelerator, model), self.compute_loss_context_manager():
-                model.train()
-                nll, _ = self._nll(model, forget)
-                share = nll.sum() / step.forget_items
+            rows = {**select_rows(batch, batch[FLAG]), FORGET_INDEX: batch[FORGET_INDEX][batch[FLAG]]}
+            batches.append(self._prepare_inputs(rows))
+        if self.objective.by_rows or len(batches) == 1:
+            for batch in batches:
+                with gradients_at_hand(self.accelerator, model):
+                    with self.compute_loss_context_manager():
+                        term = self._forget_term(step, *self._nll(model, batch), batch[FORGET_INDEX])
+                    self._backward_if_open(term, len(batch["labels"]))
+            return
+        if self._gate.shut:  # probably it still is: look before a backward is spent
+            with torch.no_grad(), self.compute_loss_context_manager():
+                losses = [self._nll(model, batch)[0].sum() / step.forget_items for batch in batches]
+            self._count_rows(sum(len(batch["labels"]) for batch in batches), 1 / 3)
+            step.add_forget(total(self.accelerator, torch.stack(losses).sum()))
+            self._gate.look(self._forget_slope(step.forget_loss), step.forget_loss)
+            if self._gate.shut:
+                return
+        # The bare gradient of each, scaled once the mean of all is known: no second buffer, activations of one.
+        losses = []
+        for batch in batches:
+            with gradients_at_hand(self.accelerator, model):
+                with self.compute_loss_context_manager():
+                    share = self._nll(model, batch)[0].sum() / step.forget_items
                 self.accelerator.backward(share * self.accelerator.num_processes)
-            sums.append(share.detach())
-        step.forget_loss = total(self.accelerator, torch.stack(sums).sum())
-        slope, _ = slopes(
-            self.objective, step.forget_loss, torch.zeros_like(step.forget_loss), alpha=self.alpha, tau=self.request.tau
-        )
-        scale_gradients_(self.trainable, slope)
+            self._count_rows(len(batch["labels"]))
+            losses.append(share.detach())
+        step.forget_loss = total(self.accelerator, torch.stack(losses).sum())
+        self._gate.look(self._forget_slope(step.forget_loss), step.forget_loss)
+        scale_gradients_(self.trainable, self._gate.slope)
+
+    def _backward_if_open(self, term: torch.Tensor, rows: int) -> None:
+        if not self.objective.by_rows and self._gate.shut:
+            self._count_rows(rows, 1 / 3)
+            return
+        self.accelerator.backward(term * self.accelerator.num_processes)
+        self._count_rows(rows)
 
     def _nll(self, model, inputs) -> tuple[torch.Tensor, torch.Tensor]:
         logits = model(**{k: v for k, v in inputs.items() if k not in ("labels", FLAG, FORGET_INDEX)}).logits
         return per_row_nll(logits, inputs["labels"])
 
+    def _forget_slope(self, forget_loss: torch.Tensor) -> torch.Tensor:
+        zero = torch.zeros_like(forget_loss)
+        return slopes(self.objective, forget_loss, zero, alpha=self.alpha, tau=self.request.tau)[0]
+
+    def _forget_term(self, step: UnlearnStep, nll, items, places) -> torch.Tensor:
+        """What to differentiate for these forget rows, (): this process's part of the linear surrogate."""
+        share = nll.sum() / step.forget_items
+        step.add_forget(total(self.accelerator, share.detach()))
+        if not self.objective.by_rows:
+            self._gate.look(self._forget_slope(step.forget_loss), step.forget_loss)
+            return self._gate.slope * share
+        targets = torch.tensor(self.targets, device=nll.device, dtype=nll.dtype)[places]
+        term = self.objective.row_value(nll / items, targets, alpha=self.alpha).sum() / step.forget_rows
+        step.row_term = step.row_term + total(self.accelerator, term.detach())
+        return term
+
+    def _retain_term(self, step: UnlearnStep, nll) -> torch.Tensor:
+        share = nll.sum() / step.retain_items
+        mean = total(self.accelerator, share.detach())
+        step.retain_loss = step.retain_loss + mean
+        zero = torch.zeros_like(mean)
+        return slopes(self.objective, zero, mean, alpha=self.alpha, tau=self.request.tau)[1] * share
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The objective's value, with its gradient by way of the linear surrogate of [`hf_unlearn.objectives`]."""
         if not (model.training and FLAG in inputs):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        step, alpha, tau = self._step, self.alpha, self.request.tau
+        step = self._step
         forget = inputs[FLAG].to(self.args.device)
         nll, items = self._nll(model, inputs)
-        shares = torch.stack([nll[forget].sum() / step.forget_items, nll[~forget].sum() / step.retain_items])
-        means = total(self.accelerator, shares.detach())
-        step.retain_loss = step.retain_loss + means[1]
-        if forget.any() and (len(step.batches) == 1 or self.objective.by_rows):
-            step.forget_loss = means[0] if step.forget_loss is None else step.forget_loss + means[0]
-        done = step.another_done()
-        slope_f, slope_r = slopes(self.objective, means[0], means[1], alpha=alpha, tau=tau)
-        if not forget.any():
-            slope_f = torch.zeros_like(slope_f)  # the forget rows have had their backward
-        surrogate = slope_f * shares[0] + slope_r * shares[1]
+        surrogate = self._retain_term(step, nll[~forget])
+        if step.plan == TOGETHER:
+            surrogate = surrogate + self._forget_term(step, nll[forget], items[forget], inputs[FORGET_INDEX][forget])
         value = torch.zeros_like(surrogate)
-        if self.objective.by_rows:
-            rows = nll[forget] / items[forget]
-            targets = torch.tensor(self.targets, device=rows.device, dtype=rows.dtype)[inputs[FORGET_INDEX][forget]]
-            term = self.objective.row_value(rows, targets, alpha=alpha).sum() / step.forget_rows
-            surrogate = surrogate + term
-            value = value + total(self.accelerator, term.detach())
-        if done:
-            value = value + self.objective.mean_value(step.forget_loss, step.retain_loss, alpha=alpha, tau=tau).detach()
-            self._window.append(torch.stack([step.forget_loss, step.retain_loss]))
-            self.track(forget_loss=step.forget_loss, retain_loss=step.retain_loss, tau=tau, alpha=alpha)
+        if step.another_done():
+            value = value + self._end_of_batches(step)
         surrogate = surrogate * self.accelerator.num_processes
         return surrogate - surrogate.detach() + value
+
+    def _end_of_batches(self, step: UnlearnStep) -> torch.Tensor:
+        """After the last micro-batch: the step's losses for the schedule and the log; returns the objective, ()."""
+        alpha, tau = self.alpha, self.request.tau
+        seen = step.forget_loss is not None
+        forget_loss = step.forget_loss if seen else self._gate.loss
+        pair = torch.stack([forget_loss if seen else forget_loss * math.nan, step.retain_loss])
+        self._window.append(torch.where(torch.isfinite(pair), pair, math.nan))
+        self.track(retain_loss=step.retain_loss, tau=tau, alpha=alpha)
+        if seen:
+            self.track(forget_loss=forget_loss)
+        return step.value(self.objective, forget_loss=forget_loss, alpha=alpha, tau=tau)
 
     # ---- the schedule ----
 
@@ -269,6 +334,7 @@ class UnlearnTrainer(ForgettingTrainer):
     def begin_request(self) -> None:
         """Before the first step: measures τ and the retain rows, or takes up the state of the checkpoint."""
         self._window = []
+        self._gate = Gate()
         self._candidate = None
         self._measured = self._good = self._below = (self.state.global_step, self._copy())
         saved = None
@@ -277,8 +343,10 @@ class UnlearnTrainer(ForgettingTrainer):
         if saved and saved.get("state"):
             self.request = schedule.State(**saved["state"])
             self.targets = saved["targets"]
-            self._window = [torch.tensor(pair, device=self.args.device) for pair in saved["window"]]
-            self._resume_cost(saved)
+            pairs = [[math.nan if x is None else x for x in pair] for pair in saved["window"]]
+            self._window = [torch.tensor(pair, device=self.args.device) for pair in pairs]
+            self._gate = Gate.from_dict(saved.get("gate"), self.args.device)
+            self._resume_counts(saved)
             snapshots = os.path.join(self._resume_from, SNAPSHOTS)
             if os.path.exists(snapshots):
                 for name, snapshot in torch.load(snapshots, weights_only=True).items():
@@ -327,7 +395,9 @@ class UnlearnTrainer(ForgettingTrainer):
 
     def _look(self, last: bool) -> dict:
         """Measures the whole forget set and the retain sample, where the batches since the last look call for it."""
-        forget, retain = torch.stack(self._window).mean(0).tolist() if self._window else (math.nan, math.nan)
+        forget, retain = torch.stack(self._window).nanmean(0).tolist() if self._window else (math.nan, math.nan)
+        if math.isnan(forget) and self._gate.shut:  # not looked at since
+            forget = float(self._gate.loss)
         self._window = []
         if not self.rule.stop:
             return {}
@@ -445,9 +515,11 @@ class UnlearnTrainer(ForgettingTrainer):
             "was_ready": bool(self.readiness and self.readiness.get("ready")),
             "stop_reason": self.stop_reason,
             "cost": self.cost,
+            "skipped": self.skipped,
             "state": None if self.request is None else self.request.to_dict(),
             "targets": self.targets,
-            "window": [pair.tolist() for pair in self._window if torch.isfinite(pair).all()],
+            "window": [[x if math.isfinite(x) else None for x in pair.tolist()] for pair in self._window],
+            "gate": self._gate.to_dict(),
             "versions": records.library_versions(),
         }
 
@@ -466,24 +538,6 @@ class UnlearnTrainer(ForgettingTrainer):
             "limits": list(LIMITS),
             "how_to_load": self.loading_code(),
         }
-
-
-@dataclass
-class _UnlearnStep:
-    """The micro-batches of one optimizer step, with counts over all of them on all processes, and the sums so far."""
-
-    batches: list[dict]
-    forget_items: torch.Tensor  # () labels of forget rows
-    retain_items: torch.Tensor  # () labels of retain rows
-    forget_rows: torch.Tensor  # () forget rows
-    forget_loss: torch.Tensor | None = None  # () mean so far
-    retain_loss: torch.Tensor | float = 0.0  # () mean so far
-    _done: int = field(default=0)
-
-    def another_done(self) -> bool:
-        """Counts one micro-batch; True at the step's last."""
-        self._done += 1
-        return self._done == len(self.batches)
 
 
 def with_request_defaults(args: UnlearnConfig, readiness: dict | None) -> UnlearnConfig:

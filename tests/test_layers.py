@@ -19,7 +19,7 @@ LAYERS = {
     "data": 1, "evaluation": 1, "report": 1, "records": 1,
     "config": 2,
     "distributed": 3, "callbacks": 3,
-    "trainer": 4, "ready_trainer": 4, "unlearn_trainer": 4,
+    "trainer": 4, "ready_trainer": 4, "unlearn_step": 4, "unlearn_trainer": 4,
 }  # fmt: skip
 STANDARD = set(sys.stdlib_module_names)
 

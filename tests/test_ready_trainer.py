@@ -14,6 +14,9 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from tiny import (
+    Gradients,
+    OptimizerStates,
+    Weights,
     batch_of,
     bert,
     cheap_collections,
@@ -23,6 +26,8 @@ from tiny import (
     lm64,
     lm_list,
     lm_rows,
+    relative,
+    resnet,
     same_bits,
     text_class_rows,
     tokenizer,
@@ -30,7 +35,7 @@ from tiny import (
     weights,
 )
 from torch.func import functional_call
-from transformers import AutoModelForCausalLM, Trainer, TrainerCallback, TrainingArguments
+from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
 from hf_unlearn import ArgumentError, NonFiniteError, ReadyConfig, ReadyTrainer, commitment, default_collator
 from hf_unlearn.data import SpreadSampler, spread_order
@@ -65,21 +70,6 @@ def train(out, model=None, rows=None, revocable="revocable", trainer={}, epsilon
         run._terms = dataclasses.replace(run._terms, fd_epsilon=epsilon)
     run.train()
     return run
-
-
-class Gradients(TrainerCallback):
-    """Keeps the gradients of each step, before clipping has a say (it is off)."""
-
-    def __init__(self):
-        self.steps = []
-
-    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
-        self.steps.append([None if p.grad is None else p.grad.clone() for p in model.parameters()])
-
-
-def relative(got, want):
-    total = sum(float((g - w).norm() ** 2) for g, w in zip(got, want, strict=True))
-    return (total / sum(float(w.norm() ** 2) for w in want)) ** 0.5
 
 
 # ---- nothing on: the stock Trainer ----
@@ -123,14 +113,6 @@ def test_before_its_start_and_between_its_turns_a_step_is_the_stock_trainers(tmp
     assert all(same_bits(trace["plain"][k], trace["late"][k]) for k in (0, 1))
     assert not same_bits(trace["plain"][2], trace["late"][2])
     assert not same_bits(trace["plain"][0], trace["on"][0])
-
-
-class Weights(TrainerCallback):
-    def __init__(self):
-        self.steps = []
-
-    def on_step_end(self, args, state, control, model=None, **kwargs):
-        self.steps.append(weights(model))
 
 
 def test_every_second_step_with_revocable_rows(tmp_path):
@@ -423,7 +405,7 @@ def test_what_is_saved_loads_with_stock_transformers(tmp_path):
 # ---- what goes wrong ----
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_even_where_the_gradient_is(tmp_path):
+def test_a_loss_that_is_not_finite_is_no_step_even_where_the_gradient_is_finite(tmp_path):
     class Loud(type(vit())):
         def forward(self, pixel_values=None, labels=None):
             out = super().forward(pixel_values=pixel_values, labels=labels)
@@ -433,24 +415,48 @@ def test_a_loss_that_is_not_finite_ends_the_run_even_where_the_gradient_is(tmp_p
     model = vit()
     model.__class__ = Loud
     options = {"lambda_efficiency": 0.0, "lambda_retention": 0.0}
-    run = ReadyTrainer(model, config(tmp_path, **options), image_rows(16), revocable=None)
-    with pytest.raises(NonFiniteError, match="the loss is not finite"):
+    run = ReadyTrainer(model, config(tmp_path, **options), image_rows(32), revocable=None)
+    with pytest.raises(NonFiniteError, match=rf"Steps 1 to 3: .* last good weights are in {tmp_path}"):
         run.train()
-    assert run.state.global_step == 0 and all(torch.isfinite(p).all() for p in model.parameters())
-
-
-def test_a_broken_row_ends_the_run_with_the_last_good_weights_on_disk(tmp_path):
-    rows = image_rows(16).to_list()
-    rows[5]["pixel_values"] = torch.full((1, 8, 8), float("nan")).tolist()
-    model, keep = vit(), Weights()
-    run = ReadyTrainer(model, config(tmp_path), Dataset.from_list(rows), callbacks=[keep])
-    with pytest.raises(NonFiniteError, match=rf"last good weights are in {tmp_path}"):
-        run.train()
-    good = keep.steps[-1] if keep.steps else weights(vit())
-    assert same_bits(weights(model), good)
-    assert all(torch.isfinite(v).all() for v in good.values())
-    assert same_bits(weights(type(model).from_pretrained(tmp_path)), good)
+    assert same_bits(weights(model), weights(vit()))
+    assert same_bits(weights(type(vit()).from_pretrained(tmp_path)), weights(vit()))
     assert (tmp_path / "readiness.json").exists()
+
+
+@pytest.mark.parametrize("make", [vit, resnet])
+@pytest.mark.parametrize("revocable", [True, False])
+@pytest.mark.parametrize("optim", ["sgd", "adamw_torch_fused"])
+def test_a_step_with_a_broken_row_changes_nothing_and_is_counted(tmp_path, make, revocable, optim):
+    rows = image_rows(16).to_list()
+    at = next(i for i, row in enumerate(rows) if row["revocable"] is revocable and i > 4)
+    rows[at]["pixel_values"] = torch.full((1, 8, 8), float("nan")).tolist()
+    model, keep, states = make(), Weights(), OptimizerStates()
+    args = config(tmp_path, num_train_epochs=2, optim=optim, max_grad_norm=0.0 if revocable else 1.0)
+    run = ReadyTrainer(model, args, Dataset.from_list(rows), callbacks=[keep, states])
+    result = run.train()
+    order = [i for epoch in (0, 1) for i in spread_order(run._flags, 16, 42, epoch).tolist()]
+    broken = [at in order[8 * k : 8 * k + 8] for k in range(4)]
+    assert sum(broken) == 2 == result.metrics["skipped_steps"] == run.record()["skipped"]["steps"]
+    for k, was_broken in enumerate(broken):
+        before = keep.steps[k - 1] if k else weights(make())
+        assert same_bits(keep.steps[k], before) is was_broken
+        if optim != "sgd":
+            assert same_bits(states.steps[k], states.steps[k - 1] if k else {}) is was_broken
+    assert [line["skipped_steps"] for line in run.state.log_history if "skipped_steps" in line][:2] == [1, 2]
+    assert all(math.isfinite(v) for line in run.state.log_history for v in line.values())
+
+
+@pytest.mark.parametrize("mode", ["first_order", "finite_difference", "exact"])
+def test_simulated_requests_leave_the_statistics_of_batch_norm_where_they_were(tmp_path, mode):
+    """The passes at the moved weights change no buffer: those of the main pass are all that move them."""
+    rows, ends = image_rows(8, every=2), []
+    for inner_lr, lambda_retention in ((0.02, 1.0), (0.3, 0.0)):
+        model = resnet()
+        ReadyTrainer(model, config(tmp_path, max_steps=1, meta_gradient=mode, inner_lr=inner_lr,
+                                   lambda_retention=lambda_retention), rows).train()  # fmt: skip
+        ends.append({k: v for k, v in weights(model).items() if "running" in k or "num_batches" in k})
+    assert same_bits(*ends) and not same_bits(ends[0], {k: v for k, v in weights(resnet()).items() if k in ends[0]})
+    assert all(int(v) == 2 for k, v in ends[0].items() if "num_batches" in k)  # the request's rows, then the others
 
 
 def test_ctrl_c_at_the_moved_weights_leaves_the_unmoved_ones(tmp_path):

@@ -417,7 +417,7 @@ def test_a_poisoned_request_ends_with_the_last_good_weights_on_disk(tmp_path, mo
 
     def poisoned(self, model, inputs):
         nll, items = plain(self, model, inputs)
-        if model.training and self.state.global_step == 1:
+        if model.training and self.state.global_step >= 1:
             after.update({k: v.clone() for k, v in self.model.state_dict().items()})
             nll = nll * float("nan")
         return nll, items

@@ -15,6 +15,9 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from tiny import (
+    Gradients,
+    OptimizerStates,
+    Weights,
     batch_of,
     bert,
     cheap_collections,
@@ -25,6 +28,7 @@ from tiny import (
     lm64,
     lm_list,
     lm_rows,
+    relative,
     same_bits,
     text_class_rows,
     tokenizer,
@@ -91,27 +95,6 @@ def mean_loss(model, rows) -> float:
         batch = batch_of(model, rows)
         nll, n = per_row_nll(model(**{k: v for k, v in batch.items() if k != "labels"}).logits, batch["labels"])
     return float(nll.sum() / n.sum())
-
-
-class Gradients(TrainerCallback):
-    def __init__(self):
-        self.steps = []
-
-    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
-        self.steps.append([None if p.grad is None else p.grad.clone() for p in model.parameters()])
-
-
-class Weights(TrainerCallback):
-    def __init__(self):
-        self.steps = []
-
-    def on_step_end(self, args, state, control, model=None, **kwargs):
-        self.steps.append(weights(model))
-
-
-def relative(got, want):
-    total = sum(float((g - w).norm() ** 2) for g, w in zip(got, want, strict=True))
-    return (total / sum(float(w.norm() ** 2) for w in want)) ** 0.5
 
 
 # ---- it forgets, keeps, and stops ----
@@ -327,6 +310,66 @@ def test_beyond_the_target_the_hinge_leaves_only_the_retain_rows(tmp_path):
     assert relative(closed.steps[0], torch.autograd.grad(loss, list(model.parameters()))) < 1e-3
 
 
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_one_forward_or_two_is_the_same_step(tmp_path, name):
+    ends = []
+    for forward in ("together", "in_turn"):
+        run = trainer(tmp_path, open_gate(), EIGHT, passes="2", alpha=0.4, stop=False, learning_rate=0.1, optim="sgd",
+                      per_device_train_batch_size=4, forget_forward=forward, **OBJECTIVES[name])  # fmt: skip
+        run.train()
+        ends.append((weights(run.model), run.row_passes, [r["loss"] for r in run.state.log_history if "loss" in r]))
+    assert distance(ends[0][0], weights(open_gate())) > 1e-3 and distance(ends[1][0], ends[0][0]) < 1e-6
+    assert ends[1][1] == ends[0][1] and ends[1][2] == pytest.approx(ends[0][2], abs=1e-6)
+
+
+SHUT = {"forget": ROWS["unseen"], "retain": ROWS["retain"], "unseen": ROWS["forget"]}  # beyond τ from the start
+
+
+@pytest.mark.parametrize("accumulation, each, every, passes", [
+    (1, 8, 1, 6 * 8 + 6 * 8 / 3),  # six steps of 8 + 8 rows: retain rows, and a look at the forget rows
+    (2, 4, 1, 6 * 8 + 8 + 5 * 8 / 3),  # the first step must take the gradient before it knows the mean
+    (1, 8, 3, 6 * 8 + 2 * 8 / 3),  # looked at on the first and the fourth step
+    (2, 4, 4, 6 * 8 + 8 + 8 / 3),  # on the first and the fifth
+])  # fmt: skip
+def test_behind_a_shut_gate_forget_rows_cost_a_forward_or_nothing(tmp_path, accumulation, each, every, passes):
+    cut = {"per_device_train_batch_size": each, "gradient_accumulation_steps": accumulation}
+    run = trainer(tmp_path, memorised(), SHUT, max_steps=6, stop=False, target="frozen", gate_every=every,
+                  forget_forward="in_turn", **cut)  # fmt: skip
+    metrics = run.train().metrics
+    measured = len(SHUT["unseen"]) + len(SHUT["retain"])  # τ and the retain sample before the first step
+    assert metrics["row_passes"] == pytest.approx(passes + measured / 3, abs=2e-3)
+    seen = ["forget_loss" in line for line in run.state.log_history if "loss" in line]
+    assert seen == [k % every == 0 for k in range(6)]
+
+
+def test_a_step_without_a_look_is_the_step_behind_a_shut_gate(tmp_path):
+    ends = []
+    for every in (1, 4):
+        run = trainer(tmp_path, memorised(), SHUT, max_steps=6, stop=False, per_device_train_batch_size=8,
+                      gate_every=every, forget_forward="in_turn", target="frozen")  # fmt: skip
+        run.train()
+        ends.append(weights(run.model))
+    assert same_bits(*ends)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_gate_that_opens_again_is_noticed_at_the_next_look(tmp_path, accumulation):
+    class Raise(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 1:
+                run.request = dataclasses.replace(run.request, tau=20.0)
+
+    keep = Gradients()
+    run = trainer(tmp_path, memorised(), SHUT, max_steps=5, stop=False, per_device_train_batch_size=8 // accumulation,
+                  gradient_accumulation_steps=accumulation, gate_every=3, forget_forward="in_turn", target="frozen",
+                  callbacks=[keep, Raise()], max_grad_norm=0.0)  # fmt: skip
+    run.train()
+    seen = ["forget_loss" in line for line in run.state.log_history if "loss" in line]
+    assert seen == [True, False, False, True, True]
+    sizes = [float(torch.stack([g.norm() for g in step]).norm()) for step in keep.steps]
+    assert min(sizes[3:]) > 5 * max(sizes[:3])
+
+
 def test_row_passes_by_hand(tmp_path):
     run = trainer(tmp_path, stop=False, passes="10", per_device_train_batch_size=3, max_steps=20, unseen_every=5)
     metrics = run.train().metrics
@@ -512,18 +555,38 @@ def test_a_loader_that_leaves_rows_out_is_refused(tmp_path):
         UnlearnConfig(str(tmp_path), **QUIET, dataloader_drop_last=True)
 
 
-def test_a_broken_forget_row_ends_the_run_with_the_last_good_weights_on_disk(tmp_path):
+def test_a_step_with_a_broken_forget_row_changes_nothing_and_is_counted(tmp_path):
     rows = image_rows(6).to_list()
     rows[4]["pixel_values"] = torch.full((1, 8, 8), float("nan")).tolist()
     sets = {"forget": Dataset.from_list(rows), "retain": image_rows(12, 6), "unseen": image_rows(6, 100)}
-    keep, model = Weights(), vit()
-    run = trainer(tmp_path, model, sets, per_device_train_batch_size=2, stop=False, callbacks=[keep])
-    with pytest.raises(NonFiniteError, match="last good weights"):
+    for forward in ("together", "in_turn"):
+        keep, model, shots = Weights(), vit(), OptimizerStates()
+        run = trainer(tmp_path, model, sets, per_device_train_batch_size=2, stop=False, passes="2",
+                      forget_forward=forward, callbacks=[keep, shots])  # fmt: skip
+        result = run.train()
+        broken = [any(PairedDataset(rows, [0] * 12, 2, 42).indices(i)[0] == 4 for i in range(2 * k, 2 * k + 2))
+                  for k in range(6)]  # fmt: skip
+        assert sum(broken) == 2 and result.metrics["skipped_steps"] == 2
+        for k, was_broken in enumerate(broken):
+            before = keep.steps[k - 1] if k else weights(vit())
+            assert same_bits(keep.steps[k], before) is was_broken
+            assert same_bits(shots.steps[k], shots.steps[k - 1] if k else {}) is was_broken
+        assert run.record()["skipped"] == {"steps": 2, "in_a_row": int(broken[-1])}
+        told = [line["skipped_steps"] for line in run.state.log_history if "skipped_steps" in line]
+        assert told[:2] == [1, 2]
+        assert all(math.isfinite(v) for line in run.state.log_history for v in line.values() if not isinstance(v, str))
+
+
+def test_three_broken_steps_in_a_row_end_the_run_with_the_last_good_weights_on_disk(tmp_path):
+    rows = [{**row, "pixel_values": torch.full((1, 8, 8), float("inf")).tolist()} for row in image_rows(6)]
+    sets = {"forget": Dataset.from_list(rows), "retain": image_rows(12, 6), "unseen": image_rows(6, 100)}
+    model = vit()
+    run = trainer(tmp_path, model, sets, per_device_train_batch_size=2, stop=False)
+    with pytest.raises(NonFiniteError, match="Steps 1 to 3: .* last good weights"):
         run.train()
-    good = keep.steps[-1] if keep.steps else weights(vit())
-    assert same_bits(weights(model), good) and all(torch.isfinite(v).all() for v in good.values())
-    assert same_bits(weights(type(model).from_pretrained(tmp_path)), good)
-    assert (tmp_path / "unlearning.json").exists()
+    good = weights(vit())
+    assert same_bits(weights(model), good) and same_bits(weights(type(model).from_pretrained(tmp_path)), good)
+    assert json.loads((tmp_path / "unlearning.json").read_text())["skipped"] == {"steps": 3, "in_a_row": 3}
 
 
 def test_broken_retain_rows_are_told_before_the_first_step(tmp_path):

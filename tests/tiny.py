@@ -8,6 +8,7 @@ import gc
 import numpy as np
 import torch
 from datasets import Dataset
+from transformers import TrainerCallback
 
 VOCAB = 50
 CLASSES = 3
@@ -120,6 +121,15 @@ def vit(seed: int = 0):
     )
 
 
+def resnet(seed: int = 0):
+    """An image classifier with BatchNorm, whose buffers move with each forward pass."""
+    from transformers import ResNetConfig, ResNetForImageClassification
+
+    torch.manual_seed(seed)
+    sizes = {"num_channels": 1, "embedding_size": 4, "hidden_sizes": [4, 8], "depths": [1, 1], "num_labels": CLASSES}
+    return ResNetForImageClassification(ResNetConfig(layer_type="basic", **sizes))
+
+
 def lm_list(n: int, start: int = 0, every: int = 4, short: int = 4, long: int = 11) -> list[dict]:
     """n ragged rows with a prompt of two tokens; each `every`-th is revocable. Pure in (start + row)."""
     rows = []
@@ -189,6 +199,43 @@ def batch_of(model, rows, side: str = "right") -> dict:
     from hf_unlearn import default_collator
 
     return default_collator(model, tokenizer(side))(list(rows))
+
+
+class Gradients(TrainerCallback):
+    """Keeps the gradients of each step, as the optimizer gets them."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **kwargs):
+        self.steps.append([None if p.grad is None else p.grad.clone() for p in model.parameters()])
+
+
+class Weights(TrainerCallback):
+    """Keeps parameters and buffers after each step."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        self.steps.append(weights(model))
+
+
+class OptimizerStates(TrainerCallback):
+    """Keeps the optimizer's state after each step, by parameter and name."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_step_end(self, args, state, control, optimizer=None, **kwargs):
+        found = optimizer.state_dict()["state"]
+        self.steps.append({f"{p}.{k}": v.clone() for p, own in found.items() for k, v in own.items()})
+
+
+def relative(got, want) -> float:
+    """‖got - want‖ / ‖want‖ over lists of tensors."""
+    total = sum(float((g - w).norm() ** 2) for g, w in zip(got, want, strict=True))
+    return (total / sum(float(w.norm() ** 2) for w in want)) ** 0.5
 
 
 def cheap_collections():

@@ -423,7 +423,8 @@ def test_a_poisoned_request_ends_with_the_last_good_weights_on_disk(tmp_path, mo
         return nll, items
 
     monkeypatch.setattr(UnlearnTrainer, "_nll", poisoned)
-    monkeypatch.setattr(sys, "argv", ["unlearn.py", *flags, "--start", "original", "--max_steps", "5"])
+    argv = ["unlearn.py", *flags, "--start", "original", "--max_steps", "5", "--stop", "false"]
+    monkeypatch.setattr(sys, "argv", argv)
     with pytest.raises(SystemExit) as end:
         common.run(unlearn.main)
     assert str(end.value.code).startswith(NonFiniteError.__name__) and str(tmp_path / "unlearned") in end.value.code

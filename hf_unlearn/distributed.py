@@ -23,6 +23,17 @@ def shard_sum(accelerator):
     return lambda value: value
 
 
+def reshard(model) -> None:
+    """
+    Under FSDP2 a forward without backward leaves the outer layers whole: their parameters are then other objects, and
+    what is written to them is lost. Afterwards all parameters are shards again.
+    """
+    if hasattr(model, "reshard"):
+        for module in model.modules():
+            if hasattr(module, "reshard"):
+                module.reshard()
+
+
 def unsynchronised(accelerator, model):
     """Gradients stay local in the block; a later backward with synchronisation reduces the sum."""
     if accelerator.num_processes == 1 or steps_in_backward(accelerator):

@@ -56,6 +56,19 @@ def _local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
 
+@torch.no_grad()
+def copies_of(params: Iterable[Tensor], device=None) -> list[Tensor]:
+    """Copies of this rank's shards of the tensors, on `device` or where they are."""
+    return [_local(p.detach()).to(device or p.device, copy=True) for p in params]
+
+
+@torch.no_grad()
+def put_(params: Iterable[Tensor], values: Iterable[Tensor]) -> None:
+    """params = values, in place on local shards."""
+    for p, value in zip(params, values, strict=True):
+        _local(p.detach()).copy_(value)
+
+
 @contextmanager
 def _shielded():
     """Holds Ctrl-C back until the end of the block; a second one is let through. Main thread only, else a no-op."""
@@ -91,15 +104,13 @@ def restored(params: Iterable[Tensor]):
 
     Undoing a move by subtraction would leave 4 to 5 % of fp32 weights not bit-equal; the copy costs their memory once.
     """
-    locals_ = [_local(p.detach()) for p in params]
+    params = list(params)
     with _shielded():
-        copies = [p.clone() for p in locals_]
+        copies = copies_of(params)
         try:
             yield copies
         finally:
-            with torch.no_grad():
-                for p, copy in zip(locals_, copies, strict=True):
-                    p.copy_(copy)
+            put_(params, copies)
 
 
 def moving_buffers(model: torch.nn.Module) -> list[Tensor]:
@@ -266,7 +277,7 @@ def readiness_gradient(
         if not single:
             first = take_gradients(params)
             for _ in range(terms.inner_steps - 1):
-                before = [_local(p.detach()).clone() for p in params] if second else None
+                before = copies_of(params) if second else None
                 revocable(1.0)
                 grad = take_gradients(params)
                 move_(params, grad, _step_factor(terms, theta_norm, norm(grad, reduce)))
@@ -290,13 +301,9 @@ def readiness_gradient(
 
         if second:
             for before, grad in reversed(trail):
-                with torch.no_grad():
-                    for p, b in zip(params, before, strict=True):
-                        _local(p.detach()).copy_(b)
+                put_(params, before)
                 pull(revocable, grad, take_gradients(params), sign=1.0)
-            with torch.no_grad():
-                for p, h in zip(params, home[: len(params)], strict=True):
-                    _local(p.detach()).copy_(h)
+            put_(params, home[: len(params)])
             at_home = [None if g is None else g / share for g in first]
             pull(revocable, at_home, take_gradients(params), sign=1.0)
     if not single:

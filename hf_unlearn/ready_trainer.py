@@ -159,8 +159,12 @@ class ReadyTrainer(ForgettingTrainer):
         if self.args.readiness_is_on and batches and self.state.global_step >= self._first_readiness_step:
             world, rank = self.accelerator.num_processes, self.accelerator.process_index
             share = self.args.revocable_share if self.revocable is None else None
-            self._step.divide(share, self._terms.lambda_resistance > 0, world, rank)
-            self._step.count(lambda counts: total(self.accelerator, counts.to(device)))
+
+            def reduce(counts):
+                return total(self.accelerator, counts.to(device))
+
+            self._step.divide(share, self._terms.lambda_resistance > 0, world, rank, reduce)
+            self._step.count(reduce)
             if self._step.items["request"] > 0 and self._step.items["stable"] > 0:
                 self._step.active = self._steps_with_revocable % int(self.args.meta_every) == 0
                 self._steps_with_revocable += 1
@@ -294,35 +298,43 @@ class _ReadyStep:
         self.active = False
         self.items: dict[str, float] = {}
 
-    def divide(self, share: float | None, with_proxy: bool, world: int, rank: int) -> None:
+    def divide(self, share: float | None, with_proxy: bool, world: int, rank: int, reduce) -> None:
         """
-        Marks rows as request, proxy or stable, by their place in the step, so that it does not matter how the step is
-        cut into micro-batches. With `share`, rows spread over the step play the request; else the flagged rows do.
+        Marks rows as request, proxy or stable, by their place in the step: micro-batch by micro-batch, within one rank
+        by rank, which is the order of the data set. So it does not matter how the step is cut. With `share`, rows
+        spread over the step play the request; else the flagged rows do. Every second of them is a proxy.
         """
+        here = torch.zeros(len(self.batches), world, 2, dtype=torch.float64)  # rows and flagged rows of each cut
+        for i, batch in enumerate(self.batches):
+            flagged = batch[FLAG].sum().cpu() if share is None else 0
+            here[i, rank] = torch.tensor([len(batch["labels"]), flagged], dtype=torch.float64)
+        if world > 1 and (with_proxy or share is not None):
+            here = reduce(here).cpu()
+        cuts = here.flatten(0, 1)
+        before = (cuts.cumsum(0) - cuts).view_as(here)[:, rank].long().tolist()
         self.masks: list[dict[str, torch.Tensor]] = []
-        flagged_before = rows_before = 0
-        for batch in self.batches:
-            n = len(batch["labels"])
+        for batch, (rows_before, flagged_before) in zip(self.batches, before, strict=True):
             if share is None:
                 revocable = batch[FLAG].cpu()
+                turn = flagged_before + torch.cumsum(revocable.long(), 0)
             else:
-                place = torch.arange(n) + rows_before * world + rank * n
-                revocable = torch.floor((place + 1) * share) > torch.floor(place * share)
-            turn = flagged_before + torch.cumsum(revocable.long(), 0)
-            flagged_before += int(revocable.sum())
-            rows_before += n
+                place = torch.arange(len(batch["labels"]), dtype=torch.float64) + rows_before
+                turn = torch.floor((place + 1) * share).long()
+                revocable = turn > torch.floor(place * share).long()
             proxy = revocable & (turn % 2 == 0) if with_proxy else torch.zeros_like(revocable)
             self.masks.append({"request": revocable & ~proxy, "proxy": proxy, "stable": ~revocable})
 
     def count(self, reduce) -> None:
+        """Labels of each part in each micro-batch, over all processes."""
         kinds = ("request", "proxy", "stable")
-        counts = torch.zeros(len(kinds), dtype=torch.float64)
-        for batch, masks in zip(self.batches, self.masks, strict=True):
+        counts = torch.zeros(len(self.batches), len(kinds), dtype=torch.float64)
+        for i, (batch, masks) in enumerate(zip(self.batches, self.masks, strict=True)):
             for k, kind in enumerate(kinds):
                 if masks[kind].any():
-                    counts[k] += count_labels(batch["labels"][masks[kind].to(batch["labels"].device)]).cpu()
-        counts = reduce(counts).tolist()
-        self.items = dict(zip(kinds, counts, strict=True)) | {"all": sum(counts)}
+                    counts[i, k] = count_labels(batch["labels"][masks[kind].to(batch["labels"].device)]).cpu()
+        counts = reduce(counts).cpu()
+        self.places = {kind: counts[:, k].nonzero().flatten().tolist() for k, kind in enumerate(kinds)}
+        self.items = dict(zip(kinds, counts.sum(0).tolist(), strict=True)) | {"all": float(counts.sum())}
 
     def part(self, place: int, mask: torch.Tensor) -> tuple[dict, bool]:
         """(rows, whether they count): where the mask is empty, one row that counts nothing, for the collectives."""
@@ -333,8 +345,8 @@ class _ReadyStep:
         return select_rows(batch, mask.to(batch["labels"].device)), some
 
     def parts(self, kind: str) -> list[tuple[dict, bool]]:
-        found = [self.part(i, masks[kind]) for i, masks in enumerate(self.masks)]
-        return [part for part in found if part[1]] or found[:1]
+        """The micro-batches with such rows on any process: as many passes on every process, or collectives hang."""
+        return [self.part(i, self.masks[i][kind]) for i in self.places[kind] or [0]]
 
     def rest(self, place: int) -> tuple[dict, bool]:
         """All rows of a micro-batch but the request's, which have had their main pass."""

@@ -15,7 +15,7 @@ from transformers.models.auto import modeling_auto
 from . import records
 from .callbacks import FiniteGuard, NonFiniteError
 from .data import FLAG, FORGET_INDEX, FlagCollator, default_collator, signature_columns
-from .distributed import steps_in_backward, total
+from .distributed import reshard, steps_in_backward, total
 from .meta import moving_buffers
 from .options import raise_problems
 
@@ -170,6 +170,8 @@ class ForgettingTrainer(Trainer):
 
     @property
     def trainable(self) -> list[torch.nn.Parameter]:
+        """Where parameters are sharded, the shards; not to be asked for between a forward and its backward."""
+        reshard(self.model)
         return [p for p in self.model.parameters() if p.requires_grad]
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):

@@ -19,7 +19,7 @@ from .config import UnlearnConfig
 from .data import FLAG, FORGET_INDEX, PairedDataset, count_labels, select_rows, split_problems
 from .distributed import accumulation_problem, gradients_at_hand, steps_in_backward, total
 from .evaluation import evaluating
-from .meta import scale_gradients_
+from .meta import copies_of, put_, scale_gradients_
 from .objectives import get_objective, per_row_nll, slopes
 from .options import ArgumentError, request_problems
 from .trainer import ForgettingTrainer, chance_loss
@@ -443,9 +443,7 @@ class UnlearnTrainer(ForgettingTrainer):
         low, high = 0.0, 1.0
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
-            with torch.no_grad():
-                for p, a, b in zip(self.trainable, start, end, strict=True):
-                    p.copy_(torch.lerp(a, b, middle).to(p.device))
+            put_(self.trainable, [torch.lerp(a, b, middle) for a, b in zip(start, end, strict=True)])
             found = self._measure_request()
             if abs(found["shortfall"]) <= schedule.TOLERANCE:
                 break
@@ -456,7 +454,7 @@ class UnlearnTrainer(ForgettingTrainer):
         return found
 
     def _copy(self) -> list[torch.Tensor]:
-        return [p.detach().to("cpu", copy=True) for p in self.trainable]
+        return copies_of(self.trainable, "cpu")
 
     def _put_back_good(self) -> None:
         """Where only batches vouched for the last good weights and the retain sample disagrees, on the way to them."""
@@ -464,9 +462,7 @@ class UnlearnTrainer(ForgettingTrainer):
         limit = schedule.retain_limit(self.rule, self.request)
         shares = [1.0] if good is safe else [*(0.5**k for k in range(BISECTIONS)), 0.0]
         for share in shares:
-            with torch.no_grad():
-                for p, a, b in zip(self.trainable, safe, good, strict=True):
-                    p.copy_(torch.lerp(a, b, share).to(p.device))
+            put_(self.trainable, [torch.lerp(a, b, share) for a, b in zip(safe, good, strict=True)])
             if good is safe or self._mean(self.retain_sample) <= limit:
                 break
         logger.warning("The retain budget was spent; the weights of step %d were put back.", step)

@@ -87,6 +87,13 @@ class ReadyOptions:
     meta_every: int = field(
         default=1, metadata={"help": "Readiness terms on every k-th step among those that hold revocable rows."}
     )
+    meta_rows: float = field(
+        default=1.0,
+        metadata={
+            "help": "Share of a step's rows that pass through the model again at the moved weights: all revocable "
+            "ones, and stable ones to fill the share."
+        },
+    )
     meta_start: float = field(
         default=0.5,
         metadata={
@@ -140,6 +147,7 @@ class ReadyOptions:
             *_number("inner_lr", self.inner_lr, low=0),
             *_number("inner_steps", self.inner_steps, low=1),
             *_number("meta_every", self.meta_every, low=1),
+            *_number("meta_rows", self.meta_rows, low=0, high=1, open_low=True),
             *_number("meta_start", self.meta_start, low=0, high=1),
             *_number("lambda_efficiency", self.lambda_efficiency, low=0),
             *_number("lambda_retention", self.lambda_retention, low=0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import asdict
 
@@ -163,9 +164,10 @@ class ReadyTrainer(ForgettingTrainer):
             def reduce(counts):
                 return total(self.accelerator, counts.to(device))
 
-            self._step.divide(share, self._terms.lambda_resistance > 0, world, rank, reduce)
+            with_proxy = self._terms.lambda_resistance > 0
+            self._step.divide(share, self.args.meta_rows, with_proxy, world, rank, reduce)
             self._step.count(reduce)
-            if self._step.items["request"] > 0 and self._step.items["stable"] > 0:
+            if self._step.items["request"] > 0 and self._step.items["kept"] > 0:
                 self._step.active = self._steps_with_revocable % int(self.args.meta_every) == 0
                 self._steps_with_revocable += 1
         return batches, items
@@ -186,11 +188,11 @@ class ReadyTrainer(ForgettingTrainer):
     def _request_and_readiness(self, model, step: _ReadyStep) -> torch.Tensor:
         """The request rows' part of the main pass, which is the inner gradient too, and the readiness terms."""
         rows = {
-            kind: _Rows(self, model, step.parts(kind), step.items[kind], repeat_masks=kind != "stable")
-            for kind in ("request", "stable", "proxy")
+            kind: _Rows(self, model, step.parts(kind), step.items[kind], repeat_masks=kind != "kept")
+            for kind in ("request", "kept", "proxy")
         }
         if step.items["proxy"] == 0:
-            rows["proxy"] = _Rows(self, model, step.parts("stable"), step.items["stable"], repeat_masks=True)
+            rows["proxy"] = _Rows(self, model, step.parts("kept"), step.items["kept"], repeat_masks=True)
         share = step.items["request"] / step.items["all"]
         for p in self.trainable:  # the readiness gradient starts from a clean `.grad`
             p.grad = None
@@ -202,7 +204,7 @@ class ReadyTrainer(ForgettingTrainer):
             components = readiness_gradient(
                 self.trainable,
                 revocable=rows["request"],
-                stable=rows["stable"],
+                stable=rows["kept"],
                 proxy=rows["proxy"],
                 terms=self._terms,
                 revocable_loss=loss,
@@ -223,7 +225,7 @@ class ReadyTrainer(ForgettingTrainer):
 
         def losses(weights, kind):
             swapped = dict(zip(names, weights, strict=True))
-            kind = "request" if kind == "revocable" else kind
+            kind = {"revocable": "request", "stable": "kept"}.get(kind, kind)
             return rows[kind].loss_of(lambda **inputs: functional_call(bare, swapped, kwargs=inputs))
 
         with sdpa_kernel(SDPBackend.MATH), restored(moving_buffers(bare)):
@@ -263,6 +265,7 @@ class ReadyTrainer(ForgettingTrainer):
             "ready": self.args.readiness_is_on,
             **terms,
             "meta_every": int(self.args.meta_every),
+            "meta_rows": self.args.meta_rows,
             "meta_start": self.args.meta_start,
             **self._commitment,
             "steps": {
@@ -279,7 +282,7 @@ class ReadyTrainer(ForgettingTrainer):
 
     def card_info(self) -> dict:
         record = self.record()
-        keys = ("method", "meta_gradient", "inner_lr", "inner_steps", "inner_normalize", "meta_every")
+        keys = ("method", "meta_gradient", "inner_lr", "inner_steps", "inner_normalize", "meta_every", "meta_rows")
         keys += ("lambda_efficiency", "lambda_retention", "lambda_resistance", "efficiency", "resistance")
         keys += ("revocable", "revocable_rows", "revocable_fraction", "revocable_commitment")
         return {
@@ -298,35 +301,42 @@ class _ReadyStep:
         self.active = False
         self.items: dict[str, float] = {}
 
-    def divide(self, share: float | None, with_proxy: bool, world: int, rank: int, reduce) -> None:
+    def divide(self, share: float | None, used: float, with_proxy: bool, world: int, rank: int, reduce) -> None:
         """
         Marks rows as request, proxy or stable, by their place in the step: micro-batch by micro-batch, within one rank
         by rank, which is the order of the data set. So it does not matter how the step is cut. With `share`, rows
-        spread over the step play the request; else the flagged rows do. Every second of them is a proxy.
+        spread over the step play the request; else the flagged rows do. Every second of them is a proxy. Stable rows
+        are "kept" where they take part in the retention term: so many that `used` of the step's rows are at θ'.
         """
         here = torch.zeros(len(self.batches), world, 2, dtype=torch.float64)  # rows and flagged rows of each cut
         for i, batch in enumerate(self.batches):
             flagged = batch[FLAG].sum().cpu() if share is None else 0
             here[i, rank] = torch.tensor([len(batch["labels"]), flagged], dtype=torch.float64)
-        if world > 1 and (with_proxy or share is not None):
+        if world > 1 and (with_proxy or share is not None or used < 1):
             here = reduce(here).cpu()
+        rows, flagged = here.sum((0, 1)).tolist()
+        if share is not None:
+            flagged = math.floor(rows * share)
+        kept = min(1.0, max(1, round(used * rows) - flagged) / max(1, rows - flagged))
         cuts = here.flatten(0, 1)
         before = (cuts.cumsum(0) - cuts).view_as(here)[:, rank].long().tolist()
         self.masks: list[dict[str, torch.Tensor]] = []
         for batch, (rows_before, flagged_before) in zip(self.batches, before, strict=True):
+            place = torch.arange(len(batch["labels"]), dtype=torch.float64) + rows_before
             if share is None:
                 revocable = batch[FLAG].cpu()
                 turn = flagged_before + torch.cumsum(revocable.long(), 0)
             else:
-                place = torch.arange(len(batch["labels"]), dtype=torch.float64) + rows_before
                 turn = torch.floor((place + 1) * share).long()
                 revocable = turn > torch.floor(place * share).long()
             proxy = revocable & (turn % 2 == 0) if with_proxy else torch.zeros_like(revocable)
-            self.masks.append({"request": revocable & ~proxy, "proxy": proxy, "stable": ~revocable})
+            due = (place + 1 - turn) * kept + 1e-9  # for the n-th stable row n·kept, safe from rounding
+            taken = ~revocable & (torch.floor(due) > torch.floor(due - kept))
+            self.masks.append({"request": revocable & ~proxy, "proxy": proxy, "stable": ~revocable, "kept": taken})
 
     def count(self, reduce) -> None:
         """Labels of each part in each micro-batch, over all processes."""
-        kinds = ("request", "proxy", "stable")
+        kinds = ("request", "proxy", "stable", "kept")
         counts = torch.zeros(len(self.batches), len(kinds), dtype=torch.float64)
         for i, (batch, masks) in enumerate(zip(self.batches, self.masks, strict=True)):
             for k, kind in enumerate(kinds):
@@ -334,7 +344,7 @@ class _ReadyStep:
                     counts[i, k] = count_labels(batch["labels"][masks[kind].to(batch["labels"].device)]).cpu()
         counts = reduce(counts).cpu()
         self.places = {kind: counts[:, k].nonzero().flatten().tolist() for k, kind in enumerate(kinds)}
-        self.items = dict(zip(kinds, counts.sum(0).tolist(), strict=True)) | {"all": float(counts.sum())}
+        self.items = dict(zip(kinds, counts.sum(0).tolist(), strict=True)) | {"all": float(counts[:, :3].sum())}
 
     def part(self, place: int, mask: torch.Tensor) -> tuple[dict, bool]:
         """(rows, whether they count): where the mask is empty, one row that counts nothing, for the collectives."""

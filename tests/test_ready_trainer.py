@@ -168,6 +168,8 @@ def test_the_main_loss_is_untouched(tmp_path):
     {"meta_gradient": "first_order", "resistance": "align", "lambda_resistance": 0.7, "inner_steps": 2},
     {"meta_gradient": "finite_difference", "inner_steps": 2, "inner_normalize": False, "efficiency": "loss"},
     {"meta_gradient": "first_order", "revocable": None, "revocable_share": 0.5},
+    {"meta_gradient": "finite_difference", "meta_rows": 0.75},
+    {"meta_gradient": "first_order", "revocable": None, "meta_rows": 0.5},
     {"meta_gradient": "finite_difference", "revocable": None, "revocable_share": 0.5, "resistance": "relearn",
      "lambda_resistance": 0.7},
 ], ids=lambda o: "-".join(map(str, o.values())))  # fmt: skip
@@ -184,6 +186,15 @@ def test_the_cut_into_micro_batches_does_not_matter(tmp_path, options):
     assert distance(ends[0], weights(lm64())) > 1e-3
     assert distance(ends[1], ends[0]) < SHARES
     assert distance(ends[2], ends[0]) < SHARES
+
+
+@pytest.mark.parametrize("share, revocable, rows_at", [
+    (1.0, "revocable", 8), (0.5, "revocable", 4), (0.1, "revocable", 3), (0.5, None, 4), (0.75, None, 6),
+])  # fmt: skip
+def test_a_share_of_the_rows_passes_again_at_the_moved_weights(tmp_path, share, revocable, rows_at):
+    """Eight rows, two of them revocable: the main pass over all, then those two and stable ones to fill the share."""
+    run = train(tmp_path, lm(), lm_rows(8), revocable=revocable, max_steps=3, meta_rows=share)
+    assert run.row_passes == 3 * (8 + rows_at) and run.record()["meta_rows"] == share
 
 
 # ---- readiness on: the gradient ----

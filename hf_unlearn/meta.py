@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 FD_EPSILON = 1e-4  # finite difference step as a share of ‖θ‖, fp32 passes: error 1e-5 … 1e-4
+PIECE = 1 << 22  # values of half precision turned to float32 at a time
 FD_EPSILON_BF16 = 2e-3  # the same under bf16 autocast over fp32 weights: error 1 … 3 %
 
 # Runs forward and backward of one mean loss and adds `weight` times its gradient to `.grad`. The weight may be a
@@ -118,12 +119,21 @@ def moving_buffers(model: torch.nn.Module) -> list[Tensor]:
     return [buffer for buffer in model.buffers() if buffer.dtype != torch.bool]
 
 
+def _add_(to: Tensor, value: Tensor, factor: Tensor | float) -> None:
+    """to += factor·value, without a buffer for the product."""
+    value = value.to(to.dtype)
+    if torch.is_tensor(factor):
+        to.addcmul_(value, factor.to(device=to.device, dtype=to.dtype))
+    else:
+        to.add_(value, alpha=factor)
+
+
 @torch.no_grad()
 def move_(params: Sequence[Tensor], direction: Sequence[Tensor | None], factor: Tensor | float) -> None:
     """params += factor·direction, in place on local shards. A None direction leaves its parameter."""
     for p, d in zip(params, direction, strict=True):
         if d is not None:
-            _local(p.detach()).add_(_local(d).to(p.dtype) * factor)
+            _add_(_local(p.detach()), _local(d), factor)
 
 
 @contextmanager
@@ -156,7 +166,7 @@ def add_gradients_(params: Iterable[Tensor], values: Iterable[Tensor | None], fa
             continue
         if p.grad is None:
             p.grad = torch.zeros_like(p)
-        _local(p.grad).add_(_local(value) * factor)
+        _add_(_local(p.grad), _local(value), factor)
 
 
 @torch.no_grad()
@@ -169,12 +179,19 @@ def scale_gradients_(params: Iterable[Tensor], factor: Tensor | float) -> None:
 @torch.no_grad()
 def inner_product(a: Sequence[Tensor | None], b: Sequence[Tensor | None], reduce=lambda x: x) -> Tensor:
     """⟨a, b⟩ over all tensors, float64 (); `reduce` sums it over shards where tensors are sharded."""
-    parts = [
-        (_local(x).double() * _local(y).double()).sum()
-        for x, y in zip(a, b, strict=True)
-        if x is not None and y is not None
-    ]
+    parts = [_dot(_local(x), _local(y)) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
     return reduce(torch.stack(parts).sum() if parts else torch.zeros((), dtype=torch.float64))
+
+
+def _dot(x: Tensor, y: Tensor) -> Tensor:
+    """⟨x, y⟩, float64 (), without a second buffer; half precision goes through float32 piece by piece."""
+    if not (x.is_contiguous() and y.is_contiguous()):
+        return (x.double() * y.double()).sum()
+    x, y = x.view(-1), y.view(-1)
+    if x.dtype == y.dtype and x.dtype in (torch.float32, torch.float64):
+        return torch.dot(x, y).double()
+    pieces = zip(x.split(PIECE), y.split(PIECE), strict=True)
+    return torch.stack([torch.dot(u.float(), v.float()) for u, v in pieces]).double().sum()
 
 
 def norm(tensors: Sequence[Tensor | None], reduce=lambda x: x) -> Tensor:

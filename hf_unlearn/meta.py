@@ -34,6 +34,9 @@ FD_EPSILON_BF16 = 2e-3  # the same under bf16 autocast over fp32 weights: error 
 # function of the loss; it is called once, between the forward and the first backward. Returns the detached loss ().
 Pass = Callable[[float | Callable[[Tensor], Tensor | float]], Tensor]
 
+# The same over revocable and stable rows in one forward: the function takes both losses and returns both weights.
+BothPass = Callable[[Callable[[Tensor, Tensor], tuple]], tuple[Tensor, Tensor]]
+
 
 @dataclass(frozen=True)
 class Terms:
@@ -250,6 +253,7 @@ def readiness_gradient(
     terms: Terms,
     revocable_loss: Tensor,
     share: Tensor | float,
+    both: BothPass | None = None,
     buffers: Iterable[Tensor] = (),
     reduce=lambda x: x,
 ) -> dict[str, Tensor]:
@@ -265,6 +269,7 @@ def readiness_gradient(
         revocable, stable, proxy: passes over the rows of L_f, L_r and L_q.
         revocable_loss: L_f(θ) of the main pass, (), nats.
         share: weight of L_f in the main pass; non-zero.
+        both: one pass over revocable and stable rows, in place of one over each at θ'; None: in turn.
         buffers: tensors that forward passes move ([`moving_buffers`]); the passes here leave them as they were.
         reduce: sums a scalar over shards where parameters are sharded.
 
@@ -301,18 +306,22 @@ def readiness_gradient(
                 trail.append((before, grad if second else None))
 
         open_: list[Tensor] = []  # 1 while the gain is below its cap, else 0
-        if terms.lambda_efficiency:
-            floor = revocable_loss if terms.efficiency == "gain" else torch.zeros_like(revocable_loss)
+        floor = revocable_loss if terms.efficiency == "gain" else torch.zeros_like(revocable_loss)
 
-            def weigh(loss: Tensor) -> Tensor:
-                open_.append((loss - floor < terms.cap).to(loss.dtype))
-                if single and terms.efficiency == "gain":  # + λ1·∇L_f(θ), while `.grad` is still a multiple of it
-                    scale_gradients_(params, 1 + terms.lambda_efficiency * open_[0] / share)
-                return -terms.lambda_efficiency * open_[0]
+        def weigh(loss: Tensor) -> Tensor:
+            open_.append((loss - floor < terms.cap).to(loss.dtype))
+            if single and terms.efficiency == "gain":  # + λ1·∇L_f(θ), while `.grad` is still a multiple of it
+                scale_gradients_(params, 1 + terms.lambda_efficiency * open_[0] / share)
+            return -terms.lambda_efficiency * open_[0]
 
-            components["gain"] = revocable(weigh) - revocable_loss
-        if terms.lambda_retention:
-            components["retention"] = stable(terms.lambda_retention)
+        if both is not None and terms.lambda_efficiency and terms.lambda_retention:
+            after, kept = both(lambda loss_f, loss_r: (weigh(loss_f), terms.lambda_retention))
+            components |= {"gain": after - revocable_loss, "retention": kept}
+        else:
+            if terms.lambda_efficiency:
+                components["gain"] = revocable(weigh) - revocable_loss
+            if terms.lambda_retention:
+                components["retention"] = stable(terms.lambda_retention)
         if terms.lambda_resistance and terms.resistance != "none":
             _add_resistance(params, revocable, proxy, terms, pull, components)
 

@@ -19,7 +19,7 @@ REQUEST_ARGUMENTS = (
     "per_device_train_batch_size",
 )
 TARGETS = ("current", "frozen", "chance")
-FORGET_FORWARDS = ("auto", "together", "in_turn")
+FORWARDS = ("auto", "together", "in_turn")
 
 
 class ArgumentError(ValueError):
@@ -94,6 +94,13 @@ class ReadyOptions:
             "ones, and stable ones to fill the share."
         },
     )
+    meta_forward: str = field(
+        default="auto",
+        metadata={
+            "help": "Forward of revocable and stable rows at the moved weights: `together` (faster on small batches; "
+            "first order and the usual losses only), `in_turn` (fewer activations), `auto` by size."
+        },
+    )
     meta_start: float = field(
         default=0.5,
         metadata={
@@ -148,6 +155,7 @@ class ReadyOptions:
             *_number("inner_steps", self.inner_steps, low=1),
             *_number("meta_every", self.meta_every, low=1),
             *_number("meta_rows", self.meta_rows, low=0, high=1, open_low=True),
+            *_one_of("meta_forward", self.meta_forward, FORWARDS),
             *_number("meta_start", self.meta_start, low=0, high=1),
             *_number("lambda_efficiency", self.lambda_efficiency, low=0),
             *_number("lambda_retention", self.lambda_retention, low=0),
@@ -244,7 +252,7 @@ class UnlearnOptions:
             *_one_of("objective", self.objective, ("nabla_tau", "gradient_ascent", "grad_diff")),
             *_one_of("gap", self.gap, ("hinge", "squared", "matched")),
             *_one_of("target", self.target, TARGETS),
-            *_one_of("forget_forward", self.forget_forward, FORGET_FORWARDS),
+            *_one_of("forget_forward", self.forget_forward, FORWARDS),
             *_number("unseen_every", self.unseen_every, low=1),
             *_number("gate_every", self.gate_every, low=1),
             *_number("retain_budget", self.retain_budget, low=0, open_low=True),

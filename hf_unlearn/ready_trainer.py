@@ -15,6 +15,7 @@ from . import records
 from .config import ReadyConfig
 from .data import FLAG, SpreadSampler, column_values, count_labels, revocable_problems, row_ids, select_rows
 from .distributed import device_rng, several_backwards_problem, shard_sum, synchronised, total, unsynchronised
+from .forwards import count_positions, forward_together
 from .meta import (
     FD_EPSILON,
     FD_EPSILON_BF16,
@@ -25,8 +26,9 @@ from .meta import (
     readiness_gradient,
     restored,
 )
+from .objectives import per_row_nll
 from .options import raise_problems
-from .trainer import ForgettingTrainer, chance_loss
+from .trainer import ForgettingTrainer, base_model, chance_loss
 
 LIMITS = (
     "Readiness is a reconstruction: the paper behind it publishes its objectives, not its equations.",
@@ -166,7 +168,7 @@ class ReadyTrainer(ForgettingTrainer):
 
             with_proxy = self._terms.lambda_resistance > 0
             self._step.divide(share, self.args.meta_rows, with_proxy, world, rank, reduce)
-            self._step.count(reduce)
+            self._step.count(reduce, self.hidden_size)
             if self._step.items["request"] > 0 and self._step.items["kept"] > 0:
                 self._step.active = self._steps_with_revocable % int(self.args.meta_every) == 0
                 self._steps_with_revocable += 1
@@ -209,11 +211,48 @@ class ReadyTrainer(ForgettingTrainer):
                 terms=self._terms,
                 revocable_loss=loss,
                 share=share,
+                both=self._both(model, step),
                 buffers=moving_buffers(self.model),
                 reduce=shard_sum(self.accelerator),
             )
         self.track(**{f"ready_{name}": value for name, value in components.items()})
         return loss * share
+
+    def _both(self, model, step: _ReadyStep):
+        """One pass over the request's rows and the stable ones in use, where that is cheaper and its masks are free."""
+        possible = len(step.batches) == 1 and self._terms.meta_gradient == "first_order" and self._usual_loss()
+        if not possible or self.args.meta_forward == "in_turn":
+            return None
+        positions = step.positions / self.accelerator.num_processes
+        if self.args.meta_forward == "auto" and not forward_together(positions, self.args.device.type):
+            return None
+
+        def both(weigh):
+            masks = step.masks[0]
+            chosen = masks["request"] | masks["kept"]
+            rows, some = step.part(0, chosen)
+            rows = self._prepare_inputs(rows)
+            model.train()
+            with synchronised(self.accelerator, model):
+                with self.compute_loss_context_manager():
+                    logits = model(**{k: v for k, v in rows.items() if k != "labels"}).logits
+                    nll, _ = per_row_nll(logits, rows["labels"])
+                request = masks["request"][chosen].to(nll.device) if some else torch.zeros(1, dtype=bool)
+                stable = ~request if some else request
+                shares = [nll[request].sum() / step.items["request"], nll[stable].sum() / step.items["kept"]]
+                means = total(self.accelerator, torch.stack(shares).detach())
+                loss = sum(w * share for w, share in zip(weigh(*means), shares, strict=True))
+                self.accelerator.backward(loss * self.accelerator.num_processes)
+            self._count_rows(len(rows["labels"]))
+            return means[0], means[1]
+
+        return both
+
+    def _usual_loss(self) -> bool:
+        """Whether the training loss is the mean cross-entropy of the labels and nothing else."""
+        base = base_model(self.model)
+        own = self.compute_loss_func is not None or hasattr(base, "_loss_function")
+        return not (own or getattr(base.config, "output_router_logits", False))
 
     def _exact(self, rows: dict[str, _Rows]):
         """The oracle: double backward through the unwrapped model, attention in its plain form."""
@@ -334,17 +373,20 @@ class _ReadyStep:
             taken = ~revocable & (torch.floor(due) > torch.floor(due - kept))
             self.masks.append({"request": revocable & ~proxy, "proxy": proxy, "stable": ~revocable, "kept": taken})
 
-    def count(self, reduce) -> None:
-        """Labels of each part in each micro-batch, over all processes."""
+    def count(self, reduce, hidden_size: int) -> None:
+        """Labels of each part in each micro-batch, and positions of the rows at θ', over all processes."""
         kinds = ("request", "proxy", "stable", "kept")
-        counts = torch.zeros(len(self.batches), len(kinds), dtype=torch.float64)
+        counts = torch.zeros(len(self.batches), len(kinds) + 1, dtype=torch.float64)
         for i, (batch, masks) in enumerate(zip(self.batches, self.masks, strict=True)):
             for k, kind in enumerate(kinds):
                 if masks[kind].any():
                     counts[i, k] = count_labels(batch["labels"][masks[kind].to(batch["labels"].device)]).cpu()
+            moved = (masks["request"] | masks["kept"]).float().mean()
+            counts[i, -1] = count_positions(batch, hidden_size) * moved
         counts = reduce(counts).cpu()
+        self.positions = float(counts[:, -1].sum())
         self.places = {kind: counts[:, k].nonzero().flatten().tolist() for k, kind in enumerate(kinds)}
-        self.items = dict(zip(kinds, counts.sum(0).tolist(), strict=True)) | {"all": float(counts[:, :3].sum())}
+        self.items = dict(zip(kinds, counts.sum(0).tolist(), strict=False)) | {"all": float(counts[:, :3].sum())}
 
     def part(self, place: int, mask: torch.Tensor) -> tuple[dict, bool]:
         """(rows, whether they count): where the mask is empty, one row that counts nothing, for the collectives."""

@@ -174,6 +174,11 @@ class ForgettingTrainer(Trainer):
         reshard(self.model)
         return [p for p in self.model.parameters() if p.requires_grad]
 
+    @property
+    def hidden_size(self) -> int:
+        """Of the model's config; 1 where it names none."""
+        return getattr(getattr(base_model(self.model), "config", None), "hidden_size", None) or 1
+
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         inputs = {k: v for k, v in inputs.items() if k not in (FLAG, FORGET_INDEX)}
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)

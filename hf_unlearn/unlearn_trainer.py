@@ -19,11 +19,12 @@ from .config import UnlearnConfig
 from .data import FLAG, FORGET_INDEX, PairedDataset, count_labels, select_rows, split_problems
 from .distributed import accumulation_problem, gradients_at_hand, steps_in_backward, total
 from .evaluation import evaluating
+from .forwards import count_positions, forward_together
 from .meta import copies_of, put_, scale_gradients_
 from .objectives import get_objective, per_row_nll, slopes
 from .options import ArgumentError, request_problems
 from .trainer import ForgettingTrainer, chance_loss
-from .unlearn_step import IN_TURN, RETAIN_ONLY, TOGETHER, Gate, UnlearnStep, count_positions, forward_together
+from .unlearn_step import IN_TURN, RETAIN_ONLY, TOGETHER, Gate, UnlearnStep
 
 logger = logging.getLogger(__name__)
 
@@ -138,7 +139,6 @@ class UnlearnTrainer(ForgettingTrainer):
         self.targets: list[float] = []
         self._window: list[torch.Tensor] = []
         self._gate = Gate()
-        self._hidden_size = getattr(getattr(self.model, "config", None), "hidden_size", None) or 1
         self._good: _Snapshot = None  # the last weights known to be within the budget, or that batches say this of
         self._measured: _Snapshot = None  # the last weights that the retain sample has shown to be within it
         self._below: _Snapshot = None  # the last of them that were short of τ
@@ -176,7 +176,7 @@ class UnlearnTrainer(ForgettingTrainer):
             counts[0] += count_labels(batch["labels"][forget]).cpu()
             counts[1] += count_labels(batch["labels"][~forget]).cpu()
             counts[2] += forget.sum().cpu()
-            counts[3] += count_positions(batch, self._hidden_size)
+            counts[3] += count_positions(batch, self.hidden_size)
         counts = total(self.accelerator, counts.float().to(device))
         positions = float(counts[3]) / max(1, len(batches) * self.accelerator.num_processes)
         self._step = UnlearnStep(batches, counts[0], counts[1], counts[2], positions)

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "hf_unlearn"
 LAYERS = {
     "options": -1,  # the lowest: what `--help` needs
-    "objectives": 0, "meta": 0, "schedule": 0,
+    "objectives": 0, "meta": 0, "schedule": 0, "forwards": 0,
     "data": 1, "evaluation": 1, "memory": 1, "report": 1, "records": 1,
     "config": 2,
     "distributed": 3, "callbacks": 3,

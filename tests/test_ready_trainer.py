@@ -188,6 +188,31 @@ def test_the_cut_into_micro_batches_does_not_matter(tmp_path, options):
     assert distance(ends[2], ends[0]) < SHARES
 
 
+@pytest.mark.parametrize("options", [
+    {}, {"inner_steps": 2, "efficiency": "loss"}, {"meta_rows": 0.75}, {"resistance": "relearn",
+    "lambda_resistance": 0.5}, {"revocable": None}, {"gain_cap": 1e-6},
+], ids=str)  # fmt: skip
+@pytest.mark.parametrize("make, rows", [(lm, lm_rows), (bert, text_class_rows), (vit, image_rows)], ids=list("lbv"))
+def test_one_forward_or_two_is_the_same_step(tmp_path, make, rows, options):
+    ends = []
+    for forward in ("in_turn", "together"):
+        counts, model = [], make()
+        model.register_forward_pre_hook(lambda *_, counts=counts: counts.append(1))
+        run = train(tmp_path, model, rows(8), max_steps=2, meta_forward=forward, inner_lr=0.05, **options)
+        ends.append((weights(model), run.row_passes, len(counts)))
+    start, one, other = (list(found.values()) for found in (weights(make()), ends[0][0], ends[1][0]))
+    assert relative(one, start) > 1e-3 and relative(other, one) < 1e-6
+    assert ends[0][1] == ends[1][1] and ends[0][2] == ends[1][2] + 2
+
+
+def test_a_loss_of_its_own_is_never_taken_from_the_logits(tmp_path):
+    model, counts = lm(), []
+    model.loss_function = lambda logits, labels, vocab_size, **kwargs: logits.float().square().mean()
+    model.register_forward_pre_hook(lambda *_: counts.append(1))
+    train(tmp_path, model, lm_rows(8), max_steps=1, meta_forward="together")
+    assert len(counts) == 4  # the request's rows, then these and the others at θ', then the rest
+
+
 @pytest.mark.parametrize("share, revocable, rows_at", [
     (1.0, "revocable", 8), (0.5, "revocable", 4), (0.1, "revocable", 3), (0.5, None, 4), (0.75, None, 6),
 ])  # fmt: skip

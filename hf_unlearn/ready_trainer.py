@@ -22,7 +22,6 @@ from .meta import (
     Terms,
     add_gradients_,
     exact_readiness_gradient,
-    moving_buffers,
     readiness_gradient,
     restored,
 )
@@ -212,7 +211,7 @@ class ReadyTrainer(ForgettingTrainer):
                 revocable_loss=loss,
                 share=share,
                 both=self._both(model, step),
-                buffers=moving_buffers(self.model),
+                buffers=self.buffers,
                 reduce=shard_sum(self.accelerator),
             )
         self.track(**{f"ready_{name}": value for name, value in components.items()})
@@ -267,7 +266,7 @@ class ReadyTrainer(ForgettingTrainer):
             kind = {"revocable": "request", "stable": "kept"}.get(kind, kind)
             return rows[kind].loss_of(lambda **inputs: functional_call(bare, swapped, kwargs=inputs))
 
-        with sdpa_kernel(SDPBackend.MATH), restored(moving_buffers(bare)):
+        with sdpa_kernel(SDPBackend.MATH), restored(self.buffers):
             return exact_readiness_gradient(self.trainable, losses, self._terms)
 
     # ---- the record ----

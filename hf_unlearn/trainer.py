@@ -7,6 +7,7 @@ import math
 import os
 import re
 import time
+from functools import cached_property
 
 import torch
 from transformers import PreTrainedModel, Trainer
@@ -155,7 +156,7 @@ class ForgettingTrainer(Trainer):
         self._all_finite = torch.ones((), device=self.args.device)  # 0 after a non-finite loss on this process
         self._last_loss = torch.zeros((), device=self.args.device)
         self._grad_norm: torch.Tensor | float | None = None
-        self._buffers: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._kept_buffers: list[torch.Tensor] = []
         self.add_callback(FiniteGuard(self))
         if self.accelerator.mixed_precision == "fp16":
             raise_problems(["fp16 rescales gradients between passes, which these trainers do not support. Use bf16."])
@@ -221,9 +222,14 @@ class ForgettingTrainer(Trainer):
         self._grad_norm = super()._get_grad_norm(model, grad_norm)
         return self._grad_norm
 
+    @cached_property
+    def buffers(self) -> list[torch.Tensor]:
+        """What forward passes may move beside the weights."""
+        return moving_buffers(self.model)
+
     def keep_buffers(self) -> None:
         """Before a step: copies what its forward passes move (BatchNorm's statistics), should it have to be undone."""
-        self._buffers = [(buffer, buffer.clone()) for buffer in moving_buffers(self.model)]
+        self._kept_buffers = [buffer.clone() for buffer in self.buffers]
 
     def skip_if_not_finite(self) -> None:
         """
@@ -247,7 +253,7 @@ class ForgettingTrainer(Trainer):
             raise NonFiniteError(f"Step {step}: the loss or the gradient is not finite, and DeepSpeed has stepped.")
         for p in self.trainable:
             p.grad = None
-        for buffer, kept in self._buffers:
+        for buffer, kept in zip(self.buffers, self._kept_buffers, strict=True):
             buffer.copy_(kept)
         logger.warning("Step %d was skipped: its loss or gradient is not finite. Look for broken rows.", step)
         if self._skips_in_a_row >= SKIPS_IN_A_ROW:

@@ -6,7 +6,7 @@
 One process's share, for a step of plain training, of readiness and of unlearning. The estimate takes the steps on
 tensors without data (see [`hf_unlearn.simulation`]): it needs the model's config and no weights, no GPU and, with a
 config file, no network. On the CPU it is within 2 % of the measured peaks of language models and text classifiers, and
-within 5 % for a tiny ViT (`tests/test_memory.py`). Not measured yet: GPUs, and ZeRO, which is by formula.
+within 5 % for a tiny ViT (`tests/test_memory.py`). Not measured: GPUs, and FSDP2 and ZeRO, which are by formula.
 """
 
 from __future__ import annotations
@@ -235,9 +235,15 @@ def estimate(run: Run, config=None) -> Estimate:
     counts = sum(p.numel() for p in model.parameters()), sum(p.numel() for p in trainable)
     size = sum(p.nbytes for p in trainable)
     ledger.add("buckets", _buckets(run, trainable))
-    ledger.add("gathered", _gathered(model) if sharded else 0)
 
-    steps = Simulation(model, _batches(run, config, task), ledger, autocast=mixed and not halved, device=run.device)
+    steps = Simulation(
+        model,
+        _batches(run, config, task),
+        ledger,
+        autocast=mixed and not halved,
+        device=run.device,
+        gathered=_gathered(model) if sharded else 0,
+    )
     with steps.running(state):
         if run.verb == "unlearn":
             steps.look(run.eval_batch_size)
@@ -269,7 +275,10 @@ def _buckets(run: Run, trainable) -> int:
 
 
 def _gathered(model) -> int:
-    """FSDP2: what is in no layer, two layers (the current and the next), and their gradients."""
+    """
+    FSDP2, bytes during a pass: what is in no layer, two layers (the current one and the next, which is on its way), and
+    the gradients of these (one layer's as they come, another's on their way to be summed). As seen on two processes.
+    """
     kinds = set(getattr(model, "_no_split_modules", None) or ())
     layers = [m for m in model.modules() if type(m).__name__ in kinds]
     inside = {id(p) for layer in layers for p in layer.parameters()}
@@ -556,7 +565,8 @@ def peak_bytes(run: Callable[[], object], device=None) -> int:
 
     On CUDA the caching allocator's count. On the CPU the allocator's events as the profiler records them: every
     allocation, those inside an operation too, exact and the same in each run. Not seen there: the scratch memory of
-    libraries that call malloc themselves, and the release of tensors that are older than the run.
+    libraries that call malloc themselves, and the release of tensors that are older than the run or that other threads
+    release (collectives over gloo).
 
     Args:
         device: "cpu", "cuda", "cuda:1" or a `torch.device`; None: CUDA if there is one, else the CPU.

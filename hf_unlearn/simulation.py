@@ -147,10 +147,13 @@ class Simulation:
         ledger: gets the count.
         autocast: forward passes under bf16 autocast, as `accelerate` does with `mixed_precision="bf16"`.
         device: "cuda" or "cpu", see above.
+        gathered: bytes that an engine adds during each pass.
     """
 
-    def __init__(self, model, batch: Callable[[int], dict], ledger: Ledger, *, autocast: bool, device: str):
-        self.batch, self.ledger, self.device = batch, ledger, device
+    def __init__(
+        self, model, batch: Callable[[int], dict], ledger: Ledger, *, autocast: bool, device: str, gathered: int = 0
+    ):
+        self.batch, self.ledger, self.device, self.gathered = batch, ledger, device, gathered
         self.mode = FakeTensorMode()
         self.model = with_fake_weights(model, self.mode)
         self.forward = self.model
@@ -186,11 +189,18 @@ class Simulation:
         logits = self.forward(**batch).logits
         return per_row_nll(logits, labels)[0]
 
+    @contextmanager
+    def _passing(self, moment: str):
+        with self.ledger.during("activations", moment):
+            self.ledger.add("gathered", self.gathered)
+            yield
+            self.ledger.add("gathered", -self.gathered)
+
     def _pass(self, moment: str, loss: Callable[[], Tensor]):
         """A [`~hf_unlearn.meta.Pass`]."""
 
         def run(weight):
-            with self.ledger.during("activations", moment):
+            with self._passing(moment):
                 value = loss()
                 if callable(weight):
                     weight = weight(value.detach())
@@ -254,7 +264,7 @@ class Simulation:
     def look(self, rows: int) -> None:
         """The losses of rows, without gradients."""
         self.model.eval()
-        with torch.no_grad(), self.ledger.during("activations", f"a look at {_rows(rows)}, forward alone"):
+        with torch.no_grad(), self._passing(f"a look at {_rows(rows)}, forward alone"):
             self._nll(rows)
         self.model.train()
 

@@ -29,11 +29,11 @@ ENGINES = ("single", "ddp", "fsdp2", "zero1", "zero2")
 VERBS = ("train", "ready", "unlearn")
 PARTS = {
     "weights": "all parameters and buffers",
-    "gradients": "of the trainable parameters, all that are held at once",
+    "gradients": "all that are held at once",
     "optimizer": "its state",
-    "readiness": "copies of the trainable parameters to go back to, and arithmetic on them",
+    "readiness": "copies of the trainable weights, arithmetic on them",
     "activations": "kept for the backward, and what is passing through",
-    "logits": "in all their copies: as computed, float32, log-softmax, gradient",
+    "logits": "all copies: as computed, float32, log-softmax, gradient",
     "buckets": "where gradients are summed over processes (formula)",
     "gathered": "layers that are whole for a moment (formula)",
 }
@@ -249,7 +249,8 @@ def estimate(run: Run, config=None) -> Estimate:
             steps.look(run.eval_batch_size)
             steps.unlearn(run.batch_size, run.together if run.together is not None else zero, scratch)
         else:
-            steps.train(run.batch_size, scratch)
+            if run.verb == "train" or run.batch_size > 1:  # else a step with readiness holds all that a plain one does
+                steps.train(run.batch_size, scratch)
         if run.verb == "ready":
             weight = float(run.resistance != "none")
             terms = Terms(
@@ -498,8 +499,9 @@ def table(estimates: list[Estimate], memory: int | None = None) -> str:
         )  # fmt: skip
     lines.append("")
     for e in estimates:
-        part = max((p for p in e.parts if p != "weights"), key=e.parts.__getitem__)
-        lines.append(f"{e.run.verb}: most at {e.moment}; beside the weights the largest part is {part}.")
+        part = max(e.parts, key=e.parts.__getitem__)
+        second = max((p for p in e.parts if p != part), key=e.parts.__getitem__)
+        lines.append(f"{e.run.verb}: most in {e.moment}; the largest parts are {part} and {second}.")
     if memory is not None:
         lines.append("")
         more = f", with {_number(CONTEXT)} for the GPU's own use" if run.device == "cuda" else ""

@@ -244,22 +244,25 @@ def estimate(run: Run, config=None) -> Estimate:
         device=run.device,
         gathered=_gathered(model) if sharded else 0,
     )
-    with steps.running(state):
-        if run.verb == "unlearn":
-            steps.look(run.eval_batch_size)
-            steps.unlearn(run.batch_size, run.together if run.together is not None else zero, scratch)
-        else:
-            if run.verb == "train" or run.batch_size > 1:  # else a step with readiness holds all that a plain one does
+    request = run.request_rows or max(1, run.batch_size // 4)
+    terms = Terms(
+        inner_steps=run.inner_steps,
+        meta_gradient=run.meta_gradient,
+        resistance=run.resistance,
+        lambda_resistance=float(run.resistance != "none"),
+    )
+    try:
+        with steps.running(state):
+            if run.verb == "unlearn":
+                steps.look(run.eval_batch_size)
+                steps.unlearn(run.batch_size, zero if run.together is None else run.together, scratch)
+            elif run.verb == "train" or run.batch_size > 1:  # of one row, a step with readiness holds more in any case
                 steps.train(run.batch_size, scratch)
-        if run.verb == "ready":
-            weight = float(run.resistance != "none")
-            terms = Terms(
-                inner_steps=run.inner_steps,
-                meta_gradient=run.meta_gradient,
-                resistance=run.resistance,
-                lambda_resistance=weight,
-            )
-            steps.ready(run.batch_size, run.request_rows or max(1, run.batch_size // 4), terms, scratch)
+            if run.verb == "ready":
+                steps.ready(run.batch_size, request, terms, scratch)
+    except RuntimeError as error:  # of a fake operation
+        problem = "No estimate: this model's step does not run on tensors without data: "
+        raise ArgumentError([problem + str(error).splitlines()[0]]) from error
     copies = SNAPSHOTS * size * double // (n if sharded else 1) if run.verb == "unlearn" else 0
     parts = {part: ledger.at_peak.get(part, 0) for part in PARTS}
     name = type(model.get_base_model() if hasattr(model, "get_base_model") else model).__name__
@@ -303,7 +306,7 @@ def _build(run: Run, config, task: str, dtype, adapters_in_float32: bool):
     with torch.device("meta"):
         try:
             model = auto.from_config(config, dtype=dtype, attn_implementation=run.attn_implementation)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise ArgumentError([f"No {task} model can be made of this config: {error}"]) from error
         if run.peft:
             from peft import get_peft_model
@@ -528,20 +531,24 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="One JSON list instead of the table.")
     values = vars(parser.parse_args(argv))
     memory, as_json, verbs = values.pop("memory"), values.pop("json"), values.pop("verb")
+    import logging
     import warnings
 
-    from transformers.utils import logging
+    from transformers.utils import logging as transformers_logging
 
-    logging.set_verbosity_error()
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("torch._subclasses.fake_tensor").disabled = True  # what goes wrong there is said below
     warnings.simplefilter("ignore")
-    found, problems = [], []
+    found: list[Estimate] = []
+    problems: dict[str, list[str]] = {}
     for verb in verbs:
         if sys.stderr.isatty():
             sys.stderr.write(f"taking the steps of {verb!r} on tensors without data …\n")
         try:
             found.append(estimate(Run(**values, verb=verb)))
         except ArgumentError as error:
-            problems += [f"{verb}: {problem}" for problem in error.problems]
+            for problem in error.problems:
+                problems.setdefault(problem, []).append(verb)
     if as_json:
         sys.stdout.write(json.dumps([e.to_dict() for e in found], indent=2) + "\n")
     elif found:
@@ -553,8 +560,8 @@ def main(argv: list[str]) -> int:
                     sys.stdout.write(f"  {e.run.verb} with {words}: {_number(after.needed)}\n")
                 if not steps or steps[-1][1].needed > memory:
                     sys.stdout.write(f"  {e.run.verb}: more is needed: shorter rows, or --engine fsdp2.\n")
-    for problem in dict.fromkeys(problems):
-        sys.stderr.write(problem + "\n")
+    for problem, of in problems.items():
+        sys.stderr.write(f"{', '.join(of)}: {problem}\n")
     return 0 if found and (memory is None or all(e.needed <= memory for e in found)) else 1
 
 

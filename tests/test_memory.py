@@ -378,6 +378,13 @@ def test_new_models_by_type_and_tasks_by_name():
         estimate(Run())
 
 
+def test_a_model_whose_shapes_depend_on_data_has_no_estimate():
+    sizes = "hidden_size=32,num_hidden_layers=1,num_attention_heads=2,intermediate_size=64,relative_attention=true"
+    run = Run(model_type="deberta-v2", config_overrides=sizes, task="sequence_classification", batch_size=2, length=8)
+    with pytest.raises(ArgumentError, match="does not run on tensors without data: aten.nonzero"):
+        estimate(run)
+
+
 def test_advice_is_cumulative_and_stops_when_it_fits():
     first = quick(device="cpu", length=64, batch_size=8)
     config = llama(num_hidden_layers=1)[1]

@@ -63,7 +63,9 @@ class Run:
         default="auto", metadata={"help": f"{', '.join(DTYPES)} (float32 weights, autocast); auto: the config's."}
     )
     batch_size: int = field(default=8, metadata={"help": "Rows of a micro-batch; of forget and of retain each."})
-    eval_batch_size: int = field(default=8, metadata={"help": "Rows of the looks of unlearning."})
+    eval_batch_size: int = field(
+        default=8, metadata={"help": "Rows of the looks of unlearning, where these are fewer than `batch_size`."}
+    )
     length: int = field(default=512, metadata={"help": "Tokens of a row, padding included."})
     padded: bool | None = field(
         default=None, metadata={"help": "Rows are padded: attention keeps a mask. Default: with several rows."}
@@ -80,7 +82,7 @@ class Run:
     inner_steps: int = field(default=1, metadata={"help": "ready: steps of the simulated request."})
     resistance: str = field(default="none", metadata={"help": f"ready: {', '.join(RESISTANCES)}"})
     together: bool | None = field(
-        default=None, metadata={"help": "unlearn: forget and retain rows in one pass. Default: in turn."}
+        default=None, metadata={"help": "unlearn: forget and retain rows in one pass. Default: by size."}
     )
     device: str = field(default="cuda", metadata={"help": "cuda or cpu: whose kernels."})
 
@@ -199,6 +201,7 @@ def estimate(run: Run, config=None) -> Estimate:
     raise_problems(run.problems())
     import torch
 
+    from .forwards import count_positions, forward_together
     from .meta import Terms
     from .simulation import Ledger, Simulation
 
@@ -236,14 +239,19 @@ def estimate(run: Run, config=None) -> Estimate:
     size = sum(p.nbytes for p in trainable)
     ledger.add("buckets", _buckets(run, trainable))
 
+    batches = _batches(run, config, task)
     steps = Simulation(
         model,
-        _batches(run, config, task),
+        batches,
         ledger,
         autocast=mixed and not halved,
         device=run.device,
         gathered=_gathered(model) if sharded else 0,
     )
+
+    def together(rows: int) -> bool:
+        return forward_together(rows * one_row, run.device)
+
     request = run.request_rows or max(1, run.batch_size // 4)
     terms = Terms(
         inner_steps=run.inner_steps,
@@ -253,13 +261,15 @@ def estimate(run: Run, config=None) -> Estimate:
     )
     try:
         with steps.running(state):
+            one_row = count_positions(batches(1), getattr(config.get_text_config(), "hidden_size", 1))
             if run.verb == "unlearn":
-                steps.look(run.eval_batch_size)
-                steps.unlearn(run.batch_size, zero if run.together is None else run.together, scratch)
+                steps.look(min(run.eval_batch_size, run.batch_size))
+                in_one = zero or together(2 * run.batch_size) if run.together is None else run.together
+                steps.unlearn(run.batch_size, in_one, scratch)
             elif run.verb == "train" or run.batch_size > 1:  # of one row, a step with readiness holds more in any case
                 steps.train(run.batch_size, scratch)
             if run.verb == "ready":
-                steps.ready(run.batch_size, request, terms, scratch)
+                steps.ready(run.batch_size, request, terms, scratch, together)
     except RuntimeError as error:  # of a fake operation
         problem = "No estimate: this model's step does not run on tensors without data: "
         raise ArgumentError([problem + str(error).splitlines()[0]]) from error
@@ -423,8 +433,6 @@ def changes(run: Run, config=None) -> list[tuple[str, Run]]:
     ways = []
     if not run.gradient_checkpointing:
         ways.append(("--gradient_checkpointing", {"gradient_checkpointing": True}))
-    if run.verb == "unlearn" and run.eval_batch_size > 1:
-        ways.append(("--eval_batch_size 1", {"eval_batch_size": 1}))
     if run.batch_size > 1:
         ways.append(("--batch_size 1, with accumulation", {"batch_size": 1, "request_rows": None}))
     if run.together:

@@ -227,8 +227,11 @@ class Simulation:
         self._pass(f"a pass over {_rows(rows)}", lambda: self._loss(rows))(1.0)
         self._step(scratch)
 
-    def ready(self, rows: int, request: int, terms: Terms, scratch: int) -> None:
-        """A step with `request` of its rows playing the request; half of them are the proxies of a resistance term."""
+    def ready(self, rows: int, request: int, terms: Terms, scratch: int, together: Callable[[int], bool]) -> None:
+        """
+        A step with `request` of its rows playing the request; half of them are the proxies of a resistance term.
+        `together` says of a number of rows whether they share one forward.
+        """
         _held = self._read(rows)
         proxy = request // 2 if terms.lambda_resistance else 0
         request -= proxy
@@ -238,6 +241,15 @@ class Simulation:
         def rows_of(kind: str, n: int):
             return self._pass(f"a pass over {_rows(n)} ({kind}) {moved}", lambda: self._loss(n))
 
+        def both(weigh):
+            with self._passing(f"a pass over {_rows(request + stable)} {moved}"):
+                nll = self._nll(request + stable)
+                losses = nll[:request].mean(), nll[request:].mean()
+                weights = weigh(*(loss.detach() for loss in losses))
+                sum(w * loss for w, loss in zip(weights, losses, strict=True)).backward()
+                return tuple(loss.detach() for loss in losses)
+
+        in_one = terms.meta_gradient == "first_order" and together(request + stable)
         loss = self._pass(f"a pass over {_rows(request)} (request)", lambda: self._loss(request))(request / rows)
         with self.ledger.during("readiness", "the arithmetic of the readiness gradient"):
             readiness_gradient(
@@ -248,6 +260,7 @@ class Simulation:
                 terms=terms,
                 revocable_loss=loss,
                 share=request / rows,
+                both=both if in_one else None,
             )
         if rest > stable:  # else it holds less than the stable rows' pass, which had the copy beside it
             self._pass(f"a pass over {_rows(rest)} (the rest)", lambda: self._loss(rest))(1.0)

@@ -312,9 +312,15 @@ class UnlearnTrainer(ForgettingTrainer):
     def row_losses(self, rows) -> tuple[np.ndarray, np.ndarray]:
         """
         Loss of each row under the current model in eval mode: `(nll_sum (N,), n_labels (N,))`, float64, in order, the
-        same on every process.
+        same on every process. `per_device_eval_batch_size` rows at a time, but no more than a step takes: a look must
+        not be what a device has no memory for.
         """
-        loader = self.get_test_dataloader(rows)
+        given = self.args.per_device_eval_batch_size
+        self.args.per_device_eval_batch_size = min(given, self.args.per_device_train_batch_size)
+        try:
+            loader = self.get_test_dataloader(rows)
+        finally:
+            self.args.per_device_eval_batch_size = given
         self._count_rows(len(rows), 1 / 3 / self.accelerator.num_processes)
         sums, counts = [], []
         with evaluating(self.model), torch.no_grad():

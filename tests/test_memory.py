@@ -168,9 +168,9 @@ def measured(run: Run, config, folder) -> int:
         lora["processing_class"] = tiny.tokenizer()
         n = run.batch_size
         if run.verb == "unlearn":
-            steps = 1 if run.together else 2
-            args = UnlearnConfig(stop=False, gradient_accumulation_steps=steps, **common)
-            parts = [rows_for(run, m, start) for m, start in ((steps * n, 0), (2 * steps * n, 100), (n, 300))]
+            forward = {None: "auto", True: "together", False: "in_turn"}[run.together]
+            args = UnlearnConfig(stop=False, forget_forward=forward, **common)
+            parts = [rows_for(run, m, start) for m, start in ((n, 0), (2 * n, 100), (n, 300))]
             UnlearnTrainer(model, args, *parts, **lora).train()
             return
         terms = {"lambda_efficiency": 0.0, "lambda_retention": 0.0}

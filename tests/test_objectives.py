@@ -8,6 +8,7 @@ import pytest
 import torch
 from tiny import batch_of, bert, image_rows, lm, lm64, lm_list, text_class_rows, vit
 
+from hf_unlearn import objectives
 from hf_unlearn.objectives import OBJECTIVES, get_objective, per_row_nll, slopes
 
 F_LOSS, R_LOSS, ALPHA, TAU = 1.5, 0.4, 0.2, 2.0
@@ -232,3 +233,22 @@ def test_registry_says_what_exists():
         get_objective("gradient_ascent", gap="hinge")
     with pytest.raises(ValueError, match=r"`gap` is 'relu'.*'hinge', 'squared', 'matched'"):
         get_objective("nabla_tau", gap="relu")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("shape", [(5, 7, 11), (9, 11)])
+def test_large_logits_in_pieces_are_the_same(monkeypatch, dtype, shape):
+    torch.manual_seed(0)
+    logits = torch.randn(shape, dtype=dtype)
+    labels = torch.randint(0, 11, shape[:-1])
+    labels.view(-1)[::3] = -100
+    found = []
+    for piece in (objectives.PIECE, 40):
+        monkeypatch.setattr(objectives, "PIECE", piece)
+        x = logits.clone().requires_grad_()
+        nll, items = per_row_nll(x, labels)
+        (nll * torch.arange(1, shape[0] + 1)).sum().backward()
+        with torch.no_grad():
+            assert torch.equal(per_row_nll(x, labels)[0], nll)
+        found.append((nll.detach(), items, x.grad))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))

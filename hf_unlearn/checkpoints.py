@@ -5,6 +5,7 @@ without it, or whose files differ from it, was cut short in its writing or its d
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -60,6 +61,18 @@ def problem(folder: str) -> str | None:
 def _names(found: list[str]) -> str:
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
     return ", ".join(found[:NAMED]) + more
+
+
+def weight_names(folder: str) -> set[str]:
+    """Names of the weights in the folder's safetensors files; empty where it has none, as with an adapter."""
+    root = Path(folder)
+    if index := records.read_json(root / "model.safetensors.index.json"):
+        return set(index["weight_map"])
+    if not (root / "model.safetensors").exists():
+        return set()
+    with open(root / "model.safetensors", "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return set(header) - {"__metadata__"}
 
 
 def last_complete(output_dir: str) -> str | None:

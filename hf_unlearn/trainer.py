@@ -17,7 +17,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from . import checkpoints, records
 from .callbacks import FiniteGuard, NonFiniteError
 from .data import FLAG, FORGET_INDEX, FlagCollator, default_collator, signature_columns
-from .distributed import total
+from .distributed import keeps_shards, total
 from .options import raise_problems
 
 logger = logging.getLogger(__name__)
@@ -262,6 +262,28 @@ class ForgettingTrainer(Trainer):
             checkpoints.write_manifest(folder)
             if self._limit:
                 checkpoints.remove_leftovers(os.path.dirname(folder), self.state.global_step)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        if not self._load_renamed(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self):
+        if not self._load_renamed(self.state.best_model_checkpoint):
+            super()._load_best_model()
+
+    def _load_renamed(self, folder: str) -> bool:
+        """
+        Loads weights that have other names in the file than in the model, as `save_pretrained` gives them for some
+        architectures (ViT); the Trainer leaves those as they were (transformers issue 43701). False: no such names.
+        """
+        model = self.model
+        if keeps_shards(self.accelerator) or not isinstance(model, PreTrainedModel):
+            return False
+        if checkpoints.weight_names(folder) <= model.state_dict().keys():
+            return False
+        widest = max((p.dtype for p in model.parameters()), key=lambda dtype: dtype.itemsize)  # a cast back is exact
+        model.load_state_dict(type(model).from_pretrained(folder, dtype=widest).state_dict())
+        return True
 
     @property
     def cost(self) -> dict:

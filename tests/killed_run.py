@@ -56,7 +56,13 @@ def unlearn(out, weights=None, **options) -> UnlearnTrainer:
     return UnlearnTrainer(base, args, *ROWS.values(), processing_class=tokenizer(), peft_config=lora)
 
 
-KINDS = {"ready": ready, "unlearn": unlearn}
+def ascent(out, weights=None, **options) -> UnlearnTrainer:
+    """A request that ends early, between two checkpoints, with weights put back from before the first of them."""
+    own = {"objective": "gradient_ascent", "learning_rate": 1e-2, "lr_scheduler_type": "constant", "save_steps": 4}
+    return unlearn(out, weights, **{**own, **options})
+
+
+KINDS = {"ready": ready, "unlearn": unlearn, "ascent": ascent}
 
 
 def go_on(kind, out, weights=None, **options):

@@ -171,13 +171,13 @@ def start(tmp_path_factory):
     return path
 
 
-OPTIONS = {"ready": {"max_steps": 4}, "unlearn": {"passes": "6"}}  # short, for the tests of every day
+OPTIONS = {"ready": {"max_steps": 4}, "unlearn": {"passes": "6"}, "ascent": {}}  # short, for the tests of every day
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(start, tmp_path_factory):
     """By kind: the trainer of a run that nobody killed, in a folder of its own."""
-    return {kind: go_on(kind, tmp_path_factory.mktemp(kind), start, **options) for kind, options in OPTIONS.items()}
+    return cache(lambda kind: go_on(kind, tmp_path_factory.mktemp(kind), start, **OPTIONS[kind]))
 
 
 class Events:
@@ -237,21 +237,29 @@ def test_at_every_moment_there_is_a_whole_checkpoint_of_this_save_or_the_last(tm
 
 
 def test_the_checkpoints_of_a_finished_run_are_whole_and_hold_no_weights_that_still_know(uninterrupted):
-    for kind, run in uninterrupted.items():
+    for kind in OPTIONS:
+        run = uninterrupted(kind)
         folders = checkpoints.folders(run.args.output_dir)
         assert len(folders) == 2 and max(folders) == run.state.global_step, kind  # `save_total_limit`
         assert [checkpoints.problem(folder) for folder in folders.values()] == [None, None]
         assert not any(Path(folder, SNAPSHOTS).exists() for folder in folders.values())
-    assert uninterrupted["unlearn"].stop_reason == schedule.BUDGET
+    run = uninterrupted("ascent")
+    assert run.stop_reason == schedule.BUDGET and run.state.global_step == 6 < run.state.max_steps
 
 
-def test_a_request_that_has_ended_takes_no_further_step(uninterrupted, start, tmp_path):
-    """Its last checkpoint holds the end: also weights that were put back, whose copies are deleted by then."""
-    before = uninterrupted["unlearn"]
+@pytest.mark.parametrize("strategy", ["steps", "epoch"])
+def test_a_request_that_has_ended_takes_no_further_step(uninterrupted, start, tmp_path, monkeypatch, strategy):
+    """
+    Its last checkpoint holds the end: also weights that were put back, whose copies are deleted by then. It is not
+    written anew: a kill would take it away.
+    """
+    before = uninterrupted("ascent")
     shutil.copytree(before.args.output_dir, tmp_path, dirs_exist_ok=True)
-    after = go_on("unlearn", tmp_path, start, **OPTIONS["unlearn"])
+    monkeypatch.setattr(checkpoints, "remove", None)
+    after = go_on("ascent", tmp_path, start, save_strategy=strategy)
     assert same_bits(saved(tmp_path), saved(before.args.output_dir)) and after.request == before.request
-    assert after.state.global_step == before.state.global_step
+    assert after.state.global_step == before.state.global_step == 6
+    assert list(checkpoints.folders(tmp_path)) == [4, 6]
 
 
 def test_a_request_ended_from_outside_can_still_be_resumed_from(start, tmp_path, uninterrupted):
@@ -264,7 +272,7 @@ def test_a_request_ended_from_outside_can_still_be_resumed_from(start, tmp_path,
     run.train()
     assert run.stop_reason == "interrupted" and (tmp_path / "checkpoint-4" / SNAPSHOTS).exists()
     go_on("unlearn", tmp_path, start, **OPTIONS["unlearn"])
-    assert same_bits(saved(tmp_path), saved(uninterrupted["unlearn"].args.output_dir))
+    assert same_bits(saved(tmp_path), saved(uninterrupted("unlearn").args.output_dir))
 
 
 def test_a_request_that_was_too_short_goes_on(start, tmp_path):
@@ -421,7 +429,8 @@ MOMENTS = {  # kind, where, at which such call, what is left behind: by step, wh
     "optimizer": ("ready", in_the_optimizers_file, 3, {1: True, 2: True, 3: False}),
     "manifest": ("ready", before_the_manifest, 2, {1: True, 2: False}),
     "first weights": ("ready", in_the_weights, 1, {1: False}),
-    "copies": ("unlearn", with_copies_deleted_from_the_manifest_only, 2, {8: True, 9: True}),
+    "copies": ("ascent", with_copies_deleted_from_the_manifest_only, 1, {4: True, 6: True}),
+    "after copies": ("ascent", in_the_weights, 3, {4: True, 6: True}),
 }
 MORE_MOMENTS = {
     "weights": ("ready", in_the_weights, 3, {1: True, 2: True, 3: False}),
@@ -434,7 +443,9 @@ MORE_MOMENTS = {
     "request": ("unlearn", in_the_optimizers_file, 4, {4: True, 6: True, 8: False}),
     "put back": ("unlearn", before_the_put_back, 1, {6: True, 8: True}),
     "before copies": ("unlearn", before_copies_are_deleted, 2, {8: True, 9: True}),
-    "after copies": ("unlearn", in_the_weights, 6, {8: True, 9: True}),
+    "last adapter": ("unlearn", in_the_weights, 6, {8: True, 9: True}),
+    "early put back": ("ascent", before_the_put_back, 1, {4: True}),
+    "early state": ("ascent", in_the_trainers_state, 2, {4: True, 6: False}),
 }
 
 
@@ -446,13 +457,17 @@ def test_killed_and_resumed_it_ends_in_the_same_weights(moment, start, uninterru
     killed(lambda: go_on(kind, tmp_path, start, **OPTIONS[kind]), lambda: where(count))
     found = {n: checkpoints.problem(folder) is None for n, folder in checkpoints.folders(tmp_path).items()}
     assert found == left
-    again, whole = go_on(kind, tmp_path, start, **OPTIONS[kind]), uninterrupted[kind]
+    for folder in checkpoints.folders(tmp_path).values():
+        if checkpoints.problem(folder) is not None:
+            Path(folder, "stale.bin").touch()  # of an attempt that wrote more files
+    again, whole = go_on(kind, tmp_path, start, **OPTIONS[kind]), uninterrupted(kind)
     assert same_bits(saved(tmp_path), saved(whole.args.output_dir))
     records_ = [run.record() for run in (again, whole)]
-    for key in {"ready": ("steps", "probe"), "unlearn": ("stop_reason", "state", "targets")}[kind]:
+    for key in ("steps", "probe") if kind == "ready" else ("stop_reason", "state", "targets"):
         assert records_[0][key] == records_[1][key]
     assert again.row_passes == pytest.approx(whole.row_passes, abs=2e-3)
     assert all(checkpoints.problem(folder) is None for folder in checkpoints.folders(tmp_path).values())
+    assert not list(tmp_path.rglob("stale.bin"))
 
 
 def test_a_recipe_goes_on_where_it_was_killed(tmp_path, monkeypatch):

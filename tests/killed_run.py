@@ -22,7 +22,8 @@ from hf_unlearn import ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer,
 QUIET = {"report_to": [], "log_level": "error", "use_cpu": True, "disable_tqdm": True, "dataloader_pin_memory": False}
 QUIET |= {"save_strategy": "steps", "logging_steps": 1}
 ROWS = {"forget": lm_rows(6), "retain": lm_rows(18, 6), "unseen": lm_rows(8, 100)}
-PAUSE = 0.03  # seconds, in the middle of each write; before each restoring twice that, after a deletion a quarter
+PAUSE = 0.015  # seconds, in the middle of each write and before each renaming; half of that after each deletion
+AWAY = 0.1  # seconds, before weights are put back
 
 
 def model(weights=None):
@@ -133,14 +134,14 @@ def draw_out(marks) -> None:
 
     def slow_unlink(path, *args, **kwargs):
         unlink(path, *args, **kwargs)
-        time.sleep(PAUSE / 4)
+        time.sleep(PAUSE / 2)
 
     @contextmanager
     def restored(params):
         with real["restored"](params) as copies:
             os.write(file, b"+perturbed\n")
             yield copies
-            time.sleep(2 * PAUSE)
+            time.sleep(AWAY)
         os.write(file, b"-perturbed\n")
 
     def replace(*args):

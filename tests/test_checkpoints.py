@@ -473,7 +473,7 @@ def test_killed_and_resumed_it_ends_in_the_same_weights(moment, start, uninterru
 def test_a_recipe_goes_on_where_it_was_killed(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     flags = ["--config", str(ROOT / "recipes/vision/digits_vit.yaml"), "--limit", "60", "--max_steps", "3"]
-    flags += ["--ready.save_strategy", "steps", "--save_steps", "1", "--meta_start", "0", "--use_cpu", "true"]
+    flags += ["--save_strategy", "steps", "--save_steps", "1", "--meta_start", "0", "--use_cpu", "true"]
     flags += ["--per_device_train_batch_size", "8", "--disable_tqdm", "true", "--report_to", "none"]
 
     def run(out, *more):
@@ -494,8 +494,8 @@ def test_a_recipe_goes_on_where_it_was_killed(tmp_path, monkeypatch):
 
 
 KILLS = 20
-LONGEST = 2.5  # seconds that a life may last before it is killed, most of a whole run
-FROM_START = 5  # every so manieth life its seconds count from its very beginning, else from its first step
+LONGEST = 2.5  # seconds that a life may last from its first step on; a whole run takes some more
+AT_START = 5  # every so manieth life is killed soon after its very beginning instead
 
 
 class Lives:
@@ -519,7 +519,7 @@ class Lives:
             process.communicate("")  # nothing to do: it ends
 
 
-def live(process, run, seconds: float | None, from_start: bool) -> str | None:
+def live(process, run, seconds: float | None, at_start: bool) -> str | None:
     """
     Lets the run go on for some seconds, then kills it. Returns the phase that the kill fell into, or None where the
     run came to its end before; with None for seconds it always does.
@@ -528,7 +528,7 @@ def live(process, run, seconds: float | None, from_start: bool) -> str | None:
     marks.unlink(missing_ok=True)
     process.stdin.write(json.dumps([*map(str, run), str(marks)]) + "\n")
     process.stdin.close()
-    awaited = "+start" if from_start else "-start"
+    awaited = "+start" if at_start else "-start"
     while not (marks.exists() and awaited in marks.read_text()) and process.poll() is None:
         time.sleep(0.002)
     try:
@@ -554,8 +554,10 @@ def test_after_random_kills_runs_end_in_the_same_weights(start, tmp_path, capsys
             while kills < KILLS // 2:
                 out = tmp_path / f"{kind}-{finished}"
                 while True:
-                    seconds = times.uniform(0, LONGEST) if kills < KILLS // 2 else None
-                    phase = live(lives.next(), (kind, out, start), seconds, kills % FROM_START == 0)
+                    at_start = kills % AT_START == 0
+                    seconds = times.uniform(0, LONGEST / 5 if at_start else LONGEST)
+                    run = (kind, out, start)
+                    phase = live(lives.next(), run, seconds if kills < KILLS // 2 else None, at_start)
                     if phase is None:
                         break
                     kills += 1

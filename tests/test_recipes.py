@@ -446,7 +446,7 @@ def test_errors_keep_their_traceback_on_request(tmp_path, monkeypatch):
 def test_two_processes_log_what_one_does(tmp_path):
     """`cpu2.yaml` as its header says: 1 × 16 rows a step and 2 × 8 are one run, for training and for the request."""
     flags = [*PEOPLE, "--logging_steps", "1", "--max_steps", "2", "--warmup_steps", "0"]
-    save = {"one": ["--save_strategy", "no"], "two": ["--save_strategy", "steps", "--ready.save_strategy", "steps"]}
+    save = {"one": ["--save_strategy", "no"], "two": ["--save_strategy", "steps"]}
     env = {**os.environ, "ACCELERATE_USE_CPU": "true"}
     logs = {}
     for folder, rows in (("one", 16), ("two", 8)):

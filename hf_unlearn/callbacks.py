@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from transformers import TrainerCallback
+from transformers.trainer_utils import SaveStrategy
 
 
 class NonFiniteError(FloatingPointError):
@@ -30,10 +31,13 @@ class ScheduleCallback(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         self.trainer.begin_request()
+        control.should_training_stop = self.trainer.stop_reason is not None
+        return control
 
     def on_step_end(self, args, state, control, **kwargs):
         should_log = control.should_log  # a `log` inside clears it, and this step's own line would be lost
         if self.trainer.end_of_step():
             control.should_training_stop = True
+            control.should_save |= args.save_strategy == SaveStrategy.STEPS  # as the Trainer does at its last step
         control.should_log = should_log
         return control

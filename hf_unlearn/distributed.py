@@ -76,6 +76,11 @@ def steps_in_backward(accelerator) -> bool:
     return accelerator.distributed_type == DistributedType.DEEPSPEED
 
 
+def keeps_shards(accelerator) -> bool:
+    """Whether parameters are in shards, which are saved and loaded in a form of their own."""
+    return accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
+
+
 def several_backwards_problem(accelerator, what: str) -> str | None:
     """Why `what`, which needs several backwards before one optimizer step, cannot run here; None if it can."""
     if steps_in_backward(accelerator):

@@ -9,7 +9,6 @@ from dataclasses import asdict
 import numpy as np
 import torch
 from torch.utils.data import SequentialSampler
-from transformers.trainer_utils import get_last_checkpoint
 
 from . import records
 from .config import ReadyConfig
@@ -275,15 +274,12 @@ class ReadyTrainer(ForgettingTrainer):
         super().log(logs, start_time)
         self._probe.update({k[len("ready_") :]: v for k, v in logs.items() if k.startswith("ready_")})
 
-    def train(self, resume_from_checkpoint=None, *args, **kwargs):
-        folder = resume_from_checkpoint
-        if folder is True:
-            folder = get_last_checkpoint(self.args.output_dir)
-        if folder and (record := records.read_json(os.path.join(folder, self.record_name))):
+    def _take_up(self, folder):
+        if record := records.read_json(os.path.join(folder, self.record_name)):
             self._steps_with_revocable = record["steps"]["with_revocable_rows"]
             self._readiness_steps = record["steps"]["with_readiness_terms"]
+            self._probe = record["probe"]
             self._resume_counts(record)
-        return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def record(self) -> dict:
         terms = asdict(self._terms)

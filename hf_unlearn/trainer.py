@@ -12,11 +12,13 @@ from functools import cached_property
 import torch
 from transformers import PreTrainedModel, Trainer
 from transformers.models.auto import modeling_auto
+from transformers.trainer import TRAINING_ARGS_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
-from . import records
+from . import checkpoints, records
 from .callbacks import FiniteGuard, NonFiniteError
 from .data import FLAG, FORGET_INDEX, FlagCollator, default_collator, signature_columns
-from .distributed import reshard, steps_in_backward, total
+from .distributed import keeps_shards, reshard, steps_in_backward, total
 from .meta import moving_buffers
 from .options import raise_problems
 
@@ -143,6 +145,8 @@ class ForgettingTrainer(Trainer):
         self._components: dict[str, list[torch.Tensor]] = {}
         self.row_passes = 0.0  # rows through forward and backward on all processes; a forward alone counts a third
         self.seconds = 0.0  # wall time of `train`
+        self._began: float | None = None  # the clock when the present `train` began
+        self._resume_from: str | None = None  # the checkpoint that the present `train` went on from
         self.scorecard = None  # a `Scorecard` put here goes into the model card
         super().__init__(
             model=model,
@@ -184,23 +188,32 @@ class ForgettingTrainer(Trainer):
         inputs = {k: v for k, v in inputs.items() if k not in (FLAG, FORGET_INDEX)}
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
-    def train(self, *args, **kwargs):
+    def train(self, resume_from_checkpoint=None, *args, **kwargs):
         """
         `Trainer.train`. Its result's `metrics` also hold `row_passes` (forward and backward of one row; a forward
         alone counts a third) and `skipped_steps` (steps whose loss or gradient held NaN or inf: they change neither
         the weights nor the optimizer's state).
 
+        Args:
+            resume_from_checkpoint: True takes the last checkpoint that is whole ([`hf_unlearn.checkpoints`]), and
+                starts from the beginning where a kill has left none that is.
+
         Raises:
+            ArgumentError: if the folder to resume from is not whole.
             NonFiniteError: after three such steps in a row; the last good weights are then in `output_dir`.
         """
-        start = time.perf_counter()
+        resume = checkpoints.resume_from(resume_from_checkpoint, self.args.output_dir)
+        self._resume_from = None if resume is True else resume
+        if self._resume_from:
+            self._take_up(self._resume_from)
+        self._began = time.perf_counter()
         try:
-            result = super().train(*args, **kwargs)
+            result = super().train(resume, *args, **kwargs)
         except NonFiniteError as error:
             self.save_model(self.args.output_dir)
             raise NonFiniteError(f"{error} The last good weights are in {self.args.output_dir}.") from error
         finally:
-            self.seconds += time.perf_counter() - start
+            self.seconds, self._began = self._seconds_so_far, None
         result.metrics["row_passes"] = round(self.row_passes, 3)
         result.metrics["skipped_steps"] = self.skipped_steps
         return result
@@ -263,10 +276,77 @@ class ForgettingTrainer(Trainer):
             )
         self.log({"skipped_steps": self.skipped_steps})
 
+    # ---- checkpoints ----
+
+    def _take_up(self, folder: str) -> None:
+        """Takes up what the checkpoint's record holds beside the Trainer's own state."""
+
     def _resume_counts(self, record: dict) -> None:
         self.row_passes, self.seconds = record["cost"]["row_passes"], record["cost"]["seconds"]
         skipped = record.get("skipped") or {}
         self.skipped_steps, self._skips_in_a_row = skipped.get("steps", 0), skipped.get("in_a_row", 0)
+
+    def _save_checkpoint(self, model, trial) -> None:
+        """The Trainer's, and then its manifest. Older checkpoints are deleted only when that is there."""
+        run_dir = self._get_output_dir(trial)
+        folder = os.path.join(run_dir, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+        if self._resume_from and os.path.realpath(folder) == os.path.realpath(self._resume_from):
+            return  # no step was taken since, and a kill while it is written anew would leave nothing
+        if self.args.should_save:
+            checkpoints.remove(folder)  # of a killed run: its files must not be mixed with the new ones
+        self.accelerator.wait_for_everyone()
+        self._limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            super()._save_checkpoint(model, trial)
+            if not self.args.push_to_hub:
+                self._complete(folder)
+        finally:
+            self.args.save_total_limit = self._limit
+        if self.args.should_save:
+            rotate_checkpoints(
+                output_dir=run_dir,
+                save_total_limit=self.args.save_total_limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+                use_mtime=True,
+            )
+
+    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
+        self._complete(checkpoint_folder)  # it is pushed with its manifest
+        super()._push_from_checkpoint(checkpoint_folder)
+
+    def _complete(self, folder: str) -> None:
+        """Writes the manifest; from here on older checkpoints may go."""
+        self.args.save_total_limit = self._limit
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            arguments = os.path.join(folder, TRAINING_ARGS_NAME)
+            if os.path.exists(arguments):
+                torch.save(self.args, arguments)  # the Trainer wrote them without the limit
+            checkpoints.write_manifest(folder)
+            if self._limit:
+                checkpoints.remove_leftovers(os.path.dirname(folder), self.state.global_step)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        if not self._load_renamed(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self):
+        if not self._load_renamed(self.state.best_model_checkpoint):
+            super()._load_best_model()
+
+    def _load_renamed(self, folder: str) -> bool:
+        """
+        Loads weights that have other names in the file than in the model, as `save_pretrained` gives them for some
+        architectures (ViT); the Trainer leaves those as they were (transformers issue 43701). False: no such names.
+        """
+        model = self.model
+        if keeps_shards(self.accelerator) or not isinstance(model, PreTrainedModel):
+            return False
+        if checkpoints.weight_names(folder) <= model.state_dict().keys():
+            return False
+        widest = max((p.dtype for p in model.parameters()), key=lambda dtype: dtype.itemsize)  # a cast back is exact
+        model.load_state_dict(type(model).from_pretrained(folder, dtype=widest).state_dict())
+        return True
 
     @property
     def cost(self) -> dict:
@@ -274,13 +354,17 @@ class ForgettingTrainer(Trainer):
         return {
             "steps": self.state.global_step,
             "row_passes": round(self.row_passes, 3),
-            "seconds": round(self.seconds, 3),
+            "seconds": round(self._seconds_so_far, 3),
         }
 
     @property
     def skipped(self) -> dict:
         """Steps that were not finite, and how many of them the last steps were."""
         return {"steps": self.skipped_steps, "in_a_row": self._skips_in_a_row}
+
+    @property
+    def _seconds_so_far(self) -> float:
+        return self.seconds + (0.0 if self._began is None else time.perf_counter() - self._began)
 
     def _count_rows(self, rows: int, passes: float = 1.0) -> None:
         self.row_passes += rows * passes * self.accelerator.num_processes

@@ -6,14 +6,12 @@ import dataclasses
 import logging
 import math
 import os
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.data import SequentialSampler
-from transformers.trainer_utils import get_last_checkpoint
 
-from . import records, schedule
+from . import checkpoints, records, schedule
 from .callbacks import ScheduleCallback
 from .config import UnlearnConfig
 from .data import FLAG, FORGET_INDEX, PairedDataset, count_labels, select_rows, split_problems
@@ -143,7 +141,6 @@ class UnlearnTrainer(ForgettingTrainer):
         self._measured: _Snapshot = None  # the last weights that the retain sample has shown to be within it
         self._below: _Snapshot = None  # the last of them that were short of τ
         self._candidate: _Snapshot = None  # weights that the coming batches have still to say this of
-        self._resume_from: str | None = None
         self.add_callback(ScheduleCallback(self))
 
     # ---- the data ----
@@ -169,6 +166,8 @@ class UnlearnTrainer(ForgettingTrainer):
     # ---- the step ----
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
+        if self.stop_reason is not None:
+            return [], None  # taken up from the checkpoint of the last step
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         counts = torch.zeros(4, dtype=torch.float64)
         for batch in batches:
@@ -348,6 +347,10 @@ class UnlearnTrainer(ForgettingTrainer):
             saved = records.read_json(os.path.join(self._resume_from, self.record_name))
         if saved and saved.get("state"):
             self.request = schedule.State(**saved["state"])
+            longer = {"max_steps": self.state.global_step < self.state.max_steps}
+            longer[schedule.DONE] = self._forget_pass < self.rule.passes
+            if longer.get(self.request.stop_reason):  # than the run that was saved
+                self.request = dataclasses.replace(self.request, stop_reason=None)
             self.targets = saved["targets"]
             pairs = [[math.nan if x is None else x for x in pair] for pair in saved["window"]]
             self._window = [torch.tensor(pair, device=self.args.device) for pair in pairs]
@@ -475,15 +478,12 @@ class UnlearnTrainer(ForgettingTrainer):
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
         """`Trainer.train`; the result's `metrics` also hold `stop_reason` and `row_passes`."""
-        folder = resume_from_checkpoint
-        if folder is True:
-            folder = get_last_checkpoint(self.args.output_dir)
-        self._resume_from = folder or None
         result = super().train(resume_from_checkpoint, *args, **kwargs)
         if self.request.stop_reason is None:
             self.request = dataclasses.replace(self.request, stop_reason="interrupted")
-        for left in Path(self.args.output_dir).glob(f"checkpoint-*/{SNAPSHOTS}"):
-            left.unlink(missing_ok=True)  # weights that still know the rows; needed only to resume
+        elif self.args.should_save:  # weights that still know the rows, needed only to resume, as this run cannot be
+            for folder in checkpoints.folders(self.args.output_dir).values():
+                checkpoints.drop(folder, SNAPSHOTS)
         reason = self.request.stop_reason
         self.log({"stop_reason": reason, "unlearn_steps": self.state.global_step})
         logger.info("Stopped after %d steps: %s.", self.state.global_step, schedule.STOP_REASONS[reason])

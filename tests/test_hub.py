@@ -297,6 +297,9 @@ def test_pushes_during_the_run_carry_a_record(session, name):
     newest = hub.files(f"user/{name}")
     assert json.loads(newest["readiness.json"])["steps"]["all"] == 2
     assert ("last-checkpoint/readiness.json" in newest) == (name == "checkpoint")
+    if name == "checkpoint":  # with its manifest, so that a run can go on from a download
+        listed = json.loads(newest["last-checkpoint/complete.json"])["files"]
+        assert {file: len(newest[f"last-checkpoint/{file}"]) for file in listed} == listed
 
 
 def test_checkpoints_of_a_request_carry_what_a_resumed_run_needs(session):

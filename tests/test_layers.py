@@ -16,7 +16,7 @@ PACKAGE = ROOT / "hf_unlearn"
 LAYERS = {
     "options": -1,  # the lowest: what `--help` needs
     "objectives": 0, "meta": 0, "schedule": 0, "forwards": 0,
-    "data": 1, "evaluation": 1, "simulation": 1, "memory": 1, "report": 1, "records": 1,
+    "data": 1, "evaluation": 1, "simulation": 1, "memory": 1, "report": 1, "records": 1, "checkpoints": 1,
     "config": 2,
     "distributed": 3, "callbacks": 3,
     "trainer": 4, "ready_trainer": 4, "unlearn_step": 4, "unlearn_trainer": 4,
@@ -78,9 +78,12 @@ def test_the_mathematics_knows_no_trainer(module):
     assert imports(PACKAGE / f"{module}.py") <= STANDARD | {"torch"} | {f"hf_unlearn.{m}" for m in LAYERS}
 
 
-@pytest.mark.parametrize("module", ["options", "schedule", "records", "memory"])
-def test_light_modules_import_the_standard_library_only(module):
-    assert imports(PACKAGE / f"{module}.py", top_level_only=True) <= STANDARD | {"hf_unlearn.options"}
+LIGHT = ("options", "schedule", "records", "checkpoints", "memory")
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_light_modules_import_the_standard_library_and_each_other_only(module):
+    assert imports(PACKAGE / f"{module}.py", top_level_only=True) <= STANDARD | {f"hf_unlearn.{m}" for m in LIGHT}
 
 
 def test_the_report_never_imports_torch():

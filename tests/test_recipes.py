@@ -21,7 +21,7 @@ import yaml
 from datasets import Dataset
 from PIL import Image
 
-from hf_unlearn import ArgumentError, NonFiniteError, UnlearnTrainer
+from hf_unlearn import ArgumentError, NonFiniteError, UnlearnTrainer, checkpoints
 from hf_unlearn.trainer import load_model
 from recipes import common, evaluate, quickstart, ready, sources, unlearn
 
@@ -446,11 +446,13 @@ def test_errors_keep_their_traceback_on_request(tmp_path, monkeypatch):
 
 def test_two_processes_log_what_one_does(tmp_path):
     """`cpu2.yaml` as its header says: 1 × 16 rows a step and 2 × 8 are one run, for training and for the request."""
-    flags = [*PEOPLE, "--logging_steps", "1", "--max_steps", "2", "--save_strategy", "no", "--warmup_steps", "0"]
+    flags = [*PEOPLE, "--logging_steps", "1", "--max_steps", "2", "--warmup_steps", "0"]
+    save = {"one": ["--save_strategy", "no"], "two": ["--save_strategy", "steps"]}
     env = {**os.environ, "ACCELERATE_USE_CPU": "true"}
     logs = {}
     for folder, rows in (("one", 16), ("two", 8)):
-        argv = [*flags, "--output_dir", str(tmp_path / folder), "--per_device_train_batch_size", str(rows)]
+        argv = [*flags, *save[folder], "--output_dir", str(tmp_path / folder)]
+        argv += ["--per_device_train_batch_size", str(rows)]
         for script, more in (("ready", ["--meta_start", "0"]), ("unlearn", ["--stop", "false"])):
             if folder == "one":
                 {"ready": ready, "unlearn": unlearn}[script].main([*argv, *more, "--use_cpu", "true"])
@@ -465,6 +467,8 @@ def test_two_processes_log_what_one_does(tmp_path):
         for a, b in zip(one, two, strict=True):
             assert a.keys() == b.keys()
             assert all(a[key] == pytest.approx(b[key], rel=2e-5, abs=1e-5) for key in a)
+        checkpoint = tmp_path / "two" / role / "checkpoint-2"
+        assert checkpoints.problem(checkpoint) is None and (checkpoint / "rng_state_1.pth").exists()
 
 
 def _launch(ready_flags, unlearn_flags, env) -> None:

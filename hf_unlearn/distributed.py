@@ -34,6 +34,11 @@ def reshard(model) -> None:
                 module.reshard()
 
 
+def class_name(model) -> str:
+    """Name of the model's class, without the one that FSDP2 puts before it."""
+    return next(kind for kind in type(model).__mro__ if not hasattr(kind, "reshard")).__name__
+
+
 def unsynchronised(accelerator, model):
     """Gradients stay local in the block; a later backward with synchronisation reduces the sum."""
     if accelerator.num_processes == 1 or accelerator.distributed_type == DistributedType.DEEPSPEED:

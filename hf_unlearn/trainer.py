@@ -15,7 +15,7 @@ from transformers.models.auto import modeling_auto
 from . import records
 from .callbacks import FiniteGuard, NonFiniteError
 from .data import FLAG, FORGET_INDEX, FlagCollator, default_collator, signature_columns
-from .distributed import reshard, total
+from .distributed import class_name, reshard, total
 from .options import raise_problems
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def base_model(model):
 
 
 def is_causal_lm(model) -> bool:
-    return type(base_model(model)).__name__ in _architectures("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
+    return class_name(base_model(model)) in _architectures("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
 
 
 def chance_loss(model) -> float:
@@ -57,7 +57,7 @@ def chance_loss(model) -> float:
 
 def model_problems(model) -> list[str]:
     base = base_model(model)
-    name = type(base).__name__
+    name = class_name(base)
     causal = is_causal_lm(model)
     for mapping, task in _OTHER_TASKS.items():
         if not causal and name in _architectures(mapping):
@@ -256,7 +256,7 @@ class ForgettingTrainer(Trainer):
         """Lines that load the saved model with public names of transformers and peft alone."""
         name = self.hub_model_id or self.args.hub_model_id or self.args.output_dir
         base = base_model(self.model)
-        kind = type(base).__name__
+        kind = class_name(base)
         if not hasattr(self.model, "peft_config"):
             return f'from transformers import {kind}\n\nmodel = {kind}.from_pretrained("{name}")'
         source = next(iter(self.model.peft_config.values())).base_model_name_or_path

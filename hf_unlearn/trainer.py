@@ -7,6 +7,7 @@ import math
 import os
 import re
 import time
+from contextlib import nullcontext
 
 import torch
 from transformers import PreTrainedModel, Trainer
@@ -15,7 +16,7 @@ from transformers.models.auto import modeling_auto
 from . import records
 from .callbacks import FiniteGuard, NonFiniteError
 from .data import FLAG, FORGET_INDEX, FlagCollator, default_collator, signature_columns
-from .distributed import class_name, reshard, total
+from .distributed import class_name, reshard, total, whole_state
 from .options import raise_problems
 
 logger = logging.getLogger(__name__)
@@ -241,7 +242,8 @@ class ForgettingTrainer(Trainer):
         raise NotImplementedError
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
-        super().save_model(output_dir, _internal_call)
+        with nullcontext() if _internal_call else whole_state(self.accelerator):
+            super().save_model(output_dir, _internal_call)
         if self.args.should_save:
             folders = {output_dir or self.args.output_dir, self.args.output_dir}  # the latter is what a push uploads
             for folder in folders:

@@ -291,6 +291,9 @@ def _shard(tensor):
 
 
 def finish(trainer, watch) -> dict:
+    for module in trainer.model.modules():
+        if hasattr(module, "reshard"):  # FSDP2: what was written to weights that a pass has left whole is lost
+            module.reshard()
     names = [name for name, p in trainer.model.named_parameters() if p.requires_grad]
     logs = [
         {k: float(v) for k, v in line.items() if isinstance(v, (int, float))}

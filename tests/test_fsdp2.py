@@ -82,6 +82,9 @@ def test_the_trainers_on_shards(one, two, name, accumulation):  # noqa: F811
     if name.startswith("unlearn"):
         assert all(run["went_back"] == one(name)["went_back"] for run in runs)
         assert all(run["stop_reason"] == one(name)["stop_reason"] for run in runs)
+    for run in runs:
+        if "saved" in run:
+            assert_saved(run)
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])

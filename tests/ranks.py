@@ -2,6 +2,7 @@
 Runs that are the same on one process and on two: imported, for the one; for two, a script under `torchrun`.
 
     torchrun --standalone --nproc_per_node 2 tests/ranks.py (ddp | fsdp2) START.pt OUT_DIR
+    torchrun --standalone --nproc_per_node 1 tests/ranks.py gpu START.pt OUT_DIR
 
 Each rank saves what its runs ended with in OUT_DIR/RANK.pt, by the name of the run.
 """
@@ -241,22 +242,22 @@ def set_engine() -> None:
     """Called between a config and its trainer."""
 
 
-def launch(kind: str, start: Path, out: Path, seconds: int = 400) -> list[dict]:
-    """What the runs of `kind` ended with on two ranks, one dict a rank."""
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+def launch(kind: str, start: Path, out: Path, ranks: int = 2, seconds: int = 400, **env: str) -> list[dict]:
+    """What the runs of `kind` ended with, one dict a rank."""
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
     out.mkdir(exist_ok=True)
-    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **env}
     done = subprocess.run(
         [*words, __file__, kind, str(start), str(out)], env=env, capture_output=True, text=True, timeout=seconds
     )
     assert done.returncode == 0, done.stderr[-20000:]
-    return [torch.load(out / f"{rank}.pt", weights_only=True) for rank in range(2)]
+    return [torch.load(out / f"{rank}.pt", weights_only=True) for rank in range(ranks)]
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """A copy of the tensor, of all its shards where it has some."""
+    """A copy of the tensor on the CPU, of all its shards where it has some."""
     tensor = tensor.detach()
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor.clone()
+    return (tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor).to("cpu", copy=True)
 
 
 def apart(a, b) -> float:
@@ -514,12 +515,41 @@ def fsdp2(start, out) -> dict:
     return results
 
 
+GPU_RUNS = ("gradient: first_order relearn 1 named", "gradient: finite_difference align 3 named")
+GPU_RUNS += ("gradient: lora", "ready: finite_difference", "ready: poisoned")
+GPU_RUNS += ("unlearn: hinge", "unlearn: matched", "unlearn: target", "unlearn: budget")
+
+
+def gpu(start, out) -> dict:
+    """FSDP2 on one GPU, set up by the variables that `accelerate launch` sets, see [`fsdp2_variables`]."""
+    QUIET["use_cpu"] = False
+    results = {}
+    for name in GPU_RUNS:
+        for accumulation in (1, 2):
+            try:
+                results[f"{name} / {accumulation}"] = everything()[name](out, 1, accumulation, start)
+            except ValueError as error:
+                results[f"{name} / {accumulation}"] = {"refused": str(error)}
+    return results
+
+
+def fsdp2_variables() -> dict[str, str]:
+    return {
+        "ACCELERATE_USE_FSDP": "true",
+        "FSDP_VERSION": "2",
+        "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP",
+        "FSDP_RESHARD_AFTER_FORWARD": "true",
+        "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
+        "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+    }
+
+
 def main(kind, start, out) -> None:
     from accelerate import PartialState
 
-    PartialState(cpu=True)
+    PartialState(cpu=kind != "gpu")
     next(cheap_collections())
-    results = {"ddp": ddp, "fsdp2": fsdp2}[kind](start, out)
+    results = {"ddp": ddp, "fsdp2": fsdp2, "gpu": gpu}[kind](start, out)
     torch.save(results, Path(out, f"{torch.distributed.get_rank()}.pt"))
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()

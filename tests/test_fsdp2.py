@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import ranks
+import torch
 from test_ddp import assert_same_run, assert_saved, one, short_collections, start  # noqa: F401  fixtures too
 
 pytestmark = pytest.mark.slow
@@ -101,3 +102,30 @@ def test_what_is_saved_are_the_last_weights(two):
         run = rank["unlearn: budget / 1"]
         assert_saved(run)
         assert "from transformers import GPT2LMHeadModel\n" in run["loading_code"]
+
+
+# ---- on a GPU: `pytest -m gpu` ----
+
+
+@pytest.fixture(scope="module")
+def on_gpu(start, tmp_path_factory):  # noqa: F811
+    out = tmp_path_factory.mktemp("gpu")
+    return ranks.launch("gpu", start, out, ranks=1, seconds=900, **ranks.fsdp2_variables())[0]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("name", ranks.GPU_RUNS)
+def test_the_trainers_on_one_gpu(one, on_gpu, name, accumulation):  # noqa: F811
+    """accelerate's own way to FSDP2, world size 1, float64, against one process on the CPU."""
+    run = on_gpu[f"{name} / {accumulation}"]
+    if "refused" in run:
+        assert accumulation == 2 and name in SURROGATE and "FSDP" in run["refused"]
+        return
+    assert run["engine"].startswith("FSDP")
+    assert_same_run([on_gpu] * 2, name, accumulation, one(name))
+    if "saved" in run:
+        assert_saved(run)
+    if name.startswith("unlearn"):
+        assert run["stop_reason"] == one(name)["stop_reason"] and run["went_back"] == one(name)["went_back"]

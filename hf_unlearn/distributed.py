@@ -34,6 +34,26 @@ def reshard(model) -> None:
                 module.reshard()
 
 
+def class_name(model) -> str:
+    """Name of the model's class, without the one that FSDP2 puts before it."""
+    return next(kind for kind in type(model).__mro__ if not hasattr(kind, "reshard")).__name__
+
+
+@contextmanager
+def whole_state(accelerator):
+    """Weights are saved whole in the block, also where FSDP is set to keep shards (then `save_model` writes none)."""
+    plugin = getattr(accelerator.state, "fsdp_plugin", None)
+    before = getattr(plugin, "state_dict_type", None)
+    if plugin is None or "FULL_STATE_DICT" in str(before):
+        yield
+        return
+    plugin.set_state_dict_type("FULL_STATE_DICT")
+    try:
+        yield
+    finally:
+        plugin.set_state_dict_type(before)
+
+
 def unsynchronised(accelerator, model):
     """Gradients stay local in the block; a later backward with synchronisation reduces the sum."""
     if accelerator.num_processes == 1 or steps_in_backward(accelerator):

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import time
+from contextlib import nullcontext
 from functools import cached_property
 
 import torch
@@ -18,7 +19,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 from . import checkpoints, records
 from .callbacks import FiniteGuard, NonFiniteError
 from .data import FLAG, FORGET_INDEX, FlagCollator, default_collator, signature_columns
-from .distributed import keeps_shards, reshard, steps_in_backward, total
+from .distributed import class_name, keeps_shards, reshard, steps_in_backward, total, whole_state
 from .meta import moving_buffers
 from .options import raise_problems
 
@@ -50,7 +51,7 @@ def base_model(model):
 
 
 def is_causal_lm(model) -> bool:
-    return type(base_model(model)).__name__ in _architectures("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
+    return class_name(base_model(model)) in _architectures("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
 
 
 def chance_loss(model) -> float:
@@ -63,7 +64,7 @@ def chance_loss(model) -> float:
 
 def model_problems(model) -> list[str]:
     base = base_model(model)
-    name = type(base).__name__
+    name = class_name(base)
     causal = is_causal_lm(model)
     for mapping, task in _OTHER_TASKS.items():
         if not causal and name in _architectures(mapping):
@@ -394,7 +395,8 @@ class ForgettingTrainer(Trainer):
         raise NotImplementedError
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
-        super().save_model(output_dir, _internal_call)
+        with nullcontext() if _internal_call else whole_state(self.accelerator):
+            super().save_model(output_dir, _internal_call)
         if self.args.should_save:
             folders = {output_dir or self.args.output_dir, self.args.output_dir}  # the latter is what a push uploads
             for folder in folders:
@@ -409,7 +411,7 @@ class ForgettingTrainer(Trainer):
         """Lines that load the saved model with public names of transformers and peft alone."""
         name = self.hub_model_id or self.args.hub_model_id or self.args.output_dir
         base = base_model(self.model)
-        kind = type(base).__name__
+        kind = class_name(base)
         if not hasattr(self.model, "peft_config"):
             return f'from transformers import {kind}\n\nmodel = {kind}.from_pretrained("{name}")'
         source = next(iter(self.model.peft_config.values())).base_model_name_or_path

@@ -273,7 +273,7 @@ def test_help_names_the_options_and_loads_nothing_heavy():
     """All scripts in one process, each as `python recipes/x.py --help` runs it."""
     code = """
 import runpy, sys
-for name in ("ready", "unlearn", "evaluate", "quickstart"):
+for name in ("ready", "unlearn", "evaluate", "quickstart", "check_engine"):
     sys.argv = [f"recipes/{name}.py", "--help"]
     print("===", name)
     try:
@@ -285,12 +285,13 @@ print("=== heavy", sorted({"torch", "datasets", "accelerate", "peft", "sklearn",
     env = {**os.environ, "COLUMNS": "100"}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    texts = dict(part.split("\n", 1) for part in done.stdout.split("=== ")[1:5])
+    texts = dict(part.split("\n", 1) for part in done.stdout.split("=== ")[1:6])
     expected = {
         "ready": ["--role", "--meta_gradient", "--lambda_efficiency", "--lora_r", "--output_dir"],
         "unlearn": ["--start", "--objective", "--retain_budget", "--forget_values"],
         "evaluate": ["--title", "--output_dir", "--dataset_name"],
         "quickstart": ["--output-dir", "--smoke"],
+        "check_engine": ["--peft", "--steps"],
     }
     for name, words in expected.items():
         assert all(word in texts[name] for word in words), name

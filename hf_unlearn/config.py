@@ -8,6 +8,11 @@ from transformers import TrainingArguments
 
 from .options import ReadyOptions, UnlearnOptions, raise_problems
 
+EXACT_CHECKPOINTING = (
+    '`meta_gradient="exact"` (double backward) is silently wrong with gradient checkpointing, whose second forward '
+    'runs at other weights. Use "finite_difference", or no checkpointing.'
+)
+
 
 def _shared_problems(args: TrainingArguments) -> list[str]:
     problems = []
@@ -48,6 +53,8 @@ class ReadyConfig(ReadyOptions, TrainingArguments):
                 '`meta_gradient="exact"` (double backward) is silently wrong under data parallelism; it runs on one '
                 'device. Use "finite_difference".'
             )
+        if self.meta_gradient == "exact" and self.gradient_checkpointing:
+            problems.append(EXACT_CHECKPOINTING)
         raise_problems(problems)
 
 

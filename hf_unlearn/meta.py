@@ -71,6 +71,7 @@ def put_(params: Iterable[Tensor], values: Iterable[Tensor]) -> None:
     """params = values, in place on local shards."""
     for p, value in zip(params, values, strict=True):
         _local(p.detach()).copy_(value)
+    torch.clear_autocast_cache()  # half-precision copies of other values, under an autocast of the caller's
 
 
 @contextmanager
@@ -137,6 +138,7 @@ def move_(params: Sequence[Tensor], direction: Sequence[Tensor | None], factor: 
     for p, d in zip(params, direction, strict=True):
         if d is not None:
             _add_(_local(p.detach()), _local(d), factor)
+    torch.clear_autocast_cache()
 
 
 @contextmanager

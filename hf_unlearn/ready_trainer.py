@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import SequentialSampler
 
 from . import records
-from .config import ReadyConfig
+from .config import EXACT_CHECKPOINTING, ReadyConfig
 from .data import FLAG, SpreadSampler, column_values, count_labels, revocable_problems, row_ids, select_rows
 from .distributed import device_rng, several_backwards_problem, shard_sum, synchronised, total, unsynchronised
 from .forwards import count_positions, forward_together
@@ -110,6 +110,9 @@ class ReadyTrainer(ForgettingTrainer):
         self._terms = self._make_terms()
 
     def _precision_problems(self, model, args) -> list[str]:
+        checkpointed = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
+        if checkpointed and args.meta_gradient == "exact":
+            return [EXACT_CHECKPOINTING]
         half = {p.dtype for p in model.parameters() if p.requires_grad} & {torch.bfloat16, torch.float16}
         if half and args.readiness_is_on and args.meta_gradient == "finite_difference":
             return [

@@ -156,6 +156,10 @@ class ForgettingTrainer(Trainer):
             processing_class=processing_class,
             **kwargs,
         )
+        reentrant = (args.gradient_checkpointing_kwargs or {"use_reentrant": False}).get("use_reentrant", True)
+        some_frozen = not all(p.requires_grad for p in self.model.parameters())
+        if args.gradient_checkpointing and reentrant and some_frozen:
+            base_model(self.model).enable_input_require_grads()  # it drops all gradients where the input needs none
         self.skipped_steps = 0  # steps with NaN or inf, which have changed nothing
         self._skips_in_a_row = 0
         self._all_finite = torch.ones((), device=self.args.device)  # 0 after a non-finite loss on this process

@@ -45,7 +45,7 @@ def lm(seed: int = 0, hidden: int = 16, layers: int = 1, **config):
     )
 
 
-def lm64(seed: int = 0, dropout: float = 0.0, tied: bool = True):
+def lm64(seed: int = 0, dropout: float = 0.0, tied: bool = True, layers: int = 1, attention: str = "eager"):
     """A GPT-2 in float64 through and through (a Llama's norms and every causal model's own loss go by float32)."""
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -54,7 +54,7 @@ def lm64(seed: int = 0, dropout: float = 0.0, tied: bool = True):
         GPT2Config(
             vocab_size=VOCAB,
             n_embd=16,
-            n_layer=1,
+            n_layer=layers,
             n_head=2,
             n_positions=32,
             resid_pdrop=dropout,
@@ -64,7 +64,7 @@ def lm64(seed: int = 0, dropout: float = 0.0, tied: bool = True):
             bos_token_id=1,
             eos_token_id=2,
             tie_word_embeddings=tied,
-            attn_implementation="eager",
+            attn_implementation=attention,
         )
     ).double()
     model.loss_function = _causal_loss64

@@ -171,23 +171,6 @@ class Cores:
         found["twice"] = [torch.zeros(()) if p.grad is None else whole(p.grad) for p in self.params]
         return found
 
-    def sees_nan(self) -> bool:
-        """Whether the guard stops at a NaN in one number of one rank's gradients."""
-        from types import SimpleNamespace
-
-        from hf_unlearn.callbacks import FiniteGuard, NonFiniteError
-
-        self.clear()
-        self.run("stable")(1.0)
-        if self.rank == 0:
-            _shard(self.params[0].grad).fill_(float("nan"))
-        guard = FiniteGuard(SimpleNamespace(take_finite=lambda: True))
-        try:
-            guard.on_pre_optimizer_step(None, SimpleNamespace(global_step=0), None, model=self.model)
-        except NonFiniteError:
-            return True
-        return False
-
     def trajectory(self, step) -> list[torch.Tensor]:
         """Weights after six steps of Adam on what `step` leaves in `.grad`."""
         optimizer = torch.optim.Adam(self.params, lr=1e-2)
@@ -203,7 +186,7 @@ class Cores:
                 for steps in (1, 3):
                     found[f"{mode} {name} {steps}"] = self.gradient(meta_gradient=mode, inner_steps=steps, **terms)
         found |= {f"nabla_tau {gap}": self.nabla_tau(gap) for gap in ("hinge", "squared")}
-        found["small parts"], found["sees nan"] = self.small_parts(), self.sees_nan()
+        found["small parts"] = self.small_parts()
         found["trajectory of readiness"] = self.trajectory(
             lambda: self.gradient(meta_gradient="finite_difference", **TERMS["relearn"])
         )
@@ -311,11 +294,11 @@ def finish(trainer, watch) -> dict:
     }
 
 
-def ready(out, world: int, accumulation: int = 1, *, revocable="revocable", peft_config=None, rows=32, poison=None,
-          **options):  # fmt: skip
+def ready(out, world: int, accumulation: int = 1, *, revocable="revocable", peft_config=None, rows=32, poison=(),
+          poisoned="loss", **options):  # fmt: skip
     """
-    A run of `ReadyTrainer` in float64, of two steps with all gradients kept, or of `max_steps`. In step `poison` the
-    loss of the last rank is NaN.
+    A run of `ReadyTrainer` in float64, of two steps with all gradients kept, or of `max_steps`. In the steps `poison`
+    the loss, or a part of the gradient, of the last rank is NaN.
     """
     own = {"max_steps": 2, "learning_rate": 0.05, "optim": "sgd", "max_grad_norm": 0.0, "meta_start": 0.0}
     own |= {"inner_lr": 0.05, "lambda_efficiency": 0.5, "gradient_accumulation_steps": accumulation}
@@ -334,22 +317,30 @@ def ready(out, world: int, accumulation: int = 1, *, revocable="revocable", peft
         peft_config=peft_config,
         callbacks=[watch],
     )
-    if poison is None:
-        trainer.train()
-        return finish(trainer, watch)
-    compute, last = trainer.compute_loss, trainer.accelerator.process_index == world - 1
+    last = trainer.accelerator.process_index == world - 1
 
-    def poisoned(*args, **kwargs):
+    def now() -> bool:
+        return last and trainer.state.global_step + 1 in poison
+
+    compute, measure = trainer.compute_loss, trainer._get_grad_norm
+
+    def compute_loss(*args, **kwargs):
         loss = compute(*args, **kwargs)
-        return loss * float("nan") if last and trainer.state.global_step == poison - 1 else loss
+        return loss * float("nan") if now() and poisoned == "loss" else loss
 
-    trainer.compute_loss = poisoned
+    def get_grad_norm(*args, **kwargs):
+        if now() and poisoned == "gradient":
+            _shard(next(p.grad for p in trainer.trainable if _shard(p.grad).numel())).fill_(float("nan"))
+        return measure(*args, **kwargs)
+
+    trainer.compute_loss, trainer._get_grad_norm = compute_loss, get_grad_norm
+    error = None
     try:
         trainer.train()
-    except NonFiniteError as error:
+    except NonFiniteError as found:
         trainer.accelerator.wait_for_everyone()
-        return finish(trainer, watch) | {"error": str(error), "saved": saved(out)}
-    raise AssertionError("the loss that is NaN went unnoticed")
+        error = {"error": str(found), "saved": saved(out)}
+    return finish(trainer, watch) | {"skipped": trainer.skipped_steps} | (error or {})
 
 
 def saved(out) -> dict:
@@ -380,6 +371,7 @@ def unlearn(out, world: int, accumulation: int = 1, model=None, peft_config=None
     trainer._go_back = lambda *args: counted.append(trainer.state.global_step) or back(*args)
     trainer.train()
     found = finish(trainer, watch) | {"stop_reason": trainer.stop_reason, "went_back": counted}
+    found["looked"] = ["forget_loss" in line for line in trainer.state.log_history if "loss" in line]
     if peft_config is None:
         trainer.save_model()
         trainer.accelerator.wait_for_everyone()
@@ -434,7 +426,9 @@ def ready_runs() -> dict:
         "any": _ready(max_steps=20, revocable=None, resistance="relearn"),
         "lora": _ready(max_steps=20, adapter=True, **second),
         "adamw": _ready(max_steps=20, optim="adamw_torch", learning_rate=1e-3),
-        "poisoned": _ready(max_steps=4, poison=3),
+        "poisoned": _ready(max_steps=5, poison=(2, 4)),
+        "poisoned gradient": _ready(max_steps=5, poison=(2, 4), poisoned="gradient"),
+        "poisoned to the end": _ready(max_steps=9, poison=range(3, 10)),
     }
 
 
@@ -444,6 +438,9 @@ def unlearn_runs() -> dict:
         "hinge": _unlearn(gap="hinge", learning_rate=0.3),
         "squared": _unlearn(gap="squared", learning_rate=0.3),
         "matched": _unlearn(gap="matched"),
+        "hinge in turn": _unlearn(gap="hinge", learning_rate=0.3, forget_forward="in_turn"),
+        "matched in turn": _unlearn(gap="matched", forget_forward="in_turn"),
+        "gate every 3": _unlearn(gap="hinge", learning_rate=0.3, forget_forward="in_turn", gate_every=3),
         "grad_diff": _unlearn(objective="grad_diff", gamma=0.1),
         "lora": _unlearn(gap="matched", adapter=True),
         "adamw": _unlearn(gap="hinge", optim="adamw_torch", learning_rate=1e-3),
@@ -516,8 +513,8 @@ def fsdp2(start, out) -> dict:
 
 
 GPU_RUNS = ("gradient: first_order relearn 1 named", "gradient: finite_difference align 3 named")
-GPU_RUNS += ("gradient: lora", "ready: finite_difference", "ready: poisoned")
-GPU_RUNS += ("unlearn: hinge", "unlearn: matched", "unlearn: target", "unlearn: budget")
+GPU_RUNS += ("gradient: lora", "ready: finite_difference", "ready: poisoned", "ready: poisoned to the end")
+GPU_RUNS += ("unlearn: hinge", "unlearn: gate every 3", "unlearn: matched", "unlearn: target", "unlearn: budget")
 
 
 def gpu(start, out) -> dict:

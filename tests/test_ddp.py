@@ -95,21 +95,31 @@ def test_the_runs_are_what_they_are_called(one):
     lines = [line for line in one("unlearn: hinge")["logs"] if "forget_loss" in line]
     assert lines[0]["forget_loss"] < 0.2 and len(lines) == 20
     assert any(line["forget_loss"] > line["tau"] for line in lines)
+    looked = one("unlearn: gate every 3")["looked"]
+    assert looked[0] and 5 < sum(looked) < 20  # shut on a part of the way
     assert one("unlearn: target")["stop_reason"] == "forget_loss_reached_target"
     assert one("unlearn: target")["went_back"]
     assert one("unlearn: budget")["stop_reason"] == "retain_budget_spent"
     assert ranks.apart(one("ready: first_order")["weights"], one("ready: finite_difference")["weights"]) > 1e-3
 
 
+def assert_skipped(results, one, accumulation):
+    """What is NaN on one rank is a skipped step on both; three in a row end the run with the good weights saved."""
+    for name in ("poisoned", "poisoned gradient", "poisoned to the end"):
+        wanted = one(f"ready: {name}")
+        for rank in results:
+            run = rank[f"ready: {name} / {accumulation}"]
+            assert (run["skipped"], run["steps"]) == ((3, 4) if "end" in name else (2, 5))
+            assert ranks.apart(run["weights"], wanted["weights"]) < CLOSE
+            if "end" in name:
+                assert run["error"].startswith("Steps 3 to 5: the loss or the gradient is not finite")
+                assert_saved(run)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("accumulation", [1, 2])
-def test_a_loss_that_is_nan_on_one_rank_stops_both_with_the_good_weights_saved(one, two, accumulation):
-    wanted = one("ready: poisoned")
-    for rank in two:
-        run = rank[f"ready: poisoned / {accumulation}"]
-        assert run["steps"] == 2 and run["error"].startswith("Step 3: the loss is not finite")
-        assert_saved(run)
-    assert ranks.apart(run["weights"], wanted["weights"]) < CLOSE
+def test_what_is_nan_on_one_rank_is_skipped_on_both(one, two, accumulation):
+    assert_skipped(two, one, accumulation)
 
 
 def assert_saved(run):
@@ -134,7 +144,7 @@ def test_double_backward_is_refused_on_two_processes(two):
 @pytest.mark.slow
 @pytest.mark.parametrize("accumulation", [2, 8])
 @pytest.mark.parametrize("name", [
-    *(f"ready: {name}" for name in READY if name != "poisoned"), *(f"unlearn: {name}" for name in UNLEARN)
+    *(f"ready: {name}" for name in READY if "poisoned" not in name), *(f"unlearn: {name}" for name in UNLEARN)
 ])  # fmt: skip
 def test_on_one_process_too_the_cut_does_not_matter(start, one, name, accumulation, tmp_path):
     """2 × 4 and 8 × 1 rows of 4 to 23 tokens are 1 × 8."""
@@ -145,6 +155,7 @@ def test_on_one_process_too_the_cut_does_not_matter(start, one, name, accumulati
 # ---- which rows play which part, without processes ----
 
 
+@pytest.mark.parametrize("used", [1.0, 0.6])
 @pytest.mark.parametrize("share", [None, 0.4])
 @pytest.mark.parametrize("world, sizes", [
     (1, [[5], [5], [5]]),
@@ -153,19 +164,19 @@ def test_on_one_process_too_the_cut_does_not_matter(start, one, name, accumulati
     (2, [[4, 4], [4, 1], [1, 1]]),
     (3, [[2, 2, 2], [2, 2, 2], [1, 1, 1]]),
 ])  # fmt: skip
-def test_a_rows_part_is_by_its_place_in_the_step(world, sizes, share):
+def test_a_rows_part_is_by_its_place_in_the_step(world, sizes, share, used):
     """Micro-batch by micro-batch, rank by rank; also with uneven batches at the end."""
     rows = lm_list(15, every=3)
-    whole = parts([[rows]], 1, share)
-    assert {kind: len(ids) for kind, ids in whole.items()} == (
-        {"request": 3, "proxy": 2, "stable": 10} if share is None else {"request": 3, "proxy": 3, "stable": 9}
-    )
+    whole = parts([[rows]], 1, share, used)
+    sizes_of = {"request": 3, "proxy": 2, "stable": 10} if share is None else {"request": 3, "proxy": 3, "stable": 9}
+    sizes_of["kept"] = sizes_of["stable"] if used == 1 else 9 - sizes_of["request"] - sizes_of["proxy"]
+    assert {kind: len(ids) for kind, ids in whole.items()} == sizes_of and whole["kept"] <= whole["stable"]
     left = iter(rows)
     cut = [[[next(left) for _ in range(size)] for size in micro] for micro in sizes]
-    assert parts(cut, world, share) == whole
+    assert parts(cut, world, share, used) == whole
 
 
-def parts(cut, world, share) -> dict[str, set[int]]:
+def parts(cut, world, share, used) -> dict[str, set[int]]:
     """Ids by part, of all ranks; cut[i][r] are the rows of micro-batch i on rank r."""
     sent = []
 
@@ -175,12 +186,12 @@ def parts(cut, world, share) -> dict[str, set[int]]:
              FLAG: torch.tensor([row["revocable"] for row in micro[rank]])}
             for micro in cut
         ])  # fmt: skip
-        step.divide(share, True, world, rank, reduce)
+        step.divide(share, used, True, world, rank, reduce)
         return step
 
     for rank in range(world):  # first what each rank sends, then what each makes of the sum
         divide(rank, lambda counts: sent.append(counts) or counts)
-    found = {"request": set(), "proxy": set(), "stable": set()}
+    found = {"request": set(), "proxy": set(), "stable": set(), "kept": set()}
     for rank in range(world):
         step = divide(rank, lambda counts: torch.stack(sent).sum(0))
         for batch, masks in zip(step.batches, step.masks, strict=True):

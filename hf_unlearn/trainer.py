@@ -388,8 +388,8 @@ class ForgettingTrainer(Trainer):
             found = {name: round(value, 6) for name, value in zip(names, means.tolist(), strict=True)}
             logs.update({name: value for name, value in found.items() if math.isfinite(value)})
             self._components.clear()
-        if not math.isfinite(logs.get("grad_norm", 0.0)):  # the step was skipped
-            del logs["grad_norm"]
+        if self._skips_in_a_row:  # the gradient's norm is that of a step that was skipped
+            logs.pop("grad_norm", None)
         super().log(logs, start_time)
 
     # ---- records and cards ----

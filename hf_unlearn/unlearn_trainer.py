@@ -15,7 +15,7 @@ from . import checkpoints, records, schedule
 from .callbacks import ScheduleCallback
 from .config import UnlearnConfig
 from .data import FLAG, FORGET_INDEX, PairedDataset, count_labels, select_rows, split_problems
-from .distributed import accumulation_problem, gradients_at_hand, steps_in_backward, total
+from .distributed import accumulation_problem, gradients_at_hand, several_backwards_problem, steps_in_backward, total
 from .evaluation import evaluating
 from .forwards import count_positions, forward_together
 from .meta import copies_of, put_, scale_gradients_
@@ -121,7 +121,10 @@ class UnlearnTrainer(ForgettingTrainer):
         )
         self.model_accepts_loss_kwargs = True  # with `num_items_in_batch` at hand: our loss is the step's mean already
         deferred = args.gradient_accumulation_steps > 1 and not self.objective.by_rows
-        if deferred and (problem := accumulation_problem(self.accelerator)):
+        problem = accumulation_problem(self.accelerator) if deferred else None
+        if args.forget_forward == "in_turn" and not problem:
+            problem = several_backwards_problem(self.accelerator, '`forget_forward="in_turn"`')
+        if problem:
             raise ArgumentError([problem])
         alpha0 = schedule.initial_alpha(len(forget_dataset), len(retain_dataset))
         self.rule = schedule.Rule(
@@ -183,12 +186,12 @@ class UnlearnTrainer(ForgettingTrainer):
 
     def _plan(self, step: UnlearnStep) -> str:
         """The same on every process: it rests on global numbers alone."""
-        if steps_in_backward(self.accelerator):  # one backward a step
-            return TOGETHER
         gate = self._gate
         shut = gate.shut
         if shut and gate.unlooked + 1 < int(self.args.gate_every):
             return RETAIN_ONLY
+        if steps_in_backward(self.accelerator):  # one backward a step
+            return TOGETHER
         if len(step.batches) > 1 and not self.objective.by_rows:
             return IN_TURN  # the gate's slope belongs to the mean of all forget micro-batches
         if self.args.forget_forward != "auto":

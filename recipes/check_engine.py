@@ -30,7 +30,11 @@ READY = {
     "first_order, relearn": {"meta_gradient": "first_order", "resistance": "relearn"},
     "finite_difference, relearn": {"meta_gradient": "finite_difference", "resistance": "relearn"},
 }
-UNLEARN = ("hinge", "matched")
+UNLEARN = {
+    "hinge": {"gap": "hinge", "forget_forward": "together"},
+    "hinge, in turn": {"gap": "hinge", "forget_forward": "in_turn"},
+    "matched": {"gap": "matched"},
+}
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -259,7 +263,7 @@ def run_unlearn(flags, out, name, accumulation, step_rows, world):
     unseen = make_rows(12, 3000)
     args = UnlearnConfig(
         **training_arguments(flags, out, accumulation, step_rows, world),
-        learning_rate=UNLEARN_LR, gap=name, alpha=ALPHA, passes=str(passes), target="frozen", stop=False,
+        learning_rate=UNLEARN_LR, alpha=ALPHA, passes=str(passes), target="frozen", stop=False, **UNLEARN[name],
     )  # fmt: skip
     trainer = UnlearnTrainer(build(flags), args, forget, retain, unseen, data_collator=collate)
 
@@ -390,7 +394,6 @@ def may_refuse(kinds) -> bool:
     from accelerate.state import AcceleratorState, is_initialized
 
     return is_initialized() and AcceleratorState().distributed_type in (
-        kinds.FSDP,
         kinds.DEEPSPEED,
         kinds.MEGATRON_LM,
         kinds.XLA,

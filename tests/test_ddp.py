@@ -61,6 +61,8 @@ def assert_same_run(results, name, accumulation, wanted):
     assert len(first["logs"]) == len(wanted["logs"])
     for got, want in zip(first["logs"], wanted["logs"], strict=True):
         assert got.keys() == want.keys()
+        if run.get("skipped"):  # the line's loss is each process's last finite one
+            got, want = ({k: v for k, v in line.items() if k != "loss"} for line in (got, want))
         assert got == pytest.approx(want, rel=1e-5, abs=2e-6)  # components are logged with six places
 
 

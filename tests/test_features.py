@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from collections.abc import Callable
 from contextlib import nullcontext
 
@@ -54,10 +53,7 @@ def short_collections():
 @pytest.fixture(autouse=True)
 def no_compilation_afterwards(monkeypatch):
     """`torch_compile` writes to the environment, where later trainers would find it."""
-    for name in [*os.environ, "ACCELERATE_DYNAMO_BACKEND", "ACCELERATE_DYNAMO_MODE"]:
-        if name.startswith("ACCELERATE_DYNAMO"):
-            monkeypatch.setenv(name, "no")  # what is there at the end goes
-            monkeypatch.delenv(name)
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "no")  # so that the end takes it away again
 
 
 # ---- the models ----
@@ -85,7 +81,7 @@ class Plain:
     epsilon: float | None = 1e-7
     inner_lr: float = 0.1
     n: int = 8  # rows a step
-    accumulation: int = 4
+    accumulation: int = 2
 
 
 F32 = {"first": 1e-5, "exact": 5e-3, "epsilon": None}
@@ -194,7 +190,11 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("without")
 
 
-@pytest.mark.parametrize("feature", FEATURES)
+SLOW = {"sdpa, reentrant", "sdpa, checkpoints", "frozen", "frozen, checkpoints", "lora, dropout, checkpoints"}
+SLOW |= {"images, lora, checkpoints", "bf16, sdpa, checkpoints"}
+
+
+@pytest.mark.parametrize("feature", [pytest.param(f, marks=pytest.mark.slow if f in SLOW else []) for f in FEATURES])
 def test_readiness_is_what_it_is_without_the_feature(tmp_path, folder, feature):
     """First order as without it, the finite difference as double backward without it, dropout masks included."""
     name, options = FEATURES[feature]
@@ -364,12 +364,24 @@ def objectives_by_hand(run, name, taus):
         yield torch.autograd.grad(value, trainable)
 
 
-UNLEARN = ["reentrant", "checkpoints", "sdpa", "sdpa, checkpoints", "frozen, reentrant", "lora", "lora, reentrant"]
-UNLEARN += ["lora, checkpoints", "images, frozen, reentrant", "bf16", "bf16, lora, reentrant"]
+UNLEARN = {  # feature: the cases in the default run
+    "reentrant": ["in turn"],
+    "checkpoints": ["together", "by rows"],
+    "sdpa": ["together"],
+    "sdpa, checkpoints": [],
+    "frozen, reentrant": ["in turn"],
+    "lora": ["in turn"],
+    "lora, reentrant": ["together", "by rows"],
+    "lora, checkpoints": ["in turn"],
+    "images, frozen, reentrant": ["in turn"],
+    "bf16": ["together", "in turn"],
+    "bf16, lora, reentrant": ["by rows"],
+}
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("feature", UNLEARN)
+@pytest.mark.parametrize("feature, case", [
+    pytest.param(f, c, marks=[] if c in fast else pytest.mark.slow) for f, fast in UNLEARN.items() for c in CASES
+])  # fmt: skip
 def test_a_step_of_unlearning_is_the_objective_by_hand(tmp_path, feature, case):
     name, options = FEATURES[feature]
     steps, taus, run = unlearn(tmp_path, name, case, **options)
@@ -377,3 +389,45 @@ def test_a_step_of_unlearning_is_the_objective_by_hand(tmp_path, feature, case):
         assert relative(got, want) < PLAIN[name].first
     if case != "by rows":
         assert len(steps) == 4 and relative(steps[0], steps[1]) > 0.1  # the gate matters
+
+
+# ---- torch.compile: minutes ----
+
+BACKENDS = ["aot_eager", "inductor"]
+SAME = {"tied": 1e-9, "lora": 1e-9, "llama": 1e-4, "batch norm": 1e-4}  # compiled and not
+
+
+def compiled(backend: str) -> dict:
+    torch._dynamo.reset()
+    return {"torch_compile": True, "torch_compile_backend": backend}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend, name", [*[("aot_eager", name) for name in SAME], ("inductor", "tied")])
+def test_compiled_readiness_is_what_it_is_without(tmp_path, folder, backend, name):
+    plain, options = PLAIN[name], compiled(backend)
+    got, run = ready(tmp_path, name, "first_order", **options)
+    assert type(run.model_wrapped).__name__ == "OptimizedModule"
+    assert relative(got, ready_without(name, "first_order", 1, folder)) < SAME[name]
+    got, _ = ready(tmp_path, name, "finite_difference", plain.accumulation, **options)
+    assert relative(got, ready_without(name, "exact", plain.accumulation, folder)) < plain.exact
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend, name", [("aot_eager", "tied"), ("aot_eager", "lora"), ("inductor", "tied")])
+def test_a_compiled_step_of_unlearning_is_the_objective_by_hand(tmp_path, backend, name):
+    for case in CASES:
+        steps, taus, run = unlearn(tmp_path, name, case, **compiled(backend))
+        for got, want in zip(steps, objectives_by_hand(run, name, taus), strict=True):
+            assert relative(got, want) < SAME[name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_compiled_dropout_has_the_same_masks_in_both_passes(tmp_path, monkeypatch, backend):
+    """Compiled masks are others than eager ones; were they to differ between the passes, so would the two ε."""
+    found = []
+    for epsilon in (1e-6, 1e-7):
+        monkeypatch.setitem(PLAIN, "dropout", dataclasses.replace(PLAIN["dropout"], epsilon=epsilon))
+        found.append(ready(tmp_path, "dropout", "finite_difference", **compiled(backend))[0])
+    assert relative(found[1], found[0]) < 1e-4

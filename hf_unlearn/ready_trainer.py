@@ -24,9 +24,10 @@ from .meta import (
     readiness_gradient,
     restored,
 )
+from .models import base_model, chance_loss
 from .objectives import per_row_nll
 from .options import raise_problems
-from .trainer import ForgettingTrainer, base_model, chance_loss
+from .trainer import ForgettingTrainer
 
 LIMITS = (
     "Readiness is a reconstruction: the paper behind it publishes its objectives, not its equations.",

@@ -19,9 +19,10 @@ from .distributed import accumulation_problem, gradients_at_hand, several_backwa
 from .evaluation import evaluating
 from .forwards import count_positions, forward_together
 from .meta import copies_of, put_, scale_gradients_
+from .models import chance_loss
 from .objectives import get_objective, per_row_nll, slopes
 from .options import ArgumentError, request_problems
-from .trainer import ForgettingTrainer, chance_loss
+from .trainer import ForgettingTrainer
 from .unlearn_step import IN_TURN, RETAIN_ONLY, TOGETHER, Gate, UnlearnStep
 
 logger = logging.getLogger(__name__)

@@ -54,7 +54,7 @@ def check(script: common.EvaluateScript, data, model_args) -> common.Prepared:
 def measure(output_dir, data, prepared: common.Prepared, *, task: str, batch_size: int = 64, seed: int = 0):
     """The `Scorecard` of all models in `output_dir`/ROLE."""
     from hf_unlearn import collect, default_collator, evaluate
-    from hf_unlearn.trainer import load_model
+    from hf_unlearn.models import load_model
 
     folders = models_in(output_dir)
     splits = dict(prepared.splits)

@@ -470,6 +470,7 @@ def test_killed_and_resumed_it_ends_in_the_same_weights(moment, start, uninterru
     assert not list(tmp_path.rglob("stale.bin"))
 
 
+@pytest.mark.slow
 def test_a_recipe_goes_on_where_it_was_killed(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     flags = ["--config", str(ROOT / "recipes/vision/digits_vit.yaml"), "--limit", "60", "--max_steps", "3"]

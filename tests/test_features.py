@@ -253,7 +253,8 @@ def test_readiness_by_hand_on_the_trainable_weights_alone(tmp_path, folder, name
 
 
 @pytest.mark.parametrize("enclosing", [False, True])
-def test_bf16_passes_at_the_moved_weights_see_the_moved_weights(tmp_path, monkeypatch, enclosing):
+@pytest.mark.parametrize("forward, forwards", [("in_turn", 6), ("together", 5)])
+def test_bf16_passes_at_the_moved_weights_see_the_moved_weights(tmp_path, monkeypatch, enclosing, forward, forwards):
     """Autocast keeps bf16 copies of the weights; where the user has one autocast around all passes they are stale."""
 
     class Enclosed(ReadyTrainer):
@@ -269,8 +270,8 @@ def test_bf16_passes_at_the_moved_weights_see_the_moved_weights(tmp_path, monkey
     dtypes = []
     monkeypatch.setitem(PLAIN, "watched", dataclasses.replace(PLAIN["llama"], make=watched))
     want, fp32 = ready(tmp_path, "llama", "first_order")
-    got, bf16 = ready(tmp_path, "watched", "first_order", trainer=Enclosed, **BF16)
-    assert dtypes == [torch.bfloat16] * 6  # the request at θ, θ' and θ'', kept rows, proxies, the rest
+    got, bf16 = ready(tmp_path, "watched", "first_order", trainer=Enclosed, meta_forward=forward, **BF16)
+    assert dtypes == [torch.bfloat16] * forwards  # the request at θ, θ' and θ'', kept rows, proxies, the rest
     for name in ("ready_gain", "ready_relearned", "ready_retention"):
         assert bf16.state.log_history[0][name] == pytest.approx(fp32.state.log_history[0][name], rel=1e-2)
     assert relative(got, want) < 2e-2

@@ -15,6 +15,7 @@ from loopback_hub import LoopbackHub, run_client
 
 from hf_unlearn import records
 
+pytestmark = pytest.mark.slow
 CLIENT = r"""
 import json, os, re, sys
 from pathlib import Path

@@ -356,6 +356,7 @@ def session(tmp_path_factory):
         yield hub, json.loads((cache_dir / "results.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_trainer_pushes_and_the_same_weights_come_back(session):
     hub, results = session
     assert results["repo_id"] == "user/tiny"
@@ -370,6 +371,7 @@ def test_a_trainer_pushes_and_the_same_weights_come_back(session):
         assert file.read() == files["model.safetensors"]
 
 
+@pytest.mark.slow
 def test_every_push_is_a_commit(session):
     hub, results = session
     titles = [commit.title for commit in hub.commits("user/tiny")]
@@ -381,6 +383,7 @@ def test_every_push_is_a_commit(session):
     assert results["unchanged"] == results["commit"]  # no empty commit
 
 
+@pytest.mark.slow
 def test_an_adapter_and_its_base_model_come_from_the_hub(session):
     hub, results = session
     assert results["AutoPeft"] is True
@@ -391,6 +394,7 @@ def test_an_adapter_and_its_base_model_come_from_the_hub(session):
     assert json.loads(files["adapter_config.json"])["base_model_name_or_path"] == "user/tiny"
 
 
+@pytest.mark.slow
 def test_single_files_and_snapshots(session):
     hub, results = session
     assert results["readiness"] == {"name": "tiny"}
@@ -404,6 +408,7 @@ def test_single_files_and_snapshots(session):
     assert any(request.storage and request.range == "bytes=1000-" for request in hub.requests)
 
 
+@pytest.mark.slow
 def test_branches(session):
     hub, results = session
     assert results["branches"] == ["feature/x", "main"]
@@ -414,6 +419,7 @@ def test_branches(session):
     assert "readiness.json" in hub.files("user/tiny")
 
 
+@pytest.mark.slow
 def test_every_accepted_write_carried_the_token(session):
     hub, results = session
     assert results["whoami"] == "user"
@@ -426,6 +432,7 @@ def test_every_accepted_write_carried_the_token(session):
     assert len(uploads) == len(verifications) > 0
 
 
+@pytest.mark.slow
 def test_the_hub_knows_every_request_of_the_client(session):
     hub, _ = session
     assert hub.unsupported == []

@@ -22,7 +22,7 @@ from datasets import Dataset
 from PIL import Image
 
 from hf_unlearn import ArgumentError, NonFiniteError, UnlearnTrainer, checkpoints
-from hf_unlearn.trainer import load_model
+from hf_unlearn.models import load_model
 from recipes import common, evaluate, quickstart, ready, sources, unlearn
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -141,7 +141,12 @@ def strict_json(path: Path) -> dict:
     return json.loads(path.read_text(), parse_constant=refuse)
 
 
-@pytest.mark.parametrize("path", YAMLS, ids=names)
+LONG = {"tofu_llama_lora"}  # people_llama_lora takes the same way
+
+
+@pytest.mark.parametrize("path", [
+    pytest.param(path, marks=[pytest.mark.slow] if path.stem in LONG else []) for path in YAMLS
+], ids=names)  # fmt: skip
 def test_every_recipe_runs(path, flags_of, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "MOST_RETAIN_ROWS", 100)
     recipe = yaml.safe_load(path.read_text())
@@ -248,6 +253,7 @@ def test_the_command_line_wins_over_the_file_and_a_verb_s_key_over_a_plain_one(t
 # ---- quickstart -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_quickstart_in_a_smoke_size(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(transformers.logging, "set_verbosity_error", lambda: None)
     quickstart.main(["--output-dir", str(tmp_path), "--smoke"])
@@ -445,6 +451,7 @@ def test_errors_keep_their_traceback_on_request(tmp_path, monkeypatch):
 # ---- two processes --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_processes_log_what_one_does(tmp_path):
     """`cpu2.yaml` as its header says: 1 × 16 rows a step and 2 × 8 are one run, for training and for the request."""
     flags = [*PEOPLE, "--logging_steps", "1", "--max_steps", "2", "--warmup_steps", "0"]

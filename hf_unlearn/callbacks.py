@@ -7,7 +7,7 @@ from transformers.trainer_utils import SaveStrategy
 
 
 class NonFiniteError(FloatingPointError):
-    """Steps in a row held NaN or inf. None of them reached the weights: they are the last good ones."""
+    """Steps in a row held NaN or inf. Except on DeepSpeed, none of them reached the weights."""
 
 
 class FiniteGuard(TrainerCallback):

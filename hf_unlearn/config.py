@@ -37,7 +37,7 @@ class ReadyConfig(ReadyOptions, TrainingArguments):
     `transformers.TrainingArguments` and the options of readiness ([`~hf_unlearn.options.ReadyOptions`]).
 
     One default differs from `TrainingArguments`: `logging_nan_inf_filter` is False, since the filter hides a broken
-    run behind a running mean; a non-finite step ends the run instead.
+    run behind a running mean; a non-finite step is skipped, counted and told instead, and three in a row end the run.
 
     Raises:
         ArgumentError: with all problems at once.
@@ -70,7 +70,7 @@ class UnlearnConfig(UnlearnOptions, TrainingArguments):
     * `per_device_train_batch_size` 16, `logging_steps` 1: requests take tens of steps.
     * `weight_decay` 0: decay would move the weights away from everything that the run is to keep.
     * `save_strategy` "no": `save_model` at the end; choose "steps" for runs to resume.
-    * `logging_nan_inf_filter` False: a non-finite step ends the run, it is not hidden.
+    * `logging_nan_inf_filter` False: a non-finite step is skipped and counted, and three in a row end the run.
 
     Raises:
         ArgumentError: with all problems at once.

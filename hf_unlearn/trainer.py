@@ -115,7 +115,8 @@ class ForgettingTrainer(Trainer):
 
         Raises:
             ArgumentError: if the folder to resume from is not whole.
-            NonFiniteError: after three such steps in a row; the last good weights are then in `output_dir`.
+            NonFiniteError: after three such steps in a row; the last good weights are then in `output_dir`. On
+                DeepSpeed, which steps inside backward, after the first, and no weights are saved.
         """
         resume = checkpoints.resume_from(resume_from_checkpoint, self.args.output_dir)
         self._resume_from = None if resume is True else resume
@@ -125,6 +126,8 @@ class ForgettingTrainer(Trainer):
         try:
             result = super().train(resume, *args, **kwargs)
         except NonFiniteError as error:
+            if steps_in_backward(self.accelerator):
+                raise  # the weights are not good any more
             self.save_model(self.args.output_dir)
             raise NonFiniteError(f"{error} The last good weights are in {self.args.output_dir}.") from error
         finally:
@@ -178,7 +181,10 @@ class ForgettingTrainer(Trainer):
         self._skips_in_a_row += 1
         step = self.state.global_step + 1
         if steps_in_backward(self.accelerator):
-            raise NonFiniteError(f"Step {step}: the loss or the gradient is not finite, and DeepSpeed has stepped.")
+            raise NonFiniteError(
+                f"Step {step}: the loss or the gradient is not finite, and DeepSpeed has stepped already. Go back to "
+                "the last checkpoint (`resume_from_checkpoint=True`)."
+            )
         for p in self.trainable:
             p.grad = None
         for buffer, kept in zip(self.buffers, self._kept_buffers, strict=True):

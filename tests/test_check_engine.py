@@ -15,6 +15,7 @@ from tiny import cheap_collections
 from recipes import check_engine
 
 pytestmark = pytest.mark.slow
+RUNS = 2 * (len(check_engine.READY) + len(check_engine.UNLEARN))
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -71,18 +72,18 @@ def launch(driver: str, tmp_path, *words) -> tuple[int, list[str], str]:
 @pytest.mark.parametrize("words", [[], ["--peft"], ["--dtype", "float64"]], ids=str)
 def test_one_process_passes(check, words):
     status, lines = check(*words)
-    assert status == 0 and lines[-1] == "PASS: 12 runs agree"
+    assert status == 0 and lines[-1] == f"PASS: {RUNS} runs agree"
     assert lines[0].startswith("NO, 1 process(es), cpu; ") and "tolerance" in lines[0]
-    assert len(verdicts(lines)) == 12 and set(verdicts(lines).values()) == {"PASS"}
+    assert len(verdicts(lines)) == RUNS and set(verdicts(lines).values()) == {"PASS"}
 
 
 def test_two_processes_pass(tmp_path):
     status, lines, stderr = launch("", tmp_path)
     assert status == 0, (lines, stderr)
-    assert lines[-1] == "PASS: 12 runs agree" and "MULTI_CPU, 2 process(es)" in lines[0]
+    assert lines[-1] == f"PASS: {RUNS} runs agree" and "MULTI_CPU, 2 process(es)" in lines[0]
 
 
-def test_shards_pass_and_what_they_cannot_do_is_refused(tmp_path):
+def test_shards_pass(tmp_path):
     driver = """
 from ranks import shard_on_cpu
 import hf_unlearn
@@ -96,9 +97,8 @@ for kind in (hf_unlearn.ReadyTrainer, hf_unlearn.UnlearnTrainer):
     assert status == 0, (lines, stderr)
     assert any("FSDP, 2 process(es)" in line for line in lines)
     found = verdicts(lines)
-    assert len(found) == 12
-    assert {case for case, verdict in found.items() if verdict != "PASS"} <= {("unlearn hinge", 2)}
-    assert lines[-1].startswith("PASS: ")
+    assert len(found) == RUNS and set(found.values()) == {"PASS"}
+    assert lines[-1] == f"PASS: {RUNS} runs agree"
 
 
 def test_gradients_that_stay_local_fail(tmp_path):
@@ -128,12 +128,12 @@ BROKEN = {
     "an α that does not decay": (
         "hf_unlearn.schedule.alpha_at",
         lambda real: lambda alpha0, forget_pass, passes: alpha0,
-        {"unlearn hinge", "unlearn matched"},
+        {f"unlearn {name}" for name in check_engine.UNLEARN},
     ),
     "a gate that ignores the sign": (
         "hf_unlearn.objectives.NablaTau.mean_value",
         lambda real: lambda self, f, r, *, alpha, tau: real(self, 2 * tau - f, r, alpha=alpha, tau=tau),
-        {"unlearn hinge"},
+        {"unlearn hinge", "unlearn hinge, in turn"},
     ),
 }
 

@@ -22,6 +22,12 @@ class FiniteGuard(TrainerCallback):
     def on_pre_optimizer_step(self, args, state, control, **kwargs):
         self.trainer.skip_if_not_finite()
 
+    def on_step_end(self, args, state, control, **kwargs):
+        should_log = control.should_log  # a `log` inside clears it, and this step's own line would be lost
+        self.trainer.tell_skipped()
+        control.should_log = should_log
+        return control
+
 
 class ScheduleCallback(TrainerCallback):
     """Calls the trainer's `begin_request` and `end_of_step`; holds no state of its own."""

@@ -97,6 +97,11 @@ class UnlearnConfig(UnlearnOptions, TrainingArguments):
                 "`hub_strategy` would push checkpoints of the request, which hold weights that still know the rows. "
                 'Use "end" or "every_save".'
             )
+        if self.load_best_model_at_end:
+            problems.append(
+                "`load_best_model_at_end` would undo the request: the best evaluation is that of weights that still "
+                "know the rows. Leave it out; where a request ends is for its stop rule to say."
+            )
         if self.num_train_epochs != 1:
             problems.append(
                 f"`num_train_epochs` is {self.num_train_epochs}; the length of a request is `passes` (forget passes)."

@@ -12,6 +12,7 @@ within 5 % for a tiny ViT (`tests/test_memory.py`). Not measured: GPUs, and FSDP
 from __future__ import annotations
 
 import argparse
+import difflib
 import gc
 import json
 import math
@@ -216,7 +217,12 @@ def estimate(run: Run, config=None) -> Estimate:
     if run.dtype == "auto":
         named = getattr(config, "dtype", None) or torch.float32
         dtype = getattr(torch, named) if isinstance(named, str) else named
-    model = _build(run, config, task, dtype, adapters_in_float32=not halved)
+    try:
+        model = _build(run, config, task, dtype, adapters_in_float32=not halved)
+    except ArgumentError:
+        raise
+    except Exception as error:  # whatever the model's or the adapter's own checks raise
+        raise ArgumentError([f"The model cannot be built: {_first_line(error)}"]) from error
     trainable = [p for p in model.parameters() if p.requires_grad]
     half = {str(p.dtype) for p in trainable if p.dtype != torch.float32}
     if half and run.verb == "ready" and run.meta_gradient == "finite_difference" and not halved:
@@ -369,26 +375,39 @@ def read_config(run: Run):
         ArgumentError: if none or two are named, or one cannot be read.
     """
     from transformers import AutoConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
     from transformers.utils import find_adapter_config_file
 
     if bool(run.model) == bool(run.model_type):
         raise ArgumentError(["Give either `model` (folder, hub id or config.json) or `model_type`."])
     try:
         if run.model_type:
+            if run.model_type not in CONFIG_MAPPING_NAMES:
+                near = difflib.get_close_matches(run.model_type, CONFIG_MAPPING_NAMES)
+                hint = f" Did you mean {', '.join(near)}?" if near else ""
+                raise ArgumentError([f"There is no `model_type` {run.model_type!r}.{hint}"])
             known = AutoConfig.for_model(run.model_type).to_dict()
             values = _pairs(run.config_overrides)
             if unknown := sorted(set(values) - set(known) - {"num_labels"}):
                 raise ArgumentError([f"A {run.model_type} config has no {', '.join(unknown)}."])
             return AutoConfig.for_model(run.model_type, **values), run
         source = run.model
+        if (source.endswith(".json") or source.startswith((".", "/", "~"))) and not Path(source).exists():
+            raise ArgumentError([f"There is no file or folder {source!r}."])
         if Path(source).is_dir() and find_adapter_config_file(source) is not None:
             from peft import PeftConfig
 
             run = replace(run, peft=run.peft or source)
             source = PeftConfig.from_pretrained(source).base_model_name_or_path
         return AutoConfig.from_pretrained(source), run
-    except (OSError, KeyError, ValueError) as error:
-        raise ArgumentError(getattr(error, "problems", [str(error).splitlines()[0]])) from error
+    except ArgumentError:
+        raise
+    except Exception as error:  # whatever a config's own checks raise
+        raise ArgumentError([f"The config cannot be used: {_first_line(error)}"]) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _pairs(text: str) -> dict:
@@ -468,11 +487,11 @@ def parse_bytes(text: str) -> int:
     "24GB" (10⁹), "24GiB" (2³⁰), "800MB", "16e9" in bytes.
 
     Raises:
-        ValueError: for anything else.
+        argparse.ArgumentTypeError: for anything else.
     """
     match = re.fullmatch(r"\s*([0-9.]+(?:e[0-9]+)?)\s*(?:([KMGT])(i?)B?|B)?\s*", text, re.IGNORECASE)
     if not match:
-        raise ValueError(f"{text!r} is no amount of memory; write it like 24GB, 24GiB or 800MB.")
+        raise argparse.ArgumentTypeError(f"{text!r} is no amount of memory; write it like 24GB, 24GiB or 800MB.")
     number, unit, binary = match.groups()
     power = " KMGT".index((unit or " ").upper())
     return int(float(number) * (1024 if binary else 1000) ** power)

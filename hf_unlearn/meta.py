@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 FD_EPSILON = 1e-4  # finite difference step as a share of ‖θ‖, fp32 passes: error 1e-5 … 1e-4
-PIECE = 1 << 22  # values of half precision turned to float32 at a time
+PIECE = 1 << 18  # products of an inner product at a time on a CPU; on a GPU 64 times as many
 FD_EPSILON_BF16 = 2e-3  # the same under bf16 autocast over fp32 weights: error 1 … 3 %
 
 # Runs forward and backward of one mean loss and adds `weight` times its gradient to `.grad`. The weight may be a
@@ -189,14 +189,17 @@ def inner_product(a: Sequence[Tensor | None], b: Sequence[Tensor | None], reduce
 
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:
-    """⟨x, y⟩, float64 (), without a second buffer; half precision goes through float32 piece by piece."""
+    """
+    ⟨x, y⟩, float64 (), piece by piece: no second buffer of the tensors' size. Half precision goes through float32. (One
+    `torch.dot` over 10⁸ float32 values is 1 % off on a CPU, a sum over products 1e-7.)
+    """
     if not (x.is_contiguous() and y.is_contiguous()):
         return (x.double() * y.double()).sum()
-    x, y = x.view(-1), y.view(-1)
-    if x.dtype == y.dtype and x.dtype in (torch.float32, torch.float64):
-        return torch.dot(x, y).double()
-    pieces = zip(x.split(PIECE), y.split(PIECE), strict=True)
-    return torch.stack([torch.dot(u.float(), v.float()) for u, v in pieces]).double().sum()
+    if x.dtype in (torch.float16, torch.bfloat16):
+        y = y.float()
+    piece = PIECE if x.device.type == "cpu" else 64 * PIECE
+    pieces = zip(x.view(-1).split(piece), y.view(-1).split(piece), strict=True)
+    return torch.stack([(u * v).sum() for u, v in pieces]).double().sum()
 
 
 def norm(tensors: Sequence[Tensor | None], reduce=lambda x: x) -> Tensor:

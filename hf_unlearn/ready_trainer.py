@@ -13,7 +13,16 @@ from torch.utils.data import SequentialSampler
 from . import records
 from .config import EXACT_CHECKPOINTING, ReadyConfig
 from .data import FLAG, SpreadSampler, column_values, count_labels, revocable_problems, row_ids, select_rows
-from .distributed import device_rng, several_backwards_problem, shard_sum, synchronised, total, unsynchronised
+from .distributed import (
+    device_rng,
+    reshard,
+    several_backwards_problem,
+    shard_sum,
+    synchronised,
+    total,
+    unsynchronised,
+)
+from .evaluation import evaluating
 from .forwards import count_positions, forward_together
 from .meta import (
     FD_EPSILON,
@@ -24,7 +33,7 @@ from .meta import (
     readiness_gradient,
     restored,
 )
-from .models import base_model, chance_loss
+from .models import chance_loss
 from .objectives import per_row_nll
 from .options import raise_problems
 from .trainer import ForgettingTrainer
@@ -89,6 +98,7 @@ class ReadyTrainer(ForgettingTrainer):
         raise_problems(problems)
         self.revocable = revocable
         self._flags = None if revocable is None else np.array(column_values(train_dataset, revocable), dtype=bool)
+        self._usual_loss: bool | None = None  # found out when it is first asked for
         self._steps_with_revocable = 0
         self._readiness_steps = 0
         self._probe: dict[str, float] = {}
@@ -222,11 +232,15 @@ class ReadyTrainer(ForgettingTrainer):
 
     def _both(self, model, step: _ReadyStep):
         """One pass over the request's rows and the stable ones in use, where that is cheaper and its masks are free."""
-        possible = len(step.batches) == 1 and self._terms.meta_gradient == "first_order" and self._usual_loss()
+        possible = len(step.batches) == 1 and self._terms.meta_gradient == "first_order"
         if not possible or self.args.meta_forward == "in_turn":
             return None
         positions = step.positions / self.accelerator.num_processes
         if self.args.meta_forward == "auto" and not forward_together(positions, self.args.device.type):
+            return None
+        if self._usual_loss is None:
+            self._usual_loss = self._has_usual_loss(model, step)
+        if not self._usual_loss:
             return None
 
         def both(weigh):
@@ -250,11 +264,17 @@ class ReadyTrainer(ForgettingTrainer):
 
         return both
 
-    def _usual_loss(self) -> bool:
-        """Whether the training loss is the mean cross-entropy of the labels and nothing else."""
-        base = base_model(self.model)
-        own = self.compute_loss_func is not None or hasattr(base, "_loss_function")
-        return not (own or getattr(base.config, "output_router_logits", False))
+    def _has_usual_loss(self, model, step: _ReadyStep) -> bool:
+        """Whether the training loss is the labels' mean cross-entropy and nothing else, as the rows at hand show."""
+        rows = self._prepare_inputs(step.part(0, torch.ones_like(step.masks[0]["request"]))[0])
+        self._count_rows(len(rows["labels"]), 2 / 3)
+        with evaluating(model), torch.no_grad(), self.compute_loss_context_manager():
+            loss = self.compute_loss(model, dict(rows))
+            nll, items = per_row_nll(model(**{k: v for k, v in rows.items() if k != "labels"}).logits, rows["labels"])
+        mean = nll.sum() / items.sum().clamp_min(1)
+        apart = (loss - mean).abs() > 1e-4 * mean.abs()
+        reshard(self.model)
+        return bool(total(self.accelerator, apart.float()) == 0) and self.compute_loss_func is None
 
     def _exact(self, rows: dict[str, _Rows]):
         """The oracle: double backward through the unwrapped model, attention in its plain form."""

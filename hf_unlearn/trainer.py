@@ -72,6 +72,7 @@ class ForgettingTrainer(Trainer):
             base_model(self.model).enable_input_require_grads()  # it drops all gradients where the input needs none
         self.skipped_steps = 0  # steps with NaN or inf, which have changed nothing
         self._skips_in_a_row = 0
+        self._good_since_log = False
         self._all_finite = torch.ones((), device=self.args.device)  # 0 after a non-finite loss on this process
         self._last_loss = torch.zeros((), device=self.args.device)
         self._grad_norm: torch.Tensor | float | None = None
@@ -170,12 +171,16 @@ class ForgettingTrainer(Trainer):
         Raises:
             NonFiniteError: if this is the third such step in a row, or where the engine has stepped already.
         """
-        norm = self._grad_norm if self._grad_norm is not None else 0.0
+        norm, self._grad_norm = self._grad_norm, None
+        if norm is None:  # a Trainer without that hook (transformers 5.2)
+            grads = [p.grad for p in self.trainable if p.grad is not None]
+            norm = torch.nn.utils.get_total_norm(grads) if grads else 0.0
         norm = norm.full_tensor() if hasattr(norm, "full_tensor") else torch.as_tensor(norm)
         good = self._all_finite * torch.isfinite(norm.to(self._all_finite.device))
         self._all_finite = torch.ones_like(self._all_finite)
         if total(self.accelerator, good) == self.accelerator.num_processes:
             self._skips_in_a_row = 0
+            self._good_since_log = True
             return
         self.skipped_steps += 1
         self._skips_in_a_row += 1
@@ -191,11 +196,16 @@ class ForgettingTrainer(Trainer):
             buffer.copy_(kept)
         logger.warning("Step %d was skipped: its loss or gradient is not finite. Look for broken rows.", step)
         if self._skips_in_a_row >= SKIPS_IN_A_ROW:
+            self.tell_skipped()
             raise NonFiniteError(
                 f"Steps {step - SKIPS_IN_A_ROW + 1} to {step}: the loss or the gradient is not finite. Look for broken "
                 "rows, or lower `learning_rate`."
             )
-        self.log({"skipped_steps": self.skipped_steps})
+
+    def tell_skipped(self) -> None:
+        """Logs the count after a step that was skipped."""
+        if self._skips_in_a_row:
+            self.log({"skipped_steps": self.skipped_steps})
 
     # ---- checkpoints ----
 
@@ -306,6 +316,12 @@ class ForgettingTrainer(Trainer):
             self._components.clear()
         if self._skips_in_a_row:  # the gradient's norm is that of a step that was skipped
             logs.pop("grad_norm", None)
+        if "loss" in logs:
+            if not self._good_since_log:
+                del logs["loss"]  # all steps of the line were skipped
+            self._good_since_log = False
+        for name in [name for name, value in logs.items() if isinstance(value, float) and not math.isfinite(value)]:
+            del logs[name]  # no NaN in `trainer_state.json`
         super().log(logs, start_time)
 
     # ---- records and cards ----

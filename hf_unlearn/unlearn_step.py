@@ -13,30 +13,28 @@ TOGETHER, IN_TURN, RETAIN_ONLY = "together", "in_turn", "retain_only"
 
 @dataclass
 class Gate:
-    """Whether the forget rows had a gradient when they were last looked at."""
+    """
+    The forget loss when a step last looked at its forget rows. The gate is shut where the objective has no slope there:
+    by the target of now, which may have moved since.
+    """
 
-    slope: torch.Tensor | None = None  # () of the objective at that step's forget loss; read a step later, no stall
-    loss: torch.Tensor | None = None  # () that forget loss
+    loss: torch.Tensor | None = None  # (), None: not known
     unlooked: int = 0  # steps since then
 
-    @property
-    def shut(self) -> bool:
-        return self.slope is not None and bool(self.slope == 0)
-
-    def look(self, slope: torch.Tensor, loss: torch.Tensor) -> None:
-        self.slope, self.loss, self.unlooked = slope.detach(), loss.detach(), 0
+    def look(self, loss: torch.Tensor) -> None:
+        self.loss, self.unlooked = loss.detach(), 0
 
     def to_dict(self) -> dict:
-        if not self.shut:
-            return {"shut": False}
-        return {"shut": True, "loss": float(self.loss), "unlooked": self.unlooked}
+        if self.loss is None or not torch.isfinite(self.loss):
+            return {}
+        return {"loss": float(self.loss), "unlooked": self.unlooked}
 
     @classmethod
-    def from_dict(cls, found: dict | None, device) -> Gate:
-        if not (found or {}).get("shut"):
+    def from_dict(cls, found: dict | None, like: torch.Tensor) -> Gate:
+        """`like`: a tensor of the losses' type and device."""
+        if not found:
             return cls()
-        zero = torch.zeros((), device=device)
-        return cls(zero, zero + found["loss"], found["unlooked"])
+        return cls(like.new_tensor(found["loss"]), found["unlooked"])
 
 
 @dataclass

@@ -141,6 +141,7 @@ class UnlearnTrainer(ForgettingTrainer):
         self.targets: list[float] = []
         self._window: list[torch.Tensor] = []
         self._gate = Gate()
+        self._told_broken = False
         self._good: _Snapshot = None  # the last weights known to be within the budget, or that batches say this of
         self._measured: _Snapshot = None  # the last weights that the retain sample has shown to be within it
         self._below: _Snapshot = None  # the last of them that were short of τ
@@ -187,8 +188,7 @@ class UnlearnTrainer(ForgettingTrainer):
 
     def _plan(self, step: UnlearnStep) -> str:
         """The same on every process: it rests on global numbers alone."""
-        gate = self._gate
-        shut = gate.shut
+        gate, shut = self._gate, self._shut
         if shut and gate.unlooked + 1 < int(self.args.gate_every):
             return RETAIN_ONLY
         if steps_in_backward(self.accelerator):  # one backward a step
@@ -227,13 +227,13 @@ class UnlearnTrainer(ForgettingTrainer):
                         term = self._forget_term(step, *self._nll(model, batch), batch[FORGET_INDEX])
                     self._backward_if_open(term, len(batch["labels"]))
             return
-        if self._gate.shut:  # probably it still is: look before a backward is spent
+        if self._shut:  # probably it still is: look before a backward is spent
             with torch.no_grad(), self.compute_loss_context_manager():
                 losses = [self._nll(model, batch)[0].sum() / step.forget_items for batch in batches]
             self._count_rows(sum(len(batch["labels"]) for batch in batches), 1 / 3)
             step.add_forget(total(self.accelerator, torch.stack(losses).sum()))
-            self._gate.look(self._forget_slope(step.forget_loss), step.forget_loss)
-            if self._gate.shut:
+            self._gate.look(step.forget_loss)
+            if self._shut:
                 return
         # The bare gradient of each, scaled once the mean of all is known: no second buffer, activations of one.
         losses = []
@@ -245,11 +245,11 @@ class UnlearnTrainer(ForgettingTrainer):
             self._count_rows(len(batch["labels"]))
             losses.append(share.detach())
         step.forget_loss = total(self.accelerator, torch.stack(losses).sum())
-        self._gate.look(self._forget_slope(step.forget_loss), step.forget_loss)
-        scale_gradients_(self.trainable, self._gate.slope)
+        self._gate.look(step.forget_loss)
+        scale_gradients_(self.trainable, self._forget_slope(step.forget_loss))
 
     def _backward_if_open(self, term: torch.Tensor, rows: int) -> None:
-        if not self.objective.by_rows and self._gate.shut:
+        if not self.objective.by_rows and self._shut:
             self._count_rows(rows, 1 / 3)
             return
         self.accelerator.backward(term * self.accelerator.num_processes)
@@ -258,6 +258,11 @@ class UnlearnTrainer(ForgettingTrainer):
     def _nll(self, model, inputs) -> tuple[torch.Tensor, torch.Tensor]:
         logits = model(**{k: v for k, v in inputs.items() if k not in ("labels", FLAG, FORGET_INDEX)}).logits
         return per_row_nll(logits, inputs["labels"])
+
+    @property
+    def _shut(self) -> bool:
+        """Whether forget rows have no gradient, by the last look at them and the target of now."""
+        return self._gate.loss is not None and bool(self._forget_slope(self._gate.loss) == 0)
 
     def _forget_slope(self, forget_loss: torch.Tensor) -> torch.Tensor:
         zero = torch.zeros_like(forget_loss)
@@ -268,8 +273,8 @@ class UnlearnTrainer(ForgettingTrainer):
         share = nll.sum() / step.forget_items
         step.add_forget(total(self.accelerator, share.detach()))
         if not self.objective.by_rows:
-            self._gate.look(self._forget_slope(step.forget_loss), step.forget_loss)
-            return self._gate.slope * share
+            self._gate.look(step.forget_loss)
+            return self._forget_slope(step.forget_loss) * share
         targets = torch.tensor(self.targets, device=nll.device, dtype=nll.dtype)[places]
         term = self.objective.row_value(nll / items, targets, alpha=self.alpha).sum() / step.forget_rows
         step.row_term = step.row_term + total(self.accelerator, term.detach())
@@ -357,8 +362,10 @@ class UnlearnTrainer(ForgettingTrainer):
                 self.request = dataclasses.replace(self.request, stop_reason=None)
             self.targets = saved["targets"]
             pairs = [[math.nan if x is None else x for x in pair] for pair in saved["window"]]
-            self._window = [torch.tensor(pair, device=self.args.device) for pair in pairs]
-            self._gate = Gate.from_dict(saved.get("gate"), self.args.device)
+            precise = any(p.dtype == torch.float64 for p in self.trainable)
+            like = torch.zeros((), device=self.args.device, dtype=torch.float64 if precise else torch.float32)
+            self._window = [like.new_tensor(pair) for pair in pairs]
+            self._gate = Gate.from_dict(saved.get("gate"), like)
             self._resume_counts(saved)
             snapshots = os.path.join(self._resume_from, SNAPSHOTS)
             if os.path.exists(snapshots):
@@ -409,7 +416,7 @@ class UnlearnTrainer(ForgettingTrainer):
     def _look(self, last: bool) -> dict:
         """Measures the whole forget set and the retain sample, where the batches since the last look call for it."""
         forget, retain = torch.stack(self._window).nanmean(0).tolist() if self._window else (math.nan, math.nan)
-        if math.isnan(forget) and self._gate.shut:  # not looked at since
+        if math.isnan(forget) and self._gate.loss is not None:  # not looked at since
             forget = float(self._gate.loss)
         self._window = []
         if not self.rule.stop:
@@ -430,6 +437,8 @@ class UnlearnTrainer(ForgettingTrainer):
         fresh = self.state.global_step - self._below[0] <= 3 * self.look_every
         if not self.objective.by_rows and found["shortfall"] < -schedule.TOLERANCE and fresh:
             found = self._go_back(found)
+        if found["shortfall"] > schedule.TOLERANCE:
+            self._gate = Gate()  # it is open, whatever the last forget rows of a step said
         if found["retain_loss"] <= limit:
             self._measured = self._good = (self.state.global_step, self._copy())
             if found["shortfall"] > schedule.TOLERANCE:
@@ -438,9 +447,22 @@ class UnlearnTrainer(ForgettingTrainer):
 
     def _measure_request(self) -> dict:
         sums, counts = self.row_losses(self.forget_dataset)
+        good = np.isfinite(sums)
+        if not good.all() and not self._told_broken:
+            self._told_broken = True
+            places = np.flatnonzero(~good)
+            named = ", ".join(map(str, places[:8])) + (", …" if len(places) > 8 else "")
+            logger.warning(
+                "%d forget row(s) have a loss that is not finite and are left out of the looks; every step that holds "
+                "one is skipped. Their places in the forget set: %s.", len(places), named
+            )  # fmt: skip
+        if not good.any():
+            good[:] = True
+        targets = [target for target, fine in zip(self.targets, good, strict=True) if fine] if self.targets else []
+        sums, counts = sums[good], counts[good]
         found = {"forget_loss": float(sums.sum() / counts.sum()), "retain_loss": self._mean(self.retain_sample)}
         if self.objective.by_rows:
-            found["shortfall"] = schedule.matched_shortfall(sums / counts, self.targets)
+            found["shortfall"] = schedule.matched_shortfall(sums / counts, targets)
         else:
             found["shortfall"] = schedule.shortfall(found["forget_loss"], self.request.tau)
         return found
@@ -461,6 +483,7 @@ class UnlearnTrainer(ForgettingTrainer):
             if abs(found["shortfall"]) <= schedule.TOLERANCE:
                 break
             low, high = (middle, high) if found["shortfall"] > 0 else (low, middle)
+        self._gate = Gate()
         for state in self.optimizer.state.values():
             if "exp_avg" in state:
                 state["exp_avg"].zero_()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import copy
 import dataclasses
 import json
@@ -398,7 +399,7 @@ def test_amounts_of_memory():
     assert parse_bytes("24GiB") == 24 * 2**30
     assert parse_bytes("0.5 mb") == 500_000
     assert parse_bytes("16e9") == 16 * 10**9
-    with pytest.raises(ValueError, match="no amount of memory"):
+    with pytest.raises(argparse.ArgumentTypeError, match="no amount of memory"):
         parse_bytes("much")
 
 

@@ -113,7 +113,7 @@ def several_backwards_problem(accelerator, what: str) -> str | None:
 
 def accumulation_problem(accelerator) -> str | None:
     """Why a gate on the step's mean loss cannot be combined with accumulation here; None if it can."""
-    return several_backwards_problem(accelerator, "A gate on the mean forget loss with accumulation")
+    return several_backwards_problem(accelerator, "A term on the mean forget loss of several micro-batches")
 
 
 def device_rng(device: torch.device):

@@ -14,6 +14,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from tiny import (
+    QUIET,
     Gradients,
     batch_of,
     cheap_collections,
@@ -37,8 +38,6 @@ from hf_unlearn.data import PairedDataset, spread_order
 from hf_unlearn.meta import exact_readiness_gradient, norm
 from hf_unlearn.objectives import per_row_nll
 
-QUIET = {"report_to": [], "log_level": "error", "use_cpu": True, "save_strategy": "no", "logging_steps": 1}
-QUIET |= {"disable_tqdm": True, "dataloader_pin_memory": False}
 STEP = {"optim": "sgd", "learning_rate": 0.0, "lr_scheduler_type": "constant", "max_grad_norm": 0.0}  # nothing moves
 TERMS = {"inner_lr": 0.1, "lambda_efficiency": 0.5, "lambda_retention": 1.0}
 TERMS |= {"resistance": "relearn", "lambda_resistance": 0.6, "gain_cap": 20.0}

@@ -14,6 +14,7 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig
 from tiny import (
+    QUIET,
     Gradients,
     OptimizerStates,
     Weights,
@@ -41,8 +42,6 @@ from hf_unlearn import ArgumentError, NonFiniteError, ReadyConfig, ReadyTrainer,
 from hf_unlearn.data import SpreadSampler, spread_order
 from hf_unlearn.meta import Terms, exact_readiness_gradient, norm
 
-QUIET = {"report_to": [], "log_level": "error", "use_cpu": True, "save_strategy": "no", "logging_steps": 1}
-QUIET |= {"disable_tqdm": True, "dataloader_pin_memory": False}
 # the remaining float32 in a float64 run: shares of labels and logged figures
 SHARES = 2e-7
 OFF = {"lambda_efficiency": 0.0, "lambda_retention": 0.0}

@@ -11,6 +11,8 @@ from datasets import Dataset
 from transformers import TrainerCallback
 
 VOCAB = 50
+QUIET = {"report_to": [], "log_level": "error", "use_cpu": True, "save_strategy": "no", "logging_steps": 1}
+QUIET |= {"disable_tqdm": True, "dataloader_pin_memory": False}
 CLASSES = 3
 
 

@@ -469,3 +469,14 @@ def test_rows_with_the_same_content_are_twins_whoever_they_belong_to():
     rows = [{"id": i, "who": i % 5, "text": f"row {i}"} for i in range(40)] + [{"id": 99, "who": 4, "text": "row 0"}]
     parts = split(Dataset.from_list(rows), by="column", column="who", values=[0], unseen=0.25)
     assert 99 in parts["forget"]["id"]
+
+
+@pytest.mark.parametrize("make", [list, Dataset.from_list], ids=["list", "arrow"])
+def test_pairs_read_as_a_batch_are_the_pairs_read_one_by_one(make):
+    forget, retain = ([{"id": i} for i in range(start, start + n)] for start, n in ((0, 5), (100, 7)))
+    pairs = PairedDataset(make(forget), make(retain), 3, 42)
+    places = [14, 0, 3, 7, 7]
+    wanted = [(forget[f], retain[r], f) for f, r in map(pairs.indices, places)]
+    assert pairs.__getitems__(places) == wanted == [pairs[i] for i in places]
+    with pytest.raises(IndexError):
+        pairs.__getitems__([0, 15])

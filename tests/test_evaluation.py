@@ -346,7 +346,7 @@ def test_chunks_do_not_change_the_result(monkeypatch):
     rng = np.random.default_rng(0)
     tables = {"forget": table(rng.normal(size=40)), "unseen": table(rng.normal(size=30))}
     whole = measure(tables, resamples=100)
-    monkeypatch.setattr("hf_unlearn.evaluation.CHUNK_ELEMENTS", 70)
+    monkeypatch.setattr("hf_unlearn.evaluation.statistics.CHUNK_ELEMENTS", 70)
     pieces = measure(tables, resamples=100)
     assert pieces["forget_loss"] == whole["forget_loss"]
     for name, m in whole.items():

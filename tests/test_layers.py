@@ -28,16 +28,34 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def imports(path: Path, top_level_only: bool = False) -> set[str]:
-    """Modules that a file imports: `.data` and `hf_unlearn.data` as "hf_unlearn.data", others by their first name."""
+def files(module: str) -> list[Path]:
+    """The file of a module, or those of a folder."""
+    folder = PACKAGE / module
+    return sorted(folder.glob("*.py")) if folder.is_dir() else [PACKAGE / f"{module}.py"]
+
+
+def nodes(module: str):
+    """All nodes of a module's syntax trees."""
+    return (node for path in files(module) for node in ast.walk(tree(path)))
+
+
+def imports(path: Path | str, top_level_only: bool = False) -> set[str]:
+    """
+    Modules that a file, or a module by its name, imports: `.data` and `hf_unlearn.data` as "hf_unlearn.data", others
+    by their first name. Files of one folder are one module.
+    """
+    if isinstance(path, str):
+        return set().union(*(imports(file, top_level_only) for file in files(path)))
     found = set()
     body = tree(path)
+    inside = path.parent.name if path.parent.parent == PACKAGE else None
     for node in body.body if top_level_only else ast.walk(body):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level:
             names = [node.module] if node.module else [alias.name for alias in node.names]
-            found.update(f"hf_unlearn.{name}" for name in names)
+            if not (inside and node.level == 1):
+                found.update(f"hf_unlearn.{name}" for name in names)
         elif isinstance(node, ast.ImportFrom):
             module = node.module
             found.update([f"{module}.{a.name}" for a in node.names] if module == "hf_unlearn" else [module])
@@ -47,11 +65,12 @@ def imports(path: Path, top_level_only: bool = False) -> set[str]:
 def own(names: set[str]) -> set[str]:
     """The package's modules among imported names."""
     second = {name.split(".")[1] for name in names if name.startswith("hf_unlearn.")}
-    return {name for name in second if (PACKAGE / f"{name}.py").exists()}
+    return {name for name in second if name in modules()}
 
 
 def modules() -> list[str]:
-    return sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+    folders = [path.parent.name for path in PACKAGE.glob("*/__init__.py")]
+    return sorted([*folders, *(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")])
 
 
 def test_every_module_has_its_layer():
@@ -60,12 +79,12 @@ def test_every_module_has_its_layer():
 
 @pytest.mark.parametrize("module", LAYERS)
 def test_imports_go_down(module):
-    for other in own(imports(PACKAGE / f"{module}.py")):
+    for other in own(imports(module)):
         assert LAYERS[other] <= LAYERS[module], f"{module} (layer {LAYERS[module]}) imports {other} ({LAYERS[other]})"
 
 
 def test_there_are_no_circles():
-    needs = {module: own(imports(PACKAGE / f"{module}.py")) for module in LAYERS}
+    needs = {module: own(imports(module)) for module in LAYERS}
     while needs:
         free = [module for module, others in needs.items() if not others & needs.keys()]
         assert free, f"a circle among {sorted(needs)}"
@@ -75,7 +94,7 @@ def test_there_are_no_circles():
 
 @pytest.mark.parametrize("module", ["objectives", "meta", "schedule"])
 def test_the_mathematics_knows_no_trainer(module):
-    assert imports(PACKAGE / f"{module}.py") <= STANDARD | {"torch"} | {f"hf_unlearn.{m}" for m in LAYERS}
+    assert imports(module) <= STANDARD | {"torch"} | {f"hf_unlearn.{m}" for m in LAYERS}
 
 
 LIGHT = ("options", "schedule", "records", "checkpoints", "memory")
@@ -83,7 +102,7 @@ LIGHT = ("options", "schedule", "records", "checkpoints", "memory")
 
 @pytest.mark.parametrize("module", LIGHT)
 def test_light_modules_import_the_standard_library_and_each_other_only(module):
-    assert imports(PACKAGE / f"{module}.py", top_level_only=True) <= STANDARD | {f"hf_unlearn.{m}" for m in LIGHT}
+    assert imports(module, top_level_only=True) <= STANDARD | {f"hf_unlearn.{m}" for m in LIGHT}
 
 
 def test_the_report_never_imports_torch():
@@ -91,13 +110,13 @@ def test_the_report_never_imports_torch():
     while open_:
         module = open_.pop()
         reached.add(module)
-        found = imports(PACKAGE / f"{module}.py")
+        found = imports(module)
         assert not found & {"torch", "transformers", "accelerate", "peft"}, module
         open_ |= own(found) - reached
 
 
 def test_the_evaluation_imports_torch_only_where_a_model_is_run():
-    assert not imports(PACKAGE / "evaluation.py", top_level_only=True) & {"torch", "transformers"}
+    assert not imports("evaluation", top_level_only=True) & {"torch", "transformers"}
 
 
 def python(code: str) -> str:
@@ -137,10 +156,9 @@ ENGINES += ("set_requires_gradient_sync", "require_backward_grad_sync")
 
 @pytest.mark.parametrize("module", [m for m in LAYERS if m != "distributed"])
 def test_engines_are_named_in_one_file_only(module):
-    path = PACKAGE / f"{module}.py"
-    names = {name.lower() for name in identifiers(path)}
+    names = {name.lower() for path in files(module) for name in identifiers(path)}
     assert not [n for n in names if n in ENGINES or n.startswith(("is_fsdp", "is_deepspeed"))]
-    for node in ast.walk(tree(path)):  # nor asked for by a string, as in hasattr(model, "no_sync")
+    for node in nodes(module):  # nor asked for by a string, as in hasattr(model, "no_sync")
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("hasattr", "getattr"):
             asked = node.args[1].value if isinstance(node.args[1], ast.Constant) else ""
             assert str(asked).lower() not in ENGINES, f"{module} line {node.lineno}"
@@ -168,12 +186,12 @@ def test_recipes_use_public_names():
 
 def test_the_package_does_not_know_the_recipes_or_the_tests():
     for module in modules():
-        assert not imports(PACKAGE / f"{module}.py") & {"recipes", "tests", "tiny", "pytest"}
+        assert not imports(module) & {"recipes", "tests", "tiny", "pytest"}
 
 
 def test_no_asserts_for_users_and_no_prints():
     for module in modules():
-        for node in ast.walk(tree(PACKAGE / f"{module}.py")):
+        for node in nodes(module):
             assert not isinstance(node, ast.Assert), f"{module} line {node.lineno}"
             if isinstance(node, ast.Call):
                 assert getattr(node.func, "id", "") != "print", f"{module} line {node.lineno}"

@@ -1,0 +1,38 @@
+"""Measure any model: one teacher-forced pass per split into a table of per-row statistics, every measure from it.
+
+[`collect`] is what touches a model. What it returns, an Arrow table with one line per row, is all that the measures
+need, so a table can be saved, compared years later, and measured again in another way without the model. Text, images
+and sound share this code; they differ in the one shape rule of [`~hf_unlearn.objectives.per_row_nll`].
+
+```python
+card = evaluate({"original": model, "unlearned": new_model}, splits, reference=retrained_model, processing_class=tok)
+card.save("out")  # scorecard.json, rows.parquet, history.json
+card.to_html("out/report.html")
+```
+"""
+
+from importlib import import_module
+
+_HOMES = {
+    "collect": "passes",
+    "evaluating": "passes",
+    "COLUMNS": "tables",
+    "measure": "measures",
+    "measure_names": "measures",
+    "membership_inference": "membership",
+    "Run": "scorecard",
+    "Scorecard": "scorecard",
+    "evaluate": "scorecard",
+}
+
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__():
+    return sorted(__all__)

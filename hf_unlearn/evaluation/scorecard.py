@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import report
-from .passes import collect
 from .measures import measure, measure_names, wanted_of
+from .passes import collect
 from .statistics import finite
 from .tables import COLUMNS, columns_of
 

@@ -1,6 +1,6 @@
 """Measures the models in an output folder on the same rows: scorecard.json, rows.parquet and report.html.
 
-python recipes/evaluate.py --config recipes/text/people_llama.yaml
+    python recipes/evaluate.py --config recipes/text/people_llama.yaml
 """
 
 from __future__ import annotations

@@ -806,7 +806,9 @@ class _Handler(BaseHTTPRequestHandler):
                 verify = f"{self.server.origin}/{prefix}{quote(repo)}.git/info/lfs/objects/verify"
                 answer["actions"] = {"upload": {"href": upload}, "verify": {"href": verify}}
             objects.append(answer)
-        return self._json({"transfer": "basic", "objects": objects}, **{"Content-Type": "application/vnd.git-lfs+json"})
+        return self._json(
+            {"transfer": "basic", "objects": objects}, **{"Content-Type": "application/vnd.git-lfs+json"}
+        )
 
     def _storage(self) -> tuple[int, dict[str, str], bytes]:
         """The second origin: it knows objects and signatures, and must never see the Hub's token."""

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from hf_unlearn import report
+from hf_unlearn import figures, findings, report
 from hf_unlearn.schedule import REACHED, STOP_REASONS
 
 
@@ -51,7 +51,7 @@ GOOD = {
 
 
 def verdict(before=ORIGINAL, retrained=RETRAINED, **changed):
-    return report.judge(run("unlearned", **{**GOOD, **changed}), before, retrained)
+    return findings.judge(run("unlearned", **{**GOOD, **changed}), before, retrained)
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -61,7 +61,7 @@ def verdict(before=ORIGINAL, retrained=RETRAINED, **changed):
 
 def test_a_clean_run_reads_as_the_request_asks():
     unlearned = run("unlearned", stop_reason=REACHED, **GOOD)
-    (finding,) = report.findings(card(ORIGINAL, unlearned, RETRAINED))
+    (finding,) = findings.findings(card(ORIGINAL, unlearned, RETRAINED))
     assert finding["text"].startswith(
         "people (unlearned): forgot: yes; kept: 99.1 % of the retrained model's token accuracy on retain rows; "
         f"stopped because {STOP_REASONS[REACHED]}. "
@@ -115,7 +115,7 @@ def test_a_removed_class_is_held_against_the_retrained_model():
     half = verdict(forget_loss=1.0, forget_accuracy=m(0.6, 0.5, 0.7), **same)
     assert half["forgot"] == "yes"  # a language model's exact match decides before the accuracy
     measures = {"forget_loss": 1.0, "unseen_loss": 0.2, "forget_accuracy": m(0.6, 0.5, 0.7, n=10)}
-    half = report.judge(run("unlearned", **measures), None, retrained)
+    half = findings.judge(run("unlearned", **measures), None, retrained)
     assert half["forgot"] == "partly" and "6 of 10 forget rows are still answered right" in half["forgot_because"][-1]
 
 
@@ -126,11 +126,11 @@ def test_what_the_retrained_model_shows_too_is_no_membership():
 
 def test_without_unseen_rows():
     measures = {"forget_loss": 3.9, "retain_token_accuracy": 0.9}
-    alone = report.judge(run("unlearned", **measures))
+    alone = findings.judge(run("unlearned", **measures))
     assert alone["forgot"] == "unknown" and alone["kept"] is None and "no model to compare with" in alone["kept_text"]
-    assert report.judge(run("unlearned", **measures), None, RETRAINED)["forgot"] == "yes"
-    assert report.judge(run("unlearned", forget_loss=8.0), None, RETRAINED)["forgot"] == "too much"
-    assert report.judge(run("unlearned", test_accuracy=1.0))["forgot"] == "unknown"
+    assert findings.judge(run("unlearned", **measures), None, RETRAINED)["forgot"] == "yes"
+    assert findings.judge(run("unlearned", forget_loss=8.0), None, RETRAINED)["forgot"] == "too much"
+    assert findings.judge(run("unlearned", test_accuracy=1.0))["forgot"] == "unknown"
 
 
 def test_says_when_the_loss_cannot_show_forgetting():
@@ -141,11 +141,11 @@ def test_says_when_the_loss_cannot_show_forgetting():
 
 def test_kept_is_the_worse_of_test_and_retain():
     retrained = run("retrained", test_accuracy=0.5, retain_accuracy=1.0)
-    found = report.judge(run("unlearned", test_accuracy=0.6, retain_accuracy=0.72), None, retrained)
+    found = findings.judge(run("unlearned", test_accuracy=0.6, retain_accuracy=0.72), None, retrained)
     assert found["kept"] == pytest.approx(0.72) and found["kept_level"] == "no"
     assert found["kept_text"] == "72 % of the retrained model's accuracy on retain rows (120 % on test rows)"
     before = run("original", test_accuracy=0.8)
-    found = report.judge(run("unlearned", test_accuracy=0.76), before, None)
+    found = findings.judge(run("unlearned", test_accuracy=0.76), before, None)
     assert found["kept_text"] == "95 % of its own accuracy on test rows before the request"
     assert found["kept_level"] == "partly"
 
@@ -153,31 +153,31 @@ def test_kept_is_the_worse_of_test_and_retain():
 def test_what_readiness_bought_is_said_whatever_it_is():
     plain = run("unlearned", steps=44, **GOOD)
     ready = run("ready_unlearned", steps=11, **{**GOOD, "retain_token_accuracy": 0.9})
-    *_, bought = report.findings(card(plain, ready, RETRAINED))
+    *_, bought = findings.findings(card(plain, ready, RETRAINED))
     assert bought["kind"] == "readiness"
     assert bought["text"] == (
         "people, what readiness bought: 11 steps instead of 44 (4 times fewer); kept 90 % instead of 99.1 %; "
         "forgot: yes, without readiness: yes (one run of each)."
     )
-    *_, bought = report.findings(card(run("unlearned", steps=10, **GOOD), run("ready_unlearned", steps=30, **GOOD)))
+    *_, bought = findings.findings(card(run("unlearned", steps=10, **GOOD), run("ready_unlearned", steps=30, **GOOD)))
     assert "30 steps instead of 10 (3 times more)" in bought["text"]
     runs = [
         run(r, seed=s, steps=n, **GOOD)
         for s, a in ((0, 10), (1, 20))
-        for r, n in zip(report.BEFORE, (3 * a, a), strict=True)
+        for r, n in zip(findings.BEFORE, (3 * a, a), strict=True)
     ]
-    *_, bought = report.findings(card(*runs))
+    *_, bought = findings.findings(card(*runs))
     assert "15 steps instead of 45" in bought["text"] and "mean of 2 seeds" in bought["text"]
 
 
 def test_findings_match_seeds_and_tasks():
     runs = [run("unlearned", seed=s, task=t, **GOOD) for t in ("a", "b") for s in (0, 1)]
     runs += [run("original", seed=1, task="b", forget_loss=3.95, unseen_loss=4.0)]
-    found = report.findings(card(*runs))
+    found = findings.findings(card(*runs))
     assert [(f["task"], f["seed"]) for f in found] == [("a", 0), ("a", 1), ("b", 0), ("b", 1)]
     assert ["cannot show" in f["text"] for f in found] == [False, False, False, True]
     assert "seed 1" in found[1]["text"]
-    assert report.findings(card(ORIGINAL)) == []
+    assert findings.findings(card(ORIGINAL)) == []
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -301,16 +301,16 @@ def test_page_escapes_names(page):
 
 def test_curves_keep_their_ends_and_stay_small():
     log = [{"step": i, "forget_loss": float(i), "retain_loss": True if i == 3 else 0.5} for i in range(100_000)]
-    steps, values = report._series(log, "forget_loss")
+    steps, values = figures._series(log, "forget_loss")
     assert len(steps) <= 300 and (steps[0], steps[-1], values[-1]) == (0, 99_999, 99_999)
-    svg, legend = report.loss_curves([log], "c")
+    svg, legend = figures.loss_curves([log], "c")
     assert len(svg) < 60_000 and [item["series"] for item in legend] == ["forget", "retain"]
-    assert report.loss_curves([[{"step": 1, "loss": 2.0}]], "c") is None
+    assert figures.loss_curves([[{"step": 1, "loss": 2.0}]], "c") is None
 
 
 def test_histograms_share_an_axis_and_count_every_row():
     edges = np.linspace(0, 4, 5)
-    assert report._shares(np.array([0.5, 1.5, 9.0, -1.0]), edges).tolist() == [0.5, 0.25, 0, 0.25]
+    assert figures._shares(np.array([0.5, 1.5, 9.0, -1.0]), edges).tolist() == [0.5, 0.25, 0, 0.25]
     rng = np.random.default_rng(0)
 
     def histograms(scale):

@@ -1,27 +1,47 @@
-"""From tables of per-row statistics to measures with intervals."""
+"""From tables of per-row statistics to measures with intervals: arithmetic alone, no model."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .membership import MIA_MEASURES, MIA_SCORES, membership_inference
-from .statistics import chunks, counts, summary
-from .tables import columns_of
+from .membership import MIA_MEASURES, compare_membership, membership_inference, scores
+from .statistics import chunks, counts, ks_detectable, summary
+from .tables import columns_of, is_causal_lm
+from .tofu import forget_quality_of, truth_ratio, utility_of
 
 if TYPE_CHECKING:
     import pyarrow
 
-CLASSIFIER_MEASURES = ("loss", "accuracy")
-CAUSAL_LM_MEASURES = ("loss", "token_accuracy", "exact_memorisation", "exact_match", "perplexity")
+CLASSIFIER_MEASURES = ("loss", "accuracy", "prob")
+CAUSAL_LM_MEASURES = (
+    "loss",
+    "token_accuracy",
+    "prob",
+    "exact_memorisation",
+    "exact_match",
+    "extraction_strength",
+    "truth_ratio",
+    "rougeL_recall",
+    "perplexity",
+)
+ATTACKS = ("loss", "entropy", "zlib", "min_k", "min_k_plus_plus")  # membership scores, as in `membership.scores`
+CLASSIFIER_ATTACKS = ("loss", "entropy")
+LOGISTIC = ("loss", "entropy")  # the scores that the logistic-regression attack of Trippa et al. takes
+ANSWERS = ("_paraphrased", "_perturbed")  # splits of other answers to the rows of a split: for the truth ratio
+UTILITY_SPLITS = ("retain", "real_authors", "world_facts")
+UTILITY_PARTS = ("prob", "rougeL_recall", "truth_ratio")
+CHOICE_SPLITS = ("real_authors", "world_facts")  # their probability is that among the answers to choose from
+NEEDS = {"extraction_strength": "n_suffix"}  # measures that tables of schema 1 cannot give
 
 
 def measure(
     tables: Mapping[str, pyarrow.Table],
     *,
+    generations: Mapping[str, pyarrow.Table] | None = None,
     measures: Iterable[str] | None = None,
     seed: int = 0,
     resamples: int = 1000,
@@ -30,17 +50,24 @@ def measure(
     """
     All measures of one model from its row tables, each with a bootstrap interval.
 
-    Per split: `<split>_loss` (nats per label: ratio of sums over the rows); for classifiers `<split>_accuracy`; for
-    language models `<split>_token_accuracy` (pooled over labelled positions), `<split>_exact_memorisation` (mean over
-    rows of the share of positions whose argmax is the label), `<split>_exact_match` (share of rows with every position
-    right) and `<split>_perplexity` (exp of the loss).
+    Per split: `<split>_loss` (nats per label: ratio of sums over the rows), `<split>_prob` (mean over rows of
+    exp(-mean loss of the row)); for classifiers `<split>_accuracy`; for language models `<split>_token_accuracy`
+    (pooled over labelled positions), `<split>_exact_memorisation` (mean over rows of the share of positions whose
+    argmax is the label; Tirumala et al. 2022), `<split>_exact_match` (share of rows with every position right),
+    `<split>_extraction_strength` (Carlini et al. 2021: mean over rows of 1 - k/T, where k of the T labels must be
+    given so that all others come by argmax; 0 when nothing does) and `<split>_perplexity` (exp of the loss).
 
-    With the splits `forget` and `unseen`, membership inference from the row's mean loss or mean entropy, the lower the
-    more likely a member (forget rows are the members): `forget_mia_loss_auc` (Mann-Whitney, ties count half),
-    `forget_mia_loss_tpr_at_1fpr` (largest true-positive rate at a false-positive rate of at most 1 %, not
-    interpolated; with fewer than 100 unseen rows this means no false positive at all), `forget_mia_loss_accuracy` (the
-    attack of Trippa et al. 2024: logistic regression on the one raw feature, as many unseen as forget rows, 10
-    stratified folds, share of rows guessed right out of fold), and the same three with `entropy`.
+    Where a split `<split>_perturbed` holds wrong answers to its rows (column `group`: the row), and perhaps
+    `<split>_paraphrased` the right one in other words: `<split>_truth_ratio` (Maini et al. 2024, arXiv:2401.06121),
+    for forget rows mean(min(r, 1/r)), elsewhere mean(max(0, 1 - r)). With `generations` `<split>_rougeL_recall`. With
+    all of these for the splits among retain, real_authors and world_facts, `model_utility`, their harmonic mean.
+
+    With the splits `forget` and `unseen`, membership inference by the scores of [`membership.scores`], the lower the
+    more likely a member (forget rows are the members): `forget_mia_<score>_auc` (Mann-Whitney, ties count half),
+    `forget_mia_<score>_tpr_at_1fpr` and `_tpr_at_01fpr` (largest true-positive rate at a false-positive rate of at
+    most 1 % and .1 %, not interpolated; with fewer than 100 or 1000 unseen rows this means no false positive at all),
+    and for loss and entropy `_accuracy` (the attack of Trippa et al. 2024: logistic regression on the one raw feature,
+    as many unseen as forget rows, 10 stratified folds, share of rows guessed right out of fold).
 
     Intervals are the 2.5 % and 97.5 % percentiles of `resamples` bootstrap resamples of the rows, drawn by `seed`;
     forget and unseen rows are resampled separately. They hold the model fixed: the spread over training seeds is not
@@ -48,82 +75,225 @@ def measure(
 
     Args:
         tables: split name -> table of [`collect`].
+        generations: split name -> table of [`generate`].
         measures: names to keep; `None` keeps all.
         seed: seed of the resampling and of the attack's folds. Equal seeds resample equal rows, whatever the model.
         resamples: bootstrap resamples.
-        causal_lm: whether the rows are those of a language model; `None`: they are, unless every row of every table
-            has exactly one label.
+        causal_lm: whether the rows are those of a language model; `None`: as the tables say, else they are unless
+            every row of every table has exactly one label.
 
     Returns:
         name -> `{"value", "low", "high", "n"}`; n is the number of rows used. `low` and `high` are `None` where a side
         has fewer than two rows; `value` also where it is not a finite number (a diverged model, an overflowing
-        perplexity) or cannot be computed (the attack with fewer than two rows on a side).
+        perplexity) or cannot be computed (the attack with fewer than two rows on a side). Measures that need columns
+        which the tables do not have are left out.
 
     Raises:
         ValueError: for a table without the columns of [`collect`] or without rows, for an unknown measure (listing
-            those that exist), or `resamples` below 1.
+            those that exist), for answers that belong to no row, or `resamples` below 1.
     """
     if not resamples >= 1:
         raise ValueError(f"`resamples` is {resamples}: expected an integer of at least 1.")
     columns = {split: columns_of(table, split) for split, table in tables.items()}
     if causal_lm is None:
-        causal_lm = any((c["n_labels"] != 1).any() for c in columns.values())
+        causal_lm = is_causal_lm(tables)
     known = measure_names(columns, causal_lm=causal_lm)
     wanted = wanted_of(measures, known)
+    per_row = {} if not causal_lm else _answers(tables, columns)
+    asked = wanted
+    if "model_utility" in wanted:
+        wanted = wanted | {f"{split}_{part}" for split in UTILITY_SPLITS for part in UTILITY_PARTS}
 
     found: dict[str, dict[str, float | int | None]] = {}
     for split, c in columns.items():
+        if split.endswith(ANSWERS):
+            continue
         kinds = [k for k in (CAUSAL_LM_MEASURES if causal_lm else CLASSIFIER_MEASURES) if f"{split}_{k}" in wanted]
+        kinds = [k for k in kinds if NEEDS.get(k, "row") in c]
+        more = per_row.get(split, {})
+        kinds = [k for k in kinds if k != "rougeL_recall" and (k != "truth_ratio" or k in more)]
         if kinds:
             rng = np.random.default_rng([seed, zlib.crc32(split.encode())])
-            found.update({f"{split}_{k}": v for k, v in _split_measures(c, kinds, rng, resamples).items()})
-    for score in MIA_SCORES:
-        kinds = [k for k in MIA_MEASURES if f"forget_mia_{score}_{k}" in wanted]
-        if kinds:
-            column = "nll_sum" if score == "loss" else "entropy_sum"
-            members, others = (columns[s][column] / columns[s]["n_labels"] for s in ("forget", "unseen"))
-            for k, v in membership_inference(members, others, measures=kinds, seed=seed, resamples=resamples).items():
-                found[f"forget_mia_{score}_{k}"] = v
-    return {name: found[name] for name in known if name in found}
+            found.update({f"{split}_{k}": v for k, v in _split_measures(c, more, kinds, rng, resamples).items()})
+    for split, table in (generations or {}).items():
+        if f"{split}_rougeL_recall" in wanted:
+            found[f"{split}_rougeL_recall"] = _mean(table["rougeL_recall"].to_numpy(), split, seed, resamples)
+    if {"forget", "unseen"} <= columns.keys():
+        members, others = scores(tables["forget"]), scores(tables["unseen"])
+        for score in CLASSIFIER_ATTACKS if not causal_lm else ATTACKS:
+            kinds = [k for k in _attack_measures(score) if f"forget_mia_{score}_{k}" in wanted]
+            if kinds and score in members and score in others:
+                attack = membership_inference(
+                    members[score], others[score], measures=kinds, seed=seed, resamples=resamples
+                )
+                found.update({f"forget_mia_{score}_{k}": v for k, v in attack.items()})
+    if "model_utility" in wanted:
+        utility = _utility(found, columns)
+        if utility:
+            found["model_utility"] = utility
+    return {name: found[name] for name in known if name in found and name in asked}
 
 
 def measure_names(splits: Iterable[str], *, causal_lm: bool) -> list[str]:
-    """Names of the measures that [`measure`] computes for these splits, in its order."""
-    splits = list(splits)
+    """Names of the measures that [`measure`] may compute for these splits, in its order."""
+    splits = [split for split in splits if not split.endswith(ANSWERS)]
     kinds = CAUSAL_LM_MEASURES if causal_lm else CLASSIFIER_MEASURES
     names = [f"{split}_{kind}" for split in splits for kind in kinds]
     if {"forget", "unseen"} <= set(splits):
-        names += [f"forget_mia_{score}_{kind}" for score in MIA_SCORES for kind in MIA_MEASURES]
-    return names
+        attacks = ATTACKS if causal_lm else CLASSIFIER_ATTACKS
+        names += [f"forget_mia_{score}_{kind}" for score in attacks for kind in _attack_measures(score)]
+    return names + (["model_utility"] if causal_lm else [])
 
 
-def _split_measures(c: dict[str, np.ndarray], kinds: list[str], rng: np.random.Generator, resamples: int) -> dict:
+def _attack_measures(score: str) -> list[str]:
+    return [kind for kind in MIA_MEASURES if kind != "accuracy" or score in LOGISTIC]
+
+
+def compare(
+    tables: Mapping[str, pyarrow.Table],
+    reference: Mapping[str, pyarrow.Table],
+    *,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> dict[str, dict[str, Any]]:
+    """
+    A model against the retrained one, row by row the same data: `forget_quality` (p-value of the two-sample
+    Kolmogorov-Smirnov test between the truth ratios of the forget rows, as in Maini et al. 2024; where there are no
+    wrong answers, between their losses, which is ours; `distance` is the KS distance, `detectable` the smallest one
+    that so many rows can show, `of` the statistic), and for each membership score `forget_mia_<score>_auc_gap` and
+    `_privleak` (AUC against the retrained model's; [`compare_membership`]).
+
+    Args:
+        tables, reference: split -> table of [`collect`]; of `forget` and `unseen` rows.
+        seed, resamples: as in [`measure`].
+    """
+    if not ("forget" in tables and "forget" in reference):
+        return {}
+    mine, theirs = ({s: columns_of(t, s) for s, t in side.items()} for side in (tables, reference))
+    found: dict[str, dict[str, Any]] = {}
+    statistics = [_answers(side, columns).get("forget", {}) for side, columns in ((tables, mine), (reference, theirs))]
+    if all("ratio" in statistic for statistic in statistics):
+        pair, of = [statistic["ratio"] for statistic in statistics], "truth ratio"
+    else:
+        pair, of = [c["forget"]["nll_sum"] / c["forget"]["n_labels"] for c in (mine, theirs)], "loss"
+    if all(np.isfinite(part).all() for part in pair):
+        p, distance = forget_quality_of(*pair)
+        n = len(pair[0])
+        quality = {**summary(p, None, n), "distance": float(distance), "detectable": ks_detectable(n, n), "of": of}
+        found["forget_quality"] = quality
+    if "unseen" in tables and "unseen" in reference:
+        sides = [scores(side[split]) for side in (tables, reference) for split in ("forget", "unseen")]
+        for score in ATTACKS:
+            if all(score in side for side in sides):
+                gap = compare_membership(*(side[score] for side in sides), seed=seed, resamples=resamples)
+                found.update({f"forget_mia_{score}_{kind}": value for kind, value in gap.items()})
+    return found
+
+
+def _answers(tables: Mapping[str, pyarrow.Table], columns: Mapping[str, dict]) -> dict[str, dict[str, np.ndarray]]:
+    """Per row of each split that has wrong answers: `ratio`, and what `truth_ratio` and `prob` are the mean of."""
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for split, c in columns.items():
+        wrong = columns.get(f"{split}_perturbed")
+        if wrong is None:
+            continue
+        n = len(c["row"])
+        losses = [wrong["nll_sum"][at] / wrong["n_labels"][at] for at in _grouped(wrong, n, f"{split}_perturbed")]
+        right = c["nll_sum"] / c["n_labels"]
+        other = columns.get(f"{split}_paraphrased")
+        paraphrased = right
+        if other is not None:
+            at = _grouped(other, n, f"{split}_paraphrased")
+            paraphrased = np.array([(other["nll_sum"][i] / other["n_labels"][i]).mean() for i in at])
+        ratio = truth_ratio(paraphrased, losses)
+        with np.errstate(divide="ignore"):
+            kept = np.minimum(ratio, 1 / ratio) if split.startswith("forget") else np.maximum(0, 1 - ratio)
+        found[split] = {"ratio": ratio, "truth_ratio": kept}
+        if split in CHOICE_SPLITS:
+            p = np.exp(-right)
+            found[split]["prob"] = p / (p + np.array([np.exp(-x).sum() for x in losses]))
+    return found
+
+
+def _grouped(c: Mapping[str, np.ndarray], n: int, split: str) -> list[np.ndarray]:
+    """Rows of an answers' table by the row that they answer."""
+    if "group" not in c:
+        if len(c["row"]) != n:
+            raise ValueError(
+                f"split `{split}` has {len(c['row'])} rows for {n} and no column `group`: add one with the number of "
+                "the row that each answers."
+            )
+        return [np.array([i]) for i in range(n)]
+    at = [np.flatnonzero(c["group"] == i) for i in range(n)]
+    without = [i for i, rows in enumerate(at) if not len(rows)]
+    if without or (c["group"] >= n).any() or (c["group"] < 0).any():
+        what = f"row {without[0]} has none" if without else f"one belongs to row {int(c['group'].max())}"
+        raise ValueError(f"split `{split}` must hold answers to each of the {n} rows: {what}. Mend its column `group`.")
+    return at
+
+
+def _utility(found: Mapping[str, dict], columns: Mapping[str, Any]) -> dict | None:
+    splits = [split for split in UTILITY_SPLITS if split in columns]
+    names = [f"{split}_{part}" for split in splits for part in UTILITY_PARTS]
+    if "retain" not in splits or any((found.get(name) or {}).get("value") is None for name in names):
+        return None
+    value = utility_of({name: found[name]["value"] for name in names})
+    return {**summary(value, None, sum(found[f"{split}_prob"]["n"] for split in splits)), "parts": names}
+
+
+def _split_measures(
+    c: Mapping[str, np.ndarray],
+    more: Mapping[str, np.ndarray],
+    kinds: list[str],
+    rng: np.random.Generator,
+    resamples: int,
+) -> dict:
     n = len(c["nll_sum"])
     share = c["n_correct"] / c["n_labels"]
-    rows = np.stack([c["nll_sum"], c["n_labels"], c["n_correct"], share, share == 1]).astype(float)  # (5, n)
+    mean = c["nll_sum"] / c["n_labels"]
+    with np.errstate(over="ignore"):
+        per_row = {
+            "prob": more.get("prob", np.exp(-mean)),
+            "exact_memorisation": share,
+            "exact_match": share == 1,
+            "extraction_strength": c.get("n_suffix", share) / c["n_labels"],
+            **{k: more[k] for k in ("truth_ratio",) if k in more},
+        }
+    means = [kind for kind in kinds if kind in per_row]
+    sums = np.stack([c["nll_sum"], c["n_labels"], c["n_correct"], *(per_row[kind] for kind in means)]).astype(float)
 
-    def values(sums: np.ndarray) -> dict[str, np.ndarray]:  # (5, R)
-        loss, correct = sums[0] / sums[1], sums[2] / sums[1]
+    def values(total: np.ndarray) -> dict[str, np.ndarray]:  # (3 + means, R)
+        loss, correct = total[0] / total[1], total[2] / total[1]
         with np.errstate(over="ignore"):
             perplexity = np.exp(loss)
-        return {
-            "loss": loss,
-            "accuracy": correct,
-            "token_accuracy": correct,
-            "exact_memorisation": sums[3] / n,
-            "exact_match": sums[4] / n,
-            "perplexity": perplexity,
-        }
+        pooled = {"loss": loss, "accuracy": correct, "token_accuracy": correct, "perplexity": perplexity}
+        return pooled | {kind: total[3 + i] / n for i, kind in enumerate(means)}
 
-    value = values(rows.sum(1)[:, None])
+    value = values(sums.sum(1)[:, None])
     draws = None
     if n >= 2:
-        sums = [rows @ counts(rng.integers(n, size=(size, n)), n).T for size in chunks(n, resamples)]
-        draws = values(np.concatenate(sums, axis=1))
+        drawn = [sums @ counts(rng.integers(n, size=(size, n)), n).T for size in chunks(n, resamples)]
+        draws = values(np.concatenate(drawn, axis=1))
     return {kind: summary(value[kind][0], None if draws is None else draws[kind], n) for kind in kinds}
 
 
+def _mean(values: np.ndarray, split: str, seed: int, resamples: int) -> dict:
+    """Mean of a statistic that was taken of some rows of a split only."""
+    n = len(values)
+    rng = np.random.default_rng([seed, zlib.crc32(f"{split} generations".encode())])
+    draws = None
+    if n >= 2:
+        draws = np.concatenate([values[rng.integers(n, size=(size, n))].mean(1) for size in chunks(n, resamples)])
+    return summary(values.mean() if n else None, draws, n)
+
+
 def wanted_of(measures: Iterable[str] | None, known: Sequence[str]) -> set[str]:
+    """
+    The names asked for, all where none are.
+
+    Raises:
+        ValueError: for a name that is not known.
+    """
     if measures is None:
         return set(known)
     measures = [measures] if isinstance(measures, str) else list(measures)

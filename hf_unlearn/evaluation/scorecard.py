@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import report
+from ..findings import ROLES, findings
 from .measures import measure, measure_names, wanted_of
 from .passes import collect
 from .statistics import finite
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     import torch
 
 SCHEMA = 1
-ROLES = report.ROLES
 COST_KEYS = ("steps", "row_passes", "seconds")
 
 
@@ -330,7 +330,7 @@ class Scorecard:
 
     def findings(self) -> list[str]:
         """What the numbers say, in plain language: one text per unlearned run, then one on what readiness bought."""
-        return [finding["text"] for finding in report.findings(self.to_dict())]
+        return [finding["text"] for finding in findings(self.to_dict())]
 
     def _histories(self) -> list[dict[str, Any]]:
         return [

@@ -11,6 +11,7 @@ import numpy as np
 # Drawn in sentinel colours, which become CSS colours: one drawing for light, dark and paper.
 _INK, _GRID = "#010203", "#010204"
 _SERIES = {"forget": "#010205", "unseen": "#010206", "retain": "#010207", "alpha": "#010208", "tau": "#010209"}
+_SERIES |= {"soft": "#01020a", "unlearned": "#01020b", "ready-unlearned": "#01020c"}
 _CSS = {_INK: "currentColor", _GRID: "var(--grid)", **{hex_: f"var(--{name})" for name, hex_ in _SERIES.items()}}
 _STYLE = {
     "svg.fonttype": "none",
@@ -33,8 +34,19 @@ _STYLE = {
 }
 _CURVES_SIZE = (4.6, 3.2)  # inches: about the width of a phone, so that the letters stay readable there
 _HISTOGRAM_SIZE = (3.5, 2.1)
+_SQUARE_SIZE = (3.5, 3.1)
 _MAX_POINTS = 300  # of one curve
+_ROC_POINTS = 120
+_MAX_NAMES = 9  # layers named on an axis
 BINS = 24
+ROLE_LINES = {  # role -> series, line style
+    "original": ("soft", ":"),
+    "ready": ("ready-unlearned", ":"),
+    "unlearned": ("unlearned", "-"),
+    "ready_unlearned": ("ready-unlearned", "-"),
+    "retrained": ("tau", "--"),
+    "retrained_again": ("tau", ":"),
+}
 CURVES = (  # key in the log, series, line style, label
     ("forget_loss", "forget", "-", "forget rows, batch"),
     ("look_forget_loss", "forget", ":", "forget rows, all"),
@@ -110,6 +122,91 @@ def loss_histogram(forget: np.ndarray, unseen: np.ndarray, edges: np.ndarray, pr
     return _svg(draw, _HISTOGRAM_SIZE, prefix, "Histogram of the losses of forget and unseen rows")
 
 
+def relearning_curves(lines: Sequence[tuple[str, np.ndarray, np.ndarray]], top: float, prefix: str) -> str:
+    """
+    SVG: loss of the held-out forget rows (nats) over the steps of a fine-tune. `lines`: (role, steps, losses); `top`:
+    upper end of the loss axis, to be shared by the figures that are to be compared.
+    """
+
+    def draw(figure):
+        axis = figure.subplots()
+        for role, steps, losses in lines:
+            series, line = ROLE_LINES[role]
+            axis.plot(steps, losses, line, color=_SERIES[series], linewidth=1.6, marker="o", markersize=2.2)
+        axis.set_ylim(0, 1.05 * top or 1.0)
+        axis.set_xlim(left=0)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.set_xlabel("fine-tuning step")
+        axis.set_ylabel("loss of forget rows (nats)")
+
+    return _svg(draw, _SQUARE_SIZE, prefix, "Loss of forget rows while the models are fine-tuned")
+
+
+def roc_curves(lines: Sequence[tuple[str, np.ndarray, np.ndarray]], prefix: str) -> str:
+    """
+    SVG: share of forget rows found over the share of unseen rows accused wrongly. `lines`: (role, scores of the forget
+    rows, of the unseen rows), the lower the more likely a member.
+    """
+
+    def draw(figure):
+        axis = figure.subplots()
+        axis.plot([0, 1], [0, 1], color=_GRID, linewidth=2.5)
+        axis.axvline(0.01, color=_SERIES["soft"], linewidth=1.2, linestyle=(0, (1, 1)))
+        for role, forget, unseen in lines:
+            series, line = ROLE_LINES[role]
+            axis.plot(*_roc(forget, unseen), line, color=_SERIES[series], linewidth=1.5)
+        axis.set_xlim(0, 1)
+        axis.set_ylim(0, 1.02)
+        for side in (axis.xaxis, axis.yaxis):
+            side.set_ticks([0, 0.25, 0.5, 0.75, 1])
+            side.set_major_formatter(lambda v, _: f"{100 * v:g} %")
+        axis.set_xlabel("unseen rows accused wrongly")
+        axis.set_ylabel("forget rows found")
+
+    return _svg(draw, _SQUARE_SIZE, prefix, "ROC curve: forget rows found over unseen rows accused wrongly")
+
+
+def weight_lines(lines: Sequence[tuple[str, Mapping[str, float]]], prefix: str) -> str:
+    """SVG: relative distance of the weights, layer by layer in the order of the model. `lines`: (role, layer -> it)."""
+    names = list(dict.fromkeys(name for _, layers in lines for name in layers))
+
+    def draw(figure):
+        axis = figure.subplots()
+        for role, layers in lines:
+            series, line = ROLE_LINES[role]
+            at = [i for i, name in enumerate(names) if layers.get(name) is not None]
+            values = [layers[names[i]] for i in at]
+            axis.plot(at, values, line, color=_SERIES[series], linewidth=1.3, marker="o", markersize=3)
+        shown = list(range(0, len(names), -(-len(names) // _MAX_NAMES)))
+        axis.set_xticks(shown, [_short(names[i]) for i in shown], rotation=35, ha="right", rotation_mode="anchor")
+        axis.set_xlim(-0.4, len(names) - 0.6)
+        axis.set_ylim(bottom=0)
+        axis.yaxis.set_major_formatter(lambda v, _: f"{100 * v:g} %")
+        axis.set_ylabel("distance, share of the norm")
+        axis.set_xlabel("layer")
+
+    return _svg(draw, _SQUARE_SIZE, prefix, "Relative distance of the weights by layer")
+
+
+def _short(name: str) -> str:
+    """`model.layers.3` -> 3; `model.embed_tokens` -> embed_tokens."""
+    last = name.split(".")[-1]
+    return last if len(last) <= 14 else f"{last[:13]}…"
+
+
+def _roc(forget: np.ndarray, unseen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """False- and true-positive rates from (0, 0) to (1, 1); ties are one step, as in an AUC where they count half."""
+    thresholds = np.unique(np.concatenate([forget, unseen]))
+    rates = [np.searchsorted(np.sort(side), thresholds, side="right") / len(side) for side in (unseen, forget)]
+    false, true = (np.concatenate([[0.0], rate]) for rate in rates)
+    if len(false) > _ROC_POINTS:  # evenly along the curve, so that neither its steep nor its flat part is lost
+        way = false + true
+        ends = np.searchsorted(way, np.linspace(0, 2, _ROC_POINTS))
+        keep = np.unique(np.concatenate([[0, len(false) - 1], np.clip(ends, 0, len(false) - 1)]))
+        false, true = false[keep], true[keep]
+    return false, true
+
+
 def _shares(losses: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.histogram(np.clip(losses, edges[0], edges[-1]), edges)[0] / max(len(losses), 1)
 
@@ -148,6 +245,8 @@ def _svg(draw, size: tuple[float, float], prefix: str, description: str) -> str:
     svg = re.sub(r'\bid="', f'id="{prefix}-', svg)
     svg = re.sub(r"url\(#", f"url(#{prefix}-", svg)
     svg = re.sub(r'href="#', f'href="#{prefix}-', svg)
+    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.S)
+    svg = re.sub(r'(?<=[ "(,])-?\d+\.\d{3,}', lambda found: f"{float(found[0]):.2f}", svg)  # hundredths of a point
     svg = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", svg)
     for sentinel, colour in _CSS.items():
         svg = svg.replace(sentinel, colour)

@@ -6,7 +6,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from hf_unlearn import figures, findings, report
+from hf_unlearn import answers, figures, findings, report
+from hf_unlearn import verdict as verdicts
 from hf_unlearn.schedule import REACHED, STOP_REASONS
 
 
@@ -15,7 +16,7 @@ def m(value, low=None, high=None, n=48):
     return {"value": value, "low": value if low is None else low, "high": value if high is None else high, "n": n}
 
 
-def run(model, *, task="people", seed=0, steps=None, stop_reason=None, **measures):
+def run(model, *, task="people", seed=0, steps=None, stop_reason=None, details=None, **measures):
     cost = {"steps": steps, "row_passes": None, "seconds": None}
     measures = {k: v if isinstance(v, dict) else m(v) for k, v in measures.items()}
     return {
@@ -25,6 +26,7 @@ def run(model, *, task="people", seed=0, steps=None, stop_reason=None, **measure
         "measures": measures,
         "cost": cost,
         "stop_reason": stop_reason,
+        **({"details": details} if details else {}),
     }
 
 
@@ -189,17 +191,19 @@ def test_score_table_orders_roles_and_measures():
     runs = [RETRAINED, run("unlearned", steps=12, stop_reason="max_steps", **GOOD), ORIGINAL]
     table = report.score_table(card(*runs), "people")
     assert [role["name"] for role in table["roles"]] == ["original", "unlearned", "retrained"]
-    assert [group["title"] for group in table["groups"]] == ["Forget rows", "Unseen rows", "Retain rows"]
-    forget = table["groups"][0]
-    assert [row["name"] for row in forget["rows"]] == ["forget_loss", "forget_exact_match", "forget_mia_loss_auc"]
-    assert forget["n"] == 48
-    auc = forget["rows"][2]
-    assert auc["label"] == "Membership by loss: AUC" and auc["ideal"] == "0.5"
+    titles = ["Forget rows", report.MEMBERSHIP, "Unseen rows", "Retain rows"]
+    assert [group["title"] for group in table["groups"]] == titles
+    forget, membership = table["groups"][:2]
+    assert [row["name"] for row in forget["rows"]] == ["forget_loss", "forget_exact_match"]
+    assert forget["n"] == 48 and membership["n"] is None
+    (auc,) = membership["rows"]
+    assert auc["label"] == "By loss: AUC" and auc["ideal"] == "as retrained"
     assert auc["cells"] == [
         None,
         {"value": "0.5", "interval": "0.41 – 0.59"},
         {"value": "0.51", "interval": "0.42 – 0.6"},
     ]
+    assert not table["noise"] and not table["weak"]
     assert forget["rows"][1]["cells"][0]["value"] == "100 %"
     assert table["cost"][0]["cells"][1]["value"] == "12"
     assert table["cost"][1]["cells"][1]["value"] == STOP_REASONS["max_steps"]
@@ -210,6 +214,355 @@ def test_score_table_averages_seeds():
     table = report.score_table(card(*runs), "people")
     assert table["groups"][0]["rows"][0]["cells"] == [{"value": "3", "interval": "1 – 6"}]
     assert table["seeds"] == [0, 1, 2] and table["cost"][0]["cells"] == [{"value": "3", "interval": "1 – 6"}]
+
+
+ALL = {
+    "forget_loss": 3.0,
+    "forget_mia_min_k_plus_plus_auc": 0.6,
+    "forget_mia_min_k_plus_plus_tpr_at_01fpr": 0.02,
+    "forget_mia_loss_auc": 0.55,
+    "forget_mia_loss_accuracy": 0.5,
+    "forget_lira_auc": 0.57,
+    "forget_lira_tpr_at_1fpr": 0.02,
+    "forget_mia_loss_auc_gap": m(0.04, -0.01, 0.09),
+    "forget_mia_zlib_privleak": m(-3.0, -8.0, 2.0),
+    "forget_quality": {**m(0.3), "low": None, "high": None, "distance": 0.2, "detectable": 0.28, "of": "loss"},
+    "forget_int4_exact_match": 0.0,
+    "forget_rephrased_loss": 3.0,
+    "recovery_real_area": {"value": 0.8},
+    "recovery_retain_area": {"value": 1.1},
+    "real_authors_truth_ratio": 0.5,
+    "holdout_prob": 0.001234,
+    "model_utility": 0.6,
+    "weights_to_original": {"value": 0.0123},
+    "forget_mia_odd": 1.0,
+}
+
+
+def test_every_measure_finds_its_group():
+    table = report.score_table(card(run("unlearned", **ALL), run("retrained", forget_loss=3.0)), "people")
+    found = {
+        group["title"]: [(row["label"], row["cells"][0]["value"]) for row in group["rows"]] for group in table["groups"]
+    }
+    assert list(found.items()) == [
+        ("Forget rows", [("Loss (nats per label)", "3")]),
+        (
+            report.MEMBERSHIP,
+            [
+                ("By loss: AUC", "0.55"),
+                ("By loss: guessed right", "50 %"),
+                ("By Min-K%++: AUC", "0.6"),
+                ("By Min-K%++: found at 0.1 % false alarms", "2 %"),
+                ("By U-LiRA: AUC", "0.57"),
+                ("By U-LiRA: found at 1 % false alarms", "2 %"),
+            ],
+        ),
+        (
+            report.AGAINST,
+            [
+                ("Forget quality (p-value)", "0.3"),
+                ("By loss: AUC, difference", "+0.04"),
+                ("By zlib ratio: PrivLeak (%)", "−3"),
+            ],
+        ),
+        ("Forget rows, int4 weights", [("Rows recalled word for word", "0 %")]),
+        ("Forget rows, asked in other words", [("Loss (nats per label)", "3")]),
+        (report.RECOVERED, [("Fine-tuned on retain rows", "1.1"), ("Fine-tuned on some forget rows", "0.8")]),
+        ("Questions on real authors", [("Truth ratio", "0.5")]),
+        ("holdout rows", [("Probability of the answer", "0.0012")]),
+        (report.UTILITY, [("Model utility", "0.6")]),
+        (report.WEIGHTS, [("To the model before the request", "0.0123")]),
+        ("Other", [("forget_mia_odd", "1")]),
+    ]
+    cells = {row["name"]: row["cells"][0] for group in table["groups"] for row in group["rows"]}
+    assert cells["forget_quality"]["interval"] == "KS distance 0.2" and cells["weights_to_original"]["interval"] == ""
+    assert all(row["ideal"] == "as retrained" for group in table["groups"][:2] for row in group["rows"])
+    alone = report.score_table(card(run("unlearned", **ALL)), "people")
+    ideals = {row["name"]: row["ideal"] for group in alone["groups"] for row in group["rows"]}
+    assert ideals["forget_loss"] == ideals["forget_rephrased_loss"] == "as unseen rows"
+    assert ideals["forget_lira_auc"] == "0.5" and ideals["forget_lira_tpr_at_1fpr"] == "1 %"
+
+
+def test_the_noise_floor_is_what_two_retrained_models_differ_by():
+    again = run(
+        "retrained_again", forget_loss=3.6, forget_exact_match=0.021, forget_quality=0.7, recovery_retain_area=0.97
+    )
+    again["measures"]["weights_to_retrained"] = {"value": 0.3}
+    table = report.score_table(card(run("unlearned", unseen_loss=4.0), RETRAINED, again), "people")
+    noise = {row["name"]: row["noise"] for group in table["groups"] for row in group["rows"]}
+    assert table["noise"] and noise == {
+        "forget_loss": "0.3",
+        "forget_exact_match": "2.1 %",
+        "forget_mia_loss_auc": "",
+        "forget_quality": "0.7",  # that of one retrained model against the other
+        "recovery_retain_area": "0.97",
+        "weights_to_retrained": "0.3",
+        "unseen_loss": "",
+        "retain_token_accuracy": "",
+    }
+    page = report.render_html(card(run("unlearned", **GOOD), RETRAINED, again))
+    assert ">Noise floor</th>" in page and '<td class="noise">2.1 %</td>' in page
+    assert ">Noise floor</th>" not in report.render_html(card(run("unlearned", **GOOD), RETRAINED))
+
+
+def test_weak_measures_are_marked(monkeypatch):
+    shown = card(run("unlearned", **GOOD), RETRAINED)
+    for render in (report.render_html, lambda c: report.render_card_section(c, {})):
+        assert report.WEAK_NOTE not in render(shown)
+    monkeypatch.setattr(report, "WEAK_MEASURES", frozenset({"mia_loss_auc", "retain_token_accuracy"}))
+    rows = {
+        row["name"]: row["weak"] for group in report.score_table(shown, "people")["groups"] for row in group["rows"]
+    }
+    assert [name for name, weak in rows.items() if weak] == ["forget_mia_loss_auc", "retain_token_accuracy"]
+    page = report.render_html(shown)
+    assert page.count(">weak</sup>") == 2 and f"<b>weak</b>: {report.WEAK_NOTE}" in page
+    text = report.render_card_section(shown, {})
+    assert "| By loss: AUC (weak) |" in text and f"Weak: {report.WEAK_NOTE}." in text
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# the first screen
+# ---------------------------------------------------------------------------------------------------------------
+
+
+def first_screen(*others, details=None, card_runs=(), **changed):
+    shown = card(run("unlearned", details=details, **{**GOOD, **changed}), *others, *card_runs)
+    return answers.answers(shown, next(f for f in findings.findings(shown) if f["model"] == "unlearned"))
+
+
+def test_what_was_asked():
+    counted = run("unlearned", forget_loss=3.0, retain_loss=m(0.1, n=200), unseen_loss=m(4.0, n=40))
+    assert (
+        answers.asked(card(counted), "people")
+        == "The request: forget 48 rows. Measured beside 200 retain and 40 unseen rows."
+    )
+    assert answers.asked(card(run("unlearned", forget_loss=m(1.0, n=1))), "people") == "The request: forget 1 row."
+    assert answers.asked(card(run("unlearned", test_loss=1.0)), "people") == ""
+
+
+@pytest.mark.parametrize(
+    ("others", "changed", "expected"),
+    [
+        (
+            (ORIGINAL, RETRAINED),
+            {},
+            "Yes, as far as these rows can show. None of 48 answers still come word for word (before 48, retrained 0). "
+            "They surprise the model as much as rows it never saw (loss 3.95 against 4; retrained 3.9).",
+        ),
+        (
+            (),
+            {"forget_loss": 2.0, "forget_exact_match": 0.25, "unseen_exact_match": 0.0},
+            "Partly. 12 of 48 answers still come word for word (unseen rows 0 of 48). They surprise the model less "
+            "than "
+            "rows it never saw (loss 2 against 4).",
+        ),
+        (
+            (RETRAINED,),
+            {"forget_loss": 9.0, "forget_mia_loss_auc": m(0.1, 0.05, 0.2)},
+            "Too much: over-forgetting, which is a failure. The rows stand out as deleted. None of 48 answers still "
+            "come "
+            "word for word (retrained 0). They surprise the model far more than rows it never saw (loss 9 against 4; "
+            "retrained 3.9).",
+        ),
+        (
+            (run("original", forget_loss=3.9, unseen_loss=4.0),),
+            {"forget_exact_match": {"value": None, "low": None, "high": None, "n": 48}, "forget_accuracy": 0.5},
+            "Yes, as far as these rows can show. 24 of 48 forget rows are still answered right. They surprise the "
+            "model "
+            "as much as rows it never saw (loss 3.95 against 4). That was so before the request, too, so it shows no "
+            "forgetting.",
+        ),
+    ],
+)
+def test_what_was_forgotten(others, changed, expected):
+    assert " ".join(first_screen(*others, **changed)["forgotten"]) == expected
+
+
+def test_what_was_forgotten_without_numbers():
+    def said(**measures):
+        shown = card(run("unlearned", **measures))
+        return " ".join(answers.answers(shown, findings.findings(shown)[0])["forgotten"])
+
+    assert said(test_accuracy=0.9) == "Cannot be said. The forget rows were not measured."
+    none = {"value": None, "low": None, "high": None, "n": 4}
+    assert said(forget_loss=none) == "Cannot be said. Their loss is not a finite number."
+    assert said(forget_loss=2.0).endswith("Their loss is 2, and there are no unseen rows to hold it against.")
+
+
+def test_what_was_kept():
+    assert first_screen(ORIGINAL, RETRAINED)["kept"] == [
+        "Yes.",
+        "99.1 % of the retrained model's token accuracy on retain rows.",
+    ]
+    utility = run("retrained", model_utility=0.6, retain_token_accuracy=1.0)
+    kept = first_screen(ORIGINAL, utility, unseen_loss=9.0, model_utility=0.5, retain_token_accuracy=0.5)["kept"]
+    assert kept[0] == "No." and kept[2:] == [
+        "Model utility 0.5 (retrained 0.6).",
+        "The model suffered: its loss on unseen rows rose from 4 to 9.",
+    ]
+    assert first_screen()["kept"][0] == "Cannot be said."
+
+
+NOTHING = {"forget_mia_loss_auc": {"value": None, "low": None, "high": None, "n": 96}}
+
+
+@pytest.mark.parametrize(
+    ("reference", "changed", "can", "point"),
+    [
+        # membership
+        (
+            {"forget_mia_loss_auc": 0.51, "forget_mia_zlib_auc": 0.5},
+            {"forget_mia_loss_auc": 0.52, "forget_mia_zlib_auc": m(0.6, 0.56, 0.64)},
+            "tell forget rows from unseen ones better than with a retrained model.",
+            "Which of two rows is the forget row? Right 60 times in 100, by zlib ratio (blind guessing 50, retrained "
+            "50).",
+        ),
+        (
+            {"forget_mia_loss_auc": 0.51},
+            {"forget_mia_loss_auc": m(0.58, 0.45, 0.7)},
+            "tell forget rows from unseen ones better than with a retrained model (perhaps: too few rows to show it).",
+            "Right 58 times in 100, by loss",
+        ),
+        (  # a removed class: the retrained model shows it, too
+            {"forget_mia_loss_auc": m(0.01, 0.0, 0.02)},
+            {"forget_mia_loss_auc": m(0.03, 0.01, 0.05)},
+            "do no more than with a retrained model, by the one attack tried.",
+            "Right 97 times in 100, by loss (blind guessing 50, retrained 99). It is the one that does worse.",
+        ),
+        (
+            None,
+            {"forget_mia_loss_auc": m(0.6, 0.51, 0.7)},
+            "tell forget rows from unseen ones better than by blind guessing.",
+            "Right 60 times in 100, by loss (blind guessing 50).",
+        ),
+        (None, {}, "do nothing that the one attack tried would show.", "Right 50 times in 100"),
+        (
+            {"forget_mia_loss_auc": 0.5, "forget_mia_loss_tpr_at_1fpr": 0.0},
+            {"forget_mia_loss_tpr_at_1fpr": 0.125},
+            "do no more",
+            "Found with no false alarm in 48: 6 of 48 forget rows (retrained 0).",
+        ),
+        (
+            None,
+            {"forget_mia_loss_tpr_at_1fpr": 0.125, "unseen_loss": m(4.0, n=100)},
+            "",
+            "with 1 false alarm in 100: 6 of",
+        ),
+        # extraction
+        (
+            {"forget_extraction_strength": 0.03},
+            {"forget_extraction_strength": 0.06, **NOTHING},
+            "draw more of the answers out of it than from a retrained model.",
+            "Given the beginning of an answer, the model completes the last 6 % (retrained 3 %).",
+        ),
+        (
+            None,
+            {"forget_extraction_strength": 0.04, "unseen_extraction_strength": 0.03, **NOTHING},
+            "do nothing",
+            "the last 4 % (unseen rows 3 %).",
+        ),
+        # rephrased
+        (
+            {"forget_rephrased_exact_match": 0.0},
+            {"forget_rephrased_exact_match": 0.25, **NOTHING},
+            "get answers by asking in other words.",
+            "Asked in other words: 12 of 48 answers word for word (as in training 0, retrained 0).",
+        ),
+        # recovery
+        (
+            {},
+            {
+                "recovery_retain_area": {"value": 0.95},
+                "recovery_similar_area": {"value": 1.2},
+                "recovery_real_area": {"value": 0.7, "k": 12},
+                **NOTHING,
+            },
+            "bring rows back by fine-tuning.",
+            "Fine-tuned on 12 forget rows (0.7): the others come back faster than a retrained model learns them; not "
+            "so "
+            "on retain rows (0.95) or similar rows (1.2). 1 is as fast.",
+        ),
+        (
+            {},
+            {"recovery_retain_area": {"value": 1.0}, "recovery_real_area": {"value": 0.9}, **NOTHING},
+            "do no more than with a retrained model, by the one attack tried.",
+            "Fine-tuned on retain rows (1) or some forget rows (0.9): no faster than a retrained model learns them. 1 "
+            "is "
+            "as fast.",
+        ),
+        # quantisation
+        (
+            {"forget_int8_exact_match": 0.0, "forget_int4_exact_match": 0.0},
+            {"forget_int8_exact_match": 0.0, "forget_int4_exact_match": 0.5, **NOTHING},
+            "get answers back by rounding the weights.",
+            "Weights rounded to int8 and int4: 0 and 24 of 48 answers word for word (not rounded 0, retrained 0 and "
+            "0).",
+        ),
+        (
+            None,
+            {"forget_int4_exact_match": 0.02, **NOTHING},
+            "do nothing",
+            "to int4: 1 of 48 answers word for word (not",
+        ),
+    ],
+)
+def test_what_an_attacker_could_still_do(reference, changed, can, point):
+    others = () if reference is None else (run("retrained", **reference),)
+    attacker = first_screen(*others, **changed)["attacker"]
+    assert attacker["lead"].startswith(can) and point in " ".join(attacker["points"])
+
+
+def test_what_was_not_tried_is_said():
+    attacker = first_screen(**NOTHING)["attacker"]
+    assert attacker == {"lead": "do what nobody has measured: no attack was tried.", "points": []}
+    points = first_screen()["attacker"]["points"]
+    assert points[-1] == "Not tried: relearning, rounding the weights, rephrased questions and shadow models."
+    tried = {"forget_rephrased_exact_match": 0.0, "forget_int8_exact_match": 0.0, "recovery_real_area": {"value": 1.0}}
+    assert "Not tried" not in " ".join(first_screen(**tried, forget_lira_auc=0.5)["attacker"]["points"])
+    curve = [{"step": 0, "loss": 4.0}, {"step": 30, "loss": 1.0}]
+    alone = first_screen(details={"recovery": {"retain": curve}})["attacker"]["points"]
+    assert (
+        "Fine-tuned on retain rows: the loss of the other forget rows goes from 4 to 1 in 30 steps; no retrained"
+        in alone[1]
+    )
+    assert "relearning" not in alone[-1]
+
+
+def test_how_sure_we_are():
+    power = {
+        "forget_mia_loss_auc_gap": {**m(0.0, -0.05, 0.05, n=96), "detectable": 0.05},
+        "forget_quality": {**m(0.6), "distance": 0.1, "detectable": 0.278, "of": "loss"},
+        "forget_extraction_strength": 0.0,
+    }
+    original = run("original", forget_quality=1e-9, forget_mia_loss_auc_gap={**m(0.5), "detectable": 0.1})
+    original["measures"]["forget_quality"].update(distance=1.0, detectable=0.278, of="loss")
+    retrained = run("retrained", **{**RETRAINED["measures"], "forget_extraction_strength": 0.0})
+    found = first_screen(original, retrained, run("retrained_again", forget_loss=3.9), **power)
+    assert found["badge"] == {"word": "Indistinguishable from retrained", "level": "yes"}
+    assert found["sure"] == [
+        "Indistinguishable from a retrained model by every test on this page.",
+        "This rests on 48 forget and 48 unseen rows, one training seed and a retrained model.",
+        "Too small for them to show: fewer than 5 in 100 guesses or a shift in loss of fewer than 28 in 100 rows.",
+        "The noise floor was measured.",
+    ]
+    alone = first_screen()
+    assert alone["badge"]["word"] == "No verdict" and alone["sure"][0] == "Compared with unseen rows only."
+    assert alone["sure"][2:] == [
+        "This rests on 48 forget and 48 unseen rows, one training seed and no retrained model.",
+        "Other rows of the same kind could give ±9 in 100 guesses.",
+    ]
+    assert first_screen(RETRAINED)["sure"][-1] == "No noise floor was measured."
+    over = first_screen(RETRAINED, forget_loss=9.0, forget_mia_loss_auc=m(0.1, 0.05, 0.2))
+    assert over["badge"] == {"word": "Over-forgotten", "level": "no"}
+
+
+def test_of_several_seeds_the_worst_is_shown():
+    bad = {**GOOD, "forget_loss": 9.0, "forget_mia_loss_auc": m(0.1, 0.05, 0.2)}
+    shown = card(*(run("unlearned", seed=s, **measures) for s, measures in enumerate((GOOD, bad, GOOD))), RETRAINED)
+    page = report.render_html(shown)
+    assert page.count('<article class="card">') == 1 and "3 training seeds" in page
+    assert "Shown is seed 1, the worst. The others: seed 0: not told apart, forgot: yes; seed 2:" in page
+    assert page.count('<table class="gates stacked">') == 3
 
 
 # ---------------------------------------------------------------------------------------------------------------
@@ -250,7 +603,21 @@ def page():
     histories = [
         {"task": "people", "model": model, "seed": 0, "log_history": log} for model in ("unlearned", "ready_unlearned")
     ]
-    return report.render_html(card(*runs), rows=losses, histories=histories, about={"people": "Forget <six> people."})
+    curve = [{"step": s, "loss": 4.0 - s / 10, "accuracy": 0.1} for s in (0, 5, 10)]
+    weights = {"whole": 0.1, "layers": {"model.embed": 0.0, "model.layers.0": 0.1, "lm_head": 0.2}}
+    for r in runs[1:2] + runs[4:5]:
+        r["details"] = {"recovery": {"real": curve}, "weights": {"to_original": weights}}
+    for r in losses:
+        r["scores"] = {"zlib": r["loss"] / 9} if r["task"] == "people" else {}
+    made = {
+        "asked": "Unread, since `about` says it.",
+        "commands": ["python recipes/evaluate.py --a <b>", "echo done"],
+        "versions": {"torch": "2.0-of-then"},
+        "models": {"retrained": {"weights": "feedbeef"}},
+        "data": {"forget": {"rows": 48, "hash": "cafe01"}},
+    }
+    full = {"schema": 2, "runs": runs, "provenance": {"people": made}}
+    return report.render_html(full, rows=losses, histories=histories, about={"people": "Forget <six> people."})
 
 
 def test_page_loads_nothing_and_shares_no_ids(page):
@@ -265,7 +632,8 @@ def test_page_loads_nothing_and_shares_no_ids(page):
 
 
 def test_page_has_every_section_in_order(page):
-    order = ["findings", "scores", "curves", "histograms", "glossary", "limits"]
+    order = ["findings", "gates", "curves", "relearning", "roc", "histograms", "weights", "scores", "glossary"]
+    order += ["limits", "provenance"]
     positions = [page.index(f'id="{name}"') for name in order]
     assert positions == sorted(positions)
     text = re.sub(r"\s+", " ", " ".join(Page(page).text))
@@ -274,8 +642,19 @@ def test_page_has_every_section_in_order(page):
         "Forget <six> people.",
         "99.1 % of the retrained model's token accuracy",
         f"because {STOP_REASONS[REACHED]}",
+        "An attacker could still…",
+        "How sure",
+        "Not told apart",
+        "cannot be decided",
+        "Could it have seen a difference?",
+        "python recipes/evaluate.py --a <b> echo done",
+        "2.0-of-then",
+        "feedbeef",
+        "cafe01",
+        "Fine-tuned on some forget rows",
+        "1 % false alarms",
         "10 steps instead of 40 (4 times fewer)",
-        "Membership by loss: AUC",
+        "By loss: AUC",
         "τ, the target",
         "α, the forget weight",
         "forget rows, all",
@@ -283,7 +662,9 @@ def test_page_has_every_section_in_order(page):
         "transformers",
     ):
         assert part in text
-    assert page.count("<svg") == 2 + 6  # curves of two runs, histograms of five roles and of one
+    # curves of two runs, relearning of one kind, ROC by two scores and by one, weights, histograms of 5 roles and of 1
+    assert page.count("<svg") == 2 + 1 + 3 + 1 + 6
+    assert "Unread" not in text and text.count("Task Model Verdict") == 1  # two tasks: all at a glance
 
 
 def test_page_follows_the_readers_colours(page):
@@ -306,6 +687,46 @@ def test_curves_keep_their_ends_and_stay_small():
     svg, legend = figures.loss_curves([log], "c")
     assert len(svg) < 60_000 and [item["series"] for item in legend] == ["forget", "retain"]
     assert figures.loss_curves([[{"step": 1, "loss": 2.0}]], "c") is None
+
+
+def test_the_gates_are_told_one_by_one(page):
+    table = re.sub(r"\s+", " ", page[page.index('id="gates"') : page.index('id="curves"')])
+    for gate in verdicts.GATE_TITLES.values():
+        assert gate in table or gate == verdicts.GATE_TITLES["verdict"]
+    assert (
+        '<td class="result yes">passed</td>' in table and '<td class="result unknown">cannot be decided</td>' in table
+    )
+    failed = report.render_html(card(run("unlearned", **{**GOOD, "retain_token_accuracy": 0.5}), RETRAINED))
+    assert '<th scope="row">Utility kept</th><td class="result no">failed</td>' in failed
+    assert "Told apart from a retrained model by: what it kept." in failed
+    gap = {**m(0.0, -0.2, 0.2), "detectable": 0.2}
+    weak = report.render_html(card(run("unlearned", forget_mia_loss_auc_gap=gap, **GOOD), RETRAINED))
+    assert 'data-label="Could it have seen a difference? ">no</td>' in weak
+
+
+def test_the_area_under_a_roc_curve_is_the_auc():
+    rng = np.random.default_rng(0)
+    few = rng.integers(0, 9, 50) / 3, rng.integers(2, 12, 70) / 3  # with ties
+    many = rng.normal(size=2000), rng.normal(0.3, 2.0, size=2000)
+    for (forget, unseen), error in ((few, 1e-12), (many, 1e-3)):
+        false, true = figures._roc(forget, unseen)
+        assert (false[0], true[0], false[-1], true[-1]) == (0, 0, 1, 1) and len(false) <= 2 + figures._ROC_POINTS
+        pairs = forget[:, None] - unseen
+        assert np.trapezoid(true, false) == pytest.approx((pairs < 0).mean() + (pairs == 0).mean() / 2, abs=error)
+
+
+def test_two_thousand_rows_stay_small():
+    rng = np.random.default_rng(0)
+    runs = [run(role, **GOOD) for role in findings.ROLES[:5]]
+    losses = [
+        {"task": "people", "model": r["model"], "seed": 0, "split": split, "loss": rng.gamma(2, 1, 2000)}
+        for r in runs
+        for split in ("forget", "unseen")
+    ]
+    for r in losses:
+        r["scores"] = {"entropy": r["loss"] * rng.uniform(0.5, 2, 2000)}
+    page = report.render_html({"schema": 2, "runs": runs}, rows=losses)
+    assert len(page.encode()) < 300_000  # so three tasks with all five scores and all curves have 1 MB
 
 
 def test_histograms_share_an_axis_and_count_every_row():
@@ -371,7 +792,9 @@ def test_card_section():
             end = next(j for j in range(i, len(lines)) if not lines[j].startswith("|"))
             cells = {len(re.findall(r"(?<!\\)\|", row)) for row in lines[i - 1 : end]}
             assert len(cells) == 1 and end - i > 2 and lines[end] == ""
-    assert "| Membership by loss: AUC | – | 0.5 (0.41 – 0.59) | 0.51 (0.42 – 0.6) | 0.5 |" in lines
+    assert "| By loss: AUC | – | 0.5 (0.41 – 0.59) | 0.51 (0.42 – 0.6) | as retrained |" in lines
+    assert "### people, unlearned: not told apart" in lines
+    assert any(line.startswith("| Utility kept | passed | – | 99.1 % of the retrained") for line in lines)
 
 
 def test_card_section_without_scores():

@@ -1,0 +1,393 @@
+"""The five answers of a report's first screen: what was asked, what was forgotten, what was kept, what an attacker
+could still do, how sure we are. Dicts in, plain sentences out; what was not measured is said to be so.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .findings import BEFORE, DAMAGE_RATIO, FORGOT_LOSS_SHARE, STILL_KNOWN_EXCESS
+from .verdict import AUC_GAP, EXTRACTION_EXCESS, QUANTISED_EXCESS, RECOVERY_AREA, number, percent, value_of
+
+SCORES = {  # of membership tests: after `forget_mia_`
+    "loss": "loss",
+    "entropy": "entropy",
+    "zlib": "zlib ratio",
+    "min_k": "Min-K%",
+    "min_k_plus_plus": "Min-K%++",
+    "lira": "U-LiRA",
+}
+RECOVERY = {  # what the attacker fine-tunes on
+    "retain": "retain rows",
+    "similar": "similar rows",
+    "real": "some forget rows",
+}
+BITS = ("int8", "int4")
+BADGES = {  # verdict -> (word on the page, level)
+    "indistinguishable": ("Indistinguishable from retrained", "yes"),
+    "not told apart": ("Not told apart", "partly"),
+    "told apart": ("Told apart from retrained", "no"),
+    "over-forgotten": ("Over-forgotten", "no"),
+    "unknown": ("No verdict", "unknown"),
+}
+ORDER = ("over-forgotten", "told apart", "unknown", "not told apart", "indistinguishable")  # the worst first
+FORGOT = {
+    "yes": "Yes, as far as these rows can show.",
+    "partly": "Partly.",
+    "no": "No.",
+    "too much": "Too much: over-forgetting, which is a failure. The rows stand out as deleted.",
+    "unknown": "Cannot be said.",
+}
+KEPT = {"yes": "Yes.", "partly": "Partly.", "no": "No.", "unknown": "Cannot be said."}
+
+
+def peers_of(card: Mapping[str, Any], task: str, model: str, seed: int) -> dict[str, Mapping[str, Any] | None]:
+    """The runs beside an unlearned one: `run`, `before`, `retrained`, `again`, as [`~hf_unlearn.findings.findings`]."""
+    runs = [run for run in card["runs"] if run["task"] == task]
+    same = {run["model"]: run for run in runs if run["seed"] == seed}
+    any_of = {run["model"]: run for run in reversed(runs)}
+    return {
+        "run": same[model],
+        "before": next((same[name] for name in BEFORE[model] if name in same), None),
+        "retrained": same.get("retrained") or any_of.get("retrained"),
+        "again": same.get("retrained_again") or any_of.get("retrained_again"),
+    }
+
+
+def answers(card: Mapping[str, Any], finding: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    The answers on one unlearned run; `finding` is its finding of [`~hf_unlearn.findings.findings`].
+
+    Returns:
+        `forgotten`, `kept`, `sure`: lists of sentences. `attacker`: `{"lead", "points"}`, a clause that goes on from
+        "An attacker could still" and the sentences behind it. `badge`: `{"word", "level"}`, level one of yes, partly,
+        no, unknown.
+    """
+    peers = peers_of(card, finding["task"], finding["model"], finding["seed"])
+    mine = peers["run"]["measures"]
+    reference = peers["retrained"]["measures"] if peers["retrained"] else {}
+    earlier = peers["before"]["measures"] if peers["before"] else {}
+    seeds = {r["seed"] for r in card["runs"] if (r["task"], r["model"]) == (finding["task"], finding["model"])}
+    return {
+        "forgotten": _forgotten(finding, mine, reference, earlier),
+        "kept": _kept(finding, mine, reference, earlier),
+        "attacker": _attacker(peers["run"], reference, bool(peers["retrained"])),
+        "sure": _sure(finding, mine, peers, len(seeds)),
+        "badge": badge(finding),
+    }
+
+
+def badge(finding: Mapping[str, Any]) -> dict[str, str]:
+    """The verdict in a word or two, and its level."""
+    word, level = BADGES[finding["verdict"]["verdict"]]
+    return {"word": word, "level": level}
+
+
+def asked(card: Mapping[str, Any], task: str) -> str:
+    """How many rows were to be forgotten, and what they were measured beside, as far as the numbers tell."""
+    counts: dict[str, int] = {}
+    for run in card["runs"]:
+        if run["task"] == task:
+            for split in ("forget", "retain", "unseen", "test"):
+                if "n" in (loss := run["measures"].get(f"{split}_loss") or {}):
+                    counts.setdefault(split, loss["n"])
+    if "forget" not in counts:
+        return ""
+    n = counts["forget"]
+    others = [f"{counts[s]} {s}" for s in ("retain", "unseen", "test") if s in counts]
+    beside = f" Measured beside {_listed(others)} rows." if others else ""
+    return f"The request: forget {'1 row' if n == 1 else f'{n} rows'}.{beside}"
+
+
+def _forgotten(finding: Mapping, mine: Mapping, reference: Mapping, earlier: Mapping) -> list[str]:
+    said = [FORGOT[finding["forgot"]]]
+    known = _right(mine, "forget")
+    if known:
+        kind, right, n = known
+        what = "answers still come word for word" if kind == "exact_match" else "forget rows are still answered right"
+        others = [
+            f"{whose} {_count(side, f'forget_{kind}')}"
+            for whose, side in (("before", earlier), ("retrained", reference))
+            if _count(side, f"forget_{kind}") is not None
+        ]
+        if not reference and _count(mine, f"unseen_{kind}") is not None:
+            others.append(f"unseen rows {_count(mine, f'unseen_{kind}')} of {mine[f'unseen_{kind}']['n']}")
+        said.append(f"{right or 'None'} of {n} {what}{_in_brackets(others)}.")
+    loss, unseen = value_of(mine, "forget_loss"), value_of(mine, "unseen_loss")
+    aim = value_of(reference, "forget_loss")
+    if loss is None:
+        broken = "forget_loss" in mine
+        return [*said, "Their loss is not a finite number." if broken else "The forget rows were not measured."]
+    yardstick = unseen if unseen is not None else aim
+    if yardstick is None:
+        return [*said, f"Their loss is {number(loss)}, and there are no unseen rows to hold it against."]
+    share = loss / yardstick if yardstick else 1.0
+    much = "less than" if share < FORGOT_LOSS_SHARE else "more than" if share > 2 - FORGOT_LOSS_SHARE else "about as"
+    much = "far more than" if finding["forgot"] == "too much" else much
+    than = "rows it never saw" if unseen is not None else "they surprise a retrained model"
+    compared = f"surprise the model {'as much as' if much == 'about as' else much} {than}"
+    numbers = f"loss {number(loss)} against {number(yardstick)}"
+    if aim is not None and unseen is not None:
+        numbers += f"; retrained {number(aim)}"
+    said.append(f"They {compared} ({numbers}).")
+    start, start_unseen = value_of(earlier, "forget_loss"), value_of(earlier, "unseen_loss")
+    if start is not None and start_unseen is not None and start >= FORGOT_LOSS_SHARE * start_unseen:
+        said.append("That was so before the request, too, so it shows no forgetting.")
+    if finding["forgot"] == "too much" and not reference:
+        said.append("If a whole class was to be removed, only a retrained model can tell.")
+    return said
+
+
+def _kept(finding: Mapping, mine: Mapping, reference: Mapping, earlier: Mapping) -> list[str]:
+    text = finding["kept_text"]
+    said = [KEPT[finding["kept_level"]], f"{text[0].upper()}{text[1:]}."]
+    utility, theirs = value_of(mine, "model_utility"), value_of(reference, "model_utility")
+    if utility is not None:
+        said.append(
+            f"Model utility {number(utility)}" + (f" (retrained {number(theirs)})." if theirs is not None else ".")
+        )
+    unseen, start = value_of(mine, "unseen_loss"), value_of(earlier, "unseen_loss")
+    if unseen is not None and start is not None and unseen > DAMAGE_RATIO * start:
+        said.append(f"The model suffered: its loss on unseen rows rose from {number(start)} to {number(unseen)}.")
+    return said
+
+
+def _attacker(run: Mapping, reference: Mapping, retrained: bool) -> dict[str, Any]:
+    mine = run["measures"]
+    can: list[str] = []  # what is still possible, as clauses
+    points: list[str] = []  # the numbers
+    tried = 0
+    for attack in (_membership, _extraction, _rephrased, _recovery, _quantised):
+        clause, found = attack(run, mine, reference)
+        points += found
+        tried += bool(found)
+        can += [clause] if clause else []
+    missing = [] if _aucs(mine) else ["membership tests"]
+    missing += [] if any(name.startswith("recovery_") for name in mine) or _curves(run) else ["relearning"]
+    missing += [] if any(_right(mine, f"forget_{bits}") for bits in BITS) else ["rounding the weights"]
+    if "forget_token_accuracy" in mine or "forget_exact_match" in mine:
+        missing += [] if _right(mine, "forget_rephrased") else ["rephrased questions"]
+    missing += [] if "forget_lira_auc" in mine else ["shadow models"]
+    if not tried:
+        return {"lead": "do what nobody has measured: no attack was tried.", "points": []}
+    if can:
+        lead = f"{_listed(can)}."
+    elif retrained:
+        lead = f"do no more than with a retrained model, by {_attacks(tried)} tried."
+    else:
+        lead = f"do nothing that {_attacks(tried)} tried would show."
+    return {"lead": lead, "points": points + ([f"Not tried: {_listed(missing)}."] if missing else [])}
+
+
+def _membership(run: Mapping, mine: Mapping, reference: Mapping) -> tuple[str, list[str]]:
+    aucs, theirs = _aucs(mine), _aucs(reference)
+    if not aucs:
+        return "", []
+    told = {score: max(m["value"], 1 - m["value"]) for score, m in aucs.items()}
+    worst = max(told, key=told.get)
+    below = aucs[worst]["value"] < 0.5
+    others = ["blind guessing 50"]
+    if worst in theirs:
+        auc = theirs[worst]["value"]
+        others.append(f"retrained {_hundred(1 - auc if below else auc)}")
+    points = [
+        f"Which of two rows is the forget row? Right {_hundred(told[worst])} times in 100, by "
+        f"{SCORES.get(worst, worst)}{_in_brackets(others)}."
+        + (" It is the one that does worse." if below and _ends(aucs[worst])[1] < 0.5 else "")
+    ]
+    rates = {
+        name: m
+        for name, m in mine.items()
+        if name.startswith("forget_") and name.endswith("_tpr_at_1fpr") and m["value"] is not None
+    }
+    if rates:
+        name = max(rates, key=lambda key: rates[key]["value"])
+        unseen, forget = ((mine.get(f"{split}_loss") or {}).get("n") for split in ("unseen", "forget"))
+        few = unseen is not None and unseen < 100
+        how = f"with no false alarm in {unseen}" if few else "with 1 false alarm in 100"
+        rest = [f"retrained {_share(reference[name], forget)}"] if value_of(reference, name) is not None else []
+        points.append(
+            f"Found {how}: {_share(rates[name], forget)} of {forget or 'the'} forget rows{_in_brackets(rest)}."
+        )
+    both = {score: max(theirs[score]["value"], 1 - theirs[score]["value"]) for score in aucs if score in theirs}
+    if both:
+        more = [score for score in both if told[score] - both[score] > AUC_GAP]
+        clear = any(max(_ends(aucs[score])[0], 1 - _ends(aucs[score])[1]) > both[score] for score in more)
+        clause = "tell forget rows from unseen ones better than with a retrained model"
+        return (clause if clear else f"{clause} (perhaps: too few rows to show it)" if more else ""), points
+    apart = any(_ends(m)[0] > 0.5 or _ends(m)[1] < 0.5 for m in aucs.values())
+    return ("tell forget rows from unseen ones better than by blind guessing" if apart else ""), points
+
+
+def _extraction(run: Mapping, mine: Mapping, reference: Mapping) -> tuple[str, list[str]]:
+    name = "forget_extraction_strength"
+    value, theirs, whose = value_of(mine, name), value_of(reference, name), "retrained"
+    if value is None:
+        return "", []
+    if theirs is None:
+        theirs, whose = value_of(mine, "unseen_extraction_strength"), "unseen rows"
+    rest = [f"{whose} {percent(theirs)}"] if theirs is not None else []
+    more = value > (theirs or 0.0) + EXTRACTION_EXCESS
+    than = "from a retrained model" if whose == "retrained" else "of unseen rows"
+    return (f"draw more of the answers out of it than {than}" if more else ""), [
+        f"Given the beginning of an answer, the model completes the last {percent(value)}{_in_brackets(rest)}."
+    ]
+
+
+def _rephrased(run: Mapping, mine: Mapping, reference: Mapping) -> tuple[str, list[str]]:
+    found = _right(mine, "forget_rephrased")
+    if not found:
+        return "", []
+    kind, right, n = found
+    name = f"forget_rephrased_{kind}"
+    plain, theirs = _count(mine, f"forget_{kind}"), _count(reference, name)
+    rest = [f"as in training {plain}"] if plain is not None else []
+    rest += [f"retrained {theirs}"] if theirs is not None else []
+    yardstick = theirs if theirs is not None else _count(mine, f"unseen_{kind}") or 0
+    how = "answers word for word" if kind == "exact_match" else "right"
+    return ("get answers by asking in other words" if right > yardstick + STILL_KNOWN_EXCESS * n else ""), [
+        f"Asked in other words: {right} of {n} {how}{_in_brackets(rest)}."
+    ]
+
+
+def _recovery(run: Mapping, mine: Mapping, reference: Mapping) -> tuple[str, list[str]]:
+    areas = {kind: m for kind in RECOVERY if value_of(mine, f"recovery_{kind}_area") is not None
+             for m in [mine[f"recovery_{kind}_area"]]}  # fmt: skip
+    if not areas:
+        curves = _curves(run)
+        return "", [
+            f"Fine-tuned on {RECOVERY.get(kind, f'{kind} rows')}: the loss of the other forget rows goes from "
+            f"{number(curve[0]['loss'])} to {number(curve[-1]['loss'])} in {curve[-1]['step']} steps; no retrained "
+            "model to compare with."
+            for kind, curve in curves.items()
+        ]
+    each = {kind: f"{_kind(kind, m)} ({number(m['value'])})" for kind, m in areas.items()}
+    fast = [text for kind, text in each.items() if areas[kind]["value"] < RECOVERY_AREA]
+    slow = [text for text in each.values() if text not in fast]
+    if fast:
+        text = f"Fine-tuned on {_listed(fast, 'or')}: the others come back faster than a retrained model learns them"
+        text += f"; not so on {_listed(slow, 'or')}. 1 is as fast." if slow else ". 1 is as fast."
+        return "bring rows back by fine-tuning", [text]
+    return "", [f"Fine-tuned on {_listed(slow, 'or')}: no faster than a retrained model learns them. 1 is as fast."]
+
+
+def _kind(kind: str, measure: Mapping) -> str:
+    return f"{measure['k']} forget rows" if kind == "real" and measure.get("k") else RECOVERY[kind]
+
+
+def _quantised(run: Mapping, mine: Mapping, reference: Mapping) -> tuple[str, list[str]]:
+    found = {bits: right for bits in BITS if (right := _right(mine, f"forget_{bits}"))}
+    if not found:
+        return "", []
+    kind, n = next((kind, n) for kind, _, n in found.values())
+    plain = _count(mine, f"forget_{kind}")
+    theirs = {bits: _count(reference, f"forget_{bits}_{kind}") for bits in found}
+    rest = [f"not rounded {plain}"] if plain is not None else []
+    if None not in theirs.values():
+        rest.append(f"retrained {_listed([str(v) for v in theirs.values()])}")
+    back = any(
+        right > (theirs[bits] if theirs[bits] is not None else plain or 0) + QUANTISED_EXCESS * n
+        for bits, (_, right, _) in found.items()
+    )
+    how = "answers word for word" if kind == "exact_match" else "right"
+    counts = _listed([str(right) for _, right, _ in found.values()])
+    return ("get answers back by rounding the weights" if back else ""), [
+        f"Weights rounded to {_listed(list(found))}: {counts} of {n} {how}{_in_brackets(rest)}."
+    ]
+
+
+def _sure(finding: Mapping, mine: Mapping, peers: Mapping, seeds: int) -> list[str]:
+    lead, dot, rest = finding["verdict"]["text"].partition(". ")
+    said = [lead + dot.rstrip(), *([rest] if rest else [])]
+    counted = [f"{m['n']} {split}" for split in ("forget", "unseen") if (m := mine.get(f"{split}_loss"))]
+    rests = [f"{' and '.join(counted)} rows"] if counted else []
+    rests.append("one training seed" if seeds == 1 else f"{seeds} training seeds")
+    rests.append("a retrained model" if peers["retrained"] else "no retrained model")
+    said.append(f"This rests on {_listed(rests)}.")
+    unseen = []
+    gaps = [m["detectable"] for name, m in mine.items() if name.endswith("_auc_gap") and m.get("detectable")]
+    if gaps:
+        unseen.append(f"fewer than {_hundred(min(gaps), up=True)} in 100 guesses")
+    distance = (mine.get("forget_quality") or {}).get("detectable")
+    if distance:
+        of = mine["forget_quality"].get("of", "loss")
+        unseen.append(f"a shift in {of} of fewer than {_hundred(distance, up=True)} in 100 rows")
+    if unseen:
+        said.append(f"Too small for them to show: {_listed(unseen, 'or')}.")
+    else:
+        widths = [(_ends(m)[1] - _ends(m)[0]) / 2 for m in _aucs(mine).values() if m.get("low") is not None]
+        if widths:
+            said.append(f"Other rows of the same kind could give ±{_hundred(max(widths), up=True)} in 100 guesses.")
+    if peers["again"]:
+        said.append("The noise floor was measured.")
+    elif peers["retrained"]:
+        said.append("No noise floor was measured.")
+    return said
+
+
+def worst_first(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Findings of one model's seeds, the worst verdict first; among equals the least kept, then the lowest seed."""
+    return sorted(
+        found,
+        key=lambda f: (ORDER.index(f["verdict"]["verdict"]), 2.0 if f["kept"] is None else f["kept"], f["seed"]),
+    )
+
+
+def _aucs(measures: Mapping[str, Any]) -> dict[str, Mapping]:
+    """Score -> AUC measure, of the membership tests on forget rows that gave a number."""
+    found = {
+        name.removeprefix("forget_mia_").removesuffix("_auc"): m
+        for name, m in measures.items()
+        if name.startswith("forget_mia_") and name.endswith("_auc")
+    }
+    if "forget_lira_auc" in measures:
+        found["lira"] = measures["forget_lira_auc"]
+    return {score: m for score, m in found.items() if m.get("value") is not None}
+
+
+def _curves(run: Mapping[str, Any]) -> dict[str, Sequence[Mapping]]:
+    curves = (run.get("details") or {}).get("recovery") or {}
+    return {kind: curve for kind, curve in curves.items() if curve}
+
+
+def _right(measures: Mapping[str, Any], split: str) -> tuple[str, int, int] | None:
+    """(measure, rows right, rows): word for word where that was measured."""
+    for kind in ("exact_match", "accuracy"):
+        count = _count(measures, f"{split}_{kind}")
+        if count is not None:
+            return kind, count, measures[f"{split}_{kind}"]["n"]
+    return None
+
+
+def _count(measures: Mapping[str, Any], name: str) -> int | None:
+    m = measures.get(name) or {}
+    return None if m.get("value") is None or not m.get("n") else round(m["value"] * m["n"])
+
+
+def _share(measure: Mapping[str, Any], of: int | None) -> str:
+    return str(round(measure["value"] * of)) if of else percent(measure["value"])
+
+
+def _ends(measure: Mapping[str, Any]) -> tuple[float, float]:
+    """The interval; without one the whole range, which shows nothing."""
+    low, high = measure.get("low"), measure.get("high")
+    return (0.0, 1.0) if low is None or high is None else (low, high)
+
+
+def _hundred(value: float, up: bool = False) -> int:
+    return math.ceil(round(100 * value, 6)) if up else round(100 * value)
+
+
+def _attacks(n: int) -> str:
+    return "the one attack" if n == 1 else f"the {n} kinds of attack"
+
+
+def _in_brackets(parts: Sequence[str]) -> str:
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _listed(parts: Sequence[str], last: str = "and") -> str:
+    parts = list(parts)
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}"

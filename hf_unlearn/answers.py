@@ -253,15 +253,14 @@ def _rephrased(run: Mapping, mine: Mapping, reference: Mapping) -> tuple[str, li
 
 
 def _recovery(run: Mapping, mine: Mapping, reference: Mapping) -> tuple[str, list[str]]:
-    areas = {kind: m for kind in RECOVERY if value_of(mine, f"recovery_{kind}_area") is not None
-             for m in [mine[f"recovery_{kind}_area"]]}  # fmt: skip
+    named = {kind: f"recovery_{kind}_area" for kind in RECOVERY}
+    areas = {kind: mine[name] for kind, name in named.items() if value_of(mine, name) is not None}
     if not areas:
-        curves = _curves(run)
+        alone = "" if reference else "; no retrained model to compare with"
         return "", [
             f"Fine-tuned on {RECOVERY.get(kind, f'{kind} rows')}: the loss of the other forget rows goes from "
-            f"{number(curve[0]['loss'])} to {number(curve[-1]['loss'])} in {curve[-1]['step']} steps; no retrained "
-            "model to compare with."
-            for kind, curve in curves.items()
+            f"{number(curve[0]['loss'])} to {number(curve[-1]['loss'])} in {curve[-1]['step']} steps{alone}."
+            for kind, curve in _curves(run).items()
         ]
     each = {kind: f"{_kind(kind, m)} ({number(m['value'])})" for kind, m in areas.items()}
     fast = [text for kind, text in each.items() if areas[kind]["value"] < RECOVERY_AREA]

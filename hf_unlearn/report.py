@@ -423,7 +423,7 @@ def render_html(
                 "findings": [{**f, "badge": badge(f)} for f in found],
                 "readiness": next((f for f in said if f["task"] == task and f["kind"] == "readiness"), None),
                 "table": score_table(card, task),
-                "made": made,
+                "made": {"commands": [], "models": {}, "data": {}, "versions": {}, **made} if made else {},
                 **_task_curves(histories, task, f"c{i}"),
                 **_task_relearning(card, task, f"r{i}"),
                 **_task_rocs(rows, task, f"o{i}"),
@@ -455,7 +455,7 @@ def _blocks(card: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> list
         block = {"finding": shown, **short, **answers(card, shown)}
         if others:
             rest = "; ".join(f"seed {f['seed']}: {f['verdict']['verdict']}, forgot: {f['forgot']}" for f in others)
-            block["sure"].append(f"Shown is seed {shown['seed']}, the worst. The others: {rest}.")
+            block["sure"].append(f"Shown is seed {shown['seed']}, no seed is worse. The others: {rest}.")
         for part in ("forgotten", "kept", "sure"):
             block[part] = [_glued(sentence) for sentence in block[part]]
         block["attacker"]["points"] = [_glued(sentence) for sentence in block["attacker"]["points"]]

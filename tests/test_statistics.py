@@ -21,7 +21,7 @@ def smallest_by_enumeration(n, m, alpha):
     return min(found, default=None)
 
 
-@pytest.mark.parametrize(("n", "m", "alpha"), [(8, 6, 0.05), (5, 8, 0.2), (7, 7, 0.01), (4, 3, 0.05), (1, 9, 0.3)])
+@pytest.mark.parametrize(("n", "m", "alpha"), [(8, 6, 0.05), (8, 7, 0.1), (7, 7, 0.01), (4, 3, 0.05), (1, 9, 0.3)])
 def test_ks_detectable_is_the_smallest_of_all_distances(n, m, alpha):
     found = ks_detectable(n, m, alpha)
     assert found == pytest.approx(smallest_by_enumeration(n, m, alpha), abs=1e-12)

@@ -53,7 +53,6 @@ def ks_detectable(n: int, m: int, alpha: float = 0.05) -> float | None:
         raise ValueError(f"`n` and `m` are {n} and {m}: expected sizes of samples, integers of at least 1.")
     if not 0 < alpha < 1:
         raise ValueError(f"`alpha` is {alpha}: expected a level between 0 and 1, such as .05.")
-    n, m = max(n, m), min(n, m)  # the test is symmetric; steps of 1/n are the finer ones
     i = _first(lambda i: _ks_p_value(i, 0, n, m) < alpha, n)
     if i is None:
         return None

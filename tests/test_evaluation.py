@@ -6,7 +6,6 @@ import pyarrow as pa
 import pytest
 import torch
 from datasets import Dataset
-from sklearn.metrics import roc_auc_score, roc_curve
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -18,7 +17,7 @@ from transformers import (
     default_data_collator,
 )
 
-from hf_unlearn.evaluation import COLUMNS, Run, Scorecard, collect, evaluate, measure, membership_inference
+from hf_unlearn.evaluation import COLUMNS, Run, Scorecard, collect, evaluate, measure
 
 PAD = 0
 
@@ -251,64 +250,6 @@ def test_intervals_have_the_width_of_the_standard_error_and_repeat():
     assert ragged["value"] > found["high"]
 
 
-@pytest.mark.parametrize("decimals", [0, 1, 8])  # heavy, some and no ties
-@pytest.mark.parametrize("sizes", [(60, 40), (150, 400), (3, 7), (80, 100), (50, 700)])
-def test_membership_inference_is_sklearns_roc(decimals, sizes):
-    rng = np.random.default_rng(sizes[0])
-    members, others = rng.normal(0, 1, sizes[0]).round(decimals), rng.normal(1, 1, sizes[1]).round(decimals)
-    truth, score = np.repeat([1, 0], sizes), -np.concatenate([members, others])
-    fpr, tpr, _ = roc_curve(truth, score, drop_intermediate=False)
-    found = membership_inference(members, others, measures=["auc", "tpr_at_1fpr"], resamples=50)
-    assert found["auc"]["value"] == pytest.approx(roc_auc_score(truth, score), abs=1e-12)
-    assert found["tpr_at_1fpr"]["value"] == pytest.approx(tpr[fpr <= 0.01].max(), abs=1e-12)
-    assert found["auc"]["n"] == sum(sizes)
-
-
-def test_membership_intervals_are_a_stratified_bootstrap():
-    rng = np.random.default_rng(1)
-    members, others = rng.normal(0, 1, 80), rng.normal(0.7, 1, 120)
-    found = membership_inference(members, others)
-    truth = np.repeat([1, 0], [80, 120])
-    draws = []
-    for _ in range(1000):
-        score = -np.concatenate([rng.choice(members, 80), rng.choice(others, 120)])
-        fpr, tpr, _ = roc_curve(truth, score, drop_intermediate=False)
-        draws.append((np.trapezoid(tpr, fpr), tpr[fpr <= 0.01].max()))
-    for kind, theirs, tolerance in zip(("auc", "tpr_at_1fpr"), np.transpose(draws), (0.012, 0.03), strict=True):
-        assert [found[kind]["low"], found[kind]["high"]] == pytest.approx(
-            np.percentile(theirs, [2.5, 97.5]), abs=tolerance
-        )
-
-
-def test_membership_extremes():
-    low, high = np.arange(20.0), np.arange(20.0) + 100
-    apart = membership_inference(low, high)
-    assert [apart[k]["value"] for k in ("auc", "tpr_at_1fpr", "accuracy")] == [1, 1, 1]
-    assert apart["auc"]["low"] == apart["auc"]["high"] == 1
-    over = membership_inference(high, low)
-    assert over["auc"]["value"] == over["tpr_at_1fpr"]["value"] == 0 and over["accuracy"]["value"] == 1
-    equal = membership_inference(np.ones(30), np.ones(30))
-    assert equal["auc"]["value"] == 0.5 and equal["tpr_at_1fpr"]["value"] == 0
-    assert equal["accuracy"]["value"] == 0.5
-
-
-def test_attack_accuracy_is_balanced_and_out_of_fold():
-    rng = np.random.default_rng(0)
-    members, others = rng.normal(0, 1, 30), rng.normal(0, 1, 300)
-    # Guessing "unseen" is right for 300 of 330 rows; balanced, there is nothing to learn.
-    found = membership_inference(members, others)["accuracy"]
-    assert found["n"] == 60 and found["low"] < 0.5 + 0.1 and found["value"] < 0.65
-    assert found["low"] <= found["value"] <= found["high"]
-    assert membership_inference(members, others)["accuracy"] == found
-    # By hand: a threshold from one row of each side is wrong on the other two rows, or right on one of them, by how
-    # the four rows fall into two folds. One from all four rows would be right on two.
-    crossed = [membership_inference([0, 1], [0.9, -0.1], seed=s)["accuracy"]["value"] for s in range(12)]
-    assert set(crossed) == {0, 0.5}
-    # One feature, one threshold: the best that it can do on well-spread normals one deviation apart is .69.
-    found = membership_inference(rng.normal(0, 1, 400), rng.normal(1, 1, 400))["accuracy"]
-    assert found["value"] == pytest.approx(0.69, abs=0.04)
-
-
 def test_sets_too_small_for_an_interval():
     one = measure({"forget": table([2.0]), "unseen": table([3.0, 1.0])}, resamples=20)
     assert one["forget_loss"] == {"value": 2.0, "low": None, "high": None, "n": 1}
@@ -399,7 +340,7 @@ def test_scorecard_schema(card, tmp_path):
             run["measures"]
         )
         for measured in run["measures"].values():
-            assert set(measured) == {"value", "low", "high", "n"} and isinstance(measured["n"], int)
+            assert {"value", "low", "high", "n"} <= set(measured) and isinstance(measured["n"], int)
     assert read["runs"][1]["cost"] == COST and read["runs"][1]["stop_reason"] == "forget_loss_reached_target"
     assert read["runs"][0]["cost"] == dict.fromkeys(COST) and read["runs"][0]["stop_reason"] is None
 

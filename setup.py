@@ -26,6 +26,7 @@ setup(
         "pyarrow>=15",
         "scikit-learn>=1.4",
         "scipy>=1.11",
+        "rouge_score>=0.1.2",
         "matplotlib>=3.8",
         "jinja2>=3.1",
         "pillow>=10",

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 VERBS = ("ready", "unlearn", "evaluate")
-ROLES = ("original", "ready", "unlearned", "ready_unlearned", "retrained")
+ROLES = ("original", "ready", "unlearned", "ready_unlearned", "retrained", "retrained_again")
+ATTACKS = ("generate", "quantise", "relearn", "weights")
 
 
 @dataclass
@@ -61,7 +62,10 @@ class ReadyScript:
 
     role: str = field(
         default="ready",
-        metadata={"help": "ready; original: plain training; retrained: plain training without the forget rows."},
+        metadata={
+            "help": "ready; original: plain training; retrained: plain training without the forget rows; "
+            "retrained_again: the same with the next seed, which shows how far two retrained models differ."
+        },
     )
     revocable: str = field(
         default="named",
@@ -81,12 +85,38 @@ class UnlearnScript:
 
 @dataclass
 class EvaluateScript:
-    """What `evaluate.py` measures: the models found in OUTPUT_DIR, by role."""
+    """What `evaluate.py` measures: the models found in OUTPUT_DIR, by role, or any by --models."""
 
     output_dir: str = field(default="outputs", metadata={"help": "Folder with the models; gets the scorecard too."})
+    models: list[str] | None = field(
+        default=None, metadata={"help": "ROLE=FOLDER or ROLE=HUB_ID, instead of those in OUTPUT_DIR."}
+    )
+    tables: list[str] | None = field(
+        default=None, metadata={"help": "ROLE=FOLDER of saved row tables (OUTPUT_DIR/tables/ROLE) for a model."}
+    )
+    processing_from: str | None = field(
+        default=None, metadata={"help": "Tokenizer or processor for checkpoints that bring none: folder or hub id."}
+    )
+    attacks: list[str] = field(
+        default_factory=lambda: list(ATTACKS),
+        metadata={"help": "What is done beside the passes: generate, quantise, relearn, weights; none."},
+    )
+    relearn_steps: int = field(default=30, metadata={"help": "Steps of each fine-tune of an attacker."})
+    relearn_learning_rate: float = field(default=1e-3, metadata={"help": "Its learning rate."})
+    generate_rows: int = field(default=100, metadata={"help": "Rows of a split that are generated at most."})
+    shadows: int = field(
+        default=0, metadata={"help": "U-LiRA with so many shadow models, each trained and unlearned by this YAML."}
+    )
+    fail_on: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Gates that must be passed, else the exit status is 3: forget_quality, auc_gap, kept, extraction, "
+            "over_forgetting, recovery, quantisation; verdict: the first five."
+        },
+    )
     title: str | None = field(default=None, metadata={"help": "Name of the task in the scorecard."})
     per_device_eval_batch_size: int = field(default=64, metadata={"help": "Rows a forward pass."})
-    seed: int = field(default=0, metadata={"help": "Of the bootstrap."})
+    seed: int = field(default=0, metadata={"help": "Of the bootstrap, and of the attackers' rows."})
 
 
 # ---- flags ----------------------------------------------------------------------------------------------------------
@@ -356,6 +386,87 @@ def _channels(image) -> int:
     import numpy as np
 
     return 1 if np.ndim(image) == 2 else np.shape(image)[-1]
+
+
+def asked(data: DataArguments) -> str:
+    """What was asked for, in a sentence."""
+    values = data.forget_values if isinstance(data.forget_values, list) else [data.forget_values]
+    listed = ", ".join(map(str, values[:5])) + (f" and {len(values) - 5} more" if len(values) > 5 else "")
+    share = f"{100 * data.forget_fraction:g} %" if data.forget_fraction else ""
+    if data.forget_by == "random":
+        return f"Forget a random {share} of the rows of {data.dataset_name}."
+    what = {"class": "class", "id": "id"}.get(data.forget_by, data.forget_column)
+    which = f"{what} {listed}" if data.forget_values else f"{share} of the values of {what}"
+    return f"Forget the rows of {data.dataset_name} with {which}."
+
+
+def command_line(script: str, argv: list[str]) -> str:
+    import shlex
+
+    return shlex.join(["python", script, *argv])
+
+
+def processing_of(named: str | None, models: dict[str, str], data: DataArguments) -> str | None:
+    """
+    Where the tokenizer or processor of several checkpoints comes from: the first that brings one.
+
+    Raises:
+        ValueError: if a text checkpoint brings no tokenizer and none is named.
+    """
+    if named:
+        return named
+    if data.task in ("image_classification", "audio_classification"):
+        return next((w for w in models.values() if Path(w, "preprocessor_config.json").is_file()), None)
+    for role, where in models.items():
+        _tokenizer(where, role)
+    return next(iter(models.values()), None)
+
+
+def _tokenizer(where: str, role: str):
+    from transformers import AutoTokenizer
+
+    files = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model")
+    missing = Path(where).is_dir() and not any(Path(where, name).is_file() for name in files)
+    try:
+        if not missing:
+            return AutoTokenizer.from_pretrained(where)
+    except (OSError, ValueError) as error:
+        cause = str(error).splitlines()[0]
+        raise ValueError(f'The tokenizer of "{role}" ({where}) cannot be loaded: {cause}') from error
+    raise ValueError(
+        f'The checkpoint of "{role}" ({where}) has no tokenizer, so no rows can be made. Save it beside the '
+        "weights, or name one by --processing_from."
+    )
+
+
+def same_tokens(data: DataArguments, prepared: Prepared, role: str, where: str) -> None:
+    """
+    Raises:
+        ValueError: if a checkpoint brings a tokenizer that makes other tokens of the forget rows than were made.
+    """
+    from recipes import sources
+
+    files = ("tokenizer.json", "tokenizer_config.json")
+    if data.task not in ("causal_lm", "sequence_classification") or not Path(where).is_dir():
+        return
+    if not any(Path(where, name).is_file() for name in files):
+        return  # one was named for all
+    tokenizer = _tokenizer(where, role)
+    rows = prepared.splits["forget"]
+    made = rows["input_ids"]
+    if data.task == "causal_lm":
+        again = sources.encode_qa(rows, tokenizer, data.question_column, data.answer_column, data.max_length)
+    else:
+        again = sources.encode_text_classification(
+            rows, tokenizer, data.text_column, data.label_column, data.max_length, names=prepared.labels
+        )
+    other = [i for i, (a, b) in enumerate(zip(made, again["input_ids"], strict=True)) if list(a) != list(b)]
+    if other:
+        raise ValueError(
+            f'Unequal tokenisation: the tokenizer of "{role}" ({where}) makes other tokens of {len(other)} of the '
+            f"{len(rows)} forget rows (the first is row {other[0]}). Losses per token cannot be compared; models must "
+            "share a tokenizer."
+        )
 
 
 def check_model(model: ModelArguments) -> None:

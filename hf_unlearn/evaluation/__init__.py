@@ -14,6 +14,10 @@ card.to_html("out/report.html")
 from importlib import import_module
 
 _HOMES = {
+    "ATTACKS": "observation",
+    "load_tables": "tables",
+    "save_tables": "tables",
+    "compare": "measures",
     "collect": "passes",
     "evaluating": "passes",
     "COLUMNS": "tables",
@@ -26,6 +30,15 @@ _HOMES = {
     "logit_confidence": "lira",
     "shadow_plan": "lira",
     "ks_detectable": "statistics",
+    "truth_ratio": "tofu",
+    "truth_ratio_score": "tofu",
+    "answer_probability": "tofu",
+    "model_utility": "tofu",
+    "forget_quality": "tofu",
+    "forget_quality_of": "tofu",
+    "utility_of": "tofu",
+    "rouge_recall": "generation",
+    "generate": "generation",
     "Run": "scorecard",
     "Scorecard": "scorecard",
     "evaluate": "scorecard",

@@ -42,6 +42,12 @@ _HOMES = {
     "Run": "scorecard",
     "Scorecard": "scorecard",
     "evaluate": "scorecard",
+    "weight_distance": "weights",
+    "weights_hash": "weights",
+    "quantised": "quantisation",
+    "relearn": "recovery",
+    "recovery_area": "recovery",
+    "recovery_curves": "recovery",
 }
 
 __all__ = list(_HOMES)

@@ -104,7 +104,9 @@ def table(loss, *, n_labels=None, n_correct=None, entropy=None):
 def test_collect_gives_each_rows_own_loss(side, batch_size):
     model, rows = llama().eval(), text_rows()
     collected = collect(model, Dataset.from_list(rows), pad(side), batch_size=batch_size)
-    assert [str(field.type).replace("double", "float64") for field in collected.schema] == list(COLUMNS.values())
+    types = {field.name: str(field.type).replace("double", "float64") for field in collected.schema}
+    assert COLUMNS.items() <= types.items() and types["token_nll"] == types["token_z"] == "list<element: float>"
+    assert set(types) == {*COLUMNS, "row_hash", "n_suffix", "token_nll", "token_z"}  # no tokenizer: no zlib_bytes
     found = collected.to_pydict()
     assert found["row"] == list(range(len(rows)))
     for i, row in enumerate(rows):
@@ -115,7 +117,14 @@ def test_collect_gives_each_rows_own_loss(side, batch_size):
         assert found["n_labels"][i] == len(row["input_ids"]) - 2
         assert found["nll_sum"][i] / found["n_labels"][i] == pytest.approx(output.loss.item(), rel=1e-5)
         assert found["entropy_sum"][i] == pytest.approx(-(log_p.exp() * log_p).sum().item(), rel=1e-5)
-        assert found["n_correct"][i] == (log_p.argmax(-1) == labels[0, 2:]).sum().item()
+        right = (log_p.argmax(-1) == labels[0, 2:]).tolist()
+        assert found["n_correct"][i] == sum(right)
+        assert found["n_suffix"][i] == next((k for k, hit in enumerate(reversed(right)) if not hit), len(right))
+        chosen = log_p.gather(-1, labels[0, 2:, None])[:, 0]
+        mean = (log_p.exp() * log_p).sum(-1)
+        spread = ((log_p.exp() * log_p.square()).sum(-1) - mean.square()).sqrt()
+        assert found["token_nll"][i] == pytest.approx((-chosen).tolist(), rel=1e-5)
+        assert found["token_z"][i] == pytest.approx(((chosen - mean) / spread).tolist(), rel=1e-4, abs=1e-5)
 
 
 def test_collect_pools_to_the_models_own_loss_on_a_ragged_batch():
@@ -197,7 +206,7 @@ def test_collect_refuses_what_it_cannot_measure():
         collect(model, [{"input_ids": [1, 2], "attention_mask": [1, 1]}], default_data_collator)
     rows = text_rows()
     rows[3]["labels"] = [-100] * 5
-    with pytest.raises(ValueError, match=r"row\(s\) 3 of"):
+    with pytest.raises(ValueError, match=r"in row 3 of"):
         collect(model, rows, pad("right"), batch_size=2)
     with pytest.raises(ValueError, match="`batch_size` is 0"):
         collect(model, text_rows(), pad("right"), batch_size=0)

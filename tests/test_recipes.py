@@ -176,7 +176,7 @@ def test_every_recipe_runs(path, flags_of, tmp_path, monkeypatch):
         assert (tmp_path / role / processing).is_file() and (tmp_path / role / "README.md").is_file()
 
     card = strict_json(tmp_path / "scorecard.json")
-    assert card["schema"] == 1
+    assert card["schema"] == 2
     assert {(run["task"], run["model"]) for run in card["runs"]} == {
         (tmp_path.name, "ready"),
         (tmp_path.name, "ready_unlearned"),

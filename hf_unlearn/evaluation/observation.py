@@ -88,10 +88,13 @@ def observe(
         for name, other in others.items():
             if other in models and not isinstance(models[other], Mapping):
                 seen.details.setdefault("weights", {})[name] = weight_distance(model, loaded(models[other]))
-    if "relearn" in attacks and role in RELEARNS and "forget" in splits:
+    if "relearn" in attacks and role in RELEARNS and len(splits.get("forget", ())) > 1:
         from .recovery import recovery_curves
 
-        seen.details |= recovery_curves(model, splits, collator, batch_size=batch_size, progress=progress, **relearning)
+        at_hand = {"retain": "retain" in splits, "similar": {"similar", "unseen"} & set(splits), "real": True}
+        kinds = [kind for kind, there in at_hand.items() if there]
+        curves = recovery_curves({role: model}, splits, collator, kinds=kinds, progress=progress, **relearning)
+        seen.details["recovery"] = curves[role]
     return seen
 
 

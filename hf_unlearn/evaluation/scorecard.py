@@ -183,7 +183,7 @@ def _attack_measures(seen: Observed, retrained: Observed | None) -> dict[str, di
         theirs = retrained.details.get("recovery", {}).get(kind) if retrained is not None else None
         if theirs and seen is not retrained:
             area = recovery_area(curve, theirs)
-            found[f"recovery_{kind}_area"] = summary(area, None, seen.details["relearning"]["held_out"])
+            found[f"recovery_{kind}_area"] = summary(area, None, seen.tables["forget"].num_rows)
     for name, distance in seen.details.get("weights", {}).items():
         found[f"weights_{name}"] = summary(distance["whole"], None, len(distance["layers"]))
     return found

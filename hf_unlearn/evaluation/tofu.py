@@ -147,7 +147,8 @@ def utility_of(parts: Mapping[str, float]) -> float:
     if wrong:
         raise ValueError(f"`parts` has {wrong}: expected finite values of at least 0.")
     values = np.array(list(parts.values()), float)
-    return float(len(values) / np.sum(1.0 / values)) if values.all() else 0.0
+    with np.errstate(divide="ignore", over="ignore"):  # 1/0 and its like are infinite: a mean of 0
+        return float(len(values) / np.sum(1.0 / values))
 
 
 def _log_truth_ratio(paraphrased_loss: Any, perturbed_losses: Any, mean: str) -> np.ndarray:

@@ -105,7 +105,7 @@ def test_collect_gives_each_rows_own_loss(side, batch_size):
     model, rows = llama().eval(), text_rows()
     collected = collect(model, Dataset.from_list(rows), pad(side), batch_size=batch_size)
     types = {field.name: str(field.type).replace("double", "float64") for field in collected.schema}
-    assert COLUMNS.items() <= types.items() and types["token_nll"] == types["token_z"] == "list<element: float>"
+    assert COLUMNS.items() <= types.items() and types["token_nll"] == types["token_z"] == "list<item: float>"
     assert set(types) == {*COLUMNS, "row_hash", "n_suffix", "token_nll", "token_z"}  # no tokenizer: no zlib_bytes
     found = collected.to_pydict()
     assert found["row"] == list(range(len(rows)))
@@ -232,6 +232,7 @@ def test_measures_by_hand_for_a_language_model():
         {
             "retain_loss": (4 + 4 + 8) / 8,
             "retain_token_accuracy": 5 / 8,
+            "retain_prob": (math.exp(-1) + math.exp(-2) + math.exp(-4)) / 3,
             "retain_exact_memorisation": (1 + 0.5 + 0) / 3,
             "retain_exact_match": 1 / 3,
             "retain_perplexity": math.exp(2),
@@ -242,7 +243,7 @@ def test_measures_by_hand_for_a_language_model():
 
 def test_measures_by_hand_for_a_classifier():
     found = measure({"test": table([0.5, 1.5, 1.0, 3.0], n_correct=[1, 0, 1, 1])})
-    assert list(found) == ["test_loss", "test_accuracy"]
+    assert list(found) == ["test_loss", "test_accuracy", "test_prob"]
     assert found["test_loss"]["value"] == 1.5 and found["test_accuracy"]["value"] == 0.75
 
 

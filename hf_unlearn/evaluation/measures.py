@@ -11,7 +11,7 @@ import numpy as np
 from .membership import MIA_MEASURES, compare_membership, membership_inference, scores
 from .statistics import chunks, counts, ks_detectable, summary
 from .tables import columns_of, is_causal_lm
-from .tofu import forget_quality_of, truth_ratio, utility_of
+from .tofu import answer_probability, forget_quality_of, truth_ratio, truth_ratio_score, utility_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -120,9 +120,9 @@ def measure(
                 found[f"{split}_{kind}"] = _mean(values, f"{split} {kind}", seed, resamples)
     for split, table in (generations or {}).items():
         if f"{split}_rougeL_recall" in wanted:
-            found[f"{split}_rougeL_recall"] = _mean(
-                table["rougeL_recall"].to_numpy(), f"{split} generations", seed, resamples
-            )
+            recall = table["rougeL_recall"].to_numpy()
+            recall = recall[~np.isnan(recall)]  # nan: a reference without a word that ROUGE knows
+            found[f"{split}_rougeL_recall"] = _mean(recall, f"{split} generations", seed, resamples)
     if {"forget", "unseen"} <= columns.keys():
         members, others = scores(tables["forget"]), scores(tables["unseen"])
         for score in CLASSIFIER_ATTACKS if not causal_lm else ATTACKS:
@@ -197,8 +197,9 @@ def compare(
 
 def _answers(columns: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:
     """
-    Per row that has wrong answers, for each split with such: `ratio` (of truth), `truth_ratio` (what is averaged), and
-    for the splits with answers to choose from `prob`.
+    Per row that has wrong answers, for each split with such: `ratio` (of truth, over the geometric mean of the wrong
+    answers' probabilities, as the benchmark's forget quality has it), `truth_ratio` (what its utility averages, over the
+    arithmetic mean), and for the splits with answers to choose from `prob`.
     """
     found: dict[str, dict[str, np.ndarray]] = {}
     for split, c in columns.items():
@@ -217,13 +218,13 @@ def _answers(columns: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, dict[
                     "must answer the same rows."
                 )
             paraphrased = np.array([other[row].mean() for row in rows])
-        ratio = truth_ratio(paraphrased, [wrong[row] for row in rows])
-        with np.errstate(divide="ignore"):
-            kept = np.minimum(ratio, 1 / ratio) if split == "forget" else np.maximum(0, 1 - ratio)
-        found[split] = {"ratio": ratio, "truth_ratio": kept}
+        answers = [wrong[row] for row in rows]
+        found[split] = {
+            "ratio": truth_ratio(paraphrased, answers, mean="geometric"),
+            "truth_ratio": truth_ratio_score(truth_ratio(paraphrased, answers), forget=split == "forget"),
+        }
         if split in CHOICE_SPLITS:
-            p = np.exp(-right[rows])
-            found[split]["prob"] = p / (p + np.array([np.exp(-wrong[row]).sum() for row in rows]))
+            found[split]["prob"] = answer_probability(right[rows], answers)
     return found
 
 

@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from hf_unlearn.evaluation import collect, quantised
+from hf_unlearn.evaluation import collect, quantised, weights
 
 LINEAR = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
 
@@ -52,8 +52,9 @@ class Mixed(nn.Module):
         self.head = nn.Linear(5, 2)
 
 
-@pytest.mark.parametrize("bits", [8, 4])
-def test_each_layer_is_that_of_a_plain_loop(bits):
+@pytest.mark.parametrize(("bits", "piece"), [(8, weights.PIECE), (4, weights.PIECE), (4, 13)])
+def test_each_layer_is_that_of_a_plain_loop(bits, piece, monkeypatch):
+    monkeypatch.setattr(weights, "PIECE", piece)
     model = Mixed()
     with torch.no_grad():
         model.conv1d.weight[:, 2] = 0.0  # an output channel
@@ -70,9 +71,9 @@ def test_each_layer_is_that_of_a_plain_loop(bits):
             assert all(len(np.unique(line)) <= 2**bits - 1 for line in np.moveaxis(new, channels, 0))
         assert not model.conv1d.weight[:, 2].any() and not model.linear.weight[1].any()
     assert tiny.same_bits(before, tiny.weights(model))
-    weights = {f"{name}.weight" for name in ("linear", "conv1d", "one", "two", "three")}
-    assert changed(model, bits) == weights
-    assert changed(model, bits, skip=()) == weights | {"head.weight"}
+    rounded = {f"{name}.weight" for name in ("linear", "conv1d", "one", "two", "three")}
+    assert changed(model, bits) == rounded
+    assert changed(model, bits, skip=()) == rounded | {"head.weight"}
     assert changed(model, bits, skip=["one", "two", "head"]) == {"linear.weight", "conv1d.weight", "three.weight"}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from .weights import _first, put_back
+from .weights import _first, piece_on, put_back
 
 if TYPE_CHECKING:
     import torch
@@ -58,9 +58,18 @@ def quantised(model: torch.nn.Module, bits: int, *, skip: Iterable[str] | None =
     with put_back(weight for weight, _ in chosen):
         with torch.no_grad():
             for weight, channels in chosen:
-                weight.copy_(_rounded(weight.detach(), bits, channels))
+                for block in _blocks(weight.detach(), channels):
+                    block.copy_(_rounded(block, bits, channels))
         torch.clear_autocast_cache()
         yield model
+
+
+def _blocks(weight: torch.Tensor, channels: int) -> Iterable[torch.Tensor]:
+    """Views of some output channels each, small enough for fast arithmetic; a sharded weight stays whole."""
+    if hasattr(weight, "full_tensor") or not weight.numel():
+        return [weight]
+    each = weight.numel() // weight.shape[channels]
+    return weight.split(max(1, piece_on(weight.device) // each), channels)
 
 
 def _rounded(weight: torch.Tensor, bits: int, channels: int) -> torch.Tensor:

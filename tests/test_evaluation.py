@@ -113,7 +113,7 @@ def test_collect_gives_each_rows_own_loss(side, batch_size):
         ids, labels = torch.tensor([row["input_ids"]]), torch.tensor([row["labels"]])
         with torch.no_grad():
             output = model(input_ids=ids, labels=labels)
-        log_p = output.logits[0, 1:-1].log_softmax(-1)  # the positions that predict the labelled tokens
+        log_p = output.logits[0, 1:-1].double().log_softmax(-1)  # the positions that predict the labelled tokens
         assert found["n_labels"][i] == len(row["input_ids"]) - 2
         assert found["nll_sum"][i] / found["n_labels"][i] == pytest.approx(output.loss.item(), rel=1e-5)
         assert found["entropy_sum"][i] == pytest.approx(-(log_p.exp() * log_p).sum().item(), rel=1e-5)
@@ -340,10 +340,10 @@ def test_scorecard_schema(card, tmp_path):
         raise AssertionError(f"{constant} is not JSON")
 
     read = json.loads((tmp_path / "scorecard.json").read_text(), parse_constant=refuse)
-    assert set(read) == {"schema", "runs"} and read["schema"] == 1
+    assert set(read) == {"schema", "runs", "provenance"} and read["schema"] == 2
     assert [run["model"] for run in read["runs"]] == ["original", "unlearned", "retrained"]
     for run in read["runs"]:
-        assert set(run) == {"task", "model", "seed", "measures", "cost", "stop_reason"}
+        assert set(run) == {"task", "model", "seed", "measures", "cost", "stop_reason", "details"}
         assert run["task"] == "digits" and run["seed"] == 7
         assert set(run["cost"]) == {"steps", "row_passes", "seconds"}
         assert {"forget_loss", "test_accuracy", "forget_mia_loss_auc", "forget_mia_entropy_tpr_at_1fpr"} <= set(
@@ -371,8 +371,8 @@ def test_save_and_load_keep_everything(card, splits, tmp_path):
     assert later["retrained"].measures == card["retrained"].measures
     with pytest.raises(ValueError, match="6 rows, the split has 5"):
         evaluate({"unlearned": tables}, {**splits, "forget": splits["forget"][:5]})
-    (tmp_path / "scorecard.json").write_text('{"schema": 2, "runs": []}')
-    with pytest.raises(ValueError, match="schema 2"):
+    (tmp_path / "scorecard.json").write_text('{"schema": 3, "runs": []}')
+    with pytest.raises(ValueError, match="schema 3"):
         Scorecard.load(tmp_path)
 
 

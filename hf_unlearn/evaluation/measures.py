@@ -198,8 +198,8 @@ def compare(
 def _answers(columns: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:
     """
     Per row that has wrong answers, for each split with such: `ratio` (of truth, over the geometric mean of the wrong
-    answers' probabilities, as the benchmark's forget quality has it), `truth_ratio` (what its utility averages, over the
-    arithmetic mean), and for the splits with answers to choose from `prob`.
+    answers' probabilities, as the benchmark's forget quality has it), `truth_ratio` (what its utility averages, over
+    the arithmetic mean), and for the splits with answers to choose from `prob`.
     """
     found: dict[str, dict[str, np.ndarray]] = {}
     for split, c in columns.items():

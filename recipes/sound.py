@@ -41,7 +41,6 @@ def decode(sound, sampling_rate):
         FileNotFoundError: only a path is there, and no such file.
     """
     import numpy as np
-    from scipy.signal import resample_poly
 
     if isinstance(sound, dict) and sound.get("array") is not None:
         try:
@@ -61,6 +60,8 @@ def decode(sound, sampling_rate):
     if not np.isfinite(samples).all():
         raise ValueError("the sound has samples that are not finite")
     if rate != sampling_rate:
+        from scipy.signal import resample_poly
+
         common = math.gcd(rate, sampling_rate)
         samples = resample_poly(samples, sampling_rate // common, rate // common)
     return np.ascontiguousarray(samples, dtype=np.float32)

@@ -10,6 +10,7 @@ from pathlib import Path
 VERBS = ("ready", "unlearn", "evaluate")
 ROLES = ("original", "ready", "unlearned", "ready_unlearned", "retrained", "retrained_again")
 ATTACKS = ("generate", "quantise", "relearn", "weights")
+PROCESSING = "preprocessor_config.json"
 
 
 @dataclass
@@ -18,11 +19,11 @@ class DataArguments:
 
     task: str = field(
         default="causal_lm",
-        metadata={"help": "causal_lm, sequence_classification or image_classification."},
+        metadata={"help": "causal_lm, sequence_, image_ or audio_classification."},
     )
     dataset_name: str = field(
         default="people",
-        metadata={"help": "people, digits (embedded); tofu, banking77, cifar10 (--data_files); a path; a hub id."},
+        metadata={"help": "people, digits; tofu, banking77, cifar10, fsdd (--data_files); a path; a hub id."},
     )
     data_files: str | None = field(default=None, metadata={"help": "Local file or folder to read the rows from."})
     limit: int | None = field(default=None, metadata={"help": "Read only the first so many rows."})
@@ -32,6 +33,9 @@ class DataArguments:
     answer_column: str = field(default="answer", metadata={"help": "causal_lm: what is learnt."})
     text_column: str = field(default="text", metadata={"help": "sequence_classification: the text."})
     image_column: str = field(default="image", metadata={"help": "image_classification: the image."})
+    audio_column: str = field(default="audio", metadata={"help": "audio_classification: the recording."})
+    sampling_rate: int = field(default=16_000, metadata={"help": "Sound for a new model, in Hz; resampled to it."})
+    max_seconds: float = field(default=1.0, metadata={"help": "Sound: the length of a row; longer ones are cut."})
     label_column: str = field(default="label", metadata={"help": "Classifiers: the class."})
     max_length: int = field(default=256, metadata={"help": "Tokens of a row at most."})
     forget_by: str = field(default="column", metadata={"help": "id, class, column or random."})
@@ -274,7 +278,8 @@ def prepare(data: DataArguments, model: ModelArguments, processing_from: str | N
     Reads, splits and encodes the rows.
 
     Args:
-        processing_from: folder or hub id of the tokenizer or image processor; None: made from the data.
+        processing_from: folder or hub id of the tokenizer, image processor or feature extractor; None: made from the
+            data.
 
     Raises:
         ArgumentError: with all that is wrong with the files, or else with the split and the rows, at once.
@@ -316,14 +321,19 @@ def prepare(data: DataArguments, model: ModelArguments, processing_from: str | N
 
 
 def _encode(data, model, rows, parts, processing_from) -> Prepared:
-    from recipes import sources
+    from recipes import sound, sources
 
     if data.task not in sources.TASKS:
         raise ValueError(f"`--task` is {data.task!r}; it must be one of {', '.join(sources.TASKS)}.")
-    inputs = {"causal_lm": data.question_column, "sequence_classification": data.text_column}
+    inputs = {
+        "causal_lm": data.question_column,
+        "sequence_classification": data.text_column,
+        "image_classification": data.image_column,
+        "audio_classification": data.audio_column,
+    }
     answers = data.answer_column if data.task == "causal_lm" else data.label_column
     for part in parts.values():
-        wanted = (inputs.get(data.task, data.image_column), answers)
+        wanted = (inputs[data.task], answers)
         if missing := [column for column in wanted if column not in part.column_names]:
             raise ValueError(
                 f"There is no column {', '.join(map(repr, missing))}; the rows have "
@@ -331,7 +341,7 @@ def _encode(data, model, rows, parts, processing_from) -> Prepared:
             )
     if data.task == "image_classification":
         processor, names = None, None
-        if processing_from and Path(processing_from, "preprocessor_config.json").is_file():
+        if processing_from and Path(processing_from, PROCESSING).is_file():
             from transformers import AutoImageProcessor
 
             processor = AutoImageProcessor.from_pretrained(processing_from)
@@ -349,6 +359,16 @@ def _encode(data, model, rows, parts, processing_from) -> Prepared:
         shape = encoded["retain"].features["pixel_values"].shape
         processor = processor or sources.build_image_processor(shape[-1], shape[0])
         return Prepared(encoded, processor, names, image_size=shape[-1], num_channels=shape[0])
+
+    if data.task == "audio_classification":
+        extractor, names = _feature_extractor(data, model, processing_from), _class_names(rows, data.label_column)
+        encoded = {
+            name: sound.encode_sounds(
+                part, extractor, data.audio_column, data.label_column, data.max_seconds, names=names
+            )
+            for name, part in parts.items()
+        }
+        return Prepared(encoded, extractor, names)
 
     if processing_from:
         from transformers import AutoTokenizer
@@ -378,6 +398,20 @@ def _class_names(rows, column: str) -> list[str]:
     """Class names in the order of their numbers, from all rows, so that a forgotten class keeps its number."""
     feature = rows.features[column]
     return list(feature.names) if hasattr(feature, "names") else [str(v) for v in sorted(set(rows[column]))]
+
+
+def _feature_extractor(data, model, processing_from):
+    """The model's own, or one for a new model."""
+    from recipes import sound, sources
+
+    if processing_from and Path(processing_from).is_dir() and not Path(processing_from, PROCESSING).is_file():
+        raise ValueError(f"There is no {PROCESSING} in {processing_from}: sounds need the model's feature extractor.")
+    if processing_from:
+        from transformers import AutoFeatureExtractor
+
+        return AutoFeatureExtractor.from_pretrained(processing_from)
+    settings = sources.model_settings(model.model_type, model.config_overrides)
+    return sound.build_feature_extractor(model.model_type, settings, data.sampling_rate, data.max_seconds)
 
 
 def _channels(image) -> int:
@@ -416,7 +450,7 @@ def processing_of(named: str | None, models: dict[str, str], data: DataArguments
     if named:
         return named
     if data.task in ("image_classification", "audio_classification"):
-        return next((w for w in models.values() if Path(w, "preprocessor_config.json").is_file()), None)
+        return next((where for where in models.values() if Path(where, PROCESSING).is_file()), None)
     for role, where in models.items():
         _tokenizer(where, role)
     return next(iter(models.values()), None)
@@ -527,10 +561,10 @@ def adapter(data: DataArguments, model: ModelArguments):
     from peft import LoraConfig
 
     modules = model.lora_target_modules
-    kinds = {"causal_lm": "CAUSAL_LM", "sequence_classification": "SEQ_CLS", "image_classification": None}
+    kinds = {"causal_lm": "CAUSAL_LM", "sequence_classification": "SEQ_CLS"}  # others have no type of their own
     return LoraConfig(
         r=model.lora_r,
         lora_alpha=model.lora_alpha,
         target_modules=modules if modules == "all-linear" else modules.split(","),
-        task_type=kinds[data.task],
+        task_type=kinds.get(data.task),
     )

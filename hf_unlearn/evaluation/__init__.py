@@ -16,6 +16,8 @@ from importlib import import_module
 _HOMES = {
     "ATTACKS": "observation",
     "load_tables": "tables",
+    "described": "tables",
+    "with_description": "tables",
     "save_tables": "tables",
     "compare": "measures",
     "collect": "passes",

@@ -162,6 +162,7 @@ def strict_json(path: Path) -> dict:
 
 LONG = {"tofu_llama", "tofu_llama_lora"}  # 4000 rows; people_llama and people_llama_lora take the same way
 LONG |= {"fsdd_ast_random"}  # fsdd_ast_speaker takes the same way
+ATTACKED = {"people_llama", "digits_vit", "tofu_llama", "fsdd_ast_random"}  # with all attacks; the others without
 
 
 @pytest.mark.parametrize("path", [
@@ -173,7 +174,8 @@ def test_every_recipe_runs(path, flags_of, tmp_path, monkeypatch):
     flags = flags_of(path, tmp_path)
     ready.main([*flags, *TINY, "--meta_start", "0"])
     unlearn.main([*flags, *TINY])
-    evaluate.main([*flags, "--per_device_eval_batch_size", "128"])
+    attacks = ["--relearn_steps", "1", "--generate_rows", "2"] if path.stem in ATTACKED else ["--attacks", "none"]
+    evaluate.main([*flags, "--per_device_eval_batch_size", "128", *attacks])
 
     record = strict_json(tmp_path / "ready/readiness.json")
     assert record["ready"] and record["steps"]["all"] == 2 and record["revocable"] == "named"

@@ -243,7 +243,7 @@ def _check_inputs(
 
 def _by_role(value: Any, argument: str, models: Mapping[str, Any], subjects: list[str]) -> dict[str, Any]:
     """A plain value belongs to the one model that is not the reference; a dict says itself."""
-    if value is None:
+    if value is None or value == {}:
         return {}
     if isinstance(value, Mapping) and not (argument == "cost" and set(value) <= set(COST_KEYS)):
         unknown = sorted(set(value) - set(models))

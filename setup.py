@@ -2,7 +2,8 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
-TEST = ["pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9"]
+AUDIO = ["soundfile>=0.12"]
+TEST = [*AUDIO, "pytest>=8", "pytest-xdist>=3.6", "ruff>=0.9"]
 
 setup(
     name="hf_unlearn",
@@ -26,10 +27,11 @@ setup(
         "pyarrow>=15",
         "scikit-learn>=1.4",
         "scipy>=1.11",
+        "rouge_score>=0.1.2",
         "matplotlib>=3.8",
         "jinja2>=3.1",
         "pillow>=10",
         "pyyaml>=6",
     ],
-    extras_require={"test": TEST, "dev": TEST},
+    extras_require={"audio": AUDIO, "test": TEST, "dev": TEST},
 )

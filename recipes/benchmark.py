@@ -63,6 +63,8 @@ FIGURES = [
     Figure("ready_align", "first order with align", "align", "plain", None),
     Figure("ready_finite_difference_steps_3", "finite difference, 3 inner steps", "fd_steps_3", "plain", None),
     Figure("unlearn_open_together", "unlearn step, gate open, one forward", "together", "half", None, 2.0),
+    Figure("collect", "row table of a language model vs bare forwards", "lm", "lm", 1.15, 1.0, "collect"),
+    Figure("collect_images", "the same, an image classifier", "vit", "vit", 1.15, 1.0, "collect"),
 ]  # fmt: skip
 CYCLES = {"sparse": 4, "shut_8": 8, "plain": 3, "half": 4}  # steps of one round; others take two
 LAMBDAS = {"lambda_efficiency": 0.1, "lambda_retention": 1.0}
@@ -469,6 +471,53 @@ def ratio_of_bytes(bench: Bench, figure: Figure, cache: dict) -> float:
     return value(figure.contender) / value(figure.baseline)
 
 
+def collect_ratios(bench: Bench, figure: Figure, rounds: int) -> list[float]:
+    """
+    Times of `collect` over those of the model's forwards alone, in turn: same rows, batches and collator, no gradient,
+    no labels, no cache.
+    """
+    import torch
+    from transformers import ViTConfig, ViTForImageClassification, default_data_collator
+
+    from hf_unlearn import collect
+
+    size, n = bench.args.batch_size, 8 * bench.args.batch_size
+    if figure.contender == "lm":
+        model, more = bench.model(), {"use_cache": False}
+        rows = [{"input_ids": row["input_ids"], "labels": row["labels"]} for row in bench.rows]
+    else:
+        shape = {"image_size": 32, "patch_size": 4, "hidden_size": bench.args.hidden_size, "num_attention_heads": 4}
+        sizes = {"num_hidden_layers": bench.args.layers, "intermediate_size": 2 * bench.args.hidden_size}
+        model, more = ViTForImageClassification(ViTConfig(**shape, **sizes, num_labels=10)), {}
+        generator = torch.Generator().manual_seed(0)
+        pixels = torch.randn(n, 3, 32, 32, generator=generator)
+        rows = [{"pixel_values": image, "labels": i % 10} for i, image in enumerate(pixels)]
+    model.eval().to("cpu" if bench.args.cpu else "cuda")
+
+    def bare():
+        with torch.no_grad():
+            for start in range(0, n, size):
+                batch = default_data_collator(rows[start : start + size])
+                model(**{k: v.to(model.device) for k, v in batch.items() if k != "labels"}, **more)
+
+    def table():
+        collect(model, rows, default_data_collator, batch_size=size)
+
+    def seconds(run) -> float:
+        synchronise()
+        start = time.perf_counter()
+        run()
+        synchronise()
+        return time.perf_counter() - start
+
+    found = []
+    for turn in range(rounds + 1):  # the first is to warm up
+        order = (table, bare) if turn % 2 else (bare, table)
+        times = {run: seconds(run) for run in order}
+        found.append(times[table] / times[bare])
+    return found[1:]
+
+
 def gradient_error(bench: Bench, figure: Figure) -> float:
     """‖a - b‖ / ‖b‖ of the readiness terms' gradients of contender and baseline, the plain gradient taken off."""
 
@@ -498,6 +547,10 @@ def results(bench: Bench, figures: list[Figure], rounds: int) -> list[dict]:
             line["passes"] = None if "exact" in figure.baseline else line["passes"]
             line["tokens"] = ours.passes.tokens
             line["seconds"] = median(ours.times)
+        elif figure.measure == "collect":
+            ratios = collect_ratios(bench, figure, rounds)
+            line["value"] = median(ratios)
+            line["quartiles"] = quantiles(ratios, n=4)[::2] if len(ratios) > 1 else ratios * 2
         elif figure.measure == "error":
             line["value"] = gradient_error(bench, figure)
         else:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 VERBS = ("ready", "unlearn", "evaluate")
-ROLES = ("original", "ready", "unlearned", "ready_unlearned", "retrained")
+ROLES = ("original", "ready", "unlearned", "ready_unlearned", "retrained", "retrained_again")
+ATTACKS = ("generate", "quantise", "relearn", "weights")
+PROCESSING = "preprocessor_config.json"
 
 
 @dataclass
@@ -17,11 +19,11 @@ class DataArguments:
 
     task: str = field(
         default="causal_lm",
-        metadata={"help": "causal_lm, sequence_classification or image_classification."},
+        metadata={"help": "causal_lm, sequence_, image_ or audio_classification."},
     )
     dataset_name: str = field(
         default="people",
-        metadata={"help": "people, digits (embedded); tofu, banking77, cifar10 (--data_files); a path; a hub id."},
+        metadata={"help": "people, digits; tofu, banking77, cifar10, fsdd (--data_files); a path; a hub id."},
     )
     data_files: str | None = field(default=None, metadata={"help": "Local file or folder to read the rows from."})
     limit: int | None = field(default=None, metadata={"help": "Read only the first so many rows."})
@@ -31,6 +33,9 @@ class DataArguments:
     answer_column: str = field(default="answer", metadata={"help": "causal_lm: what is learnt."})
     text_column: str = field(default="text", metadata={"help": "sequence_classification: the text."})
     image_column: str = field(default="image", metadata={"help": "image_classification: the image."})
+    audio_column: str = field(default="audio", metadata={"help": "audio_classification: the recording."})
+    sampling_rate: int = field(default=16_000, metadata={"help": "Sound for a new model, in Hz; resampled to it."})
+    max_seconds: float = field(default=1.0, metadata={"help": "Sound: the length of a row; longer ones are cut."})
     label_column: str = field(default="label", metadata={"help": "Classifiers: the class."})
     max_length: int = field(default=256, metadata={"help": "Tokens of a row at most."})
     forget_by: str = field(default="column", metadata={"help": "id, class, column or random."})
@@ -61,7 +66,10 @@ class ReadyScript:
 
     role: str = field(
         default="ready",
-        metadata={"help": "ready; original: plain training; retrained: plain training without the forget rows."},
+        metadata={
+            "help": "ready; original: plain training; retrained: plain training without the forget rows; "
+            "retrained_again: the same with the next seed, which shows how far two retrained models differ."
+        },
     )
     revocable: str = field(
         default="named",
@@ -81,12 +89,38 @@ class UnlearnScript:
 
 @dataclass
 class EvaluateScript:
-    """What `evaluate.py` measures: the models found in OUTPUT_DIR, by role."""
+    """What `evaluate.py` measures: the models found in OUTPUT_DIR, by role, or any by --models."""
 
     output_dir: str = field(default="outputs", metadata={"help": "Folder with the models; gets the scorecard too."})
+    models: list[str] | None = field(
+        default=None, metadata={"help": "ROLE=FOLDER or ROLE=HUB_ID, instead of those in OUTPUT_DIR."}
+    )
+    tables: list[str] | None = field(
+        default=None, metadata={"help": "ROLE=FOLDER of saved row tables (OUTPUT_DIR/tables/ROLE) for a model."}
+    )
+    processing_from: str | None = field(
+        default=None, metadata={"help": "Tokenizer or processor for checkpoints that bring none: folder or hub id."}
+    )
+    attacks: list[str] = field(
+        default_factory=lambda: list(ATTACKS),
+        metadata={"help": "What is done beside the passes: generate, quantise, relearn, weights; none."},
+    )
+    relearn_steps: int = field(default=30, metadata={"help": "Steps of each fine-tune of an attacker."})
+    relearn_learning_rate: float = field(default=1e-3, metadata={"help": "Its learning rate."})
+    generate_rows: int = field(default=100, metadata={"help": "Rows of a split that are generated at most."})
+    shadows: int = field(
+        default=0, metadata={"help": "U-LiRA with so many shadow models, each trained and unlearned by this YAML."}
+    )
+    fail_on: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Gates that must be passed, else the exit status is 3: forget_quality, auc_gap, kept, extraction, "
+            "over_forgetting, recovery, quantisation; verdict: the first five."
+        },
+    )
     title: str | None = field(default=None, metadata={"help": "Name of the task in the scorecard."})
     per_device_eval_batch_size: int = field(default=64, metadata={"help": "Rows a forward pass."})
-    seed: int = field(default=0, metadata={"help": "Of the bootstrap."})
+    seed: int = field(default=0, metadata={"help": "Of the bootstrap, and of the attackers' rows."})
 
 
 # ---- flags ----------------------------------------------------------------------------------------------------------
@@ -244,7 +278,8 @@ def prepare(data: DataArguments, model: ModelArguments, processing_from: str | N
     Reads, splits and encodes the rows.
 
     Args:
-        processing_from: folder or hub id of the tokenizer or image processor; None: made from the data.
+        processing_from: folder or hub id of the tokenizer, image processor or feature extractor; None: made from the
+            data.
 
     Raises:
         ArgumentError: with all that is wrong with the files, or else with the split and the rows, at once.
@@ -286,14 +321,19 @@ def prepare(data: DataArguments, model: ModelArguments, processing_from: str | N
 
 
 def _encode(data, model, rows, parts, processing_from) -> Prepared:
-    from recipes import sources
+    from recipes import sound, sources
 
     if data.task not in sources.TASKS:
         raise ValueError(f"`--task` is {data.task!r}; it must be one of {', '.join(sources.TASKS)}.")
-    inputs = {"causal_lm": data.question_column, "sequence_classification": data.text_column}
+    inputs = {
+        "causal_lm": data.question_column,
+        "sequence_classification": data.text_column,
+        "image_classification": data.image_column,
+        "audio_classification": data.audio_column,
+    }
     answers = data.answer_column if data.task == "causal_lm" else data.label_column
     for part in parts.values():
-        wanted = (inputs.get(data.task, data.image_column), answers)
+        wanted = (inputs[data.task], answers)
         if missing := [column for column in wanted if column not in part.column_names]:
             raise ValueError(
                 f"There is no column {', '.join(map(repr, missing))}; the rows have "
@@ -301,7 +341,7 @@ def _encode(data, model, rows, parts, processing_from) -> Prepared:
             )
     if data.task == "image_classification":
         processor, names = None, None
-        if processing_from and Path(processing_from, "preprocessor_config.json").is_file():
+        if processing_from and Path(processing_from, PROCESSING).is_file():
             from transformers import AutoImageProcessor
 
             processor = AutoImageProcessor.from_pretrained(processing_from)
@@ -319,6 +359,16 @@ def _encode(data, model, rows, parts, processing_from) -> Prepared:
         shape = encoded["retain"].features["pixel_values"].shape
         processor = processor or sources.build_image_processor(shape[-1], shape[0])
         return Prepared(encoded, processor, names, image_size=shape[-1], num_channels=shape[0])
+
+    if data.task == "audio_classification":
+        extractor, names = _feature_extractor(data, model, processing_from), _class_names(rows, data.label_column)
+        encoded = {
+            name: sound.encode_sounds(
+                part, extractor, data.audio_column, data.label_column, data.max_seconds, names=names
+            )
+            for name, part in parts.items()
+        }
+        return Prepared(encoded, extractor, names)
 
     if processing_from:
         from transformers import AutoTokenizer
@@ -350,12 +400,107 @@ def _class_names(rows, column: str) -> list[str]:
     return list(feature.names) if hasattr(feature, "names") else [str(v) for v in sorted(set(rows[column]))]
 
 
+def _feature_extractor(data, model, processing_from):
+    """The model's own, or one for a new model."""
+    from recipes import sound, sources
+
+    if processing_from and Path(processing_from).is_dir() and not Path(processing_from, PROCESSING).is_file():
+        raise ValueError(f"There is no {PROCESSING} in {processing_from}: sounds need the model's feature extractor.")
+    if processing_from:
+        from transformers import AutoFeatureExtractor
+
+        return AutoFeatureExtractor.from_pretrained(processing_from)
+    settings = sources.model_settings(model.model_type, model.config_overrides)
+    return sound.build_feature_extractor(model.model_type, settings, data.sampling_rate, data.max_seconds)
+
+
 def _channels(image) -> int:
     if hasattr(image, "getbands"):
         return 1 if len(image.getbands()) == 1 else 3
     import numpy as np
 
     return 1 if np.ndim(image) == 2 else np.shape(image)[-1]
+
+
+def asked(data: DataArguments) -> str:
+    """What was asked for, in a sentence."""
+    values = data.forget_values if isinstance(data.forget_values, list) else [data.forget_values]
+    listed = ", ".join(map(str, values[:5])) + (f" and {len(values) - 5} more" if len(values) > 5 else "")
+    share = f"{100 * data.forget_fraction:g} %" if data.forget_fraction else ""
+    if data.forget_by == "random":
+        return f"Forget a random {share} of the rows of {data.dataset_name}."
+    what = {"class": "class", "id": "id"}.get(data.forget_by, data.forget_column)
+    which = f"{what} {listed}" if data.forget_values else f"{share} of the values of {what}"
+    return f"Forget the rows of {data.dataset_name} with {which}."
+
+
+def command_line(script: str, argv: list[str]) -> str:
+    import shlex
+
+    return shlex.join(["python", script, *argv])
+
+
+def processing_of(named: str | None, models: dict[str, str], data: DataArguments) -> str | None:
+    """
+    Where the tokenizer or processor of several checkpoints comes from: the first that brings one.
+
+    Raises:
+        ValueError: if a text checkpoint brings no tokenizer and none is named.
+    """
+    if named:
+        return named
+    if data.task in ("image_classification", "audio_classification"):
+        return next((where for where in models.values() if Path(where, PROCESSING).is_file()), None)
+    for role, where in models.items():
+        _tokenizer(where, role)
+    return next(iter(models.values()), None)
+
+
+def _tokenizer(where: str, role: str):
+    from transformers import AutoTokenizer
+
+    files = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model")
+    missing = Path(where).is_dir() and not any(Path(where, name).is_file() for name in files)
+    try:
+        if not missing:
+            return AutoTokenizer.from_pretrained(where)
+    except (OSError, ValueError) as error:
+        cause = str(error).splitlines()[0]
+        raise ValueError(f'The tokenizer of "{role}" ({where}) cannot be loaded: {cause}') from error
+    raise ValueError(
+        f'The checkpoint of "{role}" ({where}) has no tokenizer, so no rows can be made. Save it beside the '
+        "weights, or name one by --processing_from."
+    )
+
+
+def same_tokens(data: DataArguments, prepared: Prepared, role: str, where: str) -> None:
+    """
+    Raises:
+        ValueError: if a checkpoint brings a tokenizer that makes other tokens of the forget rows than were made.
+    """
+    from recipes import sources
+
+    files = ("tokenizer.json", "tokenizer_config.json")
+    if data.task not in ("causal_lm", "sequence_classification") or not Path(where).is_dir():
+        return
+    if not any(Path(where, name).is_file() for name in files):
+        return  # one was named for all
+    tokenizer = _tokenizer(where, role)
+    rows = prepared.splits["forget"]
+    made = rows["input_ids"]
+    if data.task == "causal_lm":
+        again = sources.encode_qa(rows, tokenizer, data.question_column, data.answer_column, data.max_length)
+    else:
+        again = sources.encode_text_classification(
+            rows, tokenizer, data.text_column, data.label_column, data.max_length, names=prepared.labels
+        )
+    other = [i for i, (a, b) in enumerate(zip(made, again["input_ids"], strict=True)) if list(a) != list(b)]
+    if other:
+        raise ValueError(
+            f'Unequal tokenisation: the tokenizer of "{role}" ({where}) makes other tokens of {len(other)} of the '
+            f"{len(rows)} forget rows (the first is row {other[0]}). Losses per token cannot be compared; models must "
+            "share a tokenizer."
+        )
 
 
 def check_model(model: ModelArguments) -> None:
@@ -416,10 +561,10 @@ def adapter(data: DataArguments, model: ModelArguments):
     from peft import LoraConfig
 
     modules = model.lora_target_modules
-    kinds = {"causal_lm": "CAUSAL_LM", "sequence_classification": "SEQ_CLS", "image_classification": None}
+    kinds = {"causal_lm": "CAUSAL_LM", "sequence_classification": "SEQ_CLS"}  # others have no type of their own
     return LoraConfig(
         r=model.lora_r,
         lora_alpha=model.lora_alpha,
         target_modules=modules if modules == "all-linear" else modules.split(","),
-        task_type=kinds[data.task],
+        task_type=kinds.get(data.task),
     )

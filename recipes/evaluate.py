@@ -1,12 +1,17 @@
-"""Measures the models in an output folder on the same rows: scorecard.json, rows.parquet and report.html.
+"""Measures models on the same rows and attacks them: scorecard.json, rows.parquet, generations.parquet, report.html.
 
     python recipes/evaluate.py --config recipes/text/people_llama.yaml
+    accelerate launch recipes/evaluate.py --config recipes/text/people_llama.yaml --fail_on verdict recovery
+    python recipes/evaluate.py --config my.yaml --models original=org/model unlearned=./mine retrained=./again
+
+Takes the models in OUTPUT_DIR by role, or any checkpoints by `--models`, whoever made them.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 if not __package__:  # run as a script: not recipes/ on the path, where this file would hide the library
@@ -15,6 +20,7 @@ if not __package__:  # run as a script: not recipes/ on the path, where this fil
 from recipes import common
 
 MOST_RETAIN_ROWS = 2000  # retain rows measured: evenly spaced, enough for intervals of a percent
+FAILED = 3  # exit status where a gate of --fail_on is not passed
 
 
 def saved_run(folder: Path) -> dict:
@@ -29,11 +35,22 @@ def saved_run(folder: Path) -> dict:
     return found
 
 
-def models_in(output_dir) -> dict[str, Path]:
+def models_in(output_dir) -> dict[str, str]:
     """Folders of the models in `output_dir`, by role."""
     folders = {role: Path(output_dir, role) for role in common.ROLES}
     names = ("config.json", "adapter_config.json")
-    return {role: folder for role, folder in folders.items() if any((folder / name).is_file() for name in names)}
+    return {role: str(folder) for role, folder in folders.items() if any((folder / name).is_file() for name in names)}
+
+
+def pairs(words: list[str] | None, flag: str) -> tuple[dict[str, str], list[str]]:
+    """ROLE=WHERE words as a dict, and what is wrong with them."""
+    found, problems = {}, []
+    for word in words or []:
+        role, equals, where = word.partition("=")
+        if not (equals and where) or role not in common.ROLES:
+            problems.append(f"`--{flag}` takes ROLE=WHERE, ROLE one of {', '.join(common.ROLES)}; got {word!r}.")
+        found[role] = where
+    return found, problems
 
 
 def check(script: common.EvaluateScript, data, model_args) -> common.Prepared:
@@ -41,53 +58,141 @@ def check(script: common.EvaluateScript, data, model_args) -> common.Prepared:
     The rows, ready to be measured.
 
     Raises:
-        ArgumentError: with all problems of the rows, and if there is no model.
+        ArgumentError: with all problems of the flags and of the rows, if there is no model, and if a checkpoint brings
+            no tokenizer or another one than the others.
     """
-    found, problems = list(models_in(script.output_dir).values()), []
-    if not found:
+    from hf_unlearn.evaluation import ATTACKS
+    from hf_unlearn.verdict import GATES
+
+    models, problems = pairs(script.models, "models")
+    tables, more = pairs(script.tables, "tables")
+    problems += more
+    models = models or models_in(script.output_dir)
+    if not models and not tables:
         roles = ", ".join(common.ROLES)
-        problems.append(f"There is no model in {script.output_dir}; expected one of {roles} as a folder.")
-    source = str(found[0]) if found else None
-    return common.gather(lambda: common.fail(problems), lambda: common.prepare(data, model_args, source))[-1]
+        problems.append(f"There is no model in {script.output_dir}; expected one of {roles} as a folder, or --models.")
+    for flag, words, known in (("attacks", script.attacks, ("none", *ATTACKS)), ("fail_on", script.fail_on, GATES)):
+        if unknown := [word for word in words or [] if word not in known]:
+            problems.append(f"`--{flag}` is {', '.join(unknown)}; expected some of {', '.join(known)}.")
+    if script.shadows and (script.shadows < 4 or script.shadows % 2):
+        problems.append(f"`--shadows` is {script.shadows}; expected 0 or an even number from 4.")
+    if script.fail_on and not {"unlearned", "ready_unlearned"} & {*models, *tables}:
+        problems.append("`--fail_on` needs a model of role unlearned or ready_unlearned.")
+
+    def processing() -> str | None:
+        return common.processing_of(script.processing_from, models, data)
+
+    def rows() -> common.Prepared:
+        return common.prepare(data, model_args, processing())
+
+    *_, prepared = common.gather(lambda: common.fail(problems), rows)
+    common.gather(*(partial(common.same_tokens, data, prepared, role, where) for role, where in models.items()))
+    return prepared
 
 
-def measure(output_dir, data, prepared: common.Prepared, *, task: str, batch_size: int = 64, seed: int = 0):
-    """The `Scorecard` of all models in `output_dir`/ROLE."""
-    from hf_unlearn import collect, default_collator, evaluate
-    from hf_unlearn.models import load_model
+def splits_of(data, prepared: common.Prepared) -> dict:
+    """The splits to measure: not all retain rows, and other answers and questions where there are any."""
+    from recipes import answers, sources
 
-    folders = models_in(output_dir)
     splits = dict(prepared.splits)
     step = -(-len(splits["retain"]) // MOST_RETAIN_ROWS)
     splits["retain"] = splits["retain"].select(range(0, len(splits["retain"]), step))
-    tables, runs = {}, {}
-    for role, folder in folders.items():
-        model = load_model(str(folder))
-        collator = default_collator(model, prepared.processing_class)
-        tables[role] = {
-            name: collect(model, rows, collator, batch_size=batch_size, progress=True) for name, rows in splits.items()
-        }
-        runs[role] = saved_run(folder)
+    if data.task == "causal_lm" and (data.question_column, data.answer_column) == ("question", "answer"):
+        encode = partial(sources.encode_qa, tokenizer=prepared.processing_class, max_length=data.max_length)
+        splits |= answers.extra_splits(splits, data.dataset_name, data.data_files, encode)
+    return splits
+
+
+def measure(
+    output_dir,
+    data,
+    prepared: common.Prepared,
+    *,
+    task: str,
+    models: dict[str, str] | None = None,
+    tables: dict[str, str] | None = None,
+    attacks: tuple[str, ...] | list[str] = common.ATTACKS,
+    relearning: dict | None = None,
+    generate_rows: int = 100,
+    batch_size: int = 64,
+    seed: int = 0,
+    provenance: dict | None = None,
+):
+    """The `Scorecard` of all models in `output_dir`/ROLE, or of those named; row tables go to `output_dir`/tables."""
+    from accelerate import PartialState
+
+    from hf_unlearn import evaluate
+    from hf_unlearn.evaluation import load_tables, save_tables
+    from hf_unlearn.models import load_model
+
+    state = PartialState()
+    folders = models or (models_in(output_dir) if not tables else {})
+    runs = {role: saved_run(Path(folder)) for role, folder in folders.items()}
     of = {key: {r: run[key] for r, run in runs.items() if run.get(key)} for key in ("cost", "stop_reason", "history")}
-    return evaluate(tables, task=task, seed=seed, **of)
+    subjects = {role: partial(_load, load_model, folder, state.device) for role, folder in folders.items()}
+    splits = splits_of(data, prepared)
+    subjects |= {role: load_tables(folder, splits=splits) for role, folder in (tables or {}).items()}
+    card = evaluate(
+        subjects,
+        splits,
+        attacks=[attack for attack in attacks if attack != "none"],
+        processing_class=prepared.processing_class,
+        batch_size=batch_size,
+        task=task,
+        seed=seed,
+        provenance=provenance,
+        relearning=relearning,
+        generate_rows=generate_rows,
+        progress=True,
+        **of,
+    )
+    if state.is_main_process:
+        for run in card.runs:
+            save_tables(run.tables, Path(output_dir, "tables", run.model))
+    return card
+
+
+def _load(load_model, folder: str, device):
+    return load_model(folder).to(device)
 
 
 def main(argv: list[str]) -> None:
     script, data, model_args = common.parse("evaluate", common.EvaluateScript, argv, None, __doc__, check)
     prepared = check(script, data, model_args)
+    task = script.title or Path(script.output_dir).name
     card = measure(
         script.output_dir,
         data,
         prepared,
-        task=script.title or Path(script.output_dir).name,
+        task=task,
+        models=pairs(script.models, "models")[0],
+        tables=pairs(script.tables, "tables")[0],
+        attacks=script.attacks,
+        relearning={"steps": script.relearn_steps, "learning_rate": script.relearn_learning_rate},
+        generate_rows=script.generate_rows,
         batch_size=script.per_device_eval_batch_size,
         seed=script.seed,
+        provenance={"asked": common.asked(data), "commands": [common.command_line("recipes/evaluate.py", argv)]},
     )
-    card.save(script.output_dir)
-    card.to_html(Path(script.output_dir, "report.html"))
-    for line in card.findings():
-        print(f"- {line}")
-    print(f"scorecard.json and report.html are in {script.output_dir}")
+    if script.shadows:
+        from recipes import shadows
+
+        shadows.add(card, script, argv, data, model_args, prepared)
+    from accelerate import PartialState
+
+    failed = card.failed_gates(script.fail_on) if script.fail_on else []
+    if PartialState().is_main_process:
+        card.save(script.output_dir)
+        card.to_html(Path(script.output_dir, "report.html"))
+        for line in card.findings():
+            print(f"- {line}")
+        print(f"scorecard.json and report.html are in {script.output_dir}")
+        for line in failed:
+            print(f"FAILED {line}", file=sys.stderr)
+        if script.fail_on and not failed:
+            print(f"All gates passed: {', '.join(script.fail_on)}.")
+    if failed:
+        sys.exit(FAILED)
 
 
 if __name__ == "__main__":

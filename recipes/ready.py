@@ -14,6 +14,8 @@ if not __package__:  # run as a script: not recipes/ on the path, where evaluate
 
 from recipes import common
 
+TRAINED = ("ready", "original", "retrained", "retrained_again")
+
 
 def check(script: common.ReadyScript, data, model_args) -> common.Prepared:
     """
@@ -25,8 +27,8 @@ def check(script: common.ReadyScript, data, model_args) -> common.Prepared:
 
     def flags():
         problems = []
-        if script.role not in ("ready", "original", "retrained"):
-            problems.append(f"`--role` is {script.role!r}; it must be ready, original or retrained.")
+        if script.role not in TRAINED:
+            problems.append(f"`--role` is {script.role!r}; it must be one of {', '.join(TRAINED)}.")
         if script.revocable not in ("named", "any"):
             problems.append(f"`--revocable` is {script.revocable!r}; it must be named or any.")
         common.fail(problems)
@@ -48,11 +50,14 @@ def train(script: common.ReadyScript, data, model_args, args, prepared: common.P
     args.output_dir = str(Path(args.output_dir, script.role))
     if script.role != "ready":
         args.lambda_efficiency = args.lambda_retention = args.lambda_resistance = 0.0
+    retrained = script.role.startswith("retrained")
+    if script.role == "retrained_again":
+        args.seed += 1
     rows = prepared.splits["retain"].add_column("revocable", [False] * len(prepared.splits["retain"]))
-    if script.role != "retrained":
+    if not retrained:
         forget = prepared.splits["forget"].add_column("revocable", [True] * len(prepared.splits["forget"]))
         rows = concatenate_datasets([forget, rows])
-    named = script.revocable == "named" and script.role != "retrained"
+    named = script.revocable == "named" and not retrained
     trainer = ReadyTrainer(
         common.new_model(data, model_args, prepared, args.seed),
         args,

@@ -3,8 +3,8 @@
 Two data sets are embedded and need no network: `people` (fictional people with question-answer pairs, generated here)
 and `digits` (scikit-learn's handwritten digits). Everything else is read from local files (`--data_files`) or from the
 Hub. The functions below go from raw rows to the columns that a Transformers model takes (`input_ids`,
-`attention_mask`, `labels` or `pixel_values`, `labels`) and keep every other column, because a deletion request names
-rows by those: `id`, `person`, `author`.
+`attention_mask`, `labels` or `pixel_values`, `labels`; sound.py: `input_values`, `labels`) and keep every other column,
+because a deletion request names rows by those: `id`, `person`, `author`, `speaker`.
 
 The file is not called `datasets.py`: a script started as `python recipes/x.py` has `recipes/` first on its import
 path, and that name would hide the library. Importing this module is instant; torch, transformers and datasets are
@@ -19,12 +19,13 @@ import random
 import re
 from pathlib import Path
 
-TASKS = ("causal_lm", "sequence_classification", "image_classification")
+TASKS = ("causal_lm", "sequence_classification", "image_classification", "audio_classification")
 EMBEDDED = ("people", "digits")
 LOCAL_ONLY = {  # data sets with rules of their own: what `--data_files` should name
     "tofu": "path/to/tofu/full.jsonl",
     "banking77": "path/to/banking77 (train.csv and test.csv)",
     "cifar10": "path/to/cifar10 (train-*.parquet and test-*.parquet)",
+    "fsdd": "path/to/fsdd/recordings.parquet",
 }
 BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 TOFU_ROWS_PER_AUTHOR = 20
@@ -34,6 +35,15 @@ SMALL = {  # sizes for a laptop CPU; `config_overrides` wins over them
     "llama": {"hidden_size": 128, "intermediate_size": 344, "num_hidden_layers": 3, "num_attention_heads": 4},
     "bert": {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 3, "num_attention_heads": 4},
     "vit": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4},
+    "audio-spectrogram-transformer": {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_mel_bins": 64,
+        "frequency_stride": 16,
+        "time_stride": 16,
+    },
 }
 
 # ------------------------------------------------------------------------------------------------ fictional people
@@ -247,8 +257,8 @@ def load_rows(dataset_name, data_files=None, split=None):
     """Read a data set by name: embedded, from local files, or from the Hub. Every row has a string `id` afterwards.
 
     Args:
-        dataset_name: "people" or "digits" (embedded); "tofu", "banking77" or "cifar10" (local files, named by
-            `data_files`); a local .jsonl, .json, .csv or .parquet file, a folder of such files or of
+        dataset_name: "people" or "digits" (embedded); "tofu", "banking77", "cifar10" or "fsdd" (local files, named
+            by `data_files`); a local .jsonl, .json, .csv or .parquet file, a folder of such files or of
             `Dataset.save_to_disk`; else a Hub id.
         data_files: a path, a glob pattern, a folder, or several of them (list, or separated by commas). For a Hub id
             it is handed to `datasets.load_dataset` unless it exists here. In a folder, `split` chooses the files:
@@ -259,7 +269,7 @@ def load_rows(dataset_name, data_files=None, split=None):
     Returns:
         `datasets.Dataset`. `id` is the file's own, as a string, else the row number; "tofu" gets `author` (int, row //
         20, so pass the whole full.jsonl) and `id` "a017-03"; "banking77" gets `id` "train-17"; a column `image` of
-        file bytes is decoded as an image.
+        file bytes is decoded as an image. Sounds stay file bytes, whatever their column.
 
     Raises:
         FileNotFoundError: a file is missing or no file was named; the message says what to give to `--data_files`.
@@ -439,6 +449,9 @@ def _with_images(rows):
 def _with_ids(rows):
     from datasets import Value
 
+    from recipes.sound import undecoded
+
+    rows = undecoded(rows)
     if "id" not in rows.column_names:
         return rows.add_column("id", [str(i) for i in range(len(rows))])
     if rows.features["id"] != Value("string"):
@@ -521,7 +534,7 @@ def encode_qa(dataset, tokenizer, question_column="question", answer_column="ans
         ValueError: a column is missing, an answer is empty, the tokenizer has no eos token, or truncation to
             `max_length` leaves rows without any label (their ids are listed).
     """
-    _check_columns(dataset, question_column, answer_column)
+    check_columns(dataset, question_column, answer_column)
     if tokenizer.eos_token_id is None:
         raise ValueError("The tokenizer has no eos token; an answer could not end. Fix: set `tokenizer.eos_token`.")
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
@@ -542,7 +555,7 @@ def encode_qa(dataset, tokenizer, question_column="question", answer_column="ans
     empty = [i for i, answer in enumerate(dataset[answer_column]) if not (answer or "").strip()]
     if empty:
         raise ValueError(
-            f"{len(empty)} rows have no answer in column {answer_column!r}: {_name_rows(dataset, empty)}."
+            f"{len(empty)} rows have no answer in column {answer_column!r}: {name_rows(dataset, empty)}."
         )
     encoded = _tokenize(dataset, encode)
     # Labels follow the context without a gap, so the last one tells whether a row has any.
@@ -550,7 +563,7 @@ def encode_qa(dataset, tokenizer, question_column="question", answer_column="ans
     if lost:
         raise ValueError(
             f"{len(lost)} rows have no label left after truncation to max_length={max_length}: "
-            f"{_name_rows(dataset, lost)}. Fix: a larger `max_length`, or leave these rows out."
+            f"{name_rows(dataset, lost)}. Fix: a larger `max_length`, or leave these rows out."
         )
     return encoded
 
@@ -575,8 +588,8 @@ def encode_text_classification(
     """
     from datasets import ClassLabel
 
-    _check_columns(dataset, text_column, label_column)
-    names, labels = _labels(dataset, label_column, names)
+    check_columns(dataset, text_column, label_column)
+    names, labels = class_labels(dataset, label_column, names)
 
     def encode(batch):
         out = tokenizer(batch[text_column], truncation=True, max_length=max_length)
@@ -634,12 +647,12 @@ def encode_images(
     import numpy as np
     from datasets import Array3D, ClassLabel
 
-    _check_columns(dataset, image_column, label_column)
+    check_columns(dataset, image_column, label_column)
     if num_channels not in (1, 3):
         raise ValueError(f"`num_channels` must be 1 or 3, got {num_channels}.")
     if not len(dataset):
         raise ValueError("The data set has no rows; there is no image to encode.")
-    names, labels = _labels(dataset, label_column, names)
+    names, labels = class_labels(dataset, label_column, names)
     size = image_size
 
     def convert(image):  # -> (C, H, W) float32
@@ -734,18 +747,19 @@ def build_model(
     """A new model with random weights from a configuration, float32, the same for the same seed.
 
     Args:
-        task: "causal_lm", "sequence_classification" or "image_classification".
-        model_type: a Transformers model type: "llama", "gpt2", "bert", "vit", ...
-        config_overrides: "hidden_size=128,num_hidden_layers=3"; over small sizes for llama, bert and vit, and over the
-            library's defaults for other types.
-        tokenizer: gives `vocab_size` and the pad, bos and eos ids; needed for text.
+        task: "causal_lm", "sequence_classification", "image_classification" or "audio_classification".
+        model_type: a Transformers model type: "llama", "gpt2", "bert", "vit", "audio-spectrogram-transformer", ...
+        config_overrides: "hidden_size=128,num_hidden_layers=3"; over small sizes for llama, bert, vit and AST, and over
+            the library's defaults for other types.
+        tokenizer: gives `vocab_size` and the pad, bos and eos ids; needed for text. For sound a feature extractor,
+            whose `num_mel_bins` and `max_length` AST takes.
         labels: class names, or how many; needed for classification.
         image_size, num_channels: of the images the model will see; default: the configuration's.
         seed: of the weights. The global generator is left as it was.
 
     Returns:
-        `AutoModelForCausalLM`, `AutoModelForSequenceClassification` or `AutoModelForImageClassification`, in eval mode
-        as built.
+        `AutoModelForCausalLM`, `AutoModelForSequenceClassification`, `AutoModelForImageClassification` or
+        `AutoModelForAudioClassification`, in eval mode as built.
 
     Raises:
         ValueError: unknown task, model type, key (the known ones are listed) or value type; tokenizer or labels
@@ -756,7 +770,10 @@ def build_model(
 
     auto = _auto_class(task)
     values = model_settings(model_type, config_overrides)
-    if task != "image_classification":
+    if task == "audio_classification":
+        sizes = ("num_mel_bins", "max_length") if model_type == "audio-spectrogram-transformer" else ()
+        values |= {key: getattr(tokenizer, key) for key in sizes if hasattr(tokenizer, key)}
+    elif task != "image_classification":
         if tokenizer is None:
             raise ValueError(f"task={task!r} needs a tokenizer: its size is the model's `vocab_size`.")
         values = {
@@ -812,7 +829,7 @@ def load_model(task, name_or_path, labels=None):
     """Load a model in float32 from a local folder or the Hub; an adapter folder loads with its base model.
 
     Args:
-        task: "causal_lm", "sequence_classification" or "image_classification".
+        task: "causal_lm", "sequence_classification", "image_classification" or "audio_classification".
         name_or_path: a folder written by `save_pretrained`, or a Hub id.
         labels: class names, or how many. Where the checkpoint's head has another size, a new head is drawn; default:
             the checkpoint's own.
@@ -880,6 +897,7 @@ def _auto_class(task):
         "causal_lm": transformers.AutoModelForCausalLM,
         "sequence_classification": transformers.AutoModelForSequenceClassification,
         "image_classification": transformers.AutoModelForImageClassification,
+        "audio_classification": transformers.AutoModelForAudioClassification,
     }[task]
 
 
@@ -888,7 +906,7 @@ def _label_maps(labels):
     return {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
 
 
-def _labels(dataset, column, names):
+def class_labels(dataset, column, names):
     """Class names and the rows' class numbers, from a column of names, of numbers, or a ClassLabel."""
     from datasets import ClassLabel
 
@@ -911,7 +929,7 @@ def _labels(dataset, column, names):
         shown = sorted({repr(values[i]) for i in wrong})[:5]
         raise ValueError(
             f"{len(wrong)} rows have a label in column {column!r} that is not a known class: {', '.join(shown)} "
-            f"({_name_rows(dataset, wrong)}); the {len(names)} classes are {json.dumps(names[:20])}."
+            f"({name_rows(dataset, wrong)}); the {len(names)} classes are {json.dumps(names[:20])}."
         )
     return names, [number[value] for value in values]
 
@@ -921,13 +939,13 @@ def _tokenize(dataset, function):
     return dataset.map(function, batched=True, desc="Tokenizing", remove_columns=gone)
 
 
-def _check_columns(dataset, *columns):
+def check_columns(dataset, *columns):
     missing = [column for column in columns if column not in dataset.column_names]
     if missing:
         raise ValueError(f"The data set has no column {', '.join(map(repr, missing))}; it has {dataset.column_names}.")
 
 
-def _name_rows(dataset, rows, most=5):
+def name_rows(dataset, rows, most=5):
     """For error messages: id p001-town, id p002-job and 7 more."""
     ids = dataset["id"] if "id" in dataset.column_names else range(len(dataset))
     shown = ", ".join(f"id {ids[i]}" for i in rows[:most])

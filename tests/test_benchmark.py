@@ -38,6 +38,12 @@ def test_passes_are_the_floors(capsys):
     assert passes == pytest.approx(wanted)
 
 
+def test_a_row_table_is_timed_against_bare_forwards(capsys):
+    found = run(capsys, "--rounds", "2", "--only", "collect", "collect_images")
+    assert found["collect"] > 0 and found["collect_images"] > 0
+    assert all(line["quartiles"][0] <= line["value"] <= line["quartiles"][1] for line in found["figures"])
+
+
 @pytest.mark.slow
 def test_bytes_and_the_error_against_double_backward(capsys):
     flags = ["finite_difference_error", "finite_difference_activations", "fd_vs_exact_memory", "ready_extra_memory"]

@@ -10,6 +10,7 @@ import shlex
 import socket
 import subprocess
 import sys
+import wave
 from pathlib import Path
 
 import datasets
@@ -109,8 +110,25 @@ def cifar10(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def fsdd(tmp_path_factory):
+    """recordings.parquet: file bytes, label, speaker, take, id, as 8 kHz WAV."""
+    path = tmp_path_factory.mktemp("fsdd") / "recordings.parquet"
+    speakers, rows = ["george", "jackson", "lucas", "nicolas", "theo", "yweweler"], []
+    for i in range(90):
+        buffer = io.BytesIO()
+        with wave.open(buffer, "wb") as file:
+            file.setparams((1, 2, 8000, 0, "NONE", None))
+            file.writeframes(np.random.default_rng(i).integers(-9999, 9999, 1600, dtype=np.int16).tobytes())
+        label, speaker = i % 10, speakers[i // 15]
+        audio = {"bytes": buffer.getvalue(), "path": f"{label}_{speaker}_{i}.wav"}
+        rows.append({"id": str(i), "audio": audio, "label": label, "speaker": speaker, "take": i})
+    Dataset.from_list(rows).to_parquet(str(path))
+    return path
+
+
 @pytest.fixture
-def flags_of(tofu, banking77, cifar10):
+def flags_of(tofu, banking77, cifar10, fsdd):
     """Flags that bring a recipe down to seconds."""
 
     def flags(path: Path, folder: Path) -> list[str]:
@@ -121,10 +139,11 @@ def flags_of(tofu, banking77, cifar10):
             "tofu": ["--data_files", str(tofu), "--max_length", "48"],
             "banking77": ["--data_files", str(banking77)],
             "cifar10": ["--data_files", str(cifar10)],
+            "fsdd": ["--data_files", str(fsdd), "--max_seconds", "0.3"],
         }.get(name, ["--limit", "160"])
         if recipe["task"] == "image_classification":
             found[found.index(SMALL)] += ",patch_size=8" if name == "cifar10" else ",patch_size=4"
-        else:
+        elif recipe["task"] != "audio_classification":
             found += ["--vocab_size", "300"]
         return found
 
@@ -142,6 +161,8 @@ def strict_json(path: Path) -> dict:
 
 
 LONG = {"tofu_llama", "tofu_llama_lora"}  # 4000 rows; people_llama and people_llama_lora take the same way
+LONG |= {"fsdd_ast_random"}  # fsdd_ast_speaker takes the same way
+ATTACKED = {"people_llama", "digits_vit", "tofu_llama", "fsdd_ast_random"}  # with all attacks; the others without
 
 
 @pytest.mark.parametrize("path", [
@@ -153,7 +174,8 @@ def test_every_recipe_runs(path, flags_of, tmp_path, monkeypatch):
     flags = flags_of(path, tmp_path)
     ready.main([*flags, *TINY, "--meta_start", "0"])
     unlearn.main([*flags, *TINY])
-    evaluate.main([*flags, "--per_device_eval_batch_size", "128"])
+    attacks = ["--relearn_steps", "1", "--generate_rows", "2"] if path.stem in ATTACKED else ["--attacks", "none"]
+    evaluate.main([*flags, "--per_device_eval_batch_size", "128", *attacks])
 
     record = strict_json(tmp_path / "ready/readiness.json")
     assert record["ready"] and record["steps"]["all"] == 2 and record["revocable"] == "named"
@@ -171,12 +193,13 @@ def test_every_recipe_runs(path, flags_of, tmp_path, monkeypatch):
         base = {k: v for k, v in model.get_base_model().state_dict().items() if "lora_" not in k}
         whole = load_model(str(tmp_path / "ready")).state_dict()
         assert all(torch.equal(v, whole[k.replace(".base_layer", "")]) for k, v in base.items())
-    processing = "preprocessor_config.json" if recipe["task"] == "image_classification" else "tokenizer.json"
+    pixels_or_sound = recipe["task"] in ("image_classification", "audio_classification")
+    processing = "preprocessor_config.json" if pixels_or_sound else "tokenizer.json"
     for role in ("ready", "ready_unlearned"):
         assert (tmp_path / role / processing).is_file() and (tmp_path / role / "README.md").is_file()
 
     card = strict_json(tmp_path / "scorecard.json")
-    assert card["schema"] == 1
+    assert card["schema"] == 2
     assert {(run["task"], run["model"]) for run in card["runs"]} == {
         (tmp_path.name, "ready"),
         (tmp_path.name, "ready_unlearned"),

@@ -11,7 +11,7 @@ import numpy as np
 from .membership import MIA_MEASURES, compare_membership, membership_inference, scores
 from .statistics import chunks, counts, ks_detectable, summary
 from .tables import columns_of, is_causal_lm
-from .tofu import forget_quality_of, truth_ratio, utility_of
+from .tofu import answer_probability, forget_quality_of, truth_ratio, truth_ratio_score, utility_of
 
 if TYPE_CHECKING:
     import pyarrow
@@ -99,7 +99,7 @@ def measure(
         causal_lm = is_causal_lm(tables)
     known = measure_names(columns, causal_lm=causal_lm)
     wanted = wanted_of(measures, known)
-    per_row = {} if not causal_lm else _answers(tables, columns)
+    answers = {} if not causal_lm else _answers(columns)
     asked = wanted
     if "model_utility" in wanted:
         wanted = wanted | {f"{split}_{part}" for split in UTILITY_SPLITS for part in UTILITY_PARTS}
@@ -110,14 +110,19 @@ def measure(
             continue
         kinds = [k for k in (CAUSAL_LM_MEASURES if causal_lm else CLASSIFIER_MEASURES) if f"{split}_{k}" in wanted]
         kinds = [k for k in kinds if NEEDS.get(k, "row") in c]
-        more = per_row.get(split, {})
-        kinds = [k for k in kinds if k != "rougeL_recall" and (k != "truth_ratio" or k in more)]
+        choice = answers.get(split, {}).get("prob")
+        kinds = [k for k in kinds if k not in ("rougeL_recall", "truth_ratio") and (k != "prob" or choice is None)]
         if kinds:
             rng = np.random.default_rng([seed, zlib.crc32(split.encode())])
-            found.update({f"{split}_{k}": v for k, v in _split_measures(c, more, kinds, rng, resamples).items()})
+            found.update({f"{split}_{k}": v for k, v in _split_measures(c, kinds, rng, resamples).items()})
+        for kind, values in answers.get(split, {}).items():
+            if f"{split}_{kind}" in wanted:
+                found[f"{split}_{kind}"] = _mean(values, f"{split} {kind}", seed, resamples)
     for split, table in (generations or {}).items():
         if f"{split}_rougeL_recall" in wanted:
-            found[f"{split}_rougeL_recall"] = _mean(table["rougeL_recall"].to_numpy(), split, seed, resamples)
+            recall = table["rougeL_recall"].to_numpy()
+            recall = recall[~np.isnan(recall)]  # nan: a reference without a word that ROUGE knows
+            found[f"{split}_rougeL_recall"] = _mean(recall, f"{split} generations", seed, resamples)
     if {"forget", "unseen"} <= columns.keys():
         members, others = scores(tables["forget"]), scores(tables["unseen"])
         for score in CLASSIFIER_ATTACKS if not causal_lm else ATTACKS:
@@ -171,7 +176,7 @@ def compare(
         return {}
     mine, theirs = ({s: columns_of(t, s) for s, t in side.items()} for side in (tables, reference))
     found: dict[str, dict[str, Any]] = {}
-    statistics = [_answers(side, columns).get("forget", {}) for side, columns in ((tables, mine), (reference, theirs))]
+    statistics = [_answers(columns).get("forget", {}) for columns in (mine, theirs)]
     if all("ratio" in statistic for statistic in statistics):
         pair, of = [statistic["ratio"] for statistic in statistics], "truth ratio"
     else:
@@ -190,46 +195,55 @@ def compare(
     return found
 
 
-def _answers(tables: Mapping[str, pyarrow.Table], columns: Mapping[str, dict]) -> dict[str, dict[str, np.ndarray]]:
-    """Per row of each split that has wrong answers: `ratio`, and what `truth_ratio` and `prob` are the mean of."""
+def _answers(columns: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:
+    """
+    Per row that has wrong answers, for each split with such: `ratio` (of truth, over the geometric mean of the wrong
+    answers' probabilities, as the benchmark's forget quality has it), `truth_ratio` (what its utility averages, over
+    the arithmetic mean), and for the splits with answers to choose from `prob`.
+    """
     found: dict[str, dict[str, np.ndarray]] = {}
     for split, c in columns.items():
-        wrong = columns.get(f"{split}_perturbed")
-        if wrong is None:
+        if f"{split}_perturbed" not in columns:
             continue
         n = len(c["row"])
-        losses = [wrong["nll_sum"][at] / wrong["n_labels"][at] for at in _grouped(wrong, n, f"{split}_perturbed")]
+        wrong = _grouped(columns[f"{split}_perturbed"], n, f"{split}_perturbed")
+        rows = sorted(wrong)
         right = c["nll_sum"] / c["n_labels"]
-        other = columns.get(f"{split}_paraphrased")
-        paraphrased = right
-        if other is not None:
-            at = _grouped(other, n, f"{split}_paraphrased")
-            paraphrased = np.array([(other["nll_sum"][i] / other["n_labels"][i]).mean() for i in at])
-        ratio = truth_ratio(paraphrased, losses)
-        with np.errstate(divide="ignore"):
-            kept = np.minimum(ratio, 1 / ratio) if split.startswith("forget") else np.maximum(0, 1 - ratio)
-        found[split] = {"ratio": ratio, "truth_ratio": kept}
+        paraphrased = right[rows]
+        if f"{split}_paraphrased" in columns:
+            other = _grouped(columns[f"{split}_paraphrased"], n, f"{split}_paraphrased")
+            if without := [row for row in rows if row not in other]:
+                raise ValueError(
+                    f"split `{split}_paraphrased` has no answer to row {without[0]}, `{split}_perturbed` has one: both "
+                    "must answer the same rows."
+                )
+            paraphrased = np.array([other[row].mean() for row in rows])
+        answers = [wrong[row] for row in rows]
+        found[split] = {
+            "ratio": truth_ratio(paraphrased, answers, mean="geometric"),
+            "truth_ratio": truth_ratio_score(truth_ratio(paraphrased, answers), forget=split == "forget"),
+        }
         if split in CHOICE_SPLITS:
-            p = np.exp(-right)
-            found[split]["prob"] = p / (p + np.array([np.exp(-x).sum() for x in losses]))
+            found[split]["prob"] = answer_probability(right[rows], answers)
     return found
 
 
-def _grouped(c: Mapping[str, np.ndarray], n: int, split: str) -> list[np.ndarray]:
-    """Rows of an answers' table by the row that they answer."""
+def _grouped(c: Mapping[str, np.ndarray], n: int, split: str) -> dict[int, np.ndarray]:
+    """Mean losses (nats) of a table of answers, by the row that they answer."""
+    loss = c["nll_sum"] / c["n_labels"]
     if "group" not in c:
-        if len(c["row"]) != n:
+        if len(loss) != n:
             raise ValueError(
-                f"split `{split}` has {len(c['row'])} rows for {n} and no column `group`: add one with the number of "
-                "the row that each answers."
+                f"split `{split}` has {len(loss)} rows for {n} and no column `group`: add one with the number of the "
+                "row that each answers."
             )
-        return [np.array([i]) for i in range(n)]
-    at = [np.flatnonzero(c["group"] == i) for i in range(n)]
-    without = [i for i, rows in enumerate(at) if not len(rows)]
-    if without or (c["group"] >= n).any() or (c["group"] < 0).any():
-        what = f"row {without[0]} has none" if without else f"one belongs to row {int(c['group'].max())}"
-        raise ValueError(f"split `{split}` must hold answers to each of the {n} rows: {what}. Mend its column `group`.")
-    return at
+        return {i: loss[i : i + 1] for i in range(n)}
+    beyond = [int(group) for group in c["group"] if not 0 <= group < n]
+    if beyond:
+        raise ValueError(
+            f"split `{split}` answers row {beyond[0]}, but there are {n} rows: `group` must hold row numbers."
+        )
+    return {int(group): loss[c["group"] == group] for group in np.unique(c["group"])}
 
 
 def _utility(found: Mapping[str, dict], columns: Mapping[str, Any]) -> dict | None:
@@ -243,7 +257,6 @@ def _utility(found: Mapping[str, dict], columns: Mapping[str, Any]) -> dict | No
 
 def _split_measures(
     c: Mapping[str, np.ndarray],
-    more: Mapping[str, np.ndarray],
     kinds: list[str],
     rng: np.random.Generator,
     resamples: int,
@@ -253,11 +266,10 @@ def _split_measures(
     mean = c["nll_sum"] / c["n_labels"]
     with np.errstate(over="ignore"):
         per_row = {
-            "prob": more.get("prob", np.exp(-mean)),
+            "prob": np.exp(-mean),
             "exact_memorisation": share,
             "exact_match": share == 1,
             "extraction_strength": c.get("n_suffix", share) / c["n_labels"],
-            **{k: more[k] for k in ("truth_ratio",) if k in more},
         }
     means = [kind for kind in kinds if kind in per_row]
     sums = np.stack([c["nll_sum"], c["n_labels"], c["n_correct"], *(per_row[kind] for kind in means)]).astype(float)
@@ -277,10 +289,10 @@ def _split_measures(
     return {kind: summary(value[kind][0], None if draws is None else draws[kind], n) for kind in kinds}
 
 
-def _mean(values: np.ndarray, split: str, seed: int, resamples: int) -> dict:
-    """Mean of a statistic that was taken of some rows of a split only."""
+def _mean(values: np.ndarray, name: str, seed: int, resamples: int) -> dict:
+    """Mean of a statistic (n,) that some rows of a split have, its resampling seeded by its name."""
     n = len(values)
-    rng = np.random.default_rng([seed, zlib.crc32(f"{split} generations".encode())])
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     draws = None
     if n >= 2:
         draws = np.concatenate([values[rng.integers(n, size=(size, n))].mean(1) for size in chunks(n, resamples)])

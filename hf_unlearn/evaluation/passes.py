@@ -387,10 +387,10 @@ def _keep(row: Mapping[str, Any], named: set[str] | None) -> dict[str, Any]:
     return {key: value for key, value in row.items() if named is None or key in named or key in _LABEL_COLUMNS}
 
 
-def _rows(dataset: Sequence[Mapping[str, Any]], indices: np.ndarray) -> list[Mapping[str, Any]]:
+def _rows(dataset: Sequence[Mapping[str, Any]], indices: Iterable[int]) -> list[Mapping[str, Any]]:
     if hasattr(dataset, "__getitems__"):
-        return dataset.__getitems__(indices.tolist())
-    return [dataset[i] for i in indices.tolist()]
+        return dataset.__getitems__([int(i) for i in indices])
+    return [dataset[int(i)] for i in indices]
 
 
 def _bar(iterable: range, progress: bool, description: str = "evaluate") -> Iterable[int]:

@@ -11,17 +11,32 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import report
-from ..findings import ROLES, findings
-from .measures import measure, measure_names, wanted_of
-from .passes import collect
-from .statistics import finite
-from .tables import COLUMNS, columns_of
+from ..findings import BEFORE, ROLES, findings
+from ..verdict import GATES, passed
+from .measures import compare, measure, measure_names, wanted_of
+from .observation import ATTACKS, Observed, observe
+from .recovery import recovery_area
+from .statistics import finite, summary
+from .tables import (
+    ROW_COLUMNS,
+    columns_of,
+    data_problems,
+    described,
+    is_causal_lm,
+    label_problems,
+    overlap_problems,
+    raise_all,
+    row_hashes,
+    with_description,
+)
 
 if TYPE_CHECKING:
     import pyarrow
     import torch
 
-SCHEMA = 1
+SCHEMA = 2
+READS = (1, 2)  # schemas that `load` reads
+KEPT_TABLES = {"rows.parquet": "tables", "generations.parquet": "generations"}  # file -> attribute of a run
 COST_KEYS = ("steps", "row_passes", "seconds")
 
 
@@ -31,6 +46,7 @@ def evaluate(
     *,
     reference: torch.nn.Module | Mapping[str, pyarrow.Table] | None = None,
     measures: Iterable[str] | None = None,
+    attacks: Iterable[str] = (),
     data_collator: Callable[[list[dict[str, Any]]], Mapping[str, Any]] | None = None,
     processing_class: Any = None,
     batch_size: int = 32,
@@ -40,92 +56,165 @@ def evaluate(
     cost: Mapping[str, Any] | None = None,
     stop_reason: str | Mapping[str, str] | None = None,
     history: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    relearning: Mapping[str, Any] | None = None,
+    generate_rows: int = 200,
     resamples: int = 1000,
     progress: bool = False,
 ) -> Scorecard:
     """
     Measure one or several models on the same splits, beside a model retrained without the forget rows.
 
+    Under `torch.distributed` all processes call it, the passes are shared out, and each gets the whole card.
+
     Args:
-        model: a model (its role is `role`), or a dict of role -> model. In the dict, saved tables (split -> table of
-            [`collect`]) may stand for a model. Roles: "original", "ready", "unlearned", "ready_unlearned",
-            "retrained".
-        splits: `DatasetDict` or dict with any of `forget`, `retain`, `unseen`, `test`, and others by your names.
-            Membership inference needs `forget` and `unseen`. Not needed when all models are given as tables.
+        model: a model (its role is `role`), or a dict of role -> model. In the dict a function without arguments that
+            loads the model may stand for it (one is held at a time, two for weight distances), or its saved tables
+            (split -> table of [`collect`]). Roles: "original", "ready", "unlearned", "ready_unlearned", "retrained",
+            and "retrained_again", retrained with another seed, which shows the noise floor.
+        splits: `DatasetDict` or dict with any of `forget`, `retain`, `unseen`, `test`, which may not share rows; for
+            language models `<split>_perturbed` and `<split>_paraphrased` (other answers to the rows of a split, with a
+            column `group`: the number of the row; for the truth ratio) and `forget_rephrased` (the same questions in
+            other words); `similar` (for relearning); and others by your names. Membership inference needs `forget` and
+            `unseen`. Not needed when all models are given as tables.
         reference: the retrained model, or its saved tables; enters as role "retrained".
         measures: names to keep (see [`measure`]); `None` keeps all.
+        attacks: what costs more than a pass: "generate" (greedy answers, for ROUGE-L), "quantise" (forget rows again
+            with weights in int8 and int4), "relearn" (fine-tunes of unlearned and retrained models from retain-only,
+            similar and real forget rows), "weights" (distances to the original and the retrained model).
         data_collator: makes batches; `None`: [`hf_unlearn.data.default_collator`] of the model and `processing_class`.
+        processing_class: tokenizer (also for zlib scores and generations) or processor.
         batch_size: rows per forward pass.
         task: name under which the runs are listed; score cards of several tasks can be added.
         seed: training seed of the runs, recorded with them; also seeds the resampling.
         cost: `{"steps", "row_passes", "seconds"}` of the run, or a dict of role -> such a dict.
         stop_reason: why the run ended, or a dict of role -> reason.
         history: `trainer.state.log_history` of the run, or a dict of role -> history; drawn as curves in the report.
+        provenance: what else belongs into the card: `asked` (a sentence), `commands` (list).
+        relearning: arguments of [`relearn`] and `k` of [`recovery_curves`], over their defaults.
+        generate_rows: rows of each split that are generated at most, evenly spaced.
         resamples: bootstrap resamples of each interval.
         progress: show progress bars.
 
     Raises:
-        ValueError: for an unknown role or measure, no or empty splits, tables that belong to other splits (another
-            number of rows), a `cost`, `stop_reason` or `history` that names no run; and all that [`collect`] raises.
+        ValueError: for an unknown role, measure or attack, no or empty splits, splits that share rows, tables of other
+            rows, label spaces that differ, a `cost`, `stop_reason` or `history` that names no run; and all that
+            [`collect`] raises.
     """
-    models = dict(model) if isinstance(model, Mapping) else {role: model}
+    models = {role: model} if not isinstance(model, Mapping) or _is_tables(model) else dict(model)
     if reference is not None:
         if "retrained" in models:
             raise ValueError('`reference` is the retrained model, but `model` has a role "retrained" too: give one.')
         subjects = list(models)
         models["retrained"] = reference
     else:
-        subjects = [name for name in models if name != "retrained"] or list(models)
+        subjects = [name for name in models if not name.startswith("retrained")] or list(models)
     splits = {} if splits is None else {name: rows for name, rows in splits.items() if rows is not None}
-    _check_inputs(models, splits, measures)
+    attacks = [attacks] if isinstance(attacks, str) else list(attacks)
+    _check_inputs(models, splits, measures, attacks)
+    hashes = {split: row_hashes(rows) for split, rows in splits.items()}
+    given = {name: dict(subject) for name, subject in models.items() if isinstance(subject, Mapping)}
+    problems = overlap_problems(hashes)
+    for name, tables in given.items():
+        problems += data_problems(name, tables, hashes)
+        if not splits:
+            problems += overlap_problems({s: t["row_hash"].to_pylist() for s, t in tables.items() if _hashed(t)})
+    for name in list(given)[1:] if not splits else []:
+        first = next(iter(given))
+        known = {s: t["row_hash"].to_pylist() for s, t in given[first].items() if _hashed(t)}
+        problems += data_problems(name, given[name], known)
+    raise_all(problems)
     by_role = {
         "cost": _by_role(cost, "cost", models, subjects),
         "stop_reason": _by_role(stop_reason, "stop_reason", models, subjects),
         "history": _by_role(history, "history", models, subjects),
     }
 
-    tables: dict[str, dict[str, pyarrow.Table]] = {}
-    for name, subject in models.items():
-        if isinstance(subject, Mapping):
-            tables[name] = dict(subject)
-            continue
-        collator = data_collator
-        if collator is None:
-            from ..data import default_collator
-
-            collator = default_collator(subject, processing_class)
-        tables[name] = {}
-        for split, rows in splits.items():
-            try:
-                tables[name][split] = collect(subject, rows, collator, batch_size=batch_size, progress=progress)
-            except ValueError as error:
-                raise ValueError(f'split `{split}`, model "{name}": {error}') from error
+    how = {"data_collator": data_collator, "processing_class": processing_class, "batch_size": batch_size}
+    observed = {
+        name: Observed(tables=given[name])
+        if name in given
+        else observe(name, models, splits, hashes, attacks, relearning or {}, generate_rows, progress=progress, **how)
+        for name in sorted(models, key=ROLES.index)
+    }
+    raise_all(label_problems({name: described(next(iter(o.tables.values()))) for name, o in observed.items()}))
 
     # One rule for all models of the card, so that their measures have the same names.
-    causal_lm = any((columns_of(t, s)["n_labels"] != 1).any() for ts in tables.values() for s, t in ts.items())
-    known = {n for ts in tables.values() for n in measure_names(ts, causal_lm=causal_lm)}
+    causal_lm = any(is_causal_lm(o.tables) for o in observed.values())
+    known = {n for o in observed.values() for n in measure_names(o.tables, causal_lm=causal_lm)}
     wanted = wanted_of(measures, sorted(known))
+    retrained = observed.get("retrained")
     runs = []
-    for name in sorted(models, key=ROLES.index):
-        names = wanted & set(measure_names(tables[name], causal_lm=causal_lm))
-        found = measure(tables[name], measures=names, seed=seed, resamples=resamples, causal_lm=causal_lm)
-        given = by_role["cost"].get(name) or {}
+    for name, seen in observed.items():
+        names = wanted & set(measure_names(seen.tables, causal_lm=causal_lm))
+        found: dict[str, dict[str, Any]] = measure(
+            seen.tables,
+            generations=seen.generations,
+            measures=names,
+            seed=seed,
+            resamples=resamples,
+            causal_lm=causal_lm,
+        )
+        if measures is None:
+            if retrained is not None and name != "retrained":
+                found |= compare(seen.tables, retrained.tables, seed=seed, resamples=resamples)
+            found |= _attack_measures(seen, retrained)
+        told = by_role["cost"].get(name) or {}
         runs.append(
             Run(
                 task=task,
                 model=name,
                 seed=int(seed),
                 measures=found,
-                cost={key: given.get(key) for key in COST_KEYS},
+                cost={key: told.get(key) for key in COST_KEYS},
                 stop_reason=by_role["stop_reason"].get(name),
-                tables=tables[name],
+                details=seen.details,
+                tables=seen.tables,
+                generations=seen.generations,
                 history=[dict(entry) for entry in by_role["history"].get(name) or []],
             )
         )
-    return Scorecard(runs)
+    return Scorecard(runs, {task: {**_provenance(observed), **(provenance or {})}})
 
 
-def _check_inputs(models: Mapping[str, Any], splits: Mapping[str, Any], measures: Iterable[str] | None) -> None:
+def _attack_measures(seen: Observed, retrained: Observed | None) -> dict[str, dict[str, Any]]:
+    found = {}
+    for kind, curve in seen.details.get("recovery", {}).items():
+        theirs = retrained.details.get("recovery", {}).get(kind) if retrained is not None else None
+        if theirs and seen is not retrained:
+            area = recovery_area(curve, theirs)
+            found[f"recovery_{kind}_area"] = summary(area, None, seen.tables["forget"].num_rows)
+    for name, distance in seen.details.get("weights", {}).items():
+        found[f"weights_{name}"] = summary(distance["whole"], None, len(distance["layers"]))
+    return found
+
+
+def _provenance(observed: Mapping[str, Observed]) -> dict[str, Any]:
+    said = {name: {s: described(t) for s, t in o.tables.items()} for name, o in observed.items()}
+    data = {}
+    for name, o in observed.items():
+        for split, table in o.tables.items():
+            data.setdefault(split, {"rows": table.num_rows, "hash": said[name][split].get("data")})
+    return {
+        "models": {
+            n: {"weights": next((d["model"] for d in s.values() if d.get("model")), None)} for n, s in said.items()
+        },
+        "data": data,
+        "versions": report.library_versions(),
+    }
+
+
+def _is_tables(value: Mapping) -> bool:
+    return bool(value) and all(hasattr(table, "num_rows") and hasattr(table, "schema") for table in value.values())
+
+
+def _hashed(table: Any) -> bool:
+    return "row_hash" in getattr(table, "column_names", ())
+
+
+def _check_inputs(
+    models: Mapping[str, Any], splits: Mapping[str, Any], measures: Iterable[str] | None, attacks: Sequence[str]
+) -> None:
     """All problems of the arguments of [`evaluate`] in one error, before a model runs."""
     problems = []
     if not models:
@@ -139,28 +228,22 @@ def _check_inputs(models: Mapping[str, Any], splits: Mapping[str, Any], measures
         if len(rows) == 0:
             problems.append(f"split `{split}` is empty: leave it out, or give it rows.")
     for name, subject in models.items():
-        if not isinstance(subject, Mapping):
-            continue
-        if not subject:
+        if isinstance(subject, Mapping) and not subject:
             problems.append(f'the tables of "{name}" are empty: expected a dict of split -> table.')
-        for split, table in subject.items():
-            if split in splits and getattr(table, "num_rows", None) != len(splits[split]):
-                problems.append(
-                    f'the table of "{name}" for split `{split}` has {getattr(table, "num_rows", "no")} rows, the '
-                    f"split has {len(splits[split])}: it was not made from these rows."
-                )
+    for attack in attacks:
+        if attack not in ATTACKS:
+            problems.append(f"unknown attack {attack!r} in `attacks`: expected some of {', '.join(ATTACKS)}.")
     names = list(dict.fromkeys([*splits, *(s for t in models.values() if isinstance(t, Mapping) for s in t)]))
     try:
         wanted_of(measures, list(dict.fromkeys(n for lm in (True, False) for n in measure_names(names, causal_lm=lm))))
     except ValueError as error:
         problems.append(str(error))
-    if problems:
-        raise ValueError("\n".join(problems) if len(problems) == 1 else "- " + "\n- ".join(problems))
+    raise_all(problems)
 
 
 def _by_role(value: Any, argument: str, models: Mapping[str, Any], subjects: list[str]) -> dict[str, Any]:
     """A plain value belongs to the one model that is not the reference; a dict says itself."""
-    if value is None:
+    if value is None or value == {}:
         return {}
     if isinstance(value, Mapping) and not (argument == "cost" and set(value) <= set(COST_KEYS)):
         unknown = sorted(set(value) - set(models))
@@ -174,7 +257,10 @@ def _by_role(value: Any, argument: str, models: Mapping[str, Any], subjects: lis
 
 @dataclass
 class Run:
-    """One model of one task: `model` is its role. `tables` and `history` are kept beside the score card's JSON."""
+    """
+    One model of one task: `model` is its role. `details` holds relearning curves and weight distances by layer;
+    `tables`, `generations` and `history` are kept beside the score card's JSON.
+    """
 
     task: str
     model: str
@@ -182,7 +268,9 @@ class Run:
     measures: dict[str, dict[str, float | int | None]]
     cost: dict[str, float | int | None] = field(default_factory=lambda: dict.fromkeys(COST_KEYS))
     stop_reason: str | None = None
+    details: dict[str, Any] = field(default_factory=dict, compare=False)
     tables: dict[str, pyarrow.Table] = field(default_factory=dict, repr=False, compare=False)
+    generations: dict[str, pyarrow.Table] = field(default_factory=dict, repr=False, compare=False)
     history: list[dict[str, Any]] = field(default_factory=list, repr=False, compare=False)
 
     @property
@@ -198,6 +286,7 @@ class Run:
                 "measures": self.measures,
                 "cost": {key: self.cost.get(key) for key in COST_KEYS},
                 "stop_reason": self.stop_reason,
+                "details": self.details,
             }
         )
 
@@ -206,13 +295,16 @@ class Run:
 class Scorecard:
     """
     The measures of several models, tasks and seeds. Cards are added with `+` (or [`merge`]) and written with
-    [`save`]; `scorecard.json` is strict JSON of schema 1:
+    [`save`]; `scorecard.json` is strict JSON of schema 2 (1 is read, too):
 
-    `{"schema": 1, "runs": [{"task", "model", "seed", "measures": {name: {"value", "low", "high", "n"}},
-    "cost": {"steps", "row_passes", "seconds"}, "stop_reason"}]}`; what is unknown or not finite is null.
+    `{"schema": 2, "runs": [{"task", "model", "seed", "measures": {name: {"value", "low", "high", "n"}},
+    "cost": {"steps", "row_passes", "seconds"}, "stop_reason", "details"}], "provenance": {task: {"asked", "commands",
+    "models": {role: {"weights"}}, "data": {split: {"rows", "hash"}}, "versions"}}}`; what is unknown or not finite is
+    null.
     """
 
     runs: list[Run] = field(default_factory=list)
+    provenance: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __getitem__(self, role: str) -> Run:
         """The first run of this role: `card["unlearned"].measures["forget_loss"]["value"]`."""
@@ -247,26 +339,29 @@ class Scorecard:
                     f"both score cards have a run of task {run.task!r}, model {run.model!r}, seed {run.seed}, with "
                     "different numbers. Give one of them another `task` or `seed`."
                 )
-        return Scorecard(runs)
+        return Scorecard(runs, {**other.provenance, **self.provenance})
 
     def __add__(self, other: Scorecard) -> Scorecard:
         return self.merge(other) if isinstance(other, Scorecard) else NotImplemented
 
     def to_dict(self) -> dict[str, Any]:
-        return {"schema": SCHEMA, "runs": [run.to_dict() for run in self.runs]}
+        runs = [run.to_dict() for run in self.runs]
+        return {"schema": SCHEMA, "runs": runs, "provenance": _json_safe(self.provenance)}
 
     def save(self, directory: str | Path) -> Path:
         """
-        Write `scorecard.json`, `rows.parquet` (all tables, with columns task, model, seed, split) and `history.json`
-        into `directory`; the last two only where there are rows or histories. Returns the path of `scorecard.json`.
+        Write `scorecard.json`, `rows.parquet` and `generations.parquet` (all tables, with columns task, model, seed,
+        split) and `history.json` into `directory`; all but the first only where there is something to write. Returns
+        the path of `scorecard.json`.
         """
+        import pyarrow.parquet as pq
+
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        rows = self._stacked()
-        if rows is not None:
-            import pyarrow.parquet as pq
-
-            pq.write_table(rows, directory / "rows.parquet")
+        for name, kind in KEPT_TABLES.items():
+            rows = self._stacked(kind)
+            if rows is not None:
+                pq.write_table(rows, directory / name)
         histories = self._histories()
         if histories:
             _write_json(directory / "history.json", {"schema": SCHEMA, "histories": histories})
@@ -284,22 +379,24 @@ class Scorecard:
         path = directory if directory.suffix == ".json" else directory / "scorecard.json"
         directory = path.parent
         card = json.loads(path.read_text(encoding="utf-8"))
-        if card.get("schema") != SCHEMA:
-            raise ValueError(f"{path} has schema {card.get('schema')!r}: this version reads schema {SCHEMA}.")
+        if card.get("schema") not in READS:
+            reads = " and ".join(map(str, READS))
+            raise ValueError(f"{path} has schema {card.get('schema')!r}: this version reads schema {reads}.")
         runs = [Run(**run) for run in card["runs"]]
         by_key = {run.key: run for run in runs}
-        if (directory / "rows.parquet").exists():
-            import pyarrow.parquet as pq
+        for name, kind in KEPT_TABLES.items():
+            if (directory / name).exists():
+                import pyarrow.parquet as pq
 
-            for key, tables in _unstacked(pq.read_table(directory / "rows.parquet")).items():
-                if key in by_key:
-                    by_key[key].tables = tables
+                for key, tables in _unstacked(pq.read_table(directory / name)).items():
+                    if key in by_key:
+                        setattr(by_key[key], kind, tables)
         if (directory / "history.json").exists():
             for entry in json.loads((directory / "history.json").read_text(encoding="utf-8"))["histories"]:
                 key = (entry["task"], entry["model"], entry["seed"])
                 if key in by_key:
                     by_key[key].history = entry["log_history"]
-        return cls(runs)
+        return cls(runs, card.get("provenance") or {})
 
     def to_html(self, path: str | Path, title: str | None = None, about: str | Mapping[str, str] | None = None) -> Path:
         """
@@ -339,32 +436,67 @@ class Scorecard:
             if run.history
         ]
 
-    def _stacked(self) -> pyarrow.Table | None:
+    def _stacked(self, kind: str) -> pyarrow.Table | None:
         import pyarrow as pa
 
-        stacked = []
+        stacked, said = [], []
         for run in self.runs:
             identity = {"task": run.task, "model": run.model, "seed": run.seed}
-            for split, table in run.tables.items():
-                table = table.select(list(COLUMNS))
+            for split, table in getattr(run, kind).items():
+                said.append({**identity, "split": split, "table": described(table)})
+                names = [name for name in ROW_COLUMNS if name in table.column_names] if kind == "tables" else None
+                table = (table if names is None else table.select(names)).replace_schema_metadata(None)
                 for i, (name, value) in enumerate({**identity, "split": split}.items()):
-                    kind = pa.int64() if name == "seed" else pa.string()
-                    table = table.add_column(i, name, pa.array([value] * table.num_rows, kind))
+                    form = pa.int64() if name == "seed" else pa.string()
+                    table = table.add_column(i, name, pa.array([value] * table.num_rows, form))
                 stacked.append(table)
-        return pa.concat_tables(stacked) if stacked else None
+        if not stacked:
+            return None
+        return with_description(pa.concat_tables(stacked, promote_options="default"), {"tables": said})
+
+    def failed_gates(self, gates: Iterable[str]) -> list[str]:
+        """
+        A line for each unlearned run and named gate of [`~hf_unlearn.verdict.verdict`] that is not passed, and for
+        each that could not be decided: a model that was not tested has not passed.
+
+        Raises:
+            ValueError: for a gate that does not exist, and if there is no unlearned run.
+        """
+        gates = [gates] if isinstance(gates, str) else list(gates)
+        unknown = [gate for gate in gates if gate not in GATES]
+        if unknown:
+            raise ValueError(f"there is no gate {', '.join(map(repr, unknown))}: expected some of {', '.join(GATES)}.")
+        judged = [finding for finding in findings(self.to_dict()) if finding["kind"] == "run"]
+        if not judged:
+            raise ValueError(f"there is no unlearned run to hold against gates; roles of such are {', '.join(BEFORE)}.")
+        lines = []
+        for finding in judged:
+            found = finding["verdict"]
+            for gate in gates:
+                ok = passed(found, gate)
+                if not ok:
+                    text = next((one["text"] for one in found["gates"] if one["name"] == gate), found["text"])
+                    how = "not passed" if ok is False else "could not be decided"
+                    lines.append(f"{finding['task']} ({finding['name']}): {gate} {how}. {text}")
+        return lines
 
 
 def _unstacked(rows: pyarrow.Table) -> dict[tuple[str, str, int], dict[str, pyarrow.Table]]:
     import pyarrow.compute as pc
 
-    keys = rows.select(["task", "model", "seed", "split"])
+    names = ["task", "model", "seed", "split"]
+    said = {tuple(one[name] for name in names): one["table"] for one in described(rows).get("tables", [])}
+    keys = rows.select(names)
     found: dict[tuple[str, str, int], dict[str, pyarrow.Table]] = {}
-    for group in keys.group_by(keys.column_names, use_threads=False).aggregate([]).to_pylist():
+    for group in keys.group_by(names, use_threads=False).aggregate([]).to_pylist():
         match = None
         for name, value in group.items():
             equal = pc.equal(rows[name], value)
             match = equal if match is None else pc.and_(match, equal)
-        table = rows.filter(match).select(list(COLUMNS))
+        table = rows.filter(match).drop_columns(names).replace_schema_metadata(None)
+        table = table.select([name for name in table.column_names if table[name].null_count < table.num_rows])
+        description = said.get(tuple(group[name] for name in names))
+        table = with_description(table, description) if description else table
         found.setdefault((group["task"], group["model"], group["seed"]), {})[group["split"]] = table
     return found
 

@@ -1,0 +1,119 @@
+"""U-LiRA: shadow models for `recipes/evaluate.py --shadows N`.
+
+Each shadow model is trained and unlearned by the same YAML as the model under test, on another choice of the forget and
+unseen rows: those of its half were trained on and then unlearned, the others were never seen. After each one its row
+table is kept and its weights are deleted, so a killed run goes on with the next.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from recipes import common
+
+STARTS = {"unlearned": "original", "ready_unlearned": "ready"}  # role under test -> role that it was unlearned from
+FIRST_SEED = 1000  # seed of the first shadow's training: not one that the models under test have
+
+
+def add(card, script: common.EvaluateScript, argv: list[str], data, model_args, prepared: common.Prepared) -> None:
+    """
+    Adds `forget_lira_auc`, `forget_lira_tpr_at_1fpr` and `forget_lira_tpr_at_01fpr` to the unlearned runs of a card.
+
+    Raises:
+        ValueError: if a shadow that is there was made with other rows or settings, or there is no unlearned run.
+    """
+    import numpy as np
+    from datasets import concatenate_datasets
+
+    from hf_unlearn.evaluation import lira_measures, logit_confidence, shadow_plan
+
+    runs = [run for run in card.runs if run.model in STARTS]
+    if not runs:
+        raise ValueError(f"`--shadows` needs a model of role {' or '.join(STARTS)}.")
+    n_forget = len(prepared.splits["forget"])
+    columns = [c for c in prepared.splits["forget"].column_names if c in prepared.splits["unseen"].column_names]
+    pool = concatenate_datasets([prepared.splits[s].select_columns(columns) for s in ("forget", "unseen")])
+    plan = shadow_plan(len(pool), script.shadows, script.seed)
+    is_forget = np.arange(len(pool)) < n_forget
+    for run in runs:
+        folder = Path(script.output_dir, "shadows", run.model)
+        tables = [
+            _shadow(folder / f"{number:03d}", number, STARTS[run.model], plan[number], pool, argv, prepared, len(plan))
+            for number in range(len(plan))
+        ]
+        target = np.concatenate([logit_confidence(run.tables[split]) for split in ("forget", "unseen")])
+        shadows = np.stack([logit_confidence(table) for table in tables])
+        found = lira_measures(target, shadows, plan, ~plan, is_forget, seed=script.seed)
+        run.measures |= {f"forget_lira_{name}": value for name, value in found.items()}
+        run.details["lira"] = {"shadows": len(plan)}
+
+
+def _shadow(folder: Path, number: int, start: str, seen, pool, argv: list[str], prepared: common.Prepared, of: int):
+    """The pool's row table under one shadow model: the one that is there, else of a model trained now."""
+    from accelerate import PartialState
+
+    from hf_unlearn import collect, default_collator
+    from hf_unlearn.evaluation import described, load_tables, save_tables, with_description
+    from recipes import ready, unlearn
+
+    flags = [*training_flags(argv), "--output_dir", str(folder), "--disable_tqdm", "true"]
+    seed = str(FIRST_SEED + number)
+    flags += ["--seed", seed, "--ready.seed", seed, "--unlearn.seed", seed, "--logging_strategy", "no"]
+    settings = hashlib.sha256(
+        json.dumps([training_flags(argv, paths=False), read_yaml(argv), start, seed, seen.tolist()]).encode()
+    ).hexdigest()
+    if (folder / "pool.parquet").is_file():
+        table = load_tables(folder, splits={"pool": pool})["pool"]
+        if described(table).get("shadow") != settings:
+            raise ValueError(
+                f"The shadow model in {folder} was made with other settings. Remove the folder, or use another "
+                "--output_dir."
+            )
+        return table
+    state = PartialState()
+    if state.is_main_process:
+        print(f"\n== U-LiRA: shadow model {number + 1} of {of}, from {start}", flush=True)
+    rows = {
+        "forget": pool.select(seen.nonzero()[0]),
+        "retain": prepared.splits["retain"],
+        "unseen": pool.select((~seen).nonzero()[0]),
+    }
+    shadow = dataclasses.replace(prepared, splits=rows)
+    script, data, model_args, args = common.parse("ready", common.ReadyScript, flags, "ReadyConfig")
+    script.role = start
+    ready.train(script, data, model_args, args, shadow)
+    script, data, model_args, args = common.parse("unlearn", common.UnlearnScript, flags, "UnlearnConfig")
+    script.start = start
+    trainer = unlearn.unlearn(script, data, model_args, args, shadow)
+    collator = default_collator(trainer.model, prepared.processing_class)
+    table = collect(trainer.model, pool, collator, batch_size=args.per_device_eval_batch_size)
+    table = with_description(table, {**described(table), "shadow": settings})
+    if state.is_main_process:
+        for part in folder.iterdir():  # the weights: only the table is needed
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
+        save_tables({"pool": table}, folder)
+    state.wait_for_everyone()
+    return table
+
+
+def training_flags(argv: list[str], paths: bool = True) -> list[str]:
+    """The flags that `ready.py` and `unlearn.py` know, too: without those of `evaluate.py` alone, and its output."""
+    own = {field.name for field in dataclasses.fields(common.EvaluateScript)}
+    dropped = own | ({"config"} if not paths else set())
+    kept, keep = [], True
+    for word in argv:
+        if word.startswith("--"):
+            name = word[2:].partition("=")[0].replace("-", "_").removeprefix("evaluate.")
+            keep = name not in dropped
+        if keep:
+            kept.append(word)
+    return kept
+
+
+def read_yaml(argv: list[str]) -> str:
+    """The text of the --config file: what it says is part of the settings."""
+    return Path(argv[argv.index("--config") + 1]).read_text() if "--config" in argv else ""

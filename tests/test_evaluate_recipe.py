@@ -1,0 +1,191 @@
+"""`recipes/evaluate.py`: any checkpoints by role, gates as an exit status, and input that does not belong together."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import datasets
+import pytest
+from test_recipes import PEOPLE, TINY, loopback_only, problems_of, refusal  # noqa: F401
+
+from hf_unlearn.evaluation import Scorecard, described
+from recipes import common, evaluate, ready, shadows, sources, unlearn
+
+QUICK = ["--attacks", "none", "--per_device_eval_batch_size", "128"]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(evaluate, "MOST_RETAIN_ROWS", 40)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Models of three roles, hardly trained."""
+    path = tmp_path_factory.mktemp("models")
+    flags = [*PEOPLE, *TINY, "--output_dir", str(path)]
+    for role in ("original", "retrained"):
+        ready.main([*flags, "--role", role])
+    unlearn.main([*flags, "--start", "original"])
+    return path
+
+
+@pytest.fixture
+def models(folder, tmp_path):
+    """Their folders, to be spoilt."""
+    for role in ("original", "unlearned", "retrained"):
+        shutil.copytree(folder / role, tmp_path / "in" / role)
+    return tmp_path / "in"
+
+
+def named(models: Path) -> list[str]:
+    return ["--models", *(f"{role}={models / role}" for role in ("original", "unlearned", "retrained"))]
+
+
+def test_any_checkpoints_by_role_and_the_gates_they_fail(models, tmp_path, capsys):
+    for role in ("original", "unlearned", "retrained"):
+        for name in ("readiness.json", "unlearning.json", "trainer_state.json", "README.md"):
+            (models / role / name).unlink(missing_ok=True)  # made by someone else
+    out = tmp_path / "out"
+    argv = [*PEOPLE, *QUICK, *named(models), "--output_dir", str(out), "--title", "mine"]
+    with pytest.raises(SystemExit) as end:
+        evaluate.main([*argv, "--fail_on", "kept", "auc_gap", "recovery"])
+    told = capsys.readouterr()
+    assert end.value.code == evaluate.FAILED
+    assert "FAILED mine (unlearned): recovery could not be decided" in told.err and "- mine (unlearned)" in told.out
+    card = Scorecard.load(out)
+    assert [run.model for run in card.runs] == ["original", "unlearned", "retrained"]
+    assert card.runs[1].stop_reason is None
+    found = card["unlearned"].measures
+    wanted = {"forget_quality", "forget_mia_min_k_auc_gap", "forget_mia_zlib_privleak", "forget_truth_ratio"}
+    assert wanted | {"forget_rephrased_loss", "retain_truth_ratio", "forget_extraction_strength"} <= set(found)
+    assert found["forget_quality"]["of"] == "truth ratio"
+    said = card.provenance["mine"]
+    assert said["asked"] == "Forget the rows of people with 10 % of the values of person."
+    assert said["commands"][0].startswith("python recipes/evaluate.py --config") and said["versions"]["torch"]
+    assert len({model["weights"] for model in said["models"].values()}) == 3
+    assert said["data"]["forget"]["rows"] == card["unlearned"].tables["forget"].num_rows
+    assert (out / "report.html").is_file() and (out / "tables/retrained/forget.parquet").is_file()
+
+    # The same from the saved tables of the retrained model: the numbers stay, to the last digit.
+    again = tmp_path / "again"
+    argv = [*PEOPLE, *QUICK, *named(models)[:3], "--output_dir", str(again), "--title", "mine"]
+    evaluate.main([*argv, "--tables", f"retrained={out / 'tables/retrained'}"])
+    later = Scorecard.load(again)
+    assert later["unlearned"].measures == found
+    assert json.loads((again / "scorecard.json").read_text())["schema"] == 2
+
+
+def test_passed_gates_are_an_exit_status_of_zero(models, tmp_path, capsys):
+    # The retrained model in the role of the unlearned one: nothing tells it apart from itself.
+    argv = ["--models", f"unlearned={models / 'retrained'}", f"retrained={models / 'retrained'}"]
+    gates = ["forget_quality", "auc_gap", "kept", "extraction", "over_forgetting"]
+    evaluate.main([*PEOPLE, *QUICK, *argv, "--output_dir", str(tmp_path / "out"), "--fail_on", *gates])
+    assert f"All gates passed: {', '.join(gates)}." in capsys.readouterr().out
+
+
+def test_tables_of_other_rows_are_refused(models, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    evaluate.main([*PEOPLE, *QUICK, *named(models)[:2], "--output_dir", str(out)])
+    argv = [*PEOPLE, *QUICK, *named(models)[:2], "--output_dir", str(tmp_path / "b"), "--split_seed", "1"]
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", *argv, "--tables", f"retrained={out / 'tables/original'}"])
+    with pytest.raises(SystemExit) as end:
+        common.run(evaluate.main)
+    assert "for split `forget`" in end.value.code and "of other data" in end.value.code
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_checkpoint_without_its_tokenizer(models, tmp_path, monkeypatch):
+    kept = tmp_path / "tokenizer"
+    kept.mkdir()
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(models / "original" / name, kept)
+        (models / "unlearned" / name).unlink()
+    argv = [*PEOPLE, *QUICK, *named(models), "--output_dir", str(tmp_path / "out")]
+    text = refusal(evaluate.main, argv, monkeypatch)
+    assert 'The checkpoint of "unlearned"' in text and "has no tokenizer" in text and "--processing_from" in text
+    monkeypatch.undo()
+    monkeypatch.setattr(evaluate, "MOST_RETAIN_ROWS", 40)
+    evaluate.main([*argv, "--processing_from", str(kept)])
+    assert (tmp_path / "out/scorecard.json").is_file()
+
+
+def test_models_that_make_other_tokens(models, tmp_path, monkeypatch):
+    rows = sources.people(20)
+    other = sources.build_tokenizer([*rows["question"], *rows["answer"]], 280)
+    other.save_pretrained(models / "retrained")
+    argv = [*PEOPLE, *QUICK, *named(models), "--output_dir", str(tmp_path / "out")]
+    text = refusal(evaluate.main, argv, monkeypatch)
+    assert 'Unequal tokenisation: the tokenizer of "retrained"' in text and "row 0" in text
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--models", "before=x"], "`--models` takes ROLE=WHERE, ROLE one of original"),
+        (["--models", "original"], "got 'original'"),
+        (["--attacks", "guess"], "`--attacks` is guess; expected some of none, generate"),
+        (["--fail_on", "speed"], "`--fail_on` is speed; expected some of forget_quality"),
+        (["--shadows", "3"], "`--shadows` is 3; expected 0 or an even number from 4"),
+        (["--tables", "retrained"], "`--tables` takes ROLE=WHERE"),
+    ],
+)
+def test_wrong_flags_are_refused(flags, expected, folder, tmp_path, monkeypatch):
+    where = ["--output_dir", str(folder)]
+    problems = problems_of(refusal(evaluate.main, [*PEOPLE, *where, *flags], monkeypatch))
+    assert any(expected in problem for problem in problems)
+
+
+def test_gates_need_an_unlearned_model(folder, tmp_path, monkeypatch):
+    argv = [*PEOPLE, "--models", f"original={folder / 'original'}", "--fail_on", "verdict"]
+    assert "role unlearned or ready_unlearned" in refusal(evaluate.main, argv, monkeypatch)
+
+
+def test_flags_of_the_training_scripts_are_kept_for_shadows():
+    argv = ["--config", "a.yaml", "--shadows", "8", "--data_files=x", "--models", "a=b", "c=d", "--limit", "9"]
+    argv += ["--output-dir", "out", "--evaluate.seed", "4", "--ready.num_train_epochs", "3", "--fail-on", "kept"]
+    kept = ["--config", "a.yaml", "--data_files=x", "--limit", "9", "--ready.num_train_epochs", "3"]
+    assert shadows.training_flags(argv) == kept
+    assert shadows.training_flags(argv, paths=False) == kept[2:]
+
+
+@pytest.mark.slow
+def test_shadow_models_are_trained_once_and_give_lira(folder, tmp_path, monkeypatch):
+    recipe = tmp_path / "tiny.yaml"  # `evaluate.py` has no training flags of its own
+    short = "ready.max_steps: 2\nunlearn.max_steps: 2\nready.use_cpu: true\nunlearn.use_cpu: true\n"
+    recipe.write_text(Path(PEOPLE[1]).read_text() + short)
+    argv = ["--config", str(recipe), *PEOPLE[2:], *QUICK, "--output_dir", str(tmp_path / "out"), "--shadows", "4"]
+    argv += ["--models", f"unlearned={folder / 'unlearned'}"]
+    trained = []
+    plain = ready.train
+    monkeypatch.setattr(ready, "train", lambda *args: trained.append(args[0].role) or plain(*args))
+
+    def killed(*args):
+        if len(trained) == 3:
+            raise KeyboardInterrupt
+        return after(*args)
+
+    after = unlearn.unlearn
+    monkeypatch.setattr(unlearn, "unlearn", killed)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate.main(argv)
+    assert trained == ["original"] * 3
+    monkeypatch.setattr(unlearn, "unlearn", after)
+    evaluate.main(argv)
+    assert trained == ["original"] * 5  # the two that were done were not trained again
+    card = Scorecard.load(tmp_path / "out")
+    auc = card["unlearned"].measures["forget_lira_auc"]
+    assert 0 <= auc["low"] <= auc["value"] <= auc["high"] <= 1 and card["unlearned"].details["lira"] == {"shadows": 4}
+    kept = sorted((tmp_path / "out/shadows/unlearned").iterdir())
+    assert len(kept) == 4 and all([p.name for p in shadow.iterdir()] == ["pool.parquet"] for shadow in kept)
+    evaluate.main(argv)
+    assert len(trained) == 5
+    monkeypatch.setattr(sys, "argv", ["evaluate.py", *argv, "--ready.learning_rate", "1e-5"])
+    with pytest.raises(SystemExit) as end:
+        common.run(evaluate.main)
+    assert "was made with other settings" in end.value.code
+    assert described(card["unlearned"].tables["forget"])["schema"] == 2

@@ -5,6 +5,7 @@ could still do, how sure we are. Dicts in, plain sentences out; what was not mea
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,12 @@ RECOVERY = {  # what the attacker fine-tunes on
     "retain": "retain rows",
     "similar": "similar rows",
     "real": "some forget rows",
+}
+GATE_WORDS = {  # in the verdict's sentence, for a reader who has not seen the gates yet
+    "forget_quality": "the look of the forget rows",
+    "auc_gap": "membership tests",
+    "kept": "what it kept",
+    "extraction": "what can be extracted",
 }
 BITS = ("int8", "int4")
 BADGES = {  # verdict -> (word on the page, level)
@@ -298,7 +305,10 @@ def _quantised(run: Mapping, mine: Mapping, reference: Mapping) -> tuple[str, li
 
 
 def _sure(finding: Mapping, mine: Mapping, peers: Mapping, seeds: int) -> list[str]:
-    lead, dot, rest = finding["verdict"]["text"].partition(". ")
+    text = finding["verdict"]["text"]
+    for gate, plain in GATE_WORDS.items():
+        text = re.sub(rf"\b{gate.replace('_', ' ')}\b", plain, text)
+    lead, dot, rest = text.partition(". ")
     said = [lead + dot.rstrip(), *([rest] if rest else [])]
     counted = [f"{m['n']} {split}" for split in ("forget", "unseen") if (m := mine.get(f"{split}_loss"))]
     rests = [f"{' and '.join(counted)} rows"] if counted else []

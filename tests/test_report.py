@@ -698,7 +698,7 @@ def test_the_gates_are_told_one_by_one(page):
     )
     failed = report.render_html(card(run("unlearned", **{**GOOD, "retain_token_accuracy": 0.5}), RETRAINED))
     assert '<th scope="row">Utility kept</th><td class="result no">failed</td>' in failed
-    assert "Told apart from a retrained model by: what it kept." in failed
+    assert "<b>Told apart from a retrained model by: what it kept.</b>" in failed
     gap = {**m(0.0, -0.2, 0.2), "detectable": 0.2}
     weak = report.render_html(card(run("unlearned", forget_mia_loss_auc_gap=gap, **GOOD), RETRAINED))
     assert 'data-label="Could it have seen a difference? ">no</td>' in weak

@@ -12,7 +12,7 @@ import pytest
 from test_recipes import PEOPLE, TINY, loopback_only, problems_of, refusal  # noqa: F401
 
 from hf_unlearn.evaluation import Scorecard, described
-from recipes import common, evaluate, ready, shadows, sources, unlearn
+from recipes import answers, common, evaluate, ready, shadows, sources, unlearn
 
 QUICK = ["--attacks", "none", "--per_device_eval_batch_size", "128"]
 
@@ -21,6 +21,7 @@ QUICK = ["--attacks", "none", "--per_device_eval_batch_size", "128"]
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(evaluate, "MOST_RETAIN_ROWS", 40)
+    monkeypatch.setattr(answers, "MOST_ROWS", 6)
 
 
 @pytest.fixture(scope="module")

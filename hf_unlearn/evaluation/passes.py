@@ -6,6 +6,7 @@ import inspect
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -346,9 +347,14 @@ def _table(model, inner, dataset, found, model_hash, hashes) -> pyarrow.Table:
         "data": data_hash(hashes),
         "labels": [str(labels[key]) for key in sorted(labels)] if labels else None,
         "dtype": str(next((p.dtype for p in model.parameters()), None)).removeprefix("torch."),
-        "versions": library_versions(),
+        "versions": _versions(),
     }
     return with_description(pa.table(arrays), description)
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return library_versions()
 
 
 def _logits(output: Any, model: torch.nn.Module) -> torch.Tensor:

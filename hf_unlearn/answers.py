@@ -316,9 +316,10 @@ def _sure(finding: Mapping, mine: Mapping, peers: Mapping, seeds: int) -> list[s
     rests.append("a retrained model" if peers["retrained"] else "no retrained model")
     said.append(f"This rests on {_listed(rests)}.")
     unseen = []
-    gaps = [m["detectable"] for name, m in mine.items() if name.endswith("_auc_gap") and m.get("detectable")]
-    if gaps:
-        unseen.append(f"fewer than {_hundred(min(gaps), up=True)} in 100 guesses")
+    gaps = [m for name, m in mine.items() if name.endswith("_auc_gap") and m.get("value") is not None]
+    gap = max(gaps, key=lambda m: abs(m["value"]), default={}).get("detectable")  # of the one that decides, as its gate
+    if gap:
+        unseen.append(f"fewer than {_hundred(gap, up=True)} in 100 guesses")
     distance = (mine.get("forget_quality") or {}).get("detectable")
     if distance:
         of = mine["forget_quality"].get("of", "loss")

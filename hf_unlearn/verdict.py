@@ -38,13 +38,6 @@ GATE_TITLES = {
     "quantisation": "Stays forgotten in int8 and int4",
     "verdict": "Indistinguishable from retrained",
 }
-GATE_WORDS = {  # of those that enter the verdict, in its sentence
-    "forget_quality": "the look of the forget rows",
-    "auc_gap": "membership tests",
-    "kept": "what it kept",
-    "extraction": "what can be extracted",
-    "over_forgetting": "over-forgetting",
-}
 
 UTILITIES = ("test", "retain"), ("accuracy", "token_accuracy")  # what was kept is the worst of these
 
@@ -144,7 +137,7 @@ def verdict(
     failed = [gate for gate in counted if gate["passed"] is False]
     undecided = [gate for gate in counted if gate["passed"] is None]
     weak = [gate for gate in counted if gate["passed"] and gate["able"] is False]
-    names = lambda some: ", ".join(GATE_WORDS[gate["name"]] for gate in some)  # noqa: E731
+    names = lambda some: ", ".join(gate["name"].replace("_", " ") for gate in some)  # noqa: E731
     if any(gate["name"] == "over_forgetting" for gate in failed):
         found, text = "over-forgotten", "Over-forgotten: the forget rows stand out as deleted, which is a failure."
     elif failed:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .findings import BEFORE, DAMAGE_RATIO, FORGOT_LOSS_SHARE, STILL_KNOWN_EXCESS
+from .findings import DAMAGE_RATIO, FORGOT_LOSS_SHARE, STILL_KNOWN_EXCESS, peers_of
 from .verdict import AUC_GAP, EXTRACTION_EXCESS, QUANTISED_EXCESS, RECOVERY_AREA, number, percent, value_of
 
 SCORES = {  # of membership tests: after `forget_mia_`
@@ -48,19 +48,6 @@ FORGOT = {
     "unknown": "Cannot be said.",
 }
 KEPT = {"yes": "Yes.", "partly": "Partly.", "no": "No.", "unknown": "Cannot be said."}
-
-
-def peers_of(card: Mapping[str, Any], task: str, model: str, seed: int) -> dict[str, Mapping[str, Any] | None]:
-    """The runs beside an unlearned one: `run`, `before`, `retrained`, `again`, as [`~hf_unlearn.findings.findings`]."""
-    runs = [run for run in card["runs"] if run["task"] == task]
-    same = {run["model"]: run for run in runs if run["seed"] == seed}
-    any_of = {run["model"]: run for run in reversed(runs)}
-    return {
-        "run": same[model],
-        "before": next((same[name] for name in BEFORE[model] if name in same), None),
-        "retrained": same.get("retrained") or any_of.get("retrained"),
-        "again": same.get("retrained_again") or any_of.get("retrained_again"),
-    }
 
 
 def answers(card: Mapping[str, Any], finding: Mapping[str, Any]) -> dict[str, Any]:

@@ -58,11 +58,8 @@ def findings(card: Mapping[str, Any]) -> list[dict[str, Any]]:
         for run in sorted(
             (r for r in runs if r["model"] in BEFORE), key=lambda r: (r["seed"], ROLES.index(r["model"]))
         ):
-            peers = {r["model"]: r for r in runs if r["seed"] == run["seed"]}
-            # A retrained model of another seed still shows what a model without these rows does.
-            retrained = peers.get("retrained") or next((r for r in runs if r["model"] == "retrained"), None)
-            before = next((peers[name] for name in BEFORE[run["model"]] if name in peers), None)
-            again = peers.get("retrained_again") or next((r for r in runs if r["model"] == "retrained_again"), None)
+            peers = peers_of(card, task, run["model"], run["seed"])
+            before, retrained, again = (peers[name] for name in ("before", "retrained", "again"))
             told = verdict(run, before=before, retrained=retrained, again=again)
             stopped = _stopped(run.get("stop_reason"))
             judged.append({**judge(run, before=before, retrained=retrained), "stopped_text": stopped, "verdict": told})
@@ -78,6 +75,23 @@ def findings(card: Mapping[str, Any]) -> list[dict[str, Any]]:
         if bought:
             found.append(bought)
     return found
+
+
+def peers_of(card: Mapping[str, Any], task: str, model: str, seed: int) -> dict[str, Mapping[str, Any] | None]:
+    """
+    The runs beside an unlearned one: `run`, `before`, `retrained`, `again`.
+
+    A retrained model of another seed still shows what a model without these rows does.
+    """
+    runs = [run for run in card["runs"] if run["task"] == task]
+    same = {run["model"]: run for run in runs if run["seed"] == seed}
+    any_of = {run["model"]: run for run in reversed(runs)}
+    return {
+        "run": same[model],
+        "before": next((same[name] for name in BEFORE[model] if name in same), None),
+        "retrained": same.get("retrained") or any_of.get("retrained"),
+        "again": same.get("retrained_again") or any_of.get("retrained_again"),
+    }
 
 
 def _readiness(task: str, runs: Sequence[Mapping], judged: Sequence[Mapping]) -> dict[str, Any] | None:

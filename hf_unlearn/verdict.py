@@ -200,12 +200,14 @@ def _auc_gate(mine: Mapping, earlier: Mapping, noise: Mapping) -> dict[str, Any]
     gaps = _gaps(mine)
     if not gaps:
         return _gate("auc_gap", None, None, "Needs forget and unseen rows of a retrained model.")
-    worst = max(gaps, key=lambda score: abs(gaps[score]["value"]))
+    far = {score: gap for score, gap in gaps.items() if _beyond(gap)}
+    worst = max(far or gaps, key=lambda score: abs(gaps[score]["value"]))
     gap = gaps[worst]
+    side = "more" if gap["value"] > 0 else "less"
     text = f"Farthest by {worst.replace('_', ' ')}: AUC {signed(gap['value'])} against the retrained model's"
     if gap["low"] is not None:
         text += f" ({signed(gap['low'])} to {signed(gap['high'])})"
-    text += f", limit ±{number(AUC_GAP)}."
+    text += f", limit ±{number(AUC_GAP)}: the forget rows look {side} like members."
     detectable = gap.get("detectable")
     able = detectable is not None and detectable <= WEAK_GAP
     if detectable is not None:
@@ -218,7 +220,16 @@ def _auc_gate(mine: Mapping, earlier: Mapping, noise: Mapping) -> dict[str, Any]
     if between:
         most = max(abs(g["value"]) for g in between.values())
         text += f" Two retrained models differ by {number(most)}."
-    return _gate("auc_gap", abs(gap["value"]) <= AUC_GAP, able, text)
+    within = abs(gap["value"]) <= AUC_GAP
+    if not (within or far):
+        text += " Its interval reaches into the limit: so few rows cannot decide."
+    return _gate("auc_gap", True if within else False if far else None, able, text)
+
+
+def _beyond(gap: Mapping[str, Any]) -> bool:
+    """Whether a gap is beyond the limit with its whole interval (alone, where there is none)."""
+    low, high = (gap[end] if gap[end] is not None else gap["value"] for end in ("low", "high"))
+    return low > AUC_GAP or high < -AUC_GAP
 
 
 def _gaps(measures: Mapping[str, Any]) -> dict[str, Mapping]:

@@ -73,8 +73,8 @@ def test_all_gates_passed_by_tests_that_can_see_is_indistinguishable():
     ("changed", "failed"),
     [
         ({"forget_quality": quality(0.049)}, "forget_quality"),
-        ({"forget_mia_min_k_auc_gap": gap(-0.031)}, "auc_gap"),
-        ({"forget_mia_zlib_auc_gap": gap(0.031)}, "auc_gap"),
+        ({"forget_mia_min_k_auc_gap": gap(-0.051)}, "auc_gap"),
+        ({"forget_mia_zlib_auc_gap": gap(0.051)}, "auc_gap"),
         ({"test_token_accuracy": m(0.783)}, "kept"),
         ({"retain_token_accuracy": m(0.881)}, "kept"),
         ({"model_utility": m(0.48)}, "kept"),
@@ -87,6 +87,21 @@ def test_one_failed_gate_is_enough(changed, failed):
     assert found["verdict"] == "told apart" and passed(found, "verdict") is False
     assert [one["name"] for one in found["gates"] if one["passed"] is False] == [failed]
     assert failed.replace("_", " ") in found["text"]
+
+
+def test_a_gap_beyond_the_limit_whose_interval_is_not_is_undecided():
+    found = judged(forget_mia_zlib_auc_gap=gap(0.045))
+    assert passed(found, "auc_gap") is None and found["verdict"] == "not told apart"
+    assert (
+        "cannot decide" in gate(found, "auc_gap")["text"] and "look more like members" in gate(found, "auc_gap")["text"]
+    )
+    both = judged(
+        forget_mia_zlib_auc_gap=gap(0.045), forget_mia_min_k_auc_gap=m(-0.04, -0.045, -0.035, detectable=0.01)
+    )
+    assert passed(both, "auc_gap") is False and "min k" in gate(both, "auc_gap")["text"]
+    assert "look less like members" in gate(both, "auc_gap")["text"]
+    alone = judged(forget_mia_zlib_auc_gap=m(0.04, detectable=None))  # one row a side: no interval
+    assert passed(alone, "auc_gap") is False
 
 
 @pytest.mark.parametrize("name", ["recovery", "quantisation"])

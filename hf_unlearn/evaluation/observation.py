@@ -89,12 +89,15 @@ def observe(
             if other in models and not isinstance(models[other], Mapping):
                 seen.details.setdefault("weights", {})[name] = weight_distance(model, loaded(models[other]))
     if "relearn" in attacks and role in RELEARNS and len(splits.get("forget", ())) > 1:
-        from .recovery import recovery_curves
+        from .recovery import MOST_REAL, recovery_curves
 
+        k = relearning.get("k") or min(MOST_REAL, max(1, len(splits["forget"]) // 4))
         at_hand = {"retain": "retain" in splits, "similar": {"similar", "unseen"} & set(splits), "real": True}
         kinds = [kind for kind, there in at_hand.items() if there]
-        curves = recovery_curves({role: model}, splits, collator, kinds=kinds, progress=progress, **relearning)
-        seen.details["recovery"] = curves[role]
+        curves = recovery_curves(
+            {role: model}, splits, collator, kinds=kinds, progress=progress, **{**relearning, "k": k}
+        )
+        seen.details |= {"recovery": curves[role], "relearning": {"k": k}}
     return seen
 
 

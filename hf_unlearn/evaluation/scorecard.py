@@ -14,6 +14,7 @@ from .. import report
 from ..findings import BEFORE, ROLES, findings
 from ..verdict import GATES, passed
 from .measures import compare, measure, measure_names, wanted_of
+from .membership import scores
 from .observation import ATTACKS, Observed, observe
 from .recovery import recovery_area
 from .statistics import finite, summary
@@ -183,7 +184,8 @@ def _attack_measures(seen: Observed, retrained: Observed | None) -> dict[str, di
         theirs = retrained.details.get("recovery", {}).get(kind) if retrained is not None else None
         if theirs and seen is not retrained:
             area = recovery_area(curve, theirs)
-            found[f"recovery_{kind}_area"] = summary(area, None, seen.tables["forget"].num_rows)
+            k = seen.details["relearning"]["k"]
+            found[f"recovery_{kind}_area"] = {**summary(area, None, seen.tables["forget"].num_rows - k), "k": k}
     for name, distance in seen.details.get("weights", {}).items():
         found[f"weights_{name}"] = summary(distance["whole"], None, len(distance["layers"]))
     return found
@@ -410,6 +412,7 @@ class Scorecard:
                 "seed": run.seed,
                 "split": split,
                 "loss": c["nll_sum"] / c["n_labels"],
+                "scores": scores(table) if split in ("forget", "unseen") else {},
             }
             for run in self.runs
             for split, table in run.tables.items()

@@ -10,6 +10,7 @@ from pathlib import Path
 VERBS = ("ready", "unlearn", "evaluate")
 ROLES = ("original", "ready", "unlearned", "ready_unlearned", "retrained", "retrained_again")
 ATTACKS = ("generate", "quantise", "relearn", "weights")
+RELEARNING = {"steps": 30, "learning_rate": 1e-3}  # for the recipes' small models; a hub model wants a smaller rate
 PROCESSING = "preprocessor_config.json"
 
 
@@ -105,8 +106,12 @@ class EvaluateScript:
         default_factory=lambda: list(ATTACKS),
         metadata={"help": "What is done beside the passes: generate, quantise, relearn, weights; none."},
     )
-    relearn_steps: int = field(default=30, metadata={"help": "Steps of each fine-tune of an attacker."})
-    relearn_learning_rate: float = field(default=1e-3, metadata={"help": "Its learning rate."})
+    relearn_steps: int = field(
+        default=RELEARNING["steps"], metadata={"help": "Steps of each fine-tune of an attacker."}
+    )
+    relearn_learning_rate: float = field(
+        default=RELEARNING["learning_rate"], metadata={"help": "Its learning rate; a hub model wants a smaller one."}
+    )
     generate_rows: int = field(default=100, metadata={"help": "Rows of a split that are generated at most."})
     shadows: int = field(
         default=0, metadata={"help": "U-LiRA with so many shadow models, each trained and unlearned by this YAML."}

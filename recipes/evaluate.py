@@ -141,7 +141,7 @@ def measure(
         task=task,
         seed=seed,
         provenance=provenance,
-        relearning=relearning,
+        relearning=relearning or common.RELEARNING,
         generate_rows=generate_rows,
         progress=True,
         **of,

@@ -287,10 +287,10 @@ def test_quickstart_in_a_smoke_size(tmp_path, capsys, monkeypatch):
     for task in quickstart.TASKS:
         assert len(re.findall(rf"^{task} .*(original|ready) +2 ", table, re.M)) == 2, table
     card = strict_json(tmp_path / "scorecard.json")
-    roles = {"original", "ready", "unlearned", "ready_unlearned", "retrained"}
+    roles = set(common.ROLES)
     found = {(run["task"], run["model"]) for run in card["runs"]}
     assert found == {(task, role) for task in quickstart.TASKS for role in roles}
-    assert len(card["runs"]) == 15
+    assert len(card["runs"]) == 18
     page = (tmp_path / "report.html").read_text()
     assert all(task in page for task in quickstart.TASKS)
     assert not re.search(r"(src|href)=\"https?:", page)

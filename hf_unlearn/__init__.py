@@ -3,7 +3,7 @@
 Public names are loaded on first use; importing the package does not import torch.
 """
 
-from importlib import import_module
+from ._lazy import lazily
 
 __version__ = "0.1.0"
 
@@ -27,13 +27,4 @@ _HOMES = {
 }
 
 __all__ = ["__version__", *_HOMES]
-
-
-def __getattr__(name: str):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
-
-
-def __dir__():
-    return sorted(__all__)
+__getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -11,7 +11,7 @@ card.to_html("out/report.html")
 ```
 """
 
-from importlib import import_module
+from .._lazy import lazily
 
 _HOMES = {
     "ATTACKS": "observation",
@@ -53,13 +53,4 @@ _HOMES = {
 }
 
 __all__ = list(_HOMES)
-
-
-def __getattr__(name: str):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
-
-
-def __dir__():
-    return sorted(__all__)
+__getattr__, __dir__ = lazily(__name__, _HOMES)

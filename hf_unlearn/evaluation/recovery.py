@@ -235,13 +235,8 @@ def recovery_curves(
     processing_class: Any = None,
     kinds: Iterable[str] = KINDS,
     k: int | None = None,
-    steps: int = 30,
-    learning_rate: float = 1e-4,
-    batch_size: int = 16,
-    every: int = 5,
     seed: int = 0,
-    trainable_only: bool = False,
-    progress: bool = False,
+    **fine_tune: Any,
 ) -> dict[str, dict[str, list[dict[str, float | int]]]]:
     """
     Relearning curves of several models under the same fine-tunes: same rows, order and learning rate.
@@ -260,8 +255,8 @@ def recovery_curves(
         kinds: any of "retain", "similar", "real".
         k: forget rows that are not measured, and trained on in the kind "real"; chosen by `seed`. None: a quarter of
             them, at least 1 and at most 32.
-        steps, learning_rate, batch_size, every, seed, trainable_only: as for [`relearn`].
-        progress: show progress bars.
+        seed: chooses the `k` rows, and the order of rows in [`relearn`].
+        fine_tune: other arguments of [`relearn`], such as `steps` and `learning_rate`.
 
     Returns:
         role -> kind -> curve of [`relearn`]. The cost of a curve is the `row_passes` of its last point.
@@ -281,19 +276,7 @@ def recovery_curves(
         curves[role] = {}
         for kind in kinds:
             try:
-                curves[role][kind] = relearn(
-                    model,
-                    given[kind],
-                    held_out,
-                    collator,
-                    steps=steps,
-                    learning_rate=learning_rate,
-                    batch_size=batch_size,
-                    every=every,
-                    seed=seed,
-                    trainable_only=trainable_only,
-                    progress=progress,
-                )
+                curves[role][kind] = relearn(model, given[kind], held_out, collator, seed=seed, **fine_tune)
             except (ValueError, FloatingPointError) as error:
                 problem = FloatingPointError if isinstance(error, FloatingPointError) else ValueError
                 raise problem(f'model "{role}", relearning from {kind} rows: {error}') from error

@@ -27,7 +27,9 @@ def add(card, script: common.EvaluateScript, argv: list[str], data, model_args, 
         ValueError: if a shadow that is there was made with other rows or settings, or there is no unlearned run.
     """
     import numpy as np
+    from accelerate import PartialState
     from datasets import concatenate_datasets
+    from tqdm.auto import tqdm
 
     from hf_unlearn.evaluation import lira_measures, logit_confidence, shadow_plan
 
@@ -41,9 +43,10 @@ def add(card, script: common.EvaluateScript, argv: list[str], data, model_args, 
     is_forget = np.arange(len(pool)) < n_forget
     for run in runs:
         folder = Path(script.output_dir, "shadows", run.model)
+        start, hidden = STARTS[run.model], not PartialState().is_main_process
         tables = [
-            _shadow(folder / f"{number:03d}", number, STARTS[run.model], plan[number], pool, argv, prepared, len(plan))
-            for number in range(len(plan))
+            _shadow(folder / f"{number:03d}", number, start, plan[number], pool, argv, prepared)
+            for number in tqdm(range(len(plan)), desc=f"U-LiRA, {run.model}", unit="shadow", disable=hidden)
         ]
         target = np.concatenate([logit_confidence(run.tables[split]) for split in ("forget", "unseen")])
         shadows = np.stack([logit_confidence(table) for table in tables])
@@ -52,7 +55,7 @@ def add(card, script: common.EvaluateScript, argv: list[str], data, model_args, 
         run.details["lira"] = {"shadows": len(plan)}
 
 
-def _shadow(folder: Path, number: int, start: str, seen, pool, argv: list[str], prepared: common.Prepared, of: int):
+def _shadow(folder: Path, number: int, start: str, seen, pool, argv: list[str], prepared: common.Prepared):
     """The pool's row table under one shadow model: the one that is there, else of a model trained now."""
     from accelerate import PartialState
 
@@ -75,8 +78,6 @@ def _shadow(folder: Path, number: int, start: str, seen, pool, argv: list[str], 
             )
         return table
     state = PartialState()
-    if state.is_main_process:
-        print(f"\n== U-LiRA: shadow model {number + 1} of {of}, from {start}", flush=True)
     rows = {
         "forget": pool.select(seen.nonzero()[0]),
         "retain": prepared.splits["retain"],

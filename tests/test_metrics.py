@@ -8,6 +8,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from scipy.stats import hmean, ks_2samp, norm
@@ -126,6 +127,15 @@ def test_every_example_runs_as_documented_at_once_and_in_batches(load, measures)
         measures["loss"] = None
 
 
+def test_seed_and_resamples_reach_the_bootstrap(measures):
+    for name, spec in measures.items():
+        if "seed" in spec.options() and name != "rougeL_recall":
+            once = [spec.function(name, **spec.example, seed=seed, resamples=1) for seed in range(5)]
+            for found in once:
+                assert all(found[key] == found[key[:-3] + "high"] for key in found if key.endswith("_low")), name
+            assert any(found != once[0] for found in once), name
+
+
 def test_all_measures_of_the_evaluation_are_there(measures):
     from hf_unlearn.evaluation.measures import ATTACKS, CAUSAL_LM_MEASURES, CHOICE_SPLITS, CLASSIFIER_MEASURES
 
@@ -236,6 +246,26 @@ def test_truth_ratios_and_choices(load):
         assert more[name] == pytest.approx(value, rel=1e-6) and more[f"{name}_n"] == 9
     with pytest.raises(ValueError, match="`perturbed` is empty in every row"):
         load("truth_ratio").compute(predictions=[1.0], perturbed=[[]])
+
+
+def test_truth_ratios_have_the_evaluations_intervals(load):
+    losses, wrong = np.arange(1.0, 8.0) / 4, [[2.0, 1.0 / i] for i in range(1, 8)]
+
+    def table(nll, **more):
+        zeros, ones = np.zeros(len(nll), np.int64), np.ones(len(nll), np.int64)
+        return pa.table({"row": ones, "nll_sum": nll, "n_labels": ones, "n_correct": zeros, "entropy_sum": nll, **more})
+
+    answers = table(np.concatenate(wrong), group=np.repeat(np.arange(7), 2))
+    for name, measured in {
+        "truth_ratio": "retain_truth_ratio",
+        "forget_truth_ratio": "forget_truth_ratio",
+        "choice_prob": "real_authors_prob",
+    }.items():
+        split = measured.removesuffix("_truth_ratio").removesuffix("_prob")
+        tables = {split: table(losses), f"{split}_perturbed": answers}
+        expected = measure(tables, measures=[measured], causal_lm=True, seed=2, resamples=40)[measured]
+        found = load(name).compute(predictions=losses, perturbed=wrong, seed=2, resamples=40)
+        assert list(found.values()) == list(expected.values())
 
 
 def test_forget_quality_is_scipys(load):

@@ -7,7 +7,8 @@ metric.compute(predictions=[[5, 7, 9]], references=[[-100, 7, 9]])
 ```
 
 The numbers are those of `hf_unlearn.evaluation.measure` and its like, which do the work here. Quantisation and
-relearning itself need a model, so they are not here; the area of a relearning curve is.
+relearning itself need a model, so they are not here; the area of a relearning curve is. Intervals are those that
+`measure` gives for the split `forget` (`truth_ratio`: `retain`, `choice_prob`: `real_authors`) with the same seed.
 
 `evaluate` copies this file into its cache and runs the copy: imports are absolute, and one a line where it looks.
 """
@@ -396,7 +397,7 @@ def _attack(function: Callable[..., Found], tokens: str, description: str, citat
     logistic = more.pop("logistic", False)
     values = [[0.5, 2.0], [0.25], [3.0, 1.0, 2.0], [4.0]]
     inputs = {"predictions": ("lists of numbers", tokens), **more.pop("inputs", {}), "references": MEMBER}
-    example = {"predictions": values, **more.pop("example", {}), "references": [1, 1, 0, 0]}
+    example = {"predictions": values, **more.pop("example", {}), "references": [1, 0, 1, 0]}
     returns = ROC + (LOGISTIC_ACCURACY if logistic else "") + EACH
     return Measure(function, inputs, description, example, returns, citation, **more)
 
@@ -598,7 +599,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
                     [2.0, 1.0, -1.0, 0.0],
                 ],
                 "unlearned": [[1, 1, 0, 0], [1, 1, 0, 0], [1, 0, 1, 0], [1, 1, 0, 0]],
-                "references": [1, 1, 0, 0],
+                "references": [1, 0, 1, 0],
             },
             ROC + EACH,
             "Hayes et al. 2024, arXiv:2403.01218; Carlini et al. 2022, arXiv:2112.03570",

@@ -21,6 +21,7 @@ _HOMES = {
     "evaluate": "evaluation",
     "collect": "evaluation",
     "Scorecard": "evaluation",
+    "metrics_path": "metrics",
     "get_objective": "objectives",
     "OBJECTIVES": "objectives",
     "per_row_nll": "objectives",

@@ -284,7 +284,8 @@ def _split_measures(
     value = values(sums.sum(1)[:, None])
     draws = None
     if n >= 2:
-        drawn = [sums @ counts(rng.integers(n, size=(size, n)), n).T for size in chunks(n, resamples)]
+        with np.errstate(invalid="ignore"):  # inf · 0, where a loss is infinite
+            drawn = [sums @ counts(rng.integers(n, size=(size, n)), n).T for size in chunks(n, resamples)]
         draws = values(np.concatenate(drawn, axis=1))
     return {kind: summary(value[kind][0], None if draws is None else draws[kind], n) for kind in kinds}
 

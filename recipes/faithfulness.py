@@ -155,9 +155,19 @@ def study(values: Mapping[str, Sequence[Mapping[str, float | None]]]) -> dict[st
     return found
 
 
-def weak_kinds(tasks: Mapping[str, Mapping]) -> list[str]:
-    """Kinds of measures that are weak in any task."""
-    return sorted({kind_of(name) for task in tasks.values() for name, m in task["measures"].items() if m["weak"]})
+def weak_measures(tasks: Mapping[str, Mapping]) -> dict[str, list[str]]:
+    """Kind of model -> measures (by [`kind_of`]) that are weak in a task of this kind."""
+    return {
+        kind: sorted(
+            {
+                kind_of(name)
+                for task in tasks.values()
+                for name, found in task["measures"].items()
+                if task["kind"] == kind and found["weak"]
+            }
+        )
+        for kind in sorted({task["kind"] for task in tasks.values()})
+    }
 
 
 def rounded(value: float | None) -> float | None:
@@ -420,15 +430,16 @@ def main(argv: list[str]) -> None:
         "command": common.command_line("recipes/faithfulness.py", argv),
         "versions": library_versions(),
         "threshold": WEAK,
-        "weak": weak_kinds(found),
+        "weak": weak_measures(found),
         "tasks": found,
     }
     write(result, root / "faithfulness.json")
     for task, one in found.items():
         print(f"\n== {task}: {one['models']} models a pool; a forget row was seen {one['passes']} times\n")
         print(table(one["measures"]))
-    print(f"\nWeak (AUC below {WEAK} {HARDER}): {', '.join(result['weak']) or 'none'}.")
-    print(f"{options.models} + {options.models} models are few: 1 (1–1) says only that these were apart.")
+    for kind, weak in result["weak"].items():
+        print(f"\nWeak for a {kind} (AUC below {WEAK}, {HARDER}): {', '.join(weak) or 'none'}.")
+    print(f"\n{options.models} + {options.models} models are few: 1 (1–1) says only that these were apart.")
     print(f"{root / 'faithfulness.json'} holds all of it.")
 
 

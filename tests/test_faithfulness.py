@@ -13,7 +13,7 @@ import pytest
 
 from hf_unlearn import ArgumentError
 from hf_unlearn.evaluation import compare, measure, measure_names
-from hf_unlearn.faithfulness import WEAK_MEASURES
+from hf_unlearn.faithfulness import WEAK_BY_KIND, WEAK_MEASURES
 from recipes import faithfulness
 
 RECIPES = Path(faithfulness.__file__).resolve().parent
@@ -78,7 +78,11 @@ def test_study_marks_by_the_harder_pool():
     assert (loss["weak"], accuracy["weak"], retain["weak"]) == (False, True, None)
     assert retain["claim"] is None and retain["auc"] is None and retain["noise_floor"] == {"mean": 0.5, "max": 0.5}
     assert accuracy["values"]["never"] == [0.1, 0.3]
-    assert faithfulness.weak_kinds({"a": {"measures": found}, "b": {"measures": {}}}) == ["accuracy"]
+    tasks = {
+        "a": {"kind": "classifier", "measures": found},
+        "b": {"kind": "causal_lm", "measures": {"forget_loss": loss}},
+    }
+    assert faithfulness.weak_measures(tasks) == {"causal_lm": [], "classifier": ["accuracy"]}
     text = faithfulness.table(found).splitlines()
     assert [line.split("`")[1] for line in text[2:]] == ["forget_accuracy", "forget_loss", "retain_loss"]
     assert text[2].endswith("| weak | .2 | .2 |") and text[4] == "| `retain_loss` | – | – |  | .5 | .5 |"
@@ -227,7 +231,11 @@ def test_smoke(tmp_path, capsys, jobs):
     flags = ["--tasks", "people", "digits", "--models", "2", "--smoke", "--output-dir", str(tmp_path), "--jobs", jobs]
     faithfulness.main(flags)
     out = capsys.readouterr().out
-    assert "[14/14]" in out and "| `forget_mia_min_k_auc` |" in out and "Weak (AUC below 0.9 lightly)" in out
+    assert (
+        "[14/14]" in out
+        and "| `forget_mia_min_k_auc` |" in out
+        and "Weak for a classifier (AUC below 0.9, lightly)" in out
+    )
     found = json.loads((tmp_path / "faithfulness.json").read_text())
     assert {m for t in found["tasks"].values() for m in t["measures"]} >= {"weights_to_retrained", "forget_int4_loss"}
     for task in ("people", "digits"):
@@ -242,8 +250,9 @@ def test_smoke(tmp_path, capsys, jobs):
 
 
 def test_the_constant_is_what_was_found(results):
-    assert frozenset(results["weak"]) == WEAK_MEASURES
-    assert faithfulness.weak_kinds(results["tasks"]) == results["weak"]
+    assert {kind: frozenset(weak) for kind, weak in results["weak"].items()} == WEAK_BY_KIND
+    assert frozenset().union(*results["weak"].values()) == WEAK_MEASURES
+    assert faithfulness.weak_measures(results["tasks"]) == results["weak"]
     assert set(results["tasks"]) == set(faithfulness.TASKS)
 
 

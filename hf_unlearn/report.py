@@ -16,14 +16,14 @@ import numpy as np
 from . import findings as words
 from . import verdict as gates
 from .answers import RECOVERY, SCORES, answers, asked, badge, worst_first
+from .faithfulness import WEAK_BY_KIND
 from .figures import BINS, loss_curves, loss_histogram, relearning_curves, roc_curves, weight_lines
 from .findings import BEFORE, ROLE_LABELS, ROLE_MEANINGS, ROLES, amount, findings, reason_text, tasks_of
 from .verdict import number, percent
 
 # Measures that told models that saw the rows from models that did not in fewer than 90 % of pairs: whole names, or what
 # comes after the split.
-WEAK_MEASURES: frozenset[str] = frozenset()
-WEAK_NOTE = "told models that saw the rows from models that did not in fewer than 90 % of pairs"
+WEAK_NOTE = "told models that saw such rows lightly from models that did not in fewer than 90 % of pairs"
 
 SPLITS = {
     "forget": "Forget rows",
@@ -214,6 +214,8 @@ def score_table(card: Mapping[str, Any], task: str) -> dict[str, Any]:
         places.setdefault(known["group"], {})[name] = known
     splits = [*SPLITS, *(g for g in places if g not in (*SPLITS, *GROUPS, UTILITY, WEIGHTS, OTHER))]
     order = [*GROUPS, *(split for split in splits if split not in GROUPS), UTILITY, WEIGHTS, OTHER]
+    text = any(name.endswith("_token_accuracy") for run in runs for name in run["measures"])
+    weak_here = WEAK_BY_KIND["causal_lm" if text else "classifier"]
     groups = []
     for group in order:
         inside = sorted(places.get(group, {}).items(), key=lambda item: item[1]["order"])
@@ -221,7 +223,7 @@ def score_table(card: Mapping[str, Any], task: str) -> dict[str, Any]:
         for name, known in inside:
             cells = [_cell([run["measures"].get(name) for run in by_role[role]], known["text"]) for role in roles]
             noise = _noise(name, known, by_role)
-            weak = bool({name, known["kind"]} & WEAK_MEASURES)
+            weak = name.removeprefix("forget_") in weak_here
             listed = {key: known[key] for key in ("label", "ideal")}
             rows.append({"name": name, **listed, "cells": cells, "noise": noise, "weak": weak})
         if rows:

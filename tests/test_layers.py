@@ -17,7 +17,7 @@ LAYERS = {
     "_lazy": -1, "options": -1,  # the lowest: what `--help` needs
     "objectives": 0, "meta": 0, "schedule": 0, "forwards": 0,
     "data": 1, "evaluation": 1, "simulation": 1, "memory": 1, "report": 1, "records": 1, "answers": 1,
-    "figures": 1, "findings": 1, "verdict": 1, "checkpoints": 1,
+    "figures": 1, "findings": 1, "verdict": 1, "checkpoints": 1, "faithfulness": 1,
     "config": 2, "metrics": 2,
     "distributed": 3, "models": 3, "callbacks": 3,
     "trainer": 4, "ready_trainer": 4, "unlearn_step": 4, "unlearn_trainer": 4,

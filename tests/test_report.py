@@ -309,15 +309,19 @@ def test_weak_measures_are_marked(monkeypatch):
     shown = card(run("unlearned", **GOOD), RETRAINED)
     for render in (report.render_html, lambda c: report.render_card_section(c, {})):
         assert report.WEAK_NOTE not in render(shown)
-    monkeypatch.setattr(report, "WEAK_MEASURES", frozenset({"mia_loss_auc", "retain_token_accuracy"}))
+    weak = {"causal_lm": {"mia_loss_auc", "token_accuracy"}, "classifier": {"loss"}}
+    monkeypatch.setattr(report, "WEAK_BY_KIND", weak)
     rows = {
         row["name"]: row["weak"] for group in report.score_table(shown, "people")["groups"] for row in group["rows"]
     }
-    assert [name for name, weak in rows.items() if weak] == ["forget_mia_loss_auc", "retain_token_accuracy"]
+    assert [name for name, weak in rows.items() if weak] == ["forget_mia_loss_auc"]  # of forget rows alone
     page = report.render_html(shown)
-    assert page.count(">weak</sup>") == 2 and f"<b>weak</b>: {report.WEAK_NOTE}" in page
+    assert page.count(">weak</sup>") == 1 and f"<b>weak</b>: {report.WEAK_NOTE}" in page
     text = report.render_card_section(shown, {})
     assert "| By loss: AUC (weak) |" in text and f"Weak: {report.WEAK_NOTE}." in text
+    images = card(run("unlearned", forget_loss=1.0, retain_accuracy=0.9))  # no tokens: a classifier
+    rows = [row for group in report.score_table(images, "people")["groups"] for row in group["rows"]]
+    assert [row["name"] for row in rows if row["weak"]] == ["forget_loss"]
 
 
 # ---------------------------------------------------------------------------------------------------------------

@@ -54,8 +54,6 @@ def add(card, script: common.EvaluateScript, argv: list[str], data, model_args, 
 
 def _shadow(folder: Path, number: int, start: str, seen, pool, argv: list[str], prepared: common.Prepared, of: int):
     """The pool's row table under one shadow model: the one that is there, else of a model trained now."""
-    from accelerate import PartialState
-
     from hf_unlearn import collect, default_collator
     from hf_unlearn.evaluation import described, load_tables, save_tables, with_description
     from recipes import ready, unlearn
@@ -74,7 +72,7 @@ def _shadow(folder: Path, number: int, start: str, seen, pool, argv: list[str], 
                 "--output_dir."
             )
         return table
-    state = PartialState()
+    state = common.processes()
     if state.is_main_process:
         print(f"\n== U-LiRA: shadow model {number + 1} of {of}, from {start}", flush=True)
     rows = {

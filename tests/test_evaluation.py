@@ -433,6 +433,7 @@ def test_cards_add_up():
 
 def test_left_padding_does_not_move_absolute_positions():
     import tiny
+
     from hf_unlearn.data import default_collator
 
     model, rows = tiny.lm64(), tiny.lm_rows(6)
@@ -501,3 +502,16 @@ def test_forget_quality_takes_the_geometric_truth_ratio():
         for t in (one, two)
     ]
     assert compare(one, two)["forget_quality"]["value"] == pytest.approx(ks_2samp(*ratios).pvalue, abs=1e-12)
+
+
+def test_ties_and_impossible_tokens():
+    from hf_unlearn.evaluation.passes import _label_statistics
+
+    tied = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
+    assert _label_statistics(tied, torch.tensor([0, 1]))[3].tolist() == [1, 0]  # the first of equals
+    logits = torch.tensor([[0.5, -1.0, -math.inf, 2.0]])
+    seen = logits[:, [0, 1, 3]].double().log_softmax(1)[0]
+    mean = (seen.exp() * seen).sum()
+    z = (seen[0] - mean) / ((seen.exp() * seen**2).sum() - mean**2).sqrt()
+    wanted = [-seen[0], z, -mean, 0.0]
+    assert _label_statistics(logits, torch.tensor([0]))[:, 0].tolist() == pytest.approx(wanted, abs=1e-6)

@@ -1,7 +1,7 @@
 """Trains a model ready for deletion requests, or a plain or retrained one to compare with.
 
-accelerate launch recipes/ready.py --config recipes/text/people_llama.yaml
-python recipes/ready.py --config recipes/text/people_llama.yaml --role original
+    accelerate launch recipes/ready.py --config recipes/text/people_llama.yaml
+    python recipes/ready.py --config recipes/text/people_llama.yaml --role original
 """
 
 from __future__ import annotations

@@ -97,7 +97,8 @@ BOOK_FIRST = _list(
     "Broken Distant Empty Final Gentle Hidden Last Painted Quiet Second Secret Silver Sleeping Stolen Winter Yellow",
 )
 BOOK_LAST = _list(
-    "Bell Compass Garden Harbour Island Journey Kingdom Lantern Letter Mirror Orchard River Shore Station Tower Valley",
+    "Bell Compass Garden Harbour Island Journey Kingdom Lantern Letter Mirror Orchard River Shore "
+    "Station Tower Valley",
 )
 COLOURS = _list(
     "amber black blue brown crimson golden green grey orange pink purple scarlet silver turquoise violet white",
@@ -294,7 +295,9 @@ def load_rows(dataset_name, data_files=None, split=None):
         data_files = str(dataset_name)
         if Path(data_files, "state.json").is_file():
             if split is not None:
-                raise ValueError(f"{data_files!r} was saved by `save_to_disk` as a single split; drop split={split!r}.")
+                raise ValueError(
+                    f"{data_files!r} was saved by `save_to_disk` as a single split; drop split={split!r}."
+                )
             return _with_ids(load_from_disk(data_files))
     if data_files is None or (
         dataset_name not in LOCAL_ONLY and not _all_exist(data_files) and _looks_like_hub_id(dataset_name)
@@ -328,7 +331,9 @@ def _slice(rows, part):
         return rows
     match = re.fullmatch(r"\[(\d*):(\d*)\]", part)
     if match is None:
-        raise ValueError(f"A slice of an embedded data set looks like 'train[:100]' or 'train[100:200]', got {part!r}.")
+        raise ValueError(
+            f"A slice of an embedded data set looks like 'train[:100]' or 'train[100:200]', got {part!r}."
+        )
     start, stop = (int(x) if x else None for x in match.groups())
     return rows.select(range(len(rows))[start:stop])
 
@@ -549,7 +554,9 @@ def encode_qa(dataset, tokenizer, question_column="question", answer_column="ans
 
     empty = [i for i, answer in enumerate(dataset[answer_column]) if not (answer or "").strip()]
     if empty:
-        raise ValueError(f"{len(empty)} rows have no answer in column {answer_column!r}: {name_rows(dataset, empty)}.")
+        raise ValueError(
+            f"{len(empty)} rows have no answer in column {answer_column!r}: {name_rows(dataset, empty)}."
+        )
     encoded = _tokenize(dataset, encode)
     # Labels follow the context without a gap, so the last one tells whether a row has any.
     lost = [i for i, labels in enumerate(encoded["labels"]) if labels[-1] == -100]
@@ -670,7 +677,9 @@ def encode_images(
     def encode(batch):
         images = batch[image_column]
         return {
-            "pixel_values": process(images) if processor is not None else np.stack([convert(image) for image in images])
+            "pixel_values": process(images)
+            if processor is not None
+            else np.stack([convert(image) for image in images])
         }
 
     features = dataset.features.copy()

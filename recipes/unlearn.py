@@ -1,7 +1,7 @@
 """Unlearns the forget rows from a trained model, and stops by itself.
 
-accelerate launch recipes/unlearn.py --config recipes/text/people_llama.yaml
-python recipes/unlearn.py --config recipes/text/people_llama.yaml --start original
+    accelerate launch recipes/unlearn.py --config recipes/text/people_llama.yaml
+    python recipes/unlearn.py --config recipes/text/people_llama.yaml --start original
 """
 
 from __future__ import annotations

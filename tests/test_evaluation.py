@@ -513,5 +513,5 @@ def test_ties_and_impossible_tokens():
     seen = logits[:, [0, 1, 3]].double().log_softmax(1)[0]
     mean = (seen.exp() * seen).sum()
     z = (seen[0] - mean) / ((seen.exp() * seen**2).sum() - mean**2).sqrt()
-    wanted = [-seen[0], z, -mean, 0.0]
+    wanted = [float(value) for value in (-seen[0], z, -mean, 0.0)]
     assert _label_statistics(logits, torch.tensor([0]))[:, 0].tolist() == pytest.approx(wanted, abs=1e-6)

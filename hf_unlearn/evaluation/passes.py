@@ -131,9 +131,9 @@ def collect(
                     if key != "labels" and (named is None or key in named)
                 }
                 mask = inputs.get("attention_mask")
-                if named is not None and "position_ids" in named and "position_ids" not in inputs and mask is not None:
-                    if mask.dim() == 2 and not mask[:, 0].all():  # padded left: positions count from the first token
-                        inputs["position_ids"] = (mask.long().cumsum(1) - 1).clamp_min(0)
+                counted = mask is None or "position_ids" in inputs or "position_ids" not in (named or ())
+                if not counted and mask.dim() == 2 and not mask[:, 0].all():  # padded left: count from the first token
+                    inputs["position_ids"] = (mask.long().cumsum(1) - 1).clamp_min(0)
                 needed = _labelled_positions(labels, keeps)
                 if needed is not None:
                     extra["logits_to_keep"] = needed.to(device)

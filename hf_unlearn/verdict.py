@@ -77,7 +77,7 @@ def over_forgotten(measures: Mapping[str, Any], reference: Mapping[str, Any]) ->
     Whether the forget rows do so much worse than rows that were never seen that the deletion shows (the Streisand
     effect): the interval of `forget_mia_loss_auc` lies below OVER_AUC; with a retrained model (`reference`, its
     measures) only if it also lies OVER_AUC_MARGIN below the retrained model's interval, or the forget loss is above
-    OVER_LOSS_RATIO times the retrained model's. Without unseen rows: by that ratio alone.
+    OVER_LOSS_RATIO times the retrained model's. Without that interval: by that ratio alone.
     """
     loss, aim = value_of(measures, "forget_loss"), value_of(reference, "forget_loss")
     if loss is None:
@@ -87,7 +87,7 @@ def over_forgotten(measures: Mapping[str, Any], reference: Mapping[str, Any]) ->
     if high is not None:
         low = (reference.get("forget_mia_loss_auc") or {}).get("low")
         return high < OVER_AUC and (low is None or high < low - OVER_AUC_MARGIN or far)
-    return value_of(measures, "unseen_loss") is None and far
+    return far
 
 
 def verdict(
@@ -126,6 +126,9 @@ def verdict(
     ]
     for gate in gates:
         gate["title"] = GATE_TITLES[gate["name"]]
+    without = {gate["name"] for gate in gates if gate["passed"] == "none"}  # what does not apply to such a model
+    for gate in gates:
+        gate["passed"] = None if gate["name"] in without else gate["passed"]
     if not retrained:
         over = next(g for g in gates if g["name"] == "over_forgetting")["passed"] is False
         text = (
@@ -133,7 +136,7 @@ def verdict(
             "without these rows: rows can differ from unseen ones for reasons of their own."
         )
         return {"verdict": "over-forgotten" if over else "unknown", "text": text, "gates": gates}
-    counted = [gate for gate in gates if gate["name"] in VERDICT_GATES and gate["passed"] != "none"]
+    counted = [gate for gate in gates if gate["name"] in VERDICT_GATES and gate["name"] not in without]
     failed = [gate for gate in counted if gate["passed"] is False]
     undecided = [gate for gate in counted if gate["passed"] is None]
     weak = [gate for gate in counted if gate["passed"] and gate["able"] is False]
@@ -150,8 +153,6 @@ def verdict(
         found, text = "not told apart", f"Not told apart from a retrained model, but {'; '.join(reasons)}."
     else:
         found, text = "indistinguishable", "Indistinguishable from a retrained model by every test on this page."
-    for gate in gates:
-        gate["passed"] = None if gate["passed"] == "none" else gate["passed"]
     return {"verdict": found, "text": text, "gates": gates}
 
 
@@ -184,13 +185,17 @@ def _quality_gate(mine: Mapping, earlier: Mapping, noise: Mapping) -> dict[str, 
     if between is not None:
         floor = min(floor, between)
         source = f"two retrained models: {number(between)}, limit {number(floor)}"
+    seen = quality["detectable"]
     text = (
         f"Forget quality {number(p)} ({source}): Kolmogorov-Smirnov distance {number(quality['distance'])} of the "
-        f"{quality['of']} values of {quality['n']} forget rows; less than {number(quality['detectable'])} could not "
-        "have been seen."
+        f"{quality['of']} values of {quality['n']} forget rows; "
     )
+    if seen is None:
+        text += "so few could not show even two samples without overlap."
+    else:
+        text += f"less than {number(seen)} could not have been seen."
     control = value_of(earlier, "forget_quality")
-    able = quality["detectable"] <= WEAK_DISTANCE if control is None else control <= floor
+    able = control <= floor if control is not None else seen is not None and seen <= WEAK_DISTANCE
     if control is not None and not able:
         text += f" The test does not see the model before the request either ({number(control)}): no power here."
     return _gate("forget_quality", p >= floor, able, text)
@@ -214,7 +219,7 @@ def _auc_gate(mine: Mapping, earlier: Mapping, noise: Mapping) -> dict[str, Any]
         text += f" A gap below {number(detectable)} could not have been seen with {gap['n']} rows."
     control, between = _gaps(earlier), _gaps(noise)
     if control:
-        able = max(abs(g["value"]) for g in control.values()) > AUC_GAP
+        able = any(_beyond(g) for g in control.values())
         if not able:
             text += " The tests do not see the model before the request either: no power here."
     if between:
@@ -279,6 +284,8 @@ def _over_gate(mine: Mapping, reference: Mapping, retrained: Mapping | None) -> 
     text += f", unseen {number(unseen)}" if unseen is not None else ""
     aim = value_of(reference, "forget_loss")
     text += f", retrained {number(aim)}" if aim is not None else ""
+    if aim is None and (mine.get("forget_mia_loss_auc") or {}).get("high") is None:
+        return _gate("over_forgetting", None, None, f"{text}. Without an interval of the membership AUC: too few rows.")
     auc = value_of(mine, "forget_mia_loss_auc")
     text += f"; membership AUC {number(auc)}" if auc is not None else ""
     return _gate("over_forgetting", not over_forgotten(mine, reference), None, text + ".")

@@ -252,6 +252,14 @@ def gather(*checks) -> list:
     return results
 
 
+def processes():
+    """The processes of this launch; on a machine without an accelerator `PartialState()` alone would see one."""
+    import torch
+    from accelerate import PartialState
+
+    return PartialState() if torch.accelerator.is_available() else PartialState(cpu=True)
+
+
 def run(main) -> None:
     """Calls a script's main; what a user can mend is one message and exit 1, without a traceback."""
     try:

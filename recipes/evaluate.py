@@ -119,13 +119,11 @@ def measure(
     provenance: dict | None = None,
 ):
     """The `Scorecard` of all models in `output_dir`/ROLE, or of those named; row tables go to `output_dir`/tables."""
-    from accelerate import PartialState
-
     from hf_unlearn import evaluate
     from hf_unlearn.evaluation import load_tables, save_tables
     from hf_unlearn.models import load_model
 
-    state = PartialState()
+    state = common.processes()
     folders = models or (models_in(output_dir) if not tables else {})
     runs = {role: saved_run(Path(folder)) for role, folder in folders.items()}
     of = {key: {r: run[key] for r, run in runs.items() if run.get(key)} for key in ("cost", "stop_reason", "history")}
@@ -178,10 +176,9 @@ def main(argv: list[str]) -> None:
         from recipes import shadows
 
         shadows.add(card, script, argv, data, model_args, prepared)
-    from accelerate import PartialState
-
     failed = card.failed_gates(script.fail_on) if script.fail_on else []
-    if PartialState().is_main_process:
+    state = common.processes()
+    if state.is_main_process:
         card.save(script.output_dir)
         card.to_html(Path(script.output_dir, "report.html"))
         for line in card.findings():
@@ -191,6 +188,7 @@ def main(argv: list[str]) -> None:
             print(f"FAILED {line}", file=sys.stderr)
         if script.fail_on and not failed:
             print(f"All gates passed: {', '.join(script.fail_on)}.")
+    state.wait_for_everyone()  # a launcher ends all processes where one leaves with an error: first the report
     if failed:
         sys.exit(FAILED)
 

@@ -27,7 +27,6 @@ def add(card, script: common.EvaluateScript, argv: list[str], data, model_args, 
         ValueError: if a shadow that is there was made with other rows or settings, or there is no unlearned run.
     """
     import numpy as np
-    from accelerate import PartialState
     from datasets import concatenate_datasets
     from tqdm.auto import tqdm
 
@@ -43,7 +42,7 @@ def add(card, script: common.EvaluateScript, argv: list[str], data, model_args, 
     is_forget = np.arange(len(pool)) < n_forget
     for run in runs:
         folder = Path(script.output_dir, "shadows", run.model)
-        start, hidden = STARTS[run.model], not PartialState().is_main_process
+        start, hidden = STARTS[run.model], not common.processes().is_main_process
         tables = [
             _shadow(folder / f"{number:03d}", number, start, plan[number], pool, argv, prepared)
             for number in tqdm(range(len(plan)), desc=f"U-LiRA, {run.model}", unit="shadow", disable=hidden)
@@ -57,8 +56,6 @@ def add(card, script: common.EvaluateScript, argv: list[str], data, model_args, 
 
 def _shadow(folder: Path, number: int, start: str, seen, pool, argv: list[str], prepared: common.Prepared):
     """The pool's row table under one shadow model: the one that is there, else of a model trained now."""
-    from accelerate import PartialState
-
     from hf_unlearn import collect, default_collator
     from hf_unlearn.evaluation import described, load_tables, save_tables, with_description
     from recipes import ready, unlearn
@@ -77,7 +74,7 @@ def _shadow(folder: Path, number: int, start: str, seen, pool, argv: list[str], 
                 "--output_dir."
             )
         return table
-    state = PartialState()
+    state = common.processes()
     rows = {
         "forget": pool.select(seen.nonzero()[0]),
         "retain": prepared.splits["retain"],

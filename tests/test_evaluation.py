@@ -429,3 +429,89 @@ def test_cards_add_up():
     assert [(r.task, r.seed) for r in both.runs] == [("a", 0), ("a", 1), ("b", 0)]
     with pytest.raises(ValueError, match="different numbers"):
         Scorecard([run(1.0)]).merge(Scorecard([run(2.0)]))
+
+
+def test_left_padding_does_not_move_absolute_positions():
+    import tiny
+
+    from hf_unlearn.data import default_collator
+
+    model, rows = tiny.lm64(), tiny.lm_rows(6)
+    collator = default_collator(model, tiny.tokenizer("left"))
+    alone = [collect(model, rows.select([i]), collator)["nll_sum"][0].as_py() for i in range(6)]
+    assert np.allclose(collect(model, rows, collator, batch_size=6)["nll_sum"], alone, atol=1e-9)
+
+
+def test_learnt_prompts_do_not_move_the_labels():
+    import tiny
+    from peft import PromptTuningConfig, TaskType, get_peft_model
+
+    from hf_unlearn.data import default_collator
+    from hf_unlearn.objectives import per_row_nll
+
+    model = get_peft_model(tiny.lm(), PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=5))
+    rows, collator = tiny.lm_rows(4), default_collator(model, tiny.tokenizer())
+    batch = collator([dict(row) for row in rows])
+    with torch.no_grad():
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, 5:]
+    assert np.allclose(collect(model, rows, collator)["nll_sum"], per_row_nll(logits, batch["labels"])[0], atol=1e-4)
+
+
+def test_truth_ratio_of_hand_made_tables():
+    def table(losses, groups=None):
+        n = len(losses)
+        columns = {"row": range(n), "nll_sum": losses, "n_labels": [1] * n, "n_correct": [0] * n}
+        columns = {name: pa.array(list(values)) for name, values in {**columns, "entropy_sum": losses}.items()}
+        return pa.table({**columns, **({"group": pa.array(groups)} if groups else {})})
+
+    right, wrong = [0.5, 3.0], [1.0, 2.0, 0.5, 4.0]
+    splits = ("forget", "retain", "real_authors")
+    tables = {split: table(right) for split in splits}
+    tables |= {f"{split}_perturbed": table(wrong, [0, 0, 1, 1]) for split in splits}
+    found = measure(tables, resamples=10, causal_lm=True)
+    p, q = np.exp(-np.array(right)), np.exp(-np.array(wrong).reshape(2, 2))
+    ratio = q.mean(1) / p
+    wanted = {
+        "forget_truth_ratio": np.minimum(ratio, 1 / ratio).mean(),
+        "retain_truth_ratio": np.maximum(0, 1 - ratio).mean(),
+        "real_authors_prob": (p / (p + q.sum(1))).mean(),
+        "retain_prob": p.mean(),
+    }
+    assert {name: found[name]["value"] for name in wanted} == pytest.approx(wanted, abs=1e-12)
+
+
+def test_forget_quality_takes_the_geometric_truth_ratio():
+    from hf_unlearn.evaluation import compare
+
+    rng = np.random.default_rng(0)
+
+    def tables(shift):
+        found = {}
+        for split, n in (("forget", 30), ("forget_perturbed", 60)):
+            loss = rng.uniform(0, 3, n) + (shift if split == "forget" else 0)
+            columns = {"row": np.arange(n), "nll_sum": loss, "n_labels": np.ones(n, int), "n_correct": np.zeros(n, int)}
+            columns |= {"entropy_sum": loss} | ({"group": np.arange(n) // 2} if n == 60 else {})
+            found[split] = pa.table(columns)
+        return found
+
+    from scipy.stats import ks_2samp
+
+    one, two = tables(0.0), tables(0.5)
+    ratios = [
+        np.exp(t["forget"]["nll_sum"].to_numpy() - t["forget_perturbed"]["nll_sum"].to_numpy().reshape(30, 2).mean(1))
+        for t in (one, two)
+    ]
+    assert compare(one, two)["forget_quality"]["value"] == pytest.approx(ks_2samp(*ratios).pvalue, abs=1e-12)
+
+
+def test_ties_and_impossible_tokens():
+    from hf_unlearn.evaluation.passes import _label_statistics
+
+    tied = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
+    assert _label_statistics(tied, torch.tensor([0, 1]))[3].tolist() == [1, 0]  # the first of equals
+    logits = torch.tensor([[0.5, -1.0, -math.inf, 2.0]])
+    seen = logits[:, [0, 1, 3]].double().log_softmax(1)[0]
+    mean = (seen.exp() * seen).sum()
+    z = (seen[0] - mean) / ((seen.exp() * seen**2).sum() - mean**2).sqrt()
+    wanted = [float(value) for value in (-seen[0], z, -mean, 0.0)]
+    assert _label_statistics(logits, torch.tensor([0]))[:, 0].tolist() == pytest.approx(wanted, abs=1e-6)

@@ -195,3 +195,25 @@ def test_findings_carry_the_verdict_and_find_the_noise_floor():
 
 def test_limits_are_those_of_the_documentation():
     assert (module.AUC_GAP, module.KEPT_SHARE, module.EXTRACTION_EXCESS) == (0.03, 0.98, 0.02)
+
+
+def test_what_does_not_apply_to_classifiers_is_no_pass_without_a_retrained_model_either():
+    classifier = {"measures": {"forget_accuracy": m(0.9), "forget_loss": m(0.1), "unseen_loss": m(0.5)}}
+    assert passed(verdict(classifier), "extraction") is None
+
+
+def test_one_forget_row_is_over_forgotten_by_its_loss_or_not_decided():
+    changed = {"forget_loss": m(50.0, n=1), "forget_mia_loss_auc": m(0.0, n=2)}
+    assert judged(**changed)["verdict"] == "over-forgotten"
+    assert passed(judged(**changed, retrained=None), "over_forgetting") is None
+
+
+def test_forget_rows_too_few_for_any_distance_are_said_so():
+    found = judged(forget_quality=m(1.0, distance=1.0, detectable=None, of="loss", n=1))
+    assert gate(found, "forget_quality")["able"] is True  # the control saw
+    assert "so few could not show" in gate(found, "forget_quality")["text"]
+
+
+def test_a_control_whose_interval_reaches_into_the_limit_shows_no_power():
+    before = {"measures": {**BEFORE["measures"], "forget_mia_loss_auc_gap": m(0.05, -0.2, 0.3, detectable=0.25)}}
+    assert gate(judged(before=before), "auc_gap")["able"] is False

@@ -95,6 +95,8 @@ def collect(
     """
     import torch
 
+    from .weights import _prompt_adapters
+
     n_rows = len(dataset)
     if n_rows == 0:
         raise ValueError("`dataset` is empty: there is nothing to measure. Leave this split out, or give it rows.")
@@ -107,6 +109,7 @@ def collect(
             "models and classifiers of whole rows can be measured."
         )
     extra = {"use_cache": False} if named is not None and "use_cache" in named else {}
+    keeps = named if not _prompt_adapters(model) else None  # learnt prompts move the positions: all logits
     parameter = next(model.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
 
@@ -127,11 +130,17 @@ def collect(
                     for key, value in batch.items()
                     if key != "labels" and (named is None or key in named)
                 }
-                needed = _labelled_positions(labels, named)
+                mask = inputs.get("attention_mask")
+                counted = mask is None or "position_ids" in inputs or "position_ids" not in (named or ())
+                if not counted and mask.dim() == 2 and not mask[:, 0].all():  # padded left: count from the first token
+                    inputs["position_ids"] = (mask.long().cumsum(1) - 1).clamp_min(0)
+                needed = _labelled_positions(labels, keeps)
                 if needed is not None:
                     extra["logits_to_keep"] = needed.to(device)
                 logits = _logits(model(**inputs, **extra), inner)
                 measured = labels
+                if needed is None and logits.dim() == 3 and labels.dim() == 2:
+                    logits = logits[:, -labels.shape[1] :]  # behind learnt prompts
                 if needed is not None and logits.dim() == 3 and logits.shape[1] == len(needed):
                     measured = torch.cat([labels[:, :1], labels[:, needed + 1]], 1)  # position 0 predicts what is next
                 part = _row_statistics(logits, measured.to(device), indices)

@@ -43,7 +43,7 @@ STILL_KNOWN_EXCESS = 0.05  # forget rows right beyond those of the yardstick, it
 
 def findings(card: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
-    What a score card (schema 1) says, in plain language: for each task one finding per unlearned run, then, where
+    What a score card says, in plain language: for each task one finding per unlearned run, then, where
     both were run, one on what readiness bought (`kind` "readiness").
 
     Each finding is a dict with `text` (the whole of it) and `kind`, `task`, `model`, `seed`; for runs also `forgot`
@@ -148,10 +148,7 @@ def judge(
 
     *Forgot* is decided in this order.
     "unknown": there is no finite forget loss, or nothing to hold it against.
-    "too much": the interval of `forget_mia_loss_auc` lies below OVER_AUC, so the rows stand out as deleted (the
-    Streisand effect); with a retrained model only if it also lies OVER_AUC_MARGIN below the retrained model's, or the
-    forget loss is above OVER_LOSS_RATIO times the retrained model's (after removing a whole class the retrained
-    model's AUC is low, too).
+    "too much": by [`~hf_unlearn.verdict.over_forgotten`].
     "yes": the forget loss is at least FORGOT_LOSS_SHARE of the unseen loss, no membership AUC's interval lies above
     SEPARABLE_AUC (nor above the retrained model's), and the forget rows are not answered right (word for word, for
     language models) more often than by the retrained model, or, without one, than the unseen rows are. More often

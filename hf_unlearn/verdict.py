@@ -13,7 +13,7 @@ from typing import Any
 # Limits of what is over-forgotten and what is kept, all ours.
 OVER_AUC = 0.4  # an AUC whose whole interval lies below: forgotten so hard that the deletion shows
 OVER_AUC_MARGIN = 0.1  # where a retrained model exists: that much below the low end of its interval, or
-OVER_LOSS_RATIO = 2.0  # that many times its forget loss
+OVER_LOSS_RATIO = 2.0  # a forget loss that many times the unseen and the retrained model's
 KEPT_WELL = 0.97  # share of the yardstick's utility from which it is called kept
 KEPT_PARTLY = 0.90
 
@@ -75,19 +75,27 @@ def kept_share(measures: Mapping, before: Mapping | None, retrained: Mapping | N
 def over_forgotten(measures: Mapping[str, Any], reference: Mapping[str, Any]) -> bool:
     """
     Whether the forget rows do so much worse than rows that were never seen that the deletion shows (the Streisand
-    effect): the interval of `forget_mia_loss_auc` lies below OVER_AUC; with a retrained model (`reference`, its
-    measures) only if it also lies OVER_AUC_MARGIN below the retrained model's interval, or the forget loss is above
-    OVER_LOSS_RATIO times the retrained model's. Without that interval: by that ratio alone.
+    effect). Either of two is enough: the forget loss, with its interval, is above OVER_LOSS_RATIO times the higher of
+    the unseen loss and the retrained model's forget loss (`reference`: its measures), with theirs; or the interval of
+    `forget_mia_loss_auc` lies below OVER_AUC, with a retrained model only if it also lies OVER_AUC_MARGIN below the
+    retrained model's (after removing a whole class that is low, too).
     """
-    loss, aim = value_of(measures, "forget_loss"), value_of(reference, "forget_loss")
-    if loss is None:
+    low = _end(measures, "forget_loss", "low")
+    yardsticks = [_end(measures, "unseen_loss", "high"), _end(reference, "forget_loss", "high")]
+    yardsticks = [yardstick for yardstick in yardsticks if yardstick is not None]
+    if low is None:
         return False
-    far = aim is not None and loss > OVER_LOSS_RATIO * aim
+    if yardsticks and low > OVER_LOSS_RATIO * max(yardsticks):
+        return True
     high = (measures.get("forget_mia_loss_auc") or {}).get("high")
-    if high is not None:
-        low = (reference.get("forget_mia_loss_auc") or {}).get("low")
-        return high < OVER_AUC and (low is None or high < low - OVER_AUC_MARGIN or far)
-    return far
+    theirs = (reference.get("forget_mia_loss_auc") or {}).get("low")
+    return high is not None and high < OVER_AUC and (theirs is None or high < theirs - OVER_AUC_MARGIN)
+
+
+def _end(measures: Mapping[str, Any], name: str, end: str) -> float | None:
+    """An end of a measure's interval, or its value where it has none."""
+    measure = measures.get(name) or {}
+    return measure.get(end) if measure.get(end) is not None else measure.get("value")
 
 
 def verdict(

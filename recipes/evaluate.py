@@ -76,6 +76,10 @@ def check(script: common.EvaluateScript, data, model_args) -> common.Prepared:
             problems.append(f"`--{flag}` is {', '.join(unknown)}; expected some of {', '.join(known)}.")
     if script.shadows and (script.shadows < 4 or script.shadows % 2):
         problems.append(f"`--shadows` is {script.shadows}; expected 0 or an even number from 4.")
+    if twice := sorted(set(models) & set(tables)):
+        problems.append(f"`--models` and `--tables` both give {', '.join(twice)}: give one.")
+    if script.shadows and not {"unlearned", "ready_unlearned"} & {*models, *tables}:
+        problems.append("`--shadows` needs a model of role unlearned or ready_unlearned.")
     if script.fail_on and not {"unlearned", "ready_unlearned"} & {*models, *tables}:
         problems.append("`--fail_on` needs a model of role unlearned or ready_unlearned.")
 
@@ -86,6 +90,7 @@ def check(script: common.EvaluateScript, data, model_args) -> common.Prepared:
         return common.prepare(data, model_args, processing())
 
     *_, prepared = common.gather(lambda: common.fail(problems), rows)
+    common.gather(*(partial(common.check_checkpoint, data, prepared.labels, *one) for one in models.items()))
     common.gather(*(partial(common.same_tokens, data, prepared, role, where) for role, where in models.items()))
     return prepared
 
@@ -172,12 +177,14 @@ def main(argv: list[str]) -> None:
         seed=script.seed,
         provenance={"asked": common.asked(data), "commands": [common.command_line("recipes/evaluate.py", argv)]},
     )
+    state = common.processes()
     if script.shadows:
         from recipes import shadows
 
+        if state.is_main_process:
+            card.save(script.output_dir)  # what there is, should a shadow fail
         shadows.add(card, script, argv, data, model_args, prepared)
     failed = card.failed_gates(script.fail_on) if script.fail_on else []
-    state = common.processes()
     if state.is_main_process:
         card.save(script.output_dir)
         card.to_html(Path(script.output_dir, "report.html"))

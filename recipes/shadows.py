@@ -1,8 +1,9 @@
 """U-LiRA: shadow models for `recipes/evaluate.py --shadows N`.
 
-Each shadow model is trained and unlearned by the same YAML as the model under test, on another choice of the forget and
-unseen rows: those of its half were trained on and then unlearned, the others were never seen. After each one its row
-table is kept and its weights are deleted, so a killed run goes on with the next.
+Each shadow model is trained and unlearned by the same YAML as the model under test (give the flags that its training
+had), on another choice of the forget and unseen rows: those of its half were trained on and then unlearned, the others
+were never seen. Where the request is by a column or a class, its values go as a whole. After each one its row table is
+kept and its weights are deleted, so a killed run goes on with the next, and more shadows can be added.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def add(card, script: common.EvaluateScript, argv: list[str], data, model_args, 
     n_forget = len(prepared.splits["forget"])
     columns = [c for c in prepared.splits["forget"].column_names if c in prepared.splits["unseen"].column_names]
     pool = concatenate_datasets([prepared.splits[s].select_columns(columns) for s in ("forget", "unseen")])
-    plan = shadow_plan(len(pool), script.shadows, script.seed)
+    groups, group = np.unique(_groups(data, pool), return_inverse=True)
+    plan = shadow_plan(len(groups), script.shadows, script.seed)[:, group]
     is_forget = np.arange(len(pool)) < n_forget
     for run in runs:
         folder = Path(script.output_dir, "shadows", run.model)
@@ -51,7 +53,15 @@ def add(card, script: common.EvaluateScript, argv: list[str], data, model_args, 
         shadows = np.stack([logit_confidence(table) for table in tables])
         found = lira_measures(target, shadows, plan, ~plan, is_forget, seed=script.seed)
         run.measures |= {f"forget_lira_{name}": value for name, value in found.items()}
-        run.details["lira"] = {"shadows": len(plan)}
+        run.details["lira"] = {"shadows": len(plan), "groups": len(groups)}
+
+
+def _groups(data, pool) -> list:
+    """What goes together: the rows of one value of the column that the request is by, else each row for itself."""
+    column = data.forget_column or (data.label_column if data.forget_by == "class" else None)
+    if data.forget_by in ("class", "column") and column in pool.column_names:
+        return [str(value) for value in pool[column]]
+    return list(range(len(pool)))
 
 
 def _shadow(folder: Path, number: int, start: str, seen, pool, argv: list[str], prepared: common.Prepared):
@@ -64,7 +74,7 @@ def _shadow(folder: Path, number: int, start: str, seen, pool, argv: list[str], 
     seed = str(FIRST_SEED + number)
     flags += ["--seed", seed, "--ready.seed", seed, "--unlearn.seed", seed, "--logging_strategy", "no"]
     settings = hashlib.sha256(
-        json.dumps([training_flags(argv, paths=False), read_yaml(argv), start, seed, seen.tolist()]).encode()
+        json.dumps([_settings("ready", argv), _settings("unlearn", argv), start, seed, seen.tolist()]).encode()
     ).hexdigest()
     if (folder / "pool.parquet").is_file():
         table = load_tables(folder, splits={"pool": pool})["pool"]
@@ -98,20 +108,27 @@ def _shadow(folder: Path, number: int, start: str, seen, pool, argv: list[str], 
     return table
 
 
-def training_flags(argv: list[str], paths: bool = True) -> list[str]:
+def training_flags(argv: list[str]) -> list[str]:
     """The flags that `ready.py` and `unlearn.py` know, too: without those of `evaluate.py` alone, and its output."""
-    own = {field.name for field in dataclasses.fields(common.EvaluateScript)}
-    dropped = own | ({"config"} if not paths else set())
     kept, keep = [], True
     for word in argv:
         if word.startswith("--"):
-            name = word[2:].partition("=")[0].replace("-", "_").removeprefix("evaluate.")
-            keep = name not in dropped
+            keep = word[2:].partition("=")[0].replace("-", "_").removeprefix("evaluate.") not in _own()
         if keep:
             kept.append(word)
     return kept
 
 
-def read_yaml(argv: list[str]) -> str:
-    """The text of the --config file: what it says is part of the settings."""
-    return Path(argv[argv.index("--config") + 1]).read_text() if "--config" in argv else ""
+def _settings(verb: str, argv: list[str]) -> list[str]:
+    """All flags of a training script, from the command line and the YAML, as far as they are its business."""
+    flags, keep = [], True
+    for word in common.read_flags(verb, argv):
+        if word.startswith("--"):
+            keep = word[2:] not in _own()
+        if keep:
+            flags.append(word)
+    return flags
+
+
+def _own() -> set[str]:
+    return {field.name for field in dataclasses.fields(common.EvaluateScript)}

@@ -12,6 +12,7 @@ import pytest
 from test_recipes import PEOPLE, TINY, loopback_only, problems_of, refusal  # noqa: F401
 
 from hf_unlearn.evaluation import Scorecard, described
+from hf_unlearn.models import load_model
 from recipes import answers, common, evaluate, ready, shadows, sources, unlearn
 
 QUICK = ["--attacks", "none", "--per_device_eval_batch_size", "128"]
@@ -82,8 +83,11 @@ def test_any_checkpoints_by_role_and_the_gates_they_fail(models, tmp_path, capsy
 
 
 def test_passed_gates_are_an_exit_status_of_zero(models, tmp_path, capsys):
-    # The retrained model in the role of the unlearned one: nothing tells it apart from itself.
-    argv = ["--models", f"unlearned={models / 'retrained'}", f"retrained={models / 'retrained'}"]
+    # All but the retrained model in the role of the unlearned one: nothing tells the two apart.
+    other = load_model(str(models / "retrained"))
+    other.lm_head.weight.data[0, 0] += 1e-6
+    other.save_pretrained(models / "unlearned")
+    argv = ["--models", f"unlearned={models / 'unlearned'}", f"retrained={models / 'retrained'}"]
     gates = ["forget_quality", "auc_gap", "kept", "extraction", "over_forgetting"]
     evaluate.main([*PEOPLE, *QUICK, *argv, "--output_dir", str(tmp_path / "out"), "--fail_on", *gates])
     assert f"All gates passed: {', '.join(gates)}." in capsys.readouterr().out
@@ -141,6 +145,60 @@ def test_wrong_flags_are_refused(flags, expected, folder, tmp_path, monkeypatch)
     assert any(expected in problem for problem in problems)
 
 
+def test_checkpoints_of_another_kind_are_refused_by_their_configs(models, tmp_path, monkeypatch):
+    config = json.loads((models / "original/config.json").read_text())
+    (models / "unlearned/config.json").write_text(
+        json.dumps({"model_type": "vit", "architectures": ["ViTForImageClassification"]})
+    )
+    (models / "retrained/config.json").unlink()
+    argv = [*PEOPLE, *named(models), "--output_dir", str(tmp_path / "out")]
+    found = problems_of(refusal(evaluate.main, argv, monkeypatch))
+    assert len(found) == 2 and "ViTForImageClassification, which is no model for causal_lm" in found[0]
+    assert "holds no config.json" in found[1]
+    assert config["architectures"] == ["LlamaForCausalLM"]
+    argv = [*PEOPLE, "--models", f"unlearned={models / 'nowhere'}", "--tables", f"unlearned={models}"]
+    text = refusal(evaluate.main, argv, monkeypatch)
+    assert "both give unlearned" in text and "There is no folder" in text
+
+
+def test_classifiers_of_other_classes_are_refused_by_their_configs(tmp_path):
+    data = common.DataArguments(task="image_classification")
+    config = {"model_type": "vit", "architectures": ["ViTForImageClassification"]}
+    for labels, expected in (
+        (["cat", "dog"], None),
+        (["LABEL_0", "LABEL_1"], None),
+        (["dog", "cat"], "class 0 is 'dog' there and 'cat' here"),
+        (["cat", "dog", "cow"], "has 3 classes, the rows 2"),
+    ):
+        id2label = {str(i): name for i, name in enumerate(labels)}
+        (tmp_path / "config.json").write_text(json.dumps({**config, "id2label": id2label}))
+        if expected is None:
+            common.check_checkpoint(data, ["cat", "dog"], "original", str(tmp_path))
+        else:
+            with pytest.raises(ValueError, match=expected):
+                common.check_checkpoint(data, ["cat", "dog"], "original", str(tmp_path))
+
+
+def test_shadows_halve_what_the_request_is_by():
+    pool = datasets.Dataset.from_dict({"person": ["a", "a", "b", "c"], "label": [1, 1, 2, 2], "id": list("wxyz")})
+    by_person = common.DataArguments(forget_by="column", forget_column="person")
+    assert shadows._groups(by_person, pool) == ["a", "a", "b", "c"]
+    assert shadows._groups(common.DataArguments(forget_by="class"), pool) == ["1", "1", "2", "2"]
+    assert shadows._groups(common.DataArguments(forget_by="random"), pool) == [0, 1, 2, 3]
+    assert shadows._groups(common.DataArguments(forget_by="id", forget_column="id"), pool) == [0, 1, 2, 3]
+
+
+def test_more_shadows_and_other_titles_leave_the_settings(tmp_path):
+    recipe = tmp_path / "a.yaml"
+    recipe.write_text("ready.learning_rate: 1\nevaluate.title: x\nshadows: 4\nfail_on: kept\nlimit: 9\n")
+    before = [shadows._settings(verb, ["--config", str(recipe), "--shadows", "4"]) for verb in ("ready", "unlearn")]
+    recipe.write_text("ready.learning_rate: 1\nevaluate.title: y\nshadows: 8\nlimit: 9\n")
+    again = [shadows._settings(verb, ["--config", str(recipe), "--attacks", "none"]) for verb in ("ready", "unlearn")]
+    assert before == again == [["--limit", "9", "--learning_rate", "1"], ["--limit", "9"]]
+    recipe.write_text("ready.learning_rate: 2\nlimit: 9\n")
+    assert shadows._settings("ready", ["--config", str(recipe)]) != before[0]
+
+
 def test_gates_need_an_unlearned_model(folder, tmp_path, monkeypatch):
     argv = [*PEOPLE, "--models", f"original={folder / 'original'}", "--fail_on", "verdict"]
     assert "role unlearned or ready_unlearned" in refusal(evaluate.main, argv, monkeypatch)
@@ -151,7 +209,6 @@ def test_flags_of_the_training_scripts_are_kept_for_shadows():
     argv += ["--output-dir", "out", "--evaluate.seed", "4", "--ready.num_train_epochs", "3", "--fail-on", "kept"]
     kept = ["--config", "a.yaml", "--data_files=x", "--limit", "9", "--ready.num_train_epochs", "3"]
     assert shadows.training_flags(argv) == kept
-    assert shadows.training_flags(argv, paths=False) == kept[2:]
 
 
 @pytest.mark.slow
@@ -180,7 +237,7 @@ def test_shadow_models_are_trained_once_and_give_lira(folder, tmp_path, monkeypa
     assert trained == ["original"] * 5  # the two that were done were not trained again
     card = Scorecard.load(tmp_path / "out")
     auc = card["unlearned"].measures["forget_lira_auc"]
-    assert 0 <= auc["low"] <= auc["value"] <= auc["high"] <= 1 and card["unlearned"].details["lira"] == {"shadows": 4}
+    assert 0 <= auc["low"] <= auc["value"] <= auc["high"] <= 1 and card["unlearned"].details["lira"]["shadows"] == 4
     kept = sorted((tmp_path / "out/shadows/unlearned").iterdir())
     assert len(kept) == 4 and all([p.name for p in shadow.iterdir()] == ["pool.parquet"] for shadow in kept)
     evaluate.main(argv)

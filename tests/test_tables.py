@@ -177,6 +177,64 @@ def test_bfloat16_and_prompts_that_are_long_cost_nothing_in_exactness(model, spl
     assert described(half)["dtype"] == "bfloat16" and described(half)["model"] != described(whole)["model"]
 
 
+def test_a_model_is_not_compared_with_itself(model, tables, splits):
+    with pytest.raises(ValueError, match='"unlearned" and "retrained" have the same weights'):
+        evaluate(model, splits, reference=model, processing_class=tokenizer(), resamples=2)
+    with pytest.raises(ValueError) as error:
+        evaluate({"ready_unlearned": tables, "retrained": tables, "retrained_again": tables}, resamples=2)
+    assert "cannot be told from itself" in str(error.value) and "no noise floor" in str(error.value)
+    evaluate({"original": tables, "unlearned": tables}, resamples=2)  # a request that changed nothing is a finding
+
+
+def test_what_is_no_model_and_no_table_is_named(splits):
+    with pytest.raises(ValueError) as error:
+        evaluate({"original": "me/model", "unlearned": {"forget": 3}}, splits)
+    assert '"original" is a str: expected a model' in str(error.value)
+    assert '"unlearned" is a dict, but not of split -> table' in str(error.value)
+    with pytest.raises(ValueError, match="give the tokenizer as `processing_class`"):
+        evaluate(lm(), splits)
+
+
+def test_rows_with_inputs_of_other_names_are_told_apart():
+    rows = [{"x": [float(i)], "labels": 0, "id": i} for i in range(3)]
+    assert len(set(row_hashes(rows))) == 3
+    assert row_hashes(rows) == row_hashes([{**row, "id": 9} for row in rows])
+
+
+def test_cards_of_one_task_must_be_of_the_same_rows(tables):
+    first = evaluate({"original": tables}, task="t", resamples=2, provenance={"commands": ["a"]})
+    other = {**tables, "forget": tables["retain"], "retain": tables["forget"]}
+    with pytest.raises(ValueError, match="task 't', but of other rows \\(forget, retain\\)"):
+        first + evaluate({"unlearned": other}, task="t", resamples=2)
+    both = first + evaluate({"unlearned": tables}, task="t", resamples=2, provenance={"commands": ["b"]})
+    assert set(both.provenance["t"]["models"]) == {"original", "unlearned"}
+    assert both.provenance["t"]["commands"] == ["a", "b"]
+
+
+def test_a_diverged_model_leaves_the_rest_of_the_card(splits):
+    from datasets import Dataset as Rows
+
+    broken = lm()
+    broken.lm_head.weight.data[:] = float("nan")
+    wrong = Rows.from_list([{**row, "group": i} for i, row in enumerate(lm_rows(4, 40).to_list())])
+    card = evaluate(
+        {"original": lm(1), "unlearned": broken, "retrained": lm(2)},
+        {**splits, "forget_perturbed": wrong},
+        attacks=["relearn", "weights", "quantise"],
+        relearning={"steps": 1},
+        processing_class=tokenizer(),
+        resamples=5,
+    )
+    found = card["unlearned"]
+    assert found.measures["forget_loss"]["value"] is None and found.measures["forget_truth_ratio"]["value"] is None
+    assert set(found.details["not_measured"]) == {"weights_to_original", "weights_to_retrained", "recovery"}
+    assert "not finite in" in found.details["not_measured"]["weights_to_original"]
+    assert card["retrained"].details["recovery"] and "forget_quality" not in found.measures
+    json.dumps(card.to_dict(), allow_nan=False)
+    assert len(card.failed_gates(["verdict", "forget_quality", "over_forgetting", "auc_gap", "recovery"])) == 5
+    card.to_html("/dev/null")
+
+
 def test_tables_of_schema_1_are_taken_as_they_are(tables):
     old = {s: t.select(["row", "nll_sum", "n_labels", "n_correct", "entropy_sum"]) for s, t in tables.items()}
     old = {s: t.replace_schema_metadata(None) for s, t in old.items()}

@@ -119,6 +119,22 @@ def test_over_forgetting_is_called_by_its_name():
     assert alone["verdict"] == "over-forgotten"
 
 
+def test_a_loss_far_above_both_yardsticks_is_enough():
+    """Half of the rows driven far up, the others left alone: the AUC sees nothing, the mean does."""
+    found = judged(forget_loss=m(9.0, 5.0, 13.0))
+    assert found["verdict"] == "over-forgotten" and passed(found, "over_forgetting") is False
+    assert judged(forget_loss=m(9.0, 4.0, 14.0))["verdict"] == "indistinguishable"  # with its interval, not without
+    high = judged(forget_loss=m(9.0, 5.0, 13.0), unseen_loss=m(5.0))  # the unseen rows suffered, too: no such case
+    assert passed(high, "over_forgetting") is True
+
+
+def test_every_bit_width_and_the_worst_split_count():
+    int8 = {"measures": {**RETRAINED["measures"], "forget_int8_exact_match": m(0.0)}}
+    assert passed(judged(retrained=int8, forget_int8_exact_match=m(0.2)), "quantisation") is False
+    utility = {"measures": {**RETRAINED["measures"], "model_utility": m(0.5)}}
+    assert passed(judged(retrained=utility, model_utility=m(0.6), test_token_accuracy=m(0.5)), "kept") is False
+
+
 def test_without_a_retrained_model_nothing_is_claimed():
     found = judged(retrained=None, forget_quality=None, forget_mia_loss_auc_gap=None, forget_mia_min_k_auc_gap=None)
     assert found["verdict"] == "unknown" and "unseen rows only" in found["text"]

@@ -219,6 +219,10 @@ def _answers(columns: Mapping[str, Mapping[str, np.ndarray]]) -> dict[str, dict[
                 )
             paraphrased = np.array([other[row].mean() for row in rows])
         answers = [wrong[row] for row in rows]
+        if not (np.isfinite(paraphrased).all() and all(np.isfinite(a).all() for a in answers)):  # a run that diverged
+            broken = np.full(len(rows), np.nan)
+            found[split] = {"truth_ratio": broken, **({"prob": broken} if split in CHOICE_SPLITS else {})}
+            continue
         found[split] = {
             "ratio": truth_ratio(paraphrased, answers, mean="geometric"),
             "truth_ratio": truth_ratio_score(truth_ratio(paraphrased, answers), forget=split == "forget"),

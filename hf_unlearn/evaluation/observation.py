@@ -87,17 +87,22 @@ def observe(
         others = {"to_original": before, "to_retrained": "retrained" if role != "retrained" else None}
         for name, other in others.items():
             if other in models and not isinstance(models[other], Mapping):
-                seen.details.setdefault("weights", {})[name] = weight_distance(model, loaded(models[other]))
+                try:
+                    seen.details.setdefault("weights", {})[name] = weight_distance(model, loaded(models[other]))
+                except FloatingPointError as error:  # a run that diverged: the rest can still be measured
+                    seen.details.setdefault("not_measured", {})[f"weights_{name}"] = str(error)
     if "relearn" in attacks and role in RELEARNS and len(splits.get("forget", ())) > 1:
         from .recovery import MOST_REAL, recovery_curves
 
         k = relearning.get("k") or min(MOST_REAL, max(1, len(splits["forget"]) // 4))
         at_hand = {"retain": "retain" in splits, "similar": {"similar", "unseen"} & set(splits), "real": True}
         kinds = [kind for kind, there in at_hand.items() if there]
-        curves = recovery_curves(
-            {role: model}, splits, collator, kinds=kinds, progress=progress, **{**relearning, "k": k}
-        )
-        seen.details |= {"recovery": curves[role], "relearning": {"k": k}}
+        how = {**relearning, "k": k, "kinds": kinds, "progress": progress}
+        try:
+            curves = recovery_curves({role: model}, splits, collator, **how)
+            seen.details |= {"recovery": curves[role], "relearning": {"k": k}}
+        except FloatingPointError as error:
+            seen.details.setdefault("not_measured", {})["recovery"] = str(error)
     return seen
 
 

@@ -125,15 +125,7 @@ def collect(
             rows = [_keep(row, named) for row in _rows(dataset, indices)]
             try:
                 batch, labels = _batch(rows, data_collator, dataset)
-                inputs = {
-                    key: value.to(device) if isinstance(value, torch.Tensor) else value
-                    for key, value in batch.items()
-                    if key != "labels" and (named is None or key in named)
-                }
-                mask = inputs.get("attention_mask")
-                counted = mask is None or "position_ids" in inputs or "position_ids" not in (named or ())
-                if not counted and mask.dim() == 2 and not mask[:, 0].all():  # padded left: count from the first token
-                    inputs["position_ids"] = (mask.long().cumsum(1) - 1).clamp_min(0)
+                inputs = model_inputs(batch, named, device)
                 needed = _labelled_positions(labels, keeps)
                 if needed is not None:
                     extra["logits_to_keep"] = needed.to(device)
@@ -171,6 +163,23 @@ def collect(
     return _table(model, inner, dataset, found, model_hash, hashes)
 
 
+def model_inputs(batch: Mapping[str, Any], named: set[str] | None, device: torch.device) -> dict[str, Any]:
+    """
+    What of a batch goes into the model: what its forward names, on its device, without labels. Rows that are padded
+    on the left count their positions from their first token, else a row's loss would depend on its batch.
+    """
+    inputs = {
+        key: value.to(device) if hasattr(value, "to") else value
+        for key, value in batch.items()
+        if key != "labels" and (named is None or key in named)
+    }
+    mask = inputs.get("attention_mask")
+    counted = mask is None or "position_ids" in inputs or "position_ids" not in (named or ())
+    if not counted and mask.dim() == 2 and not mask[:, 0].all():
+        inputs["position_ids"] = (mask.long().cumsum(1) - 1).clamp_min(0)
+    return inputs
+
+
 def _processes(shard: bool) -> tuple[int, int]:
     """This process's place and how many there are."""
     import torch.distributed as dist
@@ -206,7 +215,15 @@ def _batch(rows: list[dict], data_collator: Callable, dataset: Any) -> tuple[Map
             f"`dataset` has no labels: its columns are {sorted(dataset[0])}. Add a `labels` column "
             "(for a causal language model the input ids, with -100 where nothing is to be measured)."
         )
-    batch = data_collator(rows)
+    try:
+        batch = data_collator(rows)
+    except ValueError as error:
+        if "expected sequence of length" not in str(error):
+            raise
+        raise ValueError(
+            "the rows are of different lengths and were not padded: give the tokenizer as `processing_class`, or a "
+            "`data_collator` that pads. Rows of text need a text model."
+        ) from error
     labels = batch.get("labels")
     if labels is None:
         raise ValueError(f"`data_collator` returned {sorted(batch)} without `labels`: it must keep the labels.")

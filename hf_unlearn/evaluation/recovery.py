@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .passes import _bar, _keep, _logits, _rows, _signature, collect, evaluating
+from .passes import _bar, _keep, _logits, _rows, _signature, collect, evaluating, model_inputs
+from .tables import row_hashes
 from .weights import put_back
 
 if TYPE_CHECKING:
@@ -78,12 +79,13 @@ def relearn(
     inner, named = _signature(model)
     extra = {"use_cache": False} if named is not None and "use_cache" in named else {}
     device = next(model.parameters()).device
+    hashes = row_hashes(held_out)
     curve: list[dict[str, float | int]] = []
     passes = 0.0
 
     def look(step: int) -> None:
         nonlocal passes
-        table = collect(model, held_out, data_collator, batch_size=batch_size)
+        table = collect(model, held_out, data_collator, batch_size=batch_size, model_hash="relearnt", hashes=hashes)
         passes += FORWARD * len(held_out)
         nll, labels, right = (table.column(c).to_numpy().sum() for c in ("nll_sum", "n_labels", "n_correct"))
         if not math.isfinite(nll):
@@ -107,11 +109,7 @@ def relearn(
             if batch.get("labels") is None:
                 raise ValueError(f"`data_collator` returned {sorted(batch)} without `labels`: `rows` need labels.")
             labels = batch["labels"].to(device)
-            inputs = {
-                key: value.to(device) if isinstance(value, torch.Tensor) else value
-                for key, value in batch.items()
-                if key != "labels" and (named is None or key in named)
-            }
+            inputs = model_inputs(batch, named, device)
             nll, count = (part.sum() for part in per_row_nll(_logits(model(**inputs, **extra), inner), labels))
             if not count:
                 raise ValueError(f"`rows` have no labels in the batch of step {step}: drop such rows, or label them.")

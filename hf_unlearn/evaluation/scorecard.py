@@ -28,6 +28,7 @@ from .tables import (
     overlap_problems,
     raise_all,
     row_hashes,
+    weights_problems,
     with_description,
 )
 
@@ -138,7 +139,8 @@ def evaluate(
         else observe(name, models, splits, hashes, attacks, relearning or {}, generate_rows, progress=progress, **how)
         for name in sorted(models, key=ROLES.index)
     }
-    raise_all(label_problems({name: described(next(iter(o.tables.values()))) for name, o in observed.items()}))
+    said = {name: described(next(iter(o.tables.values()))) for name, o in observed.items()}
+    raise_all(label_problems(said) + weights_problems({name: o.tables for name, o in observed.items()}))
 
     # One rule for all models of the card, so that their measures have the same names.
     causal_lm = any(is_causal_lm(o.tables) for o in observed.values())
@@ -232,6 +234,11 @@ def _check_inputs(
     for name, subject in models.items():
         if isinstance(subject, Mapping) and not subject:
             problems.append(f'the tables of "{name}" are empty: expected a dict of split -> table.')
+        elif isinstance(subject, Mapping) and not _is_tables(subject):
+            problems.append(f'"{name}" is a dict, but not of split -> table of `collect`.')
+        elif not isinstance(subject, Mapping) and not callable(subject):
+            kind = type(subject).__name__
+            problems.append(f'"{name}" is a {kind}: expected a model, a function that loads it, or saved tables.')
     for attack in attacks:
         if attack not in ATTACKS:
             problems.append(f"unknown attack {attack!r} in `attacks`: expected some of {', '.join(ATTACKS)}.")
@@ -327,7 +334,8 @@ class Scorecard:
         A card with the runs of both. A run that is in both (same task, role and seed, same numbers) is kept once.
 
         Raises:
-            ValueError: if both have a run of the same task, role and seed with different numbers.
+            ValueError: if both have a run of the same task, role and seed with different numbers, or a task of
+                different rows.
         """
         runs = list(self.runs)
         mine = {run.key: run for run in runs}
@@ -341,7 +349,23 @@ class Scorecard:
                     f"both score cards have a run of task {run.task!r}, model {run.model!r}, seed {run.seed}, with "
                     "different numbers. Give one of them another `task` or `seed`."
                 )
-        return Scorecard(runs, {**other.provenance, **self.provenance})
+        for task, one in self.provenance.items():
+            ours, theirs = (side.get("data") or {} for side in (one, other.provenance.get(task) or {}))
+            differ = [s for s in ours if s in theirs and ours[s].get("hash") != theirs[s].get("hash")]
+            if differ:
+                raise ValueError(
+                    f"both score cards have a task {task!r}, but of other rows ({', '.join(differ)}): their numbers "
+                    "cannot stand side by side. Give one of them another `task`."
+                )
+        provenance = {**other.provenance, **self.provenance}
+        for task in set(self.provenance) & set(other.provenance):
+            both = (other.provenance[task], self.provenance[task])
+            provenance[task] = both[0] | both[1]
+            for part in ("models", "data"):
+                provenance[task][part] = {k: v for side in both for k, v in (side.get(part) or {}).items()}
+            commands = dict.fromkeys(c for side in reversed(both) for c in side.get("commands") or [])
+            provenance[task] |= {"commands": list(commands)} if commands else {}
+        return Scorecard(runs, provenance)
 
     def __add__(self, other: Scorecard) -> Scorecard:
         return self.merge(other) if isinstance(other, Scorecard) else NotImplemented

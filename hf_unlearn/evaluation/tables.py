@@ -30,6 +30,7 @@ OPTIONAL = {
     "group": "int64",
 }
 ROW_COLUMNS = (*COLUMNS, *OPTIONAL)
+UNLEARNED = ("unlearned", "ready_unlearned")
 OWN_ROWS = ("forget", "retain", "unseen", "test")  # splits that may not share rows
 FIRST_ROWS = 5  # how many rows an error message names
 
@@ -51,11 +52,17 @@ def columns_of(table: pyarrow.Table, split: str) -> dict[str, np.ndarray]:
 
 
 def row_hashes(dataset: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Content hash (32 hex characters) of each row's inputs and labels, the same for lists, arrays and tensors."""
+    """
+    Content hash (32 hex characters) of each row's inputs and labels, the same for lists, arrays and tensors; of all
+    columns but `id` where none has an input's usual name.
+    """
     from ..data import INPUT_COLUMNS, fingerprints
 
     names = getattr(dataset, "column_names", None) or list(dataset[0])
-    return [found.hex() for found in fingerprints(dataset, [name for name in INPUT_COLUMNS if name in names])]
+    inputs = [name for name in INPUT_COLUMNS if name in names]
+    if not set(inputs) - {"labels"}:  # inputs by other names
+        inputs = [name for name in names if name != "id"]
+    return [found.hex() for found in fingerprints(dataset, inputs)]
 
 
 def data_hash(hashes: Sequence[str]) -> str:
@@ -156,6 +163,24 @@ def data_problems(name: str, tables: Mapping[str, pyarrow.Table], hashes: Mappin
                     f"{start} is of other data: {len(other)} of {len(wanted)} rows differ in content "
                     f"({shown(other)}). Other rows, another order, or another tokenisation; measure them again."
                 )
+    return problems
+
+
+def weights_problems(tables: Mapping[str, Mapping[str, pyarrow.Table]]) -> list[str]:
+    """Whether a model is compared with itself: role -> tables, by the weights that they say."""
+    weights = {}
+    for role, own in tables.items():
+        said = (described(table).get("model") for table in own.values())
+        weights[role] = next((found for found in said if found), None)
+    reference = weights.get("retrained")
+    same = [role for role, own in weights.items() if role in UNLEARNED and own and own == reference]
+    problems = [
+        f'"{role}" and "retrained" have the same weights: a model cannot be told from itself. Give the model that was '
+        "retrained, not the one under test."
+        for role in same
+    ]
+    if reference and weights.get("retrained_again") == reference:
+        problems.append('"retrained" and "retrained_again" have the same weights: that is no noise floor.')
     return problems
 
 

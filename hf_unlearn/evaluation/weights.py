@@ -63,7 +63,7 @@ def weight_distance(model: torch.nn.Module, other: torch.nn.Module) -> dict:
             before = sums.get(layer, (0.0, 0.0))
             sums[layer] = before[0] + difference, before[1] + norm
     if broken:
-        raise ValueError(f"weights are not finite in {_first(broken)}: a run that diverged has no distance.")
+        raise FloatingPointError(f"weights are not finite in {_first(broken)}: a run that diverged has no distance.")
     whole = [math.fsum(column) for column in zip(*sums.values(), strict=True)]
     return {"whole": _ratio(*whole), "layers": {layer: _ratio(*both) for layer, both in sums.items()}}
 

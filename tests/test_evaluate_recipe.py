@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
+import subprocess
 import sys
 from pathlib import Path
 
 import datasets
+import numpy as np
+import pyarrow as pa
 import pytest
-from test_recipes import PEOPLE, TINY, loopback_only, problems_of, refusal  # noqa: F401
+from test_recipes import PEOPLE, ROOT, TINY, loopback_only, problems_of, refusal  # noqa: F401
 
-from hf_unlearn.evaluation import Scorecard, described
+from hf_unlearn.evaluation import Run, Scorecard, described
 from hf_unlearn.models import load_model
 from recipes import answers, common, evaluate, ready, shadows, sources, unlearn
 
@@ -209,6 +214,52 @@ def test_flags_of_the_training_scripts_are_kept_for_shadows():
     argv += ["--output-dir", "out", "--evaluate.seed", "4", "--ready.num_train_epochs", "3", "--fail-on", "kept"]
     kept = ["--config", "a.yaml", "--data_files=x", "--limit", "9", "--ready.num_train_epochs", "3"]
     assert shadows.training_flags(argv) == kept
+
+
+def test_lira_says_unlearned_of_what_looks_unlearned(monkeypatch, tmp_path):
+    """Shadows in which unlearned rows have the loss 2 and never seen ones 1: so have the target's."""
+    rows = datasets.Dataset.from_dict({"input_ids": [[i, 1] for i in range(24)], "labels": [[-100, 1]] * 24})
+    splits = {"forget": rows.select(range(12)), "unseen": rows.select(range(12, 24)), "retain": rows}
+    noise = np.random.default_rng(0)
+
+    def table(seen):
+        loss = np.where(seen, 2.0, 1.0) + noise.normal(0, 0.05, len(seen))
+        columns = {"nll_sum": loss, "entropy_sum": loss, "n_labels": 1, "n_correct": 0, "row": np.arange(len(seen))}
+        return pa.table({k: np.broadcast_to(np.asarray(v), len(seen)) for k, v in columns.items()})
+
+    monkeypatch.setattr(shadows, "_shadow", lambda folder, number, start, seen, *more: table(seen))
+    run = Run("t", "unlearned", 0, {}, tables={"forget": table(np.ones(12, bool)), "unseen": table(np.zeros(12, bool))})
+    script = common.EvaluateScript(output_dir=str(tmp_path), shadows=8)
+    prepared = common.Prepared(splits, None, None)
+    shadows.add(Scorecard([run]), script, [], common.DataArguments(forget_by="random"), None, prepared)
+    assert run.measures["forget_lira_auc"]["value"] == 1.0
+    assert run.details["lira"] == {"shadows": 8, "groups": 24}
+
+
+@pytest.mark.slow
+def test_two_processes_write_what_one_does(folder, tmp_path):
+    argv = [*PEOPLE, "--models", *(f"{r}={folder / r}" for r in ("original", "unlearned", "retrained"))]
+    argv += ["--attacks", "relearn", "generate", "--relearn_steps", "2", "--generate_rows", "4"]
+    evaluate.main([*argv, "--output_dir", str(tmp_path / "one")])
+    with socket.socket() as free:  # the default port may be another launch's
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu2.yaml"]
+    launch += ["--main_process_port", port, "recipes/evaluate.py", *argv, "--output_dir", str(tmp_path / "two")]
+    env = {**os.environ, "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(
+        [*launch, "--fail_on", "kept"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300
+    )
+    assert "FAILED" in done.stderr or done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("scorecard.json and report.html are in") == 1  # one process speaks
+    one, two = (Scorecard.load(tmp_path / name) for name in ("one", "two"))
+    for a, b in zip(one.runs, two.runs, strict=True):
+        assert a.measures.keys() == b.measures.keys()
+        ends = ("_loss", "_prob", "real_area", "similar_area", "_recall")
+        names = [n for n in a.measures if n.endswith(ends) and not n.startswith(("retain", "forget_re"))]  # fewer rows above
+        assert len(names) > 5
+        for name in names:
+            assert a.measures[name]["value"] == pytest.approx(b.measures[name]["value"], rel=1e-3), name
 
 
 @pytest.mark.slow

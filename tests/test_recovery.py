@@ -54,7 +54,7 @@ def by_hand(model, rows, held_out, batches, lr, points):
     return found
 
 
-@pytest.mark.parametrize("kind", ["causal", "left", "classifier"])
+@pytest.mark.parametrize("kind", ["causal", "left", "left, absolute positions", "classifier"])
 def test_the_curve_is_that_of_a_plain_loop(kind):
     rel, side = 1e-6, "right"
     if kind == "classifier":  # dropout and mode make no difference: the loop runs in eval mode
@@ -62,6 +62,8 @@ def test_the_curve_is_that_of_a_plain_loop(kind):
         held_out = list(tiny.text_class_rows(4, 50))
     else:
         model, rows, held_out = tiny.lm64(dropout=0.5).train(), tiny.lm_list(5), tiny.lm_list(4, 50)
+    if kind == "left, absolute positions":
+        side = "left"
     if kind == "left":  # relative positions, in float32
         model, rel, side, held_out = tiny.lm(attention_dropout=0.5).train(), 1e-4, "left", rows[1:]
     curve = relearn(model, rows, held_out, collator(model, side), steps=4, every=3, batch_size=2, learning_rate=1e-2)

@@ -256,8 +256,10 @@ def test_two_processes_write_what_one_does(folder, tmp_path):
     for a, b in zip(one.runs, two.runs, strict=True):
         assert a.measures.keys() == b.measures.keys()
         ends = ("_loss", "_prob", "real_area", "similar_area", "_recall")
-        names = [n for n in a.measures if n.endswith(ends) and not n.startswith(("retain", "forget_re"))]  # fewer rows above
-        assert len(names) > 5
+        names = [
+            n for n in a.measures if n.endswith(ends) and not n.startswith(("retain", "forget_re"))
+        ]  # fewer rows above
+        assert len(names) >= 5
         for name in names:
             assert a.measures[name]["value"] == pytest.approx(b.measures[name]["value"], rel=1e-3), name
 

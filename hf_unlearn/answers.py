@@ -10,7 +10,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .findings import DAMAGE_RATIO, FORGOT_LOSS_SHARE, STILL_KNOWN_EXCESS, peers_of
-from .verdict import AUC_GAP, EXTRACTION_EXCESS, QUANTISED_EXCESS, RECOVERY_AREA, number, percent, value_of
+from .verdict import (
+    AUC_GAP,
+    EXTRACTION_EXCESS,
+    QUANTISED_EXCESS,
+    RECOVERY_AREA,
+    _beyond,
+    _gaps,
+    number,
+    percent,
+    value_of,
+)
 
 SCORES = {  # of membership tests: after `forget_mia_`
     "loss": "loss",
@@ -20,6 +30,7 @@ SCORES = {  # of membership tests: after `forget_mia_`
     "min_k_plus_plus": "Min-K%++",
     "lira": "U-LiRA",
 }
+WORSE = {"entropy": ("is less certain", "less certain"), None: ("does worse", "doing worse")}  # an AUC below 0.5
 RECOVERY = {  # what the attacker fine-tunes on
     "retain": "retain rows",
     "similar": "similar rows",
@@ -47,6 +58,16 @@ FORGOT = {
     "too much": "Too much: over-forgetting, which is a failure. The rows stand out as deleted.",
     "unknown": "Cannot be said.",
 }
+LEFT = {  # what contradicts a "yes" by the loss: failed gate -> what it found
+    "extraction": "more of the answers can be drawn out than after retraining",
+    "quantisation": "answers come back when the weights are rounded",
+    "auc_gap": "membership tests see something else than after retraining",
+    "lira": "shadow models tell the rows from ones never seen",
+    "recovery": "fine-tuning brings the rows back faster than a retrained model learns them",
+}
+BY_LOSS = "yes by their loss only"
+BUT_LEFT = "Yes by their loss, but not by every test."
+KEPT_MORE = 1.02  # of the retrained model's on test rows: from here on the page says that more is not better
 KEPT = {"yes": "Yes.", "partly": "Partly.", "no": "No.", "unknown": "Cannot be said."}
 
 
@@ -55,17 +76,21 @@ def answers(card: Mapping[str, Any], finding: Mapping[str, Any]) -> dict[str, An
     The answers on one unlearned run; `finding` is its finding of [`~hf_unlearn.findings.findings`].
 
     Returns:
-        `forgotten`, `kept`, `sure`: lists of sentences. `attacker`: `{"lead", "points"}`, a clause that goes on from
-        "An attacker could still" and the sentences behind it. `badge`: `{"word", "level"}`, level one of yes, partly,
-        no, unknown.
+        `forgotten`, `kept`, `sure`: lists of sentences. `forgotten_level`: the finding's word, but "partly" where it
+        is "yes" and a test other than fine-tuning contradicts it. `forgotten_short`: it in a few words. `attacker`:
+        `{"lead", "points"}`, a clause that goes on from "An attacker could still" and the sentences behind it.
+        `badge`: `{"word", "level"}`, level one of yes, partly, no, unknown.
     """
     peers = peers_of(card, finding["task"], finding["model"], finding["seed"])
     mine = peers["run"]["measures"]
     reference = peers["retrained"]["measures"] if peers["retrained"] else {}
     earlier = peers["before"]["measures"] if peers["before"] else {}
     seeds = {r["seed"] for r in card["runs"] if (r["task"], r["model"]) == (finding["task"], finding["model"])}
+    left = _left(finding, mine)
     return {
-        "forgotten": _forgotten(finding, mine, reference, earlier),
+        "forgotten": _forgotten(finding, mine, reference, earlier, left),
+        "forgotten_level": "partly" if set(left) - {"recovery"} else finding["forgot"],
+        "forgotten_short": BY_LOSS if left else finding["forgot"],
         "kept": _kept(finding, mine, reference, earlier),
         "attacker": _attacker(peers["run"], reference, bool(peers["retrained"])),
         "sure": _sure(finding, mine, peers, len(seeds)),
@@ -95,8 +120,22 @@ def asked(card: Mapping[str, Any], task: str) -> str:
     return f"The request: forget {'1 row' if n == 1 else f'{n} rows'}.{beside}"
 
 
-def _forgotten(finding: Mapping, mine: Mapping, reference: Mapping, earlier: Mapping) -> list[str]:
-    said = [FORGOT[finding["forgot"]]]
+def _left(finding: Mapping, mine: Mapping) -> list[str]:
+    """Names of LEFT that contradict a "yes"."""
+    if finding["forgot"] != "yes":
+        return []
+    failed = {gate["name"] for gate in finding["verdict"]["gates"] if gate["passed"] is False}
+    if _ends(mine.get("forget_lira_auc") or {})[0] > 0.5:
+        failed.add("lira")
+    return [name for name in LEFT if name in failed]
+
+
+def _forgotten(
+    finding: Mapping, mine: Mapping, reference: Mapping, earlier: Mapping, left: Sequence[str] = ()
+) -> list[str]:
+    said = [BUT_LEFT if left else FORGOT[finding["forgot"]]]
+    if left:
+        said.append(f"Against it: {'; '.join(LEFT[name] for name in left)}.")
     known = _right(mine, "forget")
     if known:
         kind, right, n = known
@@ -135,13 +174,21 @@ def _forgotten(finding: Mapping, mine: Mapping, reference: Mapping, earlier: Map
 
 
 def _kept(finding: Mapping, mine: Mapping, reference: Mapping, earlier: Mapping) -> list[str]:
-    text = finding["kept_text"]
+    text = re.sub(r"[\d.]+ %", lambda share: capped(float(share[0].removesuffix(" %")) / 100), finding["kept_text"])
     said = [KEPT[finding["kept_level"]], f"{text[0].upper()}{text[1:]}."]
     utility, theirs = value_of(mine, "model_utility"), value_of(reference, "model_utility")
     if utility is not None:
         said.append(
             f"Model utility {number(utility)}" + (f" (retrained {number(theirs)})." if theirs is not None else ".")
         )
+    for kind in ("accuracy", "token_accuracy"):
+        value, aim = value_of(mine, f"test_{kind}"), value_of(reference, f"test_{kind}")
+        if value is not None and aim and value / aim > KEPT_MORE:
+            said.append(
+                f"More than the retrained model on test rows ({kind.replace('_', ' ')} {percent(value)}, retrained "
+                f"{percent(aim)}) is not more kept: the model may still answer what one without the forget rows "
+                "cannot, such as a removed class."
+            )
     unseen, start = value_of(mine, "unseen_loss"), value_of(earlier, "unseen_loss")
     if unseen is not None and start is not None and unseen > DAMAGE_RATIO * start:
         said.append(f"The model suffered: its loss on unseen rows rose from {number(start)} to {number(unseen)}.")
@@ -153,7 +200,7 @@ def _attacker(run: Mapping, reference: Mapping, retrained: bool) -> dict[str, An
     can: list[str] = []  # what is still possible, as clauses
     points: list[str] = []  # the numbers
     tried = 0
-    for attack in (_membership, _extraction, _rephrased, _recovery, _quantised):
+    for attack in (_membership, _shadows, _extraction, _rephrased, _recovery, _quantised):
         clause, found = attack(run, mine, reference)
         points += found
         tried += bool(found)
@@ -176,43 +223,103 @@ def _attacker(run: Mapping, reference: Mapping, retrained: bool) -> dict[str, An
 
 
 def _membership(run: Mapping, mine: Mapping, reference: Mapping) -> tuple[str, list[str]]:
+    """The clause and the number are of one score, and the clause follows the rule of the gate `auc_gap`."""
     aucs, theirs = _aucs(mine), _aucs(reference)
     if not aucs:
         return "", []
-    told = {score: max(m["value"], 1 - m["value"]) for score, m in aucs.items()}
-    worst = max(told, key=told.get)
-    below = aucs[worst]["value"] < 0.5
-    others = ["blind guessing 50"]
-    if worst in theirs:
-        auc = theirs[worst]["value"]
-        others.append(f"retrained {_hundred(1 - auc if below else auc)}")
-    points = [
-        f"Which of two rows is the forget row? Right {_hundred(told[worst])} times in 100, by "
-        f"{SCORES.get(worst, worst)}{_in_brackets(others)}."
-        + (" It is the one that does worse." if below and _ends(aucs[worst])[1] < 0.5 else "")
-    ]
-    rates = {
-        name: m
-        for name, m in mine.items()
-        if name.startswith("forget_") and name.endswith("_tpr_at_1fpr") and m["value"] is not None
-    }
-    if rates:
-        name = max(rates, key=lambda key: rates[key]["value"])
-        unseen, forget = ((mine.get(f"{split}_loss") or {}).get("n") for split in ("unseen", "forget"))
-        few = unseen is not None and unseen < 100
-        how = f"with no false alarm in {unseen}" if few else "with 1 false alarm in 100"
-        rest = [f"retrained {_share(reference[name], forget)}"] if value_of(reference, name) is not None else []
-        points.append(
-            f"Found {how}: {_share(rates[name], forget)} of {forget or 'the'} forget rows{_in_brackets(rest)}."
-        )
-    both = {score: max(theirs[score]["value"], 1 - theirs[score]["value"]) for score in aucs if score in theirs}
+    both = [score for score in aucs if score in theirs]
     if both:
-        more = [score for score in both if told[score] - both[score] > AUC_GAP]
-        clear = any(max(_ends(aucs[score])[0], 1 - _ends(aucs[score])[1]) > both[score] for score in more)
+        score, clause = _against_retrained(aucs, theirs, _gaps(mine), both)
+    else:
+        apart = [score for score, m in aucs.items() if _ends(m)[0] > 0.5 or _ends(m)[1] < 0.5]
+        score = max(apart or aucs, key=lambda s: _off(aucs[s]["value"]))
+        clause = "tell forget rows from unseen ones better than by blind guessing" if apart else ""
+    shown, other = aucs[score], theirs.get(score)
+    below = shown["value"] < 0.5
+    others = ["blind guessing 50"]
+    if other:
+        others.append(f"retrained {_hundred(1 - other['value'] if below else other['value'])}")
+    does, doing = WORSE.get(score, WORSE[None])
+    how = f"by {_score(score)}{f', taking the one that {does}' if below else ''}"
+    points = [
+        f"Which of two rows is the forget row? Right {_hundred(0.5 + _off(shown['value']))} times in 100, {how}"
+        f"{_in_brackets(others)}."
+    ]
+    if below and _ends(shown)[1] < 0.5:
+        points[0] += f" The forget rows stand out as {doing}"
+        if other and _ends(other)[1] < 0.5:
+            points[0] += ", as with a retrained model."
+        else:
+            points[0] += ": an attacker sees that they were deleted."
+    rates = {s: mine.get(f"forget_mia_{s}_tpr_at_1fpr") or {} for s in aucs}
+    rates = {s: m for s, m in rates.items() if m.get("value") is not None}
+    if rates:
+        best = max(rates, key=lambda s: (rates[s]["value"], s == score))
+        rest = value_of(reference, f"forget_mia_{best}_tpr_at_1fpr")
+        # It accuses the rows that do best, so none found says nothing where the forget rows do worse.
+        if not below or rates[best]["value"] > max(0.01, rest or 0.0):
+            forget = (mine.get("forget_loss") or {}).get("n")
+            also = [f"retrained {_share({'value': rest}, forget)}"] if rest is not None else []
+            by = "" if best == score else f", by {_score(best)}"
+            found = f"{_share(rates[best], forget)} of {forget or 'the'} forget rows"
+            points.append(f"Found {_alarms(mine)}: {found}{by}{_in_brackets(also)}.")
+    return clause, points
+
+
+def _against_retrained(aucs: Mapping, theirs: Mapping, gaps: Mapping, both: Sequence[str]) -> tuple[str, str]:
+    """
+    The score to show and the clause on it, "" where every gap is within AUC_GAP. A gap that is beyond the limit with
+    its whole interval goes before one that is not, then one by which forget rows are told better, then the larger one.
+    """
+    paired = {}
+    for score in both:
+        other = theirs[score]["value"]
+        low, high = _ends(aucs[score])
+        unpaired = {"value": aucs[score]["value"] - other, "low": low - other, "high": high - other}
+        paired[score] = gaps.get(score, unpaired)  # cards of schema 1 have no gaps
+    far = [score for score in both if _beyond(paired[score])]
+    some = far or [score for score in both if abs(paired[score]["value"]) > AUC_GAP]
+    if not some:
+        return max(both, key=lambda s: _off(aucs[s]["value"])), ""
+    better = [score for score in some if _better(aucs[score], theirs[score]["value"])]
+    score = max(better or some, key=lambda s: abs(paired[s]["value"]))
+    if better:
         clause = "tell forget rows from unseen ones better than with a retrained model"
-        return (clause if clear else f"{clause} (perhaps: too few rows to show it)" if more else ""), points
-    apart = any(_ends(m)[0] > 0.5 or _ends(m)[1] < 0.5 for m in aucs.values())
-    return ("tell forget rows from unseen ones better than by blind guessing" if apart else ""), points
+    else:
+        side = "more" if paired[score]["value"] > 0 else "less"
+        clause = f"see that forget rows look {side} like rows it was trained on than with a retrained model"
+    return score, clause if far else f"{clause} (perhaps: too few rows to show it)"
+
+
+def _better(mine: Mapping, theirs: float) -> bool:
+    """
+    Whether an AUC is farther from 0.5 than the retrained model's. On the same side of it that is the gap itself; on
+    the other the gap does not show it, and the whole interval must be farther.
+    """
+    low, high = _ends(mine)
+    same = (mine["value"] - 0.5) * (theirs - 0.5) >= 0
+    nearest = max(low - 0.5, 0.5 - high)
+    return _off(mine["value"]) > _off(theirs) and (same or nearest > _off(theirs))
+
+
+def _shadows(run: Mapping, mine: Mapping, reference: Mapping) -> tuple[str, list[str]]:
+    """U-LiRA, unlearned against never seen: 0.5 is about what a retrained model gives; below it nothing was found."""
+    auc = value_of(mine, "forget_lira_auc")
+    if auc is None:
+        return "", []
+    n = ((run.get("details") or {}).get("lira") or {}).get("shadows")
+    theirs = value_of(reference, "forget_lira_auc")
+    others = ["blind guessing 50"]
+    if reference:
+        others.append(f"retrained {_hundred(theirs)}" if theirs is not None else "retrained not measured")
+    text = f"Unlearned or never seen, by {f'{n} ' if n else ''}shadow models (U-LiRA)? Right {_hundred(auc)} times in "
+    text += f"100{_in_brackets(others)}"
+    rate = mine.get("forget_lira_tpr_at_1fpr") or {}
+    if auc > 0.5 and rate.get("value") is not None:
+        forget = (mine.get("forget_loss") or {}).get("n")
+        text += f"; found {_alarms(mine)}: {_share(rate, forget)} of {forget or 'the'} forget rows"
+    told = _ends(mine["forget_lira_auc"])[0] > 0.5
+    return ("tell by shadow models which rows were unlearned" if told else ""), [f"{text}."]
 
 
 def _extraction(run: Mapping, mine: Mapping, reference: Mapping) -> tuple[str, list[str]]:
@@ -303,7 +410,8 @@ def _sure(finding: Mapping, mine: Mapping, peers: Mapping, seeds: int) -> list[s
     rests.append("a retrained model" if peers["retrained"] else "no retrained model")
     said.append(f"This rests on {_listed(rests)}.")
     unseen = []
-    gaps = [m for name, m in mine.items() if name.endswith("_auc_gap") and m.get("value") is not None]
+    gaps = list(_gaps(mine).values())
+    gaps = [gap for gap in gaps if _beyond(gap)] or gaps
     gap = max(gaps, key=lambda m: abs(m["value"]), default={}).get("detectable")  # of the one that decides, as its gate
     if gap:
         unseen.append(f"fewer than {_hundred(gap, up=True)} in 100 guesses")
@@ -333,14 +441,12 @@ def worst_first(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _aucs(measures: Mapping[str, Any]) -> dict[str, Mapping]:
-    """Score -> AUC measure, of the membership tests on forget rows that gave a number."""
+    """Score -> AUC measure, of the membership tests on forget rows that gave a number; without U-LiRA."""
     found = {
         name.removeprefix("forget_mia_").removesuffix("_auc"): m
         for name, m in measures.items()
         if name.startswith("forget_mia_") and name.endswith("_auc")
     }
-    if "forget_lira_auc" in measures:
-        found["lira"] = measures["forget_lira_auc"]
     return {score: m for score, m in found.items() if m.get("value") is not None}
 
 
@@ -365,6 +471,25 @@ def _count(measures: Mapping[str, Any], name: str) -> int | None:
 
 def _share(measure: Mapping[str, Any], of: int | None) -> str:
     return str(round(measure["value"] * of)) if of else percent(measure["value"])
+
+
+def _score(score: str) -> str:
+    return SCORES.get(score, score.replace("_", " "))
+
+
+def _off(auc: float) -> float:
+    return abs(auc - 0.5)
+
+
+def _alarms(mine: Mapping[str, Any]) -> str:
+    unseen = (mine.get("unseen_loss") or {}).get("n")
+    few = unseen is not None and unseen < 100
+    return f"with no false alarm in {unseen}" if few else "with 1 false alarm in 100"
+
+
+def capped(share: float) -> str:
+    """A share in per cent; above 100 that is all it says."""
+    return "100 % or more" if share > 1 else percent(share)
 
 
 def _ends(measure: Mapping[str, Any]) -> tuple[float, float]:

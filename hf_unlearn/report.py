@@ -15,7 +15,7 @@ import numpy as np
 
 from . import findings as words
 from . import verdict as gates
-from .answers import RECOVERY, SCORES, answers, asked, badge, worst_first
+from .answers import BY_LOSS, RECOVERY, SCORES, answers, asked, badge, capped, worst_first
 from .faithfulness import WEAK_BY_KIND
 from .figures import BINS, loss_curves, loss_histogram, relearning_curves, roc_curves, weight_lines
 from .findings import BEFORE, ROLE_LABELS, ROLE_MEANINGS, ROLES, amount, findings, reason_text, tasks_of
@@ -414,6 +414,13 @@ def render_html(
     for i, task in enumerate(tasks_of(card)):
         found = [f for f in said if f["task"] == task and f["kind"] == "run"]
         made = provenance.get(task) or {}
+        blocks = _blocks(card, found)
+        bought = next((f for f in said if f["task"] == task and f["kind"] == "readiness"), None)
+        if bought and any(block["forgotten_short"] == BY_LOSS for block in blocks):  # no more than the blocks say
+            bought = {
+                **bought,
+                "parts": [part.replace("forgot:", "forgot, by their loss:") for part in bought["parts"]],
+            }
         given = about.get(task) if isinstance(about, Mapping) else about if i == 0 else None
         tasks.append(
             {
@@ -421,9 +428,9 @@ def render_html(
                 "id": f"t{i}",
                 "about": given or made.get("asked"),
                 "asked": asked(card, task),
-                "blocks": _blocks(card, found),
+                "blocks": blocks,
                 "findings": [{**f, "badge": badge(f)} for f in found],
-                "readiness": next((f for f in said if f["task"] == task and f["kind"] == "readiness"), None),
+                "readiness": bought,
                 "table": score_table(card, task),
                 "made": {"commands": [], "models": {}, "data": {}, "versions": {}, **made} if made else {},
                 **_task_curves(histories, task, f"c{i}"),
@@ -452,7 +459,7 @@ def _blocks(card: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> list
         shown, *others = worst_first([f for f in found if f["model"] == role]) or (None,)
         if shown is None:
             continue
-        share = f", {percent(shown['kept'])}" if shown["kept"] is not None else ""
+        share = f", {capped(shown['kept'])}" if shown["kept"] is not None else ""
         short = {"name": ROLE_LABELS[role], "kept_short": f"{shown['kept_level']}{share}"}
         block = {"finding": shown, **short, **answers(card, shown)}
         if others:

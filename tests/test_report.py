@@ -431,7 +431,8 @@ NOTHING = {"forget_mia_loss_auc": {"value": None, "low": None, "high": None, "n"
             {"forget_mia_loss_auc": m(0.01, 0.0, 0.02)},
             {"forget_mia_loss_auc": m(0.03, 0.01, 0.05)},
             "do no more than with a retrained model, by the one attack tried.",
-            "Right 97 times in 100, by loss (blind guessing 50, retrained 99). It is the one that does worse.",
+            "Right 97 times in 100, by loss, taking the one that does worse (blind guessing 50, retrained 99). The "
+            "forget rows stand out as doing worse, as with a retrained model.",
         ),
         (
             None,
@@ -514,6 +515,183 @@ def test_what_an_attacker_could_still_do(reference, changed, can, point):
     others = () if reference is None else (run("retrained", **reference),)
     attacker = first_screen(*others, **changed)["attacker"]
     assert attacker["lead"].startswith(can) and point in " ".join(attacker["points"])
+
+
+def gap(value, low, high):
+    return m(value, low, high, n=96)
+
+
+BETTER = "tell forget rows from unseen ones better than with a retrained model"
+PERHAPS = " (perhaps: too few rows to show it)"
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "gaps", "can", "by", "passed"),
+    [
+        # the score that is farther off than the retrained model's is shown, not the one that guesses best
+        (
+            {"loss": m(0.08, 0.05, 0.12), "entropy": m(0.1, 0.07, 0.15)},
+            {"loss": m(0.05, 0.02, 0.08), "entropy": m(0.17, 0.12, 0.22)},
+            {"loss": gap(0.036, 0.003, 0.069), "entropy": gap(-0.061, -0.113, -0.008)},
+            BETTER + PERHAPS,
+            "Right 90 times in 100, by entropy, taking the one that is less certain (blind guessing 50, retrained 83).",
+            None,
+        ),
+        # the paired gap decides, though each interval is wide, and a gap that is shown goes before a larger one
+        (
+            {"loss": m(0.7, 0.5, 0.9), "zlib": m(0.62, 0.5, 0.7)},
+            {"loss": m(0.51, 0.4, 0.6), "zlib": m(0.52, 0.4, 0.6)},
+            {"loss": gap(0.19, -0.01, 0.3), "zlib": gap(0.1, 0.04, 0.16)},
+            BETTER,
+            "Right 62 times in 100, by zlib ratio (blind guessing 50, retrained 52).",
+            False,
+        ),
+        # on the other side of 0.5 the gap shows a difference, and no better guess
+        (
+            {"entropy": m(0.34, 0.23, 0.45)},
+            {"entropy": m(0.56, 0.45, 0.67)},
+            {"entropy": gap(-0.22, -0.35, -0.11)},
+            "see that forget rows look less like rows it was trained on than with a retrained model",
+            "Right 66 times in 100, by entropy, taking the one that is less certain (blind guessing 50, retrained 44). "
+            "The forget rows stand out as less certain: an attacker sees that they were deleted.",
+            False,
+        ),
+        # unless all of its interval is farther off
+        (
+            {"loss": m(0.2, 0.1, 0.3)},
+            {"loss": m(0.51, 0.4, 0.6)},
+            {"loss": gap(-0.31, -0.4, -0.2)},
+            BETTER,
+            "80",
+            False,
+        ),
+        # a class that was not removed looks like members, and a retrained model's AUC is far off
+        (
+            {"loss": m(0.5, 0.4, 0.6)},
+            {"loss": m(0.05, 0.02, 0.08)},
+            {"loss": gap(0.45, 0.4, 0.5)},
+            "see that forget rows look more like rows it was trained on than with a retrained model",
+            "Right 50 times in 100, by loss (blind guessing 50, retrained 5).",
+            False,
+        ),
+        (
+            {"loss": m(0.52, 0.4, 0.6)},
+            {"loss": m(0.5, 0.4, 0.6)},
+            {"loss": gap(0.02, -0.1, 0.1)},
+            "do no more than with a retrained model, by the one attack tried",
+            "Right 52",
+            True,
+        ),
+    ],
+)
+def test_the_membership_clause_is_that_of_its_number_and_of_the_gate(mine, theirs, gaps, can, by, passed):
+    mine, reference = ({f"forget_mia_{s}_auc": v for s, v in side.items()} for side in (mine, theirs))
+    gaps = {f"forget_mia_{s}_auc_gap": v for s, v in gaps.items()}
+    measures = {**GOOD, **NOTHING, **mine, **gaps}
+    shown = card(run("unlearned", **measures), run("retrained", **reference))
+    (finding,) = findings.findings(shown)
+    attacker = answers.answers(shown, finding)["attacker"]
+    assert attacker["lead"] == f"{can}." and by in attacker["points"][0]
+    assert verdicts.passed(finding["verdict"], "auc_gap") is passed  # and the gate says the same
+    assert ("perhaps" in attacker["lead"]) == (passed is None)
+
+
+def test_none_found_is_not_said_where_the_rows_do_worse():
+    low, found = m(0.1, 0.05, 0.2), "Found with no false alarm in 48: "
+    rates = {"forget_mia_loss_tpr_at_1fpr": 0.0, "forget_mia_zlib_auc": 0.4, "forget_mia_zlib_tpr_at_1fpr": 0.0}
+    for others in ((), (run("retrained", forget_mia_loss_auc=0.5, forget_mia_loss_tpr_at_1fpr=0.0),)):
+        points = first_screen(*others, forget_mia_loss_auc=low, **rates)["attacker"]["points"]
+        assert not any("Found" in point for point in points)
+        assert "doing worse: an attacker sees that they were deleted." in points[0]
+    rates["forget_mia_zlib_tpr_at_1fpr"] = 0.25  # by another score some are found, all the same
+    assert first_screen(forget_mia_loss_auc=low, **rates)["attacker"]["points"][1] == (
+        f"{found}12 of 48 forget rows, by zlib ratio."
+    )
+    same = run("retrained", forget_mia_loss_auc=0.5, forget_mia_zlib_tpr_at_1fpr=0.25)
+    assert "Found" not in " ".join(first_screen(same, forget_mia_loss_auc=low, **rates)["attacker"]["points"])
+    above = first_screen(forget_mia_loss_auc=0.6, forget_mia_loss_tpr_at_1fpr=0.0)["attacker"]["points"]
+    assert above[1] == f"{found}0 of 48 forget rows."
+
+
+def test_shadow_models_are_a_finding_of_their_own():
+    lira = {"forget_lira_auc": m(0.78, 0.7, 0.86), "forget_lira_tpr_at_1fpr": 0.375}
+    found = first_screen(RETRAINED, details={"lira": {"shadows": 8}}, **lira)
+    assert found["attacker"]["lead"] == "tell by shadow models which rows were unlearned."
+    assert found["attacker"]["points"][0].startswith("Which of two rows is the forget row? Right 50 times")
+    assert found["attacker"]["points"][1] == (
+        "Unlearned or never seen, by 8 shadow models (U-LiRA)? Right 78 times in 100 (blind guessing 50, retrained not "
+        "measured); found with no false alarm in 48: 18 of 48 forget rows."
+    )
+    assert "shadow models" not in found["attacker"]["points"][-1]
+    assert found["forgotten"][1] == "Against it: shadow models tell the rows from ones never seen."
+    assert found["forgotten_level"] == "partly"
+    lira["forget_lira_auc"] = m(0.42, 0.3, 0.49)  # no row is told by it: the other way round is no finding
+    found = first_screen(**lira)
+    assert found["attacker"]["lead"] == "do nothing that the 2 kinds of attack tried would show."
+    assert found["attacker"]["points"][1] == (
+        "Unlearned or never seen, by shadow models (U-LiRA)? Right 42 times in 100 (blind guessing 50)."
+    )
+    assert found["forgotten_level"] == "yes"
+
+
+def test_a_yes_by_the_loss_is_qualified_by_what_is_left():
+    assert first_screen(RETRAINED)["forgotten_level"] == first_screen(RETRAINED)["forgotten_short"] == "yes"
+    reference = {"forget_extraction_strength": 0.2, "forget_int4_exact_match": 0.0}
+    retrained = run("retrained", **{**RETRAINED["measures"], **reference})
+    slow = {"recovery_real_area": {"value": 0.5}}
+    found = first_screen(retrained, **slow)
+    assert found["forgotten"][:2] == [
+        "Yes by their loss, but not by every test.",
+        "Against it: fine-tuning brings the rows back faster than a retrained model learns them.",
+    ]
+    assert found["forgotten_level"] == "yes" and found["forgotten_short"] == "yes by their loss only"
+    for name, value, said in (
+        ("forget_extraction_strength", 0.3, "more of the answers can be drawn out than after retraining"),
+        ("forget_int4_exact_match", 0.3, "answers come back when the weights are rounded"),
+        ("forget_mia_loss_auc_gap", gap(-0.2, -0.3, -0.1), "membership tests see something else than after retraining"),
+    ):
+        found = first_screen(retrained, **{name: value}, **slow)
+        assert found["forgotten_level"] == "partly" and f": {said}; fine-tuning" in found["forgotten"][1]
+    half = first_screen(retrained, forget_loss=2.02, **slow)
+    assert half["forgotten"][0] == "Partly." and half["forgotten_short"] == half["forgotten_level"] == "partly"
+
+    runs = [ORIGINAL, retrained, run("unlearned", steps=9, forget_extraction_strength=0.3, **GOOD)]
+    runs += [run("ready_unlearned", steps=3, **GOOD), run("unlearned", task="other", **GOOD)]
+    page = report.render_html(card(*runs))
+    assert '<b class="partly">Yes by their loss, but not by every test.</b> Against it: more of' in page
+    assert '<td class="partly">yes by their loss only</td>' in page and '<td class="yes">yes</td>' in page
+    assert "; forgot, by their loss: yes, without readiness: yes" in page
+    assert "<b>Forgot: yes.</b>" in page  # below, the finding's own word
+
+
+def test_more_than_all_is_not_said_to_be_kept():
+    reference = {"retain_token_accuracy": 1.0, "test_token_accuracy": 0.8}
+    why = (
+        "More than the retrained model on test rows (token accuracy 90 %, retrained 80 %) is not more kept: the model "
+        "may still answer what one without the forget rows cannot, such as a removed class."
+    )
+    kept = first_screen(run("retrained", **reference), test_token_accuracy=0.9)["kept"]
+    assert kept[1:] == [
+        "99.1 % of the retrained model's token accuracy on retain rows (100 % or more on test rows).",
+        why,
+    ]
+    kept = first_screen(run("retrained", **reference), test_token_accuracy=0.812)["kept"]
+    assert kept[1:] == ["99.1 % of the retrained model's token accuracy on retain rows (100 % or more on test rows)."]
+    kept = first_screen(run("original", test_token_accuracy=0.5, retain_token_accuracy=0.5))[
+        "kept"
+    ]  # before: no reason
+    assert kept[1:] == ["100 % or more of its own token accuracy on retain rows before the request."]
+    shown = card(run("unlearned", test_accuracy=0.9), run("retrained", test_accuracy=0.8))
+    page = report.render_html({**shown, "runs": shown["runs"] + [run("unlearned", task="other", **GOOD)]})
+    assert '<td class="yes">yes, 100 % or more</td>' in page
+
+
+def test_a_gate_that_does_not_apply_is_not_undecided():
+    shown = card(run("unlearned", forget_loss=1.0, forget_accuracy=0.5), run("retrained", forget_accuracy=0.0))
+    title = verdicts.GATE_TITLES["extraction"]
+    assert f'<th scope="row">{title}</th><td class="result unknown">does not apply</td>' in report.render_html(shown)
+    assert f"| {title} | does not apply | – | Does not apply to" in report.render_card_section(shown, {})
+    assert "cannot be decided" in report.render_html(shown)  # the others
 
 
 def test_what_was_not_tried_is_said():

@@ -15,8 +15,8 @@ from .verdict import (
     EXTRACTION_EXCESS,
     QUANTISED_EXCESS,
     RECOVERY_AREA,
-    _beyond,
-    _gaps,
+    beyond,
+    gaps_of,
     number,
     percent,
     value_of,
@@ -229,7 +229,7 @@ def _membership(run: Mapping, mine: Mapping, reference: Mapping) -> tuple[str, l
         return "", []
     both = [score for score in aucs if score in theirs]
     if both:
-        score, clause = _against_retrained(aucs, theirs, _gaps(mine), both)
+        score, clause = _against_retrained(aucs, theirs, gaps_of(mine), both)
     else:
         apart = [score for score, m in aucs.items() if _ends(m)[0] > 0.5 or _ends(m)[1] < 0.5]
         score = max(apart or aucs, key=lambda s: _off(aucs[s]["value"]))
@@ -277,7 +277,7 @@ def _against_retrained(aucs: Mapping, theirs: Mapping, gaps: Mapping, both: Sequ
         low, high = _ends(aucs[score])
         unpaired = {"value": aucs[score]["value"] - other, "low": low - other, "high": high - other}
         paired[score] = gaps.get(score, unpaired)  # cards of schema 1 have no gaps
-    far = [score for score in both if _beyond(paired[score])]
+    far = [score for score in both if beyond(paired[score])]
     some = far or [score for score in both if abs(paired[score]["value"]) > AUC_GAP]
     if not some:
         return max(both, key=lambda s: _off(aucs[s]["value"])), ""
@@ -410,8 +410,8 @@ def _sure(finding: Mapping, mine: Mapping, peers: Mapping, seeds: int) -> list[s
     rests.append("a retrained model" if peers["retrained"] else "no retrained model")
     said.append(f"This rests on {_listed(rests)}.")
     unseen = []
-    gaps = list(_gaps(mine).values())
-    gaps = [gap for gap in gaps if _beyond(gap)] or gaps
+    gaps = list(gaps_of(mine).values())
+    gaps = [gap for gap in gaps if beyond(gap)] or gaps
     gap = max(gaps, key=lambda m: abs(m["value"]), default={}).get("detectable")  # of the one that decides, as its gate
     if gap:
         unseen.append(f"fewer than {_hundred(gap, up=True)} in 100 guesses")

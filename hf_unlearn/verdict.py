@@ -210,10 +210,10 @@ def _quality_gate(mine: Mapping, earlier: Mapping, noise: Mapping) -> dict[str, 
 
 
 def _auc_gate(mine: Mapping, earlier: Mapping, noise: Mapping) -> dict[str, Any]:
-    gaps = _gaps(mine)
+    gaps = gaps_of(mine)
     if not gaps:
         return _gate("auc_gap", None, None, "Needs forget and unseen rows of a retrained model.")
-    far = {score: gap for score, gap in gaps.items() if _beyond(gap)}
+    far = {score: gap for score, gap in gaps.items() if beyond(gap)}
     worst = max(far or gaps, key=lambda score: abs(gaps[score]["value"]))
     gap = gaps[worst]
     side = "more" if gap["value"] > 0 else "less"
@@ -225,9 +225,9 @@ def _auc_gate(mine: Mapping, earlier: Mapping, noise: Mapping) -> dict[str, Any]
     able = detectable is not None and detectable <= WEAK_GAP
     if detectable is not None:
         text += f" A gap below {number(detectable)} could not have been seen with {gap['n']} rows."
-    control, between = _gaps(earlier), _gaps(noise)
+    control, between = gaps_of(earlier), gaps_of(noise)
     if control:
-        able = any(_beyond(g) for g in control.values())
+        able = any(beyond(g) for g in control.values())
         if not able:
             text += " The tests do not see the model before the request either: no power here."
     if between:
@@ -239,13 +239,13 @@ def _auc_gate(mine: Mapping, earlier: Mapping, noise: Mapping) -> dict[str, Any]
     return _gate("auc_gap", True if within else False if far else None, able, text)
 
 
-def _beyond(gap: Mapping[str, Any]) -> bool:
+def beyond(gap: Mapping[str, Any]) -> bool:
     """Whether a gap is beyond the limit with its whole interval (alone, where there is none)."""
     low, high = (gap[end] if gap[end] is not None else gap["value"] for end in ("low", "high"))
     return low > AUC_GAP or high < -AUC_GAP
 
 
-def _gaps(measures: Mapping[str, Any]) -> dict[str, Mapping]:
+def gaps_of(measures: Mapping[str, Any]) -> dict[str, Mapping]:
     start, end = "forget_mia_", "_auc_gap"
     return {
         name.removeprefix(start).removesuffix(end): m

@@ -203,10 +203,15 @@ LORA = {"peft": "lora:r=8", "dtype": "bfloat16", "gradient_checkpointing": True}
     ("model", "values"),
     [
         (llama, {"verb": "ready"}),
-        (gpt2, {"verb": "unlearn", "together": True, "attn_implementation": "eager"}),
         (bert, {"verb": "train"}),
-        (vit, {"verb": "ready", "meta_gradient": "finite_difference", "batch_size": 4, "request_rows": 2}),
-        (llama, {"verb": "unlearn", **LORA}),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (gpt2, {"verb": "unlearn", "together": True, "attn_implementation": "eager"}),
+                (vit, {"verb": "ready", "meta_gradient": "finite_difference", "batch_size": 4, "request_rows": 2}),
+                (llama, {"verb": "unlearn", **LORA}),
+            )
+        ),
     ],
 )
 def test_estimate_is_the_measured_peak(model, values, tmp_path):

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from test_recipes import PEOPLE, ROOT, TINY, loopback_only, problems_of, refusal  # noqa: F401
+from tiny import cheap_collections
 
 from hf_unlearn.evaluation import Run, Scorecard, described
 from hf_unlearn.models import load_model
@@ -23,8 +24,14 @@ from recipes import answers, common, evaluate, ready, shadows, sources, unlearn
 QUICK = ["--attacks", "none", "--per_device_eval_batch_size", "128"]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def short_collections():
+    yield from cheap_collections()
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(Scorecard, "to_html", lambda self, path: Path(path).write_text("<!doctype html>"))
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(evaluate, "MOST_RETAIN_ROWS", 40)
     monkeypatch.setattr(answers, "MOST_ROWS", 6)

@@ -387,9 +387,8 @@ def _quantised(run: Mapping, mine: Mapping, reference: Mapping) -> tuple[str, li
     rest = [f"not rounded {plain}"] if plain is not None else []
     if None not in theirs.values():
         rest.append(f"retrained {_listed([str(v) for v in theirs.values()])}")
-    back = any(
-        right > (theirs[bits] if theirs[bits] is not None else plain or 0) + QUANTISED_EXCESS * n
-        for bits, (_, right, _) in found.items()
+    back = any(  # more than there were without rounding, and more than a retrained model has
+        right > max(theirs[bits] or 0, plain or 0) + QUANTISED_EXCESS * n for bits, (_, right, _) in found.items()
     )
     how = "answers word for word" if kind == "exact_match" else "right"
     counts = _listed([str(right) for _, right, _ in found.values()])

@@ -22,7 +22,9 @@ FIRST_SEED = 1000  # seed of the first shadow's training: not one that the model
 
 def add(card, script: common.EvaluateScript, argv: list[str], data, model_args, prepared: common.Prepared) -> None:
     """
-    Adds `forget_lira_auc`, `forget_lira_tpr_at_1fpr` and `forget_lira_tpr_at_01fpr` to the unlearned runs of a card.
+    Adds `forget_lira_auc`, `forget_lira_tpr_at_1fpr` and `forget_lira_tpr_at_01fpr` to the unlearned runs of a card,
+    and to the retrained ones what the shadows of the first unlearned role say of them: forget rows can differ from
+    unseen ones for reasons of their own.
 
     Raises:
         ValueError: if a shadow that is there was made with other rows or settings, or there is no unlearned run.
@@ -42,18 +44,20 @@ def add(card, script: common.EvaluateScript, argv: list[str], data, model_args, 
     groups, group = np.unique(_groups(data, pool), return_inverse=True)
     plan = shadow_plan(len(groups), script.shadows, script.seed)[:, group]
     is_forget = np.arange(len(pool)) < n_forget
-    for run in runs:
+    for number_of, run in enumerate(runs):
         folder = Path(script.output_dir, "shadows", run.model)
         start, hidden = STARTS[run.model], not common.processes().is_main_process
         tables = [
             _shadow(folder / f"{number:03d}", number, start, plan[number], pool, argv, prepared)
             for number in tqdm(range(len(plan)), desc=f"U-LiRA, {run.model}", unit="shadow", disable=hidden)
         ]
-        target = np.concatenate([logit_confidence(run.tables[split]) for split in ("forget", "unseen")])
         shadows = np.stack([logit_confidence(table) for table in tables])
-        found = lira_measures(target, shadows, plan, ~plan, is_forget, seed=script.seed)
-        run.measures |= {f"forget_lira_{name}": value for name, value in found.items()}
-        run.details["lira"] = {"shadows": len(plan), "groups": len(groups)}
+        beside = [other for other in card.runs if other.model.startswith("retrained")] if number_of == 0 else []
+        for one in (run, *beside):  # what the same attack says of a model that never saw the rows
+            target = np.concatenate([logit_confidence(one.tables[split]) for split in ("forget", "unseen")])
+            found = lira_measures(target, shadows, plan, ~plan, is_forget, seed=script.seed)
+            one.measures |= {f"forget_lira_{name}": value for name, value in found.items()}
+            one.details["lira"] = {"shadows": len(plan), "groups": len(groups), "of": run.model}
 
 
 def _groups(data, pool) -> list:

@@ -238,9 +238,12 @@ def test_lira_says_unlearned_of_what_looks_unlearned(monkeypatch, tmp_path):
     run = Run("t", "unlearned", 0, {}, tables={"forget": table(np.ones(12, bool)), "unseen": table(np.zeros(12, bool))})
     script = common.EvaluateScript(output_dir=str(tmp_path), shadows=8)
     prepared = common.Prepared(splits, None, None)
-    shadows.add(Scorecard([run]), script, [], common.DataArguments(forget_by="random"), None, prepared)
+    never = table(np.zeros(24, bool))
+    other = Run("t", "retrained", 0, {}, tables={"forget": never.slice(0, 12), "unseen": never.slice(12)})
+    shadows.add(Scorecard([run, other]), script, [], common.DataArguments(forget_by="random"), None, prepared)
     assert run.measures["forget_lira_auc"]["value"] == 1.0
-    assert run.details["lira"] == {"shadows": 8, "groups": 24}
+    assert run.details["lira"] == {"shadows": 8, "groups": 24, "of": "unlearned"}
+    assert 0.1 < other.measures["forget_lira_auc"]["value"] < 0.9 and other.details["lira"]["of"] == "unlearned"
 
 
 @pytest.mark.slow

@@ -497,6 +497,12 @@ NOTHING = {"forget_mia_loss_auc": {"value": None, "low": None, "high": None, "n"
         ),
         # quantisation
         (
+            {"forget_int4_exact_match": 0.0},
+            {"forget_exact_match": 0.5, "forget_int4_exact_match": 0.5, **NOTHING},  # rounding brings nothing back
+            "do no more than with a retrained model, by the one attack tried.",
+            "Weights rounded to int4: 24 of 48 answers word for word (not rounded 24, retrained 0).",
+        ),
+        (
             {"forget_int8_exact_match": 0.0, "forget_int4_exact_match": 0.0},
             {"forget_int8_exact_match": 0.0, "forget_int4_exact_match": 0.5, **NOTHING},
             "get answers back by rounding the weights.",

@@ -182,7 +182,7 @@ THRESHOLDS = (
     ("still told apart: AUC interval above", words.SEPARABLE_AUC),
     ("too much: AUC interval below", gates.OVER_AUC),
     ("… and below the retrained model's by", gates.OVER_AUC_MARGIN),
-    ("… or forget loss above the retrained model's, times", gates.OVER_LOSS_RATIO),
+    ("… or forget loss above the unseen and the retrained model's, times", gates.OVER_LOSS_RATIO),
     ("still answered right: more often than the yardstick by", words.STILL_KNOWN_EXCESS),
     ("damage: unseen loss above that before, times", words.DAMAGE_RATIO),
     ("kept: yes, from this share", gates.KEPT_WELL),

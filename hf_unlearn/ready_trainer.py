@@ -37,6 +37,7 @@ from .models import chance_loss
 from .objectives import per_row_nll
 from .options import raise_problems
 from .trainer import ForgettingTrainer
+from .versions import library_versions
 
 LIMITS = (
     "Readiness is a reconstruction: the paper behind it publishes its objectives, not its equations.",
@@ -335,7 +336,7 @@ class ReadyTrainer(ForgettingTrainer):
             "skipped": self.skipped,
             "probe": self._probe,
             "request": self.args.request_defaults(),
-            "versions": records.library_versions(),
+            "versions": library_versions(),
         }
 
     def card_info(self) -> dict:

@@ -6,25 +6,12 @@ import hashlib
 import json
 import os
 import secrets
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 SCHEMA = 1
 READINESS = "readiness.json"
 UNLEARNING = "unlearning.json"
 SALT = "_revocable_salt.json"  # `push_to_hub` leaves out what begins with an underscore
-
-
-def library_versions() -> dict[str, str]:
-    from . import __version__
-
-    found = {"hf_unlearn": __version__}
-    for name in ("torch", "transformers", "accelerate", "peft", "datasets"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def commitment(ids, salt: str) -> str:

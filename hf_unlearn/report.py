@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from .faithfulness import WEAK_BY_KIND
 from .figures import BINS, loss_curves, loss_histogram, relearning_curves, roc_curves, weight_lines
 from .findings import BEFORE, ROLE_LABELS, ROLE_MEANINGS, ROLES, amount, findings, reason_text, tasks_of
 from .verdict import number, percent
+from .versions import library_versions
 
 # Measures that told models that saw the rows from models that did not in fewer than 90 % of pairs: whole names, or what
 # comes after the split.
@@ -509,21 +509,6 @@ def render_card_section(card: Mapping[str, Any] | None, info: Mapping[str, Any])
         weak_note=WEAK_NOTE,
     )
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
-
-
-def library_versions() -> dict[str, str]:
-    """Versions of the libraries a result depends on, without importing them."""
-    found = {}
-    for name in ("hf_unlearn", "torch", "transformers", "datasets", "peft", "accelerate", "numpy", "scikit-learn"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    if "hf_unlearn" not in found:
-        from . import __version__
-
-        found = {"hf_unlearn": __version__, **found}
-    return found
 
 
 def _task_relearning(card: Mapping[str, Any], task: str, prefix: str) -> dict[str, Any]:

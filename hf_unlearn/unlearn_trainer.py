@@ -24,6 +24,7 @@ from .objectives import get_objective, per_row_nll, slopes
 from .options import ArgumentError, request_problems
 from .trainer import ForgettingTrainer
 from .unlearn_step import IN_TURN, RETAIN_ONLY, TOGETHER, Gate, UnlearnStep
+from .versions import library_versions
 
 logger = logging.getLogger(__name__)
 
@@ -549,7 +550,7 @@ class UnlearnTrainer(ForgettingTrainer):
             "targets": self.targets,
             "window": [[x if math.isfinite(x) else None for x in pair.tolist()] for pair in self._window],
             "gate": self._gate.to_dict(),
-            "versions": records.library_versions(),
+            "versions": library_versions(),
         }
 
     def card_info(self) -> dict:

@@ -255,19 +255,16 @@ def gaps_of(measures: Mapping[str, Any]) -> dict[str, Mapping]:
 
 
 def _kept_gate(mine: Mapping, reference: Mapping, retrained: Mapping | None) -> dict[str, Any]:
-    if retrained:
-        for name in ("model_utility",):
-            a, b = value_of(mine, name), value_of(reference, name)
-            if a is not None and b:
-                text = f"Model utility {number(a)}, retrained {number(b)}: {percent(a / b)}"
-                worst, _, other = kept_share(mine, None, retrained)
-                share = min(a / b, worst) if worst is not None else a / b
-                text += f"; {other}" if worst is not None else ""
-                return _gate("kept", share >= KEPT_SHARE, None, f"{text}. Limit {percent(KEPT_SHARE)}.")
     share, _, text = kept_share(mine, None, retrained)
-    if share is None:
+    shares, texts = ([share], [text]) if share is not None else ([], [])
+    a, b = value_of(mine, "model_utility"), value_of(reference, "model_utility")
+    if a is not None and b:
+        shares.insert(0, a / b)
+        texts.insert(0, f"Model utility {number(a)}, retrained {number(b)}: {percent(a / b)}")
+    if not shares:
         return _gate("kept", None, None, "Needs test or retain rows of a retrained model.")
-    return _gate("kept", share >= KEPT_SHARE, None, f"{text[0].upper()}{text[1:]}. Limit {percent(KEPT_SHARE)}.")
+    text = "; ".join(texts)
+    return _gate("kept", min(shares) >= KEPT_SHARE, None, f"{text[0].upper()}{text[1:]}. Limit {percent(KEPT_SHARE)}.")
 
 
 def _extraction_gate(mine: Mapping, earlier: Mapping, reference: Mapping) -> dict[str, Any]:

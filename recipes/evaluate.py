@@ -97,14 +97,14 @@ def check(script: common.EvaluateScript, data, model_args) -> common.Prepared:
 
 def splits_of(data, prepared: common.Prepared) -> dict:
     """The splits to measure: not all retain rows, and other answers and questions where there are any."""
-    from recipes import answers, sources
+    from hf_unlearn.evaluation import evenly
+    from recipes import other_words, sources
 
     splits = dict(prepared.splits)
-    step = -(-len(splits["retain"]) // MOST_RETAIN_ROWS)
-    splits["retain"] = splits["retain"].select(range(0, len(splits["retain"]), step))
+    splits["retain"] = evenly(splits["retain"], MOST_RETAIN_ROWS)
     if data.task == "causal_lm" and (data.question_column, data.answer_column) == ("question", "answer"):
         encode = partial(sources.encode_qa, tokenizer=prepared.processing_class, max_length=data.max_length)
-        splits |= answers.extra_splits(splits, data.dataset_name, data.data_files, encode)
+        splits |= other_words.extra_splits(splits, data.dataset_name, data.data_files, encode)
     return splits
 
 

@@ -17,9 +17,10 @@ import pytest
 from test_recipes import PEOPLE, ROOT, TINY, loopback_only, problems_of, refusal  # noqa: F401
 from tiny import cheap_collections
 
-from hf_unlearn.evaluation import Run, Scorecard, described
+from hf_unlearn import findings
+from hf_unlearn.evaluation import ATTACKS, Run, Scorecard, described
 from hf_unlearn.models import load_model
-from recipes import answers, common, evaluate, ready, shadows, sources, unlearn
+from recipes import common, evaluate, other_words, ready, shadows, sources, unlearn
 
 QUICK = ["--attacks", "none", "--per_device_eval_batch_size", "128"]
 
@@ -34,7 +35,7 @@ def own_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(Scorecard, "to_html", lambda self, path: Path(path).write_text("<!doctype html>"))
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(evaluate, "MOST_RETAIN_ROWS", 40)
-    monkeypatch.setattr(answers, "MOST_ROWS", 6)
+    monkeypatch.setattr(other_words, "MOST_ROWS", 6)
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +210,10 @@ def test_more_shadows_and_other_titles_leave_the_settings(tmp_path):
     assert before == again == [["--limit", "9", "--learning_rate", "1"], ["--limit", "9"]]
     recipe.write_text("ready.learning_rate: 2\nlimit: 9\n")
     assert shadows._settings("ready", ["--config", str(recipe)]) != before[0]
+
+
+def test_names_written_twice_so_that_help_stays_light_are_the_same():
+    assert common.ROLES == findings.ROLES and common.ATTACKS == ATTACKS
 
 
 def test_gates_need_an_unlearned_model(folder, tmp_path, monkeypatch):

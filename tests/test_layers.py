@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "hf_unlearn"
 LAYERS = {
-    "_lazy": -1, "options": -1,  # the lowest: what `--help` needs
+    "_lazy": -1, "versions": -1, "options": -1,  # the lowest: what `--help` needs
     "objectives": 0, "meta": 0, "schedule": 0, "forwards": 0,
     "data": 1, "evaluation": 1, "simulation": 1, "memory": 1, "report": 1, "records": 1, "answers": 1,
     "figures": 1, "findings": 1, "verdict": 1, "checkpoints": 1, "faithfulness": 1,

@@ -25,7 +25,7 @@ from tiny import cheap_collections
 
 from hf_unlearn import ArgumentError, NonFiniteError, Scorecard, UnlearnTrainer, checkpoints
 from hf_unlearn.models import load_model
-from recipes import answers, common, evaluate, quickstart, ready, sources, unlearn
+from recipes import common, evaluate, other_words, quickstart, ready, sources, unlearn
 
 ROOT = Path(__file__).resolve().parents[1]
 YAMLS = sorted(p for p in ROOT.glob("recipes/**/*.yaml") if p.parent.name != "accelerate")
@@ -177,7 +177,7 @@ ATTACKED = {"people_llama", "digits_vit", "tofu_llama", "fsdd_ast_random"}  # wi
 ], ids=names)  # fmt: skip
 def test_every_recipe_runs(path, flags_of, tmp_path, monkeypatch):
     monkeypatch.setattr(evaluate, "MOST_RETAIN_ROWS", 100)
-    monkeypatch.setattr(answers, "MOST_ROWS", 6)
+    monkeypatch.setattr(other_words, "MOST_ROWS", 6)
     recipe = yaml.safe_load(path.read_text())
     flags = flags_of(path, tmp_path)
     ready.main([*flags, *TINY, "--meta_start", "0"])

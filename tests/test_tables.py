@@ -9,7 +9,7 @@ from tiny import batch_of, bert, image_rows, lm, lm_rows, text_class_rows, token
 
 from hf_unlearn import default_collator
 from hf_unlearn.evaluation import collect, evaluate, load_tables, save_tables, weights_hash
-from hf_unlearn.evaluation.tables import described, is_causal_lm, row_hashes
+from hf_unlearn.evaluation.tables import described, is_causal_lm, row_hashes, with_description
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,9 @@ def test_saved_tables_are_the_same_and_know_where_they_belong(model, tables, spl
         assert again[split].equals(table) and described(again[split]) == described(table)
     with pytest.raises(ValueError, match="are of another model"):
         load_tables(tmp_path, model=weights_hash(lm(1)))
+    rounded = {**described(tables["forget"]), "model": f"{weights_hash(model)} int8"}
+    save_tables({"forget_int8": with_description(tables["forget"], rounded)}, tmp_path / "rounded")
+    assert load_tables(tmp_path / "rounded", model=weights_hash(model))
     with pytest.raises(ValueError, match="`forget` is of other data: 4 of 4 rows differ in content"):
         load_tables(tmp_path, splits={"forget": splits["retain"]})
     with pytest.raises(ValueError, match="has 4 rows, the split has 3"):

@@ -15,6 +15,7 @@ from .._lazy import lazily
 
 _HOMES = {
     "ATTACKS": "observation",
+    "evenly": "observation",
     "load_tables": "tables",
     "described": "tables",
     "with_description": "tables",

@@ -13,7 +13,6 @@ from .statistics import chunks, counts, finite, summary
 if TYPE_CHECKING:
     import pyarrow
 
-MIA_SCORES = ("loss", "entropy")
 MIA_FPR = {"tpr_at_1fpr": 0.01, "tpr_at_01fpr": 0.001}  # the false-positive rates of the measures of this name
 MIA_MEASURES = ("auc", *MIA_FPR, "accuracy")
 MIA_FOLDS = 10  # stratified splits of the logistic-regression attack, as in the source

@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..findings import BEFORE
 from .passes import collect
 
@@ -115,5 +113,5 @@ def evenly(rows: Sequence, most: int) -> Sequence:
     """At most so many rows, evenly spaced."""
     if len(rows) <= most:
         return rows
-    places = np.linspace(0, len(rows) - 1, most).round().astype(int).tolist()
+    places = [i * (len(rows) - 1) // max(1, most - 1) for i in range(most)]
     return rows.select(places) if hasattr(rows, "select") else [rows[i] for i in places]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..records import library_versions
+from ..versions import library_versions
 from .tables import COLUMNS, OPTIONAL, SCHEMA, data_hash, row_hashes, shown, with_description
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ import numpy as np
 from .. import report
 from ..findings import BEFORE, ROLES, findings
 from ..verdict import GATES, passed
+from ..versions import library_versions
 from .measures import compare, measure, measure_names, wanted_of
 from .membership import scores
 from .observation import ATTACKS, Observed, observe
@@ -204,7 +205,7 @@ def _provenance(observed: Mapping[str, Observed]) -> dict[str, Any]:
             n: {"weights": next((d["model"] for d in s.values() if d.get("model")), None)} for n, s in said.items()
         },
         "data": data,
-        "versions": report.library_versions(),
+        "versions": library_versions(),
     }
 
 

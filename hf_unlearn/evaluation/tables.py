@@ -131,11 +131,12 @@ def load_tables(
 
 def model_problems(name: str, tables: Mapping[str, pyarrow.Table], model: str) -> list[str]:
     """What is wrong where `tables` must be of the model with this weights hash."""
-    others = [split for split, table in tables.items() if described(table).get("model") not in (None, model)]
+    said = {split: described(table).get("model") for split, table in tables.items()}
+    others = [split for split, own in said.items() if own and own.split()[0] != model]  # "HASH int8": its own, rounded
     if not others:
         return []
     listed = ", ".join(f"`{split}`" for split in others)
-    was = described(tables[others[0]])["model"]
+    was = said[others[0]]
     return [
         f'the tables of "{name}" for {listed} are of another model: weights {was[:12]}…, the model has {model[:12]}…. '
         "Measure the model again, or give the tables of its own weights."

@@ -1,4 +1,4 @@
-"""`recipes/answers.py`: other words for the same facts, found in columns, files or the embedded people's phrasings."""
+"""`recipes/other_words.py`: other words for the same facts, from columns, files or the people's phrasings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import pytest
 from datasets import Dataset
 
-from recipes import answers, sources
+from recipes import other_words, sources
 
 
 def encode(rows):
@@ -16,19 +16,19 @@ def encode(rows):
 
 def test_people_are_asked_and_answered_in_other_words():
     rows = sources.people(60).to_list()
-    said = answers.people_in_other_words(rows)
+    said = other_words.people_in_other_words(rows)
     assert [{k: row[k] for k in rows[0]} for row in said] == rows
     for row in said:
         assert row["person"] in row["paraphrased_question"] != row["question"]
         assert row["paraphrased_answer"] != row["answer"]
-        assert len(set(row["perturbed_answer"])) == answers.WRONG
+        assert len(set(row["perturbed_answer"])) == other_words.WRONG
         assert row["paraphrased_answer"] not in row["perturbed_answer"]
     town = next(row for row in said if row["id"].endswith("-town"))
     form = sources.ATTRIBUTES["town"][1]
     values = [row["answer"] for row in said if row["id"].endswith("-town")]
     name = next(word.strip(".") for word in town["answer"].split() if word[0].isupper() and word not in ("In", "The"))
     assert name in town["paraphrased_answer"] and len(form) == 3 and len(values) > 5
-    assert answers.people_in_other_words(rows) == said
+    assert other_words.people_in_other_words(rows) == said
 
 
 def test_every_phrasing_is_read_back():
@@ -37,11 +37,11 @@ def test_every_phrasing_is_read_back():
         value = {"birthday": "6 July 1944", "town": "Foxhaven", "book": "Hidden Bell"}.get(attribute, "a red goat")
         for asked in range(3):
             for answered in range(3):
-                text = answers._sentence(forms[answered], value)
+                text = other_words._sentence(forms[answered], value)
                 row = {"id": f"p001-{attribute}", "person": "A B", "question": questions[asked].format(name="A B")}
-                assert answers._parse({**row, "answer": text}) == (attribute, asked, answered, value)
+                assert other_words._parse({**row, "answer": text}) == (attribute, asked, answered, value)
     with pytest.raises(ValueError, match="not one of the embedded people's"):
-        answers.people_in_other_words([{"id": "x", "person": "A", "question": "Why?", "answer": "So."}])
+        other_words.people_in_other_words([{"id": "x", "person": "A", "question": "Why?", "answer": "So."}])
 
 
 def test_columns_of_the_rows_come_first():
@@ -58,7 +58,7 @@ def test_columns_of_the_rows_come_first():
         for i in range(3)
     ]
     splits = {"forget": Dataset.from_list(rows[:2]), "retain": Dataset.from_list(rows[2:]), "test": None}
-    found = answers.extra_splits({k: v for k, v in splits.items() if v}, "mine", None, encode)
+    found = other_words.extra_splits({k: v for k, v in splits.items() if v}, "mine", None, encode)
     assert set(found) == {"forget_perturbed", "forget_paraphrased", "forget_rephrased"} | {
         "retain_perturbed",
         "retain_paraphrased",
@@ -67,7 +67,7 @@ def test_columns_of_the_rows_come_first():
     assert found["forget_perturbed"]["group"][:] == [0, 0, 1, 1]
     assert found["forget_rephrased"].to_list()[1] == {"question": "other q1", "answer": "a1", "encoded": 1}
     plain = {"forget": Dataset.from_list([{"question": "q", "answer": "a"}])}
-    assert answers.extra_splits(plain, "x", None, encode) == {}
+    assert other_words.extra_splits(plain, "x", None, encode) == {}
 
 
 def test_tofu_files_are_found_beside_the_rows(tmp_path):
@@ -79,15 +79,15 @@ def test_tofu_files_are_found_beside_the_rows(tmp_path):
     write("forget10_perturbed.jsonl", [{**rows[1], "perturbed_answer": ["x", "y"], "paraphrased_answer": "z"}])
     write("real_authors_perturbed.jsonl", [{"question": "who", "answer": "she", "perturbed_answer": ["he"]}])
     splits = {"forget": Dataset.from_list(rows[:2]), "retain": Dataset.from_list(rows[2:])}
-    found = answers.extra_splits(splits, "tofu", str(tmp_path / "full.jsonl"), encode)
+    found = other_words.extra_splits(splits, "tofu", str(tmp_path / "full.jsonl"), encode)
     assert set(found) == {"forget_perturbed", "forget_paraphrased", "real_authors", "real_authors_perturbed"}
     assert found["forget_perturbed"]["group"][:] == [1, 1] and found["forget_paraphrased"]["answer"][:] == ["z"]
     assert found["real_authors"]["answer"][:] == ["she"] and found["real_authors_perturbed"]["group"][:] == [0]
-    assert answers.extra_splits(splits, "tofu", str(tmp_path), encode).keys() == found.keys()
+    assert other_words.extra_splits(splits, "tofu", str(tmp_path), encode).keys() == found.keys()
 
 
 def test_many_rows_are_thinned_evenly():
     rows = [{"question": f"q{i}", "answer": "a", "perturbed_answer": ["w"]} for i in range(1000)]
-    found = answers.extra_splits({"retain": Dataset.from_list(rows)}, "mine", None, encode)
+    found = other_words.extra_splits({"retain": Dataset.from_list(rows)}, "mine", None, encode)
     groups = found["retain_perturbed"]["group"][:]
-    assert len(groups) == len(set(groups)) == answers.MOST_ROWS and groups[0] == 0 and groups[-1] == 999
+    assert len(groups) == len(set(groups)) == other_words.MOST_ROWS and groups[0] == 0 and groups[-1] == 999

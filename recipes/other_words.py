@@ -33,6 +33,8 @@ def extra_splits(splits: dict, dataset_name: str, data_files: str | None, encode
     """
     from datasets import Dataset
 
+    from hf_unlearn.evaluation import evenly
+
     found = {}
     files = _tofu_files(data_files) if dataset_name == "tofu" else {}
     for split in ("forget", "retain", "real_authors", "world_facts"):
@@ -49,9 +51,7 @@ def extra_splits(splits: dict, dataset_name: str, data_files: str | None, encode
             continue
         if not others:
             continue
-        places = sorted(others)
-        if len(places) > MOST_ROWS:
-            places = [places[i * (len(places) - 1) // (MOST_ROWS - 1)] for i in range(MOST_ROWS)]
+        places = evenly(sorted(others), MOST_ROWS)
         for name, column in (("perturbed", "perturbed_answer"), ("paraphrased", "paraphrased_answer")):
             answers = [
                 {"question": others[i]["question"], "answer": answer, "group": i}

@@ -357,6 +357,22 @@ def revocable_problems(dataset, revocable: str | None) -> list[str]:
     return problems
 
 
+def column_codes(dataset, name: str) -> tuple[dict, np.ndarray] | list[str]:
+    """(value -> number, number (N,) of each row) of a column that names groups, or what is wrong with it."""
+    columns = _columns(dataset)
+    if name not in columns:
+        listed = ", ".join(map(repr, columns))
+        return [f"`request_group` is {name!r}, but there is no such column; the rows have {listed}."]
+    values = column_values(dataset, name)
+    try:
+        codes = {value: i for i, value in enumerate(dict.fromkeys(values))}
+    except TypeError:
+        return [f"The column {name!r} of `request_group` must hold text or numbers; it holds {values[0]!r}."]
+    if len(codes) < 2:
+        return [f"The column {name!r} of `request_group` has one value; a request for it would leave no rows."]
+    return codes, np.array([codes[value] for value in values])
+
+
 # ---- orders ---------------------------------------------------------------------------------------------------------
 
 
@@ -382,6 +398,36 @@ def spread_order(flags: np.ndarray | None, n: int, seed: int, epoch: int) -> np.
     order[here] = flagged[permutation(len(flagged), seed, epoch, 1)]
     order[~here] = others[permutation(len(others), seed, epoch, 2)]
     return order
+
+
+def draw_request(pool: np.ndarray, k: int, seed: int, turn: int) -> np.ndarray:
+    """
+    The `turn`-th simulated request: k of the row numbers in `pool` (all, where there are fewer). From turn to turn each
+    row is drawn once before any is drawn twice; a pure function of its arguments.
+    """
+    n = len(pool)
+    if k >= n:
+        return pool[permutation(n, seed, turn, 6)]
+    places = np.arange(turn * k, (turn + 1) * k)
+    rounds = {r: permutation(n, seed, int(r), 6) for r in np.unique(places // n)}
+    return pool[[rounds[p // n][p % n] for p in places]]
+
+
+def draw_groups(codes: np.ndarray, k: int, seed: int, turn: int) -> tuple[np.ndarray, np.ndarray]:
+    """
+    The `turn`-th simulated request for whole groups: random groups until they have k rows, never all of them.
+
+    Args:
+        codes: group (N,) of each row, 0 … G - 1.
+
+    Returns:
+        `(row numbers (k,) at most, chosen groups)`; a pure function of its arguments.
+    """
+    sizes = np.bincount(codes)
+    order = permutation(len(sizes), seed, turn, 7)[: max(1, len(sizes) - 1)]
+    chosen = order[: int(np.searchsorted(np.cumsum(sizes[order]), k)) + 1]
+    rows = np.flatnonzero(np.isin(codes, chosen))
+    return rows[permutation(len(rows), seed, turn, 8)][:k], chosen
 
 
 class SpreadSampler(Sampler[int]):
@@ -508,10 +554,19 @@ class FlagCollator:
     """
     Wraps a collator. Rows with the column `flag` (bool), and pairs `(forget row, retain row, place)` of a
     [`PairedDataset`], become one flat batch with `is_forget (B,)`: forget rows first, then retain rows.
+
+    Args:
+        codes: value of the column -> number, where it names groups: `is_forget` then holds these numbers.
     """
 
-    def __init__(self, collator: Callable[[list[dict]], dict], names: set[str] | None, flag: str | None = None):
-        self.collator, self.names, self.flag = collator, names, flag
+    def __init__(
+        self,
+        collator: Callable[[list[dict]], dict],
+        names: set[str] | None,
+        flag: str | None = None,
+        codes: Mapping | None = None,
+    ):
+        self.collator, self.names, self.flag, self.codes = collator, names, flag, codes
 
     def __call__(self, rows: list) -> dict:
         if isinstance(rows[0], tuple):
@@ -520,7 +575,10 @@ class FlagCollator:
             batch[FORGET_INDEX] = torch.tensor(places)
             batch[FLAG] = batch[FORGET_INDEX] >= 0
             return batch
-        flags = [bool(row[self.flag]) for row in rows] if self.flag and self.flag in rows[0] else None
+        flags = None
+        if self.flag and self.flag in rows[0]:
+            flags = [row[self.flag] for row in rows]
+            flags = [bool(f) if self.codes is None else self.codes[getattr(f, "item", lambda f=f: f)()] for f in flags]
         batch = self._collate(rows)
         if flags is not None:
             batch[FLAG] = torch.tensor(flags)
@@ -529,7 +587,7 @@ class FlagCollator:
     def _collate(self, rows: list[dict]) -> dict:
         if self.names is not None:
             rows = [{k: v for k, v in row.items() if k in self.names} for row in rows]
-        elif self.flag:
+        elif self.flag and self.flag not in INPUT_COLUMNS:
             rows = [{k: v for k, v in row.items() if k != self.flag} for row in rows]
         return dict(self.collator(rows))
 

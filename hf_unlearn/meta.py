@@ -258,6 +258,7 @@ def readiness_gradient(
     terms: Terms,
     revocable_loss: Tensor,
     share: Tensor | float,
+    counted: bool = True,
     both: BothPass | None = None,
     buffers: Iterable[Tensor] = (),
     reduce=lambda x: x,
@@ -266,14 +267,16 @@ def readiness_gradient(
     Adds the gradient of (3) to (5) to `.grad`, with the weights back bit for bit at the end.
 
     On entry `.grad` must hold exactly `share`·∇L_f(θ): the revocable rows' part of the main pass, run first, so that
-    the inner gradient costs nothing. `first_order` with one inner step needs one copy of the parameters and nothing
-    else; each term beyond that and `finite_difference` need more gradient buffers.
+    the inner gradient costs nothing; or, with `counted=False`, that of rows which are no part of the main pass, and it
+    does not stay. `first_order` with one inner step needs one copy of the parameters and nothing else; each term
+    beyond that and `finite_difference` need more gradient buffers.
 
     Args:
         params: the trainable parameters θ; with an adapter, the adapter's.
         revocable, stable, proxy: passes over the rows of L_f, L_r and L_q.
         revocable_loss: L_f(θ) of the main pass, (), nats.
         share: weight of L_f in the main pass; non-zero.
+        counted: whether these rows are part of the main pass, so that `share`·∇L_f(θ) stays in `.grad`.
         both: one pass over revocable and stable rows, in place of one over each at θ'; None: in turn.
         buffers: tensors that forward passes move ([`moving_buffers`]); the passes here leave them as they were.
         reduce: sums a scalar over shards where parameters are sharded.
@@ -292,6 +295,7 @@ def readiness_gradient(
     theta_norm = norm(params, reduce)
     pull = _Pullback(params, terms, theta_norm, reduce)
     single = terms.inner_steps == 1 and not second
+    gain_form = bool(terms.lambda_efficiency) and terms.efficiency == "gain"
     components: dict[str, Tensor] = {}
 
     with restored([*params, *buffers]) as home:
@@ -300,6 +304,8 @@ def readiness_gradient(
         factor = _step_factor(terms, theta_norm, first_norm / share) / share
         components["inner_length"] = factor * first_norm / theta_norm.clamp_min(1e-20)
         move_(params, first, factor)
+        if single and not (counted or gain_form):
+            take_gradients(params)
         trail = []  # (weights before the step, its gradient) of the inner steps after the first
         if not single:
             first = take_gradients(params)
@@ -315,8 +321,8 @@ def readiness_gradient(
 
         def weigh(loss: Tensor) -> Tensor:
             open_.append((loss - floor < terms.cap).to(loss.dtype))
-            if single and terms.efficiency == "gain":  # + λ1·∇L_f(θ), while `.grad` is still a multiple of it
-                scale_gradients_(params, 1 + terms.lambda_efficiency * open_[0] / share)
+            if single and gain_form:  # + λ1·∇L_f(θ), while `.grad` is still a multiple of it
+                scale_gradients_(params, counted + terms.lambda_efficiency * open_[0] / share)
             return -terms.lambda_efficiency * open_[0]
 
         if both is not None and terms.lambda_efficiency and terms.lambda_retention:
@@ -338,10 +344,8 @@ def readiness_gradient(
             at_home = [None if g is None else g / share for g in first]
             pull(revocable, at_home, take_gradients(params), sign=1.0)
     if not single:
-        extra = 0.0
-        if terms.lambda_efficiency and terms.efficiency == "gain":
-            extra = terms.lambda_efficiency * open_[0] / share
-        add_gradients_(params, first, 1 + extra)
+        extra = terms.lambda_efficiency * open_[0] / share if gain_form else 0.0
+        add_gradients_(params, first, counted + extra)
     return components
 
 

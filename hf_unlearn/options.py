@@ -87,6 +87,20 @@ class ReadyOptions:
     meta_every: int = field(
         default=1, metadata={"help": "Readiness terms on every k-th step among those that hold revocable rows."}
     )
+    request_rows: int = field(
+        default=0,
+        metadata={
+            "help": "Revocable rows drawn for each simulated request, beside the step's batch and over all processes; "
+            "a resistance term draws as many again. 0: the batch's own revocable rows play the request."
+        },
+    )
+    request_group: str | None = field(
+        default=None,
+        metadata={
+            "help": "With `revocable=None`: column whose values a request would name (class, person, author). Each "
+            "simulated request is drawn from random ones of them. Needs `request_rows`."
+        },
+    )
     meta_rows: float = field(
         default=1.0,
         metadata={
@@ -154,6 +168,7 @@ class ReadyOptions:
             *_number("inner_lr", self.inner_lr, low=0),
             *_number("inner_steps", self.inner_steps, low=1),
             *_number("meta_every", self.meta_every, low=1),
+            *_number("request_rows", self.request_rows, low=0),
             *_number("meta_rows", self.meta_rows, low=0, high=1, open_low=True),
             *_one_of("meta_forward", self.meta_forward, FORWARDS),
             *_number("meta_start", self.meta_start, low=0, high=1),
@@ -165,6 +180,8 @@ class ReadyOptions:
             *_one_of("efficiency", self.efficiency, EFFICIENCIES),
             *_one_of("resistance", self.resistance, RESISTANCES),
         ]
+        if self.request_group and not self.request_rows:
+            problems.append("`request_group` is set but `request_rows` is 0; say how many rows a request draws.")
         if self.gain_cap is not None:
             problems += _number("gain_cap", self.gain_cap, low=0, open_low=True)
         if self.lambda_resistance and self.resistance == "none":

@@ -12,7 +12,18 @@ from torch.utils.data import SequentialSampler
 
 from . import records
 from .config import EXACT_CHECKPOINTING, ReadyConfig
-from .data import FLAG, SpreadSampler, column_values, count_labels, revocable_problems, row_ids, select_rows
+from .data import (
+    FLAG,
+    SpreadSampler,
+    column_codes,
+    column_values,
+    count_labels,
+    draw_groups,
+    draw_request,
+    revocable_problems,
+    row_ids,
+    select_rows,
+)
 from .distributed import (
     device_rng,
     reshard,
@@ -32,6 +43,7 @@ from .meta import (
     exact_readiness_gradient,
     readiness_gradient,
     restored,
+    take_gradients,
 )
 from .models import chance_loss
 from .objectives import per_row_nll
@@ -60,8 +72,8 @@ class ReadyTrainer(ForgettingTrainer):
         model: a model, or the name or path of one, which is then loaded after the checks.
         args: a [`ReadyConfig`].
         train_dataset: rows with labels, and with the boolean column `revocable`.
-        revocable: name of that column. None: any row may be asked for one day; on each step a random
-            `revocable_share` of the batch plays the request (ours).
+        revocable: name of that column. None: any row may be asked for one day (ours); on each step a random
+            `revocable_share` of the batch plays the request, or the rows of random values of `request_group`.
         eval_dataset, data_collator, processing_class, callbacks, …: as in `transformers.Trainer`.
         peft_config: trains this adapter; θ is then the adapter's weights.
 
@@ -91,7 +103,16 @@ class ReadyTrainer(ForgettingTrainer):
         args = ReadyConfig("ready") if args is None else args
         problems = revocable_problems(train_dataset, revocable)
         step_rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-        if revocable is None and args.readiness_is_on and step_rows * args.revocable_share < 1:
+        self._codes = None
+        if args.request_group and revocable is not None:
+            problems.append(
+                f"`request_group` says what anybody may ask for, `revocable={revocable!r}` who; pass one of the two."
+            )
+        elif args.request_group and args.readiness_is_on and not problems:
+            found = column_codes(train_dataset, args.request_group)
+            problems += found if isinstance(found, list) else []
+            self._codes = None if problems else found
+        elif revocable is None and args.readiness_is_on and step_rows * args.revocable_share < 1:
             problems.append(
                 f"`revocable_share` {args.revocable_share} of {step_rows} row(s) a step is less than one row: no step "
                 "would hold a request. Raise the share or the batch size."
@@ -107,7 +128,8 @@ class ReadyTrainer(ForgettingTrainer):
         super().__init__(
             model,
             args,
-            flag=revocable,
+            flag=args.request_group if self._codes else revocable,
+            codes=self._codes and self._codes[0],
             data_collator=data_collator,
             processing_class=processing_class,
             peft_config=peft_config,
@@ -173,19 +195,55 @@ class ReadyTrainer(ForgettingTrainer):
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._step = _ReadyStep(batches)
         if self.args.readiness_is_on and batches and self.state.global_step >= self._first_readiness_step:
-            world, rank = self.accelerator.num_processes, self.accelerator.process_index
-            share = self.args.revocable_share if self.revocable is None else None
-
-            def reduce(counts):
-                return total(self.accelerator, counts.to(device))
-
-            with_proxy = self._terms.lambda_resistance > 0
-            self._step.divide(share, self.args.meta_rows, with_proxy, world, rank, reduce)
-            self._step.count(reduce, self.hidden_size)
-            if self._step.items["request"] > 0 and self._step.items["kept"] > 0:
-                self._step.active = self._steps_with_revocable % int(self.args.meta_every) == 0
-                self._steps_with_revocable += 1
+            self._prepare_readiness(self._step, device)
         return batches, items
+
+    def _prepare_readiness(self, step: _ReadyStep, device) -> None:
+        """Says which rows play which part, and whether it is this step's turn."""
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        groups = self._codes is not None
+        share = self.args.revocable_share if self.revocable is None and not groups else None
+        drawn = bool(self.args.request_rows) and share is None
+        with_proxy = self._terms.lambda_resistance > 0
+        turn_has_come = self._steps_with_revocable % int(self.args.meta_every) == 0
+        if drawn and not turn_has_come:
+            self._steps_with_revocable += 1
+            return
+
+        def reduce(counts):
+            return total(self.accelerator, counts.to(device))
+
+        if drawn:
+            k = int(self.args.request_rows) * (2 if with_proxy else 1)
+            if groups:
+                places, chosen = draw_groups(self._codes[1], k, self.args.seed, self._readiness_steps)
+                for batch in step.batches:
+                    batch[FLAG] = torch.isin(batch[FLAG], torch.as_tensor(chosen, device=batch[FLAG].device))
+            else:
+                places = draw_request(np.flatnonzero(self._flags), k, self.args.seed, self._readiness_steps)
+        step.divide(share, self.args.meta_rows, with_proxy, drawn, world, rank, reduce)
+        step.count(reduce, self.hidden_size)
+        if drawn:
+            cut = math.ceil(len(places) / 2) if with_proxy else len(places)
+            step.draw("request", self._parts_of(places[:cut]), reduce)
+            step.draw("proxy", self._parts_of(places[cut:]), reduce)
+        if step.items["request"] > 0 and step.items["kept"] > 0:
+            step.active = turn_has_come
+            self._steps_with_revocable += 1
+
+    def _parts_of(self, places: np.ndarray) -> list[tuple[dict, bool]]:
+        """
+        These rows of the training set, dealt out to the processes, in batches of the usual size: as many passes on
+        every process, with a row that counts nothing where there is none left.
+        """
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        size = int(self.args.per_device_train_batch_size)
+        mine, parts = places[rank::world], []
+        for start in range(0, math.ceil(len(places) / world), size):
+            some = mine[start : start + size]
+            rows = self.data_collator([self.train_dataset[int(i)] for i in (some if len(some) else places[:1])])
+            parts.append(({k: v for k, v in rows.items() if k != FLAG}, bool(len(some))))
+        return parts
 
     def micro_step(self, model, inputs, num_items_in_batch=None):
         step = self._step
@@ -208,11 +266,13 @@ class ReadyTrainer(ForgettingTrainer):
         }
         if step.items["proxy"] == 0:
             rows["proxy"] = _Rows(self, model, step.parts("kept"), step.items["kept"], repeat_masks=True)
-        share = step.items["request"] / step.items["all"]
+        share = 1.0 if step.drawn else step.items["request"] / step.items["all"]
         for p in self.trainable:  # the readiness gradient starts from a clean `.grad`
             p.grad = None
         loss = rows["request"](share)
         if self._terms.meta_gradient == "exact":
+            if step.drawn:
+                take_gradients(self.trainable)
             gradient, components = self._exact(rows)
             add_gradients_(self.trainable, gradient)
         else:
@@ -224,16 +284,17 @@ class ReadyTrainer(ForgettingTrainer):
                 terms=self._terms,
                 revocable_loss=loss,
                 share=share,
+                counted=not step.drawn,
                 both=self._both(model, step),
                 buffers=self.buffers,
                 reduce=shard_sum(self.accelerator),
             )
         self.track(**{f"ready_{name}": value for name, value in components.items()})
-        return loss * share
+        return torch.zeros_like(loss) if step.drawn else loss * share
 
     def _both(self, model, step: _ReadyStep):
         """One pass over the request's rows and the stable ones in use, where that is cheaper and its masks are free."""
-        possible = len(step.batches) == 1 and self._terms.meta_gradient == "first_order"
+        possible = len(step.batches) == 1 and not step.drawn and self._terms.meta_gradient == "first_order"
         if not possible or self.args.meta_forward == "in_turn":
             return None
         positions = step.positions / self.accelerator.num_processes
@@ -325,6 +386,8 @@ class ReadyTrainer(ForgettingTrainer):
             **terms,
             "meta_every": int(self.args.meta_every),
             "meta_rows": self.args.meta_rows,
+            "request_rows": int(self.args.request_rows),
+            "request_group": self.args.request_group,
             "meta_start": self.args.meta_start,
             **self._commitment,
             "steps": {
@@ -359,13 +422,17 @@ class _ReadyStep:
         self.batches = batches
         self.active = False
         self.items: dict[str, float] = {}
+        self.drawn: dict[str, list[tuple[dict, bool]]] = {}  # parts that are no rows of the step
 
-    def divide(self, share: float | None, used: float, with_proxy: bool, world: int, rank: int, reduce) -> None:
+    def divide(
+        self, share: float | None, used: float, with_proxy: bool, drawn: bool, world: int, rank: int, reduce
+    ) -> None:
         """
         Marks rows as request, proxy or stable, by their place in the step: micro-batch by micro-batch, within one rank
         by rank, which is the order of the data set. So it does not matter how the step is cut. With `share`, rows
         spread over the step play the request; else the flagged rows do. Every second of them is a proxy. Stable rows
-        are "kept" where they take part in the retention term: so many that `used` of the step's rows are at θ'.
+        are "kept" where they take part in the retention term: so many that `used` of the step's rows are at θ'. With
+        `drawn`, request and proxy are other rows, and flagged rows of the step only keep out of the retention term.
         """
         here = torch.zeros(len(self.batches), world, 2, dtype=torch.float64)  # rows and flagged rows of each cut
         for i, batch in enumerate(self.batches):
@@ -376,7 +443,7 @@ class _ReadyStep:
         rows, flagged = here.sum((0, 1)).tolist()
         if share is not None:
             flagged = math.floor(rows * share)
-        kept = min(1.0, max(1, round(used * rows) - flagged) / max(1, rows - flagged))
+        kept = min(1.0, max(1, round(used * rows) - (0 if drawn else flagged)) / max(1, rows - flagged))
         cuts = here.flatten(0, 1)
         before = (cuts.cumsum(0) - cuts).view_as(here)[:, rank].long().tolist()
         self.masks: list[dict[str, torch.Tensor]] = []
@@ -388,14 +455,16 @@ class _ReadyStep:
             else:
                 turn = torch.floor((place + 1) * share).long()
                 revocable = turn > torch.floor(place * share).long()
-            proxy = revocable & (turn % 2 == 0) if with_proxy else torch.zeros_like(revocable)
+            none = torch.zeros_like(revocable)
+            proxy = revocable & (turn % 2 == 0) if with_proxy and not drawn else none
+            request = none if drawn else revocable & ~proxy
             due = (place + 1 - turn) * kept + 1e-9  # for the n-th stable row n·kept, safe from rounding
             taken = ~revocable & (torch.floor(due) > torch.floor(due - kept))
-            self.masks.append({"request": revocable & ~proxy, "proxy": proxy, "stable": ~revocable, "kept": taken})
+            self.masks.append({"request": request, "proxy": proxy, "kept": taken, "all": ~none})
 
     def count(self, reduce, hidden_size: int) -> None:
         """Labels of each part in each micro-batch, and positions of the rows at θ', over all processes."""
-        kinds = ("request", "proxy", "stable", "kept")
+        kinds = ("request", "proxy", "kept", "all")
         counts = torch.zeros(len(self.batches), len(kinds) + 1, dtype=torch.float64)
         for i, (batch, masks) in enumerate(zip(self.batches, self.masks, strict=True)):
             for k, kind in enumerate(kinds):
@@ -406,7 +475,14 @@ class _ReadyStep:
         counts = reduce(counts).cpu()
         self.positions = float(counts[:, -1].sum())
         self.places = {kind: counts[:, k].nonzero().flatten().tolist() for k, kind in enumerate(kinds)}
-        self.items = dict(zip(kinds, counts.sum(0).tolist(), strict=False)) | {"all": float(counts[:, :3].sum())}
+        self.items = dict(zip(kinds, counts.sum(0).tolist(), strict=False))
+
+    def draw(self, kind: str, parts: list[tuple[dict, bool]], reduce) -> None:
+        """Takes rows from outside the step as its request or proxy."""
+        labels = sum((count_labels(rows["labels"]).double() for rows, some in parts if some), torch.zeros(()))
+        self.items[kind] = float(reduce(torch.as_tensor(labels).double()))
+        if parts:
+            self.drawn[kind] = parts
 
     def part(self, place: int, mask: torch.Tensor) -> tuple[dict, bool]:
         """(rows, whether they count): where the mask is empty, one row that counts nothing, for the collectives."""
@@ -418,6 +494,8 @@ class _ReadyStep:
 
     def parts(self, kind: str) -> list[tuple[dict, bool]]:
         """The micro-batches with such rows on any process: as many passes on every process, or collectives hang."""
+        if kind in self.drawn:
+            return self.drawn[kind]
         return [self.part(i, self.masks[i][kind]) for i in self.places[kind] or [0]]
 
     def rest(self, place: int) -> tuple[dict, bool]:

@@ -34,7 +34,16 @@ class ForgettingTrainer(Trainer):
     record_name: str
 
     def __init__(
-        self, model, args, *, flag=None, data_collator=None, processing_class=None, peft_config=None, **kwargs
+        self,
+        model,
+        args,
+        *,
+        flag=None,
+        codes=None,
+        data_collator=None,
+        processing_class=None,
+        peft_config=None,
+        **kwargs,
     ):
         self.source = model if isinstance(model, str) else getattr(getattr(model, "config", None), "_name_or_path", "")
         if isinstance(model, str):
@@ -62,7 +71,7 @@ class ForgettingTrainer(Trainer):
         super().__init__(
             model=model,
             args=args,
-            data_collator=FlagCollator(collator, names, flag),
+            data_collator=FlagCollator(collator, names, flag, codes),
             processing_class=processing_class,
             **kwargs,
         )

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import shutil
 import sys
 import time
@@ -29,6 +28,7 @@ if not __package__:  # run as a script: not recipes/ on the path, where evaluate
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from recipes import common
+from recipes import jobs as jobs_
 
 HERE = Path(__file__).resolve().parent
 
@@ -298,45 +298,10 @@ def train_all(tasks: Sequence[str], models: int, root: Path, jobs: int, smoke: b
     count, start = sum(map(len, todo.values())), time.perf_counter()
     done = 0
     for first in (True, False):
-        for (task, pool, seed, *_), seconds in each(todo[first], jobs):
+        for (task, pool, seed, *_), seconds in jobs_.each(build, todo[first], jobs):
             done += 1
             left = (time.perf_counter() - start) / done * (count - done) / 60
             print(f"[{done}/{count}] {task}, {pool}, seed {seed}: {seconds:.0f} s; {left:.0f} min left", flush=True)
-
-
-def each(todo: list, jobs: int):
-    """Yields (job, seconds) as they are done."""
-    if jobs == 1 or len(todo) < 2:
-        for job in todo:
-            yield job, build(*job)
-        return
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-
-    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), worker, (jobs,)) as workers:
-        running = {workers.submit(build, *job): job for job in todo}
-        try:
-            for future in as_completed(running):
-                yield running[future], future.result()
-        except BaseException:
-            workers.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def worker(jobs: int) -> None:
-    quiet()
-    import torch
-
-    torch.set_num_threads(max(1, torch.get_num_threads() // jobs))
-
-
-def quiet() -> None:
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # all data are embedded
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
 
 
 def measured(task: str, models: int, root: Path, smoke: bool) -> dict:
@@ -420,7 +385,7 @@ def main(argv: list[str]) -> None:
     options = parser.parse_args(argv)
     tasks, root = list(dict.fromkeys(options.tasks)), Path(options.output_dir)
     check(tasks, options.models, options.jobs)
-    quiet()
+    jobs_.quiet()
     train_all(tasks, options.models, root, options.jobs, options.smoke)
     from hf_unlearn.report import library_versions
 

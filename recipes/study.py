@@ -1,0 +1,328 @@
+"""Does readiness pay? Trains models by several arms, asks them to forget in several ways, and measures every step.
+
+    python recipes/study.py --task digits people --seeds 0-4 [--arms plain equal ready …] [--jobs 2]
+    python recipes/study.py --page
+
+Every cell (task, arm, seed) is one JSON file in OUTPUT_DIR; a killed run goes on where it was. `--page` gathers all
+cells that are there into recipes/results/study.json and OUTPUT_DIR/study.html. Tasks whose rows are in files need
+`--data DIR` with the folders tofu/, banking77/ and cifar10/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+if not __package__:  # run as a script: not recipes/ on the path, where evaluate.py would hide the library
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from recipes import common
+from recipes import jobs as jobs_
+
+HERE = Path(__file__).resolve().parent
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Task:
+    """
+    A recipe and how it is asked.
+
+    Args:
+        recipe: YAML file.
+        flags: more flags, `{seed}` and `{data}` filled in.
+        goal: "unseen" or "chance", when rows count as forgotten ([`recipes.trial.Rows`]).
+        by: column whose values a request names; None: single rows.
+        rates: learning rates of a request.
+        arms: names of arms; None: all.
+        every: steps between two looks.
+        confirms: not used to choose a default.
+    """
+
+    recipe: str
+    goal: str
+    by: str | None = None
+    flags: str = ""
+    rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    arms: tuple[str, ...] | None = None
+    every: int = 1
+    confirms: bool = False
+
+
+@dataclass(frozen=True)
+class Arm:
+    """
+    How a model is trained.
+
+    Args:
+        role: of recipes/ready.py.
+        flags: `ReadyConfig` flags over the recipe's; `{by}` is the task's column.
+        like: plain training with the gradient passes of that arm.
+        forget_weight: weight of the revocable rows' loss relative to the others'.
+        everything: all methods and scenarios are tried on it, not ∇τ alone.
+    """
+
+    role: str = "ready"
+    flags: str = ""
+    like: str | None = None
+    forget_weight: float = 1.0
+    everything: bool = False
+
+
+ARMS = {
+    "retrained": Arm("retrained"),
+    "plain": Arm("original", everything=True),
+    "ready": Arm(everything=True),
+    "equal": Arm("original", like="ready", everything=True),
+    "reweighted": Arm("original", forget_weight=0.5),
+    "finite difference": Arm(flags="--meta_gradient finite_difference"),
+    "batch rows": Arm(flags="--request_rows 0"),
+    "no efficiency": Arm(flags="--lambda_efficiency 0"),
+    "no retention": Arm(flags="--lambda_retention 0"),
+    "relearn": Arm(flags="--resistance relearn --lambda_resistance 0.1"),
+    "align": Arm(flags="--resistance align --lambda_resistance 0.1"),
+    "any row": Arm(flags="--revocable any"),
+    "any group": Arm(flags="--revocable any --request_group {by}"),
+}
+MAIN = ("retrained", "plain", "ready", "equal", "any row", "any group")
+TASKS = {
+    "digits": Task(
+        "vision/digits_vit.yaml", "chance", by="labels", flags="--forget_values {digit}", rates=(3e-4, 1e-3, 3e-3)
+    ),
+    "people": Task("text/people_llama.yaml", "unseen", by="person", rates=(3e-4, 1e-3), every=2),
+    "digits 1 %": Task("vision/digits_vit_random.yaml", "unseen", flags="--forget_fraction 0.01", arms=MAIN[:4]),
+    "digits 10 %": Task("vision/digits_vit_random.yaml", "unseen", flags="--forget_fraction 0.1", arms=MAIN[:4]),
+    "digits 30 %": Task("vision/digits_vit_random.yaml", "unseen", flags="--forget_fraction 0.3", arms=MAIN[:4]),
+    "people 1 %": Task(
+        "text/people_llama.yaml",
+        "unseen",
+        by="person",
+        flags="--forget_fraction 0.01",
+        rates=(3e-4, 1e-3),
+        arms=MAIN[:4],
+    ),
+    "people 30 %": Task(
+        "text/people_llama.yaml",
+        "unseen",
+        by="person",
+        flags="--forget_fraction 0.3",
+        rates=(3e-4, 1e-3),
+        arms=MAIN[:4],
+        every=4,
+    ),
+}
+
+
+def flags_of(task: Task, seed: int, data: str | None, smoke: bool) -> list[str]:
+    """Flags of recipes/ready.py for the rows of a seed: another seed splits otherwise."""
+    filled = task.flags.format(digit=(3 + seed) % 10, seed=seed, data=data)
+    flags = ["--config", str(HERE / task.recipe), "--split_seed", str(seed), *filled.split()]
+    return flags + (["--limit", "160", "--ready.max_steps", "4"] if smoke else [])
+
+
+def cell_path(root: Path, task: str, arm: str, seed: int) -> Path:
+    return root / task.replace(" %", "pc").replace(" ", "_") / f"{arm.replace(' ', '_')}-{seed}.json"
+
+
+def read_cell(root: Path, task: str, arm: str, seed: int) -> dict | None:
+    path = cell_path(root, task, arm, seed)
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def train(task: Task, arm: Arm, seed: int, data: str | None, smoke: bool, folder: str, like: dict | None):
+    """Trains one model; returns `(trainer, the rows it was trained on and is asked about)`."""
+    from datasets import concatenate_datasets
+
+    from recipes import ready, trial
+
+    flags = flags_of(task, seed, data, smoke) + arm.flags.format(by=task.by).split()
+    flags += ["--output_dir", folder, "--seed", str(seed), "--logging_strategy", "no", "--disable_tqdm", "true"]
+    script, data_args, model_args, args = common.parse("ready", common.ReadyScript, flags, "ReadyConfig")
+    script.role = arm.role
+    prepared = common.prepare(data_args, model_args)
+    if like is not None:  # as many gradient passes, in steps of the same size
+        args.max_steps = max(1, round(like["training"]["row_passes"] / args.per_device_train_batch_size))
+    trained = prepared
+    if arm.forget_weight != 1:
+        copies = round(1 / arm.forget_weight)
+        from dataclasses import replace
+
+        retain = concatenate_datasets([prepared.splits["retain"]] * copies)
+        trained = replace(prepared, splits={**prepared.splits, "retain": retain})
+        args.num_train_epochs = args.num_train_epochs / copies
+    import contextlib
+
+    with contextlib.redirect_stdout(None):
+        trainer = ready.train(script, data_args, model_args, args, trained)
+    return trainer, trial.rows_of(data_args, prepared, trainer.model, task.goal)
+
+
+def requests_of(task: Task, arm: Arm):
+    from recipes.trial import Request
+
+    methods = [("nabla_tau", {})]
+    if arm.everything:
+        methods += [("gradient_ascent", {}), ("grad_diff", {}), ("npo", {})]
+    return [Request(rate, objective, options) for objective, options in methods for rate in task.rates]
+
+
+def build(name: str, arm_name: str, seed: int, root: str, data: str | None, smoke: bool) -> float:
+    """One cell: trains, asks, measures, writes its file; returns the seconds."""
+    from recipes import trial
+
+    start = time.perf_counter()
+    task, arm, folder = TASKS[name], ARMS[arm_name], Path(root)
+    like = read_cell(folder, name, arm.like, seed) if arm.like else None
+    plain = None if arm_name in ("plain", "retrained") else read_cell(folder, name, "plain", seed)
+    retrained = None if arm_name == "retrained" else read_cell(folder, name, "retrained", seed)
+    with tempfile.TemporaryDirectory() as temporary:
+        trainer, rows = train(task, arm, seed, data, smoke, temporary, like)
+    model = trainer.model.eval()
+    found = {
+        "schema": SCHEMA,
+        "task": name,
+        "arm": arm_name,
+        "seed": seed,
+        "training": {**trainer.cost, "batch_size": trainer.args.per_device_train_batch_size},
+        "before": trial.before(model, rows),
+    }
+    rate = task.rates[-1]
+    found["rows"] = {split: len(part) for split, part in rows.splits.items()}
+    if arm_name == "retrained":
+        found["recovery"] = trial.recovery(model, rows, rate, seed)
+    else:
+        kept = trial.KEPT * (plain or found)["before"]["retain"]["accuracy"]
+        best_model, fewest = None, None
+        found["requests"] = []
+        for request in requests_of(task, arm):
+            after, asked = trial.ask(model, rows, request, kept, seed, task.every)
+            found["requests"].append(asked)
+            passes = trial.passes_to(asked)
+            if request.objective == "nabla_tau" and passes is not None and (fewest is None or passes < fewest):
+                best_model, fewest, best = after, passes, request
+        if best_model is not None:
+            found["after"] = {
+                "learning_rate": best.learning_rate,
+                "row_passes": fewest,
+                "splits": trial.before(best_model, rows),
+                "recovery": trial.recovery(best_model, rows, rate, seed),
+            }
+            if arm.everything:
+                found["scenarios"] = scenarios(model, rows, best, kept, seed, task, trainer.args)
+    found["retrained_accuracy"] = retrained and retrained["before"]["retain"]["accuracy"]
+    found["seconds"] = round(time.perf_counter() - start, 1)
+    path = cell_path(folder, name, arm_name, seed)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(found), encoding="utf-8")
+    part.rename(path)  # whole, or not there
+    return found["seconds"]
+
+
+def scenarios(model, rows, request, kept: float, seed: int, task: Task, args) -> dict:
+    """What happens when the request is not the one that was expected; each by the arm's own best request."""
+    from recipes import trial
+
+    found = {}
+    for name, share in (("half stable rows", 0.5), ("stable rows", 1.0)):
+        if task.by == "labels" and share < 1:
+            continue  # a class is asked for as a whole
+        _, found[name] = trial.ask(model, trial.other_rows(rows, share, seed, task.by), request, kept, seed, task.every)
+    later = trial.fine_tuned(model, rows, args.learning_rate / 10, args.per_device_train_batch_size, seed)
+    _, found["after a fine-tune"] = trial.ask(later, rows, request, kept, seed, task.every)
+    if task.by != "labels":
+        parts, state, series = trial.thirds(rows, task.by), model, []
+        for part in parts:
+            state, asked = trial.ask(state, part, request, kept, seed, task.every)
+            series.append(asked)
+        ends = [trial.look(state, part.batches("forget")) for part in parts]
+        found["three in a row"] = {
+            "requests": series,
+            "end": [{k: round(end[k], 4) for k in ("loss", "accuracy")} for end in ends],
+            "unseen_loss": round(trial.look(state, rows.batches("unseen"))["loss"], 4),
+        }
+    return found
+
+
+def seeds_of(text: str) -> list[int]:
+    """ "0-2" or "0,3,5" as numbers."""
+    found: list[int] = []
+    for part in text.split(","):
+        low, _, high = part.partition("-")
+        found += range(int(low), int(high or low) + 1)
+    return found
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", nargs="+", default=[], metavar="TASK", help=f"some of {', '.join(TASKS)}; all")
+    parser.add_argument("--seeds", default="0-2", help="0-4, or 0,2,7")
+    parser.add_argument("--arms", nargs="+", metavar="ARM", help=f"some of {', '.join(ARMS)}; default: all of the task")
+    parser.add_argument("--data", help="folder with tofu/, banking77/ and cifar10/")
+    parser.add_argument("--output_dir", default="outputs/study", help="for the cells and the page")
+    parser.add_argument("--jobs", type=int, default=1, help="cells at a time, each in a process of its own")
+    parser.add_argument("--page", action="store_true", help="gather what is there into JSON and page")
+    parser.add_argument("--smoke", action="store_true", help="four steps a model, to see that it runs")
+    options = parser.parse_args(argv)
+    tasks = list(TASKS) if options.task == ["all"] else list(dict.fromkeys(options.task))
+    seeds = check(options, tasks)
+    jobs_.quiet()
+    root = Path(options.output_dir)
+    if tasks:
+        run(tasks, seeds, options, root)
+    if options.page:
+        from recipes import study_page
+
+        study_page.write(root, common.command_line("recipes/study.py", argv))
+
+
+def check(options, tasks: list[str]) -> list[int]:
+    """
+    Raises:
+        ArgumentError: with all that is wrong with the flags.
+    """
+    problems, seeds = [], []
+    if unknown := [task for task in tasks if task not in TASKS]:
+        problems.append(f"`--task` is {', '.join(unknown)}; expected some of {', '.join(TASKS)}, or all.")
+    if unknown := [arm for arm in options.arms or [] if arm not in ARMS]:
+        problems.append(f"`--arms` is {', '.join(unknown)}; expected some of {', '.join(ARMS)}.")
+    try:
+        seeds = seeds_of(options.seeds)
+    except ValueError:
+        problems.append(f"`--seeds` is {options.seeds!r}; expected a range like 0-4, or a list like 0,2,7.")
+    if options.jobs < 1:
+        problems.append(f"`--jobs` is {options.jobs}; expected at least 1.")
+    needs = [task for task in tasks if task in TASKS and "{data}" in TASKS[task].flags]
+    if needs and not (options.data and Path(options.data).is_dir()):
+        problems.append(f"`--data` is {options.data!r}; {', '.join(needs)} read files from it.")
+    if not tasks and not options.page:
+        problems.append("Nothing to do: name a --task, or ask for the --page.")
+    common.fail(problems)
+    return seeds
+
+
+def run(tasks: list[str], seeds: list[int], options, root: Path) -> None:
+    """Trains and asks what is not there yet: what other arms are measured against comes first."""
+    wanted = [(t, a, s) for s in seeds for t in tasks for a in options.arms or TASKS[t].arms or ARMS]
+    first = ("retrained", "plain", "ready")
+    wanted = [cell for cell in wanted if TASKS[cell[0]].by or "{by}" not in ARMS[cell[1]].flags]
+    needed = {(t, a, s) for t, _, s in wanted for a in first}
+    stages = [[(t, a, s) for s in seeds for t in tasks if (t, a, s) in needed] for a in first]
+    stages.append([cell for cell in wanted if cell[1] not in first])
+    todo = [[cell for cell in stage if not cell_path(root, *cell).is_file()] for stage in stages]
+    count, done, start = sum(map(len, todo)), 0, time.perf_counter()
+    for stage in todo:
+        work = [(*cell, str(root), options.data, options.smoke) for cell in stage]
+        for (task, arm, seed, *_), seconds in jobs_.each(build, work, options.jobs):
+            done += 1
+            left = (time.perf_counter() - start) / done * (count - done) / 60
+            print(f"[{done}/{count}] {task}, {arm}, seed {seed}: {seconds:.0f} s; {left:.0f} min left", flush=True)
+
+
+if __name__ == "__main__":
+    common.run(main)

@@ -1,0 +1,273 @@
+"""One cell of the study: a model trained by one arm, then asked to forget in many ways, measured step by step."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+from transformers import TrainerCallback
+
+from recipes import common
+
+SAMPLE = 300  # retain rows that are looked at on the way
+KEPT = 0.97  # share of the plain model's retain accuracy that "kept" means
+TOLERANCE = 0.05  # of τ: a forget loss within it counts as the unseen one, as in the trainers' stop rule
+QUIET = {
+    "logging_strategy": "no",
+    "report_to": "none",
+    "disable_tqdm": True,
+    "save_strategy": "no",
+    "dataloader_pin_memory": False,
+}
+KINDS = ("retain", "similar", "real")
+RELEARNING = {"steps": 30, "every": 5, "batch_size": 16}
+
+
+@dataclass(frozen=True)
+class Request:
+    """How a model is asked to forget."""
+
+    learning_rate: float
+    objective: str = "nabla_tau"
+    options: Mapping = field(default_factory=dict)  # more of `UnlearnConfig`
+
+    @property
+    def method(self) -> str:
+        return " ".join([self.objective, *(str(v) for k, v in sorted(self.options.items()) if k == "gap")])
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The splits of a request with what reading them takes."""
+
+    splits: Mapping
+    collator: object
+    goal: str  # "unseen": the forget loss reaches the unseen loss; "chance": the forget accuracy reaches guessing
+    classes: int
+
+    def batches(self, name: str, most: int | None = None) -> list[dict]:
+        from hf_unlearn.evaluation import evenly
+
+        rows = self.splits[name] if most is None else evenly(self.splits[name], most)
+        return list(DataLoader(rows, batch_size=64, collate_fn=self.collator))
+
+
+@torch.no_grad()
+def look(model, batches: Sequence[Mapping]) -> dict:
+    """Loss in nats per label, share of rows with every label right, and the rows' mean losses (n,)."""
+    from hf_unlearn.evaluation import evaluating
+    from hf_unlearn.objectives import IGNORE_INDEX, per_row_nll
+
+    sums, counts, right = [], [], []
+    with evaluating(model):
+        for batch in batches:
+            logits = model(**{k: v for k, v in batch.items() if k not in ("labels", "is_forget")}).logits
+            labels = batch["labels"]
+            nll, n = per_row_nll(logits, labels)
+            if labels.dim() == 2:
+                labels, logits = labels[:, 1:], logits[:, :-1]
+                right.append(((logits.argmax(-1) == labels) | (labels == IGNORE_INDEX)).all(1))
+            else:
+                right.append(logits.argmax(-1) == labels)
+            sums.append(nll.double())
+            counts.append(n)
+    sums, counts = torch.cat(sums), torch.cat(counts)
+    return {
+        "loss": float(sums.sum() / counts.sum()),
+        "accuracy": float(torch.cat(right).double().mean()),
+        "rows": (sums / counts).tolist(),
+    }
+
+
+class Watch(TrainerCallback):
+    """Looks at the model after every k-th step of a request; ends it where the rows are forgotten and all is kept."""
+
+    def __init__(self, rows: Rows, kept: float, every: int):
+        self.rows, self.kept, self.every = rows, kept, every
+        self.forget, self.retain = rows.batches("forget"), rows.batches("retain", SAMPLE)
+        self.looks: list[list[float]] = []  # step, row passes, forget loss and accuracy, retain accuracy, τ
+        self.forgotten: int | None = None  # place of the first look that found the rows forgotten
+        self.done: int | None = None  # and of the first that also found the others kept
+
+    def on_step_end(self, args, state, control, **kwargs):
+        trainer = self.trainer
+        if state.global_step % self.every:
+            return
+        forget, retain = look(trainer.model, self.forget), look(trainer.model, self.retain)
+        tau = trainer.request.tau
+        if self.rows.goal == "chance":
+            there = forget["accuracy"] <= 1 / self.rows.classes
+        else:
+            there = forget["loss"] >= (1 - TOLERANCE) * tau
+        line = [state.global_step, trainer.row_passes, forget["loss"], forget["accuracy"], retain["accuracy"], tau]
+        self.looks.append([round(x, 4) for x in line])
+        if there and self.forgotten is None:
+            self.forgotten = len(self.looks) - 1
+        if there and retain["accuracy"] >= self.kept:
+            self.done = len(self.looks) - 1
+            control.should_training_stop = True
+
+
+def ask(model, rows: Rows, request: Request, kept: float, seed: int, every: int = 1):
+    """
+    One request on a copy of the model.
+
+    Args:
+        kept: retain accuracy (share of rows) that counts as kept.
+        every: steps between two looks.
+
+    Returns:
+        `(the model afterwards, {"method", "learning_rate", "looks", "forgotten", "done"})`.
+    """
+    from hf_unlearn import UnlearnConfig, UnlearnTrainer
+
+    watch = Watch(rows, kept, every)
+    model = copy.deepcopy(model)
+    with tempfile.TemporaryDirectory() as folder:
+        args = UnlearnConfig(
+            folder,
+            objective=request.objective,
+            learning_rate=request.learning_rate,
+            target="chance" if rows.goal == "chance" else "current",
+            stop=False,
+            readiness="none",
+            seed=seed,
+            **{**QUIET, **request.options},
+        )
+        trainer = UnlearnTrainer(
+            model,
+            args,
+            *(rows.splits[name] for name in ("forget", "retain", "unseen")),
+            data_collator=rows.collator,
+            callbacks=[watch],
+        )
+        watch.trainer = trainer
+        with contextlib.redirect_stdout(None):
+            trainer.train()
+    found = {"method": request.method, "learning_rate": request.learning_rate, "looks": watch.looks}
+    return trainer.model, found | {"forgotten": watch.forgotten, "done": watch.done}
+
+
+def passes_to(found: Mapping, event: str = "done") -> float | None:
+    """Row passes of a request until an event, None where it did not come."""
+    return None if found[event] is None else found["looks"][found[event]][1]
+
+
+def best_of(requests: Sequence[Mapping]) -> int | None:
+    """Place of the request that was done in the fewest row passes, None where none was."""
+    done = [(passes_to(found), i) for i, found in enumerate(requests) if found["done"] is not None]
+    return min(done)[1] if done else None
+
+
+def before(model, rows: Rows) -> dict:
+    """Loss and accuracy of each split; of forget and unseen rows their single losses too."""
+    found = {}
+    for name in rows.splits:
+        seen = look(model, rows.batches(name))
+        if name not in ("forget", "unseen"):
+            del seen["rows"]
+        found[name] = {k: round(v, 5) if k != "rows" else [round(x, 5) for x in v] for k, v in seen.items()}
+    return found
+
+
+def recovery(model, rows: Rows, learning_rate: float, seed: int) -> dict[str, list[float]]:
+    """Kind of fine-tune -> loss of the forget rows that it does not train on, before it and every few steps."""
+    from hf_unlearn.evaluation import recovery_curves
+
+    curves = recovery_curves(
+        {"model": model}, rows.splits, rows.collator, kinds=KINDS, learning_rate=learning_rate, seed=seed, **RELEARNING
+    )["model"]
+    return {kind: [round(point["loss"], 4) for point in curve] for kind, curve in curves.items()}
+
+
+def membership(losses: Mapping[str, Sequence[float]]) -> float:
+    """AUC of telling forget rows from unseen ones by their loss: .5, it cannot; 1, they are known."""
+    from sklearn.metrics import roc_auc_score
+
+    forget, unseen = losses["forget"], losses["unseen"]
+    return float(roc_auc_score([1] * len(forget) + [0] * len(unseen), -np.array([*forget, *unseen])))
+
+
+def other_rows(rows: Rows, share: float, seed: int, by: str | None) -> Rows:
+    """
+    The same request for other rows: `share` of the forget rows are exchanged for as many retain rows.
+
+    Args:
+        by: column whose values a request names; whole values are exchanged. None: single rows.
+    """
+    from dataclasses import replace
+
+    from datasets import concatenate_datasets
+
+    forget, retain = rows.splits["forget"], rows.splits["retain"]
+    rng = np.random.default_rng([seed, 11])
+
+    def draw(part, n: int) -> np.ndarray:
+        if by is None:
+            chosen = rng.permutation(len(part))[:n]
+            return np.isin(np.arange(len(part)), chosen)
+        values = np.array([str(v) for v in part[by]])
+        names = rng.permutation(np.unique(values))
+        sizes = np.cumsum([np.sum(values == name) for name in names])
+        return np.isin(values, names[: int(np.searchsorted(sizes, n)) + 1])
+
+    n = round(share * len(forget))
+    out = np.ones(len(forget), bool) if share == 1 else draw(forget, n)
+    into = draw(retain, n)
+    parts = {
+        "forget": [forget.select(np.flatnonzero(~out)), retain.select(np.flatnonzero(into))],
+        "retain": [retain.select(np.flatnonzero(~into)), forget.select(np.flatnonzero(out))],
+    }
+    new = {name: concatenate_datasets([part for part in some if len(part)]) for name, some in parts.items()}
+    return replace(rows, splits={**rows.splits, **new})
+
+
+def thirds(rows: Rows, by: str | None) -> list[Rows]:
+    """Three requests in a row for parts of the forget rows; what is still to come counts as retained."""
+    from dataclasses import replace
+
+    from datasets import concatenate_datasets
+
+    forget = rows.splits["forget"]
+    keys = np.arange(len(forget)) if by is None else np.unique([str(v) for v in forget[by]], return_inverse=True)[1]
+    third = keys % 3
+    found = []
+    for k in range(3):
+        now, later = (forget.select(np.flatnonzero(mask)) for mask in (third == k, third > k))
+        retain = concatenate_datasets([rows.splits["retain"], later]) if len(later) else rows.splits["retain"]
+        found.append(replace(rows, splits={**rows.splits, "forget": now, "retain": retain}))
+    return found
+
+
+def fine_tuned(model, rows: Rows, learning_rate: float, batch_size: int, seed: int):
+    """A copy of the model after an ordinary epoch on the retain rows."""
+    from transformers import Trainer, TrainingArguments
+
+    model = copy.deepcopy(model)
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(None):
+        args = TrainingArguments(
+            folder,
+            num_train_epochs=1,
+            learning_rate=learning_rate,
+            per_device_train_batch_size=batch_size,
+            seed=seed,
+            **QUIET,
+        )
+        names = [n for n in rows.splits["retain"].column_names if n in ("input_ids", "attention_mask", "pixel_values")]
+        part = rows.splits["retain"].select_columns([*names, "labels"])
+        Trainer(model, args, train_dataset=part, data_collator=rows.collator).train()
+    return model
+
+
+def rows_of(data: common.DataArguments, prepared: common.Prepared, model, goal: str) -> Rows:
+    from hf_unlearn.data import default_collator
+
+    classes = len(prepared.labels) if prepared.labels else 0
+    return Rows(dict(prepared.splits), default_collator(model, prepared.processing_class), goal, classes)
+

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 INPUT_COLUMNS = ("input_ids", "pixel_values", "input_values", "input_features", "labels")
 FLAG = "is_forget"  # (B,) bool: forget rows of a paired batch, revocable rows of a training batch
 FORGET_INDEX = "forget_index"  # (B,) int64: place of a forget row in the forget set, -1 for retain rows
+REFERENCE = "reference_nll"  # (N,) the sum of a forget row's losses before the request, in nats
 FIRST_IDS = 5  # how many ids an error message names
 
 
@@ -326,6 +328,32 @@ def split_problems(forget, retain, unseen) -> list[str]:
                 f"{len(pairs)} {b} row(s) have the content of a {a} row ({a} = {b}): {_first(named)}. {fix}"
             )
     return problems
+
+
+def reference_problems(forget) -> list[str]:
+    """What is wrong with the forget rows' column of losses before the request, where they have one."""
+    if not hasattr(forget, "__len__") or REFERENCE not in _columns(forget):
+        return []
+    ids = row_ids(forget)
+    wrong = [i for i, x in zip(ids, column_values(forget, REFERENCE), strict=True) if not _is_loss(x)]
+    if not wrong:
+        return []
+    return [
+        f"The column {REFERENCE!r} must hold the sum of each forget row's losses before the request, in nats, a finite "
+        f"number of at least 0; {len(wrong)} row(s) do not, ids {_first(wrong)}."
+    ]
+
+
+def _is_loss(value) -> bool:
+    try:
+        return math.isfinite(value) and value >= 0
+    except TypeError:  # no number
+        return False
+
+
+def reference_losses(forget) -> list[float] | None:
+    """The forget rows' column of losses before the request; None if they have none."""
+    return list(map(float, column_values(forget, REFERENCE))) if REFERENCE in _columns(forget) else None
 
 
 def revocable_problems(dataset, revocable: str | None) -> list[str]:

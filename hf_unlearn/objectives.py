@@ -71,7 +71,7 @@ def _nll(logits: Tensor, labels: Tensor) -> Tensor:
 @dataclass(frozen=True)
 class Objective:
     """
-    What an unlearning step minimises. Subclasses define [`mean_value`], or [`row_value`] too when `by_rows`.
+    What an unlearning step minimises. Subclasses define [`mean_value`], and [`row_value`] too where `aim` is not None.
 
     `mean_value` must be linear in the retain loss; it may be any function of the forget loss.
     """
@@ -79,14 +79,20 @@ class Objective:
     name: ClassVar[str]
     citation: ClassVar[str]
     recovers: ClassVar[bool] = True  # has a retain term, so that a dip of what is kept can mend in the same run
-    by_rows: ClassVar[bool] = False  # True: the forget term is a mean over rows, `mean_value` holds the rest
+    # What a forget row brings beside its loss: a `"target"`, the mean loss it is to have, or its `"reference"`, the sum
+    # of its losses before the request. The forget term is then a mean over rows, and `mean_value` holds the rest.
+    aim: ClassVar[str | None] = None
+
+    @property
+    def by_rows(self) -> bool:
+        return self.aim is not None
 
     def mean_value(self, forget_loss: Tensor, retain_loss: Tensor, *, alpha: float, tau: float) -> Tensor:
         """The loss () as a function of the step's mean forget loss () and mean retain loss (), in nats."""
         raise NotImplementedError
 
-    def row_value(self, row_loss: Tensor, targets: Tensor, *, alpha: float) -> Tensor:
-        """The forget term of each row (n,), from the row's mean loss (n,) and its target (n,)."""
+    def row_value(self, nll: Tensor, items: Tensor, aims: Tensor, *, alpha: float) -> Tensor:
+        """The forget term of each row (n,), from the sum of its losses (n,), its labels' number (n,), its aim (n,)."""
         raise NotImplementedError
 
 
@@ -118,8 +124,8 @@ class NablaTau(Objective):
             raise ValueError(f"`gap` is {self.gap!r}; it must be one of {', '.join(map(repr, GAPS))}.")
 
     @property
-    def by_rows(self) -> bool:
-        return self.gap == "matched"
+    def aim(self) -> str | None:
+        return "target" if self.gap == "matched" else None
 
     def mean_value(self, forget_loss: Tensor, retain_loss: Tensor, *, alpha: float, tau: float) -> Tensor:
         retain = (1 - alpha) * retain_loss
@@ -129,8 +135,8 @@ class NablaTau(Objective):
             return alpha * (tau - forget_loss) ** 2 + retain
         return retain
 
-    def row_value(self, row_loss: Tensor, targets: Tensor, *, alpha: float) -> Tensor:
-        return alpha * (targets - row_loss) ** 2
+    def row_value(self, nll: Tensor, items: Tensor, aims: Tensor, *, alpha: float) -> Tensor:
+        return alpha * (aims - nll / items) ** 2
 
 
 @dataclass(frozen=True)
@@ -166,7 +172,38 @@ class GradDiff(Objective):
         return -self.gamma * forget_loss + self.beta * retain_loss
 
 
-OBJECTIVES: dict[str, type[Objective]] = {cls.name: cls for cls in (NablaTau, GradientAscent, GradDiff)}
+@dataclass(frozen=True)
+class Npo(Objective):
+    """
+    Negative preference optimisation:
+
+        mean_i (2 / npo_beta) * log(1 + (p_i / q_i)^npo_beta) + beta * L_r
+
+    with p_i the probability of all labels of forget row i and q_i the one that the model before the request gave them.
+    At the start a row is driven up as by ascent on the sum of its losses, and the less the more its p_i has fallen.
+
+    Args:
+        npo_beta: inverse temperature (β in the paper); towards 0 it is gradient ascent.
+        beta: weight of the descent on the retain rows.
+    """
+
+    name: ClassVar[str] = "npo"
+    citation: ClassVar[str] = (
+        "Zhang et al. 2024, Negative Preference Optimization: From Catastrophic Collapse to Effective Unlearning, "
+        "arXiv:2404.05868"
+    )
+    aim: ClassVar[str] = "reference"
+    npo_beta: float = 0.1
+    beta: float = 1.0
+
+    def mean_value(self, forget_loss: Tensor, retain_loss: Tensor, *, alpha: float, tau: float) -> Tensor:
+        return self.beta * retain_loss
+
+    def row_value(self, nll: Tensor, items: Tensor, aims: Tensor, *, alpha: float) -> Tensor:
+        return -2 / self.npo_beta * F.logsigmoid(self.npo_beta * (nll - aims))
+
+
+OBJECTIVES: dict[str, type[Objective]] = {cls.name: cls for cls in (NablaTau, GradientAscent, GradDiff, Npo)}
 
 
 def get_objective(name: str, **parameters) -> Objective:

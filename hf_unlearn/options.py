@@ -198,7 +198,7 @@ class UnlearnOptions:
     """How rows are unlearned: ∇τ (Trippa et al. 2024, arXiv:2403.14339). No value needs a touch."""
 
     objective: str = field(
-        default="nabla_tau", metadata={"help": "`nabla_tau`, or a baseline: `gradient_ascent`, `grad_diff`."}
+        default="nabla_tau", metadata={"help": "`nabla_tau`, or a baseline: `gradient_ascent`, `grad_diff`, `npo`."}
     )
     gap: str = field(
         default="hinge",
@@ -208,7 +208,16 @@ class UnlearnOptions:
         },
     )
     gamma: float = field(default=1.0, metadata={"help": "`grad_diff` only: weight of the ascent."})
-    beta: float = field(default=1.0, metadata={"help": "`grad_diff` only: weight of the descent on retain rows."})
+    beta: float = field(
+        default=1.0, metadata={"help": "`grad_diff` and `npo` only: weight of the descent on retain rows."}
+    )
+    npo_beta: float = field(
+        default=0.1,
+        metadata={
+            "help": "`npo` only: its β; the smaller, the nearer to gradient ascent. The reference is each forget row's "
+            "summed loss before the request, from a column `reference_nll` where the rows have one."
+        },
+    )
     alpha: float | None = field(
         default=None, metadata={"help": "First α of ∇τ. Default: (5/3)·|forget| / |all|, never above .5."}
     )
@@ -260,13 +269,15 @@ class UnlearnOptions:
     )
 
     def objective_parameters(self) -> dict:
-        return {"nabla_tau": {"gap": self.gap}, "grad_diff": {"gamma": self.gamma, "beta": self.beta}}.get(
-            self.objective, {}
-        )
+        return {
+            "nabla_tau": {"gap": self.gap},
+            "grad_diff": {"gamma": self.gamma, "beta": self.beta},
+            "npo": {"npo_beta": self.npo_beta, "beta": self.beta},
+        }.get(self.objective, {})
 
     def option_problems(self) -> list[str]:
         problems = [
-            *_one_of("objective", self.objective, ("nabla_tau", "gradient_ascent", "grad_diff")),
+            *_one_of("objective", self.objective, ("nabla_tau", "gradient_ascent", "grad_diff", "npo")),
             *_one_of("gap", self.gap, ("hinge", "squared", "matched")),
             *_one_of("target", self.target, TARGETS),
             *_one_of("forget_forward", self.forget_forward, FORWARDS),
@@ -275,6 +286,7 @@ class UnlearnOptions:
             *_number("retain_budget", self.retain_budget, low=0, open_low=True),
             *_number("gamma", self.gamma, low=0),
             *_number("beta", self.beta, low=0),
+            *_number("npo_beta", self.npo_beta, low=0, open_low=True),
         ]
         if self.alpha is not None:
             problems += _number("alpha", self.alpha, low=0, high=1)

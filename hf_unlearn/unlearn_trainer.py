@@ -14,7 +14,16 @@ from torch.utils.data import SequentialSampler
 from . import checkpoints, records, schedule
 from .callbacks import ScheduleCallback
 from .config import UnlearnConfig
-from .data import FLAG, FORGET_INDEX, PairedDataset, count_labels, select_rows, split_problems
+from .data import (
+    FLAG,
+    FORGET_INDEX,
+    PairedDataset,
+    count_labels,
+    reference_losses,
+    reference_problems,
+    select_rows,
+    split_problems,
+)
 from .distributed import accumulation_problem, gradients_at_hand, several_backwards_problem, steps_in_backward, total
 from .evaluation import evaluating
 from .forwards import count_positions, forward_together
@@ -56,7 +65,8 @@ class UnlearnTrainer(ForgettingTrainer):
     Args:
         model: a model, or the name or path of one, which is then loaded after the checks.
         args: an [`UnlearnConfig`].
-        forget_dataset: rows to remove.
+        forget_dataset: rows to remove. For `objective="npo"` a column `reference_nll` may hold the sum of each row's
+            losses before the request, in nats; where there is none, they are measured before the first step.
         retain_dataset: rows to keep: the rest of what the model was trained on.
         unseen_dataset: rows of the same kind that the model was never trained on; their mean loss is τ.
         eval_dataset, data_collator, processing_class, callbacks, …: as in `transformers.Trainer`.
@@ -95,6 +105,8 @@ class UnlearnTrainer(ForgettingTrainer):
             args = with_request_defaults(args, self.readiness)
         except (TypeError, ValueError) as error:
             problems += getattr(error, "problems", [str(error)])
+        if args.objective == "npo":
+            problems += reference_problems(forget_dataset)
         if problems:
             raise ArgumentError(problems)
 
@@ -139,7 +151,7 @@ class UnlearnTrainer(ForgettingTrainer):
             recovers=self.objective.recovers,
         )
         self.request: schedule.State | None = None
-        self.targets: list[float] = []
+        self.targets: list[float] = []  # of the forget rows, in order: what the objective calls their aim
         self._window: list[torch.Tensor] = []
         self._gate = Gate()
         self._told_broken = False
@@ -276,8 +288,8 @@ class UnlearnTrainer(ForgettingTrainer):
         if not self.objective.by_rows:
             self._gate.look(step.forget_loss)
             return self._forget_slope(step.forget_loss) * share
-        targets = torch.tensor(self.targets, device=nll.device, dtype=nll.dtype)[places]
-        term = self.objective.row_value(nll / items, targets, alpha=self.alpha).sum() / step.forget_rows
+        aims = torch.tensor(self.targets, device=nll.device, dtype=nll.dtype)[places]
+        term = self.objective.row_value(nll, items, aims, alpha=self.alpha).sum() / step.forget_rows
         step.row_term = step.row_term + total(self.accelerator, term.detach())
         return term
 
@@ -361,7 +373,7 @@ class UnlearnTrainer(ForgettingTrainer):
             longer[schedule.DONE] = self._forget_pass < self.rule.passes
             if longer.get(self.request.stop_reason):  # than the run that was saved
                 self.request = dataclasses.replace(self.request, stop_reason=None)
-            self.targets = saved["targets"]
+            self.targets = [math.nan if x is None else x for x in saved["targets"]]
             pairs = [[math.nan if x is None else x for x in pair] for pair in saved["window"]]
             precise = any(p.dtype == torch.float64 for p in self.trainable)
             like = torch.zeros((), device=self.args.device, dtype=torch.float64 if precise else torch.float32)
@@ -376,7 +388,10 @@ class UnlearnTrainer(ForgettingTrainer):
         unseen, counts = self.row_losses(self.unseen_dataset)
         self.request = schedule.start(self.rule, float(unseen.sum() / counts.sum()), self._mean(self.retain_sample))
         seed = self.train_dataset.seed
-        if self.objective.by_rows:
+        if self.objective.aim == "reference":
+            given = reference_losses(self.forget_dataset)
+            self.targets = self.row_losses(self.forget_dataset)[0].tolist() if given is None else given
+        elif self.objective.aim == "target":
             drawn = np.random.default_rng((seed, 5)).integers(len(unseen), size=len(self.forget_dataset))
             per_row = np.full(len(unseen), self.rule.chance) if self.rule.target == "chance" else unseen / counts
             self.targets = per_row[drawn].tolist()
@@ -436,7 +451,7 @@ class UnlearnTrainer(ForgettingTrainer):
             return {}
         found = self._measure_request()
         fresh = self.state.global_step - self._below[0] <= 3 * self.look_every
-        if not self.objective.by_rows and found["shortfall"] < -schedule.TOLERANCE and fresh:
+        if self.objective.aim != "target" and found["shortfall"] < -schedule.TOLERANCE and fresh:
             found = self._go_back(found)
         if found["shortfall"] > schedule.TOLERANCE:
             self._gate = Gate()  # it is open, whatever the last forget rows of a step said
@@ -462,7 +477,7 @@ class UnlearnTrainer(ForgettingTrainer):
         targets = [target for target, fine in zip(self.targets, good, strict=True) if fine] if self.targets else []
         sums, counts = sums[good], counts[good]
         found = {"forget_loss": float(sums.sum() / counts.sum()), "retain_loss": self._mean(self.retain_sample)}
-        if self.objective.by_rows:
+        if self.objective.aim == "target":
             found["shortfall"] = schedule.matched_shortfall(sums / counts, targets)
         else:
             found["shortfall"] = schedule.shortfall(found["forget_loss"], self.request.tau)
@@ -547,7 +562,7 @@ class UnlearnTrainer(ForgettingTrainer):
             "cost": self.cost,
             "skipped": self.skipped,
             "state": None if self.request is None else self.request.to_dict(),
-            "targets": self.targets,
+            "targets": [x if math.isfinite(x) else None for x in self.targets],
             "window": [[x if math.isfinite(x) else None for x in pair.tolist()] for pair in self._window],
             "gate": self._gate.to_dict(),
             "versions": library_versions(),

@@ -23,6 +23,7 @@ from recipes import common
 VOCAB = 61
 TOLERANCES = {"float32": 1e-4, "float64": 2e-5}  # in float64 too, norms and loss of a Llama go by float32
 READY_LR, UNLEARN_LR, ALPHA, CAP = 0.05, 0.1, 0.3, 20.0
+NPO_LR, NPO_BETA = 0.01, 0.1
 INNER_LR, LAMBDA_EFFICIENCY, LAMBDA_RETENTION, LAMBDA_RESISTANCE = 0.002, 0.5, 1.0, 0.7
 READY = {
     "first_order": {"meta_gradient": "first_order"},
@@ -34,6 +35,7 @@ UNLEARN = {
     "hinge": {"gap": "hinge", "forget_forward": "together"},
     "hinge, in turn": {"gap": "hinge", "forget_forward": "in_turn"},
     "matched": {"gap": "matched"},
+    "npo": {"objective": "npo", "npo_beta": NPO_BETA},
 }
 
 
@@ -187,9 +189,16 @@ class Plain:
             self.losses.append({"loss": float(loss)})
             self.descend(plus(main, self.readiness(request, stable, proxy or stable, second, resist), 1.0), READY_LR)
 
-    def unlearn(self, pairs, forget, retain, tau: float, targets, steps: int, step_rows: int, passes: int) -> None:
-        """α·ReLU(τ - L_f)² + (1 - α)·L_r, or with targets α·mean (τ_i - ℓ_i)² + (1 - α)·L_r."""
+    def unlearn(self, name, pairs, forget, retain, tau, targets, steps: int, step_rows: int, passes: int) -> None:
+        """
+        α·ReLU(τ - L_f)² + (1 - α)·L_r; with targets α·mean (τ_i - ℓ_i)² + (1 - α)·L_r; NPO's
+        mean (2/β)·log(1 + (p_i / q_i)^β) + L_r, q_i of the weights at the start.
+        """
         import torch
+
+        if name == "npo":
+            with torch.no_grad():
+                references = self.row_losses(forget)[0]
 
         for step in range(steps):
             chosen = [pairs(i) for i in range(step * step_rows, (step + 1) * step_rows)]
@@ -197,15 +206,23 @@ class Plain:
             sums, counts = self.row_losses([forget[f] for f, _ in chosen])
             loss_f = sums.sum() / counts.sum()
             loss_r = self.mean([retain[r] for _, r in chosen])
-            if targets:
+            kept = 1 - alpha
+            if name == "npo":
+                ratios = references[[f for f, _ in chosen]] - sums  # log p - log q
+                value, kept = (2 / NPO_BETA * torch.log1p((NPO_BETA * ratios).exp())).mean(), 1.0
+            elif targets:
                 wanted = torch.tensor([targets[f] for f, _ in chosen], device=self.device, dtype=sums.dtype)
                 value = alpha * ((wanted - sums / counts) ** 2).mean()
             else:
                 value = alpha * torch.relu(tau - loss_f) ** 2
-            value = value + (1 - alpha) * loss_r
+            value = value + kept * loss_r
             named = {"loss": value, "forget_loss": loss_f, "retain_loss": loss_r}
             self.losses.append({name: float(v.detach()) for name, v in named.items()})
-            self.descend(torch.autograd.grad(value, self.params), UNLEARN_LR)
+            self.descend(torch.autograd.grad(value, self.params), unlearn_lr(name))
+
+
+def unlearn_lr(name: str) -> float:
+    return NPO_LR if name == "npo" else UNLEARN_LR
 
 
 def inner(a, b):
@@ -263,7 +280,7 @@ def run_unlearn(flags, out, name, accumulation, step_rows, world):
     unseen = make_rows(12, 3000)
     args = UnlearnConfig(
         **training_arguments(flags, out, accumulation, step_rows, world),
-        learning_rate=UNLEARN_LR, alpha=ALPHA, passes=str(passes), target="frozen", stop=False, **UNLEARN[name],
+        learning_rate=unlearn_lr(name), alpha=ALPHA, passes=str(passes), target="frozen", stop=False, **UNLEARN[name],
     )  # fmt: skip
     trainer = UnlearnTrainer(build(flags), args, forget, retain, unseen, data_collator=collate)
 
@@ -277,7 +294,7 @@ def run_unlearn(flags, out, name, accumulation, step_rows, world):
             raise ValueError("The targets of `gap='matched'` are not losses of unseen rows.")
         pairs = trainer.train_dataset.indices
         tau = float(sums.sum() / counts.sum())
-        plain.unlearn(pairs, forget, retain, tau, targets, flags.steps, step_rows, passes)
+        plain.unlearn(name, pairs, forget, retain, tau, targets, flags.steps, step_rows, passes)
 
     return trainer, reference
 

@@ -442,6 +442,8 @@ def unlearn_runs() -> dict:
         "matched in turn": _unlearn(gap="matched", forget_forward="in_turn"),
         "gate every 3": _unlearn(gap="hinge", learning_rate=0.3, forget_forward="in_turn", gate_every=3),
         "grad_diff": _unlearn(objective="grad_diff", gamma=0.1),
+        "npo": _unlearn(objective="npo", learning_rate=0.02),
+        "npo in turn": _unlearn(objective="npo", learning_rate=0.02, forget_forward="in_turn"),
         "lora": _unlearn(gap="matched", adapter=True),
         "adamw": _unlearn(gap="hinge", optim="adamw_torch", learning_rate=1e-3),
         "target": _unlearn(gap="hinge", learning_rate=0.3, stop=True, passes="40", retain_budget=20.0),

@@ -18,13 +18,13 @@ HAND = {  # at the values above
     ("nabla_tau", "matched"): 0.8 * 0.4,
     ("gradient_ascent", None): -1.5,
     ("grad_diff", None): -0.5 * 1.5 + 3.0 * 0.4,
+    ("npo", None): 3.0 * 0.4,
 }
+PARAMETERS = {"grad_diff": {"gamma": 0.5, "beta": 3.0}, "npo": {"npo_beta": 0.2, "beta": 3.0}}
 
 
 def make(name, gap):
-    if gap:
-        return get_objective(name, gap=gap)
-    return get_objective(name, **({"gamma": 0.5, "beta": 3.0} if name == "grad_diff" else {}))
+    return get_objective(name, gap=gap) if gap else get_objective(name, **PARAMETERS.get(name, {}))
 
 
 def scalars(*values):
@@ -98,9 +98,51 @@ def test_value_by_hand(case):
 
 def test_row_value_by_hand():
     objective = get_objective("nabla_tau", gap="matched")
-    assert objective.by_rows and not get_objective("nabla_tau").by_rows
-    value = objective.row_value(torch.tensor([1.0, 3.0]), torch.tensor([2.0, 2.5]), alpha=0.5)
+    assert objective.aim == "target" and objective.by_rows
+    assert get_objective("nabla_tau").aim is None and not get_objective("nabla_tau").by_rows
+    value = objective.row_value(torch.tensor([3.0, 6.0]), torch.tensor([3, 2]), torch.tensor([2.0, 2.5]), alpha=0.5)
     assert value.tolist() == [0.5, 0.125]
+
+
+def npo_term(nll, reference, beta):
+    """(values, slopes) of the forget term of rows of two labels."""
+    objective = get_objective("npo", npo_beta=beta)
+    assert objective.aim == "reference" and objective.by_rows
+    nll, reference = (torch.tensor(x, dtype=torch.float64) for x in (nll, reference))
+    value = objective.row_value(nll.requires_grad_(), torch.full((len(nll),), 2), reference, alpha=0.3)
+    return value.tolist(), torch.autograd.grad(value.sum(), nll)[0].tolist()
+
+
+@pytest.mark.parametrize("beta", [0.02, 0.1, 2.5])
+def test_npo_starts_as_ascent_on_the_sum_whatever_the_row(beta):
+    values, slopes = npo_term([0.0, 0.3, 90.0], [0.0, 0.3, 90.0], beta)
+    assert values == pytest.approx([2 / beta * math.log(2)] * 3, rel=1e-12)
+    assert slopes == pytest.approx([-1.0] * 3, rel=1e-12)
+
+
+def test_npo_by_hand_fades_with_the_probability_and_is_ascent_without_temperature():
+    values, slopes = npo_term([3.0, 0.5], [1.0, 2.0], 0.5)
+    ratios = [math.exp(-2.0), math.exp(1.5)]  # p / q
+    assert values == pytest.approx([4 * math.log(1 + ratio**0.5) for ratio in ratios], rel=1e-12)
+    assert slopes == pytest.approx([-2 * ratio**0.5 / (1 + ratio**0.5) for ratio in ratios], rel=1e-12)
+    values, slopes = npo_term([1e4, 0.0], [0.0, 1e4], 0.1)  # all but gone, and the other way round
+    assert values == pytest.approx([0.0, 2e4]) and slopes == pytest.approx([0.0, -2.0])
+    reference = [0.1, 40.0, 3.0]
+    for beta, near in ((1e-3, 0.06), (1e-6, 6e-5)):
+        values, slopes = npo_term([7.0, 0.0, 90.0], reference, beta)
+        constant = 2 / beta * math.log(2)
+        assert slopes == pytest.approx([-1.0] * 3, abs=near)
+        moved = [v - constant for v in values]
+        assert moved == pytest.approx([0.1 - 7.0, 40.0 - 0.0, 3.0 - 90.0], rel=near)
+
+
+@pytest.mark.parametrize("case", [case for case in HAND if make(*case).by_rows], ids=str)
+def test_row_values_have_the_gradient_of_the_finite_difference(case):
+    torch.manual_seed(0)
+    nll = (3 * torch.rand(6, dtype=torch.float64) + 0.1).requires_grad_()
+    items, aims = torch.tensor([1, 2, 3, 1, 2, 3]), 3 * torch.rand(6, dtype=torch.float64)
+    objective = make(*case)
+    assert torch.autograd.gradcheck(lambda x: objective.row_value(x, items, aims, alpha=ALPHA), nll)
 
 
 @pytest.mark.parametrize("forget, hinge, squared", [(1.5, -0.2, -0.2), (2.5, 0.0, 0.2), (2.0, 0.0, 0.0)])
@@ -119,19 +161,24 @@ def test_slopes_of_the_baselines_and_under_no_grad():
 
 
 def losses_at(model, forget, retain):
-    """Mean forget and retain loss, and the forget rows' own, with a graph."""
+    """Mean forget and retain loss, and the forget rows' own as sums and counts, with a graph."""
     pairs = []
     for batch in (forget, retain):
         out = model(**{k: v for k, v in batch.items() if k != "labels"})
         pairs.append(per_row_nll(out.logits, batch["labels"]))
     (fs, fn), (rs, rn) = pairs
-    return fs.sum() / fn.sum(), rs.sum() / rn.sum(), fs / fn
+    return fs.sum() / fn.sum(), rs.sum() / rn.sum(), (fs, fn)
+
+
+def row_term(objective, rows, targets, alpha=ALPHA):
+    aims = targets * rows[1] if objective.aim == "reference" else targets
+    return objective.row_value(*rows, aims, alpha=alpha).mean()
 
 
 def value_at(objective, model, forget, retain, tau, targets):
     f, r, rows = losses_at(model, forget, retain)
     value = objective.mean_value(f, r, alpha=ALPHA, tau=tau)
-    return value + objective.row_value(rows, targets, alpha=ALPHA).mean() if objective.by_rows else value
+    return value + row_term(objective, rows, targets) if objective.by_rows else value
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +218,7 @@ def test_the_linear_surrogate_has_the_objectives_gradient(case, scene):
     slope_f, slope_r = slopes(objective, f.detach(), r.detach(), alpha=ALPHA, tau=tau)
     surrogate = slope_f * f + slope_r * r
     if objective.by_rows:
-        surrogate = surrogate + objective.row_value(rows, targets, alpha=ALPHA).mean()
+        surrogate = surrogate + row_term(objective, rows, targets)
     for got, want in zip(torch.autograd.grad(surrogate, params), wanted, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-10, atol=1e-14)
 
@@ -192,7 +239,7 @@ def test_one_small_step_moves_the_losses_where_they_should_go(case, scene):
     assert float(value_at(objective, model, forget, retain, tau, targets).detach()) < float(value.detach())
     if case[0] == "nabla_tau" and case[1] != "matched" or case[0] == "grad_diff":
         assert after[1] < before[1]
-    if case[0] == "gradient_ascent" or case[1] == "matched":
+    if case[0] in ("gradient_ascent", "npo") or case[1] == "matched":
         assert after[0] > before[0]
 
 
@@ -205,14 +252,14 @@ def test_with_alpha_one_the_forget_loss_rises_and_the_hinge_is_silent_beyond_the
     def forget_gradient(tau, targets):
         value = objective.mean_value(f, r.detach(), alpha=1.0, tau=tau)
         if objective.by_rows:
-            value = objective.row_value(rows, targets, alpha=1.0).mean()
+            value = row_term(objective, rows, targets, alpha=1.0)
         return torch.autograd.grad(value, model.lm_head.weight, retain_graph=True)[0]
 
     plain = torch.autograd.grad(f, model.lm_head.weight, retain_graph=True)[0]
     ascent = forget_gradient(tau, targets + 2)
     assert float((ascent * plain).sum()) < 0  # descending on the objective ascends on the forget loss
     below = float(f.detach()) - 0.5
-    beyond = forget_gradient(below, rows.detach() - 0.5)
+    beyond = forget_gradient(below, (rows[0] / rows[1]).detach() - 0.5)
     if gap == "hinge":
         assert torch.count_nonzero(beyond) == 0
     else:  # symmetric: the overshoot is pulled back
@@ -223,9 +270,9 @@ def test_with_alpha_one_the_forget_loss_rises_and_the_hinge_is_silent_beyond_the
 
 
 def test_registry_says_what_exists():
-    assert set(OBJECTIVES) == {"nabla_tau", "gradient_ascent", "grad_diff"}
+    assert set(OBJECTIVES) == {"nabla_tau", "gradient_ascent", "grad_diff", "npo"}
     assert all(cls.citation and cls().name == name for name, cls in OBJECTIVES.items())
-    with pytest.raises(ValueError, match=r"'npo2'.*'nabla_tau', 'gradient_ascent', 'grad_diff'"):
+    with pytest.raises(ValueError, match=r"'npo2'.*'nabla_tau', 'gradient_ascent', 'grad_diff', 'npo'"):
         get_objective("npo2")
     with pytest.raises(ValueError, match=r"'grad_diff' has no parameter 'delta'.*gamma.*beta"):
         get_objective("grad_diff", delta=1)

@@ -200,6 +200,49 @@ def test_fixed_length_runs_all_passes(tmp_path):
     assert alphas == pytest.approx([run.rule.alpha0 * (1 - min(k * 4 // 6, 6) / 7) for k in range(11)], rel=1e-4)
 
 
+def with_references(values):
+    return {**ROWS, "forget": ROWS["forget"].add_column("reference_nll", values)}
+
+
+def test_npo_measures_its_references_or_takes_those_of_the_rows(tmp_path):
+    options = {"objective": "npo", "max_steps": 2, "learning_rate": 1e-3, "stop": False, "save_strategy": "no"}
+    ends, costs = [], []
+    sums = trainer(tmp_path, **options).row_losses(ROWS["forget"])[0].tolist()
+    for rows in (ROWS, with_references(sums), with_references([5.0 + i for i in range(6)])):
+        run = trainer(tmp_path, rows=rows, **options)
+        run.train()
+        assert run.targets == ([5.0 + i for i in range(6)] if len(ends) == 2 else sums)
+        ends.append(weights(run.model))
+        costs.append(run.cost["row_passes"])
+    assert same_bits(ends[1], ends[0]) and not same_bits(ends[2], ends[0])
+    assert costs[0] - costs[1] == pytest.approx(6 / 3, abs=2e-3)  # a forward of the forget rows
+
+
+def test_npo_ends_by_the_rule_of_the_mean(tmp_path):
+    options = {"per_device_train_batch_size": 4, "learning_rate": 5e-4, "retain_budget": 1.0, "passes": "60"}
+    run = trainer(tmp_path, memorised_more(), MORE, objective="npo", npo_beta=0.05, **options)
+    run.train()
+    assert run.stop_reason == "forget_loss_reached_target"
+    lacking = schedule.shortfall(mean_loss(run.model, MORE["forget"]), run.request.tau)
+    assert -schedule.OVERSHOOT - 1e-6 <= lacking <= schedule.TOLERANCE + 1e-6
+
+
+@pytest.mark.parametrize("values", [
+    [1.0, math.nan, 2.0, 3.0, math.inf, 0.0], [1.0, -0.5, 2.0, 3.0, -math.inf, 0.0], [1.0, None, 2.0, 3.0, None, 0.0],
+    ["1", "2", "3", "4", "5", "6"],
+], ids=str)  # fmt: skip
+def test_references_that_are_no_losses_are_told_before_a_model_is_loaded(tmp_path, values):
+    with pytest.raises(ArgumentError, match="'reference_nll' must hold the sum .* row.s. do not, ids ") as caught:
+        trainer(tmp_path, "does/not-exist", with_references(values), objective="npo")
+    wrong = "6 row(s) do not, ids 0, 1, 2, 3, 4, … (6 in all)." if values[0] == "1" else "2 row(s) do not, ids 1, 4."
+    assert wrong in str(caught.value)
+    with pytest.raises(ArgumentError, match="`unseen_dataset` is NoneType") as caught:
+        trainer(tmp_path, "does/not-exist", {**with_references(values), "unseen": None}, objective="npo")
+    assert len(caught.value.problems) == 2  # all at once
+    if values[0] != "1":
+        trainer(tmp_path, rows=with_references(values), objective="grad_diff")  # which has no use for them
+
+
 def test_max_steps_is_a_reason_too(tmp_path):
     run = trainer(tmp_path, max_steps=2)
     assert run.train().metrics["stop_reason"] == "max_steps" and run.state.global_step == 2
@@ -207,7 +250,7 @@ def test_max_steps_is_a_reason_too(tmp_path):
 
 @pytest.mark.parametrize("options", [
     {"objective": "gradient_ascent"}, {"objective": "grad_diff", "gamma": 0.5, "beta": 2.0},
-    {"gap": "squared"}, {"gap": "matched"},
+    {"objective": "npo", "npo_beta": 0.2, "beta": 2.0}, {"gap": "squared"}, {"gap": "matched"},
 ], ids=str)  # fmt: skip
 @pytest.mark.parametrize("accumulation", [1, 3])
 def test_each_objective_runs(tmp_path, options, accumulation):
@@ -227,6 +270,7 @@ OBJECTIVES = {
     "matched": {"gap": "matched"},
     "gradient_ascent": {"objective": "gradient_ascent"},
     "grad_diff": {"objective": "grad_diff", "gamma": 0.5, "beta": 2.0},
+    "npo": {"objective": "npo", "npo_beta": 0.2, "beta": 2.0},
 }
 EIGHT = {"forget": lm_rows(8), "retain": lm_rows(24, 8), "unseen": lm_rows(8, 100)}
 
@@ -253,8 +297,8 @@ def test_a_steps_gradient_and_loss_are_the_objectives_on_the_whole_batch(tmp_pat
     objective = get_objective(options.get("objective", "nabla_tau"), **parameters)
     value = objective.mean_value(forget, retain, alpha=0.3, tau=tau)
     if objective.by_rows:
-        targets = torch.tensor([run.targets[place] for _, _, place in pairs], dtype=torch.float64)
-        value = value + objective.row_value(fs / fn, targets, alpha=0.3).mean()
+        aims = torch.tensor([run.targets[place] for _, _, place in pairs], dtype=torch.float64)
+        value = value + objective.row_value(fs, fn, aims, alpha=0.3).mean()
     assert tau - float(forget.detach()) > 0.1  # the gate is open
     wanted = torch.autograd.grad(value, list(model.parameters()))
     assert relative(keep.steps[0], wanted) < 1e-6
@@ -285,7 +329,7 @@ def test_the_cut_into_micro_batches_does_not_matter(tmp_path, name):
     assert distance(ends[1], ends[0]) < 1e-6 and distance(ends[2], ends[0]) < 1e-6
 
 
-@pytest.mark.parametrize("name", ["hinge", "matched"])
+@pytest.mark.parametrize("name", ["hinge", "matched", "npo"])
 def test_a_ragged_last_step_is_cut_as_well(tmp_path, name):
     rows = {**EIGHT, "forget": lm_rows(7)}
     ends = []
@@ -424,6 +468,7 @@ class AsAtTheKill(TrainerCallback):
 @pytest.mark.parametrize("options", [
     {},  # ends at the budget, with the weights of before the checkpoint or after it
     {"gap": "matched"},
+    {"objective": "npo", "learning_rate": 5e-4},
     {"gradient_accumulation_steps": 2, "unseen_every": 1, "retain_budget": 2.0, "learning_rate": 2e-3},
     {"stop": False},
 ], ids=str)  # fmt: skip
@@ -541,9 +586,9 @@ def test_bad_rows_are_told_before_a_model_is_loaded(tmp_path, rows, words):
 
 
 def test_all_wrong_options_come_in_one_error(tmp_path):
-    wrong = {"objective": "npo", "gap": "wide", "target": "moon", "unseen_every": 0, "retain_budget": float("nan")}
+    wrong = {"objective": "npo2", "gap": "wide", "target": "moon", "unseen_every": 0, "retain_budget": float("nan")}
     wrong |= {"gamma": -1.0, "beta": float("inf"), "alpha": 1.5, "passes": "0", "label_smoothing_factor": 0.1}
-    wrong |= {"num_train_epochs": 3}
+    wrong |= {"num_train_epochs": 3, "npo_beta": 0.0}
     with pytest.raises(ArgumentError) as caught:
         UnlearnConfig(str(tmp_path), **QUIET, **wrong)
     assert len(caught.value.problems) == len(wrong)
@@ -561,10 +606,10 @@ def test_a_step_with_a_broken_forget_row_changes_nothing_and_is_counted(tmp_path
     rows = image_rows(6).to_list()
     rows[4]["pixel_values"] = torch.full((1, 8, 8), float("nan")).tolist()
     sets = {"forget": Dataset.from_list(rows), "retain": image_rows(12, 6), "unseen": image_rows(6, 100)}
-    for forward in ("together", "in_turn"):
+    for options in ({"forget_forward": "together"}, {"forget_forward": "in_turn"}, {"objective": "npo"}):
         keep, model, shots = Weights(), vit(), OptimizerStates()
         run = trainer(tmp_path, model, sets, per_device_train_batch_size=2, stop=False, passes="2",
-                      forget_forward=forward, callbacks=[keep, shots])  # fmt: skip
+                      callbacks=[keep, shots], **options)  # fmt: skip
         result = run.train()
         broken = [any(PairedDataset(rows, [0] * 12, 2, 42).indices(i)[0] == 4 for i in range(2 * k, 2 * k + 2))
                   for k in range(6)]  # fmt: skip
@@ -574,6 +619,7 @@ def test_a_step_with_a_broken_forget_row_changes_nothing_and_is_counted(tmp_path
             assert same_bits(keep.steps[k], before) is was_broken
             assert same_bits(shots.steps[k], shots.steps[k - 1] if k else {}) is was_broken
         assert run.record()["skipped"] == {"steps": 2, "in_a_row": int(broken[-1])}
+        run.save_model()  # with a record that holds no NaN
         told = [line["skipped_steps"] for line in run.state.log_history if "skipped_steps" in line]
         assert told[:2] == [1, 2]
         assert all(math.isfinite(v) for line in run.state.log_history for v in line.values() if not isinstance(v, str))

@@ -27,6 +27,7 @@ from .options import RESISTANCES, ArgumentError, raise_problems
 TASKS = ("causal_lm", "sequence_classification", "image_classification")
 DTYPES = ("auto", "float32", "bfloat16", "bf16-mixed")
 ENGINES = ("single", "ddp", "fsdp2", "zero1", "zero2")
+REQUEST_ROWS = 16  # the default of `ReadyConfig.request_rows`
 VERBS = ("train", "ready", "unlearn")
 PARTS = {
     "weights": "all parameters and buffers",
@@ -77,7 +78,10 @@ class Run:
     engine: str = field(default="single", metadata={"help": ", ".join(ENGINES)})
     processes: int = field(default=1, metadata={"help": "Processes; the estimate is for one of them."})
     request_rows: int | None = field(
-        default=None, metadata={"help": "ready: rows of a micro-batch that play the request; default: a quarter."}
+        default=None, metadata={"help": "ready: rows of the simulated request; default: 16, or a quarter of the batch."}
+    )
+    drawn: bool = field(
+        default=True, metadata={"help": "ready: they are drawn beside the batch; false: they are some of its rows."}
     )
     meta_gradient: str = field(default="first_order", metadata={"help": "ready: first_order, finite_difference"})
     inner_steps: int = field(default=1, metadata={"help": "ready: steps of the simulated request."})
@@ -107,8 +111,9 @@ class Run:
         for name, low in least.items():
             if not getattr(self, name) >= low:
                 found.append(f"`{name}` is {getattr(self, name)!r}; it must be at least {low}.")
-        if self.request_rows is not None and not 1 <= self.request_rows <= self.batch_size:
-            found.append(f"`request_rows` is {self.request_rows}; it must be between 1 and the batch size.")
+        if self.request_rows is not None and not 1 <= self.request_rows <= (self.batch_size, 1 << 30)[self.drawn]:
+            most = "at least 1" if self.drawn else "between 1 and the batch size"
+            found.append(f"`request_rows` is {self.request_rows}; it must be {most}.")
         if self.engine == "single" and self.processes > 1:
             found.append("`processes` above 1 need an `engine`: ddp, fsdp2, zero1 or zero2.")
         if self.engine.startswith("zero") and self.verb == "ready":
@@ -258,7 +263,7 @@ def estimate(run: Run, config=None) -> Estimate:
     def together(rows: int) -> bool:
         return forward_together(rows * one_row, run.device)
 
-    request = run.request_rows or max(1, run.batch_size // 4)
+    request = run.request_rows or (REQUEST_ROWS if run.drawn else max(1, run.batch_size // 4))
     terms = Terms(
         inner_steps=run.inner_steps,
         meta_gradient=run.meta_gradient,
@@ -275,7 +280,7 @@ def estimate(run: Run, config=None) -> Estimate:
             elif run.verb == "train" or run.batch_size > 1:  # of one row, a step with readiness holds more in any case
                 steps.train(run.batch_size, scratch)
             if run.verb == "ready":
-                steps.ready(run.batch_size, request, terms, scratch, together)
+                steps.ready(run.batch_size, request, terms, scratch, together, run.drawn)
     except RuntimeError as error:  # of a fake operation
         problem = "No estimate: this model's step does not run on tensors without data: "
         raise ArgumentError([problem + str(error).splitlines()[0]]) from error

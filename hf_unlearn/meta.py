@@ -42,7 +42,7 @@ BothPass = Callable[[Callable[[Tensor, Tensor], tuple]], tuple[Tensor, Tensor]]
 class Terms:
     """What the readiness gradient consists of; the names of `ReadyConfig`. `cap` in nats."""
 
-    inner_lr: float = 0.01
+    inner_lr: float = 0.005
     inner_steps: int = 1
     inner_normalize: bool = True
     meta_gradient: str = "first_order"

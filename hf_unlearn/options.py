@@ -67,7 +67,7 @@ class ReadyOptions:
     """
 
     inner_lr: float = field(
-        default=0.01,
+        default=0.005,
         metadata={
             "help": "Size of the simulated request's ascent step. With `inner_normalize` the step's length as a share "
             "of the norm of the trainable parameters, else the factor on the gradient."
@@ -88,7 +88,7 @@ class ReadyOptions:
         default=1, metadata={"help": "Readiness terms on every k-th step among those that hold revocable rows."}
     )
     request_rows: int = field(
-        default=0,
+        default=16,
         metadata={
             "help": "Revocable rows drawn for each simulated request, beside the step's batch and over all processes; "
             "a resistance term draws as many again. 0: the batch's own revocable rows play the request."

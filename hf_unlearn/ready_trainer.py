@@ -221,7 +221,7 @@ class ReadyTrainer(ForgettingTrainer):
                     batch[FLAG] = torch.isin(batch[FLAG], torch.as_tensor(chosen, device=batch[FLAG].device))
             else:
                 places = draw_request(np.flatnonzero(self._flags), k, self.args.seed, self._readiness_steps)
-        step.divide(share, self.args.meta_rows, with_proxy, drawn, world, rank, reduce)
+        step.divide(share, self.args.meta_rows, with_proxy, world, rank, reduce, drawn)
         step.count(reduce, self.hidden_size)
         if drawn:
             cut = math.ceil(len(places) / 2) if with_proxy else len(places)
@@ -425,7 +425,7 @@ class _ReadyStep:
         self.drawn: dict[str, list[tuple[dict, bool]]] = {}  # parts that are no rows of the step
 
     def divide(
-        self, share: float | None, used: float, with_proxy: bool, drawn: bool, world: int, rank: int, reduce
+        self, share: float | None, used: float, with_proxy: bool, world: int, rank: int, reduce, drawn: bool = False
     ) -> None:
         """
         Marks rows as request, proxy or stable, by their place in the step: micro-batch by micro-batch, within one rank
@@ -460,22 +460,23 @@ class _ReadyStep:
             request = none if drawn else revocable & ~proxy
             due = (place + 1 - turn) * kept + 1e-9  # for the n-th stable row n·kept, safe from rounding
             taken = ~revocable & (torch.floor(due) > torch.floor(due - kept))
-            self.masks.append({"request": request, "proxy": proxy, "kept": taken, "all": ~none})
+            self.masks.append({"request": request, "proxy": proxy, "stable": ~revocable, "kept": taken})
 
     def count(self, reduce, hidden_size: int) -> None:
         """Labels of each part in each micro-batch, and positions of the rows at θ', over all processes."""
-        kinds = ("request", "proxy", "kept", "all")
-        counts = torch.zeros(len(self.batches), len(kinds) + 1, dtype=torch.float64)
+        kinds = ("request", "proxy", "kept")
+        counts = torch.zeros(len(self.batches), len(kinds) + 2, dtype=torch.float64)
         for i, (batch, masks) in enumerate(zip(self.batches, self.masks, strict=True)):
             for k, kind in enumerate(kinds):
                 if masks[kind].any():
                     counts[i, k] = count_labels(batch["labels"][masks[kind].to(batch["labels"].device)]).cpu()
             moved = (masks["request"] | masks["kept"]).float().mean()
+            counts[i, -2] = count_labels(batch["labels"]).cpu()
             counts[i, -1] = count_positions(batch, hidden_size) * moved
         counts = reduce(counts).cpu()
         self.positions = float(counts[:, -1].sum())
         self.places = {kind: counts[:, k].nonzero().flatten().tolist() for k, kind in enumerate(kinds)}
-        self.items = dict(zip(kinds, counts.sum(0).tolist(), strict=False))
+        self.items = dict(zip((*kinds, "all"), counts.sum(0).tolist(), strict=False))
 
     def draw(self, kind: str, parts: list[tuple[dict, bool]], reduce) -> None:
         """Takes rows from outside the step as its request or proxy."""

@@ -227,15 +227,22 @@ class Simulation:
         self._pass(f"a pass over {_rows(rows)}", lambda: self._loss(rows))(1.0)
         self._step(scratch)
 
-    def ready(self, rows: int, request: int, terms: Terms, scratch: int, together: Callable[[int], bool]) -> None:
+    def ready(
+        self, rows: int, request: int, terms: Terms, scratch: int, together: Callable[[int], bool], drawn: bool
+    ) -> None:
         """
-        A step with `request` of its rows playing the request; half of them are the proxies of a resistance term.
-        `together` says of a number of rows whether they share one forward.
+        A step with `request` of its rows playing the request; half of them are the proxies of a resistance term. With
+        `drawn` these are other rows (the proxies as many again), in passes of `rows` at most, and all rows of the step
+        are stable. `together` says of a number of rows whether they share one forward.
         """
         _held = self._read(rows)
-        proxy = request // 2 if terms.lambda_resistance else 0
-        request -= proxy
-        stable, rest = max(1, rows - request - proxy), max(1, rows - request)
+        if drawn:
+            request = min(request, rows)
+            proxy, stable, rest = request if terms.lambda_resistance else 0, rows, rows
+        else:
+            proxy = request // 2 if terms.lambda_resistance else 0
+            request -= proxy
+            stable, rest = max(1, rows - request - proxy), max(1, rows - request)
         moved = "at the simulated request"
 
         def rows_of(kind: str, n: int):
@@ -249,8 +256,9 @@ class Simulation:
                 sum(w * loss for w, loss in zip(weights, losses, strict=True)).backward()
                 return tuple(loss.detach() for loss in losses)
 
-        in_one = terms.meta_gradient == "first_order" and together(request + stable)
-        loss = self._pass(f"a pass over {_rows(request)} (request)", lambda: self._loss(request))(request / rows)
+        in_one = not drawn and terms.meta_gradient == "first_order" and together(request + stable)
+        share = 1.0 if drawn else request / rows
+        loss = self._pass(f"a pass over {_rows(request)} (request)", lambda: self._loss(request))(share)
         with self.ledger.during("readiness", "the arithmetic of the readiness gradient"):
             readiness_gradient(
                 self.parameters,
@@ -259,10 +267,11 @@ class Simulation:
                 proxy=rows_of("proxy", proxy or stable),
                 terms=terms,
                 revocable_loss=loss,
-                share=request / rows,
+                share=share,
+                counted=not drawn,
                 both=both if in_one else None,
             )
-        if rest > stable:  # else it holds less than the stable rows' pass, which had the copy beside it
+        if drawn or rest > stable:  # else it holds less than the stable rows' pass, which had the copy beside it
             self._pass(f"a pass over {_rows(rest)} (the rest)", lambda: self._loss(rest))(1.0)
         self._step(scratch)
 

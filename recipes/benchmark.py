@@ -57,6 +57,7 @@ FIGURES = [
     Figure("unlearn_closed_every_8", "  looked at every 8th step", "shut_8", "half", 1.10, 1.042),
     Figure("features_off", "all features off vs the stock Trainer", "off", "plain", 1.02, 1.0),
     Figure("vs_npo_kl", "unlearn step, gate open, vs NPO with KL", "open", "npo_kl", 0.70),
+    Figure("ready_drawn", "ready step, defaults: as many rows as half a batch drawn", "drawn", "plain", None),
     Figure("ready_inner_steps_3", "ready step, first order, 3 inner steps", "steps_3", "plain", None),
     Figure("ready_relearn", "first order with relearn", "relearn", "plain", None),
     Figure("ready_relearn_finite_difference", "finite difference with relearn", "fd_relearn", "plain", None),
@@ -67,7 +68,7 @@ FIGURES = [
     Figure("collect_images", "the same, an image classifier", "vit", "vit", 1.15, 1.0, "collect"),
 ]  # fmt: skip
 CYCLES = {"sparse": 4, "shut_8": 8, "plain": 3, "half": 4}  # steps of one round; others take two
-LAMBDAS = {"lambda_efficiency": 0.1, "lambda_retention": 1.0}
+BATCH = {"lambda_efficiency": 0.1, "lambda_retention": 1.0, "request_rows": 0}  # the batch's own rows ask
 
 
 def arguments(argv=None):
@@ -174,7 +175,7 @@ class Bench:
 
         from hf_unlearn import ReadyConfig, ReadyTrainer
 
-        args = ReadyConfig(**self.settings(name, self.args.batch_size), meta_start=0.0, **(LAMBDAS | options))
+        args = ReadyConfig(**self.settings(name, self.args.batch_size), meta_start=0.0, **(BATCH | options))
         return ReadyTrainer(self.model(), args, self.rows, revocable=revocable, data_collator=default_data_collator)
 
     def unlearn(self, name: str, tau: float, **options):
@@ -246,6 +247,7 @@ class Bench:
             "off": lambda: self.ready(name, lambda_efficiency=0.0, lambda_retention=0.0),
             "first_order": lambda: self.ready(name),
             "in_turn": lambda: self.ready(name, meta_forward="in_turn"),
+            "drawn": lambda: self.ready(name, request_rows=rows // 2),
             "sparse": lambda: self.ready(name, "quarter", meta_rows=0.5, meta_every=4),
             "fd": lambda: self.ready(name, **fd),
             "exact": lambda: self.ready(name, meta_gradient="exact"),

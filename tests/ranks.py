@@ -303,6 +303,7 @@ def ready(out, world: int, accumulation: int = 1, *, revocable="revocable", peft
     own = {"max_steps": 2, "learning_rate": 0.05, "optim": "sgd", "max_grad_norm": 0.0, "meta_start": 0.0}
     own |= {"inner_lr": 0.05, "lambda_efficiency": 0.5, "gradient_accumulation_steps": accumulation}
     own |= {"per_device_train_batch_size": STEP_ROWS // accumulation // world, "revocable_share": 0.4}
+    own["request_rows"] = 0
     if options.get("resistance", "none") != "none":
         own["lambda_resistance"] = 0.7
     watch = Watch(options.get("max_steps", 2) == 2)

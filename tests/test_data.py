@@ -480,3 +480,24 @@ def test_pairs_read_as_a_batch_are_the_pairs_read_one_by_one(make):
     assert pairs.__getitems__(places) == wanted == [pairs[i] for i in places]
     with pytest.raises(IndexError):
         pairs.__getitems__([0, 15])
+
+
+def test_drawn_requests_use_each_row_once_before_any_twice_and_depend_on_nothing_else():
+    pool = np.array([3, 5, 8, 13, 21, 34, 55])
+    turns = [data.draw_request(pool, 3, 1, turn) for turn in range(7)]
+    drawn = np.concatenate(turns).reshape(3, 7)
+    assert all(sorted(part) == pool.tolist() for part in drawn) and not np.array_equal(drawn[0], drawn[1])
+    assert np.array_equal(data.draw_request(pool, 3, 1, 4), turns[4])
+    assert sorted(data.draw_request(pool, 9, 1, 4)) == pool.tolist()
+    assert not np.array_equal(data.draw_request(pool, 3, 2, 0), turns[0])
+
+
+def test_drawn_groups_are_whole_until_there_are_rows_enough_and_never_all():
+    codes = np.repeat(np.arange(5), [4, 1, 6, 2, 3])
+    for turn in range(20):
+        rows, chosen = data.draw_groups(codes, 5, 0, turn)
+        assert len(rows) == min(5, np.isin(codes, chosen).sum()) and len(set(rows)) == len(rows)
+        assert np.isin(codes[rows], chosen).all() and len(chosen) < 5
+        assert len(chosen) == 1 or np.isin(codes, chosen[:-1]).sum() < 5  # none too many
+    everything, chosen = data.draw_groups(codes, 100, 0, 0)
+    assert len(chosen) == 4 and len(everything) == np.isin(codes, chosen).sum()

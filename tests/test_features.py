@@ -141,7 +141,7 @@ def ready(out, name, mode, accumulation=1, attention=None, trainer=ReadyTrainer,
     model = made(plain, attention)
     before = weights(model)
     args = {**QUIET, **STEP, **TERMS, "inner_lr": plain.inner_lr, **cut(plain, accumulation), **options}
-    args = ReadyConfig(str(out), max_steps=1, meta_start=0.0, meta_gradient=mode, **args)
+    args = ReadyConfig(str(out), max_steps=1, meta_start=0.0, request_rows=0, meta_gradient=mode, **args)
     rows = plain.rows(plain.n, every=2)
     run = trainer(model, args, rows, peft_config=plain.peft(), callbacks=[keep], **collation(plain))
     if plain.epsilon and mode == "finite_difference":

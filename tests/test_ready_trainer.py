@@ -6,9 +6,11 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import signal
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
@@ -39,7 +41,7 @@ from torch.func import functional_call
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
 from hf_unlearn import ArgumentError, NonFiniteError, ReadyConfig, ReadyTrainer, commitment, default_collator
-from hf_unlearn.data import SpreadSampler, spread_order
+from hf_unlearn.data import SpreadSampler, draw_groups, draw_request, spread_order
 from hf_unlearn.meta import Terms, exact_readiness_gradient, norm
 
 # the remaining float32 in a float64 run: shares of labels and logged figures
@@ -49,7 +51,7 @@ OFF = {"lambda_efficiency": 0.0, "lambda_retention": 0.0}
 
 def config(out, **options):
     own = {"per_device_train_batch_size": 8, "learning_rate": 0.05, "lr_scheduler_type": "constant", "optim": "sgd"}
-    own |= {"meta_start": 0.0, "meta_gradient": "first_order", "inner_lr": 0.02, "inner_normalize": True}
+    own |= {"meta_start": 0.0, "meta_gradient": "first_order", "inner_lr": 0.02, "request_rows": 0}
     own |= {"lambda_efficiency": 0.5, "lambda_retention": 1.0}  # what the formulas below hold, whatever the defaults
     return ReadyConfig(str(out), **{**QUIET, **own, **options})
 
@@ -251,8 +253,8 @@ def test_a_share_of_the_rows_passes_again_at_the_moved_weights(tmp_path, share, 
 # ---- readiness on: the gradient ----
 
 
-def oracle(model, rows, terms, request, proxy, stable):
-    """∇ of the main loss over all rows plus the readiness terms, by double backward."""
+def oracle(model, rows, terms, request, proxy, stable, main=None):
+    """∇ of the main loss over all rows (or those of `main`) plus the readiness terms, by double backward."""
     names = [name for name, _ in model.named_parameters()]
     params = [p for _, p in model.named_parameters()]
     batches = {
@@ -264,7 +266,7 @@ def oracle(model, rows, terms, request, proxy, stable):
         return functional_call(model, dict(zip(names, at, strict=True)), kwargs=batches[kind]).loss
 
     gradient, values = exact_readiness_gradient(params, losses, terms)
-    main = model(**batch_of(model, [rows[i] for i in [*request, *proxy, *stable]])).loss
+    main = model(**batch_of(model, [rows[i] for i in main or [*request, *proxy, *stable]])).loss
     plain = torch.autograd.grad(main, params)
     return [g + m for g, m in zip(gradient, plain, strict=True)], values
 
@@ -294,6 +296,116 @@ def test_a_steps_gradient_is_the_oracles(tmp_path, resistance, accumulation, inn
         for name, value in values.items():
             if name != "inner_length" or inner_steps == 1:
                 assert log[f"ready_{name}"] == pytest.approx(float(value), abs=2e-6), name
+
+
+@pytest.mark.parametrize("accumulation, efficiency", [(1, "gain"), (4, "gain"), (1, "loss")])
+@pytest.mark.parametrize("resistance", ["none", "relearn"])
+@pytest.mark.parametrize("group", [None, "group"])
+def test_a_steps_gradient_with_a_drawn_request_is_the_oracles(tmp_path, group, resistance, accumulation, efficiency):
+    rows = lm_rows(24, every=3)
+    flags, k = np.array(rows["revocable"]), 3
+    codes = np.arange(24) % 6
+    rows = rows.add_column("group", [f"g{c}" for c in codes])
+    batch = spread_order(None if group else flags, 24, 42, 0).tolist()[:8]
+    more = {"resistance": resistance, "lambda_resistance": 0.6} if resistance != "none" else {}
+    if group:
+        drawn, chosen = draw_groups(codes, 2 * k if more else k, 42, 0)
+        stable = [i for i in batch if codes[i] not in chosen]
+    else:
+        drawn = draw_request(np.flatnonzero(flags), 2 * k if more else k, 42, 0)
+        stable = [i for i in batch if not flags[i]]
+    request, proxy = drawn[:k].tolist(), drawn[k:].tolist()
+    assert len(proxy) == (k if more else 0) and 0 < len(stable) < 8
+    for mode, tolerance in (("exact", SHARES), ("finite_difference", 1e-4)):
+        keep = Gradients()
+        run = train(
+            tmp_path, lm64(), rows, None if group else "revocable", max_steps=1, meta_gradient=mode, max_grad_norm=0.0,
+            epsilon=1e-6, inner_lr=0.1, request_rows=k, request_group=group, efficiency=efficiency, **more,
+            per_device_train_batch_size=8 // accumulation, gradient_accumulation_steps=accumulation,
+            trainer={"callbacks": [keep]},
+        )  # fmt: skip
+        wanted, values = oracle(lm64(), rows, run._terms, request, proxy, stable, batch)
+        assert relative(keep.steps[0], wanted) < tolerance, mode
+        assert run.state.log_history[0]["ready_gain"] == pytest.approx(float(values["gain"]), abs=2e-6)
+
+
+@pytest.mark.parametrize("options", [
+    {}, {"lambda_efficiency": 0.0}, {"efficiency": "loss"}, {"inner_steps": 2}, {"lambda_retention": 0.0},
+], ids=str)  # fmt: skip
+def test_first_order_with_a_drawn_request_by_hand(tmp_path, options):
+    rows, keep = lm_rows(16, every=4), Gradients()
+    flags = np.array(rows["revocable"])
+    batch = spread_order(flags, 16, 42, 0)[:8]
+    given = {"inner_lr": 0.1, "request_rows": 4, "max_grad_norm": 0.0, "gain_cap": 9.0, **options}
+    run = train(tmp_path, lm64(), rows, max_steps=1, trainer={"callbacks": [keep]}, **given)
+    terms, model = run._terms, lm64()
+    params = list(model.parameters())
+    request = batch_of(model, [rows[i] for i in np.flatnonzero(flags).tolist()])
+    stable = batch_of(model, [rows[int(i)] for i in batch if not flags[i]])
+
+    def grad(batch):
+        return torch.autograd.grad(model(**batch).loss, params)
+
+    wanted, at_home = list(grad(batch_of(model, [rows[int(i)] for i in batch]))), grad(request)
+    theta, g = float(norm(params)), at_home
+    for step in range(terms.inner_steps):
+        g = grad(request) if step else at_home
+        with torch.no_grad():
+            for p, x in zip(params, g, strict=True):
+                p.add_(0.1 * theta / float(norm(g)) * x)
+    gain = terms.lambda_efficiency if terms.efficiency == "gain" else 0.0
+    for weight, part in (
+        (-terms.lambda_efficiency, grad(request)), (gain, at_home), (terms.lambda_retention, grad(stable)),
+    ):  # fmt: skip
+        wanted = [w + weight * x for w, x in zip(wanted, part, strict=True)]
+    assert relative(keep.steps[0], wanted) < SHARES
+    at_moved = 4 * bool(terms.lambda_efficiency) + 6 * bool(terms.lambda_retention)  # two of the step's are revocable
+    assert run.row_passes == 8 + 4 * terms.inner_steps + at_moved
+
+
+def test_drawn_requests_take_every_revocable_row_in_turn_and_leave_the_main_stream_alone(tmp_path):
+    rows, seen, model = lm_rows(24, every=4), [], lm()
+    collate = default_collator(model, tokenizer())
+
+    def watching(batch):
+        seen.append([row["id"] for row in batch])
+        return collate(batch)
+
+    run = train(tmp_path, model, rows, num_train_epochs=2, request_rows=2, meta_every=2, remove_unused_columns=False,
+                dataloader_num_workers=0, trainer={"data_collator": watching})  # fmt: skip
+    drawn = [ids for ids in seen if len(ids) == 2]
+    main = [i for ids in seen if len(ids) == 8 for i in ids]
+    flags = np.array(rows["revocable"])
+    assert main == [*spread_order(flags, 24, 42, 0), *spread_order(flags, 24, 42, 1)]
+    assert sorted(i for ids in drawn for i in ids) == np.flatnonzero(flags).tolist() and len(drawn) == 3
+    assert run.record()["steps"] == {"all": 6, "with_revocable_rows": 6, "with_readiness_terms": 3}
+    assert run.record()["request_rows"] == 2
+
+
+def test_a_resumed_run_draws_the_same_requests(tmp_path):
+    rows = lm_rows(24, every=3).add_column("group", [f"g{i % 5}" for i in range(24)])
+    options = {"max_steps": 4, "request_rows": 3, "request_group": "group", "optim": "adamw_torch"}
+    whole = train(tmp_path / "whole", lm(), rows, None, **options)
+    train(tmp_path / "cut", lm(), rows, None, save_strategy="steps", save_steps=2, **options)
+    shutil.rmtree(tmp_path / "cut" / "checkpoint-4")
+    again = ReadyTrainer(lm(), config(tmp_path / "cut", **options), rows, None, processing_class=tokenizer())
+    again.train(resume_from_checkpoint=True)
+    assert same_bits(weights(again.model), weights(whole.model)) and again.row_passes == whole.row_passes
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"request_group": "nobody"}, "`request_group` is 'nobody', but there is no such column"),
+    ({"request_group": "group", "revocable": "revocable"}, "pass one of the two"),
+    ({"request_group": "one"}, "has one value"),
+    ({"request_group": "input_ids"}, "must hold text or numbers"),
+    ({"request_group": "group", "request_rows": 0}, "`request_group` is set but `request_rows` is 0"),
+    ({"request_rows": -1}, "`request_rows` is -1"),
+], ids=str)  # fmt: skip
+def test_a_wrong_request_group_is_told_before_anything_is_loaded(tmp_path, options, message):
+    rows = lm_rows(8).add_column("group", list("abababab")).add_column("one", ["x"] * 8)
+    revocable = options.pop("revocable", None)
+    with pytest.raises(ArgumentError, match=message):
+        ReadyTrainer("nowhere", config(tmp_path, **{"request_rows": 2, **options}), rows, revocable)
 
 
 def test_first_order_gradient_by_hand_through_the_trainer(tmp_path):

@@ -204,7 +204,8 @@ class UnlearnOptions:
         default="hinge",
         metadata={
             "help": "∇τ's pull to the target: `hinge` (the paper's, on the mean), `squared` (symmetric), `matched` "
-            "(ours: each forget row has a target of its own)."
+            "(ours: each forget row has a target of its own), `ranked` (ours: the same, given out by the rows' rank "
+            "and met in the logit of confidence)."
         },
     )
     gamma: float = field(default=1.0, metadata={"help": "`grad_diff` only: weight of the ascent."})
@@ -278,7 +279,7 @@ class UnlearnOptions:
     def option_problems(self) -> list[str]:
         problems = [
             *_one_of("objective", self.objective, ("nabla_tau", "gradient_ascent", "grad_diff", "npo")),
-            *_one_of("gap", self.gap, ("hinge", "squared", "matched")),
+            *_one_of("gap", self.gap, ("hinge", "squared", "matched", "ranked")),
             *_one_of("target", self.target, TARGETS),
             *_one_of("forget_forward", self.forget_forward, FORWARDS),
             *_number("unseen_every", self.unseen_every, low=1),

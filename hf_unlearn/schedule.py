@@ -8,6 +8,7 @@ follows the damaged model upward destroys it.
 from __future__ import annotations
 
 import math
+import statistics
 from dataclasses import asdict, dataclass, replace
 
 REACHED = "forget_loss_reached_target"
@@ -24,6 +25,8 @@ STOP_REASONS = {
 
 TOLERANCE = 0.05  # of τ (ours): a forget loss within it counts as having reached the target
 PATIENCE = 2  # consecutive looks (ours): "reached and stayed", and likewise for the budget
+SURE = 1e-6  # nats (ours): a logit of confidence goes on along its tangent below
+SPREAD = 0.5  # of the logits of confidence (ours): where targets differ by less, a distance is measured by this
 OVERSHOOT = 0.1  # of τ (ours): a forget loss further above it marks the rows as deleted, and does not count as reached
 
 
@@ -174,6 +177,51 @@ def matched_shortfall(row_losses, targets) -> float:
     """
     gaps = sum(abs(float(t) - float(x)) for t, x in zip(targets, row_losses, strict=True))
     return gaps / max(2 * float(sum(targets)), 1e-12)
+
+
+def ranked_targets(row_losses, unseen_losses) -> list[float]:
+    """
+    The target of each of n rows (ours): the unseen losses' quantile at (k + ½)/n for the row with the k-th lowest loss,
+    k = 0 … n - 1, ties by place. No other way to give out these quantiles moves the losses less; with n unseen rows
+    they are the unseen losses. Sequences (n,) and (m,) of per-row losses.
+    """
+    losses, unseen = [float(x) for x in row_losses], sorted(float(x) for x in unseen_losses)
+    n, m = len(losses), len(unseen)
+    targets = [0.0] * n
+    for k, row in enumerate(sorted(range(n), key=lambda i: (math.isnan(losses[i]), losses[i]))):
+        place = min(max(((2 * k + 1) * m - n) / (2 * n), 0.0), m - 1.0)  # the j-th of m is the quantile at (j + ½)/m
+        low = int(place)
+        above = unseen[min(low + 1, m - 1)]
+        targets[row] = unseen[low] + (place - low) * (above - unseen[low])
+    return targets
+
+
+def ranked_shortfall(row_losses, targets) -> float:
+    """
+    mean_k |φ(l_(k)) - φ(τ_(k))| / 2s, what is missing of the ranked gate (ours): φ the logit of confidence, (k) the
+    k-th lowest, s the standard deviation of φ(τ), at least ½. It is the distance between the two *distributions* (of
+    Wasserstein), whichever row has which loss; within [`TOLERANCE`] it is a tenth of their spread. Sequences (n,).
+    """
+    found, wanted = sorted(map(_confidence, row_losses)), sorted(map(_confidence, targets))
+    gaps = sum(abs(a - b) for a, b in zip(found, wanted, strict=True))
+    return gaps / len(wanted) / (2 * _spread(wanted))
+
+
+def ranked_lack(forget_loss: float, targets) -> float:
+    """What a mean loss alone says of [`ranked_shortfall`]: (φ(L_f) - φ(mean τ)) / 2s; negative beyond the targets."""
+    lack = _confidence(forget_loss) - _confidence(sum(targets) / len(targets))
+    return lack / (2 * _spread([_confidence(target) for target in targets]))
+
+
+def _confidence(loss: float) -> float:
+    """`hf_unlearn.objectives.confidence` of one number."""
+    loss = float(loss)
+    above = max(loss, SURE)
+    return -above - math.log(-math.expm1(-above)) + max(SURE - loss, 0.0) / -math.expm1(-SURE)
+
+
+def _spread(logits: list[float]) -> float:
+    return max(statistics.pstdev(logits), SPREAD)
 
 
 def look_every(n_forget: int, batch_size: int) -> int:

@@ -273,6 +273,10 @@ class UnlearnTrainer(ForgettingTrainer):
         return per_row_nll(logits, inputs["labels"])
 
     @property
+    def _ranked(self) -> bool:
+        return self.objective.aim == "target" and self.objective.gap == "ranked"
+
+    @property
     def _shut(self) -> bool:
         """Whether forget rows have no gradient, by the last look at them and the target of now."""
         return self._gate.loss is not None and bool(self._forget_slope(self._gate.loss) == 0)
@@ -387,14 +391,20 @@ class UnlearnTrainer(ForgettingTrainer):
             return
         unseen, counts = self.row_losses(self.unseen_dataset)
         self.request = schedule.start(self.rule, float(unseen.sum() / counts.sum()), self._mean(self.retain_sample))
-        seed = self.train_dataset.seed
         if self.objective.aim == "reference":
             given = reference_losses(self.forget_dataset)
             self.targets = self.row_losses(self.forget_dataset)[0].tolist() if given is None else given
         elif self.objective.aim == "target":
-            drawn = np.random.default_rng((seed, 5)).integers(len(unseen), size=len(self.forget_dataset))
-            per_row = np.full(len(unseen), self.rule.chance) if self.rule.target == "chance" else unseen / counts
-            self.targets = per_row[drawn].tolist()
+            self.targets = self._targets(unseen / counts)
+
+    def _targets(self, unseen: np.ndarray) -> list[float]:
+        n = len(self.forget_dataset)
+        if self.rule.target == "chance":
+            return [self.rule.chance] * n
+        if self.objective.gap == "ranked":
+            sums, counts = self.row_losses(self.forget_dataset)
+            return schedule.ranked_targets(sums / counts, unseen)
+        return unseen[np.random.default_rng((self.train_dataset.seed, 5)).integers(len(unseen), size=n)].tolist()
 
     def end_of_step(self) -> bool:
         """After each optimizer step: moves the schedule on; True ends the run."""
@@ -439,6 +449,8 @@ class UnlearnTrainer(ForgettingTrainer):
             return {}
         limit = schedule.retain_limit(self.rule, self.request)
         lacking = schedule.shortfall(forget, self.request.tau)
+        if self._ranked:
+            lacking = schedule.ranked_lack(forget, self.targets)
         kept = retain <= limit
         if self._candidate is not None and kept:  # what the batches since then say of those weights
             self._good = self._candidate
@@ -477,7 +489,9 @@ class UnlearnTrainer(ForgettingTrainer):
         targets = [target for target, fine in zip(self.targets, good, strict=True) if fine] if self.targets else []
         sums, counts = sums[good], counts[good]
         found = {"forget_loss": float(sums.sum() / counts.sum()), "retain_loss": self._mean(self.retain_sample)}
-        if self.objective.aim == "target":
+        if self._ranked:
+            found["shortfall"] = schedule.ranked_shortfall(sums / counts, targets)
+        elif self.objective.aim == "target":
             found["shortfall"] = schedule.matched_shortfall(sums / counts, targets)
         else:
             found["shortfall"] = schedule.shortfall(found["forget_loss"], self.request.tau)

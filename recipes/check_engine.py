@@ -35,6 +35,7 @@ UNLEARN = {
     "hinge": {"gap": "hinge", "forget_forward": "together"},
     "hinge, in turn": {"gap": "hinge", "forget_forward": "in_turn"},
     "matched": {"gap": "matched"},
+    "ranked": {"gap": "ranked"},
     "npo": {"objective": "npo", "npo_beta": NPO_BETA},
 }
 
@@ -191,8 +192,8 @@ class Plain:
 
     def unlearn(self, name, pairs, forget, retain, tau, targets, steps: int, step_rows: int, passes: int) -> None:
         """
-        α·ReLU(τ - L_f)² + (1 - α)·L_r; with targets α·mean (τ_i - ℓ_i)² + (1 - α)·L_r; NPO's
-        mean (2/β)·log(1 + (p_i / q_i)^β) + L_r, q_i of the weights at the start.
+        α·ReLU(τ - L_f)² + (1 - α)·L_r; with targets α·mean (τ_i - ℓ_i)² + (1 - α)·L_r, ranked ones and losses as
+        log(p / (1 - p)); NPO's mean (2/β)·log(1 + (p_i / q_i)^β) + L_r, q_i of the weights at the start.
         """
         import torch
 
@@ -212,7 +213,10 @@ class Plain:
                 value, kept = (2 / NPO_BETA * torch.log1p((NPO_BETA * ratios).exp())).mean(), 1.0
             elif targets:
                 wanted = torch.tensor([targets[f] for f, _ in chosen], device=self.device, dtype=sums.dtype)
-                value = alpha * ((wanted - sums / counts) ** 2).mean()
+                means = sums / counts
+                if name == "ranked":
+                    wanted, means = (-torch.log(torch.expm1(x)) for x in (wanted, means))
+                value = alpha * ((wanted - means) ** 2).mean()
             else:
                 value = alpha * torch.relu(tau - loss_f) ** 2
             value = value + kept * loss_r
@@ -288,15 +292,25 @@ def run_unlearn(flags, out, name, accumulation, step_rows, world):
         import torch
 
         with torch.no_grad():
-            sums, counts = plain.row_losses(unseen)
-        targets = trainer.targets if name == "matched" else None  # drawn by the trainer: look that they are losses
-        if targets and max(min(abs(t - u) for u in (sums / counts).tolist()) for t in targets) > 1e-3:
+            (sums, counts), own = (plain.row_losses(rows) for rows in (unseen, forget))
+        targets = trainer.targets if name in ("matched", "ranked") else None  # drawn by the trainer: look at them
+        if name == "matched" and max(min(abs(t - u) for u in (sums / counts).tolist()) for t in targets) > 1e-3:
             raise ValueError("The targets of `gap='matched'` are not losses of unseen rows.")
+        if name == "ranked" and not by_rank(targets, *((s / n).tolist() for s, n in (own, (sums, counts)))):
+            raise ValueError("The targets of `gap='ranked'` are not the quantiles of unseen rows, in the rows' order.")
         pairs = trainer.train_dataset.indices
         tau = float(sums.sum() / counts.sum())
         plain.unlearn(name, pairs, forget, retain, tau, targets, flags.steps, step_rows, passes)
 
     return trainer, reference
+
+
+def by_rank(targets, own, unseen) -> bool:
+    import numpy as np
+
+    n, order = len(targets), np.argsort(targets)
+    quantiles = np.quantile(unseen, (np.arange(n) + 0.5) / n, method="hazen")
+    return bool(np.allclose(np.sort(targets), quantiles, atol=1e-3) and np.diff(np.array(own)[order]).min() > -1e-3)
 
 
 def difference(trainer, plain) -> tuple[float, float, float]:

@@ -443,6 +443,8 @@ def unlearn_runs() -> dict:
         "matched in turn": _unlearn(gap="matched", forget_forward="in_turn"),
         "gate every 3": _unlearn(gap="hinge", learning_rate=0.3, forget_forward="in_turn", gate_every=3),
         "grad_diff": _unlearn(objective="grad_diff", gamma=0.1),
+        "ranked": _unlearn(gap="ranked", learning_rate=0.03),
+        "ranked in turn": _unlearn(gap="ranked", learning_rate=0.03, forget_forward="in_turn"),
         "npo": _unlearn(objective="npo", learning_rate=0.02),
         "npo in turn": _unlearn(objective="npo", learning_rate=0.02, forget_forward="in_turn"),
         "lora": _unlearn(gap="matched", adapter=True),

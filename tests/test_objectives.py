@@ -9,13 +9,15 @@ import torch
 from tiny import batch_of, bert, image_rows, lm, lm64, lm_list, text_class_rows, vit
 
 from hf_unlearn import objectives
-from hf_unlearn.objectives import OBJECTIVES, get_objective, per_row_nll, slopes
+from hf_unlearn.objectives import OBJECTIVES, confidence, get_objective, per_row_nll, slopes
+from hf_unlearn.schedule import SURE
 
 F_LOSS, R_LOSS, ALPHA, TAU = 1.5, 0.4, 0.2, 2.0
 HAND = {  # at the values above
     ("nabla_tau", "hinge"): 0.2 * 0.25 + 0.8 * 0.4,
     ("nabla_tau", "squared"): 0.2 * 0.25 + 0.8 * 0.4,
     ("nabla_tau", "matched"): 0.8 * 0.4,
+    ("nabla_tau", "ranked"): 0.8 * 0.4,
     ("gradient_ascent", None): -1.5,
     ("grad_diff", None): -0.5 * 1.5 + 3.0 * 0.4,
     ("npo", None): 3.0 * 0.4,
@@ -104,6 +106,44 @@ def test_row_value_by_hand():
     assert value.tolist() == [0.5, 0.125]
 
 
+def test_ranked_row_value_by_hand():
+    objective = get_objective("nabla_tau", gap="ranked")
+    assert objective.aim == "target" and objective.by_rows
+    nll = torch.tensor([2 * math.log(2), -math.log(0.9), 1.0], dtype=torch.float64)  # p = ½, .9, e⁻¹
+    targets = torch.tensor([-math.log(0.2), -math.log(0.99), 1.0], dtype=torch.float64)
+    value = objective.row_value(nll, torch.tensor([2, 1, 1]), targets, alpha=0.3)
+    gaps = [math.log(0.2 / 0.8), math.log(99) - math.log(9), 0.0]
+    assert value.tolist() == pytest.approx([0.3 * gap**2 for gap in gaps], rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_logit_of_confidence_is_finite_and_falls_everywhere(dtype):
+    losses = torch.tensor([0.0, 1e-30, 1e-12, 1e-8, SURE, 2e-6, 1e-4, 0.1, math.log(2), 3.0, 90.0, 1e4], dtype=dtype)
+    logits = confidence(losses.requires_grad_())
+    (slope,) = torch.autograd.grad(logits.sum(), losses)
+    assert logits.dtype == dtype and logits.isfinite().all() and slope.isfinite().all()
+    assert (slope < 0).all() and slope.min() >= -1.001 / SURE and (logits.diff() <= 0).all()
+    p = torch.exp(-losses.detach().double())[5:11]
+    torch.testing.assert_close(logits.detach().double()[5:11], (p / -torch.expm1(p.log())).log(), rtol=1e-5, atol=1e-6)
+    assert float(logits[-1].detach()) == -1e4 and float(slope[-1]) == -1.0
+    assert float(logits[0].detach()) == pytest.approx(-math.log(SURE) + 1, rel=1e-5)
+    near = [float(confidence(torch.tensor(SURE * (1 + d), dtype=torch.float64))) for d in (-1e-3, 0.0, 1e-3)]
+    assert near[0] - near[1] == pytest.approx(near[1] - near[2], rel=2e-3)  # no kink where the tangent begins
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_row_that_the_model_is_sure_of_is_pulled_up(autocast):
+    """Label 0 at a loss that float32 and bf16 round to 0."""
+    logits = torch.tensor([[20.0, 0.0, -1.0]], dtype=torch.bfloat16 if autocast else torch.float32)
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        nll, items = per_row_nll(logits.requires_grad_(), torch.tensor([0]))
+        assert float(nll.detach()) == 0.0
+        value = get_objective("nabla_tau", gap="ranked").row_value(nll, items, torch.tensor([0.5]), alpha=0.3)
+    row, logit = torch.autograd.grad(value.sum(), [nll, logits])
+    assert row.isfinite().all() and -1e8 < float(row) < -1e6
+    assert logit.isfinite().all() and (logit[0, 1:] < -1e-3).all()  # descending raises the other labels
+
+
 def npo_term(nll, reference, beta):
     """(values, slopes) of the forget term of rows of two labels."""
     objective = get_objective("npo", npo_beta=beta)
@@ -147,7 +187,7 @@ def test_row_values_have_the_gradient_of_the_finite_difference(case):
 
 @pytest.mark.parametrize("forget, hinge, squared", [(1.5, -0.2, -0.2), (2.5, 0.0, 0.2), (2.0, 0.0, 0.0)])
 def test_slopes_of_the_gate_on_both_sides_of_the_target(forget, hinge, squared):
-    for gap, expected in (("hinge", hinge), ("squared", squared), ("matched", 0.0)):
+    for gap, expected in (("hinge", hinge), ("squared", squared), ("matched", 0.0), ("ranked", 0.0)):
         f, r = slopes(get_objective("nabla_tau", gap=gap), *scalars(forget, R_LOSS), alpha=ALPHA, tau=2.0)
         assert float(f) == pytest.approx(expected, abs=1e-15), gap
         assert float(r) == pytest.approx(0.8), gap
@@ -237,13 +277,13 @@ def test_one_small_step_moves_the_losses_where_they_should_go(case, scene):
             p.sub_(1e-3 * p.grad)
     after = [float(x.detach()) for x in losses_at(model, forget, retain)[:2]]
     assert float(value_at(objective, model, forget, retain, tau, targets).detach()) < float(value.detach())
-    if case[0] == "nabla_tau" and case[1] != "matched" or case[0] == "grad_diff":
+    if case[0] == "nabla_tau" and not objective.by_rows or case[0] == "grad_diff":
         assert after[1] < before[1]
-    if case[0] in ("gradient_ascent", "npo") or case[1] == "matched":
+    if case[0] == "gradient_ascent" or objective.by_rows:
         assert after[0] > before[0]
 
 
-@pytest.mark.parametrize("gap", ["hinge", "squared", "matched"])
+@pytest.mark.parametrize("gap", ["hinge", "squared", "matched", "ranked"])
 def test_with_alpha_one_the_forget_loss_rises_and_the_hinge_is_silent_beyond_the_target(gap, scene):
     model, forget, retain, tau, targets = scene
     objective = get_objective("nabla_tau", gap=gap)
@@ -278,7 +318,7 @@ def test_registry_says_what_exists():
         get_objective("grad_diff", delta=1)
     with pytest.raises(ValueError, match=r"no parameter 'gap'.*none"):
         get_objective("gradient_ascent", gap="hinge")
-    with pytest.raises(ValueError, match=r"`gap` is 'relu'.*'hinge', 'squared', 'matched'"):
+    with pytest.raises(ValueError, match=r"`gap` is 'relu'.*'hinge', 'squared', 'matched', 'ranked'"):
         get_objective("nabla_tau", gap="relu")
 
 

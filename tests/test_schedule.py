@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 
+import numpy as np
 import pytest
+import torch
 
 from hf_unlearn import schedule
+from hf_unlearn.objectives import confidence
 from hf_unlearn.schedule import BUDGET, DONE, REACHED, Rule, State, retarget, start, update
 
 RULE = Rule(alpha0=0.3, passes=10, target="current", chance=3.0, stop=True, retain_budget=0.1)
@@ -159,6 +163,62 @@ def test_shortfalls_by_hand():
     assert schedule.matched_shortfall([2.0, 3.0], [2.0, 3.0]) == 0.0
     with pytest.raises(ValueError):
         schedule.matched_shortfall([1.0], [1.0, 2.0])
+
+
+def test_ranked_targets_are_quantiles_by_rank():
+    unseen = [5.0, 1.0, 4.0, 2.0, 3.0]
+    assert schedule.ranked_targets([0.3, 0.1, 0.5, 0.2, 0.4], unseen) == [3.0, 1.0, 5.0, 2.0, 4.0]
+    assert schedule.ranked_targets([7.0], unseen) == [3.0]
+    assert schedule.ranked_targets([0.2, 0.2, 0.1, 0.2], [1.0, 9.0]) == [3.0, 7.0, 1.0, 9.0]  # ties by place
+    assert schedule.ranked_targets([0.2, 0.1], [1.0, 2.0, 3.0, 4.0]) == pytest.approx([3.5, 1.5])
+    assert schedule.ranked_targets([math.nan, 0.1], [1.0, 2.0]) == [2.0, 1.0]
+    rng = np.random.default_rng(0)
+    own, unseen = rng.exponential(size=5), rng.exponential(size=5)
+    least = min(np.abs(own - np.array(p)).sum() for p in itertools.permutations(unseen))
+    assert np.abs(own - schedule.ranked_targets(own, unseen)).sum() == pytest.approx(least, rel=1e-12)
+
+
+def test_ranked_shortfalls_by_hand():
+    def losses(*logits):
+        return [math.log1p(math.exp(-x)) for x in logits]
+
+    targets = losses(-3.0, 1.0)  # of spread 2
+    assert schedule.ranked_shortfall(targets, targets) == 0.0 == schedule.ranked_shortfall(targets[::-1], targets)
+    assert schedule.ranked_shortfall(losses(2.0, -2.0), targets) == pytest.approx(1 / 4)
+    assert schedule.ranked_shortfall(losses(0.5, -3.5), targets) == pytest.approx(0.5 / 4)  # beyond them is apart too
+    same = [2.3] * 3  # the loss of guessing: no spread
+    there = -math.log(math.expm1(2.3))
+    assert schedule.ranked_shortfall(losses(there, there + 0.3, there), same) == pytest.approx(0.1 / (2 * 0.5))
+    assert math.isfinite(schedule.ranked_shortfall([0.0, 1e4], targets))
+    assert schedule.ranked_shortfall([0.0], same[:1]) > 1
+    with pytest.raises(ValueError):
+        schedule.ranked_shortfall([1.0], targets)
+    middle = -math.log(math.expm1(np.mean(targets)))
+    assert schedule.ranked_lack(losses(middle + 1.0)[0], targets) == pytest.approx(1 / 4)
+    assert schedule.ranked_lack(float(np.mean(targets)), targets) == pytest.approx(0.0, abs=1e-12)
+    assert math.isnan(schedule.ranked_lack(math.nan, targets))
+
+
+@pytest.mark.parametrize("n, m", [(5, 5), (7, 3), (3, 8), (1, 4), (4, 1)])
+def test_ranked_targets_are_numpys_quantiles_and_the_logits_those_of_the_objective(n, m):
+    rng = np.random.default_rng([n, m])
+    own, unseen = rng.exponential(size=n), rng.exponential(size=m)
+    wanted = np.quantile(unseen, (np.arange(n) + 0.5) / n, method="hazen")
+    assert np.array(schedule.ranked_targets(own, unseen))[np.argsort(own)] == pytest.approx(wanted, rel=1e-12)
+    losses = torch.tensor([0.0, 1e-9, schedule.SURE, 1e-3, 1.0, 800.0, 1e4], dtype=torch.float64)
+    assert [schedule._confidence(x) for x in losses] == pytest.approx(confidence(losses).tolist(), rel=1e-12)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.05, 0.3, 1.0])
+def test_the_ranked_gate_is_reached_only_where_the_distributions_meet(shift):
+    rng = np.random.default_rng(1)
+    logits = rng.normal(2.0, 3.0, 400)
+    targets, moved = (np.log1p(np.exp(-x)) for x in (logits, rng.permutation(logits) + shift * logits.std()))
+    assert schedule.ranked_shortfall(moved, targets) == pytest.approx(shift / 2, rel=1e-4, abs=1e-9)
+    reached = schedule.ranked_shortfall(moved, targets) <= schedule.TOLERANCE
+    at = np.sort(np.concatenate([moved, targets]))
+    apart = [np.searchsorted(np.sort(x), at, side="right") / 400 for x in (moved, targets)]
+    assert (np.abs(apart[0] - apart[1]).max() < 0.1) == reached == (shift < 0.1)
 
 
 @pytest.mark.parametrize("n_forget, batch, every", [(40, 8, 2), (10, 16, 1), (160, 16, 5), (1, 1, 1), (48, 16, 2)])

@@ -131,16 +131,31 @@ def test_sizes_give_alpha_passes_and_looks(tmp_path):
     assert (own.rule.alpha0, own.rule.passes, own.rule.target, own.rule.stop) == (0.1, 4, "frozen", False)
 
 
-@pytest.mark.parametrize("gap", ["squared", "matched"])
+@pytest.mark.parametrize("gap", ["squared", "matched", "ranked"])
 def test_the_other_gaps_reach_their_target_too(tmp_path, gap):
     options = {"per_device_train_batch_size": 4, "learning_rate": 5e-4, "retain_budget": 1.0, "passes": "60"}
     run = trainer(tmp_path, memorised_more(), MORE, gap=gap, **options)
     run.train()
     assert run.stop_reason == "forget_loss_reached_target"
-    if gap == "matched":
+    if gap != "squared":
         assert len(run.targets) == 4 and len(set(run.targets)) > 1
         sums, counts = run.row_losses(MORE["forget"])
-        assert schedule.matched_shortfall(sums / counts, run.targets) <= schedule.TOLERANCE + 1e-6
+        missing = schedule.matched_shortfall if gap == "matched" else schedule.ranked_shortfall
+        assert missing(sums / counts, run.targets) <= schedule.TOLERANCE + 1e-6
+
+
+def test_ranked_targets_are_the_unseen_losses_in_the_order_of_the_rows(tmp_path):
+    options = {"gap": "ranked", "max_steps": 1, "stop": False}
+    rows = {**ROWS, "unseen": lm_rows(6, 100)}
+    before = trainer(tmp_path, rows=rows)
+    own, unseen = (np.divide(*before.row_losses(rows[name])) for name in ("forget", "unseen"))
+    run = trainer(tmp_path, rows=rows, **options)
+    run.train()
+    assert sorted(run.targets) == pytest.approx(sorted(unseen), rel=1e-12)
+    assert np.argsort(run.targets).tolist() == np.argsort(own).tolist()
+    run = trainer(tmp_path, target="chance", **options)
+    run.train()
+    assert run.targets == [math.log(50)] * 6
 
 
 def test_plain_ascent_spends_the_budget_and_the_weights_within_it_are_put_back(tmp_path):
@@ -251,6 +266,7 @@ def test_max_steps_is_a_reason_too(tmp_path):
 @pytest.mark.parametrize("options", [
     {"objective": "gradient_ascent"}, {"objective": "grad_diff", "gamma": 0.5, "beta": 2.0},
     {"objective": "npo", "npo_beta": 0.2, "beta": 2.0}, {"gap": "squared"}, {"gap": "matched"},
+    {"gap": "ranked"},
 ], ids=str)  # fmt: skip
 @pytest.mark.parametrize("accumulation", [1, 3])
 def test_each_objective_runs(tmp_path, options, accumulation):
@@ -268,6 +284,7 @@ OBJECTIVES = {
     "hinge": {},
     "squared": {"gap": "squared"},
     "matched": {"gap": "matched"},
+    "ranked": {"gap": "ranked"},
     "gradient_ascent": {"objective": "gradient_ascent"},
     "grad_diff": {"objective": "grad_diff", "gamma": 0.5, "beta": 2.0},
     "npo": {"objective": "npo", "npo_beta": 0.2, "beta": 2.0},
@@ -329,7 +346,7 @@ def test_the_cut_into_micro_batches_does_not_matter(tmp_path, name):
     assert distance(ends[1], ends[0]) < 1e-6 and distance(ends[2], ends[0]) < 1e-6
 
 
-@pytest.mark.parametrize("name", ["hinge", "matched", "npo"])
+@pytest.mark.parametrize("name", ["hinge", "matched", "ranked", "npo"])
 def test_a_ragged_last_step_is_cut_as_well(tmp_path, name):
     rows = {**EIGHT, "forget": lm_rows(7)}
     ends = []
@@ -468,6 +485,7 @@ class AsAtTheKill(TrainerCallback):
 @pytest.mark.parametrize("options", [
     {},  # ends at the budget, with the weights of before the checkpoint or after it
     {"gap": "matched"},
+    {"gap": "ranked"},
     {"objective": "npo", "learning_rate": 5e-4},
     {"gradient_accumulation_steps": 2, "unseen_every": 1, "retain_budget": 2.0, "learning_rate": 2e-3},
     {"stop": False},
@@ -606,7 +624,8 @@ def test_a_step_with_a_broken_forget_row_changes_nothing_and_is_counted(tmp_path
     rows = image_rows(6).to_list()
     rows[4]["pixel_values"] = torch.full((1, 8, 8), float("nan")).tolist()
     sets = {"forget": Dataset.from_list(rows), "retain": image_rows(12, 6), "unseen": image_rows(6, 100)}
-    for options in ({"forget_forward": "together"}, {"forget_forward": "in_turn"}, {"objective": "npo"}):
+    forwards = [{"forget_forward": "together"}, {"forget_forward": "in_turn"}]
+    for options in (*forwards, {"objective": "npo"}, {"gap": "ranked"}):
         keep, model, shots = Weights(), vit(), OptimizerStates()
         run = trainer(tmp_path, model, sets, per_device_train_batch_size=2, stop=False, passes="2",
                       callbacks=[keep, shots], **options)  # fmt: skip

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,13 @@ from recipes import jobs as jobs_
 
 HERE = Path(__file__).resolve().parent
 SCHEMA = 1
+QUIET = {
+    "logging_strategy": "no",
+    "report_to": "none",
+    "disable_tqdm": "true",
+    "save_strategy": "no",
+    "dataloader_pin_memory": "false",
+}
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,7 @@ class Task:
         rates: learning rates of a request.
         arms: names of arms; None: all.
         every: steps between two looks.
+        rivals: is an unlearned plain model told from a retrained one? Asked of each gap.
         confirms: not used to choose a default.
     """
 
@@ -51,6 +58,7 @@ class Task:
     rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
     arms: tuple[str, ...] | None = None
     every: int = 1
+    rivals: bool = False
     confirms: bool = False
 
 
@@ -76,6 +84,7 @@ class Arm:
 
 ARMS = {
     "retrained": Arm("retrained"),
+    "retrained again": Arm("retrained_again"),
     "plain": Arm("original", everything=True),
     "ready": Arm(everything=True),
     "equal": Arm("original", like="ready", everything=True),
@@ -89,22 +98,47 @@ ARMS = {
     "any row": Arm(flags="--revocable any"),
     "any group": Arm(flags="--revocable any --request_group {by}"),
 }
-MAIN = ("retrained", "plain", "ready", "equal", "any row", "any group")
+RETRAINED = ("retrained", "retrained again")
+MAIN = ("plain", "ready", "equal")
 TASKS = {
     "digits": Task(
         "vision/digits_vit.yaml", "chance", by="labels", flags="--forget_values {digit}", rates=(3e-4, 1e-3, 3e-3)
     ),
     "people": Task("text/people_llama.yaml", "unseen", by="person", rates=(3e-4, 1e-3), every=2),
-    "digits 1 %": Task("vision/digits_vit_random.yaml", "unseen", flags="--forget_fraction 0.01", arms=MAIN[:4]),
-    "digits 10 %": Task("vision/digits_vit_random.yaml", "unseen", flags="--forget_fraction 0.1", arms=MAIN[:4]),
-    "digits 30 %": Task("vision/digits_vit_random.yaml", "unseen", flags="--forget_fraction 0.3", arms=MAIN[:4]),
+    "digits 1 %": Task(
+        "vision/digits_vit_random.yaml", "unseen", flags="--forget_fraction 0.01", arms=MAIN
+    ),
+    "digits 10 %": Task(
+        "vision/digits_vit_random.yaml", "unseen", flags="--forget_fraction 0.1", arms=MAIN, rivals=True
+    ),
+    "digits 30 %": Task(
+        "vision/digits_vit_random.yaml", "unseen", flags="--forget_fraction 0.3", arms=MAIN, rivals=True
+    ),
+    "people rows 10 %": Task(
+        "text/people_llama.yaml",
+        "unseen",
+        flags="--forget_by random --forget_column id --forget_fraction 0.1",
+        rates=(3e-4, 1e-3),
+        arms=("plain",),
+        every=2,
+        rivals=True,
+    ),
+    "people rows 30 %": Task(
+        "text/people_llama.yaml",
+        "unseen",
+        flags="--forget_by random --forget_column id --forget_fraction 0.3",
+        rates=(3e-4, 1e-3),
+        arms=("plain",),
+        every=4,
+        rivals=True,
+    ),
     "people 1 %": Task(
         "text/people_llama.yaml",
         "unseen",
         by="person",
         flags="--forget_fraction 0.01",
         rates=(3e-4, 1e-3),
-        arms=MAIN[:4],
+        arms=MAIN,
     ),
     "people 30 %": Task(
         "text/people_llama.yaml",
@@ -112,7 +146,7 @@ TASKS = {
         by="person",
         flags="--forget_fraction 0.3",
         rates=(3e-4, 1e-3),
-        arms=MAIN[:4],
+        arms=MAIN,
         every=4,
     ),
 }
@@ -134,32 +168,46 @@ def read_cell(root: Path, task: str, arm: str, seed: int) -> dict | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def train(task: Task, arm: Arm, seed: int, data: str | None, smoke: bool, folder: str, like: dict | None):
-    """Trains one model; returns `(trainer, the rows it was trained on and is asked about)`."""
+def train(name: str, arm_name: str, seed: int, root: Path, data: str | None, smoke: bool) -> Path:
+    """Trains a cell's model into its folder, with `training.json` beside the weights; returns the folder."""
+    import contextlib
+    import shutil
+    from dataclasses import replace
+
     from datasets import concatenate_datasets
 
-    from recipes import ready, trial
+    from recipes import ready
 
+    task, arm = TASKS[name], ARMS[arm_name]
+    folder = cell_path(root, name, arm_name, seed).with_suffix("")
+    if (folder / "training.json").is_file():
+        return folder
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
     flags = flags_of(task, seed, data, smoke) + arm.flags.format(by=task.by).split()
-    flags += ["--output_dir", folder, "--seed", str(seed), "--logging_strategy", "no", "--disable_tqdm", "true"]
+    flags += ["--output_dir", str(part), "--seed", str(seed)]
+    for key, value in QUIET.items():
+        flags += [f"--{key}", value]
     script, data_args, model_args, args = common.parse("ready", common.ReadyScript, flags, "ReadyConfig")
     script.role = arm.role
     prepared = common.prepare(data_args, model_args)
-    if like is not None:  # as many gradient passes, in steps of the same size
-        args.max_steps = max(1, round(like["training"]["row_passes"] / args.per_device_train_batch_size))
-    trained = prepared
-    if arm.forget_weight != 1:
+    if arm.like:  # as many gradient passes, in steps of the same size
+        like = json.loads((cell_path(root, name, arm.like, seed).with_suffix("") / "training.json").read_text())
+        args.max_steps = max(1, round(like["row_passes"] / args.per_device_train_batch_size))
+    if arm.forget_weight != 1:  # the others as often as ever, these less often
         copies = round(1 / arm.forget_weight)
-        from dataclasses import replace
-
         retain = concatenate_datasets([prepared.splits["retain"]] * copies)
-        trained = replace(prepared, splits={**prepared.splits, "retain": retain})
+        prepared = replace(prepared, splits={**prepared.splits, "retain": retain})
         args.num_train_epochs = args.num_train_epochs / copies
-    import contextlib
-
-    with contextlib.redirect_stdout(None):
-        trainer = ready.train(script, data_args, model_args, args, trained)
-    return trainer, trial.rows_of(data_args, prepared, trainer.model, task.goal)
+    with contextlib.redirect_stdout(None):  # the trainer's summary
+        trainer = ready.train(script, data_args, model_args, args, prepared)
+    saved = part / arm.role
+    size, rate = args.per_device_train_batch_size, args.learning_rate
+    (saved / "training.json").write_text(json.dumps({**trainer.cost, "batch_size": size, "learning_rate": rate}))
+    shutil.rmtree(folder, ignore_errors=True)
+    saved.rename(folder)  # whole, or not there
+    shutil.rmtree(part)
+    return folder
 
 
 def requests_of(task: Task, arm: Arm):
@@ -173,58 +221,70 @@ def requests_of(task: Task, arm: Arm):
 
 def build(name: str, arm_name: str, seed: int, root: str, data: str | None, smoke: bool) -> float:
     """One cell: trains, asks, measures, writes its file; returns the seconds."""
+    from hf_unlearn.models import load_model
     from recipes import trial
 
     start = time.perf_counter()
-    task, arm, folder = TASKS[name], ARMS[arm_name], Path(root)
-    like = read_cell(folder, name, arm.like, seed) if arm.like else None
-    plain = None if arm_name in ("plain", "retrained") else read_cell(folder, name, "plain", seed)
-    retrained = None if arm_name == "retrained" else read_cell(folder, name, "retrained", seed)
-    with tempfile.TemporaryDirectory() as temporary:
-        trainer, rows = train(task, arm, seed, data, smoke, temporary, like)
-    model = trainer.model.eval()
+    task, arm, path = TASKS[name], ARMS[arm_name], Path(root)
+    folder = train(name, arm_name, seed, path, data, smoke)
+    flags = flags_of(task, seed, data, smoke)
+    _, data_args, model_args, _ = common.parse("ready", common.ReadyScript, flags, "ReadyConfig")
+    prepared = common.prepare(data_args, model_args)
+    model = load_model(str(folder)).eval()
+    rows = trial.rows_of(data_args, prepared, model, task.goal)
+    training = json.loads((folder / "training.json").read_text())
     found = {
         "schema": SCHEMA,
         "task": name,
         "arm": arm_name,
         "seed": seed,
-        "training": {**trainer.cost, "batch_size": trainer.args.per_device_train_batch_size},
+        "rows": {split: len(part) for split, part in rows.splits.items()},
+        "training": training,
         "before": trial.before(model, rows),
     }
-    rate = task.rates[-1]
-    found["rows"] = {split: len(part) for split, part in rows.splits.items()}
-    if arm_name == "retrained":
-        found["recovery"] = trial.recovery(model, rows, rate, seed)
+    if arm.role == "original" or arm.role == "ready":
+        plain = found if arm_name == "plain" else read_cell(path, name, "plain", seed)
+        found |= asked(model, rows, task, arm, seed, plain, training)
+        if arm_name == "plain" and task.rivals:
+            others = [cell_path(path, name, rival, seed).with_suffix("") for rival in RETRAINED]
+            found["verdicts"] = trial.verdicts(model, rows, prepared, [load_model(str(f)) for f in others], seed)
     else:
-        kept = trial.KEPT * (plain or found)["before"]["retain"]["accuracy"]
-        best_model, fewest = None, None
-        found["requests"] = []
-        for request in requests_of(task, arm):
-            after, asked = trial.ask(model, rows, request, kept, seed, task.every)
-            found["requests"].append(asked)
-            passes = trial.passes_to(asked)
-            if request.objective == "nabla_tau" and passes is not None and (fewest is None or passes < fewest):
-                best_model, fewest, best = after, passes, request
-        if best_model is not None:
-            found["after"] = {
-                "learning_rate": best.learning_rate,
-                "row_passes": fewest,
-                "splits": trial.before(best_model, rows),
-                "recovery": trial.recovery(best_model, rows, rate, seed),
-            }
-            if arm.everything:
-                found["scenarios"] = scenarios(model, rows, best, kept, seed, task, trainer.args)
-    found["retrained_accuracy"] = retrained and retrained["before"]["retain"]["accuracy"]
+        found["recovery"] = trial.recovery(model, rows, task.rates[-1], seed)
     found["seconds"] = round(time.perf_counter() - start, 1)
-    path = cell_path(folder, name, arm_name, seed)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
+    target = cell_path(path, name, arm_name, seed)
+    part = target.with_suffix(".part.json")
     part.write_text(json.dumps(found), encoding="utf-8")
-    part.rename(path)  # whole, or not there
+    part.rename(target)  # whole, or not there
     return found["seconds"]
 
 
-def scenarios(model, rows, request, kept: float, seed: int, task: Task, args) -> dict:
+def asked(model, rows, task: Task, arm: Arm, seed: int, plain: dict, training: dict) -> dict:
+    """What becomes of the model under requests."""
+    from recipes import trial
+
+    kept = trial.KEPT * plain["before"]["retain"]["accuracy"]
+    best, fewest = None, None
+    found: dict = {"requests": []}
+    for request in requests_of(task, arm):
+        after, one = trial.ask(model, rows, request, kept, seed, task.every)
+        found["requests"].append(one)
+        passes = trial.passes_to(one)
+        if request.objective == "nabla_tau" and passes is not None and (fewest is None or passes < fewest):
+            best, fewest, unlearned = request, passes, after
+    if best is None:
+        return found
+    found["after"] = {
+        "learning_rate": best.learning_rate,
+        "row_passes": fewest,
+        "splits": trial.before(unlearned, rows),
+        "recovery": trial.recovery(unlearned, rows, task.rates[-1], seed),
+    }
+    if arm.everything and task.arms is None:
+        found["scenarios"] = scenarios(model, rows, best, kept, seed, task, training)
+    return found
+
+
+def scenarios(model, rows, request, kept: float, seed: int, task: Task, training: dict) -> dict:
     """What happens when the request is not the one that was expected; each by the arm's own best request."""
     from recipes import trial
 
@@ -233,7 +293,7 @@ def scenarios(model, rows, request, kept: float, seed: int, task: Task, args) ->
         if task.by == "labels" and share < 1:
             continue  # a class is asked for as a whole
         _, found[name] = trial.ask(model, trial.other_rows(rows, share, seed, task.by), request, kept, seed, task.every)
-    later = trial.fine_tuned(model, rows, args.learning_rate / 10, args.per_device_train_batch_size, seed)
+    later = trial.fine_tuned(model, rows, training["learning_rate"] / 10, training["batch_size"], seed)
     _, found["after a fine-tune"] = trial.ask(later, rows, request, kept, seed, task.every)
     if task.by != "labels":
         parts, state, series = trial.thirds(rows, task.by), model, []
@@ -309,11 +369,14 @@ def check(options, tasks: list[str]) -> list[int]:
 def run(tasks: list[str], seeds: list[int], options, root: Path) -> None:
     """Trains and asks what is not there yet: what other arms are measured against comes first."""
     wanted = [(t, a, s) for s in seeds for t in tasks for a in options.arms or TASKS[t].arms or ARMS]
-    first = ("retrained", "plain", "ready")
     wanted = [cell for cell in wanted if TASKS[cell[0]].by or "{by}" not in ARMS[cell[1]].flags]
-    needed = {(t, a, s) for t, _, s in wanted for a in first}
+    before = ["retrained", "plain", *{ARMS[arm].like for _, arm, _ in wanted if ARMS[arm].like}]
+    needed = {(t, a, s) for t, _, s in wanted for a in before}
+    needed |= {(t, "retrained again", s) for t, _, s in wanted if TASKS[t].rivals}
+    first = (*RETRAINED, "plain", "ready")
     stages = [[(t, a, s) for s in seeds for t in tasks if (t, a, s) in needed] for a in first]
-    stages.append([cell for cell in wanted if cell[1] not in first])
+    stages = [stages[0] + stages[1], *stages[2:]]
+    stages.append([cell for cell in wanted if cell not in needed])
     todo = [[cell for cell in stage if not cell_path(root, *cell).is_file()] for stage in stages]
     count, done, start = sum(map(len, todo)), 0, time.perf_counter()
     for stage in todo:

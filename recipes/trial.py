@@ -25,6 +25,9 @@ QUIET = {
     "save_strategy": "no",
     "dataloader_pin_memory": False,
 }
+GAPS = ("hinge", "squared", "matched", "ranked")
+RATES = (1e-4, 3e-4, 1e-3)
+WATCHED = ("forget_quality", "_auc_gap", "forget_loss", "retain_accuracy", "test_accuracy", "extraction_strength")
 KINDS = ("retain", "similar", "real")
 RELEARNING = {"steps": 30, "every": 5, "batch_size": 16}
 
@@ -125,33 +128,39 @@ def ask(model, rows: Rows, request: Request, kept: float, seed: int, every: int 
     Returns:
         `(the model afterwards, {"method", "learning_rate", "looks", "forgotten", "done"})`.
     """
+    watch = Watch(rows, kept, every)
+    trainer = unlearner(model, rows, request, seed, watch)
+    found = {"method": request.method, "learning_rate": request.learning_rate, "looks": watch.looks}
+    return trainer.model, found | {"forgotten": watch.forgotten, "done": watch.done}
+
+
+def unlearner(model, rows: Rows, request: Request, seed: int, watch: Watch | None = None):
+    """The trainer of a request on a copy of the model, when it has run; without the stop rule, unless that is asked."""
     from hf_unlearn import UnlearnConfig, UnlearnTrainer
 
-    watch = Watch(rows, kept, every)
-    model = copy.deepcopy(model)
     with tempfile.TemporaryDirectory() as folder:
+        options = {"stop": False, **request.options}
         args = UnlearnConfig(
             folder,
             objective=request.objective,
             learning_rate=request.learning_rate,
             target="chance" if rows.goal == "chance" else "current",
-            stop=False,
             readiness="none",
             seed=seed,
-            **{**QUIET, **request.options},
+            **{**QUIET, **options},
         )
         trainer = UnlearnTrainer(
-            model,
+            copy.deepcopy(model),
             args,
             *(rows.splits[name] for name in ("forget", "retain", "unseen")),
             data_collator=rows.collator,
-            callbacks=[watch],
+            callbacks=[watch] if watch else None,
         )
-        watch.trainer = trainer
+        if watch:
+            watch.trainer = trainer
         with contextlib.redirect_stdout(None):
             trainer.train()
-    found = {"method": request.method, "learning_rate": request.learning_rate, "looks": watch.looks}
-    return trainer.model, found | {"forgotten": watch.forgotten, "done": watch.done}
+    return trainer
 
 
 def passes_to(found: Mapping, event: str = "done") -> float | None:
@@ -192,6 +201,41 @@ def membership(losses: Mapping[str, Sequence[float]]) -> float:
 
     forget, unseen = losses["forget"], losses["unseen"]
     return float(roc_auc_score([1] * len(forget) + [0] * len(unseen), -np.array([*forget, *unseen])))
+
+
+def verdicts(model, rows: Rows, prepared: common.Prepared, retrained: Sequence, seed: int) -> list[dict]:
+    """
+    Is the model, unlearned with the trainer's own stop rule, told from a retrained one? For each gap and learning rate.
+
+    Args:
+        retrained: two models retrained without the rows, with other seeds; the second is the noise floor.
+
+    Returns:
+        One dict each: `gap`, `learning_rate`, `row_passes`, `stop_reason`, `verdict`, `gates` (name -> True, False,
+        None where so few rows cannot decide) and the measures that the gates look at. The first is the second
+        retrained model's.
+    """
+    from hf_unlearn import evaluate
+    from hf_unlearn.evaluation import evenly
+    from hf_unlearn.verdict import VERDICT_GATES, verdict
+
+    splits = {**rows.splits, "retain": evenly(rows.splits["retain"], SAMPLE)}
+    found = []
+    for gap, rate in ((None, 0.0), *((gap, rate) for gap in GAPS for rate in RATES)):
+        subject, line = retrained[1], {"gap": "retrained again", "row_passes": None}
+        if gap is not None:
+            trainer = unlearner(model, rows, Request(rate, options={"gap": gap, "stop": True}), seed)
+            subject, line = trainer.model, {"gap": gap, "row_passes": trainer.row_passes}
+            line["stop_reason"] = trainer.stop_reason
+        models = {"original": model, "unlearned": subject, "retrained": retrained[0], "retrained_again": retrained[1]}
+        card = evaluate(models, splits, processing_class=prepared.processing_class, resamples=500, seed=seed)
+        runs = [card[role].to_dict() for role in models]
+        told = verdict(runs[1], before=runs[0], retrained=runs[2], again=runs[3])
+        line |= {"learning_rate": rate, "verdict": told["verdict"]}
+        line["gates"] = {gate["name"]: gate["passed"] for gate in told["gates"] if gate["name"] in VERDICT_GATES}
+        values = {k: m["value"] for k, m in card["unlearned"].measures.items() if k.endswith(WATCHED)}
+        found.append(line | {"measures": {k: round(v, 5) for k, v in values.items() if v is not None}})
+    return found
 
 
 def other_rows(rows: Rows, share: float, seed: int, by: str | None) -> Rows:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import random
 import sys
 import time
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class Task:
         by: column whose values a request names; None: single rows.
         rates: learning rates of a request.
         arms: names of arms; None: all.
-        every: steps between two looks.
+        adapters: requests are also tried with a LoRA adapter of rank 16.
         rivals: is an unlearned plain model told from a retrained one? Asked of each gap.
         confirms: not used to choose a default.
     """
@@ -57,7 +58,7 @@ class Task:
     flags: str = ""
     rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
     arms: tuple[str, ...] | None = None
-    every: int = 1
+    adapters: bool = False
     rivals: bool = False
     confirms: bool = False
 
@@ -100,11 +101,65 @@ ARMS = {
 }
 RETRAINED = ("retrained", "retrained again")
 MAIN = ("plain", "ready", "equal")
+FEW = (*MAIN, "any group")
+CIFAR = (
+    "--data_files {data}/cifar10 --limit 4000 --test_split null --test_fraction 0.2 --ready.meta_every 1 "
+    "--config_overrides hidden_size=128,intermediate_size=256,num_hidden_layers=3,num_attention_heads=4,patch_size=8 "
+)
+INTENTS = (
+    "card_arrival", "card_linking", "exchange_rate", "lost_or_stolen_card", "age_limit", "pin_blocked", "top_up_limits",
+    "card_not_working", "cancel_transfer", "automatic_top_up",
+)  # fmt: skip
+ANIMALS = ("bird", "cat", "deer", "dog", "frog", "horse")
 TASKS = {
     "digits": Task(
         "vision/digits_vit.yaml", "chance", by="labels", flags="--forget_values {digit}", rates=(3e-4, 1e-3, 3e-3)
     ),
-    "people": Task("text/people_llama.yaml", "unseen", by="person", rates=(3e-4, 1e-3), every=2),
+    "people": Task("text/people_llama.yaml", "unseen", by="person", rates=(3e-4, 1e-3)),
+    "tofu": Task(
+        "text/tofu_llama.yaml",
+        "unseen",
+        by="author",
+        flags="--data_files {data}/tofu/full.jsonl --limit 1200 "
+        "--config_overrides hidden_size=128,intermediate_size=344,num_hidden_layers=2,num_attention_heads=4 "
+        "--forget_values {authors}",
+        rates=(3e-4, 1e-3),
+        arms=FEW,
+        adapters=True,
+        confirms=True,
+    ),
+    "banking77": Task(
+        "text/banking77_bert.yaml",
+        "chance",
+        by="labels",
+        flags="--data_files {data}/banking77 --limit 3000 --test_split null --test_fraction 0.1 --forget_values {intents}",
+        arms=FEW,
+        confirms=True,
+    ),
+    "cifar10": Task(
+        "vision/cifar10_vit_class.yaml",
+        "chance",
+        by="labels",
+        flags=CIFAR + "--forget_values {animal}",
+        arms=FEW,
+        confirms=True,
+    ),
+    "cifar10 10 %": Task(
+        "vision/cifar10_vit_random.yaml",
+        "unseen",
+        flags=CIFAR + "--forget_fraction 0.1",
+        arms=MAIN,
+        rivals=True,
+        confirms=True,
+    ),
+    "cifar10 30 %": Task(
+        "vision/cifar10_vit_random.yaml",
+        "unseen",
+        flags=CIFAR + "--forget_fraction 0.3",
+        arms=("plain",),
+        rivals=True,
+        confirms=True,
+    ),
     "digits 1 %": Task(
         "vision/digits_vit_random.yaml", "unseen", flags="--forget_fraction 0.01", arms=MAIN
     ),
@@ -120,7 +175,6 @@ TASKS = {
         flags="--forget_by random --forget_column id --forget_fraction 0.1",
         rates=(3e-4, 1e-3),
         arms=("plain",),
-        every=2,
         rivals=True,
     ),
     "people rows 30 %": Task(
@@ -129,7 +183,6 @@ TASKS = {
         flags="--forget_by random --forget_column id --forget_fraction 0.3",
         rates=(3e-4, 1e-3),
         arms=("plain",),
-        every=4,
         rivals=True,
     ),
     "people 1 %": Task(
@@ -147,14 +200,20 @@ TASKS = {
         flags="--forget_fraction 0.3",
         rates=(3e-4, 1e-3),
         arms=MAIN,
-        every=4,
     ),
 }
 
 
 def flags_of(task: Task, seed: int, data: str | None, smoke: bool) -> list[str]:
     """Flags of recipes/ready.py for the rows of a seed: another seed splits otherwise."""
-    filled = task.flags.format(digit=(3 + seed) % 10, seed=seed, data=data)
+    rng = random.Random(seed)
+    filled = task.flags.format(
+        digit=(3 + seed) % 10,
+        authors=" ".join(map(str, sorted(rng.sample(range(60), 6)))),
+        intents=" ".join(sorted(rng.sample(INTENTS, 2))),
+        animal=ANIMALS[seed % len(ANIMALS)],
+        data=data,
+    )
     flags = ["--config", str(HERE / task.recipe), "--split_seed", str(seed), *filled.split()]
     return flags + (["--limit", "160", "--ready.max_steps", "4"] if smoke else [])
 
@@ -266,7 +325,7 @@ def asked(model, rows, task: Task, arm: Arm, seed: int, plain: dict, training: d
     best, fewest = None, None
     found: dict = {"requests": []}
     for request in requests_of(task, arm):
-        after, one = trial.ask(model, rows, request, kept, seed, task.every)
+        after, one = trial.ask(model, rows, request, kept, seed)
         found["requests"].append(one)
         passes = trial.passes_to(one)
         if request.objective == "nabla_tau" and passes is not None and (fewest is None or passes < fewest):
@@ -292,13 +351,13 @@ def scenarios(model, rows, request, kept: float, seed: int, task: Task, training
     for name, share in (("half stable rows", 0.5), ("stable rows", 1.0)):
         if task.by == "labels" and share < 1:
             continue  # a class is asked for as a whole
-        _, found[name] = trial.ask(model, trial.other_rows(rows, share, seed, task.by), request, kept, seed, task.every)
+        _, found[name] = trial.ask(model, trial.other_rows(rows, share, seed, task.by), request, kept, seed)
     later = trial.fine_tuned(model, rows, training["learning_rate"] / 10, training["batch_size"], seed)
-    _, found["after a fine-tune"] = trial.ask(later, rows, request, kept, seed, task.every)
+    _, found["after a fine-tune"] = trial.ask(later, rows, request, kept, seed)
     if task.by != "labels":
         parts, state, series = trial.thirds(rows, task.by), model, []
         for part in parts:
-            state, asked = trial.ask(state, part, request, kept, seed, task.every)
+            state, asked = trial.ask(state, part, request, kept, seed)
             series.append(asked)
         ends = [trial.look(state, part.batches("forget")) for part in parts]
         found["three in a row"] = {

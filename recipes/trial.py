@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -89,10 +90,13 @@ def look(model, batches: Sequence[Mapping]) -> dict:
 
 
 class Watch(TrainerCallback):
-    """Looks at the model after every k-th step of a request; ends it where the rows are forgotten and all is kept."""
+    """
+    Looks at the model after each of a request's first ten steps, then when a tenth more have been done; ends it where
+    the rows are forgotten and all is kept.
+    """
 
-    def __init__(self, rows: Rows, kept: float, every: int):
-        self.rows, self.kept, self.every = rows, kept, every
+    def __init__(self, rows: Rows, kept: float):
+        self.rows, self.kept, self.next = rows, kept, 1
         self.forget, self.retain = rows.batches("forget"), rows.batches("retain", SAMPLE)
         self.looks: list[list[float]] = []  # step, row passes, forget loss and accuracy, retain accuracy, τ
         self.forgotten: int | None = None  # place of the first look that found the rows forgotten
@@ -100,8 +104,9 @@ class Watch(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         trainer = self.trainer
-        if state.global_step % self.every:
+        if state.global_step < self.next:
             return
+        self.next = max(self.next + 1, math.ceil(1.1 * self.next))
         forget, retain = look(trainer.model, self.forget), look(trainer.model, self.retain)
         tau = trainer.request.tau
         if self.rows.goal == "chance":
@@ -117,18 +122,17 @@ class Watch(TrainerCallback):
             control.should_training_stop = True
 
 
-def ask(model, rows: Rows, request: Request, kept: float, seed: int, every: int = 1):
+def ask(model, rows: Rows, request: Request, kept: float, seed: int):
     """
     One request on a copy of the model.
 
     Args:
         kept: retain accuracy (share of rows) that counts as kept.
-        every: steps between two looks.
 
     Returns:
         `(the model afterwards, {"method", "learning_rate", "looks", "forgotten", "done"})`.
     """
-    watch = Watch(rows, kept, every)
+    watch = Watch(rows, kept)
     trainer = unlearner(model, rows, request, seed, watch)
     found = {"method": request.method, "learning_rate": request.learning_rate, "looks": watch.looks}
     return trainer.model, found | {"forgotten": watch.forgotten, "done": watch.done}

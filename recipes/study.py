@@ -47,6 +47,7 @@ class Task:
         by: column whose values a request names; None: single rows.
         rates: learning rates of a request.
         arms: names of arms; None: all.
+        attack: learning rate of the fine-tunes that bring rows back.
         adapters: requests are also tried with a LoRA adapter of rank 16.
         rivals: is an unlearned plain model told from a retrained one? Asked of each gap.
         confirms: not used to choose a default.
@@ -58,6 +59,7 @@ class Task:
     flags: str = ""
     rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
     arms: tuple[str, ...] | None = None
+    attack: float = 1e-3
     adapters: bool = False
     rivals: bool = False
     confirms: bool = False
@@ -113,7 +115,7 @@ INTENTS = (
 ANIMALS = ("bird", "cat", "deer", "dog", "frog", "horse")
 TASKS = {
     "digits": Task(
-        "vision/digits_vit.yaml", "chance", by="labels", flags="--forget_values {digit}", rates=(3e-4, 1e-3, 3e-3)
+        "vision/digits_vit.yaml", "chance", by="labels", flags="--forget_values {digit}", attack=3e-4
     ),
     "people": Task("text/people_llama.yaml", "unseen", by="person", rates=(3e-4, 1e-3)),
     "tofu": Task(
@@ -132,7 +134,8 @@ TASKS = {
         "text/banking77_bert.yaml",
         "chance",
         by="labels",
-        flags="--data_files {data}/banking77 --limit 3000 --test_split null --test_fraction 0.1 --forget_values {intents}",
+        flags="--data_files {data}/banking77 --limit 3000 --test_split null --test_fraction 0.1 "
+        "--forget_values {intents}",
         arms=FEW,
         confirms=True,
     ),
@@ -272,10 +275,11 @@ def train(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
 def requests_of(task: Task, arm: Arm):
     from recipes.trial import Request
 
-    methods = [("nabla_tau", {})]
+    asked = [Request(rate) for rate in task.rates]
     if arm.everything:
-        methods += [("gradient_ascent", {}), ("grad_diff", {}), ("npo", {})]
-    return [Request(rate, objective, options) for objective, options in methods for rate in task.rates]
+        others = ("gradient_ascent", "grad_diff", "npo")
+        asked += [Request(rate, objective) for objective in others for rate in task.rates[:2]]
+    return asked
 
 
 def build(name: str, arm_name: str, seed: int, root: str, data: str | None, smoke: bool) -> float:
@@ -308,7 +312,7 @@ def build(name: str, arm_name: str, seed: int, root: str, data: str | None, smok
             others = [cell_path(path, name, rival, seed).with_suffix("") for rival in RETRAINED]
             found["verdicts"] = trial.verdicts(model, rows, prepared, [load_model(str(f)) for f in others], seed)
     else:
-        found["recovery"] = trial.recovery(model, rows, task.rates[-1], seed)
+        found["recovery"] = trial.recovery(model, rows, task.attack, seed)
     found["seconds"] = round(time.perf_counter() - start, 1)
     target = cell_path(path, name, arm_name, seed)
     part = target.with_suffix(".part.json")
@@ -336,7 +340,7 @@ def asked(model, rows, task: Task, arm: Arm, seed: int, plain: dict, training: d
         "learning_rate": best.learning_rate,
         "row_passes": fewest,
         "splits": trial.before(unlearned, rows),
-        "recovery": trial.recovery(unlearned, rows, task.rates[-1], seed),
+        "recovery": trial.recovery(unlearned, rows, task.attack, seed),
     }
     if arm.everything and task.arms is None:
         found["scenarios"] = scenarios(model, rows, best, kept, seed, task, training)

@@ -98,9 +98,14 @@ class Watch(TrainerCallback):
     def __init__(self, rows: Rows, kept: float):
         self.rows, self.kept, self.next = rows, kept, 1
         self.forget, self.retain = rows.batches("forget"), rows.batches("retain", SAMPLE)
-        self.looks: list[list[float]] = []  # step, row passes, forget loss and accuracy, retain accuracy, τ
+        self.offset: float | None = None  # row passes of the looks before the first step
+        self.looks: list[list[float]] = []  # step, row passes since, forget loss and accuracy, retain accuracy, τ
         self.forgotten: int | None = None  # place of the first look that found the rows forgotten
         self.done: int | None = None  # and of the first that also found the others kept
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if self.offset is None:
+            self.offset = self.trainer.row_passes
 
     def on_step_end(self, args, state, control, **kwargs):
         trainer = self.trainer
@@ -113,7 +118,8 @@ class Watch(TrainerCallback):
             there = forget["accuracy"] <= 1 / self.rows.classes
         else:
             there = forget["loss"] >= (1 - TOLERANCE) * tau
-        line = [state.global_step, trainer.row_passes, forget["loss"], forget["accuracy"], retain["accuracy"], tau]
+        passes = trainer.row_passes - self.offset
+        line = [state.global_step, passes, forget["loss"], forget["accuracy"], retain["accuracy"], tau]
         self.looks.append([round(x, 4) for x in line])
         if there and self.forgotten is None:
             self.forgotten = len(self.looks) - 1

@@ -286,7 +286,7 @@ def accuracy_before(values: Mapping[int, Mapping], split: str) -> dict[int, floa
     return {seed: v["before"][split][1] for seed, v in values.items()}
 
 
-def _after(values: Mapping[int, Mapping], name: str) -> dict[int, float | None]:
+def _after(values: Mapping[int, Mapping], name: str) -> dict:
     return {seed: v.get("after", {}).get(name) for seed, v in values.items()}
 
 
@@ -317,6 +317,7 @@ def arm_figures(arms: Mapping[str, Mapping[int, Mapping]], arm: str) -> dict[str
     found |= {
         "passes": median(passes),
         "kept": mean(kept_of(values)),
+        "after_accuracy": mean({seed: (a or {}).get(outer) for seed, a in _after(values, "accuracy").items()}),
         "auc_gap": difference(_after(values, "auc_gap"), dict.fromkeys(values, 0.0)),
         "ks_p": {**_middle(p), "apart": sum(x < LEVEL for x in p.values())},
         **{f"area_{kind}": mean(area_of(values, kind)) for kind in KINDS},

@@ -19,7 +19,7 @@ from recipes.trial import KEPT, KINDS, TOLERANCE
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "study.json"
 PICTURE = HERE.parent / ".github" / "study.png"
-DIGITS = 5  # significant ones kept of a value
+DIGITS = 4  # significant ones kept of a value
 ARM_NAMES = {
     "retrained": "retrained",
     "plain": "plain",
@@ -45,7 +45,7 @@ SCENARIO_NAMES = {
 MAIN = (PLAIN, CONTROL, READY)
 ANY = ("any row", "any group")
 RESISTING = ("relearn", "align")
-REQUEST_KEYS = ("method", "rate", "passes", "reached", "kept", "forgotten", "kept_then")
+REQUEST_KEYS = ("rate", "passes", "reached", "kept", "forgotten", "kept_then")  # the last two of ∇τ only
 MARKS = {"o": "●", "s": "■", "D": "◆", ">": "▶", "v": "▼", "P": "✚", "X": "✖", "d": "♦"}
 HEAD = (
     *("task", "seeds", "training passes, ×plain", "row passes to forgotten and kept: plain / equal compute / ready"),
@@ -57,7 +57,7 @@ GLOSSARY = (
     ("Plain", "Trained on all rows by the stock trainer."),
     ("Equal compute", "Trained plainly with as many row passes as the ready model: the control."),
     ("Ready", "Trained with readiness for requests; the rows that will be asked for were named."),
-    ("Ready for any row, any group", "The same without naming: requests are drawn from all rows, or from whole groups."),
+    ("Ready for any row, any group", "The same without names: requests are drawn from all rows, or from whole groups."),
     (
         "Forgotten and kept",
         f"The first look that finds the forget loss within {TOLERANCE:.0%} of the unseen rows' (for a class: no more "
@@ -94,18 +94,19 @@ def share(value: float) -> str:
 
 
 def signed(value: float) -> str:
-    text = number(abs(value))
-    return f"−{text}" if value < 0 and text != "0" else f"+{text}"
+    text = number(abs(value)) if abs(value) >= 5e-5 else "0"
+    return text if text == "0" else f"{'−' if value < 0 else '+'}{text}"
 
 
 def points(value: float) -> str:
     """A difference of shares in per cent."""
-    return f"{'−' if round(value, 3) < 0 else '+'}{abs(100 * value):.1f}"
+    text = f"{abs(100 * value):.1f}"
+    return text if text == "0.0" else f"{'−' if value < 0 else '+'}{text}"
 
 
 def span(low: float | None, high: float | None, text: Callable[[float], str]) -> str:
     low, high = ("never" if x is None else text(x) for x in (low, high))
-    return f"{low} to {high}" if low[0] in "−+" else f"{low.removesuffix(chr(160) + '%')}–{high}"
+    return f"{low} to {high}" if low[0] in "−+" or high[0] in "−+" else f"{low.removesuffix(chr(160) + '%')}–{high}"
 
 
 def seeds_text(seeds: Sequence[int]) -> str:
@@ -119,11 +120,12 @@ def seeds_text(seeds: Sequence[int]) -> str:
     return ", ".join(f"{a}" if a == b else f"{a}–{b}" for a, b in runs)
 
 
-def cell(found: Mapping | None, text: Callable[[float], str] = number) -> dict[str, str]:
+def cell(found: Mapping | None, text: Callable[[float], str] = number) -> dict:
     """Value, below it interval (or range) and n, as title the seeds."""
     if not found or not found["n"]:
-        neither = (found or {}).get("neither")
-        return {"value": "neither finished" if neither else "–", "small": "", "title": ""}
+        neither = len((found or {}).get("neither", ()))
+        value = f"neither finished ({neither} of {neither} seeds)" if neither else "–"
+        return {"value": value, "small": [], "title": ""}
     if "least" in found:
         return _middle_cell(found, text)
     small = [span(found["low"], found["high"], text)] if found["low"] is not None else []
@@ -134,28 +136,28 @@ def cell(found: Mapping | None, text: Callable[[float], str] = number) -> dict[s
             small += [f"{words} in {len(found[key])}"] if found[key] else []
     return {
         "value": value,
-        "small": ", ".join([*small, f"n = {found['n']}"]),
+        "small": [*small, f"n\u00a0=\u00a0{found['n']}"],
         "title": f"seeds {seeds_text(found['seeds'])}",
     }
 
 
-def _middle_cell(found: Mapping, text: Callable[[float], str]) -> dict[str, str]:
+def _middle_cell(found: Mapping, text: Callable[[float], str]) -> dict:
     n, never = found["n"], len(found.get("never", ()))
     title = f"seeds {seeds_text(found['seeds'])}"
     if never == n:
-        return {"value": f"never ({n} of {n} seeds)", "small": "", "title": title}
+        return {"value": f"never ({n} of {n} seeds)", "small": [], "title": title}
     value = "never" if found["value"] is None else text(found["value"])
     if found.get("at_most"):
         value = f"≤ {value}"
     small = [span(found["least"], found["most"], text)] if n > 1 else []
-    small += [f"never ({never} of {n} seeds)"] if never else [f"n = {n}"]
-    return {"value": value, "small": ", ".join(small), "title": title}
+    small += [f"never in {never} of {n} seeds"] if never else [f"n\u00a0=\u00a0{n}"]
+    return {"value": value, "small": small, "title": title}
 
 
 def inline(found: Mapping | None, text: Callable[[float], str] = number) -> str:
     """The same on a line: 2.31 (1.9–2.8, n = 5)."""
     shown = cell(found, text)
-    return f"{shown['value']} ({shown['small']})" if shown["small"] else shown["value"]
+    return f"{shown['value']} ({', '.join(shown['small'])})" if shown["small"] else shown["value"]
 
 
 def name_of(arm: str) -> str:
@@ -169,82 +171,86 @@ def figure(one: Mapping, arm: str, name: str) -> dict | None:
     return one["figures"].get(arm, {}).get(name)
 
 
-def answer(
-    question: str,
-    found: Mapping[str, Mapping],
-    labels: Mapping[str | None, str],
-    text: Callable[[float], str],
-    notes: Sequence[str] = (),
-) -> dict:
-    """
-    A card: in how many cases the figure is on the good side, and which are where.
-
-    Args:
-        found: case (a task, perhaps an arm) -> figure with `apart`.
-        labels: of "above" (the good side), "below" and None (not told apart).
-    """
-    found = {case: f for case, f in found.items() if f and (f["n"] or f.get("neither"))}
-    known = {case: f for case, f in found.items() if f["low"] is not None}
-    above = [case for case, f in known.items() if f["apart"] == "above"]
-    if not found:
-        level, word = "unknown", "not measured yet"
-    elif not known:
-        level, word = "unknown", "too few seeds to say"
-    else:
-        level = "yes" if len(above) == len(known) else "partly" if above else "no"
-        word = f"{'yes' if above else 'no'}, on {len(above)} of {len(known)}"
-        word = word.replace("no, on 0 of", "not shown on any of")
-    groups = []
-    for side in ("above", "below", None):
-        cases = [case for case, f in known.items() if f["apart"] == side]
-        groups.append((labels[side], [f"{case}: {inline(found[case], text)}" for case in cases]))
-    few = [f"{case}: {inline(f, text)}" for case, f in found.items() if case not in known]
-    groups.append(("Fewer than 3 seeds to go by", few))
-    return {
-        "question": question,
-        "level": level,
-        "word": word,
-        "groups": [{"label": label, "cases": cases} for label, cases in groups if cases],
-        "notes": [note for note in notes if note],
-    }
-
-
-def listed(label: str, tasks: Mapping[str, Mapping], arm: str, name: str, text: Callable[[float], str]) -> str:
-    """ "label: task value (interval); …" of the tasks that have the figure."""
-    some = {task: figure(one, arm, name) for task, one in tasks.items()}
-    shown = [f"{task} {inline(f, text)}" for task, f in some.items() if f and f["n"]]
-    return f"{label}: {'; '.join(shown)}." if shown else ""
-
-
-def ratios(label: str, tasks: Mapping[str, Mapping], arms: Sequence[str], notes: Sequence[str] = ()) -> dict:
+def measured(tasks: Mapping[str, Mapping], name: str, arms: Sequence[str]) -> dict[str, dict]:
+    """Case (a task, with more arms than one "task, arm") -> figure, of those that have some seeds."""
     found = {
-        (task if len(arms) == 1 else f"{task}, {arm}"): figure(one, arm, "ratio")
+        task if len(arms) == 1 else f"{task}, {name_of(arm)}": figure(one, arm, name)
         for task, one in tasks.items()
         for arm in arms
     }
-    labels = {
-        "above": "Fewer row passes than with equal compute, times",
-        "below": "More row passes: times as many is below 1",
-        None: "Not told apart from equal compute (1)",
-    }
-    return answer(label, found, labels, number, notes)
+    return {case: f for case, f in found.items() if f and (f["n"] or f.get("neither"))}
+
+
+def extremes(found: Mapping[str, Mapping], text: Callable[[float], str]) -> str:
+    """ "2.31 (1.9–2.8, n = 5) on people"; of more cases the lowest and the highest."""
+    cases = sorted((c for c, f in found.items() if f["value"] is not None), key=lambda c: found[c]["value"])
+    low, *_, high = [f"{inline(found[case], text)} on {case}" for case in cases] * 2 or ("", "")
+    if len(cases) < 3:
+        return low if len(cases) < 2 else f"{low}, {high}"
+    return f"from {low} to {high}"
+
+
+def sides(found: Mapping[str, Mapping]) -> dict[str, dict]:
+    """ "above", "below", "open" (not told apart) and "few" (seeds, too few for an interval) -> its cases."""
+    parts: dict[str, dict] = {"above": {}, "below": {}, "open": {}, "few": {}}
+    for case, f in found.items():
+        parts["few" if f["low"] is None else f["apart"] or "open"][case] = f
+    return parts
+
+
+def verdict(parts: Mapping[str, Mapping]) -> dict[str, str]:
+    """Level (a colour) and words of a badge: on how many of the cases with an interval the good side is shown."""
+    good, known = len(parts["above"]), sum(len(parts[key]) for key in ("above", "below", "open"))
+    if not known:
+        return {"level": "unknown", "word": "too few seeds to say" if parts["few"] else "not measured yet"}
+    level = "yes" if good == known else "partly" if good else "no"
+    return {"level": level, "word": f"yes, on {good} of {known}" if good else f"not shown on any of {known}"}
+
+
+def sentences(
+    parts: Mapping[str, Mapping], words: Mapping[str, str], text: Callable[[float], str]
+) -> list[tuple[str, str]]:
+    """What was found on which side, as `(lead, rest)`; `words`: of "above" and "below"."""
+    words = {**words, "open": "Not told apart from equal compute:"}
+    found = [(words[key], f"{extremes(parts[key], text)}.") for key in ("above", "below", "open") if parts[key]]
+    if parts["few"]:
+        found.append(("Too few seeds for an interval:", f"{', '.join(parts['few'])}."))
+    return found
+
+
+def pays(tasks: Mapping[str, Mapping]) -> dict:
+    parts = sides(measured(tasks, "ratio", [READY]))
+    words = {"above": "Times fewer row passes than with equal compute:", "below": "More row passes (below 1):"}
+    said = sentences(parts, words, number)
+    for label, name, text in (
+        ("Kept when done, ready − equal compute, points:", "kept_difference", points),
+        ("Accuracy before any request, ready − plain, points:", "utility", points),
+        ("Requests until the dearer training is paid back:", "break_even", number),
+    ):
+        found = measured(tasks, name, [READY])
+        if shown := extremes(found, text):
+            said.append(("", f"{label} {shown}."))
+        if name == "break_even" and (never := [task for task, f in found.items() if f["value"] is None]):
+            said.append(("Never paid back in half of the seeds or more:", f"{', '.join(never)}."))
+    return {"question": "Does readiness pay?", **verdict(parts), "said": said}
+
+
+def pays_for_any(tasks: Mapping[str, Mapping]) -> dict:
+    parts = sides(measured(tasks, "ratio", ANY))
+    words = {"above": "Times fewer row passes than with equal compute:", "below": "More row passes (below 1):"}
+    return {"question": "And if no row was named?", **verdict(parts), "said": sentences(parts, words, number)}
 
 
 def recovers(tasks: Mapping[str, Mapping]) -> dict:
     name = "area_real_difference"
-    found = {task: figure(one, READY, name) for task, one in tasks.items()}
-    for arm in RESISTING:
-        found |= {f"{task}, {name_of(arm)}": figure(one, arm, name) for task, one in tasks.items()}
-    labels = {
-        "above": "Comes back more slowly than with equal compute (area, ready − equal)",
-        "below": "Comes back faster",
-        None: "Not told apart from equal compute (0)",
-    }
-    notes = [
-        listed("The area itself, 1 being the retrained model's: ready", tasks, READY, "area_real", number),
-        listed("Equal compute", tasks, CONTROL, "area_real", number),
-    ]
-    return answer("Does it resist recovery from real rows?", found, labels, signed, notes)
+    words = {"above": "Comes back more slowly (area, + is slower):", "below": "Comes back faster:"}
+    parts = sides(measured(tasks, name, [READY]))
+    said = sentences(parts, words, signed)
+    if shown := extremes(measured(tasks, "area_real", [READY]), number):
+        said.append(("", f"Against a retrained model (1): {shown}."))
+    if shown := extremes(measured(tasks, name, RESISTING), signed):
+        said.append(("", f"With a resistance term, − equal compute: {shown}."))
+    return {"question": "Does it resist recovery from real rows?", **verdict(parts), "said": said}
 
 
 def told_apart(one: Mapping, arm: str) -> bool | None:
@@ -259,51 +265,56 @@ def told_apart(one: Mapping, arm: str) -> bool | None:
 
 
 def matches(tasks: Mapping[str, Mapping]) -> dict:
-    """The card on ∇τ against retraining, from plain and from ready models."""
-    groups: dict[str, list[str]] = {}
-    seen = []
-    for task, one in tasks.items():
-        for arm in (PLAIN, READY):
-            gap, p, done = (figure(one, arm, name) for name in ("auc_gap", "ks_p", "passes"))
-            if not done or not done["n"]:
-                continue
-            told = told_apart(one, arm)
-            if gap["n"]:
-                text = f"AUC gap {inline(gap, signed)}, KS p < .05 in {p['apart']} of {p['n']} seeds"
-            else:
-                text = "never finished" if len(done["never"]) == done["n"] else "no retrained model to compare with"
-            label = {True: "Told apart", False: "Not told apart", None: "Too few seeds or never finished"}[told]
-            groups.setdefault(label, []).append(f"{task}, from {arm}: {text}")
-            if told is not None:
-                seen.append(told)
+    """∇τ against retraining, from plain and from ready models."""
+    said, seen, few = [], [], []
+    for arm in (PLAIN, READY):
+        told = {task: told_apart(one, arm) for task, one in tasks.items() if figure(one, arm, "passes")}
+        known = [task for task, one in told.items() if one is not None]
+        few += [f"{task} from {arm}" for task, one in told.items() if one is None]
+        seen += [told[task] for task in known]
+        if known:
+            shown = extremes(measured({task: tasks[task] for task in known}, "auc_gap", [arm]), signed)
+            below, n = (sum(figure(tasks[t], arm, "ks_p")[key] for t in known) for key in ("apart", "n"))
+            apart = ", ".join(task for task in known if told[task]) or "none"
+            rest = f"{apart}. AUC gap: {shown}. KS p below .05 in {below} of {n} seeds."
+            said.append((f"From {arm} models told apart:", rest))
+    if few:
+        said.append(("Too few seeds that finished:", f"{', '.join(few)}."))
+    said.append(("", "Not told apart is no proof of a match: with few rows and seeds only large differences show."))
     if not seen:
-        level, word = "unknown", "too few seeds to say" if groups else "not measured yet"
-    elif any(seen):
-        level = "no" if all(seen) else "partly"
-        word = f"told apart in {sum(seen)} of {len(seen)} cases"
+        found = {"level": "unknown", "word": "too few seeds to say" if few else "not measured yet"}
     else:
-        level, word = "yes", f"not told apart in {len(seen)} cases"
-    return {
-        "question": "Does ∇τ match retraining?",
-        "level": level,
-        "word": word,
-        "groups": [{"label": label, "cases": cases} for label, cases in sorted(groups.items(), reverse=True)],
-        "notes": ["Not told apart is no proof of a match: with few rows and seeds only large differences show."],
-    }
+        level = "no" if all(seen) else "partly" if any(seen) else "yes"
+        found = {"level": level, "word": f"told apart in {sum(seen)} of {len(seen)} cases"}
+    return {"question": "Does ∇τ match retraining?", **found, "said": said}
 
 
 def cards(tasks: Mapping[str, Mapping]) -> list[dict]:
-    pays = [
-        listed("Kept when done, ready − equal compute, points", tasks, READY, "kept_difference", points),
-        listed("Accuracy before any request, ready − plain, points", tasks, READY, "utility", points),
-        listed("Requests to break even", tasks, READY, "break_even", number),
+    return [pays(tasks), pays_for_any(tasks), recovers(tasks), matches(tasks)]
+
+
+def details(tasks: Mapping[str, Mapping]) -> dict:
+    """What the cards rest on, a line a task."""
+    columns = [
+        ("row passes, equal compute ÷ ready", READY, "ratio", number),
+        ("÷ any row", ANY[0], "ratio", number),
+        ("÷ any group", ANY[1], "ratio", number),
+        ("kept, ready − equal, points", READY, "kept_difference", points),
+        ("accuracy before, ready − plain, points", READY, "utility", points),
+        *((f"recovery area, {kind} rows, ready − equal", READY, f"area_{kind}_difference", signed) for kind in KINDS),
+        ("AUC gap to retrained, from plain", PLAIN, "auc_gap", signed),
+        ("from ready", READY, "auc_gap", signed),
     ]
-    return [
-        ratios("Does readiness pay?", tasks, [READY], pays),
-        ratios("Does it when no row was named?", tasks, ANY),
-        recovers(tasks),
-        matches(tasks),
-    ]
+    columns = [c for c in columns if any(figure(one, *c[1:3]) for one in tasks.values())]
+    lines = []
+    for task, one in tasks.items():
+        cells = []
+        for _, arm, name, text in columns:
+            found = figure(one, arm, name)
+            good = {"above": "yes", "below": "no"} if name != "auc_gap" else {"above": "no", "below": "no"}
+            cells.append({**cell(found, text), "level": good.get(found and found["apart"], "")})
+        lines.append({"name": task, "cells": cells})
+    return {"head": [c[0] for c in columns], "lines": lines}
 
 
 # ---- tables ---------------------------------------------------------------------------------------------------------
@@ -363,6 +374,7 @@ def arm_table(one: Mapping) -> dict:
         ("row passes to forgotten and kept", "passes", number),
         ("equal compute ÷ this", "ratio", number),
         ("kept", "kept", share),
+        (f"{outer} accuracy after", "after_accuracy", share),
         ("break-even, requests", "break_even", number),
         ("membership AUC", "membership", number),
         ("gap to retrained", "auc_gap", signed),
@@ -376,11 +388,11 @@ def arm_table(one: Mapping) -> dict:
         if done and done["never"]:
             forgot = [s for s in done["never"] if any(r["forgotten"] for r in _tau(one["values"][arm][s]))]
             at = [name for _, name, _ in columns].index("passes")
-            cells[at]["small"] += f"{'; ' if cells[at]['small'] else ''}{len(forgot)} forgot, but did not keep"
+            cells[at]["small"].append(f"{len(forgot)} forgot, but did not keep")
         p = found.get("ks_p")
         if p and p["n"]:
             at = [name for _, name, _ in columns].index("ks_p")
-            cells[at]["small"] += f"; < .05 in {p['apart']}"
+            cells[at]["small"].append(f"< .05 in {p['apart']}")
         lines.append({"name": name_of(arm), "cells": cells})
     rows = next((v["after"]["ks_rows"] for v in _every(one) if "ks_rows" in v.get("after", {})), None)
     return {"head": [label for label, _, _ in columns], "lines": lines, "ks_rows": rows}
@@ -575,6 +587,7 @@ def page(tasks: Mapping[str, Mapping], command: str, versions: Mapping[str, str]
     import jinja2
 
     environment = jinja2.Environment(
+        finalize=lambda value: value.replace(" %", "\u00a0%") if type(value) is str else value,
         loader=jinja2.FileSystemLoader(HERE / "templates"),
         autoescape=True,
         trim_blocks=True,
@@ -600,6 +613,7 @@ def page(tasks: Mapping[str, Mapping], command: str, versions: Mapping[str, str]
     ]
     return environment.get_template("study.html").render(
         cards=cards(tasks),
+        details=details(tasks),
         head=HEAD,
         summary=summary(tasks),
         tasks=shown,
@@ -636,8 +650,7 @@ def save(result: Mapping, path: Path) -> None:
         for arm, seeds in found["values"].items():
             tasks[task]["values"][arm] = {seed: line(_slim(values)) for seed, values in seeds.items()}
         tasks[task]["figures"] = {
-            arm: {name: line(_seeds(figure)) for name, figure in some.items()}
-            for arm, some in found["figures"].items()
+            arm: {name: line(_seeds(figure)) for name, figure in some.items()} for arm, some in found["figures"].items()
         }
         for part in ("curves", "scenarios", "methods"):
             tasks[task][part] = {arm: line(_seeds(some)) for arm, some in found[part].items() if some}
@@ -649,16 +662,29 @@ def save(result: Mapping, path: Path) -> None:
 
 
 def _slim(values: Mapping) -> dict:
-    """Requests as lists by REQUEST_KEYS; curves are kept as means only."""
-    found = {**values, "requests": [[r[key] for key in REQUEST_KEYS] for r in values["requests"]]}
-    return rounded({key: v for key, v in found.items() if key != "recovery" and v})
+    """Requests as lists by REQUEST_KEYS, under their method; curves are kept as means only."""
+    found = {key: v for key, v in values.items() if key not in ("recovery", "requests", "scenarios")}
+    found["requests"] = {}
+    for r in values["requests"]:
+        keys = REQUEST_KEYS if r["method"] == METHOD else REQUEST_KEYS[:4]
+        found["requests"].setdefault(r["method"], []).append([r[key] for key in keys])
+    found["scenarios"] = {
+        name: [r[key] for key in (*REQUEST_KEYS[:4], *(["beyond_unseen"] if name == SERIES else []))]
+        for name, r in values["scenarios"].items()
+        if r
+    }
+    return rounded(_full(found))
+
+
+def _full(found: Mapping) -> dict:
+    """Without what is not there."""
+    return {key: v for key, v in found.items() if v is not None and v != "" and v != [] and v != {}}
 
 
 def _seeds(found):
-    """Seeds as text: "0–4"; empty lists are left out."""
+    """Seeds as text: "0–4"; what is not there is left out."""
     if isinstance(found, Mapping):
-        kept = {k: v for k, v in found.items() if not (isinstance(v, list) and not v)}
-        return {k: seeds_text(v) if k == "seeds" else _seeds(v) for k, v in kept.items()}
+        return {k: seeds_text(v) if k == "seeds" else _seeds(v) for k, v in _full(found).items()}
     return [_seeds(v) for v in found] if isinstance(found, list) else rounded(found)
 
 

@@ -60,8 +60,9 @@ GLOSSARY = (
     ("Ready for any row, any group", "The same without names: requests are drawn from all rows, or from whole groups."),
     (
         "Forgotten and kept",
-        f"The first look that finds the forget loss within {TOLERANCE:.0%} of the unseen rows' (for a class: no more "
-        f"right than by guessing) and the retain accuracy at {KEPT:.0%} of the plain model's before, or more.",
+        f"The first look that finds the forget loss at {100 * (1 - TOLERANCE):g} % of the unseen rows' or more (for "
+        f"a class: no more right than by guessing) and the retain accuracy at {100 * KEPT:g} % of the plain model's "
+        "before or more. It does not ask whether too much was forgotten.",
     ),
     (
         "Fewest row passes",
@@ -130,7 +131,7 @@ def cell(found: Mapping | None, text: Callable[[float], str] = number) -> dict:
         return _middle_cell(found, text)
     small = [span(found["low"], found["high"], text)] if found["low"] is not None else []
     bound = found.get("bound", "")
-    value = f"{'not bounded, ' if bound == '?' else bound and bound + ' '}{text(found['value'])}"
+    value = f"{'not bounded, ' if bound == '?' else bound and bound + chr(160)}{text(found['value'])}"
     if bound:
         for key, words in (("at_least", "control never"), ("lost", "ready never"), ("neither", "neither")):
             small += [f"{words} in {len(found[key])}"] if found[key] else []
@@ -148,7 +149,7 @@ def _middle_cell(found: Mapping, text: Callable[[float], str]) -> dict:
         return {"value": f"never ({n} of {n} seeds)", "small": [], "title": title}
     value = "never" if found["value"] is None else text(found["value"])
     if found.get("at_most"):
-        value = f"≤ {value}"
+        value = f"≤\u00a0{value}"
     small = [span(found["least"], found["most"], text)] if n > 1 else []
     small += [f"never in {never} of {n} seeds"] if never else [f"n\u00a0=\u00a0{n}"]
     return {"value": value, "small": small, "title": title}
@@ -297,13 +298,13 @@ def details(tasks: Mapping[str, Mapping]) -> dict:
     """What the cards rest on, a line a task."""
     columns = [
         ("row passes, equal compute ÷ ready", READY, "ratio", number),
-        ("÷ any row", ANY[0], "ratio", number),
-        ("÷ any group", ANY[1], "ratio", number),
+        ("equal compute ÷ any row", ANY[0], "ratio", number),
+        ("equal compute ÷ any group", ANY[1], "ratio", number),
         ("kept, ready − equal, points", READY, "kept_difference", points),
         ("accuracy before, ready − plain, points", READY, "utility", points),
         *((f"recovery area, {kind} rows, ready − equal", READY, f"area_{kind}_difference", signed) for kind in KINDS),
         ("AUC gap to retrained, from plain", PLAIN, "auc_gap", signed),
-        ("from ready", READY, "auc_gap", signed),
+        ("AUC gap, from ready", READY, "auc_gap", signed),
     ]
     columns = [c for c in columns if any(figure(one, *c[1:3]) for one in tasks.values())]
     lines = []
@@ -544,8 +545,8 @@ def size_pictures(tasks: Mapping[str, Mapping]) -> list[dict]:
                     lines.setdefault(arm, []).append((asked, found))
         lines = {arm: sorted(found, key=lambda point: point[0]) for arm, found in lines.items()}
         if max(map(len, lines.values()), default=0) > 1:
-            note = f"{Path(recipe).stem}: {', '.join(names)}. Hollow: a bound."
-            shown.append(pictured(plots.sizes(lines, f"z{i}"), Path(recipe).stem, list(lines), note))
+            label, note = ", ".join(names), f"{Path(recipe).stem}. Hollow: a bound."
+            shown.append(pictured(plots.sizes(lines, f"z{i}"), label, list(lines), note))
     return shown
 
 
@@ -627,9 +628,12 @@ def page(tasks: Mapping[str, Mapping], command: str, versions: Mapping[str, str]
 
 
 def rounded(value):
-    """The same with DIGITS significant digits; no NaN or inf in JSON."""
+    """The same with DIGITS significant digits, whole numbers as such; no NaN or inf in JSON."""
     if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+        if not math.isfinite(value):
+            return None
+        short = float(f"{value:.{DIGITS}g}")
+        return int(short) if short.is_integer() else short
     if isinstance(value, Mapping):
         return {str(key): rounded(v) for key, v in value.items()}
     return [rounded(v) for v in value] if isinstance(value, (list, tuple)) else value

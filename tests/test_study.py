@@ -163,8 +163,8 @@ def test_a_seed_that_never_finished_is_a_bound_and_stays():
     assert (both["bound"], both["apart"]) == ("?", None)
     neither = figures.ratio(gone(-300.0, -300.0), gone(-100.0, 100.0))
     assert (neither["neither"], neither["n"], neither["at_least"]) == ([0], 1, [1])
-    assert study_page.inline(found).startswith("≥ 3 (") and "control never in 1" in study_page.inline(found)
-    assert study_page.inline(lost).startswith("≤ 3 (") and "ready never in 1" in study_page.inline(lost)
+    assert study_page.inline(found).startswith("≥\u00a03 (") and "control never in 1" in study_page.inline(found)
+    assert study_page.inline(lost).startswith("≤\u00a03 (") and "ready never in 1" in study_page.inline(lost)
     assert study_page.inline(figures.ratio(gone(-1.0), gone(-1.0))) == "neither finished (1 of 1 seeds)"
 
 
@@ -333,6 +333,13 @@ def test_other_cells_are_named_and_none_is_an_error(tmp_path, capsys):
     put([cell("digits", "plain", 0), {**cell("digits", "plain", 1), "schema": 0}], tmp_path)
     assert [one["seed"] for one in study_page.gather(tmp_path)] == [0]
     assert "plain-1.json" in capsys.readouterr().out
+
+
+def test_the_flag_gathers(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(study_page, "write", lambda *given: seen.append(given))
+    study.main(["--page", "--output_dir", str(tmp_path)])
+    assert seen == [(tmp_path, f"python recipes/study.py --page --output_dir {tmp_path}")]
 
 
 def test_answers_count_what_is_shown():

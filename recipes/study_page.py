@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from hf_unlearn.report import library_versions
-from hf_unlearn.verdict import number
+from hf_unlearn.verdict import number as digits
 from recipes import study as study_
 from recipes import study_figures as figures
 from recipes import study_plots as plots
@@ -90,8 +90,13 @@ GLOSSARY = (
 # ---- numbers as text ------------------------------------------------------------------------------------------------
 
 
+def number(value: float) -> str:
+    text = digits(value)
+    return f"−{text[1:]}" if text.startswith("-") else text
+
+
 def share(value: float) -> str:
-    return f"{100 * value:.1f}\u00a0%"
+    return f"{'−' if value <= -0.0005 else ''}{abs(100 * value):.1f}\u00a0%"
 
 
 def signed(value: float) -> str:
@@ -281,6 +286,9 @@ def matches(tasks: Mapping[str, Mapping]) -> dict:
             said.append((f"From {arm} models told apart:", rest))
     if few:
         said.append(("Too few seeds that finished:", f"{', '.join(few)}."))
+    classes = [task for task in tasks if task in study_.TASKS and study_.TASKS[task].goal == "chance"]
+    if classes and seen:
+        said.append(("", f"For a class ({', '.join(classes)}) the target is guessing, not the retrained model's loss."))
     said.append(("", "Not told apart is no proof of a match: with few rows and seeds only large differences show."))
     if not seen:
         found = {"level": "unknown", "word": "too few seeds to say" if few else "not measured yet"}
@@ -291,7 +299,8 @@ def matches(tasks: Mapping[str, Mapping]) -> dict:
 
 
 def cards(tasks: Mapping[str, Mapping]) -> list[dict]:
-    return [pays(tasks), pays_for_any(tasks), recovers(tasks), matches(tasks)]
+    found = [pays(tasks), pays_for_any(tasks), recovers(tasks), matches(tasks)]
+    return [{**card, "said": card["said"] or [("", "No model that is here says anything of it.")]} for card in found]
 
 
 def details(tasks: Mapping[str, Mapping]) -> dict:

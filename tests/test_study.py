@@ -364,4 +364,6 @@ def test_numbers_as_text():
     assert [study_page.points(x) for x in (-0.0111, 0.0, 0.004, -0.0004)] == ["−1.1", "0.0", "+0.4", "0.0"]
     assert [study_page.signed(x) for x in (-0.5, 0.25, 0.0)] == ["−0.5", "+0.25", "0"]
     assert study_page.span(-0.1, 0.2, study_page.signed) == "−0.1 to +0.2"
+    assert study_page.span(-0.02, 0.98, study_page.share) == "−2.0\u00a0% to 98.0\u00a0%"
+    assert [study_page.number(x) for x in (-0.25, 2e-05)] == ["−0.25", "2e-05"]
     assert study_page.span(0.97, 0.98, study_page.share) == "97.0–98.0\u00a0%"

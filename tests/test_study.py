@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recipes import study, study_page
+from recipes import study, study_page, study_words
 from recipes import study_figures as figures
 from recipes.study_figures import Passes
 
@@ -163,17 +163,17 @@ def test_a_seed_that_never_finished_is_a_bound_and_stays():
     assert (both["bound"], both["apart"]) == ("?", None)
     neither = figures.ratio(gone(-300.0, -300.0), gone(-100.0, 100.0))
     assert (neither["neither"], neither["n"], neither["at_least"]) == ([0], 1, [1])
-    assert study_page.inline(found).startswith("≥\u00a03 (") and "control never in 1" in study_page.inline(found)
-    assert study_page.inline(lost).startswith("≤\u00a03 (") and "ready never in 1" in study_page.inline(lost)
-    assert study_page.inline(figures.ratio(gone(-1.0), gone(-1.0))) == "neither finished (1 of 1 seeds)"
+    assert study_words.inline(found).startswith("≥\u00a03 (") and "control never in 1" in study_words.inline(found)
+    assert study_words.inline(lost).startswith("≤\u00a03 (") and "ready never in 1" in study_words.inline(lost)
+    assert study_words.inline(figures.ratio(gone(-1.0), gone(-1.0))) == "neither finished (1 of 1 seeds)"
 
 
 def test_median_puts_never_last():
     found = figures.median(gone(300.0, -50.0, 100.0))
     assert found == {"value": 300.0, "least": 100.0, "most": None, "n": 3, "seeds": [0, 1, 2], "never": [1]}
     assert figures.median(gone(1.0, -1.0))["value"] is None
-    assert study_page.inline(figures.median(gone(-1.0, -1.0))) == "never (2 of 2 seeds)"
-    assert study_page.inline(found) == "300 (100–never, never in 1 of 3 seeds)"
+    assert study_words.inline(figures.median(gone(-1.0, -1.0))) == "never (2 of 2 seeds)"
+    assert study_words.inline(found) == "300 (100–never, never in 1 of 3 seeds)"
 
 
 def test_break_even():
@@ -349,21 +349,21 @@ def test_answers_count_what_is_shown():
     better = figures.ratio(gone(200.0, 210.0, 190.0), gone(100.0, 100.0, 100.0))
     worse = figures.ratio(gone(50.0, 51.0, 49.0), gone(100.0, 100.0, 100.0))
     few = figures.ratio(gone(200.0), gone(100.0))
-    card = study_page.pays({"a": one(better), "b": one(worse), "c": one(few)})
+    card = study_words.pays({"a": one(better), "b": one(worse), "c": one(few)})
     assert (card["level"], card["word"]) == ("partly", "yes, on 1 of 2")
     said = " ".join(lead + " " + rest for lead, rest in card["said"])
     assert "on a." in said and "More row passes (below 1): 0.5" in said and "Too few seeds for an interval: c." in said
-    assert study_page.pays({"b": one(worse)})["level"] == "no"
-    assert study_page.pays({"c": one(few)})["word"] == "too few seeds to say"
-    assert study_page.pays({})["word"] == "not measured yet"
-    assert study_page.pays({"a": one(better)})["level"] == "yes"
+    assert study_words.pays({"b": one(worse)})["level"] == "no"
+    assert study_words.pays({"c": one(few)})["word"] == "too few seeds to say"
+    assert study_words.pays({})["word"] == "not measured yet"
+    assert study_words.pays({"a": one(better)})["level"] == "yes"
 
 
 def test_numbers_as_text():
-    assert study_page.seeds_text([3, 0, 1, 2, 7]) == "0–3, 7"
-    assert [study_page.points(x) for x in (-0.0111, 0.0, 0.004, -0.0004)] == ["−1.1", "0.0", "+0.4", "0.0"]
-    assert [study_page.signed(x) for x in (-0.5, 0.25, 0.0)] == ["−0.5", "+0.25", "0"]
-    assert study_page.span(-0.1, 0.2, study_page.signed) == "−0.1 to +0.2"
-    assert study_page.span(-0.02, 0.98, study_page.share) == "−2.0\u00a0% to 98.0\u00a0%"
-    assert [study_page.number(x) for x in (-0.25, 2e-05)] == ["−0.25", "2e-05"]
-    assert study_page.span(0.97, 0.98, study_page.share) == "97.0–98.0\u00a0%"
+    assert study_words.seeds_text([3, 0, 1, 2, 7]) == "0–3, 7"
+    assert [study_words.points(x) for x in (-0.0111, 0.0, 0.004, -0.0004)] == ["−1.1", "0.0", "+0.4", "0.0"]
+    assert [study_words.signed(x) for x in (-0.5, 0.25, 0.0)] == ["−0.5", "+0.25", "0"]
+    assert study_words.span(-0.1, 0.2, study_words.signed) == "−0.1 to +0.2"
+    assert study_words.span(-0.02, 0.98, study_words.share) == "−2.0\u00a0% to 98.0\u00a0%"
+    assert [study_words.number(x) for x in (-0.25, 2e-05)] == ["−0.25", "2e-05"]
+    assert study_words.span(0.97, 0.98, study_words.share) == "97.0–98.0\u00a0%"

@@ -1,0 +1,466 @@
+"""What the study found, for people: a page, the README's table and picture, and the figures as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from hf_unlearn.report import library_versions
+from recipes import study as study_
+from recipes import study_figures as figures
+from recipes import study_plots as plots
+from recipes import study_words as words
+from recipes.study_figures import CONTROL, METHOD, READY, RETRAINED, SERIES
+from recipes.study_words import ANY, MAIN, cell, figure, inline, name_of, number, seeds_text, share, signed
+from recipes.trial import KEPT, KINDS, TOLERANCE
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE / "results" / "study.json"
+PICTURE = HERE.parent / ".github" / "study.png"
+DIGITS = 4  # significant ones kept of a value
+METHOD_NAMES = {"nabla_tau": "∇τ", "gradient_ascent": "gradient ascent", "grad_diff": "GradDiff", "npo": "NPO"}
+SCENARIO_NAMES = {
+    "half stable rows": "half of the rows were never named",
+    "stable rows": "no row was ever named",
+    "after a fine-tune": "after an epoch on the retain rows",
+    SERIES: "three requests in a row",
+}
+REQUEST_KEYS = ("rate", "passes", "reached", "kept", "forgotten", "kept_then")  # the last two of ∇τ only
+MARKS = {"o": "●", "s": "■", "D": "◆", ">": "▶", "v": "▼", "P": "✚", "X": "✖", "d": "♦"}
+HEAD = (
+    *("task", "seeds", "training passes, ×plain", "row passes to forgotten and kept: plain / equal compute / ready"),
+    *("ratio equal÷ready (95 % interval)", "kept, equal / ready", "recovery area (real rows), equal / ready"),
+    "break-even, requests",
+)
+GLOSSARY = (
+    ("Row passes", "Rows whose gradient is taken, once each time; a forward alone counts a third."),
+    ("Plain", "Trained on all rows by the stock trainer."),
+    ("Equal compute", "Trained plainly with as many row passes as the ready model: the control."),
+    ("Ready", "Trained with readiness for requests; the rows that will be asked for were named."),
+    ("Ready for any row, any group", "The same without names: requests are drawn from all rows, or from whole groups."),
+    (
+        "Forgotten and kept",
+        f"The first look that finds the forget loss at {100 * (1 - TOLERANCE):g} % of the unseen rows' or more (for "
+        f"a class: no more right than by guessing) and the retain accuracy at {100 * KEPT:g} % of the plain model's "
+        "before or more. It does not ask whether too much was forgotten.",
+    ),
+    (
+        "Fewest row passes",
+        "Each arm is asked at several learning rates; in each seed its best counts, chosen by the same look.",
+    ),
+    ("Never", "No learning rate came there by the end of its passes. Then the last look stands for it, marked ≥ or ≤."),
+    ("Ratio", "Geometric mean over seeds of the control's row passes over the arm's, with a t-interval on the log."),
+    ("Interval", "95 %, over seeds, from 3 seeds on. It is for one figure; of twenty such one is expected to miss."),
+    ("Kept", "Accuracy on up to 300 retain rows when done, relative to the plain model's before."),
+    (
+        "Membership AUC",
+        "Chance that a forget row has a lower loss than an unseen one: .5, nobody can tell. The gap is to the model "
+        "retrained without the forget rows, with the same seed.",
+    ),
+    ("KS p", "Kolmogorov-Smirnov test of the forget rows' losses against those under the retrained model."),
+    (
+        "Recovery area",
+        "Area under the loss of held-out forget rows while someone fine-tunes the model, over the retrained model's: "
+        "below 1, the rows come back faster than a model learns them that never saw them.",
+    ),
+    ("Break-even", "Requests that pay for the dearer training: its extra row passes over what a request saves."),
+)
+
+
+# ---- tables ---------------------------------------------------------------------------------------------------------
+
+
+def summary(tasks: Mapping[str, Mapping]) -> list[list[str]]:
+    """Lines of the README's table, by HEAD."""
+    lines = []
+    for task, one in tasks.items():
+
+        def of(name: str, arms: Sequence[str], text: Callable[[float], str], one=one) -> str:
+            return " / ".join(_short(figure(one, arm, name), text) for arm in arms)
+
+        if not any(arm in one["figures"] for arm in MAIN):
+            continue
+        there = [arm for arm in MAIN if arm in one["figures"]]
+        seeds = sorted({seed for arm in there for seed in one["values"][arm]})
+        lines.append(
+            [
+                task,
+                seeds_text(seeds),
+                of("training", [READY], number),
+                of("passes", MAIN, number),
+                inline(figure(one, READY, "ratio")),
+                of("kept", [CONTROL, READY], share),
+                of("area_real", [CONTROL, READY], number),
+                inline(figure(one, READY, "break_even")),
+            ]
+        )
+    return lines
+
+
+def _short(found: Mapping | None, text: Callable[[float], str]) -> str:
+    if not found or not found["n"]:
+        return "–"
+    never = len(found.get("never", ()))
+    if never and found["value"] is None:
+        return f"never ({never} of {found['n']} seeds)"
+    return text(found["value"]) + (f" (never in {never} of {found['n']} seeds)" if never else "")
+
+
+def markdown(tasks: Mapping[str, Mapping]) -> str:
+    lines = [list(HEAD), ["---"] * len(HEAD), *summary(tasks)]
+    return "\n".join("| " + " | ".join(line).replace("\u00a0", " ") + " |" for line in lines)
+
+
+def arm_table(one: Mapping) -> dict:
+    """All arms of a task, a line each."""
+    outer = next(iter(one["figures"].values()))
+    outer = "test" if "test_accuracy" in outer else "unseen"
+    columns = [
+        ("training passes, ×plain", "training", number),
+        ("before: forget loss", "forget_loss", number),
+        ("forget accuracy", "forget_accuracy", share),
+        ("retain accuracy", "retain_accuracy", share),
+        (f"{outer} accuracy", f"{outer}_accuracy", share),
+        ("row passes to forgotten and kept", "passes", number),
+        ("equal compute ÷ this", "ratio", number),
+        ("kept", "kept", share),
+        (f"{outer} accuracy after", "after_accuracy", share),
+        ("break-even, requests", "break_even", number),
+        ("membership AUC", "membership", number),
+        ("gap to retrained", "auc_gap", signed),
+        ("KS p", "ks_p", number),
+        *((f"recovery area, {kind} rows", f"area_{kind}", number) for kind in KINDS),
+    ]
+    lines = []
+    for arm, found in one["figures"].items():
+        cells = [cell(found.get(name), text) for _, name, text in columns]
+        done = found.get("passes")
+        if done and done["never"]:
+            forgot = [s for s in done["never"] if any(r["forgotten"] for r in _tau(one["values"][arm][s]))]
+            at = [name for _, name, _ in columns].index("passes")
+            cells[at]["small"].append(f"{len(forgot)} forgot, but did not keep")
+        p = found.get("ks_p")
+        if p and p["n"]:
+            at = [name for _, name, _ in columns].index("ks_p")
+            cells[at]["small"].append(f"< .05 in {p['apart']}")
+        lines.append({"name": name_of(arm), "cells": cells})
+    rows = next((v["after"]["ks_rows"] for v in _every(one) if "ks_rows" in v.get("after", {})), None)
+    return {"head": [label for label, _, _ in columns], "lines": lines, "ks_rows": rows}
+
+
+def _every(one: Mapping):
+    return [v for seeds in one["values"].values() for v in seeds.values()]
+
+
+def _tau(values: Mapping) -> list[Mapping]:
+    return [r for r in values["requests"] if r["method"] == METHOD]
+
+
+def compared(found: Mapping[str, Mapping[str, Mapping]], names: Mapping[str, str], one: Mapping | None) -> dict | None:
+    """
+    Scenarios or methods, a line each, with the row passes of each arm.
+
+    Args:
+        found: arm -> scenario or method -> figures.
+        names: of what makes a line.
+        one: a task whose requests as planned are the first line; None: without it.
+    """
+    arms = [arm for arm in MAIN if arm in found]
+    keys = list(dict.fromkeys(key for arm in arms for key in found[arm]))
+    if not keys:
+        return None
+    planned = {arm: {"": one["figures"][arm]} for arm in arms} if one else {}
+    lines = []
+    for key in [*([""] if one else []), *keys]:
+        some = {arm: (planned if key == "" else found).get(arm, {}).get(key, {}) for arm in arms}
+        cells = [cell(some[arm].get("passes")) for arm in arms]
+        cells.append(cell(some.get(READY, {}).get("ratio")))
+        cells += [cell(some[arm].get("kept"), share) for arm in arms]
+        lines.append({"name": names.get(key, key) if key else "as planned", "cells": cells})
+    head = [f"row passes, {name_of(arm)}" for arm in arms] + ["equal compute ÷ ready"]
+    head += [f"kept, {name_of(arm)}" for arm in arms]
+    return {"head": head, "lines": lines}
+
+
+def series(one: Mapping) -> dict | None:
+    """Three requests in a row: how far each part's loss is from the unseen rows' in the end, by arm."""
+    found = {arm: s[SERIES] for arm, s in one["scenarios"].items() if SERIES in s}
+    if not found:
+        return None
+    return {
+        "head": [f"part {k}" for k in (1, 2, 3)],
+        "lines": [
+            {"name": name_of(arm), "cells": [cell(f, signed) for f in some["beyond_unseen"]]}
+            for arm, some in found.items()
+        ],
+    }
+
+
+# ---- pictures -------------------------------------------------------------------------------------------------------
+
+
+def legend(arms: Sequence[str]) -> list[dict]:
+    return [{"name": name_of(a), "series": plots.look_of(a)[0], "mark": MARKS[plots.look_of(a)[1]]} for a in arms]
+
+
+def pictured(svg: str, label: str, arms: Sequence[str], note: str = "") -> dict:
+    return {"svg": svg, "label": label, "legend": legend(arms), "note": note}
+
+
+def trade_offs(one: Mapping, prefix: str) -> list[dict]:
+    found, missing = {}, {}
+    for arm, seeds in one["values"].items():
+        for seed, values in seeds.items():
+            for r in _tau(values):
+                if r["forgotten"] is not None and r["kept_then"] is not None:
+                    found.setdefault(arm, {}).setdefault(r["rate"], []).append((r["forgotten"], r["kept_then"]))
+                else:
+                    missing.setdefault(arm, {}).setdefault(r["rate"], []).append(seed)
+    shown = []
+    for i, arms in enumerate(plots.panels([arm for arm in one["values"] if arm != RETRAINED])):
+        lines = {arm: found[arm] for arm in arms if arm in found}
+        gaps = [
+            f"{name_of(arm)} at {rate:g} ({len(seeds)} of {len(one['values'][arm])} seeds)"
+            for arm in arms
+            for rate, seeds in missing.get(arm, {}).items()
+        ]
+        note = f"Not forgotten: {', '.join(gaps)}." if gaps else ""
+        svg = plots.trade_off(lines, f"{prefix}-{i}") if lines else ""
+        shown.append(pictured(svg, "Readiness and its variants" if i else "Arms", list(lines), note))
+    return shown
+
+
+def recoveries(one: Mapping, prefix: str) -> list[dict]:
+    """One row of pictures per group of arms: a picture a kind, all on one loss axis."""
+    everything = [x for curves in one["curves"].values() for some in curves.values() for x in some]
+    if not everything:
+        return []
+    low, high = min(everything), max(everything)
+    room = 0.05 * (high - low or 1.0)
+    shown = []
+    groups = plots.panels([arm for arm in one["curves"] if arm != RETRAINED])
+    for i, arms in enumerate(groups):
+        there = [arm for arm in [RETRAINED, *arms] if one["curves"].get(arm)]
+        none = [name_of(arm) for arm in arms if arm not in there]
+        kinds = [
+            {
+                "label": f"Fine-tuned on {kind} rows",
+                "svg": plots.recovery(
+                    {arm: one["curves"][arm][kind] for arm in there},
+                    0 if low < 0.5 * high else low - room,
+                    high + room,
+                    f"{prefix}-{i}{kind}",
+                ),
+            }
+            for kind in KINDS
+        ]
+        if len(there) > 1:
+            note = f"Never finished, so without a curve: {', '.join(none)}." if none else ""
+            shown.append({"legend": legend(there), "kinds": kinds, "note": note})
+    return shown
+
+
+def seeds_passes(values: Mapping[int, Mapping], method: str = METHOD) -> list[figures.Passes]:
+    return list(figures.passes_of(values, method).values())
+
+
+def method_picture(one: Mapping, prefix: str) -> dict | None:
+    arms = [arm for arm in MAIN if arm in one["methods"]]
+    methods = list(dict.fromkeys(method for arm in arms for method in one["methods"][arm]))
+    if not methods:
+        return None
+    found = {
+        METHOD_NAMES.get(method, method): {arm: seeds_passes(one["values"][arm], method) for arm in arms}
+        for method in methods
+    }
+    return pictured(plots.passes(found, prefix, "Row passes of each method"), "Methods", arms)
+
+
+def size_pictures(tasks: Mapping[str, Mapping]) -> list[dict]:
+    """For recipes with several sizes of request: the ratio over the size."""
+    groups: dict[str, list[str]] = {}
+    for task in tasks:
+        if task in study_.TASKS:
+            groups.setdefault(study_.TASKS[task].recipe, []).append(task)
+    shown = []
+    for i, (recipe, names) in enumerate(groups.items()):
+        lines: dict[str, list] = {}
+        for task in names:
+            rows = tasks[task]["rows"]
+            for arm in (READY, *ANY):
+                found = figure(tasks[task], arm, "ratio")
+                if found and found["n"]:
+                    asked = rows["forget"] / (rows["forget"] + rows["retain"])
+                    lines.setdefault(arm, []).append((asked, found))
+        lines = {arm: sorted(found, key=lambda point: point[0]) for arm, found in lines.items()}
+        if max(map(len, lines.values()), default=0) > 1:
+            label, note = ", ".join(names), f"{Path(recipe).stem}. Hollow: a bound."
+            shown.append(pictured(plots.sizes(lines, f"z{i}"), label, list(lines), note))
+    return shown
+
+
+def picture_points(tasks: Mapping[str, Mapping]) -> dict[str, dict[str, list]]:
+    """Of the README's picture: task -> arm -> seeds' row passes."""
+    found = {}
+    for task, one in tasks.items():
+        some = {arm: seeds_passes(one["values"][arm]) for arm in (*MAIN, "any group") if arm in one["values"]}
+        if any(some.values()):
+            found[task] = {arm: seeds for arm, seeds in some.items() if seeds}
+    return found
+
+
+# ---- what is written ------------------------------------------------------------------------------------------------
+
+
+def gather(root: Path) -> list[dict]:
+    """All cells that are there, in the study's order; those of another schema are left out and named."""
+    found, old = [], []
+    for path in sorted(Path(root).glob("*/*.json")):
+        cell = json.loads(path.read_text(encoding="utf-8"))
+        if not {"task", "arm", "seed"} <= set(cell):
+            continue
+        if cell.get("schema") == study_.SCHEMA:
+            found.append(cell)
+        else:
+            old.append(path.name)
+    if old:
+        print(f"Left out, of another schema than {study_.SCHEMA}: {', '.join(old)}.")
+    tasks, arms = list(study_.TASKS), list(study_.ARMS)
+
+    def place(names: list[str], name: str) -> tuple[int, str]:
+        return (names.index(name) if name in names else len(names), name)
+
+    return sorted(found, key=lambda c: (place(tasks, c["task"]), place(arms, c["arm"]), c["seed"]))
+
+
+def page(tasks: Mapping[str, Mapping], command: str, versions: Mapping[str, str], cells: int) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        finalize=lambda value: value.replace(" %", "\u00a0%") if type(value) is str else value,
+        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    shown = [
+        {
+            "name": task,
+            "id": f"t{i}",
+            "rows": one["rows"],
+            "seeds": seeds_text(one["seeds"]),
+            "goal": study_.TASKS[task].goal if task in study_.TASKS else "",
+            "arms": arm_table(one),
+            "trade_offs": trade_offs(one, f"t{i}"),
+            "recoveries": recoveries(one, f"r{i}"),
+            "method_picture": method_picture(one, f"m{i}"),
+            "methods": compared(one["methods"], METHOD_NAMES, None),
+            "scenarios": compared(one["scenarios"], SCENARIO_NAMES, one),
+            "series": series(one),
+        }
+        for i, (task, one) in enumerate(tasks.items())
+    ]
+    return environment.get_template("study.html").render(
+        cards=words.cards(tasks),
+        details=words.details(tasks),
+        head=HEAD,
+        summary=summary(tasks),
+        tasks=shown,
+        sizes=size_pictures(tasks),
+        glossary=GLOSSARY,
+        kept=KEPT,
+        cells=cells,
+        command=command,
+        versions=versions,
+    )
+
+
+def rounded(value):
+    """The same with DIGITS significant digits, whole numbers as such; no NaN or inf in JSON."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        short = float(f"{value:.{DIGITS}g}")
+        return int(short) if short.is_integer() else short
+    if isinstance(value, Mapping):
+        return {str(key): rounded(v) for key, v in value.items()}
+    return [rounded(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def save(result: Mapping, path: Path) -> None:
+    """JSON with a line for each seed of an arm and for the figures of each arm, by kind."""
+    one = partial(json.dumps, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    slots: dict[str, str] = {}
+
+    def line(value) -> str:
+        slots[f"@{len(slots)}@"] = one(value)
+        return f"@{len(slots) - 1}@"
+
+    tasks = {}
+    for task, found in result["tasks"].items():
+        tasks[task] = {"rows": line(found["rows"]), "values": {}}
+        for arm, seeds in found["values"].items():
+            tasks[task]["values"][arm] = {seed: line(_slim(values)) for seed, values in seeds.items()}
+        tasks[task]["figures"] = {
+            arm: {name: line(_seeds(figure)) for name, figure in some.items()} for arm, some in found["figures"].items()
+        }
+        for part in ("curves", "scenarios", "methods"):
+            tasks[task][part] = {arm: line(_seeds(some)) for arm, some in found[part].items() if some}
+    text = json.dumps({**result, "tasks": tasks}, indent=1, ensure_ascii=False, allow_nan=False)
+    for slot, value in slots.items():
+        text = text.replace(f'"{slot}"', value, 1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _slim(values: Mapping) -> dict:
+    """Requests as lists by REQUEST_KEYS, under their method; curves are kept as means only."""
+    found = {key: v for key, v in values.items() if key not in ("recovery", "requests", "scenarios")}
+    found["requests"] = {}
+    for r in values["requests"]:
+        keys = REQUEST_KEYS if r["method"] == METHOD else REQUEST_KEYS[:4]
+        found["requests"].setdefault(r["method"], []).append([r[key] for key in keys])
+    found["scenarios"] = {
+        name: [r[key] for key in (*REQUEST_KEYS[:4], *(["beyond_unseen"] if name == SERIES else []))]
+        for name, r in values["scenarios"].items()
+        if r
+    }
+    return rounded(_full(found))
+
+
+def _full(found: Mapping) -> dict:
+    """Without what is not there."""
+    return {key: v for key, v in found.items() if v is not None and v != "" and v != [] and v != {}}
+
+
+def _seeds(found):
+    """Seeds as text: "0–4"; what is not there is left out."""
+    if isinstance(found, Mapping):
+        return {k: seeds_text(v) if k == "seeds" else _seeds(v) for k, v in _full(found).items()}
+    return [_seeds(v) for v in found] if isinstance(found, list) else rounded(found)
+
+
+def write(root: Path, command: str, results: Path = RESULTS, picture: Path = PICTURE) -> None:
+    """
+    Gathers the cells in `root`: `results` (JSON), root/study.html, `picture` (PNG), and the README's table, printed.
+
+    Raises:
+        ValueError: where there is no cell.
+    """
+    cells = gather(root)
+    if not cells:
+        raise ValueError(f"No cell in {str(root)!r}: run some tasks first, `python recipes/study.py --task digits`.")
+    tasks = figures.study(cells)
+    head = {"schema": study_.SCHEMA, "command": command, "versions": library_versions(), "cells": len(cells)}
+    save({**head, "kept": KEPT, "request": list(REQUEST_KEYS), "tasks": tasks}, results)
+    out = Path(root) / "study.html"
+    out.write_text(page(tasks, command, head["versions"], len(cells)), encoding="utf-8")
+    drawn = picture_points(tasks)
+    if drawn:
+        plots.picture(drawn, words.ARM_NAMES, picture)
+    print(markdown(tasks))
+    print(f"\n{out} shows all of it, {results.name} holds the figures.")

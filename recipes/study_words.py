@@ -1,0 +1,269 @@
+"""What the study found, in words: numbers as text, and the answers that a page begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from hf_unlearn.verdict import number as digits
+from recipes import study as study_
+from recipes.study_figures import CONTROL, PLAIN, READY
+from recipes.trial import KINDS
+
+ARM_NAMES = {
+    "retrained": "retrained",
+    "plain": "plain",
+    "equal": "equal compute",
+    "reweighted": "forget rows at half weight",
+    "ready": "ready",
+    "finite difference": "ready, finite difference",
+    "batch rows": "ready, requests from the batch",
+    "no efficiency": "ready without efficiency",
+    "no retention": "ready without retention",
+    "relearn": "ready, resisting relearning",
+    "align": "ready, resisting by alignment",
+    "any row": "ready for any row",
+    "any group": "ready for any group",
+}
+MAIN = (PLAIN, CONTROL, READY)
+ANY = ("any row", "any group")
+RESISTING = ("relearn", "align")
+
+
+# ---- numbers as text ------------------------------------------------------------------------------------------------
+
+
+def number(value: float) -> str:
+    text = digits(value)
+    return f"−{text[1:]}" if text.startswith("-") else text
+
+
+def share(value: float) -> str:
+    return f"{'−' if value <= -0.0005 else ''}{abs(100 * value):.1f}\u00a0%"
+
+
+def signed(value: float) -> str:
+    text = number(abs(value)) if abs(value) >= 5e-5 else "0"
+    return text if text == "0" else f"{'−' if value < 0 else '+'}{text}"
+
+
+def points(value: float) -> str:
+    """A difference of shares in per cent."""
+    text = f"{abs(100 * value):.1f}"
+    return text if text == "0.0" else f"{'−' if value < 0 else '+'}{text}"
+
+
+def span(low: float | None, high: float | None, text: Callable[[float], str]) -> str:
+    low, high = ("never" if x is None else text(x) for x in (low, high))
+    return f"{low} to {high}" if low[0] in "−+" or high[0] in "−+" else f"{low.removesuffix(chr(160) + '%')}–{high}"
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """[0, 1, 2, 5] -> "0–2, 5"."""
+    runs: list[list[int]] = []
+    for seed in sorted(seeds):
+        if runs and seed == runs[-1][1] + 1:
+            runs[-1][1] = seed
+        else:
+            runs.append([seed, seed])
+    return ", ".join(f"{a}" if a == b else f"{a}–{b}" for a, b in runs)
+
+
+def cell(found: Mapping | None, text: Callable[[float], str] = number) -> dict:
+    """Value, below it interval (or range) and n, as title the seeds."""
+    if not found or not found["n"]:
+        neither = len((found or {}).get("neither", ()))
+        value = f"neither finished ({neither} of {neither} seeds)" if neither else "–"
+        return {"value": value, "small": [], "title": ""}
+    if "least" in found:
+        return _middle_cell(found, text)
+    small = [span(found["low"], found["high"], text)] if found["low"] is not None else []
+    bound = found.get("bound", "")
+    value = f"{'not bounded, ' if bound == '?' else bound and bound + chr(160)}{text(found['value'])}"
+    if bound:
+        for key, words in (("at_least", "control never"), ("lost", "ready never"), ("neither", "neither")):
+            small += [f"{words} in {len(found[key])}"] if found[key] else []
+    return {
+        "value": value,
+        "small": [*small, f"n\u00a0=\u00a0{found['n']}"],
+        "title": f"seeds {seeds_text(found['seeds'])}",
+    }
+
+
+def _middle_cell(found: Mapping, text: Callable[[float], str]) -> dict:
+    n, never = found["n"], len(found.get("never", ()))
+    title = f"seeds {seeds_text(found['seeds'])}"
+    if never == n:
+        return {"value": f"never ({n} of {n} seeds)", "small": [], "title": title}
+    value = "never" if found["value"] is None else text(found["value"])
+    if found.get("at_most"):
+        value = f"≤\u00a0{value}"
+    small = [span(found["least"], found["most"], text)] if n > 1 else []
+    small += [f"never in {never} of {n} seeds"] if never else [f"n\u00a0=\u00a0{n}"]
+    return {"value": value, "small": small, "title": title}
+
+
+def inline(found: Mapping | None, text: Callable[[float], str] = number) -> str:
+    """The same on a line: 2.31 (1.9–2.8, n = 5)."""
+    shown = cell(found, text)
+    return f"{shown['value']} ({', '.join(shown['small'])})" if shown["small"] else shown["value"]
+
+
+def name_of(arm: str) -> str:
+    return ARM_NAMES.get(arm, arm)
+
+
+# ---- the answers ----------------------------------------------------------------------------------------------------
+
+
+def figure(one: Mapping, arm: str, name: str) -> dict | None:
+    return one["figures"].get(arm, {}).get(name)
+
+
+def measured(tasks: Mapping[str, Mapping], name: str, arms: Sequence[str]) -> dict[str, dict]:
+    """Case (a task, with more arms than one "task, arm") -> figure, of those that have some seeds."""
+    found = {
+        task if len(arms) == 1 else f"{task}, {name_of(arm)}": figure(one, arm, name)
+        for task, one in tasks.items()
+        for arm in arms
+    }
+    return {case: f for case, f in found.items() if f and (f["n"] or f.get("neither"))}
+
+
+def extremes(found: Mapping[str, Mapping], text: Callable[[float], str]) -> str:
+    """ "2.31 (1.9–2.8, n = 5) on people"; of more cases the lowest and the highest."""
+    cases = sorted((c for c, f in found.items() if f["value"] is not None), key=lambda c: found[c]["value"])
+    low, *_, high = [f"{inline(found[case], text)} on {case}" for case in cases] * 2 or ("", "")
+    if len(cases) < 3:
+        return low if len(cases) < 2 else f"{low}, {high}"
+    return f"from {low} to {high}"
+
+
+def sides(found: Mapping[str, Mapping]) -> dict[str, dict]:
+    """ "above", "below", "open" (not told apart) and "few" (seeds, too few for an interval) -> its cases."""
+    parts: dict[str, dict] = {"above": {}, "below": {}, "open": {}, "few": {}}
+    for case, f in found.items():
+        parts["few" if f["low"] is None else f["apart"] or "open"][case] = f
+    return parts
+
+
+def verdict(parts: Mapping[str, Mapping]) -> dict[str, str]:
+    """Level (a colour) and words of a badge: on how many of the cases with an interval the good side is shown."""
+    good, known = len(parts["above"]), sum(len(parts[key]) for key in ("above", "below", "open"))
+    if not known:
+        return {"level": "unknown", "word": "too few seeds to say" if parts["few"] else "not measured yet"}
+    level = "yes" if good == known else "partly" if good else "no"
+    return {"level": level, "word": f"yes, on {good} of {known}" if good else f"not shown on any of {known}"}
+
+
+def sentences(
+    parts: Mapping[str, Mapping], words: Mapping[str, str], text: Callable[[float], str]
+) -> list[tuple[str, str]]:
+    """What was found on which side, as `(lead, rest)`; `words`: of "above" and "below"."""
+    words = {**words, "open": "Not told apart from equal compute:"}
+    found = [(words[key], f"{extremes(parts[key], text)}.") for key in ("above", "below", "open") if parts[key]]
+    if parts["few"]:
+        found.append(("Too few seeds for an interval:", f"{', '.join(parts['few'])}."))
+    return found
+
+
+def pays(tasks: Mapping[str, Mapping]) -> dict:
+    parts = sides(measured(tasks, "ratio", [READY]))
+    words = {"above": "Times fewer row passes than with equal compute:", "below": "More row passes (below 1):"}
+    said = sentences(parts, words, number)
+    for label, name, text in (
+        ("Kept when done, ready − equal compute, points:", "kept_difference", points),
+        ("Accuracy before any request, ready − plain, points:", "utility", points),
+        ("Requests until the dearer training is paid back:", "break_even", number),
+    ):
+        found = measured(tasks, name, [READY])
+        if shown := extremes(found, text):
+            said.append(("", f"{label} {shown}."))
+        if name == "break_even" and (never := [task for task, f in found.items() if f["value"] is None]):
+            said.append(("Never paid back in half of the seeds or more:", f"{', '.join(never)}."))
+    return {"question": "Does readiness pay?", **verdict(parts), "said": said}
+
+
+def pays_for_any(tasks: Mapping[str, Mapping]) -> dict:
+    parts = sides(measured(tasks, "ratio", ANY))
+    words = {"above": "Times fewer row passes than with equal compute:", "below": "More row passes (below 1):"}
+    return {"question": "And if no row was named?", **verdict(parts), "said": sentences(parts, words, number)}
+
+
+def recovers(tasks: Mapping[str, Mapping]) -> dict:
+    name = "area_real_difference"
+    words = {"above": "Comes back more slowly (area, + is slower):", "below": "Comes back faster:"}
+    parts = sides(measured(tasks, name, [READY]))
+    said = sentences(parts, words, signed)
+    if shown := extremes(measured(tasks, "area_real", [READY]), number):
+        said.append(("", f"Against a retrained model (1): {shown}."))
+    if shown := extremes(measured(tasks, name, RESISTING), signed):
+        said.append(("", f"With a resistance term, − equal compute: {shown}."))
+    return {"question": "Does it resist recovery from real rows?", **verdict(parts), "said": said}
+
+
+def told_apart(one: Mapping, arm: str) -> bool | None:
+    """
+    From the retrained model: the interval of the AUC gap excludes 0, or the KS p-value is below .05 in more than half
+    of the seeds. None where fewer than 3 seeds finished.
+    """
+    gap, p = figure(one, arm, "auc_gap"), figure(one, arm, "ks_p")
+    if not gap or gap["low"] is None:
+        return None
+    return gap["apart"] is not None or 2 * p["apart"] > p["n"]
+
+
+def matches(tasks: Mapping[str, Mapping]) -> dict:
+    """∇τ against retraining, from plain and from ready models."""
+    said, seen, few = [], [], []
+    for arm in (PLAIN, READY):
+        told = {task: told_apart(one, arm) for task, one in tasks.items() if figure(one, arm, "passes")}
+        known = [task for task, one in told.items() if one is not None]
+        few += [f"{task} from {arm}" for task, one in told.items() if one is None]
+        seen += [told[task] for task in known]
+        if known:
+            shown = extremes(measured({task: tasks[task] for task in known}, "auc_gap", [arm]), signed)
+            below, n = (sum(figure(tasks[t], arm, "ks_p")[key] for t in known) for key in ("apart", "n"))
+            apart = ", ".join(task for task in known if told[task]) or "none"
+            rest = f"{apart}. AUC gap: {shown}. KS p below .05 in {below} of {n} seeds."
+            said.append((f"From {arm} models told apart:", rest))
+    if few:
+        said.append(("Too few seeds that finished:", f"{', '.join(few)}."))
+    classes = [task for task in tasks if task in study_.TASKS and study_.TASKS[task].goal == "chance"]
+    if classes and seen:
+        said.append(("", f"For a class ({', '.join(classes)}) the target is guessing, not the retrained model's loss."))
+    said.append(("", "Not told apart is no proof of a match: with few rows and seeds only large differences show."))
+    if not seen:
+        found = {"level": "unknown", "word": "too few seeds to say" if few else "not measured yet"}
+    else:
+        level = "no" if all(seen) else "partly" if any(seen) else "yes"
+        found = {"level": level, "word": f"told apart in {sum(seen)} of {len(seen)} cases"}
+    return {"question": "Does ∇τ match retraining?", **found, "said": said}
+
+
+def cards(tasks: Mapping[str, Mapping]) -> list[dict]:
+    found = [pays(tasks), pays_for_any(tasks), recovers(tasks), matches(tasks)]
+    return [{**card, "said": card["said"] or [("", "No model that is here says anything of it.")]} for card in found]
+
+
+def details(tasks: Mapping[str, Mapping]) -> dict:
+    """What the cards rest on, a line a task."""
+    columns = [
+        ("row passes, equal compute ÷ ready", READY, "ratio", number),
+        ("equal compute ÷ any row", ANY[0], "ratio", number),
+        ("equal compute ÷ any group", ANY[1], "ratio", number),
+        ("kept, ready − equal, points", READY, "kept_difference", points),
+        ("accuracy before, ready − plain, points", READY, "utility", points),
+        *((f"recovery area, {kind} rows, ready − equal", READY, f"area_{kind}_difference", signed) for kind in KINDS),
+        ("AUC gap to retrained, from plain", PLAIN, "auc_gap", signed),
+        ("AUC gap, from ready", READY, "auc_gap", signed),
+    ]
+    columns = [c for c in columns if any(figure(one, *c[1:3]) for one in tasks.values())]
+    lines = []
+    for task, one in tasks.items():
+        cells = []
+        for _, arm, name, text in columns:
+            found = figure(one, arm, name)
+            good = {"above": "yes", "below": "no"} if name != "auc_gap" else {"above": "no", "below": "no"}
+            cells.append({**cell(found, text), "level": good.get(found and found["apart"], "")})
+        lines.append({"name": task, "cells": cells})
+    return {"head": [c[0] for c in columns], "lines": lines}

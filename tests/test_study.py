@@ -1,0 +1,369 @@
+"""The study's figures, table and page, on cells made up for it."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from recipes import study, study_page, study_words
+from recipes import study_figures as figures
+from recipes.study_figures import Passes
+
+RATES = (3e-4, 1e-3)
+ROWS = {"forget": 40, "retain": 360, "unseen": 40, "test": 80}
+
+
+def asked(done: float | None, *, method="nabla_tau", rate=1e-3, forgotten=True, kept=0.98, end=9000.0) -> dict:
+    """A request that is done after so many row passes, or never; where forgotten, it is so from half of them on."""
+    last = end if done is None else done
+    looks = [[k + 1, last * (k + 1) / 4, 0.5 + k / 2, 0.9 - k / 4, kept - 0.02 * (k < 3), 2.0] for k in range(4)]
+    return {
+        "method": method,
+        "learning_rate": rate,
+        "looks": looks,
+        "forgotten": 1 if forgotten else None,
+        "done": None if done is None else 3,
+    }
+
+
+def splits(rng, forget: float, *, retain=0.99, test=0.95) -> dict:
+    found = {}
+    for name in ROWS:
+        loss = {"forget": forget, "unseen": 2.0}.get(name, 0.1)
+        found[name] = {"loss": loss, "accuracy": {"retain": retain, "test": test, "unseen": 0.4}.get(name, 0.5)}
+        if name in ("forget", "unseen"):
+            found[name]["rows"] = np.abs(loss + 0.3 * rng.standard_normal(ROWS[name])).round(5).tolist()
+    return found
+
+
+def recovery(level: float) -> dict:
+    return {kind: [round(2.0 - level * k / 6, 4) for k in range(7)] for kind in ("retain", "similar", "real")}
+
+
+def cell(task: str, arm: str, seed: int, passes: float | None = 1000.0, **given) -> dict:
+    """
+    As of `recipes.study.build`.
+
+    Args:
+        passes: of the best request; None: it never finishes.
+        given: `training` (row passes), `methods` and `scenarios` (True: there are such), `level` (how much comes back),
+            `forgotten`, `retain` (accuracy before).
+    """
+    level, retain = given.get("level", 0.6), given.get("retain", 1.0)
+    rng = np.random.default_rng([seed, len(arm), len(task)])
+    found = {"schema": study.SCHEMA, "task": task, "arm": arm, "seed": seed, "rows": ROWS, "seconds": 1.0}
+    found["training"] = {"steps": 10, "row_passes": given.get("training", 10_000.0), "seconds": 1.0, "batch_size": 32}
+    found["before"] = splits(rng, 1.9 if arm == "retrained" else 0.05, retain=retain)
+    found["retrained_accuracy"] = None if arm == "retrained" else 0.99
+    if arm == "retrained":
+        return {**found, "recovery": recovery(0.3)}
+    some = {"forgotten": given.get("forgotten", True)}
+    found["requests"] = [
+        asked(None if passes is None else passes * (k + 1), rate=rate, **some) for k, rate in enumerate(RATES)
+    ]
+    if given.get("methods"):
+        for factor, method in ((3, "gradient_ascent"), (2, "grad_diff"), (1.5, "npo")):
+            never = passes is None or method == "gradient_ascent"
+            found["requests"] += [asked(None if never else passes * factor, method=method, rate=r) for r in RATES]
+    if passes is not None:
+        after = {"splits": splits(rng, 1.7, retain=0.97), "recovery": recovery(level)}
+        found["after"] = {"learning_rate": RATES[0], "row_passes": passes, **after}
+        if given.get("scenarios"):
+            parts = {"requests": [asked(passes) for _ in range(3)], "unseen_loss": 2.0}
+            parts["end"] = [{"loss": loss, "accuracy": 0.1} for loss in (1.5, 1.8, 2.1)]
+            found["scenarios"] = {"half stable rows": asked(passes * 1.2), "stable rows": asked(passes * 1.5)}
+            found["scenarios"] |= {"after a fine-tune": asked(None), "three in a row": parts}
+    return found
+
+
+def many(seeds: int = 3, tasks=("digits", "people"), arms=("retrained", "plain", "ready", "equal")) -> list[dict]:
+    """A study in which readiness halves the row passes, more or less."""
+    found = []
+    for task in tasks:
+        for seed in range(seeds):
+            for arm in arms:
+                full = arm in ("plain", "ready", "equal")
+                factor = {"plain": 1.2, "ready": 0.5}.get(arm, 1.0) * (1 + 0.1 * seed if arm == "ready" else 1)
+                passes = 3000.0 * factor
+                if (task, arm, seed) == ("people", "equal", 1) or arm == "no retention":
+                    passes = None
+                training = 20_000.0 if arm in ("ready", "equal") else 10_000.0
+                level = {"ready": 0.5, "relearn": 0.4}.get(arm, 0.8) + 0.02 * seed
+                given = {"methods": full, "scenarios": full, "training": training, "level": level}
+                found.append(cell(task, arm, seed, passes, **given, retain=1.0 - 0.01 * (arm == "ready")))
+    return found
+
+
+def put(cells, root) -> None:
+    for one in cells:
+        path = study.cell_path(root, one["task"], one["arm"], one["seed"])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(one), encoding="utf-8")
+
+
+def gone(*counts: float | None) -> dict[int, Passes]:
+    """Seeds 0, 1, …: row passes; negative: never, up to so many."""
+    return {seed: Passes(abs(c), c > 0) for seed, c in enumerate(counts) if c is not None}
+
+
+# ---- statistics -----------------------------------------------------------------------------------------------------
+
+
+def test_mean_and_its_interval():
+    values = {0: 1.0, 1: 2.0, 4: 6.0, 7: None}
+    found = figures.mean(values)
+    low, high = stats.t.interval(0.95, 2, loc=3.0, scale=stats.sem([1.0, 2.0, 6.0]))
+    assert found == {"value": 3.0, "low": pytest.approx(low), "high": pytest.approx(high), "n": 3, "seeds": [0, 1, 4]}
+    assert figures.mean({0: 1.0, 1: 3.0}) == {"value": 2.0, "low": None, "high": None, "n": 2, "seeds": [0, 1]}
+    assert figures.mean({}) == {"value": None, "low": None, "high": None, "n": 0, "seeds": []}
+
+
+def test_difference_is_paired():
+    ours, others = {0: 1.0, 1: 2.1, 2: 3.2, 3: 9.0}, {0: 0.0, 1: 1.0, 2: 2.0, 3: None, 4: 5.0}
+    found = figures.difference(ours, others)
+    assert (found["n"], found["seeds"], found["apart"]) == (3, [0, 1, 2], "above")
+    assert found["value"] == pytest.approx(1.1)
+    assert figures.difference(others, ours)["apart"] == "below"
+    assert figures.difference({0: 1.0, 1: -1.0, 2: 0.1}, dict.fromkeys(range(3), 0.0))["apart"] is None
+    assert figures.difference(ours, {})["n"] == 0
+
+
+def test_ratio_is_geometric_and_paired():
+    found = figures.ratio(gone(200.0, 400.0, 800.0, 1.0), gone(100.0, 100.0, 100.0))
+    assert found["value"] == pytest.approx(4.0) and found["seeds"] == [0, 1, 2] and found["bound"] == ""
+    half = stats.t.ppf(0.975, 2) * math.log(2) / math.sqrt(3)
+    assert [math.log(found[key] / 4) for key in ("low", "high")] == pytest.approx([-half, half])
+    assert found["apart"] is None  # 0.7 to 22
+    assert figures.ratio(gone(200.0, 210.0, 190.0), gone(100.0, 100.0, 100.0))["apart"] == "above"
+    assert figures.ratio(gone(50.0, 51.0, 49.0), gone(100.0, 100.0, 100.0))["apart"] == "below"
+    two = figures.ratio(gone(200.0, 200.0), gone(100.0, 100.0))
+    assert (two["value"], two["low"], two["n"], two["apart"]) == (pytest.approx(2.0), None, 2, None)
+
+
+def test_a_seed_that_never_finished_is_a_bound_and_stays():
+    ready = gone(100.0, 100.0, 100.0)
+    found = figures.ratio(gone(-300.0, 310.0, 290.0), ready)
+    assert (found["bound"], found["at_least"], found["n"], found["apart"]) == ("≥", [0], 3, "above")
+    lost = figures.ratio(gone(300.0, 310.0, 290.0), gone(-100.0, 100.0, 100.0))
+    assert (lost["bound"], lost["lost"], lost["n"], lost["apart"]) == (
+        "≤",
+        [0],
+        3,
+        None,
+    )  # above 1 by a bound from above
+    worse = figures.ratio(gone(30.0, 31.0, 29.0), gone(-100.0, 100.0, 100.0))
+    assert (worse["bound"], worse["apart"]) == ("≤", "below")
+    both = figures.ratio(gone(-300.0, 310.0, 290.0), gone(100.0, -100.0, 100.0))
+    assert (both["bound"], both["apart"]) == ("?", None)
+    neither = figures.ratio(gone(-300.0, -300.0), gone(-100.0, 100.0))
+    assert (neither["neither"], neither["n"], neither["at_least"]) == ([0], 1, [1])
+    assert study_words.inline(found).startswith("≥\u00a03 (") and "control never in 1" in study_words.inline(found)
+    assert study_words.inline(lost).startswith("≤\u00a03 (") and "ready never in 1" in study_words.inline(lost)
+    assert study_words.inline(figures.ratio(gone(-1.0), gone(-1.0))) == "neither finished (1 of 1 seeds)"
+
+
+def test_median_puts_never_last():
+    found = figures.median(gone(300.0, -50.0, 100.0))
+    assert found == {"value": 300.0, "least": 100.0, "most": None, "n": 3, "seeds": [0, 1, 2], "never": [1]}
+    assert figures.median(gone(1.0, -1.0))["value"] is None
+    assert study_words.inline(figures.median(gone(-1.0, -1.0))) == "never (2 of 2 seeds)"
+    assert study_words.inline(found) == "300 (100–never, never in 1 of 3 seeds)"
+
+
+def test_break_even():
+    extra = {0: 1000.0, 1: 1000.0, 2: 1000.0, 3: 1000.0}
+    found = figures.break_even(extra, gone(300.0, 300.0, -200.0, 300.0), gone(100.0, 400.0, 100.0, -50.0))
+    assert found["never"] == [1, 3] and found["at_most"] == [2] and found["least"] == 5.0  # 1000 / 200; 1000 / ≥100
+    assert found["value"] is None and found["most"] is None
+    assert figures.break_even({0: 1000.0, 1: 1000.0}, gone(300.0, 600.0), gone(100.0, 100.0))["value"] == 3.5
+    assert figures.break_even({0: -5.0}, gone(2.0), gone(1.0))["value"] == 0.0
+
+
+# ---- a seed ---------------------------------------------------------------------------------------------------------
+
+
+def test_request_and_the_fewest_over_rates():
+    r = figures.request(asked(4000.0, kept=0.99), 0.9)
+    assert (r["passes"], r["reached"], r["forgotten"]) == (4000.0, True, 2000.0)
+    assert (r["kept"], r["kept_then"]) == pytest.approx((1.1, 0.97 / 0.9))
+    never = figures.request(asked(None, forgotten=False, end=50.0), 0.9)
+    assert (never["passes"], never["reached"], never["kept"], never["forgotten"]) == (50.0, False, None, None)
+    assert figures.request(asked(1.0), 0.0)["kept"] is None
+    assert figures.request({**asked(1.0), "looks": []}, 1.0) is None
+    assert figures.fewest([never, r]) is r
+    assert figures.fewest([{**never, "passes": 70.0}, never]) is never  # the fewest is at least 50
+    assert figures.fewest([r], "npo") is None
+
+
+def test_area_is_the_librarys():
+    from hf_unlearn.evaluation import recovery_area
+
+    losses, reference = [2.0, 1.0, 0.5], [2.0, 1.8, 1.7]
+    curves = [[{"step": 5 * k, "loss": x} for k, x in enumerate(some)] for some in (losses, reference)]
+    assert figures.area(losses, reference) == pytest.approx(recovery_area(*curves))
+    assert figures.area([1.0, math.nan], [1.0, 1.0]) is None and figures.area([1.0, 1.0], [0.0, 0.0]) is None
+
+
+def test_values_are_against_the_models_of_the_same_seed():
+    cells = {arm: cell("digits", arm, 0, training=15_000.0, scenarios=True) for arm in ("retrained", "ready")}
+    plain = cell("digits", "plain", 0, training=10_000.0, retain=0.5)
+    found = figures.values_of(cells["ready"], plain, cells["retrained"])
+    after, gone_from = (
+        cells["ready"]["after"]["splits"]["forget"]["rows"],
+        cells["retrained"]["before"]["forget"]["rows"],
+    )
+    assert found["training"] == [15_000.0, 1.5]
+    assert found["requests"][0]["kept"] == pytest.approx(0.98 / 0.5)
+    assert found["after"]["ks_p"] == stats.ks_2samp(after, gone_from).pvalue and found["after"]["ks_rows"] == [40, 40]
+    unseen = cells["ready"]["after"]["splits"]["unseen"]["rows"]
+    auc = np.mean([(a < b) + (a == b) / 2 for a in after for b in unseen])
+    assert found["membership"] == pytest.approx(auc)
+    assert found["after"]["area"]["real"] == pytest.approx(1.7 / 1.85)
+    assert found["scenarios"]["three in a row"]["passes"] == 3000.0
+    assert found["scenarios"]["three in a row"]["beyond_unseen"] == pytest.approx([-0.5, -0.2, 0.1])
+    alone = figures.values_of(cells["ready"], None, None)
+    assert alone["training"][1] is None and alone["requests"][0]["kept"] is None and "ks_p" not in alone["after"]
+
+
+# ---- what is written ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """A study of two tasks, one with all arms: `(tasks, folder)`."""
+    root = tmp_path_factory.mktemp("study")
+    cells = many(tasks=["people"], arms=study.ARMS) + many(seeds=2, tasks=["people 30 %"])
+    put(cells, root)
+    study_page.write(root, "python recipes/study.py --page", root / "study.json", root / "study.png")
+    return figures.study(study_page.gather(root)), root
+
+
+def test_figures_of_a_task(written):
+    one = written[0]["people"]
+    ready = one["figures"]["ready"]
+    assert (ready["ratio"]["bound"], ready["ratio"]["at_least"], ready["ratio"]["n"]) == ("≥", [1], 3)
+    assert ready["passes"]["value"] == pytest.approx(1650.0) and ready["training"]["value"] == 2.0
+    assert ready["break_even"]["value"] == pytest.approx(10_000 / (3600 - 1650))
+    assert (ready["area_real_difference"]["value"] > 0, ready["area_real_difference"]["n"]) == (True, 2)
+    assert one["figures"]["no retention"]["passes"]["never"] == [0, 1, 2]
+    assert one["figures"]["plain"]["ratio"]["value"] and "ratio" not in one["figures"]["equal"]
+    assert one["methods"]["ready"]["gradient_ascent"]["passes"]["never"] == [0, 1, 2]
+    assert one["scenarios"]["ready"]["after a fine-tune"]["ratio"]["neither"] == [0, 2]
+    assert "never" not in one["figures"]["retrained"] and "passes" not in one["figures"]["retrained"]
+
+
+def test_markdown(written, capsys):
+    lines = study_page.markdown(written[0]).splitlines()
+    assert len(lines) == 4 and len({line.count("|") for line in lines}) == 1
+    people, small = (line.split(" | ") for line in lines[2:])
+    assert people[0] == "| people" and people[1] == "0–2" and people[2] == "2"
+    assert people[3] == "3600 / 3000 (never in 1 of 3 seeds) / 1650"
+    assert people[4].startswith("≥ ") and "n = 3" in people[4]
+    assert small[4].endswith("(n = 2)")  # no interval
+
+
+def test_json_is_small_and_holds_no_rows(written):
+    tasks, root = written
+    text = (root / "study.json").read_text(encoding="utf-8")
+    found = json.loads(text)
+    assert (
+        found["command"] == "python recipes/study.py --page"
+        and found["versions"]
+        and found["cells"] == len(study.ARMS) * 3 + 8
+    )
+    assert len(text) < 1500 * found["cells"] and "rows_losses" not in text and "looks" not in text
+    assert '"seeds":"0–2"' in text
+    ready = found["tasks"]["people"]["figures"]["ready"]["ratio"]
+    assert ready["value"] == pytest.approx(tasks["people"]["figures"]["ready"]["ratio"]["value"], rel=1e-3)
+    best = min(r[1] for r in found["tasks"]["people"]["values"]["ready"]["0"]["requests"]["nabla_tau"])
+    assert found["request"][1] == "passes" and best == 1500.0
+    assert max(map(len, text.splitlines())) < 3000
+
+
+class _Page(HTMLParser):
+    def __init__(self, text: str):
+        super().__init__()
+        self.ids: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        assert tag not in ("script", "link", "img", "iframe")
+        assert not any(re.match(r"(https?:)?//", attrs.get(key) or "") for key in ("src", "href"))
+        self.ids += [attrs["id"]] if "id" in attrs else []
+        if tag not in ("meta", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.ids += [value for key, value in attrs if key == "id"]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_hides_no_failure(written):
+    text = (written[1] / "study.html").read_text(encoding="utf-8")
+    page = _Page(text)
+    assert not page.open and len(page.ids) == len(set(page.ids))
+    assert "never (3 of 3 seeds)" in text and "ready without retention" in text
+    assert "never in 1 of 3 seeds" in text and "control never in 1" in text
+    assert "Too few seeds for an interval:" in text and "people 30\u00a0%" in text
+    assert "nan" not in re.sub(r"<svg.*?</svg>", "", text, flags=re.S).lower().split()
+    assert (written[1] / "study.png").stat().st_size < 60_000
+
+
+@pytest.mark.parametrize("arms", [["plain"], ["retrained"], ["ready", "equal"], ["equal", "any row"]])
+def test_what_is_there_is_enough(arms, tmp_path, capsys):
+    put([cell("digits", arm, 0, None if arm == "equal" else 50.0, forgotten=False) for arm in arms], tmp_path)
+    study_page.write(tmp_path, "x", tmp_path / "a.json", tmp_path / "a.png")
+    _Page((tmp_path / "study.html").read_text(encoding="utf-8"))
+    assert "digits" in capsys.readouterr().out or arms == ["retrained"]
+
+
+def test_other_cells_are_named_and_none_is_an_error(tmp_path, capsys):
+    with pytest.raises(ValueError, match="run some tasks first"):
+        study_page.write(tmp_path, "x", tmp_path / "a.json", tmp_path / "a.png")
+    put([cell("digits", "plain", 0), {**cell("digits", "plain", 1), "schema": 0}], tmp_path)
+    assert [one["seed"] for one in study_page.gather(tmp_path)] == [0]
+    assert "plain-1.json" in capsys.readouterr().out
+
+
+def test_the_flag_gathers(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(study_page, "write", lambda *given: seen.append(given))
+    study.main(["--page", "--output_dir", str(tmp_path)])
+    assert seen == [(tmp_path, f"python recipes/study.py --page --output_dir {tmp_path}")]
+
+
+def test_answers_count_what_is_shown():
+    def one(ratios):
+        return {"figures": {"ready": {"ratio": ratios}, "equal": {}, "plain": {}}}
+
+    better = figures.ratio(gone(200.0, 210.0, 190.0), gone(100.0, 100.0, 100.0))
+    worse = figures.ratio(gone(50.0, 51.0, 49.0), gone(100.0, 100.0, 100.0))
+    few = figures.ratio(gone(200.0), gone(100.0))
+    card = study_words.pays({"a": one(better), "b": one(worse), "c": one(few)})
+    assert (card["level"], card["word"]) == ("partly", "yes, on 1 of 2")
+    said = " ".join(lead + " " + rest for lead, rest in card["said"])
+    assert "on a." in said and "More row passes (below 1): 0.5" in said and "Too few seeds for an interval: c." in said
+    assert study_words.pays({"b": one(worse)})["level"] == "no"
+    assert study_words.pays({"c": one(few)})["word"] == "too few seeds to say"
+    assert study_words.pays({})["word"] == "not measured yet"
+    assert study_words.pays({"a": one(better)})["level"] == "yes"
+
+
+def test_numbers_as_text():
+    assert study_words.seeds_text([3, 0, 1, 2, 7]) == "0–3, 7"
+    assert [study_words.points(x) for x in (-0.0111, 0.0, 0.004, -0.0004)] == ["−1.1", "0.0", "+0.4", "0.0"]
+    assert [study_words.signed(x) for x in (-0.5, 0.25, 0.0)] == ["−0.5", "+0.25", "0"]
+    assert study_words.span(-0.1, 0.2, study_words.signed) == "−0.1 to +0.2"
+    assert study_words.span(-0.02, 0.98, study_words.share) == "−2.0\u00a0% to 98.0\u00a0%"
+    assert [study_words.number(x) for x in (-0.25, 2e-05)] == ["−0.25", "2e-05"]
+    assert study_words.span(0.97, 0.98, study_words.share) == "97.0–98.0\u00a0%"

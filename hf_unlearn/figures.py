@@ -9,25 +9,25 @@ from typing import Any
 import numpy as np
 
 # Drawn in sentinel colours, which become CSS colours: one drawing for light, dark and paper.
-_INK, _GRID = "#010203", "#010204"
-_SERIES = {"forget": "#010205", "unseen": "#010206", "retain": "#010207", "alpha": "#010208", "tau": "#010209"}
-_SERIES |= {"soft": "#01020a", "unlearned": "#01020b", "ready-unlearned": "#01020c"}
-_CSS = {_INK: "currentColor", _GRID: "var(--grid)", **{hex_: f"var(--{name})" for name, hex_ in _SERIES.items()}}
-_STYLE = {
+INK, GRID = "#010203", "#010204"
+SERIES = {"forget": "#010205", "unseen": "#010206", "retain": "#010207", "alpha": "#010208", "tau": "#010209"}
+SERIES |= {"soft": "#01020a", "unlearned": "#01020b", "ready-unlearned": "#01020c"}
+_CSS = {INK: "currentColor", GRID: "var(--grid)", **{hex_: f"var(--{name})" for name, hex_ in SERIES.items()}}
+STYLE = {
     "svg.fonttype": "none",
     "font.size": 9,
-    "axes.edgecolor": _INK,
-    "axes.labelcolor": _INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": _GRID,
+    "grid.color": GRID,
     "grid.linewidth": 0.6,
-    "text.color": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "axes.unicode_minus": False,
@@ -74,9 +74,9 @@ def loss_curves(histories: Sequence[Sequence[Mapping[str, Any]]], prefix: str) -
             for key, series, line, _ in present:
                 steps, values = _series(history, key)
                 dots = {"marker": "o", "markersize": 2.5} if line == ":" or len(steps) < 3 else {}
-                axes[0].plot(steps, values, linestyle=line, color=_SERIES[series], linewidth=1.3, **dots)
+                axes[0].plot(steps, values, linestyle=line, color=SERIES[series], linewidth=1.3, **dots)
             if with_alpha:
-                axes[1].plot(*_series(history, "alpha"), color=_SERIES["alpha"], linewidth=1.3)
+                axes[1].plot(*_series(history, "alpha"), color=SERIES["alpha"], linewidth=1.3)
         axes[0].set_ylabel("loss (nats)")
         axes[0].set_ylim(bottom=0)
         if with_alpha:
@@ -88,7 +88,7 @@ def loss_curves(histories: Sequence[Sequence[Mapping[str, Any]]], prefix: str) -
         figure.align_ylabels(axes)
 
     labels = {key: label for key, _, _, label in present}
-    svg = _svg(draw, _CURVES_SIZE, prefix, f"Loss curves: {', '.join(labels.values())}")
+    svg = as_svg(draw, _CURVES_SIZE, prefix, f"Loss curves: {', '.join(labels.values())}")
     legend = [{"series": series, "line": line, "label": label} for _, series, line, label in present]
     if with_alpha:
         legend.append({"series": "alpha", "line": "-", "label": "α, the forget weight"})
@@ -106,9 +106,9 @@ def loss_histogram(forget: np.ndarray, unseen: np.ndarray, edges: np.ndarray, pr
         for series, losses in (("forget", forget), ("unseen", unseen)):
             share = _shares(losses, edges)
             if series == "forget":
-                axis.stairs(share, edges, fill=True, color=_SERIES[series], alpha=0.55, linewidth=0)
+                axis.stairs(share, edges, fill=True, color=SERIES[series], alpha=0.55, linewidth=0)
             else:
-                axis.stairs(share, edges, color=_SERIES[series], linewidth=1.6)
+                axis.stairs(share, edges, color=SERIES[series], linewidth=1.6)
         if edges[0] > 0:
             axis.set_xscale("log")
             axis.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
@@ -119,7 +119,7 @@ def loss_histogram(forget: np.ndarray, unseen: np.ndarray, edges: np.ndarray, pr
         axis.set_ylabel("share of rows")
         axis.yaxis.set_major_formatter(lambda v, _: f"{100 * v:g} %")
 
-    return _svg(draw, _HISTOGRAM_SIZE, prefix, "Histogram of the losses of forget and unseen rows")
+    return as_svg(draw, _HISTOGRAM_SIZE, prefix, "Histogram of the losses of forget and unseen rows")
 
 
 def relearning_curves(lines: Sequence[tuple[str, np.ndarray, np.ndarray]], top: float, prefix: str) -> str:
@@ -132,14 +132,14 @@ def relearning_curves(lines: Sequence[tuple[str, np.ndarray, np.ndarray]], top: 
         axis = figure.subplots()
         for role, steps, losses in lines:
             series, line = ROLE_LINES[role]
-            axis.plot(steps, losses, line, color=_SERIES[series], linewidth=1.6, marker="o", markersize=2.2)
+            axis.plot(steps, losses, line, color=SERIES[series], linewidth=1.6, marker="o", markersize=2.2)
         axis.set_ylim(0, 1.05 * top or 1.0)
         axis.set_xlim(left=0)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_xlabel("fine-tuning step")
         axis.set_ylabel("loss of forget rows (nats)")
 
-    return _svg(draw, _SQUARE_SIZE, prefix, "Loss of forget rows while the models are fine-tuned")
+    return as_svg(draw, _SQUARE_SIZE, prefix, "Loss of forget rows while the models are fine-tuned")
 
 
 def roc_curves(lines: Sequence[tuple[str, np.ndarray, np.ndarray]], prefix: str) -> str:
@@ -150,11 +150,11 @@ def roc_curves(lines: Sequence[tuple[str, np.ndarray, np.ndarray]], prefix: str)
 
     def draw(figure):
         axis = figure.subplots()
-        axis.plot([0, 1], [0, 1], color=_GRID, linewidth=2.5)
-        axis.axvline(0.01, color=_SERIES["soft"], linewidth=1.2, linestyle=(0, (1, 1)))
+        axis.plot([0, 1], [0, 1], color=GRID, linewidth=2.5)
+        axis.axvline(0.01, color=SERIES["soft"], linewidth=1.2, linestyle=(0, (1, 1)))
         for role, forget, unseen in lines:
             series, line = ROLE_LINES[role]
-            axis.plot(*_roc(forget, unseen), line, color=_SERIES[series], linewidth=1.5)
+            axis.plot(*_roc(forget, unseen), line, color=SERIES[series], linewidth=1.5)
         axis.set_xlim(0, 1)
         axis.set_ylim(0, 1.02)
         for side in (axis.xaxis, axis.yaxis):
@@ -163,7 +163,7 @@ def roc_curves(lines: Sequence[tuple[str, np.ndarray, np.ndarray]], prefix: str)
         axis.set_xlabel("unseen rows accused wrongly")
         axis.set_ylabel("forget rows found")
 
-    return _svg(draw, _SQUARE_SIZE, prefix, "ROC curve: forget rows found over unseen rows accused wrongly")
+    return as_svg(draw, _SQUARE_SIZE, prefix, "ROC curve: forget rows found over unseen rows accused wrongly")
 
 
 def weight_lines(lines: Sequence[tuple[str, Mapping[str, float]]], prefix: str) -> str:
@@ -176,7 +176,7 @@ def weight_lines(lines: Sequence[tuple[str, Mapping[str, float]]], prefix: str) 
             series, line = ROLE_LINES[role]
             at = [i for i, name in enumerate(names) if layers.get(name) is not None]
             values = [layers[names[i]] for i in at]
-            axis.plot(at, values, line, color=_SERIES[series], linewidth=1.3, marker="o", markersize=3)
+            axis.plot(at, values, line, color=SERIES[series], linewidth=1.3, marker="o", markersize=3)
         shown = list(range(0, len(names), -(-len(names) // _MAX_NAMES)))
         axis.set_xticks(shown, [_short(names[i]) for i in shown], rotation=35, ha="right", rotation_mode="anchor")
         axis.set_xlim(-0.4, len(names) - 0.6)
@@ -185,7 +185,7 @@ def weight_lines(lines: Sequence[tuple[str, Mapping[str, float]]], prefix: str) 
         axis.set_ylabel("distance, share of the norm")
         axis.set_xlabel("layer")
 
-    return _svg(draw, _SQUARE_SIZE, prefix, "Relative distance of the weights by layer")
+    return as_svg(draw, _SQUARE_SIZE, prefix, "Relative distance of the weights by layer")
 
 
 def _short(name: str) -> str:
@@ -224,7 +224,7 @@ def _series(history: Sequence[Mapping[str, Any]], key: str) -> tuple[np.ndarray,
     return steps, values
 
 
-def _svg(draw, size: tuple[float, float], prefix: str, description: str) -> str:
+def as_svg(draw, size: tuple[float, float], prefix: str, description: str) -> str:
     """An inline SVG: no ids shared with another figure, no address of any kind, colours from the page."""
     import io
 
@@ -232,7 +232,7 @@ def _svg(draw, size: tuple[float, float], prefix: str, description: str) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({**_STYLE, "svg.hashsalt": prefix}):
+    with matplotlib.rc_context({**STYLE, "svg.hashsalt": prefix}):
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
         draw(figure)

@@ -65,10 +65,10 @@ def trade_off(lines: Mapping[str, Mapping[float, Sequence[tuple[float, float]]]]
 
     def draw(figure):
         axis = figure.subplots()
-        axis.axhline(KEPT, color=figures._SERIES["soft"], linewidth=1.0, linestyle=(0, (1, 2)))
+        axis.axhline(KEPT, color=figures.SERIES["soft"], linewidth=1.0, linestyle=(0, (1, 2)))
         for arm, rates in lines.items():
             series, marker, line = look_of(arm)
-            colour = figures._SERIES[series]
+            colour = figures.SERIES[series]
             means = []
             for rate in sorted(rates):
                 passes, kept = np.array(rates[rate]).T
@@ -80,7 +80,7 @@ def trade_off(lines: Mapping[str, Mapping[float, Sequence[tuple[float, float]]]]
         axis.set_xlabel("row passes until first forgotten")
         axis.set_ylabel("retain accuracy there, of plain's before")
 
-    return figures._svg(draw, WIDE, prefix, "Row passes until forgotten, and what is kept there")
+    return figures.as_svg(draw, WIDE, prefix, "Row passes until forgotten, and what is kept there")
 
 
 def recovery(curves: Mapping[str, Sequence[float]], bottom: float, top: float, prefix: str) -> str:
@@ -93,13 +93,13 @@ def recovery(curves: Mapping[str, Sequence[float]], bottom: float, top: float, p
             steps = np.arange(len(losses)) * RELEARNING["every"]
             width = 2.2 if arm == RETRAINED else 1.4
             axis.plot(
-                steps, losses, line, color=figures._SERIES[series], linewidth=width, marker=marker, markersize=2.8
+                steps, losses, line, color=figures.SERIES[series], linewidth=width, marker=marker, markersize=2.8
             )
         axis.set_ylim(bottom, top)
         axis.set_xlabel("fine-tuning step")
         axis.set_ylabel("loss of forget rows (nats)")
 
-    return figures._svg(draw, SMALL, prefix, "Loss of forget rows while the models are fine-tuned")
+    return figures.as_svg(draw, SMALL, prefix, "Loss of forget rows while the models are fine-tuned")
 
 
 def dots(figure, points: Mapping[str, Mapping[str, Sequence[Passes]]], colours: Mapping[str, str], ink: str) -> None:
@@ -137,7 +137,7 @@ def dots(figure, points: Mapping[str, Mapping[str, Sequence[Passes]]], colours: 
 def passes(points: Mapping[str, Mapping[str, Sequence[Passes]]], prefix: str, description: str) -> str:
     """SVG of [`dots`]."""
     size = (max(3.5, 1.2 + 0.75 * len(points)), 3.2)
-    return figures._svg(lambda figure: dots(figure, points, figures._SERIES, figures._INK), size, prefix, description)
+    return figures.as_svg(lambda figure: dots(figure, points, figures.SERIES, figures.INK), size, prefix, description)
 
 
 def sizes(lines: Mapping[str, Sequence[tuple[float, Mapping]]], prefix: str) -> str:
@@ -147,10 +147,10 @@ def sizes(lines: Mapping[str, Sequence[tuple[float, Mapping]]], prefix: str) -> 
 
     def draw(figure):
         axis = figure.subplots()
-        axis.axhline(1, color=figures._SERIES["soft"], linewidth=1.2, linestyle=(0, (1, 2)))
+        axis.axhline(1, color=figures.SERIES["soft"], linewidth=1.2, linestyle=(0, (1, 2)))
         for arm, points in lines.items():
             series, marker, line = look_of(arm)
-            colour = figures._SERIES[series]
+            colour = figures.SERIES[series]
             axis.plot([x for x, _ in points], [f["value"] for _, f in points], line, color=colour, linewidth=1.3)
             for x, f in points:
                 hollow = {"markerfacecolor": "none"} if f["bound"] else {}
@@ -163,7 +163,7 @@ def sizes(lines: Mapping[str, Sequence[tuple[float, Mapping]]], prefix: str) -> 
         axis.set_xlabel("rows asked for, of all")
         axis.set_ylabel("row passes, equal compute ÷ arm")
 
-    return figures._svg(draw, SMALL, prefix, "How many times fewer row passes, by the size of the request")
+    return figures.as_svg(draw, SMALL, prefix, "How many times fewer row passes, by the size of the request")
 
 
 def picture(points: Mapping[str, Mapping[str, Sequence[Passes]]], names: Mapping[str, str], path: Path) -> None:
@@ -173,7 +173,7 @@ def picture(points: Mapping[str, Mapping[str, Sequence[Passes]]], names: Mapping
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    style = {key: "#1c2128" if value == figures._INK else value for key, value in figures._STYLE.items()}
+    style = {key: "#1c2128" if value == figures.INK else value for key, value in figures.STYLE.items()}
     with matplotlib.rc_context({**style, "grid.color": "#e3e7ec"}):
         figure = Figure(figsize=(max(5.0, 1.5 + 0.85 * len(points)), 3.3), layout="constrained", dpi=120)
         FigureCanvasAgg(figure)

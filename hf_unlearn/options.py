@@ -237,7 +237,8 @@ class UnlearnOptions:
         default="none",
         metadata={
             "help": "`relearn`: each step also plays an attacker who trains on half of its forget rows, and raises the "
-            "loss of the other half after that to τ (after TAR; ours). About three times the row passes."
+            "loss of the other half after that to τ (after TAR). Twice the row passes of a step and more; the hinge "
+            "becomes the squared gap."
         },
     )
     lambda_resistance: float = field(

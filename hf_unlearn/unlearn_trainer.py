@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 import math
@@ -110,7 +111,7 @@ class UnlearnTrainer(ForgettingTrainer):
                 self.readiness = records.find_readiness(name if args.readiness == "auto" else args.readiness)
                 if self.readiness is None and args.readiness != "auto":
                     problems.append(f"`readiness` is {args.readiness!r}, but there is no {records.READINESS}.")
-            args = with_request_defaults(args, self.readiness)
+            args = with_two_sided_pull(with_request_defaults(args, self.readiness))
         except (TypeError, ValueError) as error:
             problems += getattr(error, "problems", [str(error)])
         if args.objective == "npo":
@@ -533,9 +534,12 @@ class UnlearnTrainer(ForgettingTrainer):
         if not pending and not (kept and near):
             return {}
         found = self._measure_request()
-        fresh = self.state.global_step - self._below[0] <= 3 * self.look_every and not self._resisting
-        if self.objective.aim != "target" and found["shortfall"] < -schedule.TOLERANCE and fresh:
+        fresh = self.state.global_step - self._below[0] <= 3 * self.look_every
+        returns = self._resisting and self.objective.name == "nabla_tau"  # by itself: its pull is two-sided
+        beyond = found["shortfall"] < -schedule.TOLERANCE and not returns
+        if self.objective.aim != "target" and beyond and fresh:
             found = self._go_back(found)
+            recovered = math.nan  # of other weights
         if self._resisting:
             found["recovered_loss"] = recovered
         if found["shortfall"] > schedule.TOLERANCE:
@@ -691,3 +695,16 @@ def with_request_defaults(args: UnlearnConfig, readiness: dict | None) -> Unlear
         return args
     logger.info("Defaults from the checkpoint's %s: %s.", records.READINESS, changed)
     return dataclasses.replace(args, **changed)
+
+
+def with_two_sided_pull(args: UnlearnConfig) -> UnlearnConfig:
+    """
+    The config with the squared gap in place of the hinge where a recovery is simulated: what makes that fail drives the
+    forget loss beyond τ, and the hinge has nothing to bring it back.
+    """
+    if args.resistance == "none" or args.objective != "nabla_tau" or args.gap != "hinge":
+        return args
+    logger.info('`gap` is "squared": with `resistance`, the forget loss must be pulled back too.')
+    args = copy.copy(args)
+    args.gap = "squared"
+    return args

@@ -143,7 +143,7 @@ def test_rows_take_their_parts_by_turns_in_the_order_of_the_data(world, each, or
 @pytest.mark.parametrize("forward", ["together", "in_turn"])
 @pytest.mark.parametrize("accumulation", [1, 4])
 @pytest.mark.parametrize("options", [
-    {"gap": "hinge"}, {"gap": "matched"}, {"objective": "grad_diff", "gamma": 0.1}
+    {"gap": "squared"}, {"gap": "matched"}, {"objective": "grad_diff", "gamma": 0.1}
 ], ids=str)  # fmt: skip
 def test_a_steps_gradient_is_that_without_it_and_the_hinges_after_a_recovery(tmp_path, options, accumulation, forward):
     common = {"max_steps": 1, "alpha": 0.3, "max_grad_norm": 0.0, "stop": False, "forget_forward": forward, **options}
@@ -211,14 +211,14 @@ def test_weights_and_buffers_are_what_they_were_before_the_ordinary_passes(tmp_p
 
 @pytest.mark.parametrize("tau, every, passes", [
     (9.0, 1, 3 * (2 * 4 + 4)),  # three recoveries of two steps by 4 rows, and 4 rows held out
-    (0.0, 1, 3 * (2 * 4 + 4 / 3)),  # both gates shut: a look
+    (0.0, 1, 3 * (2 * 4 + 4 / 3)),  # its gate is shut: a look
     (0.0, 3, 2 * 4 + 4 / 3),  # every third step
 ])  # fmt: skip
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_row_passes_by_hand(tmp_path, tau, every, passes, accumulation):
     costs = []
     for more in ({}, {**ON, "recovery_steps": 2}):
-        run = trainer(tmp_path, memorised(), EIGHT, max_steps=3, stop=False, target="frozen", gate_every=every,
+        run = trainer(tmp_path, memorised(), EIGHT, max_steps=3, stop=False, gap="squared", gate_every=every,
                       per_device_train_batch_size=8 // accumulation, gradient_accumulation_steps=accumulation,
                       callbacks=[hold := Tau(tau)], learning_rate=1e-6, **more)  # fmt: skip
         hold.run = run
@@ -250,6 +250,15 @@ def test_the_run_ends_where_the_recovery_fails(tmp_path):
     assert abs(last["look_shortfall"]) <= schedule.OVERSHOOT
     assert not any("look_recovered_loss" in line for line in ends["off"].state.log_history)
     assert ends["on"].state.global_step > ends["off"].state.global_step
+
+
+def test_the_hinge_becomes_two_sided_and_no_other_gap_is_touched(tmp_path):
+    config = UnlearnConfig(str(tmp_path), **QUIET, **ON)
+    run = trainer(tmp_path, config=config)
+    assert run.objective.gap == "squared" == run.record()["gap"] and config.gap == "hinge"
+    assert trainer(tmp_path, gap="matched", **ON).objective.gap == "matched"
+    assert trainer(tmp_path).objective.gap == "hinge"
+    assert "gap" not in trainer(tmp_path, objective="npo", **ON).record()
 
 
 # ---- resume, records, what goes wrong ----

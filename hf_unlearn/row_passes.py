@@ -31,7 +31,7 @@ class Rows:
         items: labels among these rows, on all processes.
         repeat_masks: every pass uses the dropout masks of the first one, so that a finite difference of two passes
             is one of weights and not of masks.
-        mean_loss: (model, rows) -> their mean loss (); None: the training loss.
+        sum_of: (model, rows) -> the sum of their labels' losses (); None: the training loss, a mean over labels.
     """
 
     def __init__(
@@ -41,13 +41,13 @@ class Rows:
         parts: list[tuple[dict, bool]],
         items: float,
         repeat_masks: bool = False,
-        mean_loss: Callable | None = None,
+        sum_of: Callable | None = None,
     ):
         self.trainer, self.model, self.items, self.repeat_masks = trainer, model, items, repeat_masks
-        self.mean_loss = trainer.compute_loss if mean_loss is None else mean_loss
+        self.loss = trainer.compute_loss if sum_of is None else sum_of
         self.parts = [trainer._prepare_inputs(rows) for rows, _ in parts]
         self.weights = [
-            count_labels(rows["labels"]) / items if some else 0.0
+            (count_labels(rows["labels"]) if sum_of is None else 1.0) / items if some else 0.0
             for rows, (_, some) in zip(self.parts, parts, strict=True)
         ]
         self.states: list = [None] * len(parts)
@@ -104,7 +104,7 @@ class Rows:
 
         def forward():
             with trainer.compute_loss_context_manager():
-                return self.mean_loss(model, dict(self.parts[k])) * self.weights[k]
+                return self.loss(model, dict(self.parts[k])) * self.weights[k]
 
         if not self.repeat_masks:
             return forward()

@@ -266,16 +266,15 @@ class UnlearnTrainer(ForgettingTrainer):
             return
         strength = self.args.lambda_resistance * self.alpha
 
-        def mean_loss(model, rows):
-            nll, items = self._nll(model, rows)
-            return nll.sum() / items.sum().clamp_min(1)
+        def sum_of(model, rows):
+            return self._nll(model, rows)[0].sum()
 
         def gap(loss):
             return torch.relu(tau - loss) + 0 * loss  # not 0 for inf
 
         step.recovered_loss = recovery_gradient(
             self.trainable,
-            **{k: Rows(self, model, parts.parts(k), parts.items[k], mean_loss=mean_loss) for k in ("held", "proxy")},
+            **{k: Rows(self, model, parts.parts(k), parts.items[k], sum_of=sum_of) for k in ("held", "proxy")},
             steps=int(self.args.recovery_steps),
             lr=self.args.recovery_lr,
             weigh=lambda loss: None if gap(loss) == 0 else -2 * strength * gap(loss),

@@ -237,7 +237,7 @@ class UnlearnOptions:
         default="none",
         metadata={
             "help": "`relearn`: each step also plays an attacker who trains on half of its forget rows, and raises the "
-            "loss of the other half after that to τ (after TAR). Twice the row passes of a step and more; the hinge "
+            "loss of the other half after that to τ (after TAR). A step then takes twice the row passes, and the hinge "
             "becomes the squared gap."
         },
     )

@@ -73,8 +73,8 @@ class UnlearnStep:
 
 class Recovery:
     """
-    Which forget rows of a step play the attacker's ("proxy") and which are "held" out of the recovery: by turns, in the
-    order of the data set, and a row that comes twice the same both times. So it does not matter how the step is cut.
+    Which forget rows of a step the attacker has ("proxy") and which are "held" out of the recovery: by turns, in the
+    order of the data set; a row that comes twice plays the same part. So it does not matter how the step is cut.
 
     Args:
         rows_each: forget rows of a micro-batch on one process, at most.

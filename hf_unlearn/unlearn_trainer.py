@@ -68,8 +68,9 @@ class UnlearnTrainer(ForgettingTrainer):
     The rows are all it needs. α, the number of passes, τ and its refresh come from their sizes; the run ends when the
     whole forget set's loss has reached τ and stayed while the retain rows' loss is within its budget. What is kept may
     dip on the way and recover; where it becomes no better than guessing, or is still beyond the budget at the end, the
-    last weights within the budget are put back. The reason is in `stop_reason`, in the log (`trainer.state`) and in
-    the result's metrics.
+    last weights within the budget are put back. With `resistance="relearn"` simulated recoveries must fail too, before
+    the target counts as reached. The reason is in `stop_reason`, in the log (`trainer.state`) and in the result's
+    metrics.
 
     Args:
         model: a model, or the name or path of one, which is then loaded after the checks.
@@ -526,11 +527,11 @@ class UnlearnTrainer(ForgettingTrainer):
             self._good = self._candidate
             if lacking > schedule.TOLERANCE:
                 self._below = self._candidate
-        near = lacking <= NEAR and schedule.resists(self.request, recovered)
-        self._candidate = (self.state.global_step, self._copy()) if kept and not near else None
+        weak = not schedule.resists(self.request, recovered)  # a look could not end the run
+        self._candidate = (self.state.global_step, self._copy()) if kept and (lacking > NEAR or weak) else None
         lost = not retain <= schedule.transient_limit(self.rule, self.request)  # True for nan
         pending = last or lost or self.request.reached or self.request.over_budget
-        if not pending and not (kept and near):
+        if not pending and not (kept and lacking <= NEAR and not weak):
             return {}
         found = self._measure_request()
         fresh = self.state.global_step - self._below[0] <= 3 * self.look_every

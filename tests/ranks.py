@@ -448,7 +448,9 @@ def unlearn_runs() -> dict:
         "npo in turn": _unlearn(objective="npo", learning_rate=0.02, forget_forward="in_turn"),
         "lora": _unlearn(gap="matched", adapter=True),
         "resistance": _unlearn(resistance="relearn", gap="squared"),
-        "resistance, gates": _unlearn(resistance="relearn", objective="grad_diff", gamma=0.1, gate_every=2),
+        "resistance, gate": _unlearn(
+            resistance="relearn", objective="grad_diff", gamma=0.2, learning_rate=0.3, target="chance", gate_every=2
+        ),
         "resistance lora": _unlearn(resistance="relearn", adapter=True),
         "adamw": _unlearn(gap="hinge", optim="adamw_torch", learning_rate=1e-3),
         "target": _unlearn(gap="hinge", learning_rate=0.3, stop=True, passes="40", retain_budget=20.0),

@@ -143,7 +143,7 @@ def test_rows_take_their_parts_by_turns_in_the_order_of_the_data(world, each, or
 @pytest.mark.parametrize("forward", ["together", "in_turn"])
 @pytest.mark.parametrize("accumulation", [1, 4])
 @pytest.mark.parametrize("options", [
-    {"gap": "squared"}, {"gap": "matched"}, {"objective": "grad_diff", "gamma": 0.1}
+    {"gap": "squared"}, {"gap": "matched"}, {"gap": "ranked"}, {"objective": "grad_diff", "gamma": 0.1}
 ], ids=str)  # fmt: skip
 def test_a_steps_gradient_is_that_without_it_and_the_hinges_after_a_recovery(tmp_path, options, accumulation, forward):
     common = {"max_steps": 1, "alpha": 0.3, "max_grad_norm": 0.0, "stop": False, "forget_forward": forward, **options}

@@ -85,11 +85,18 @@ class Run:
     )
     meta_gradient: str = field(default="first_order", metadata={"help": "ready: first_order, finite_difference"})
     inner_steps: int = field(default=1, metadata={"help": "ready: steps of the simulated request."})
-    resistance: str = field(default="none", metadata={"help": f"ready: {', '.join(RESISTANCES)}"})
+    resistance: str = field(
+        default="none", metadata={"help": f"ready: {', '.join(RESISTANCES)}; unlearn: relearn, the others are none."}
+    )
     together: bool | None = field(
         default=None, metadata={"help": "unlearn: forget and retain rows in one pass. Default: by size."}
     )
     device: str = field(default="cuda", metadata={"help": "cuda or cpu: whose kernels."})
+
+    @property
+    def resists(self) -> bool:
+        """Whether it is a request with a simulated recovery."""
+        return self.verb == "unlearn" and self.resistance == "relearn"
 
     def problems(self) -> list[str]:
         """What is wrong with it, or does not run, in words."""
@@ -120,6 +127,8 @@ class Run:
             found.append("Readiness needs several backwards before one step, which DeepSpeed refuses. Use fsdp2.")
         if self.engine.startswith("zero") and self.verb == "unlearn" and self.together is False:
             found.append("Rows in turn need two backwards before one step, which DeepSpeed refuses. Use fsdp2.")
+        if self.engine.startswith("zero") and self.resists:
+            found.append("A simulated recovery needs several backwards before one step, which DeepSpeed refuses.")
         return found
 
 
@@ -276,7 +285,7 @@ def estimate(run: Run, config=None) -> Estimate:
             if run.verb == "unlearn":
                 steps.look(min(run.eval_batch_size, run.batch_size))
                 in_one = zero or together(2 * run.batch_size) if run.together is None else run.together
-                steps.unlearn(run.batch_size, in_one, scratch)
+                steps.unlearn(run.batch_size, in_one, scratch, run.resists)
             elif run.verb == "train" or run.batch_size > 1:  # of one row, a step with readiness holds more in any case
                 steps.train(run.batch_size, scratch)
             if run.verb == "ready":

@@ -1,4 +1,4 @@
-"""The readiness gradient: what a simulated request at θ' says about θ.
+"""The readiness gradient: what a simulated request at θ' says about θ. And what a simulated recovery says, (6).
 
 Readiness (Ready2Unlearn, Duan et al. 2025, arXiv:2505.10845; equations reconstructed, they are ours) adds to the loss
 
@@ -31,7 +31,8 @@ PIECE = 1 << 18  # products of an inner product at a time on a CPU; on a GPU 64 
 FD_EPSILON_BF16 = 2e-3  # the same under bf16 autocast over fp32 weights: error 1 … 3 %
 
 # Runs forward and backward of one mean loss and adds `weight` times its gradient to `.grad`. The weight may be a
-# function of the loss; it is called once, between the forward and the first backward. Returns the detached loss ().
+# function of the loss; it is called once, between the forward and the first backward. Returns the detached loss (). In
+# [`recovery_gradient`] the function may return None, for no backward.
 Pass = Callable[[float | Callable[[Tensor], Tensor | float]], Tensor]
 
 # The same over revocable and stable rows in one forward: the function takes both losses and returns both weights.
@@ -380,6 +381,51 @@ def _add_resistance(params, revocable: Pass, proxy: Pass, terms: Terms, pull: _P
             ]
             pull.hessian_product(run, grad, toward, terms.lambda_resistance * one)
     add_gradients_(params, kept)
+
+
+def recovery_gradient(
+    params: Sequence[Tensor],
+    *,
+    held: Pass,
+    proxy: Pass,
+    steps: int,
+    lr: float,
+    weigh: Callable[[Tensor], Tensor | float | None],
+    buffers: Iterable[Tensor] = (),
+    reduce=lambda x: x,
+) -> Tensor:
+    """
+    Adds to `.grad` what makes a simulated recovery fail, with the weights back bit for bit at the end:
+
+        θ⁰ = θ,  θ^{k+1} = θ^k - lr·‖θ‖·∇L_q(θ^k)/‖∇L_q(θ^k)‖,  θ'' = θ^K;   .grad += w(L_h(θ''))·∇L_h(θ'')        (6)
+
+    with L_q the loss of the rows that an attacker has and L_h that of rows like them. That a recovery is simulated in
+    the request itself, and its outcome's gradient applied where it began, is TAR's (Tamirisa et al. 2024,
+    arXiv:2408.00761: MAML's inner loop, in first order); steps of fixed length and w, the slope of a hinge, are ours.
+    One copy of the parameters, and of gradients no more than there were or one step needs.
+
+    Args:
+        params: the trainable parameters θ.
+        held, proxy: passes over the rows of L_h and L_q.
+        steps, lr: K, and a step's length as a share of ‖θ‖.
+        weigh: w; None in place of 0 spares the backward.
+        buffers, reduce: as in [`readiness_gradient`].
+
+    Returns:
+        L_h(θ''), detached, ().
+    """
+    params = list(params)
+    before = take_gradients(params)
+    length = lr * norm(params, reduce)
+    with restored([*params, *buffers]):
+        for _ in range(steps):
+            proxy(1.0)
+            grads = take_gradients(params)
+            move_(params, grads, -length / norm(grads, reduce).clamp_min(1e-20))
+            del grads
+        recovered = held(weigh)
+    add_gradients_(params, before)
+    return recovered
 
 
 def exact_readiness_gradient(

@@ -233,7 +233,7 @@ class UnlearnOptions:
         default=1,
         metadata={
             "help": "While the gate is shut (the hinge, forget loss beyond τ), look at a step's forget rows on every "
-            "k-th step only."
+            "k-th step only; likewise for the simulated recovery."
         },
     )
     forget_forward: str = field(
@@ -249,6 +249,21 @@ class UnlearnOptions:
             "help": "What τ is: `current`, the model's loss on unseen rows as it moves (the paper; capped); `frozen`, "
             "that loss before the first step; `chance`, the loss of guessing (to remove a whole class)."
         },
+    )
+    resistance: str = field(
+        default="none",
+        metadata={
+            "help": "`relearn`: each step also plays an attacker who trains on half of its forget rows, and raises the "
+            "loss of the other half after that to τ (after TAR). A step then takes twice the row passes, and the hinge "
+            "becomes the squared gap."
+        },
+    )
+    lambda_resistance: float = field(
+        default=1.0, metadata={"help": "Weight of this term relative to α, that of ∇τ's forget term."}
+    )
+    recovery_steps: int = field(default=3, metadata={"help": "Steps of the simulated recovery."})
+    recovery_lr: float = field(
+        default=0.01, metadata={"help": "Length of each of them, as a share of the norm of the trainable parameters."}
     )
     stop: bool = field(
         default=True, metadata={"help": "Stop at the target or at the budget; false: the paper's fixed length."}
@@ -276,6 +291,11 @@ class UnlearnOptions:
             "npo": {"npo_beta": self.npo_beta, "beta": self.beta},
         }.get(self.objective, {})
 
+    def resistance_parameters(self) -> dict:
+        on = self.resistance != "none"
+        names = ("resistance", *(("lambda_resistance", "recovery_steps", "recovery_lr") if on else ()))
+        return {name: getattr(self, name) for name in names}
+
     def option_problems(self) -> list[str]:
         problems = [
             *_one_of("objective", self.objective, ("nabla_tau", "gradient_ascent", "grad_diff", "npo")),
@@ -285,6 +305,10 @@ class UnlearnOptions:
             *_number("unseen_every", self.unseen_every, low=1),
             *_number("gate_every", self.gate_every, low=1),
             *_number("retain_budget", self.retain_budget, low=0, open_low=True),
+            *_one_of("resistance", self.resistance, RESISTANCES[:2]),
+            *_number("lambda_resistance", self.lambda_resistance, low=0, open_low=True),
+            *_number("recovery_steps", self.recovery_steps, low=1),
+            *_number("recovery_lr", self.recovery_lr, low=0, open_low=True),
             *_number("gamma", self.gamma, low=0),
             *_number("beta", self.beta, low=0),
             *_number("npo_beta", self.npo_beta, low=0, open_low=True),

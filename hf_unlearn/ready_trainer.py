@@ -22,16 +22,13 @@ from .data import (
     draw_request,
     revocable_problems,
     row_ids,
-    select_rows,
 )
 from .distributed import (
-    device_rng,
     reshard,
     several_backwards_problem,
     shard_sum,
     synchronised,
     total,
-    unsynchronised,
 )
 from .evaluation import evaluating
 from .forwards import count_positions, forward_together
@@ -48,6 +45,7 @@ from .meta import (
 from .models import chance_loss
 from .objectives import per_row_nll
 from .options import raise_problems
+from .row_passes import Rows, part
 from .trainer import ForgettingTrainer
 from .versions import library_versions
 
@@ -255,17 +253,17 @@ class ReadyTrainer(ForgettingTrainer):
         if place == 0:
             self._readiness_steps += 1
             loss = loss + self._request_and_readiness(model, step)
-        rest = _Rows(self, model, [step.rest(place)], step.items["all"])
+        rest = Rows(self, model, [step.rest(place)], step.items["all"])
         return loss + rest.backward_local(1.0)
 
     def _request_and_readiness(self, model, step: _ReadyStep) -> torch.Tensor:
         """The request rows' part of the main pass, which is the inner gradient too, and the readiness terms."""
         rows = {
-            kind: _Rows(self, model, step.parts(kind), step.items[kind], repeat_masks=kind != "kept")
+            kind: Rows(self, model, step.parts(kind), step.items[kind], repeat_masks=kind != "kept")
             for kind in ("request", "kept", "proxy")
         }
         if step.items["proxy"] == 0:
-            rows["proxy"] = _Rows(self, model, step.parts("kept"), step.items["kept"], repeat_masks=True)
+            rows["proxy"] = Rows(self, model, step.parts("kept"), step.items["kept"], repeat_masks=True)
         share = 1.0 if step.drawn else step.items["request"] / step.items["all"]
         for p in self.trainable:  # the readiness gradient starts from a clean `.grad`
             p.grad = None
@@ -338,7 +336,7 @@ class ReadyTrainer(ForgettingTrainer):
         reshard(self.model)
         return bool(total(self.accelerator, apart.float()) == 0) and self.compute_loss_func is None
 
-    def _exact(self, rows: dict[str, _Rows]):
+    def _exact(self, rows: dict[str, Rows]):
         """The oracle: double backward through the unwrapped model, attention in its plain form."""
         from torch.func import functional_call
         from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -487,11 +485,7 @@ class _ReadyStep:
 
     def part(self, place: int, mask: torch.Tensor) -> tuple[dict, bool]:
         """(rows, whether they count): where the mask is empty, one row that counts nothing, for the collectives."""
-        batch = self.batches[place]
-        some = bool(mask.any())
-        if not some:
-            mask = torch.arange(len(mask)) == 0
-        return select_rows(batch, mask.to(batch["labels"].device)), some
+        return part(self.batches[place], mask)
 
     def parts(self, kind: str) -> list[tuple[dict, bool]]:
         """The micro-batches with such rows on any process: as many passes on every process, or collectives hang."""
@@ -502,79 +496,3 @@ class _ReadyStep:
     def rest(self, place: int) -> tuple[dict, bool]:
         """All rows of a micro-batch but the request's, which have had their main pass."""
         return self.part(place, ~self.masks[place]["request"])
-
-
-class _Rows:
-    """
-    A [`~hf_unlearn.meta.Pass`] over some rows of a step: their mean loss over all processes and micro-batches.
-
-    Args:
-        parts: one `(rows, whether they count)` a micro-batch.
-        items: labels among these rows, on all processes.
-        repeat_masks: every pass uses the dropout masks of the first one, so that a finite difference of two passes
-            is one of weights and not of masks.
-    """
-
-    def __init__(self, trainer: ReadyTrainer, model, parts: list[tuple[dict, bool]], items: float, repeat_masks=False):
-        self.trainer, self.model, self.items, self.repeat_masks = trainer, model, items, repeat_masks
-        self.parts = [trainer._prepare_inputs(rows) for rows, _ in parts]
-        self.weights = [
-            count_labels(rows["labels"]) / items if some else 0.0
-            for rows, (_, some) in zip(self.parts, parts, strict=True)
-        ]
-        self.states: list = [None] * len(parts)
-
-    def __call__(self, weight) -> torch.Tensor:
-        trainer = self.trainer
-        if callable(weight) and len(self.parts) > 1:  # the weight depends on the mean over all parts: look first
-            with torch.no_grad():
-                shares = [self._share(self.model, k) for k in range(len(self.parts))]
-            trainer._count_rows(self._n_rows(), 1 / 3)
-            weight = weight(total(trainer.accelerator, torch.stack(shares).sum()))
-        shares = []
-        for k in range(len(self.parts)):
-            last = k == len(self.parts) - 1
-            with (synchronised if last else unsynchronised)(trainer.accelerator, self.model):
-                share = self._share(self.model, k)
-                shares.append(share.detach())
-                if callable(weight):
-                    weight = weight(total(trainer.accelerator, share.detach()))
-                trainer.accelerator.backward(share * weight * trainer.accelerator.num_processes)
-        trainer._count_rows(self._n_rows())
-        return total(trainer.accelerator, torch.stack(shares).sum())
-
-    def backward_local(self, weight: float) -> torch.Tensor:
-        """One backward in whatever synchronisation the Trainer has set; returns what it logs as the loss."""
-        share = self._share(self.model, 0) * weight * self.trainer.accelerator.num_processes
-        self.trainer.accelerator.backward(share)
-        self.trainer._count_rows(self._n_rows())
-        return share.detach()
-
-    def loss_of(self, model) -> torch.Tensor:
-        """The mean loss, with a graph, of `model(**inputs)`."""
-        return torch.stack([self._share(model, k) for k in range(len(self.parts))]).sum()
-
-    def _n_rows(self) -> int:
-        return sum(len(rows["labels"]) for rows in self.parts)
-
-    def _share(self, model, k: int) -> torch.Tensor:
-        """Part k's share of the mean loss, ()."""
-        trainer = self.trainer
-        self.model.train()
-
-        def forward():
-            with trainer.compute_loss_context_manager():
-                return trainer.compute_loss(model, dict(self.parts[k])) * self.weights[k]
-
-        if not self.repeat_masks:
-            return forward()
-        devices = device_rng(trainer.args.device)
-        if self.states[k] is None:
-            self.states[k] = (torch.get_rng_state(), [torch.cuda.get_rng_state(d) for d in devices])
-            return forward()
-        with torch.random.fork_rng(devices):
-            cpu, others = self.states[k]
-            torch.set_rng_state(cpu)
-            for device, state in zip(devices, others, strict=True):
-                torch.cuda.set_rng_state(state, device)
-            return forward()

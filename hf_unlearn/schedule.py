@@ -27,6 +27,7 @@ TOLERANCE = 0.05  # of τ (ours): a forget loss within it counts as having reach
 PATIENCE = 2  # consecutive looks (ours): "reached and stayed", and likewise for the budget
 SURE = 1e-6  # nats (ours): a logit of confidence goes on along its tangent below
 SPREAD = 0.5  # of the logits of confidence (ours): where targets differ by less, a distance is measured by this
+RECOVERY = 0.1  # of τ (ours): by so much the loss after a simulated recovery may be short of it
 OVERSHOOT = 0.1  # of τ (ours): a forget loss further above it marks the rows as deleted, and does not count as reached
 
 
@@ -139,6 +140,7 @@ def update(
     forget_pass: int,
     shortfall: float | None = None,
     retain_loss: float | None = None,
+    recovered_loss: float | None = None,
 ) -> tuple[State, float, str | None]:
     """
     One decision: `(state, alpha, stop_reason or None)`. What is None was not measured this time.
@@ -148,11 +150,14 @@ def update(
         retain_loss: mean loss of the retain sample, in nats. The target counts as reached only while this is within
             the budget: until then the gate is closed and the retain rows recover. Beyond [`transient_limit`] twice
             in a row, or still beyond the budget after the last pass, the budget is spent.
+        recovered_loss: mean loss in nats of the rows held out of simulated recoveries, after them; None: none are
+            simulated. The target counts as reached only while [`resists`] says so.
     """
     reached, over = state.reached, state.over_budget
     kept = retain_loss is not None and retain_loss <= retain_limit(rule, state)  # False for nan
     if shortfall is not None:
-        reached = reached + 1 if -OVERSHOOT <= shortfall <= TOLERANCE and kept else 0
+        there = -OVERSHOOT <= shortfall <= TOLERANCE and kept and resists(state, recovered_loss)
+        reached = reached + 1 if there else 0
     if retain_loss is not None:
         over = 0 if retain_loss <= transient_limit(rule, state) else over + 1
     reason = None
@@ -164,6 +169,11 @@ def update(
         reason = BUDGET if rule.stop and retain_loss is not None and not kept else DONE
     state = replace(state, forget_pass=forget_pass, reached=reached, over_budget=over, stop_reason=reason)
     return state, alpha_at(rule.alpha0, min(forget_pass, rule.passes), rule.passes), reason
+
+
+def resists(state: State, recovered_loss: float | None) -> bool:
+    """Whether simulated recoveries leave the rows held out of them near τ, or none are simulated; False for nan."""
+    return recovered_loss is None or recovered_loss >= (1 - RECOVERY) * state.tau
 
 
 def shortfall(forget_loss: float, tau: float) -> float:

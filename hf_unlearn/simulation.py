@@ -26,7 +26,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .meta import Terms, readiness_gradient
+from .meta import Terms, readiness_gradient, recovery_gradient
 from .objectives import per_row_nll
 
 
@@ -275,9 +275,17 @@ class Simulation:
             self._pass(f"a pass over {_rows(rest)} (the rest)", lambda: self._loss(rest))(1.0)
         self._step(scratch)
 
-    def unlearn(self, rows: int, together: bool, scratch: int) -> None:
-        """A step on as many forget rows as retain rows, in one pass or in turn."""
+    def unlearn(self, rows: int, together: bool, scratch: int, resists: bool = False) -> None:
+        """A step on as many forget rows as retain rows, in one pass or in turn; before it, a simulated recovery."""
         _held = self._read(2 * rows)
+        if resists:
+
+            def half(kind: str, n: int):
+                return self._pass(f"a pass over {_rows(n)} ({kind}), a simulated recovery", lambda: self._nll(n).sum())
+
+            halves = {"held": half("held out", rows - rows // 2), "proxy": half("proxy", max(1, rows // 2))}
+            with self.ledger.during("readiness", "the arithmetic of the simulated recovery"):
+                recovery_gradient(self.parameters, **halves, steps=2, lr=0.01, weigh=lambda loss: 1.0)
         n, kinds = (2 * rows, ["forget and retain"]) if together else (rows, ["forget", "retain"])
         for kind in kinds:
             self._pass(f"a pass over {_rows(n)} ({kind})", lambda: self._nll(n).sum())(1.0)

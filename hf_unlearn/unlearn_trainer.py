@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import logging
 import math
@@ -24,15 +25,23 @@ from .data import (
     select_rows,
     split_problems,
 )
-from .distributed import accumulation_problem, gradients_at_hand, several_backwards_problem, steps_in_backward, total
+from .distributed import (
+    accumulation_problem,
+    gradients_at_hand,
+    several_backwards_problem,
+    shard_sum,
+    steps_in_backward,
+    total,
+)
 from .evaluation import evaluating
 from .forwards import count_positions, forward_together
-from .meta import copies_of, put_, scale_gradients_
+from .meta import add_gradients_, copies_of, put_, recovery_gradient, scale_gradients_, take_gradients
 from .models import chance_loss
 from .objectives import get_objective, per_row_nll, slopes
 from .options import ArgumentError, request_problems
+from .row_passes import Rows
 from .trainer import ForgettingTrainer
-from .unlearn_step import IN_TURN, RETAIN_ONLY, TOGETHER, Gate, UnlearnStep
+from .unlearn_step import IN_TURN, RETAIN_ONLY, TOGETHER, Gate, Recovery, UnlearnStep
 from .versions import library_versions
 
 logger = logging.getLogger(__name__)
@@ -59,8 +68,9 @@ class UnlearnTrainer(ForgettingTrainer):
     The rows are all it needs. α, the number of passes, τ and its refresh come from their sizes; the run ends when the
     whole forget set's loss has reached τ and stayed while the retain rows' loss is within its budget. What is kept may
     dip on the way and recover; where it becomes no better than guessing, or is still beyond the budget at the end, the
-    last weights within the budget are put back. The reason is in `stop_reason`, in the log (`trainer.state`) and in
-    the result's metrics.
+    last weights within the budget are put back. With `resistance="relearn"` simulated recoveries must fail too, before
+    the target counts as reached. The reason is in `stop_reason`, in the log (`trainer.state`) and in the result's
+    metrics.
 
     Args:
         model: a model, or the name or path of one, which is then loaded after the checks.
@@ -102,16 +112,18 @@ class UnlearnTrainer(ForgettingTrainer):
                 self.readiness = records.find_readiness(name if args.readiness == "auto" else args.readiness)
                 if self.readiness is None and args.readiness != "auto":
                     problems.append(f"`readiness` is {args.readiness!r}, but there is no {records.READINESS}.")
-            args = with_request_defaults(args, self.readiness)
+            args = with_two_sided_pull(with_request_defaults(args, self.readiness))
         except (TypeError, ValueError) as error:
             problems += getattr(error, "problems", [str(error)])
         if args.objective == "npo":
             problems += reference_problems(forget_dataset)
+        step_rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        if args.resistance != "none" and not problems and min(step_rows, len(forget_dataset)) < 2:
+            problems.append("`resistance` divides the forget rows of a step; there is one. Raise the batch size.")
         if problems:
             raise ArgumentError(problems)
 
         self.objective = get_objective(args.objective, **args.objective_parameters())
-        step_rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         passes = schedule.forget_passes(len(forget_dataset), len(retain_dataset))
         if args.passes != "auto":
             passes = int(args.passes)
@@ -138,6 +150,8 @@ class UnlearnTrainer(ForgettingTrainer):
         problem = accumulation_problem(self.accelerator) if deferred else None
         if args.forget_forward == "in_turn" and not problem:
             problem = several_backwards_problem(self.accelerator, '`forget_forward="in_turn"`')
+        if args.resistance != "none" and not problem:
+            problem = several_backwards_problem(self.accelerator, "`resistance`")
         if problem:
             raise ArgumentError([problem])
         alpha0 = schedule.initial_alpha(len(forget_dataset), len(retain_dataset))
@@ -154,6 +168,7 @@ class UnlearnTrainer(ForgettingTrainer):
         self.targets: list[float] = []  # of the forget rows, in order: what the objective calls their aim
         self._window: list[torch.Tensor] = []
         self._gate = Gate()
+        self._recovery_gate = Gate()
         self._told_broken = False
         self._good: _Snapshot = None  # the last weights known to be within the budget, or that batches say this of
         self._measured: _Snapshot = None  # the last weights that the retain sample has shown to be within it
@@ -215,6 +230,8 @@ class UnlearnTrainer(ForgettingTrainer):
     def micro_step(self, model, inputs, num_items_in_batch=None):
         step = self._step
         if inputs is step.batches[0]:
+            if self._resisting:
+                self._resist(model, step)
             step.plan = self._plan(step)
             if step.plan == RETAIN_ONLY:
                 self._gate.unlooked += 1
@@ -225,6 +242,48 @@ class UnlearnTrainer(ForgettingTrainer):
             inputs = {**select_rows(inputs, retain), FLAG: torch.zeros(int(retain.sum()), dtype=bool)}
         self._count_rows(len(inputs["labels"]))
         return super().micro_step(model, inputs, num_items_in_batch)
+
+    @property
+    def _resisting(self) -> bool:
+        return self.args.resistance != "none"
+
+    def _resist(self, model, step: UnlearnStep) -> None:
+        """
+        Before the step's ordinary passes: a simulated recovery from half of its forget rows, and on the other half the
+        gradient of λ·α·ReLU(τ - L)² after it, with a gate like that of the ordinary term.
+        """
+        gate, tau = self._recovery_gate, self.request.tau
+        shut = gate.loss is not None and bool(gate.loss >= tau)
+        if shut and gate.unlooked + 1 < int(self.args.gate_every):
+            gate.unlooked += 1
+            return
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+
+        def reduce(value):
+            return total(self.accelerator, value.to(self.args.device))
+
+        parts = Recovery(step.batches, self.args.per_device_train_batch_size, world, rank, reduce)
+        if not parts.possible:
+            return
+        strength = self.args.lambda_resistance * self.alpha
+
+        def sum_of(model, rows):
+            return self._nll(model, rows)[0].sum()
+
+        def gap(loss):
+            return torch.relu(tau - loss) + 0 * loss  # not 0 for inf
+
+        step.recovered_loss = recovery_gradient(
+            self.trainable,
+            **{k: Rows(self, model, parts.parts(k), parts.items[k], sum_of=sum_of) for k in ("held", "proxy")},
+            steps=int(self.args.recovery_steps),
+            lr=self.args.recovery_lr,
+            weigh=lambda loss: None if gap(loss) == 0 else -2 * strength * gap(loss),
+            buffers=self.buffers,
+            reduce=shard_sum(self.accelerator),
+        )
+        step.resistance_term = strength * gap(step.recovered_loss) ** 2
+        gate.look(step.recovered_loss)
 
     def _forget_first(self, model, step: UnlearnStep) -> None:
         """The step's forget rows, before its retain rows: their forward, and their backward if the gate is open."""
@@ -249,6 +308,7 @@ class UnlearnTrainer(ForgettingTrainer):
             if self._shut:
                 return
         # The bare gradient of each, scaled once the mean of all is known: no second buffer, activations of one.
+        before = take_gradients(self.trainable)
         losses = []
         for batch in batches:
             with gradients_at_hand(self.accelerator, model):
@@ -260,6 +320,7 @@ class UnlearnTrainer(ForgettingTrainer):
         step.forget_loss = total(self.accelerator, torch.stack(losses).sum())
         self._gate.look(step.forget_loss)
         scale_gradients_(self.trainable, self._forget_slope(step.forget_loss))
+        add_gradients_(self.trainable, before)
 
     def _backward_if_open(self, term: torch.Tensor, rows: int) -> None:
         if not self.objective.by_rows and self._shut:
@@ -325,8 +386,14 @@ class UnlearnTrainer(ForgettingTrainer):
         alpha, tau = self.alpha, self.request.tau
         seen = step.forget_loss is not None
         forget_loss = step.forget_loss if seen else self._gate.loss
-        pair = torch.stack([forget_loss if seen else forget_loss * math.nan, step.retain_loss])
-        self._window.append(torch.where(torch.isfinite(pair), pair, math.nan))
+        means = [forget_loss if seen else forget_loss * math.nan, step.retain_loss]
+        if self._resisting:
+            recovered = step.recovered_loss
+            means.append(step.retain_loss * math.nan if recovered is None else recovered)
+            if recovered is not None:
+                self.track(recovered_loss=recovered)
+        means = torch.stack(means)
+        self._window.append(torch.where(torch.isfinite(means), means, math.nan))
         self.track(retain_loss=step.retain_loss, tau=tau, alpha=alpha)
         if seen:
             self.track(forget_loss=forget_loss)
@@ -365,7 +432,7 @@ class UnlearnTrainer(ForgettingTrainer):
     def begin_request(self) -> None:
         """Before the first step: measures τ and the retain rows, or takes up the state of the checkpoint."""
         self._window = []
-        self._gate = Gate()
+        self._gate, self._recovery_gate = Gate(), Gate()
         self._candidate = None
         self._measured = self._good = self._below = (self.state.global_step, self._copy())
         saved = None
@@ -381,8 +448,9 @@ class UnlearnTrainer(ForgettingTrainer):
             pairs = [[math.nan if x is None else x for x in pair] for pair in saved["window"]]
             precise = any(p.dtype == torch.float64 for p in self.trainable)
             like = torch.zeros((), device=self.args.device, dtype=torch.float64 if precise else torch.float32)
-            self._window = [like.new_tensor(pair) for pair in pairs]
+            self._window = [like.new_tensor(pair) for pair in pairs if len(pair) == 2 + self._resisting]
             self._gate = Gate.from_dict(saved.get("gate"), like)
+            self._recovery_gate = Gate.from_dict(saved.get("recovery_gate"), like)
             self._resume_counts(saved)
             snapshots = os.path.join(self._resume_from, SNAPSHOTS)
             if os.path.exists(snapshots):
@@ -426,6 +494,7 @@ class UnlearnTrainer(ForgettingTrainer):
             forget_pass=now,
             shortfall=measured.get("shortfall"),
             retain_loss=measured.get("retain_loss"),
+            recovered_loss=measured.get("recovered_loss"),
         )
         if lines := {f"look_{k}" if k != "unseen_loss" else k: v for k, v in measured.items()}:
             self.log({**lines, "tau": self.request.tau})
@@ -441,9 +510,11 @@ class UnlearnTrainer(ForgettingTrainer):
 
     def _look(self, last: bool) -> dict:
         """Measures the whole forget set and the retain sample, where the batches since the last look call for it."""
-        forget, retain = torch.stack(self._window).nanmean(0).tolist() if self._window else (math.nan, math.nan)
-        if math.isnan(forget) and self._gate.loss is not None:  # not looked at since
-            forget = float(self._gate.loss)
+        means = torch.stack(self._window).nanmean(0).tolist() if self._window else [math.nan] * 3
+        for i, gate in ((0, self._gate), (2, self._recovery_gate)):
+            if i < len(means) and math.isnan(means[i]) and gate.loss is not None:  # not looked at since
+                means[i] = float(gate.loss)
+        forget, retain, recovered = *means[:2], means[-1] if self._resisting else None
         self._window = []
         if not self.rule.stop:
             return {}
@@ -456,15 +527,21 @@ class UnlearnTrainer(ForgettingTrainer):
             self._good = self._candidate
             if lacking > schedule.TOLERANCE:
                 self._below = self._candidate
-        self._candidate = (self.state.global_step, self._copy()) if kept and lacking > NEAR else None
+        weak = not schedule.resists(self.request, recovered)  # a look could not end the run
+        self._candidate = (self.state.global_step, self._copy()) if kept and (lacking > NEAR or weak) else None
         lost = not retain <= schedule.transient_limit(self.rule, self.request)  # True for nan
         pending = last or lost or self.request.reached or self.request.over_budget
-        if not pending and not (kept and lacking <= NEAR):
+        if not pending and not (kept and lacking <= NEAR and not weak):
             return {}
         found = self._measure_request()
         fresh = self.state.global_step - self._below[0] <= 3 * self.look_every
-        if self.objective.aim != "target" and found["shortfall"] < -schedule.TOLERANCE and fresh:
+        returns = self._resisting and self.objective.name == "nabla_tau"  # by itself: its pull is two-sided
+        beyond = found["shortfall"] < -schedule.TOLERANCE and not returns
+        if self.objective.aim != "target" and beyond and fresh:
             found = self._go_back(found)
+            recovered = math.nan  # of other weights
+        if self._resisting:
+            found["recovered_loss"] = recovered
         if found["shortfall"] > schedule.TOLERANCE:
             self._gate = Gate()  # it is open, whatever the last forget rows of a step said
         if found["retain_loss"] <= limit:
@@ -564,6 +641,7 @@ class UnlearnTrainer(ForgettingTrainer):
             "method": self.objective.citation,
             "objective": self.objective.name,
             **self.args.objective_parameters(),
+            **self.args.resistance_parameters(),
             "learning_rate": self.args.learning_rate,
             "rule": dataclasses.asdict(self.rule),
             "rows": {
@@ -579,6 +657,7 @@ class UnlearnTrainer(ForgettingTrainer):
             "targets": [x if math.isfinite(x) else None for x in self.targets],
             "window": [[x if math.isfinite(x) else None for x in pair.tolist()] for pair in self._window],
             "gate": self._gate.to_dict(),
+            "recovery_gate": self._recovery_gate.to_dict(),
             "versions": library_versions(),
         }
 
@@ -590,6 +669,7 @@ class UnlearnTrainer(ForgettingTrainer):
             "kind": "unlearned",
             "settings": {key: record[key] for key in keys}
             | self.args.objective_parameters()
+            | self.args.resistance_parameters()
             | record["rows"]
             | record["rule"]
             | {key: state[key] for key in ("tau", "tau_initial") if key in state},
@@ -615,3 +695,16 @@ def with_request_defaults(args: UnlearnConfig, readiness: dict | None) -> Unlear
         return args
     logger.info("Defaults from the checkpoint's %s: %s.", records.READINESS, changed)
     return dataclasses.replace(args, **changed)
+
+
+def with_two_sided_pull(args: UnlearnConfig) -> UnlearnConfig:
+    """
+    The config with the squared gap in place of the hinge where a recovery is simulated: what makes that fail drives the
+    forget loss beyond τ, and the hinge has nothing to bring it back.
+    """
+    if args.resistance == "none" or args.objective != "nabla_tau" or args.gap != "hinge":
+        return args
+    logger.info('`gap` is "squared": with `resistance`, the forget loss must be pulled back too.')
+    args = copy.copy(args)
+    args.gap = "squared"
+    return args

@@ -448,6 +448,11 @@ def unlearn_runs() -> dict:
         "npo": _unlearn(objective="npo", learning_rate=0.02),
         "npo in turn": _unlearn(objective="npo", learning_rate=0.02, forget_forward="in_turn"),
         "lora": _unlearn(gap="matched", adapter=True),
+        "resistance": _unlearn(resistance="relearn", gap="squared"),
+        "resistance, gate": _unlearn(
+            resistance="relearn", objective="grad_diff", gamma=0.2, learning_rate=0.3, target="chance", gate_every=2
+        ),
+        "resistance lora": _unlearn(resistance="relearn", adapter=True),
         "adamw": _unlearn(gap="hinge", optim="adamw_torch", learning_rate=1e-3),
         "target": _unlearn(gap="hinge", learning_rate=0.3, stop=True, passes="40", retain_budget=20.0),
         "budget": _unlearn(gap="squared", stop=True, passes="40", alpha=0.4),

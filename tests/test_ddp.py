@@ -99,6 +99,8 @@ def test_the_runs_are_what_they_are_called(one):
     assert any(line["forget_loss"] > line["tau"] for line in lines)
     looked = one("unlearn: gate every 3")["looked"]
     assert looked[0] and 5 < sum(looked) < 20  # shut on a part of the way
+    seen = ["recovered_loss" in line for line in one("unlearn: resistance, gate")["logs"] if "loss" in line]
+    assert all(seen[:4]) and 4 < sum(seen) < 18  # its gate is shut on a part of the way
     assert one("unlearn: target")["stop_reason"] == "forget_loss_reached_target"
     assert one("unlearn: target")["went_back"]
     assert one("unlearn: budget")["stop_reason"] == "retain_budget_spent"

@@ -21,7 +21,7 @@ LAYERS = {
     "figures": 1, "findings": 1, "verdict": 1, "checkpoints": 1, "faithfulness": 1,
     "config": 2, "metrics": 2,
     "distributed": 3, "models": 3, "callbacks": 3,
-    "trainer": 4, "ready_trainer": 4, "unlearn_step": 4, "unlearn_trainer": 4,
+    "trainer": 4, "row_passes": 4, "ready_trainer": 4, "unlearn_step": 4, "unlearn_trainer": 4,
 }  # fmt: skip
 STANDARD = set(sys.stdlib_module_names)
 

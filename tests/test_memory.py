@@ -170,7 +170,8 @@ def measured(run: Run, config, folder) -> int:
         n = run.batch_size
         if run.verb == "unlearn":
             forward = {None: "auto", True: "together", False: "in_turn"}[run.together]
-            args = UnlearnConfig(stop=False, gap="squared", forget_forward=forward, **common)  # its gate never shuts
+            args = {"forget_forward": forward, "resistance": run.resistance, "gap": "squared"}  # its gate never shuts
+            args = UnlearnConfig(stop=False, **args, **common)
             parts = [rows_for(run, m, start) for m, start in ((n, 0), (2 * n, 100), (n, 300))]
             UnlearnTrainer(model, args, *parts, **lora).train()
             return
@@ -213,6 +214,8 @@ LORA = {"peft": "lora:r=8", "dtype": "bfloat16", "gradient_checkpointing": True}
                 (gpt2, {"verb": "unlearn", "together": True, "attn_implementation": "eager"}),
                 (vit, {"verb": "ready", "meta_gradient": "finite_difference", "batch_size": 4, "request_rows": 2}),
                 (llama, {"verb": "unlearn", **LORA}),
+                (llama, {"verb": "unlearn", "resistance": "relearn"}),
+                (gpt2, {"verb": "unlearn", "resistance": "relearn", "together": False}),
             )
         ),
     ],
@@ -328,6 +331,7 @@ def test_engines_by_hand():
     [
         ({"engine": "zero1", "verb": "ready"}, "Readiness needs several backwards"),
         ({"engine": "zero2", "verb": "unlearn", "together": False}, "Rows in turn need two backwards"),
+        ({"engine": "zero2", "verb": "unlearn", "resistance": "relearn"}, "A simulated recovery needs several"),
         ({"verb": "ready", "meta_gradient": "finite_difference", "dtype": "bfloat16"}, "needs float32"),
         ({"optim": "lomo"}, "`optim` is 'lomo'; it must be one of 'adamw_torch_fused'"),
         ({"processes": 2}, "need an `engine`"),

@@ -23,7 +23,7 @@ from .schedule import SURE
 IGNORE_INDEX = -100
 PIECE = 1 << 25  # logits that go through the softmax at a time (ours)
 
-GAPS = ("hinge", "squared", "matched", "ranked")
+GAPS = ("hinge", "rows", "squared", "matched", "ranked")
 
 
 def per_row_nll(
@@ -121,9 +121,10 @@ class NablaTau(Objective):
 
     Args:
         gap: `"hinge"` as above (the paper). `"squared"` drops the ReLU, a symmetric pull of L_f to tau (what the
-            authors' text code computes). `"matched"` (ours) gives each forget row i a target tau_i of its own, drawn
-            from the unseen rows' losses: alpha * mean_i (tau_i - l_i)^2, so the *distribution* of the forget losses
-            goes to that of the unseen ones, where a mean can be met by a few rows driven far up. `"ranked"` (ours)
+            authors' text code computes). `"rows"` (ours) is the hinge on each row: alpha * mean_i ReLU(tau - l_i)^2, so
+            that no row stays sure behind others driven far up. `"matched"` (ours) gives each forget row i a target
+            tau_i of its own, drawn from the unseen rows' losses: alpha * mean_i (tau_i - l_i)^2, so the *distribution*
+            of the forget losses goes to that of the unseen ones. `"ranked"` (ours)
             takes the unseen losses' quantiles as targets, the lowest for the row with the lowest loss before the first
             step, and so on: the least movement. The difference is that of logits of confidence ([`confidence`]), in
             which a loss of .0005 and one of .005 are apart: alpha * mean_i (φ(tau_i) - φ(l_i))^2.
@@ -141,7 +142,7 @@ class NablaTau(Objective):
 
     @property
     def aim(self) -> str | None:
-        return "target" if self.gap in ("matched", "ranked") else None
+        return "target" if self.gap in ("rows", "matched", "ranked") else None
 
     def mean_value(self, forget_loss: Tensor, retain_loss: Tensor, *, alpha: float, tau: float) -> Tensor:
         retain = (1 - alpha) * retain_loss
@@ -154,7 +155,8 @@ class NablaTau(Objective):
     def row_value(self, nll: Tensor, items: Tensor, aims: Tensor, *, alpha: float) -> Tensor:
         if self.gap == "ranked":
             return alpha * (confidence(aims) - confidence(nll / items)) ** 2
-        return alpha * (aims - nll / items) ** 2
+        lacking = aims - nll / items
+        return alpha * (torch.relu(lacking) if self.gap == "rows" else lacking) ** 2
 
 
 @dataclass(frozen=True)

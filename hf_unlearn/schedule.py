@@ -189,6 +189,12 @@ def matched_shortfall(row_losses, targets) -> float:
     return gaps / max(2 * float(sum(targets)), 1e-12)
 
 
+def rows_shortfall(row_losses, targets) -> float:
+    """mean ReLU(τ_i - l_i) / mean τ, what is missing of the hinge on each row (ours); arrays (n,) of per-row losses."""
+    gaps = sum(max(0.0, float(t) - float(x)) for t, x in zip(targets, row_losses, strict=True))
+    return gaps / max(float(sum(targets)), 1e-12)
+
+
 def ranked_targets(row_losses, unseen_losses) -> list[float]:
     """
     The target of each of n rows (ours): the unseen losses' quantile at (k + ½)/n for the row with the k-th lowest loss,

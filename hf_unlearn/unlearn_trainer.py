@@ -112,7 +112,7 @@ class UnlearnTrainer(ForgettingTrainer):
                 self.readiness = records.find_readiness(name if args.readiness == "auto" else args.readiness)
                 if self.readiness is None and args.readiness != "auto":
                     problems.append(f"`readiness` is {args.readiness!r}, but there is no {records.READINESS}.")
-            args = with_two_sided_pull(with_request_defaults(args, self.readiness))
+            args = with_fitting_gap(with_request_defaults(args, self.readiness))
         except (TypeError, ValueError) as error:
             problems += getattr(error, "problems", [str(error)])
         if args.objective == "npo":
@@ -335,7 +335,7 @@ class UnlearnTrainer(ForgettingTrainer):
 
     @property
     def _ranked(self) -> bool:
-        return self.objective.aim == "target" and self.objective.gap == "ranked"
+        return getattr(self.objective, "gap", None) == "ranked"
 
     @property
     def _shut(self) -> bool:
@@ -467,8 +467,8 @@ class UnlearnTrainer(ForgettingTrainer):
 
     def _targets(self, unseen: np.ndarray) -> list[float]:
         n = len(self.forget_dataset)
-        if self.rule.target == "chance":
-            return [self.rule.chance] * n
+        if self.rule.target == "chance" or self.objective.gap == "rows":
+            return [self.request.tau] * n
         if self.objective.gap == "ranked":
             sums, counts = self.row_losses(self.forget_dataset)
             return schedule.ranked_targets(sums / counts, unseen)
@@ -568,6 +568,8 @@ class UnlearnTrainer(ForgettingTrainer):
         found = {"forget_loss": float(sums.sum() / counts.sum()), "retain_loss": self._mean(self.retain_sample)}
         if self._ranked:
             found["shortfall"] = schedule.ranked_shortfall(sums / counts, targets)
+        elif self.objective.aim == "target" and self.objective.gap == "rows":
+            found["shortfall"] = schedule.rows_shortfall(sums / counts, targets)
         elif self.objective.aim == "target":
             found["shortfall"] = schedule.matched_shortfall(sums / counts, targets)
         else:
@@ -697,14 +699,17 @@ def with_request_defaults(args: UnlearnConfig, readiness: dict | None) -> Unlear
     return dataclasses.replace(args, **changed)
 
 
-def with_two_sided_pull(args: UnlearnConfig) -> UnlearnConfig:
+def with_fitting_gap(args: UnlearnConfig) -> UnlearnConfig:
     """
-    The config with the squared gap in place of the hinge where a recovery is simulated: what makes that fail drives the
-    forget loss beyond τ, and the hinge has nothing to bring it back.
+    The config with another gap in place of the hinge on the mean, where that cannot do what is asked (ours): the
+    squared one where a recovery is simulated, since what makes that fail drives the forget loss beyond τ and the hinge
+    has nothing to bring it back; the hinge on each row for the target "chance", since to remove a class no row of it
+    may stay answered behind others driven far up.
     """
-    if args.resistance == "none" or args.objective != "nabla_tau" or args.gap != "hinge":
+    if args.objective != "nabla_tau" or args.gap != "hinge" or (args.resistance == "none" and args.target != "chance"):
         return args
-    logger.info('`gap` is "squared": with `resistance`, the forget loss must be pulled back too.')
     args = copy.copy(args)
-    args.gap = "squared"
+    args.gap = "rows" if args.resistance == "none" else "squared"
+    reason = "no row may stay answered" if args.gap == "rows" else "the forget loss must be pulled back too"
+    logger.info("`gap` is %r in place of the hinge on the mean: %s.", args.gap, reason)
     return args

@@ -293,7 +293,7 @@ def run_unlearn(flags, out, name, accumulation, step_rows, world):
 
         with torch.no_grad():
             (sums, counts), own = (plain.row_losses(rows) for rows in (unseen, forget))
-        targets = trainer.targets if name in ("matched", "ranked") else None  # drawn by the trainer: look at them
+        targets = trainer.targets if name in ("rows", "matched", "ranked") else None  # the trainer's: look at them
         if name == "matched" and max(min(abs(t - u) for u in (sums / counts).tolist()) for t in targets) > 1e-3:
             raise ValueError("The targets of `gap='matched'` are not losses of unseen rows.")
         if name == "ranked" and not by_rank(targets, *((s / n).tolist() for s, n in (own, (sums, counts)))):

@@ -334,6 +334,8 @@ def asked(model, rows, task: Task, arm: Arm, seed: int, plain: dict, training: d
         passes = trial.passes_to(one)
         if request.objective == "nabla_tau" and passes is not None and (fewest is None or passes < fewest):
             best, fewest, unlearned = request, passes, after
+    if arm.everything:
+        found["resisted"] = trial.resisted(model, rows, 1e-3, task.attack, seed)
     if best is None:
         return found
     found["after"] = {

@@ -213,6 +213,19 @@ def membership(losses: Mapping[str, Sequence[float]]) -> float:
     return float(roc_auc_score([1] * len(forget) + [0] * len(unseen), -np.array([*forget, *unseen])))
 
 
+def resisted(model, rows: Rows, learning_rate: float, attack: float, seed: int) -> dict:
+    """A request with its simulated recovery and its own stop rule: its cost, its end, and what attackers bring back."""
+    trainer = unlearner(model, rows, Request(learning_rate, options={"resistance": "relearn", "stop": True}), seed)
+    return {
+        "learning_rate": learning_rate,
+        "steps": trainer.state.global_step,
+        "row_passes": round(trainer.row_passes, 2),
+        "stop_reason": trainer.stop_reason,
+        "splits": before(trainer.model, rows),
+        "recovery": recovery(trainer.model, rows, attack, seed),
+    }
+
+
 def verdicts(model, rows: Rows, prepared: common.Prepared, retrained: Sequence, seed: int) -> list[dict]:
     """
     Is the model, unlearned with the trainer's own stop rule, told from a retrained one? For each gap and learning rate.

@@ -16,6 +16,7 @@ F_LOSS, R_LOSS, ALPHA, TAU = 1.5, 0.4, 0.2, 2.0
 HAND = {  # at the values above
     ("nabla_tau", "hinge"): 0.2 * 0.25 + 0.8 * 0.4,
     ("nabla_tau", "squared"): 0.2 * 0.25 + 0.8 * 0.4,
+    ("nabla_tau", "rows"): 0.8 * 0.4,
     ("nabla_tau", "matched"): 0.8 * 0.4,
     ("nabla_tau", "ranked"): 0.8 * 0.4,
     ("gradient_ascent", None): -1.5,
@@ -96,6 +97,14 @@ def test_value_by_hand(case):
     value = make(*case).mean_value(*scalars(F_LOSS, R_LOSS), alpha=ALPHA, tau=TAU)
     assert value.shape == ()
     assert float(value) == pytest.approx(HAND[case], rel=1e-12)
+
+
+def test_the_hinge_on_each_row_by_hand():
+    objective = get_objective("nabla_tau", gap="rows")
+    nll, items = torch.tensor([2.0, 9.0, 3.0]), torch.tensor([2, 3, 1])  # means 1, 3, 3
+    value = objective.row_value(nll, items, torch.tensor([2.0, 2.0, 3.5]), alpha=0.5)
+    assert value.tolist() == [0.5, 0.0, 0.125]
+    assert objective.by_rows and objective.aim == "target"
 
 
 def test_row_value_by_hand():
@@ -283,7 +292,7 @@ def test_one_small_step_moves_the_losses_where_they_should_go(case, scene):
         assert after[0] > before[0]
 
 
-@pytest.mark.parametrize("gap", ["hinge", "squared", "matched", "ranked"])
+@pytest.mark.parametrize("gap", ["hinge", "rows", "squared", "matched", "ranked"])
 def test_with_alpha_one_the_forget_loss_rises_and_the_hinge_is_silent_beyond_the_target(gap, scene):
     model, forget, retain, tau, targets = scene
     objective = get_objective("nabla_tau", gap=gap)
@@ -300,7 +309,7 @@ def test_with_alpha_one_the_forget_loss_rises_and_the_hinge_is_silent_beyond_the
     assert float((ascent * plain).sum()) < 0  # descending on the objective ascends on the forget loss
     below = float(f.detach()) - 0.5
     beyond = forget_gradient(below, (rows[0] / rows[1]).detach() - 0.5)
-    if gap == "hinge":
+    if gap in ("hinge", "rows"):
         assert torch.count_nonzero(beyond) == 0
     else:  # symmetric: the overshoot is pulled back
         assert float((beyond * plain).sum()) > 0
@@ -318,7 +327,7 @@ def test_registry_says_what_exists():
         get_objective("grad_diff", delta=1)
     with pytest.raises(ValueError, match=r"no parameter 'gap'.*none"):
         get_objective("gradient_ascent", gap="hinge")
-    with pytest.raises(ValueError, match=r"`gap` is 'relu'.*'hinge', 'squared', 'matched', 'ranked'"):
+    with pytest.raises(ValueError, match=r"`gap` is 'relu'.*'hinge', 'rows', 'squared', 'matched', 'ranked'"):
         get_objective("nabla_tau", gap="relu")
 
 

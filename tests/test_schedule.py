@@ -161,6 +161,8 @@ def test_shortfalls_by_hand():
     assert math.isnan(schedule.shortfall(math.nan, 2.0))
     assert schedule.matched_shortfall([1.0, 5.0], [2.0, 3.0]) == pytest.approx(3 / 10)
     assert schedule.matched_shortfall([2.0, 3.0], [2.0, 3.0]) == 0.0
+    assert schedule.rows_shortfall([1.0, 3.0], [2.0, 2.0]) == 0.25  # what is beyond makes up for nothing
+    assert schedule.rows_shortfall([2.0, 9.0], [2.0, 2.0]) == 0.0
     with pytest.raises(ValueError):
         schedule.matched_shortfall([1.0], [1.0, 2.0])
 

@@ -673,12 +673,33 @@ def test_classifiers_forget_rows_too(tmp_path, make, rows, accumulation):
     sets = {"forget": rows(6), "retain": rows(18, 6), "unseen": rows(9, 100)}
     model = fit(make(), [*sets["forget"], *sets["retain"]], steps=60)
     before = mean_loss(model, sets["forget"])
-    run = trainer(tmp_path, model, sets, learning_rate=1e-3, passes="80", target="chance", retain_budget=0.5,
+    run = trainer(tmp_path, model, sets, learning_rate=3e-3, passes="160", target="chance", retain_budget=0.5,
                   per_device_train_batch_size=6 // accumulation, gradient_accumulation_steps=accumulation)  # fmt: skip
     run.train()
     assert run.stop_reason == "forget_loss_reached_target" and run.request.tau == math.log(3)
     assert before < 0.2 and mean_loss(run.model, sets["forget"]) >= 0.94 * math.log(3)
     assert mean_loss(run.model, sets["retain"]) < 0.6
+
+
+def test_to_remove_a_class_no_row_may_stay_answered(tmp_path):
+    """With the target "chance" the hinge is on each row; a request for something else is left alone."""
+    sets = {"forget": text_class_rows(6), "retain": text_class_rows(18, 6), "unseen": text_class_rows(9, 100)}
+    model = fit(bert(), [*sets["forget"], *sets["retain"]], steps=60)
+    run = trainer(tmp_path, model, sets, learning_rate=3e-3, passes="160", target="chance", retain_budget=0.5)
+    assert run.objective.gap == run.args.gap == run.record()["gap"] == "rows"
+    run.train()
+    sums, counts = run.row_losses(sets["forget"])
+    assert run.stop_reason == "forget_loss_reached_target" and run.targets == [math.log(3)] * 6
+    assert np.maximum(math.log(3) - sums / counts, 0).mean() <= schedule.TOLERANCE * math.log(3)
+    for options, gap in (
+        ({}, "hinge"), ({"target": "frozen"}, "hinge"), ({"target": "chance", "gap": "squared"}, "squared"),
+        ({"target": "chance", "resistance": "relearn"}, "squared"),
+    ):  # fmt: skip
+        assert trainer(tmp_path, model, sets, **options).objective.gap == gap
+    assert UnlearnConfig(str(tmp_path), target="chance", use_cpu=True).gap == "hinge"  # on a copy
+    run = trainer(tmp_path, model, sets, gap="rows", max_steps=1, stop=False)
+    run.train()
+    assert set(run.targets) == {run.request.tau_initial}
 
 
 @pytest.mark.parametrize("strategy", ["checkpoint", "all_checkpoints"])

@@ -178,12 +178,6 @@ def passes_to(found: Mapping, event: str = "done") -> float | None:
     return None if found[event] is None else found["looks"][found[event]][1]
 
 
-def best_of(requests: Sequence[Mapping]) -> int | None:
-    """Place of the request that was done in the fewest row passes, None where none was."""
-    done = [(passes_to(found), i) for i, found in enumerate(requests) if found["done"] is not None]
-    return min(done)[1] if done else None
-
-
 def before(model, rows: Rows) -> dict:
     """Loss and accuracy of each split; of forget and unseen rows their single losses too."""
     found = {}

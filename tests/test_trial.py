@@ -1,0 +1,130 @@
+"""The study's cells: what is asked of a model, which rows a wrong request takes, and that a killed study goes on."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from tiny import bert, image_rows, lm, lm_rows, text_class_rows, tokenizer, vit
+
+from hf_unlearn import ArgumentError
+from hf_unlearn.data import default_collator
+from hf_unlearn.evaluation import collect
+from recipes import study, trial
+
+
+def rows_of(model, make, goal="unseen", n=12) -> trial.Rows:
+    splits = {"forget": make(n), "retain": make(3 * n, n), "unseen": make(n, 100)}
+    return trial.Rows(splits, default_collator(model, tokenizer()), goal, 3)
+
+
+@pytest.mark.parametrize("model, make", [(lm, lm_rows), (bert, text_class_rows), (vit, image_rows)], ids=list("lbv"))
+def test_a_look_is_what_the_row_table_says(model, make):
+    model = model().train()
+    rows = rows_of(model, make)
+    seen = trial.look(model, rows.batches("forget"))
+    table = collect(model, rows.splits["forget"], rows.collator).to_pandas()
+    assert seen["loss"] == pytest.approx(table.nll_sum.sum() / table.n_labels.sum(), rel=1e-6)
+    assert seen["rows"] == pytest.approx((table.nll_sum / table.n_labels).tolist(), rel=1e-5)
+    assert seen["accuracy"] == pytest.approx((table.n_correct == table.n_labels).mean())
+    assert model.training
+
+
+def test_a_request_is_watched_until_the_rows_are_forgotten_and_the_others_kept():
+    torch.manual_seed(0)
+    model = lm()
+    rows = rows_of(model, lm_rows)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    kept = trial.look(model, rows.batches("retain"))["accuracy"]
+    after, found = trial.ask(model, rows, trial.Request(1e-3), kept, seed=0)
+    assert found["method"] == "nabla_tau" and found["forgotten"] == found["done"] == 0  # it never knew them
+    (step, passes, *_), *others = found["looks"]
+    assert step == 1 and passes <= 24 and not others  # a shut gate saves the forget rows' backward
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items()) and after is not model
+    _, found = trial.ask(model, rows, trial.Request(1e-3, "npo", {"passes": "20"}), kept=1.1, seed=0)
+    assert found["done"] is None and [look[0] for look in found["looks"]] == [*range(1, 11), 11, 13, 15, 17, 19]
+    assert trial.passes_to(found) is None and trial.passes_to(found, "forgotten") == 24.0
+
+
+@pytest.mark.parametrize("by", [None, "group"])
+def test_a_wrong_request_exchanges_rows_and_loses_none(by):
+    rows = rows_of(lm(), lm_rows)
+    for name, part in rows.splits.items():
+        rows.splits[name] = part.add_column("group", [f"{name}{i // 3}" for i in range(len(part))])
+    mine, others = set(rows.splits["forget"]["id"]), set(rows.splits["retain"]["id"])
+    for share in (0.5, 1.0):
+        wrong = trial.other_rows(rows, share, 0, by).splits
+        asked = set(wrong["forget"]["id"])
+        assert len(asked) == 12 and len(asked & others) == 12 * share
+        assert asked | set(wrong["retain"]["id"]) == mine | others and not asked & set(wrong["retain"]["id"])
+        if by:
+            groups = set(wrong["forget"]["group"])
+            assert groups.isdisjoint(wrong["retain"]["group"])
+
+
+@pytest.mark.parametrize("by", [None, "group"])
+def test_three_requests_take_all_rows_and_keep_what_is_still_to_come(by):
+    rows = rows_of(lm(), lm_rows)
+    rows.splits["forget"] = rows.splits["forget"].add_column("group", [f"g{i // 2}" for i in range(12)])
+    rows.splits["retain"] = rows.splits["retain"].add_column("group", ["r"] * 36)
+    parts = [part.splits for part in trial.thirds(rows, by)]
+    assert [len(part["forget"]) for part in parts] == [4, 4, 4]
+    assert [len(part["retain"]) for part in parts] == [44, 40, 36]
+    assert sorted(i for part in parts for i in part["forget"]["id"]) == sorted(rows.splits["forget"]["id"])
+    if by:
+        assert all(len(set(part["forget"]["group"])) == 2 for part in parts)
+
+
+def test_membership_by_hand():
+    assert trial.membership({"forget": [0.1, 0.2], "unseen": [1.0, 2.0]}) == 1.0
+    assert trial.membership({"forget": [1.0, 3.0], "unseen": [2.0, 4.0]}) == 0.75
+
+
+def test_another_seed_asks_for_other_rows():
+    found = {}
+    for seed in (0, 1):
+        flags = study.flags_of(study.TASKS["digits"], seed, None, False)
+        found[seed] = flags[flags.index("--forget_values") + 1], flags[flags.index("--split_seed") + 1]
+    assert found == {0: ("3", "0"), 1: ("4", "1")}
+    for name, task in study.TASKS.items():
+        flags = study.flags_of(task, 3, "DIR", False)
+        assert not any("{" in word for word in flags), name
+        assert study.flags_of(task, 3, "DIR", False) == flags
+
+
+def test_a_control_has_the_passes_of_the_arm_it_is_like():
+    assert study.ARMS["equal"].like == "ready" and study.ARMS["ready"].flags == ""
+    assert all(arm.like is None or arm.like in study.ARMS for arm in study.ARMS.values())
+    assert all(set(task.arms or ()) <= set(study.ARMS) for task in study.TASKS.values())
+
+
+def test_seeds_and_wrong_flags():
+    assert study.seeds_of("0-2") == [0, 1, 2] and study.seeds_of("0,3,5-6") == [0, 3, 5, 6]
+    wrong = "(?s)`--task` is nothing.*`--arms` is lazy.*`--seeds` is 'x'.*`--jobs` is 0"
+    with pytest.raises(ArgumentError, match=wrong):
+        study.main(["--task", "nothing", "--arms", "lazy", "--seeds", "x", "--jobs", "0"])
+    with pytest.raises(ArgumentError, match="`--data` is None; tofu read"):
+        study.main(["--task", "tofu"])
+    with pytest.raises(ArgumentError, match="Nothing to do"):
+        study.main([])
+
+
+@pytest.mark.slow
+def test_smoke(tmp_path, capsys):
+    flags = ["--smoke", "--seeds", "0", "--output_dir", str(tmp_path)]
+    study.main([*flags, "--task", "digits", "--arms", "equal", "any group"])
+    out = capsys.readouterr().out
+    assert "[5/5] digits" in out
+    cells = {path.name: json.loads(path.read_text()) for path in (tmp_path / "digits").glob("*.json")}
+    assert set(cells) == {f"{arm}-0.json" for arm in ("retrained", "plain", "ready", "equal", "any_group")}
+    ready, equal = cells["ready-0.json"]["training"], cells["equal-0.json"]["training"]
+    assert equal["row_passes"] == pytest.approx(ready["row_passes"], rel=0.15)
+    (tmp_path / "digits" / "any_group-0.json").unlink()
+    study.main([*flags, "--task", "digits", "--arms", "any group"])
+    assert "[1/1] digits, any group" in capsys.readouterr().out  # the rest was there
+    study.main([*flags, "--task", "people rows 10 %"])
+    found = json.loads((tmp_path / "people_rows_10pc" / "plain-0.json").read_text())
+    gaps = [line["gap"] for line in found["verdicts"]]
+    assert gaps == ["retrained again", *(gap for gap in trial.GAPS for _ in trial.RATES)]
+    assert all(set(line["gates"]) == set(found["verdicts"][0]["gates"]) for line in found["verdicts"])

@@ -155,6 +155,26 @@ def measure(
     return card
 
 
+def break_even(card, folders: dict[str, str]) -> str | None:
+    """
+    After how many such requests readiness has paid for itself, by the costs that the four models' records tell: a
+    sentence, and `break_even` in the ready model's readiness.json, where that is a folder here. None: one is missing.
+    """
+    from hf_unlearn import records
+
+    roles = ("ready", "original", "ready_unlearned", "unlearned")
+    costs = [(card[role].cost or {}).get("row_passes") if role in folders else None for role in roles]
+    if None in costs:
+        return None
+    found = records.break_even(*costs)
+    path = Path(folders["ready"], records.READINESS)
+    if record := records.read_json(path):
+        records.write_json(path, {**record, "break_even": found})
+    saves, requests = found["request_saves"], found["requests"]
+    says = f"Readiness cost {found['training_extra']:,.0f} row passes, a request took {abs(saves):,.0f}"
+    return f"{says} more: it does not pay here." if requests is None else f"{says} fewer: it pays after {requests:g}."
+
+
 def _load(load_model, folder: str, device):
     return load_model(folder).to(device)
 
@@ -189,6 +209,8 @@ def main(argv: list[str]) -> None:
         card.save(script.output_dir)
         card.to_html(Path(script.output_dir, "report.html"))
         for line in card.findings():
+            print(f"- {line}")
+        if line := break_even(card, pairs(script.models, "models")[0] or models_in(script.output_dir)):
             print(f"- {line}")
         print(f"scorecard.json and report.html are in {script.output_dir}")
         for line in failed:

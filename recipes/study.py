@@ -308,6 +308,8 @@ def build(name: str, arm_name: str, seed: int, root: str, data: str | None, smok
     if arm.role == "original" or arm.role == "ready":
         plain = found if arm_name == "plain" else read_cell(path, name, "plain", seed)
         found |= asked(model, rows, task, arm, seed, plain, training)
+        if arm.role == "ready":
+            pays(folder, found, plain)
         if arm_name == "plain" and task.rivals:
             others = [cell_path(path, name, rival, seed).with_suffix("") for rival in RETRAINED]
             found["verdicts"] = trial.verdicts(model, rows, prepared, [load_model(str(f)) for f in others], seed)
@@ -319,6 +321,18 @@ def build(name: str, arm_name: str, seed: int, root: str, data: str | None, smok
     part.write_text(json.dumps(found), encoding="utf-8")
     part.rename(target)  # whole, or not there
     return found["seconds"]
+
+
+def pays(folder: Path, found: dict, plain: dict) -> None:
+    """`break_even` in the model's readiness.json, where both models were done with the request."""
+    from hf_unlearn import records
+
+    if "after" in found and "after" in plain:
+        trained, asked = ([cell[k]["row_passes"] for cell in (found, plain)] for k in ("training", "after"))
+        record = records.read_json(folder / records.READINESS)
+        records.write_json(
+            folder / records.READINESS, {**record, "break_even": records.break_even(*trained, *asked)}
+        )
 
 
 def asked(model, rows, task: Task, arm: Arm, seed: int, plain: dict, training: dict) -> dict:

@@ -331,4 +331,3 @@ def rows_of(data: common.DataArguments, prepared: common.Prepared, model, goal: 
 
     classes = len(prepared.labels) if prepared.labels else 0
     return Rows(dict(prepared.splits), default_collator(model, prepared.processing_class), goal, classes)
-

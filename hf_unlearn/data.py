@@ -392,10 +392,10 @@ def column_codes(dataset, name: str) -> tuple[dict, np.ndarray] | list[str]:
         listed = ", ".join(map(repr, columns))
         return [f"`request_group` is {name!r}, but there is no such column; the rows have {listed}."]
     values = column_values(dataset, name)
-    try:
-        codes = {value: i for i, value in enumerate(dict.fromkeys(values))}
-    except TypeError:
-        return [f"The column {name!r} of `request_group` must hold text or numbers; it holds {values[0]!r}."]
+    wrong = [value for value in values if not isinstance(value, (str, int, np.integer, np.bool_))]
+    if wrong:
+        return [f"The column {name!r} of `request_group` must hold text or whole numbers; it holds {wrong[0]!r}."]
+    codes = {value: i for i, value in enumerate(dict.fromkeys(values))}
     if len(codes) < 2:
         return [f"The column {name!r} of `request_group` has one value; a request for it would leave no rows."]
     return codes, np.array([codes[value] for value in values])
@@ -606,7 +606,10 @@ class FlagCollator:
         flags = None
         if self.flag and self.flag in rows[0]:
             flags = [row[self.flag] for row in rows]
-            flags = [bool(f) if self.codes is None else self.codes[getattr(f, "item", lambda f=f: f)()] for f in flags]
+            if self.codes is not None:  # -1: of no group that was trained on
+                flags = [self.codes.get(getattr(f, "item", lambda f=f: f)(), -1) for f in flags]
+            else:
+                flags = [bool(f) for f in flags]
         batch = self._collate(rows)
         if flags is not None:
             batch[FLAG] = torch.tensor(flags)

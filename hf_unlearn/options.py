@@ -201,12 +201,12 @@ class UnlearnOptions:
         default="nabla_tau", metadata={"help": "`nabla_tau`, or a baseline: `gradient_ascent`, `grad_diff`, `npo`."}
     )
     gap: str = field(
-        default="hinge",
+        default="auto",
         metadata={
-            "help": "∇τ's pull to the target: `hinge` (the paper's, on the mean; with the target `chance` it acts as "
-            "`rows`, with `resistance` as `squared`), `rows` (ours: the hinge on each row), `squared` (symmetric), "
-            "`matched` (ours: each forget row has a target of its own), `ranked` (ours: the same, given out by the "
-            "rows' rank and met in the logit of confidence)."
+            "help": "∇τ's pull to the target: `hinge` (the paper's, on the mean), `rows` (ours: the hinge on each "
+            "row), `squared` (symmetric), `matched` (ours: each forget row has a target of its own), `ranked` (ours: "
+            "the same, given out by the rows' rank and met in the logit of confidence); `auto`: the hinge, but `rows` "
+            "with the target `chance`, and `squared` with `resistance`."
         },
     )
     gamma: float = field(default=1.0, metadata={"help": "`grad_diff` only: weight of the ascent."})
@@ -300,7 +300,7 @@ class UnlearnOptions:
     def option_problems(self) -> list[str]:
         problems = [
             *_one_of("objective", self.objective, ("nabla_tau", "gradient_ascent", "grad_diff", "npo")),
-            *_one_of("gap", self.gap, ("hinge", "rows", "squared", "matched", "ranked")),
+            *_one_of("gap", self.gap, ("auto", "hinge", "rows", "squared", "matched", "ranked")),
             *_one_of("target", self.target, TARGETS),
             *_one_of("forget_forward", self.forget_forward, FORWARDS),
             *_number("unseen_every", self.unseen_every, low=1),

@@ -701,15 +701,15 @@ def with_request_defaults(args: UnlearnConfig, readiness: dict | None) -> Unlear
 
 def with_fitting_gap(args: UnlearnConfig) -> UnlearnConfig:
     """
-    The config with another gap in place of the hinge on the mean, where that cannot do what is asked (ours): the
-    squared one where a recovery is simulated, since what makes that fail drives the forget loss beyond τ and the hinge
-    has nothing to bring it back; the hinge on each row for the target "chance", since to remove a class no row of it
-    may stay answered behind others driven far up.
+    The config with the gap that "auto" stands for: the paper's hinge, but where that cannot do what is asked (ours).
+    Where a recovery is simulated it is the squared one, since what makes that fail drives the forget loss beyond τ and
+    the hinge has nothing to bring it back; for the target "chance" the hinge on each row, since to remove a class no
+    row of it may stay answered behind others driven far up.
     """
-    if args.objective != "nabla_tau" or args.gap != "hinge" or (args.resistance == "none" and args.target != "chance"):
+    if args.gap != "auto":
         return args
     args = copy.copy(args)
-    args.gap = "rows" if args.resistance == "none" else "squared"
-    reason = "no row may stay answered" if args.gap == "rows" else "the forget loss must be pulled back too"
-    logger.info("`gap` is %r in place of the hinge on the mean: %s.", args.gap, reason)
+    args.gap = "squared" if args.resistance != "none" else "rows" if args.target == "chance" else "hinge"
+    if args.objective == "nabla_tau" and args.gap != "hinge":
+        logger.info("`gap` is %r: the hinge on the mean cannot do what is asked.", args.gap)
     return args

@@ -11,7 +11,9 @@ cells that are there into recipes/results/study.json and OUTPUT_DIR/study.html. 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import math
 import random
 import sys
 import time
@@ -221,6 +223,19 @@ def flags_of(task: Task, seed: int, data: str | None, smoke: bool) -> list[str]:
     return flags + (["--limit", "160", "--ready.max_steps", "4"] if smoke else [])
 
 
+def settings_of(task: Task, arm: Arm, seed: int, smoke: bool) -> dict:
+    """What a model depends on: the recipe, the flags, and the defaults of readiness."""
+    from hf_unlearn.options import ReadyOptions
+
+    return {
+        "recipe": (HERE / task.recipe).read_text(encoding="utf-8"),
+        "flags": flags_of(task, seed, "DATA", smoke)[2:],
+        "arm": dataclasses.asdict(arm),
+        "defaults": dataclasses.asdict(ReadyOptions()) if arm.role == "ready" else {},
+        "smoke": smoke,
+    }
+
+
 def cell_path(root: Path, task: str, arm: str, seed: int) -> Path:
     return root / task.replace(" %", "pc").replace(" ", "_") / f"{arm.replace(' ', '_')}-{seed}.json"
 
@@ -242,7 +257,7 @@ def train(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
 
     task, arm = TASKS[name], ARMS[arm_name]
     folder = cell_path(root, name, arm_name, seed).with_suffix("")
-    if (folder / "training.json").is_file():
+    if same_settings(root, name, arm_name, seed, smoke):
         return folder
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -254,8 +269,8 @@ def train(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
     script.role = arm.role
     prepared = common.prepare(data_args, model_args)
     if arm.like:  # as many gradient passes, in steps of the same size
-        like = json.loads((cell_path(root, name, arm.like, seed).with_suffix("") / "training.json").read_text())
-        args.max_steps = max(1, round(like["row_passes"] / args.per_device_train_batch_size))
+        like, plain = (trained(root, name, other, seed) for other in (arm.like, "plain"))
+        args.max_steps = max(1, round(like["row_passes"] * plain["steps"] / plain["row_passes"]))
     if arm.forget_weight != 1:  # the others as often as ever, these less often
         copies = round(1 / arm.forget_weight)
         retain = concatenate_datasets([prepared.splits["retain"]] * copies)
@@ -265,11 +280,35 @@ def train(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
         trainer = ready.train(script, data_args, model_args, args, prepared)
     saved = part / arm.role
     size, rate = args.per_device_train_batch_size, args.learning_rate
-    (saved / "training.json").write_text(json.dumps({**trainer.cost, "batch_size": size, "learning_rate": rate}))
+    settings = {"batch_size": size, "learning_rate": rate, "settings": settings_of(task, arm, seed, smoke)}
+    (saved / "training.json").write_text(json.dumps({**trainer.cost, **settings}), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     saved.rename(folder)  # whole, or not there
     shutil.rmtree(part)
     return folder
+
+
+def trained(root: Path, name: str, arm: str, seed: int) -> dict:
+    """What is known of a cell's training."""
+    return json.loads((cell_path(root, name, arm, seed).with_suffix("") / "training.json").read_text(encoding="utf-8"))
+
+
+def same_settings(root: Path, name: str, arm: str, seed: int, smoke: bool) -> bool:
+    """
+    Whether there is a cell's model.
+
+    Raises:
+        ValueError: if it was trained in another way.
+    """
+    folder = cell_path(root, name, arm, seed).with_suffix("")
+    if not (folder / "training.json").is_file():
+        return False
+    before, now = trained(root, name, arm, seed)["settings"], settings_of(TASKS[name], ARMS[arm], seed, smoke)
+    if other := [key for key in now if before.get(key) != now[key]]:
+        raise ValueError(
+            f"{folder} holds a model made with another {', '.join(other)}. Give another --output_dir, or remove it."
+        )
+    return True
 
 
 def requests_of(task: Task, arm: Arm):
@@ -278,7 +317,7 @@ def requests_of(task: Task, arm: Arm):
     asked = [Request(rate) for rate in task.rates]
     if arm.everything:
         others = ("gradient_ascent", "grad_diff", "npo")
-        asked += [Request(rate, objective) for objective in others for rate in task.rates[:2]]
+        asked += [Request(rate, objective) for objective in others for rate in task.rates]
     return asked
 
 
@@ -359,25 +398,29 @@ def asked(model, rows, task: Task, arm: Arm, seed: int, plain: dict, training: d
         "recovery": trial.recovery(unlearned, rows, task.attack, seed),
     }
     if arm.everything and task.arms is None:
-        found["scenarios"] = scenarios(model, rows, best, kept, seed, task, training)
+        found["scenarios"] = scenarios(model, rows, kept, seed, task, training)
     return found
 
 
-def scenarios(model, rows, request, kept: float, seed: int, task: Task, training: dict) -> dict:
-    """What happens when the request is not the one that was expected; each by the arm's own best request."""
+def scenarios(model, rows, kept: float, seed: int, task: Task, training: dict) -> dict:
+    """What happens when the request is not the one that was expected; each at the learning rate that is best for it."""
     from recipes import trial
+
+    def best(model, rows):
+        tried = [trial.ask(model, rows, trial.Request(rate), kept, seed) for rate in task.rates]
+        return min(tried, key=lambda pair: trial.passes_to(pair[1]) or math.inf)
 
     found = {}
     for name, share in (("half stable rows", 0.5), ("stable rows", 1.0)):
         if task.by == "labels" and share < 1:
             continue  # a class is asked for as a whole
-        _, found[name] = trial.ask(model, trial.other_rows(rows, share, seed, task.by), request, kept, seed)
+        found[name] = best(model, trial.other_rows(rows, share, seed, task.by))[1]
     later = trial.fine_tuned(model, rows, training["learning_rate"] / 10, training["batch_size"], seed)
-    _, found["after a fine-tune"] = trial.ask(later, rows, request, kept, seed)
+    found["after a fine-tune"] = best(later, rows)[1]
     if task.by != "labels":
         parts, state, series = trial.thirds(rows, task.by), model, []
         for part in parts:
-            state, asked = trial.ask(state, part, request, kept, seed)
+            state, asked = best(state, part)
             series.append(asked)
         ends = [trial.look(state, part.batches("forget")) for part in parts]
         found["three in a row"] = {
@@ -392,14 +435,18 @@ def seeds_of(text: str) -> list[int]:
     """ "0-2" or "0,3,5" as numbers."""
     found: list[int] = []
     for part in text.split(","):
-        low, _, high = part.partition("-")
-        found += range(int(low), int(high or low) + 1)
-    return found
+        low, dash, high = part.partition("-")
+        some = range(int(low), int(high if dash else low) + 1)
+        if not some:
+            raise ValueError(f"{part!r} holds no seed")
+        found += some
+    return sorted(set(found))
 
 
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--task", nargs="+", default=[], metavar="TASK", help=f"some of {', '.join(TASKS)}; all")
+    listed = ", ".join(TASKS).replace("%", "%%")
+    parser.add_argument("--task", nargs="+", default=[], metavar="TASK", help=f"some of {listed}; all")
     parser.add_argument("--seeds", default="0-2", help="0-4, or 0,2,7")
     parser.add_argument("--arms", nargs="+", metavar="ARM", help=f"some of {', '.join(ARMS)}; default: all of the task")
     parser.add_argument("--data", help="folder with tofu/, banking77/ and cifar10/")
@@ -456,6 +503,8 @@ def run(tasks: list[str], seeds: list[int], options, root: Path) -> None:
     stages = [[(t, a, s) for s in seeds for t in tasks if (t, a, s) in needed] for a in first]
     stages = [stages[0] + stages[1], *stages[2:]]
     stages.append([cell for cell in wanted if cell not in needed])
+    for cell in {cell for stage in stages for cell in stage}:
+        same_settings(root, *cell, options.smoke)
     todo = [[cell for cell in stage if not cell_path(root, *cell).is_file()] for stage in stages]
     count, done, start = sum(map(len, todo)), 0, time.perf_counter()
     for stage in todo:

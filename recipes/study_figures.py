@@ -59,12 +59,12 @@ def ratio(control: Mapping[int, Passes], ready: Mapping[int, Passes]) -> dict:
     geometric mean over seeds, with the 95 % t-interval of log r.
 
     Where only the control never finished, its last look stands for it and r is a lower bound; where only ready never
-    did (a lost seed), r is an upper bound; where neither did, the seed says nothing. The mean is then a bound too, and
-    so are the interval's ends; with bounds on both sides it is none.
+    did (a lost seed), r is an upper bound; where neither did, the seed says nothing. The mean is then a bound too (with
+    bounds on both sides none), and has no interval: a bound in place of an outlier would narrow it.
 
     Returns:
-        [`mean`]'s keys; `bound`: "", "≥", "≤" or "?"; `apart`: "above" or "below" where the interval excludes 1 and no
-        bound spoils it; `at_least`, `lost`, `neither`: the seeds of each kind.
+        [`mean`]'s keys; `bound`: "", "≥", "≤" or "?"; `apart`: "above" or "below" where the interval excludes 1;
+        `at_least`, `lost`, `neither`: the seeds of each kind.
     """
     logs, at_least, lost, neither = {}, [], [], []
     for seed in sorted(set(control) & set(ready)):
@@ -79,9 +79,9 @@ def ratio(control: Mapping[int, Passes], ready: Mapping[int, Passes]) -> dict:
             lost.append(seed)
     found = mean(logs)
     bound = "?" if at_least and lost else "≥" if at_least else "≤" if lost else ""
+    if bound:
+        found |= {"low": None, "high": None}
     apart = _apart(found, 0.0)
-    if bound == "?" or (bound, apart) in (("≤", "above"), ("≥", "below")):
-        apart = None
     found |= {key: None if found[key] is None else math.exp(found[key]) for key in ("value", "low", "high")}
     return {**found, "bound": bound, "apart": apart, "at_least": at_least, "lost": lost, "neither": neither}
 

@@ -257,7 +257,8 @@ def verdicts(model, rows: Rows, prepared: common.Prepared, retrained: Sequence, 
 
 def other_rows(rows: Rows, share: float, seed: int, by: str | None) -> Rows:
     """
-    The same request for other rows: `share` of the forget rows are exchanged for as many retain rows.
+    The same request for other rows: `share` of the forget rows (or of their values) are exchanged for as many of the
+    retain rows'.
 
     Args:
         by: column whose values a request names; whole values are exchanged. None: single rows.
@@ -274,11 +275,9 @@ def other_rows(rows: Rows, share: float, seed: int, by: str | None) -> Rows:
             chosen = rng.permutation(len(part))[:n]
             return np.isin(np.arange(len(part)), chosen)
         values = np.array([str(v) for v in part[by]])
-        names = rng.permutation(np.unique(values))
-        sizes = np.cumsum([np.sum(values == name) for name in names])
-        return np.isin(values, names[: int(np.searchsorted(sizes, n)) + 1])
+        return np.isin(values, rng.permutation(np.unique(values))[:n])
 
-    n = round(share * len(forget))
+    n = round(share * (len(forget) if by is None else len(set(forget[by]))))
     out = np.ones(len(forget), bool) if share == 1 else draw(forget, n)
     into = draw(retain, n)
     parts = {

@@ -397,7 +397,7 @@ def test_a_resumed_run_draws_the_same_requests(tmp_path):
     ({"request_group": "nobody"}, "`request_group` is 'nobody', but there is no such column"),
     ({"request_group": "group", "revocable": "revocable"}, "pass one of the two"),
     ({"request_group": "one"}, "has one value"),
-    ({"request_group": "input_ids"}, "must hold text or numbers"),
+    ({"request_group": "input_ids"}, "must hold text or whole numbers"),
     ({"request_group": "group", "request_rows": 0}, "`request_group` is set but `request_rows` is 0"),
     ({"request_rows": -1}, "`request_rows` is -1"),
 ], ids=str)  # fmt: skip

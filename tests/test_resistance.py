@@ -255,7 +255,7 @@ def test_the_run_ends_where_the_recovery_fails(tmp_path):
 def test_the_hinge_becomes_two_sided_and_no_other_gap_is_touched(tmp_path):
     config = UnlearnConfig(str(tmp_path), **QUIET, **ON)
     run = trainer(tmp_path, config=config)
-    assert run.objective.gap == "squared" == run.record()["gap"] and config.gap == "hinge"
+    assert run.objective.gap == "squared" == run.record()["gap"] and config.gap == "auto"
     assert trainer(tmp_path, gap="matched", **ON).objective.gap == "matched"
     assert trainer(tmp_path).objective.gap == "hinge"
     assert "gap" not in trainer(tmp_path, objective="npo", **ON).record()

@@ -149,7 +149,7 @@ def test_ratio_is_geometric_and_paired():
 def test_a_seed_that_never_finished_is_a_bound_and_stays():
     ready = gone(100.0, 100.0, 100.0)
     found = figures.ratio(gone(-300.0, 310.0, 290.0), ready)
-    assert (found["bound"], found["at_least"], found["n"], found["apart"]) == ("≥", [0], 3, "above")
+    assert (found["bound"], found["at_least"], found["n"], found["apart"]) == ("≥", [0], 3, None)
     lost = figures.ratio(gone(300.0, 310.0, 290.0), gone(-100.0, 100.0, 100.0))
     assert (lost["bound"], lost["lost"], lost["n"], lost["apart"]) == (
         "≤",
@@ -158,7 +158,9 @@ def test_a_seed_that_never_finished_is_a_bound_and_stays():
         None,
     )  # above 1 by a bound from above
     worse = figures.ratio(gone(30.0, 31.0, 29.0), gone(-100.0, 100.0, 100.0))
-    assert (worse["bound"], worse["apart"]) == ("≤", "below")
+    assert (worse["bound"], worse["apart"], worse["low"], worse["high"]) == ("≤", None, None, None)
+    known = figures.ratio(gone(3000.0, 310.0, 290.0), ready)  # the same seed, had it been waited for
+    assert known["apart"] is None and known["low"] < 1
     both = figures.ratio(gone(-300.0, 310.0, 290.0), gone(100.0, -100.0, 100.0))
     assert (both["bound"], both["apart"]) == ("?", None)
     neither = figures.ratio(gone(-300.0, -300.0), gone(-100.0, 100.0))

@@ -693,10 +693,11 @@ def test_to_remove_a_class_no_row_may_stay_answered(tmp_path):
     assert np.maximum(math.log(3) - sums / counts, 0).mean() <= schedule.TOLERANCE * math.log(3)
     for options, gap in (
         ({}, "hinge"), ({"target": "frozen"}, "hinge"), ({"target": "chance", "gap": "squared"}, "squared"),
+        ({"target": "chance", "gap": "hinge"}, "hinge"),
         ({"target": "chance", "resistance": "relearn"}, "squared"),
     ):  # fmt: skip
         assert trainer(tmp_path, model, sets, **options).objective.gap == gap
-    assert UnlearnConfig(str(tmp_path), target="chance", use_cpu=True).gap == "hinge"  # on a copy
+    assert UnlearnConfig(str(tmp_path), target="chance", use_cpu=True).gap == "auto"  # on a copy
     run = trainer(tmp_path, model, sets, gap="rows", max_steps=1, stop=False)
     run.train()
     assert set(run.targets) == {run.request.tau_initial}

@@ -450,7 +450,11 @@ MORE_MOMENTS = {
 
 
 @pytest.mark.parametrize(
-    "moment", [*MOMENTS, *(pytest.param(moment, marks=pytest.mark.slow) for moment in MORE_MOMENTS)]
+    "moment",
+    [
+        pytest.param(moment, marks=[] if moment in ("copies", "manifest") else [pytest.mark.slow])
+        for moment in (*MOMENTS, *MORE_MOMENTS)
+    ],
 )
 def test_killed_and_resumed_it_ends_in_the_same_weights(moment, start, uninterrupted, tmp_path):
     kind, where, count, left = (MOMENTS | MORE_MOMENTS)[moment]

@@ -117,6 +117,7 @@ def test_tables_of_other_rows_are_refused(models, tmp_path, monkeypatch):
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_its_tokenizer(models, tmp_path, monkeypatch):
     kept = tmp_path / "tokenizer"
     kept.mkdir()

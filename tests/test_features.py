@@ -190,7 +190,8 @@ def folder(tmp_path_factory):
 
 
 SLOW = {"sdpa, reentrant", "sdpa, checkpoints", "frozen", "frozen, checkpoints", "lora, dropout, checkpoints"}
-SLOW |= {"images, lora, checkpoints", "bf16, sdpa, checkpoints"}
+SLOW |= {"images, lora, checkpoints", "bf16, sdpa, checkpoints", "checkpoints", "dropout, checkpoints"}
+SLOW |= {"frozen, reentrant", "dropout, reentrant", "lora, dropout, reentrant", "images, frozen, reentrant"}
 
 
 @pytest.mark.parametrize("feature", [pytest.param(f, marks=pytest.mark.slow if f in SLOW else []) for f in FEATURES])

@@ -224,6 +224,7 @@ def test_estimate_is_the_measured_peak(model, values, tmp_path):
     assert 0.98 < compare(model(), tmp_path, **values) < 1.02
 
 
+@pytest.mark.slow
 def test_estimate_of_drawn_requests_takes_all_rows_of_a_step_for_stable_ones(tmp_path):
     assert 0.98 < compare(llama(), tmp_path, verb="ready", drawn=True) < 1.1  # half of them are not
 

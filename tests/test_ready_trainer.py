@@ -196,7 +196,9 @@ def test_the_cut_into_micro_batches_does_not_matter(tmp_path, options):
     {}, {"inner_steps": 2, "efficiency": "loss"}, {"meta_rows": 0.75}, {"resistance": "relearn",
     "lambda_resistance": 0.5}, {"revocable": None}, {"gain_cap": 1e-6},
 ], ids=str)  # fmt: skip
-@pytest.mark.parametrize("make, rows", [(lm, lm_rows), (bert, text_class_rows), (vit, image_rows)], ids=list("lbv"))
+@pytest.mark.parametrize("make, rows", [
+    (lm, lm_rows), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ((bert, text_class_rows), (vit, image_rows)))
+], ids=list("lbv"))  # fmt: skip
 def test_one_forward_or_two_is_the_same_step(tmp_path, make, rows, options):
     ends = []
     for forward in ("in_turn", "together"):
@@ -298,7 +300,9 @@ def test_a_steps_gradient_is_the_oracles(tmp_path, resistance, accumulation, inn
                 assert log[f"ready_{name}"] == pytest.approx(float(value), abs=2e-6), name
 
 
-@pytest.mark.parametrize("accumulation, efficiency", [(1, "gain"), (4, "gain"), (1, "loss")])
+@pytest.mark.parametrize("accumulation, efficiency", [
+    (4, "gain"), pytest.param(1, "gain", marks=pytest.mark.slow), pytest.param(1, "loss", marks=pytest.mark.slow)
+])  # fmt: skip
 @pytest.mark.parametrize("resistance", ["none", "relearn"])
 @pytest.mark.parametrize("group", [None, "group"])
 def test_a_steps_gradient_with_a_drawn_request_is_the_oracles(tmp_path, group, resistance, accumulation, efficiency):

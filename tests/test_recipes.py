@@ -166,7 +166,7 @@ def strict_json(path: Path) -> dict:
     return json.loads(path.read_text(), parse_constant=refuse)
 
 
-LONG = {"tofu_llama", "tofu_llama_lora", "people_llama_lora"}  # 4000 rows; people_llama takes the same way
+LONG = {"tofu_llama", "tofu_llama_lora", "people_llama_lora", "people_llama"}  # the quickstart has people, too
 LONG |= {"fsdd_ast_speaker", "fsdd_ast_random", "digits_vit_random"}  # test_sound, digits_vit
 LONG |= {"cifar10_vit_class", "cifar10_vit_random"}  # files instead of embedded rows, as Banking77
 ATTACKED = {"people_llama", "digits_vit", "tofu_llama", "fsdd_ast_random"}  # with all attacks; the others without

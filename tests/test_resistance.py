@@ -141,7 +141,7 @@ def test_rows_take_their_parts_by_turns_in_the_order_of_the_data(world, each, or
 
 
 @pytest.mark.parametrize("forward", ["together", "in_turn"])
-@pytest.mark.parametrize("accumulation", [1, 4])
+@pytest.mark.parametrize("accumulation", [1, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("options", [
     {"gap": "squared"}, {"gap": "matched"}, {"gap": "ranked"}, {"objective": "grad_diff", "gamma": 0.1}
 ], ids=str)  # fmt: skip
@@ -174,7 +174,7 @@ def test_a_steps_gradient_is_that_without_it_and_the_hinges_after_a_recovery(tmp
     assert logs[1]["loss"] == pytest.approx(logs[0]["loss"] + 0.3 * 0.7 * (tau - value) ** 2, abs=2e-4)
 
 
-@pytest.mark.parametrize("n", [8, 7])
+@pytest.mark.parametrize("n", [pytest.param(8, marks=pytest.mark.slow), 7])
 def test_the_cut_into_micro_batches_does_not_matter(tmp_path, n):
     ragged = {"short": 3, "long": 29}
     rows = {"forget": lm_rows(n, **ragged), "retain": lm_rows(16, 8, **ragged), "unseen": lm_rows(8, 100, **ragged)}
@@ -214,7 +214,7 @@ def test_weights_and_buffers_are_what_they_were_before_the_ordinary_passes(tmp_p
     (0.0, 1, 3 * (2 * 4 + 4 / 3)),  # its gate is shut: a look
     (0.0, 3, 2 * 4 + 4 / 3),  # every third step
 ])  # fmt: skip
-@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("accumulation", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_row_passes_by_hand(tmp_path, tau, every, passes, accumulation):
     costs = []
     for more in ({}, {**ON, "recovery_steps": 2}):
@@ -265,7 +265,9 @@ def test_the_hinge_becomes_two_sided_and_no_other_gap_is_touched(tmp_path):
 
 
 @pytest.mark.parametrize("options", [
-    {"gap": "squared"}, {"gate_every": 3, "learning_rate": 3e-3}, {"gradient_accumulation_steps": 2, "unseen_every": 1}
+    pytest.param({"gap": "squared"}, marks=pytest.mark.slow),
+    pytest.param({"gate_every": 3, "learning_rate": 3e-3}, marks=pytest.mark.slow),
+    pytest.param({"gradient_accumulation_steps": 2, "unseen_every": 1}, marks=pytest.mark.slow),
 ], ids=str)  # fmt: skip
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, options):
     options = {"passes": "8", "per_device_train_batch_size": 2, "save_strategy": "steps", "save_steps": 3,

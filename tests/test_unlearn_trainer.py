@@ -330,7 +330,9 @@ def open_gate(rows=EIGHT):
     return fit(lm64(), [*rows["forget"], *rows["retain"]], steps=12)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", [
+    pytest.param(name, marks=[] if name in ("hinge", "ranked", "npo") else [pytest.mark.slow]) for name in OBJECTIVES
+])  # fmt: skip
 def test_the_cut_into_micro_batches_does_not_matter(tmp_path, name):
     ragged = {"short": 3, "long": 29}  # of one label to 26
     rows = {"forget": lm_rows(8, **ragged), "retain": lm_rows(16, 8, **ragged), "unseen": lm_rows(8, 100, **ragged)}
@@ -484,11 +486,11 @@ class AsAtTheKill(TrainerCallback):
 
 @pytest.mark.parametrize("options", [
     {},  # ends at the budget, with the weights of before the checkpoint or after it
-    {"gap": "matched"},
-    {"gap": "ranked"},
-    {"objective": "npo", "learning_rate": 5e-4},
+    pytest.param({"gap": "matched"}, marks=pytest.mark.slow),
+    pytest.param({"gap": "ranked"}, marks=pytest.mark.slow),
+    pytest.param({"objective": "npo", "learning_rate": 5e-4}, marks=pytest.mark.slow),
     {"gradient_accumulation_steps": 2, "unseen_every": 1, "retain_budget": 2.0, "learning_rate": 2e-3},
-    {"stop": False},
+    pytest.param({"stop": False}, marks=pytest.mark.slow),
 ], ids=str)  # fmt: skip
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, options):
     options = {"passes": "8", "per_device_train_batch_size": 2, "save_strategy": "steps", "save_steps": 3,
@@ -667,8 +669,10 @@ def test_broken_retain_rows_are_told_before_the_first_step(tmp_path):
 # ---- other kinds of models ----
 
 
-@pytest.mark.parametrize("make, rows", [(bert, text_class_rows), (vit, image_rows)], ids=["bert", "vit"])
-@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("make, rows", [
+    (bert, text_class_rows), pytest.param(vit, image_rows, marks=pytest.mark.slow)
+], ids=["bert", "vit"])  # fmt: skip
+@pytest.mark.parametrize("accumulation", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_classifiers_forget_rows_too(tmp_path, make, rows, accumulation):
     sets = {"forget": rows(6), "retain": rows(18, 6), "unseen": rows(9, 100)}
     model = fit(make(), [*sets["forget"], *sets["retain"]], steps=60)

@@ -411,6 +411,9 @@ def gradient_runs() -> dict:
                     runs[f"{mode} {resistance} {steps} {kind}"] = _ready(revocable=revocable, **options)
     runs["efficiency loss"] = _ready(efficiency="loss", inner_normalize=False, inner_lr=0.5)
     runs["lora"] = _ready(adapter=True, meta_gradient="finite_difference")
+    runs["drawn"] = _ready(request_rows=5, resistance="relearn", meta_gradient="finite_difference")
+    runs["drawn, fewer than ranks"] = _ready(request_rows=1, meta_rows=0.5)
+    runs["drawn groups"] = _ready(request_rows=5, revocable=None, request_group="id")
     uneven = {"rows": 15, "resistance": "relearn", "accelerator_config": {"even_batches": False}}
     runs["uneven named"] = _ready(**uneven)
     runs["uneven any"] = _ready(revocable=None, **uneven)
@@ -424,6 +427,7 @@ def ready_runs() -> dict:
         "first_order": _ready(max_steps=20),
         "finite_difference": _ready(max_steps=20, **second),
         "align": _ready(max_steps=20, resistance="align"),
+        "drawn": _ready(max_steps=20, request_rows=6, meta_every=2),
         "any": _ready(max_steps=20, revocable=None, resistance="relearn"),
         "lora": _ready(max_steps=20, adapter=True, **second),
         "adamw": _ready(max_steps=20, optim="adamw_torch", learning_rate=1e-3),

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import hf_unlearn
 from hf_unlearn.report import library_versions
 from recipes import study as study_
 from recipes import study_figures as figures
@@ -341,7 +342,7 @@ def page(tasks: Mapping[str, Mapping], command: str, versions: Mapping[str, str]
 
     environment = jinja2.Environment(
         finalize=lambda value: value.replace(" %", "\u00a0%") if type(value) is str else value,
-        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        loader=jinja2.FileSystemLoader([HERE / "templates", Path(hf_unlearn.__file__).parent / "templates"]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

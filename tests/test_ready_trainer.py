@@ -197,7 +197,9 @@ def test_the_cut_into_micro_batches_does_not_matter(tmp_path, options):
     "lambda_resistance": 0.5}, {"revocable": None}, {"gain_cap": 1e-6},
 ], ids=str)  # fmt: skip
 @pytest.mark.parametrize("make, rows", [
-    (lm, lm_rows), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ((bert, text_class_rows), (vit, image_rows)))
+    (lm, lm_rows),
+    pytest.param(bert, text_class_rows, marks=pytest.mark.slow),
+    pytest.param(vit, image_rows, marks=pytest.mark.slow),
 ], ids=list("lbv"))  # fmt: skip
 def test_one_forward_or_two_is_the_same_step(tmp_path, make, rows, options):
     ends = []

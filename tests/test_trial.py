@@ -100,11 +100,36 @@ def test_a_control_has_the_passes_of_the_arm_it_is_like():
     assert all(set(task.arms or ()) <= set(study.ARMS) for task in study.TASKS.values())
 
 
+def test_help(capsys):
+    with pytest.raises(SystemExit) as end:
+        study.main(["--help"])
+    assert end.value.code == 0 and "digits 10 %" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_models_settings_are_kept_and_another_is_not_taken_for_it(tmp_path):
+    folder = study.cell_path(tmp_path, "digits", "ready", 0).with_suffix("")
+    assert not study.same_settings(tmp_path, "digits", "ready", 0, False)
+    folder.mkdir(parents=True)
+    settings = study.settings_of(study.TASKS["digits"], study.ARMS["ready"], 0, True)
+    (folder / "training.json").write_text(json.dumps({"settings": settings}))
+    assert study.same_settings(tmp_path, "digits", "ready", 0, True)
+    with pytest.raises(ValueError, match="made with another smoke"):
+        study.same_settings(tmp_path, "digits", "ready", 0, False)
+    settings["defaults"]["lambda_efficiency"] = 0.7
+    (folder / "training.json").write_text(json.dumps({"settings": settings}))
+    with pytest.raises(ValueError, match="made with another defaults"):
+        study.same_settings(tmp_path, "digits", "ready", 0, True)
+
+
 def test_seeds_and_wrong_flags():
     assert study.seeds_of("0-2") == [0, 1, 2] and study.seeds_of("0,3,5-6") == [0, 3, 5, 6]
     wrong = "(?s)`--task` is nothing.*`--arms` is lazy.*`--seeds` is 'x'.*`--jobs` is 0"
     with pytest.raises(ArgumentError, match=wrong):
         study.main(["--task", "nothing", "--arms", "lazy", "--seeds", "x", "--jobs", "0"])
+    for wrong in ("4-2", "0-", ""):
+        with pytest.raises(ArgumentError, match="`--seeds` is"):
+            study.main(["--task", "digits", "--seeds", wrong])
+    assert study.seeds_of("0,0,2-2") == [0, 2]
     with pytest.raises(ArgumentError, match="`--data` is None; tofu read"):
         study.main(["--task", "tofu"])
     with pytest.raises(ArgumentError, match="Nothing to do"):

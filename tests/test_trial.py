@@ -113,7 +113,7 @@ def test_a_models_settings_are_kept_and_another_is_not_taken_for_it(tmp_path):
     settings = study.settings_of(study.TASKS["digits"], study.ARMS["ready"], 0, True)
     (folder / "training.json").write_text(json.dumps({"settings": settings}))
     assert study.same_settings(tmp_path, "digits", "ready", 0, True)
-    with pytest.raises(ValueError, match="made with another smoke"):
+    with pytest.raises(ValueError, match="made with another flags, smoke"):
         study.same_settings(tmp_path, "digits", "ready", 0, False)
     settings["defaults"]["lambda_efficiency"] = 0.7
     (folder / "training.json").write_text(json.dumps({"settings": settings}))

@@ -103,7 +103,7 @@ for kind in (hf_unlearn.ReadyTrainer, hf_unlearn.UnlearnTrainer):
 
 def test_gradients_that_stay_local_fail(tmp_path):
     """The inner gradient of each process for itself, as it is inside `no_sync`."""
-    driver = "from contextlib import nullcontext\nimport hf_unlearn.ready_trainer as t\n"
+    driver = "from contextlib import nullcontext\nimport hf_unlearn.row_passes as t\n"
     driver += "t.synchronised = lambda accelerator, model: nullcontext()\n"
     status, lines, stderr = launch(driver, tmp_path, "--steps", "4")
     assert status == 1, (lines, stderr)

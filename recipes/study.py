@@ -139,6 +139,7 @@ TASKS = {
         flags="--data_files {data}/banking77 --limit 3000 --test_split null --test_fraction 0.1 "
         "--forget_values {intents}",
         arms=FEW,
+        attack=3e-4,
         confirms=True,
     ),
     "cifar10": Task(
@@ -146,7 +147,9 @@ TASKS = {
         "chance",
         by="labels",
         flags=CIFAR + "--forget_values {animal}",
+        rates=(3e-4, 1e-3),
         arms=FEW,
+        attack=3e-4,
         confirms=True,
     ),
     "cifar10 10 %": Task(

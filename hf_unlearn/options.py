@@ -42,6 +42,12 @@ def _one_of(name: str, value, allowed: tuple) -> list[str]:
     return [f"`{name}` is {value!r}; it must be one of {', '.join(map(repr, allowed))}."]
 
 
+def _whole(name: str, value, *, low: int) -> list[str]:
+    if isinstance(value, (int, float)) and value >= low and value % 1 == 0:
+        return []
+    return [f"`{name}` is {value!r}; it must be a whole number of at least {low}."]
+
+
 def _number(name: str, value, *, low: float, high: float = math.inf, open_low: bool = False) -> list[str]:
     good = isinstance(value, (int, float)) and value <= high and (value > low if open_low else value >= low)
     if good and math.isfinite(value):
@@ -85,7 +91,8 @@ class ReadyOptions:
         },
     )
     meta_every: int = field(
-        default=1, metadata={"help": "Readiness terms on every k-th step among those that hold revocable rows."}
+        default=1,
+        metadata={"help": "Readiness terms on every k-th step (with `request_rows` 0: of those with revocable rows)."},
     )
     request_rows: int = field(
         default=16,
@@ -166,9 +173,9 @@ class ReadyOptions:
     def option_problems(self) -> list[str]:
         problems = [
             *_number("inner_lr", self.inner_lr, low=0),
-            *_number("inner_steps", self.inner_steps, low=1),
-            *_number("meta_every", self.meta_every, low=1),
-            *_number("request_rows", self.request_rows, low=0),
+            *_whole("inner_steps", self.inner_steps, low=1),
+            *_whole("meta_every", self.meta_every, low=1),
+            *_whole("request_rows", self.request_rows, low=0),
             *_number("meta_rows", self.meta_rows, low=0, high=1, open_low=True),
             *_one_of("meta_forward", self.meta_forward, FORWARDS),
             *_number("meta_start", self.meta_start, low=0, high=1),
@@ -303,12 +310,12 @@ class UnlearnOptions:
             *_one_of("gap", self.gap, ("auto", "hinge", "rows", "squared", "matched", "ranked")),
             *_one_of("target", self.target, TARGETS),
             *_one_of("forget_forward", self.forget_forward, FORWARDS),
-            *_number("unseen_every", self.unseen_every, low=1),
-            *_number("gate_every", self.gate_every, low=1),
+            *_whole("unseen_every", self.unseen_every, low=1),
+            *_whole("gate_every", self.gate_every, low=1),
             *_number("retain_budget", self.retain_budget, low=0, open_low=True),
             *_one_of("resistance", self.resistance, RESISTANCES[:2]),
             *_number("lambda_resistance", self.lambda_resistance, low=0, open_low=True),
-            *_number("recovery_steps", self.recovery_steps, low=1),
+            *_whole("recovery_steps", self.recovery_steps, low=1),
             *_number("recovery_lr", self.recovery_lr, low=0, open_low=True),
             *_number("gamma", self.gamma, low=0),
             *_number("beta", self.beta, low=0),

@@ -61,10 +61,10 @@ class ReadyTrainer(ForgettingTrainer):
     Drop-in for `transformers.Trainer` that trains a model ready for later deletion requests.
 
     The main loss is untouched: every row is seen once an epoch, the revocable ones spread evenly over the batches. On
-    a step that holds revocable rows, every `meta_every`-th time, the terms of [`hf_unlearn.meta`] are added: a
-    simulated request on those rows, and what it should and should not do. They begin after `meta_start` of the
-    training, by default its first half, since a model that is still learning is held back by them. With all λ = 0 the
-    run is the stock Trainer's, bit for bit, in the same row order.
+    every `meta_every`-th step the terms of [`hf_unlearn.meta`] are added: a simulated request for `request_rows` of the
+    revocable rows, drawn beside the batch (with 0 for those in it), and what it should and should not do. They begin
+    after `meta_start` of the training, by default its first half, since a model that is still learning is held back by
+    them. With all λ = 0 the run is the stock Trainer's, bit for bit, in the same row order.
 
     Args:
         model: a model, or the name or path of one, which is then loaded after the checks.
@@ -171,6 +171,11 @@ class ReadyTrainer(ForgettingTrainer):
         )
 
     @property
+    def _draws(self) -> bool:
+        """Whether requests are drawn beside the batch; without names and groups a part of the batch plays them."""
+        return bool(self.args.request_rows) and (self.revocable is not None or self._codes is not None)
+
+    @property
     def _first_readiness_step(self) -> float:
         return self.args.meta_start * self.state.max_steps
 
@@ -201,7 +206,7 @@ class ReadyTrainer(ForgettingTrainer):
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         groups = self._codes is not None
         share = self.args.revocable_share if self.revocable is None and not groups else None
-        drawn = bool(self.args.request_rows) and share is None
+        drawn = self._draws
         with_proxy = self._terms.lambda_resistance > 0
         turn_has_come = self._steps_with_revocable % int(self.args.meta_every) == 0
         if drawn and not turn_has_come:
@@ -384,7 +389,7 @@ class ReadyTrainer(ForgettingTrainer):
             **terms,
             "meta_every": int(self.args.meta_every),
             "meta_rows": self.args.meta_rows,
-            "request_rows": int(self.args.request_rows),
+            "request_rows": int(self.args.request_rows) if self._draws else 0,
             "request_group": self.args.request_group,
             "meta_start": self.args.meta_start,
             **self._commitment,

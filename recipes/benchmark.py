@@ -57,7 +57,7 @@ FIGURES = [
     Figure("unlearn_closed_every_8", "  looked at every 8th step", "shut_8", "half", 1.10, 1.042),
     Figure("features_off", "all features off vs the stock Trainer", "off", "plain", 1.02, 1.0),
     Figure("vs_npo_kl", "unlearn step, gate open, vs NPO with KL", "open", "npo_kl", 0.70),
-    Figure("ready_drawn", "ready step, defaults: as many rows as half a batch drawn", "drawn", "plain", None),
+    Figure("ready_drawn", "ready step, half a batch drawn for the request", "drawn", "plain", None),
     Figure("ready_inner_steps_3", "ready step, first order, 3 inner steps", "steps_3", "plain", None),
     Figure("ready_relearn", "first order with relearn", "relearn", "plain", None),
     Figure("ready_relearn_finite_difference", "finite difference with relearn", "fd_relearn", "plain", None),

@@ -388,6 +388,42 @@ def test_drawn_requests_take_every_revocable_row_in_turn_and_leave_the_main_stre
     assert run.record()["request_rows"] == 2
 
 
+@pytest.mark.parametrize("revocable, group, drawn", [("revocable", None, 2), (None, None, 0), (None, "id", 2)])
+def test_the_record_says_how_many_rows_were_drawn(tmp_path, revocable, group, drawn):
+    run = train(tmp_path, lm(), lm_rows(16), revocable, max_steps=1, request_rows=2, request_group=group)
+    assert run.record()["request_rows"] == drawn
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_with_a_drawn_request_a_share_is_of_the_steps_own_rows(tmp_path, share):
+    """Eight rows, two of them revocable, which are no stable ones: with half of them four pass again, with all six."""
+    run = train(tmp_path, lm(), lm_rows(8), max_steps=2, request_rows=2, meta_rows=share)
+    assert run.row_passes == 2 * (8 + 2 + 2 + {0.5: 4, 1.0: 6}[share])
+
+
+def test_the_logged_loss_is_without_the_drawn_rows(tmp_path):
+    run = train(tmp_path, lm64(), max_steps=1, request_rows=3)
+    rows = lm_rows(16)
+    first = spread_order(np.array(rows["revocable"]), 16, 42, 0)[:8]
+    with torch.no_grad():
+        wanted = float(lm64()(**batch_of(lm(), [rows[int(i)] for i in first])).loss)
+    assert run.state.log_history[0]["loss"] == pytest.approx(wanted, rel=1e-6)
+
+
+def test_groups_change_from_turn_to_turn(tmp_path):
+    rows, seen, model = lm_rows(24).add_column("group", [f"g{i // 2}" for i in range(24)]), [], lm()
+    collate = default_collator(model, tokenizer())
+
+    def watching(batch):
+        seen.append(sorted(row["id"] for row in batch))
+        return collate(batch)
+
+    train(tmp_path, model, rows, None, max_steps=6, request_rows=2, request_group="group",
+          remove_unused_columns=False, trainer={"data_collator": watching})  # fmt: skip
+    drawn = [tuple(ids) for ids in seen if len(ids) == 2]
+    assert len(drawn) == 6 and len(set(drawn)) > 3 and all(b == a + 1 and a % 2 == 0 for a, b in drawn)
+
+
 def test_a_resumed_run_draws_the_same_requests(tmp_path):
     rows = lm_rows(24, every=3).add_column("group", [f"g{i % 5}" for i in range(24)])
     options = {"max_steps": 4, "request_rows": 3, "request_group": "group", "optim": "adamw_torch"}
@@ -406,6 +442,7 @@ def test_a_resumed_run_draws_the_same_requests(tmp_path):
     ({"request_group": "input_ids"}, "must hold text or whole numbers"),
     ({"request_group": "group", "request_rows": 0}, "`request_group` is set but `request_rows` is 0"),
     ({"request_rows": -1}, "`request_rows` is -1"),
+    ({"request_rows": 2.5}, "`request_rows` is 2.5; it must be a whole number"),
 ], ids=str)  # fmt: skip
 def test_a_wrong_request_group_is_told_before_anything_is_loaded(tmp_path, options, message):
     rows = lm_rows(8).add_column("group", list("abababab")).add_column("one", ["x"] * 8)

@@ -54,7 +54,6 @@ ROLE = "unlearned"  # what a model is called in its score card: such are attacke
 DEFAULTS = common.EvaluateScript  # of evaluate.py: what it measures is what is tried here
 RELEARNING = {"steps": DEFAULTS.relearn_steps, "learning_rate": DEFAULTS.relearn_learning_rate}
 GENERATED = DEFAULTS.generate_rows
-SILENT = ["--logging_strategy", "no", "--disable_tqdm", "true", "--dataloader_pin_memory", "false"]
 SMOKE = ["--limit", "120", "--ready.max_steps", "2"]
 DIGITS = 5  # significant ones kept of a value
 
@@ -204,7 +203,7 @@ def build(task: str, pool: str, seed: int, folder: Path, smoke: bool) -> float:
     data, prepared, splits = prepared_of(task, smoke)
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    flags = [*flags_of(task, smoke), "--output_dir", str(part), "--seed", str(seed), *SILENT]
+    flags = [*flags_of(task, smoke), "--output_dir", str(part), "--seed", str(seed), *jobs_.QUIET_FLAGS]
     script, data, model_args, args = common.parse("ready", common.ReadyScript, flags, "ReadyConfig")
     script.role = "original" if pool in SAW else "retrained"
     if pool == HARDER:  # the others as often as ever, the forget rows a few times

@@ -6,6 +6,15 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
+QUIET = {  # `TrainingArguments` of a run that says and keeps nothing on its way
+    "logging_strategy": "no",
+    "report_to": "none",
+    "disable_tqdm": True,
+    "save_strategy": "no",
+    "dataloader_pin_memory": False,
+}
+QUIET_FLAGS = [word for key, value in QUIET.items() for word in (f"--{key}", str(value).lower())]
+
 
 def each(work: Callable[..., Any], todo: list[tuple], jobs: int) -> Iterator[tuple[tuple, Any]]:
     """

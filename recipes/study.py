@@ -28,13 +28,6 @@ from recipes import jobs as jobs_
 
 HERE = Path(__file__).resolve().parent
 SCHEMA = 1
-QUIET = {
-    "logging_strategy": "no",
-    "report_to": "none",
-    "disable_tqdm": "true",
-    "save_strategy": "no",
-    "dataloader_pin_memory": "false",
-}
 
 
 @dataclass(frozen=True)
@@ -265,9 +258,7 @@ def train(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     flags = flags_of(task, seed, data, smoke) + arm.flags.format(by=task.by).split()
-    flags += ["--output_dir", str(part), "--seed", str(seed)]
-    for key, value in QUIET.items():
-        flags += [f"--{key}", value]
+    flags += ["--output_dir", str(part), "--seed", str(seed), *jobs_.QUIET_FLAGS]
     script, data_args, model_args, args = common.parse("ready", common.ReadyScript, flags, "ReadyConfig")
     script.role = arm.role
     prepared = common.prepare(data_args, model_args)
@@ -314,6 +305,26 @@ def same_settings(root: Path, name: str, arm: str, seed: int, smoke: bool) -> bo
     return True
 
 
+def measured_as(task: Task) -> dict:
+    """What the figures of a cell depend on, beside its model."""
+    from recipes import trial
+
+    return {"rates": list(task.rates), "attack": task.attack, "kept": trial.KEPT, "relearning": trial.RELEARNING}
+
+
+def same_measures(root: Path, name: str, arm: str, seed: int) -> bool:
+    """
+    Whether there is a cell's file.
+
+    Raises:
+        ValueError: if it was measured in another way.
+    """
+    cell, now = read_cell(root, name, arm, seed), measured_as(TASKS[name])
+    if cell and (other := [key for key in now if cell.get("measured", {}).get(key) != now[key]]):
+        raise ValueError(f"{cell_path(root, name, arm, seed)} was measured with another {', '.join(other)}. Remove it.")
+    return cell is not None
+
+
 def requests_of(task: Task, arm: Arm):
     from recipes.trial import Request
 
@@ -321,6 +332,8 @@ def requests_of(task: Task, arm: Arm):
     if arm.everything:
         others = ("gradient_ascent", "grad_diff", "npo")
         asked += [Request(rate, objective) for objective in others for rate in task.rates]
+    if arm.everything and task.adapters:
+        asked += [Request(rate, adapter=True) for rate in task.rates]
     return asked
 
 
@@ -345,6 +358,7 @@ def build(name: str, arm_name: str, seed: int, root: str, data: str | None, smok
         "seed": seed,
         "rows": {split: len(part) for split, part in rows.splits.items()},
         "training": training,
+        "measured": measured_as(task),
         "before": trial.before(model, rows),
     }
     if arm.role == "original" or arm.role == "ready":
@@ -359,7 +373,7 @@ def build(name: str, arm_name: str, seed: int, root: str, data: str | None, smok
         found["recovery"] = trial.recovery(model, rows, task.attack, seed)
     found["seconds"] = round(time.perf_counter() - start, 1)
     target = cell_path(path, name, arm_name, seed)
-    part = target.with_suffix(".part.json")
+    part = target.with_suffix(".part")
     part.write_text(json.dumps(found), encoding="utf-8")
     part.rename(target)  # whole, or not there
     return found["seconds"]
@@ -388,7 +402,7 @@ def asked(model, rows, task: Task, arm: Arm, seed: int, plain: dict, training: d
         after, one = trial.ask(model, rows, request, kept, seed)
         found["requests"].append(one)
         passes = trial.passes_to(one)
-        if request.objective == "nabla_tau" and passes is not None and (fewest is None or passes < fewest):
+        if request.method == "nabla_tau" and passes is not None and (fewest is None or passes < fewest):
             best, fewest, unlearned = request, passes, after
     if arm.everything:
         found["resisted"] = trial.resisted(model, rows, 1e-3, task.attack, seed)
@@ -508,7 +522,7 @@ def run(tasks: list[str], seeds: list[int], options, root: Path) -> None:
     stages.append([cell for cell in wanted if cell not in needed])
     for cell in {cell for stage in stages for cell in stage}:
         same_settings(root, *cell, options.smoke)
-    todo = [[cell for cell in stage if not cell_path(root, *cell).is_file()] for stage in stages]
+    todo = [[cell for cell in stage if not same_measures(root, *cell)] for stage in stages]
     count, done, start = sum(map(len, todo)), 0, time.perf_counter()
     for stage in todo:
         work = [(*cell, str(root), options.data, options.smoke) for cell in stage]

@@ -27,6 +27,7 @@ ARM_NAMES = {
 MAIN = (PLAIN, CONTROL, READY)
 ANY = ("any row", "any group")
 RESISTING = ("relearn", "align")
+UTILITY = -0.01  # of accuracy, that readiness may cost before any request
 
 
 # ---- numbers as text ------------------------------------------------------------------------------------------------
@@ -180,7 +181,23 @@ def pays(tasks: Mapping[str, Mapping]) -> dict:
             said.append(("", f"{label} {shown}."))
         if name == "break_even" and (never := [task for task, f in found.items() if f["value"] is None]):
             said.append(("Never paid back in half of the seeds or more:", f"{', '.join(never)}."))
-    return {"question": "Does readiness pay?", **verdict(parts), "said": said}
+    known = [task for task, f in measured(tasks, "ratio", [READY]).items() if f["low"] is not None]
+    good = [task for task in known if by_all_marks(tasks[task])]
+    badge = verdict(parts)
+    if known:
+        level = "yes" if len(good) == len(known) else "partly" if good else "no"
+        badge = {"level": level, "word": f"by all marks on {len(good)} of {len(known)}"}
+    marks = f"twice fewer row passes, intervals apart, kept not lower, at most {points(UTILITY)} points before."
+    said.append(("All marks:", marks))
+    return {"question": "Does readiness pay?", **badge, "said": said}
+
+
+def by_all_marks(one: Mapping) -> bool:
+    """Half the row passes of equal compute, apart; no less kept; utility before the request within 1 % of plain's."""
+    ratio, kept, utility = (figure(one, READY, name) for name in ("ratio", "kept_difference", "utility"))
+    faster = ratio["apart"] == "above" and ratio["value"] >= 2
+    as_good = bool(utility) and utility["value"] is not None and utility["value"] >= UTILITY
+    return faster and as_good and not (kept and kept["apart"] == "below")
 
 
 def pays_for_any(tasks: Mapping[str, Mapping]) -> dict:
@@ -235,7 +252,7 @@ def matches(tasks: Mapping[str, Mapping]) -> dict:
     if not seen:
         found = {"level": "unknown", "word": "too few seeds to say" if few else "not measured yet"}
     else:
-        level = "no" if all(seen) else "partly" if any(seen) else "yes"
+        level = "no" if all(seen) else "partly" if any(seen) else "unknown"
         found = {"level": level, "word": f"told apart in {sum(seen)} of {len(seen)} cases"}
     return {"question": "Does ∇τ match retraining?", **found, "said": said}
 

@@ -15,17 +15,11 @@ from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 
 from recipes import common
+from recipes.jobs import QUIET
 
 SAMPLE = 300  # retain rows that are looked at on the way
 KEPT = 0.97  # share of the plain model's retain accuracy that "kept" means
 TOLERANCE = 0.05  # of τ: a forget loss within it counts as the unseen one, as in the trainers' stop rule
-QUIET = {
-    "logging_strategy": "no",
-    "report_to": "none",
-    "disable_tqdm": True,
-    "save_strategy": "no",
-    "dataloader_pin_memory": False,
-}
 GAPS = ("hinge", "squared", "matched", "ranked")
 RATES = (1e-4, 3e-4, 1e-3)
 WATCHED = ("forget_quality", "_auc_gap", "forget_loss", "retain_accuracy", "test_accuracy", "extraction_strength")
@@ -40,10 +34,11 @@ class Request:
     learning_rate: float
     objective: str = "nabla_tau"
     options: Mapping = field(default_factory=dict)  # more of `UnlearnConfig`
+    adapter: bool = False  # train a LoRA adapter of rank 16 on all linear layers
 
     @property
     def method(self) -> str:
-        return " ".join([self.objective, *(str(v) for k, v in sorted(self.options.items()) if k == "gap")])
+        return f"{self.objective}, LoRA" if self.adapter else self.objective
 
 
 @dataclass(frozen=True)
@@ -54,6 +49,7 @@ class Rows:
     collator: object
     goal: str  # "unseen": the forget loss reaches the unseen loss; "chance": the forget accuracy reaches guessing
     classes: int
+    task: str = "causal_lm"  # of `DataArguments`: what kind of model an adapter is for
 
     def batches(self, name: str, most: int | None = None) -> list[dict]:
         from hf_unlearn.evaluation import evenly
@@ -148,6 +144,7 @@ def unlearner(model, rows: Rows, request: Request, seed: int, watch: Watch | Non
     """The trainer of a request on a copy of the model, when it has run; without the stop rule, unless that is asked."""
     from hf_unlearn import UnlearnConfig, UnlearnTrainer
 
+    lora = common.ModelArguments(lora_r=16 if request.adapter else 0)
     with tempfile.TemporaryDirectory() as folder:
         options = {"stop": False, **request.options}
         args = UnlearnConfig(
@@ -164,6 +161,7 @@ def unlearner(model, rows: Rows, request: Request, seed: int, watch: Watch | Non
             args,
             *(rows.splits[name] for name in ("forget", "retain", "unseen")),
             data_collator=rows.collator,
+            peft_config=common.adapter(common.DataArguments(task=rows.task), lora),
             callbacks=[watch] if watch else None,
         )
         if watch:
@@ -329,4 +327,4 @@ def rows_of(data: common.DataArguments, prepared: common.Prepared, model, goal: 
     from hf_unlearn.data import default_collator
 
     classes = len(prepared.labels) if prepared.labels else 0
-    return Rows(dict(prepared.splits), default_collator(model, prepared.processing_class), goal, classes)
+    return Rows(dict(prepared.splits), default_collator(model, prepared.processing_class), goal, classes, data.task)

@@ -345,20 +345,29 @@ def test_the_flag_gathers(tmp_path, monkeypatch):
 
 
 def test_answers_count_what_is_shown():
-    def one(ratios):
-        return {"figures": {"ready": {"ratio": ratios}, "equal": {}, "plain": {}}}
+    def one(ratios, kept=0.0, utility=0.0):
+        shown = {"ratio": ratios, "kept_difference": of(kept), "utility": of(utility)}
+        return {"figures": {"ready": shown, "equal": {}, "plain": {}}}
+
+    def of(value):
+        return figures.difference({s: value + s / 1e4 for s in range(3)}, dict.fromkeys(range(3), 0.0))
 
     better = figures.ratio(gone(200.0, 210.0, 190.0), gone(100.0, 100.0, 100.0))
     worse = figures.ratio(gone(50.0, 51.0, 49.0), gone(100.0, 100.0, 100.0))
     few = figures.ratio(gone(200.0), gone(100.0))
     card = study_words.pays({"a": one(better), "b": one(worse), "c": one(few)})
-    assert (card["level"], card["word"]) == ("partly", "yes, on 1 of 2")
+    assert (card["level"], card["word"]) == ("no", "by all marks on 0 of 2")  # a geometric mean of 1.998
+    best = figures.ratio(gone(300.0, 310.0, 290.0), gone(100.0, 100.0, 100.0))
+    card = study_words.pays({"a": one(best), "b": one(worse), "c": one(few)})
+    assert (card["level"], card["word"]) == ("partly", "by all marks on 1 of 2")
     said = " ".join(lead + " " + rest for lead, rest in card["said"])
     assert "on a." in said and "More row passes (below 1): 0.5" in said and "Too few seeds for an interval: c." in said
     assert study_words.pays({"b": one(worse)})["level"] == "no"
     assert study_words.pays({"c": one(few)})["word"] == "too few seeds to say"
     assert study_words.pays({})["word"] == "not measured yet"
-    assert study_words.pays({"a": one(better)})["level"] == "yes"
+    assert study_words.pays({"a": one(best)})["level"] == "yes"
+    assert study_words.pays({"a": one(best, kept=-0.01)})["level"] == "no"  # less kept
+    assert study_words.pays({"a": one(best, utility=-0.02)})["level"] == "no"  # paid for in advance
 
 
 def test_numbers_as_text():

@@ -77,6 +77,31 @@ def test_three_requests_take_all_rows_and_keep_what_is_still_to_come(by):
         assert all(len(set(part["forget"]["group"])) == 2 for part in parts)
 
 
+def test_an_adapter_is_asked_too_and_the_model_stays():
+    from peft import PeftModel
+
+    model = lm()
+    rows = rows_of(model, lm_rows)
+    request = trial.Request(1e-3, options={"passes": "1"}, adapter=True)
+    after, found = trial.ask(model, rows, request, kept=0.0, seed=0)
+    assert isinstance(after, PeftModel) and found["method"] == "nabla_tau, LoRA"
+    methods = [r.method for r in study.requests_of(study.TASKS["tofu"], study.ARMS["plain"])]
+    assert methods.count("nabla_tau, LoRA") == methods.count("nabla_tau") == 2
+    assert "nabla_tau, LoRA" not in [r.method for r in study.requests_of(study.TASKS["people"], study.ARMS["plain"])]
+
+
+def test_a_cell_measured_in_another_way_is_not_taken(tmp_path):
+    path = study.cell_path(tmp_path, "digits", "plain", 0)
+    assert not study.same_measures(tmp_path, "digits", "plain", 0)
+    path.parent.mkdir(parents=True)
+    now = study.measured_as(study.TASKS["digits"])
+    path.write_text(json.dumps({"measured": now}))
+    assert study.same_measures(tmp_path, "digits", "plain", 0)
+    path.write_text(json.dumps({"measured": {**now, "attack": 1.0}}))
+    with pytest.raises(ValueError, match="measured with another attack"):
+        study.same_measures(tmp_path, "digits", "plain", 0)
+
+
 def test_membership_by_hand():
     assert trial.membership({"forget": [0.1, 0.2], "unseen": [1.0, 2.0]}) == 1.0
     assert trial.membership({"forget": [1.0, 3.0], "unseen": [2.0, 4.0]}) == 0.75

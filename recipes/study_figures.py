@@ -2,141 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-LEVEL = 0.05  # one less the confidence of an interval; and the p-value below which samples count as told apart
-FEWEST = 3  # seeds for an interval
-CONTROL, READY, PLAIN, RETRAINED = "equal", "ready", "plain", "retrained"
+from hf_unlearn.schedule import REACHED
+from recipes.study_statistics import LEVEL, Passes, break_even, difference, mean, median, middle, ratio
+
+CONTROL, READY, PLAIN, RETRAINED, AGAIN = "equal", "ready", "plain", "retrained", "retrained again"
 METHOD = "nabla_tau"
 SERIES = "three in a row"
-Seeds = Mapping[int, float | None]  # seed -> value; None: not measured
-
-
-@dataclass(frozen=True)
-class Passes:
-    """Row passes until an event; where it never came (`reached` is False), those of the last look: it takes more."""
-
-    count: float
-    reached: bool
-
-
-# ---- statistics -----------------------------------------------------------------------------------------------------
-
-
-def mean(values: Seeds) -> dict:
-    """
-    Mean over seeds with the 95 % t-interval: mean ± t(.975, n − 1) · s / √n, s with n − 1.
-
-    Returns:
-        `{"value", "low", "high", "n", "seeds"}`; low and high are None below FEWEST seeds, value too without one.
-    """
-    known = {seed: float(v) for seed, v in sorted(values.items()) if v is not None and math.isfinite(v)}
-    found = np.array(list(known.values()))
-    low = high = None
-    if len(found) >= FEWEST:
-        from scipy.stats import t
-
-        half = t.ppf(1 - LEVEL / 2, len(found) - 1) * found.std(ddof=1) / math.sqrt(len(found))
-        low, high = float(found.mean() - half), float(found.mean() + half)
-    value = float(found.mean()) if len(found) else None
-    return {"value": value, "low": low, "high": high, "n": len(known), "seeds": list(known)}
-
-
-def difference(ours: Seeds, others: Seeds) -> dict:
-    """[`mean`] of ours − others, seed by seed; `apart`: "above" or "below" where the interval excludes 0, else None."""
-    both = [s for s in ours if s in others and ours[s] is not None and others[s] is not None]
-    found = mean({seed: ours[seed] - others[seed] for seed in both})
-    return {**found, "apart": _apart(found, 0.0)}
-
-
-def ratio(control: Mapping[int, Passes], ready: Mapping[int, Passes]) -> dict:
-    """
-    How many times the row passes of `ready` does `control` take? r = control / ready in each seed that both have; the
-    geometric mean over seeds, with the 95 % t-interval of log r.
-
-    Where only the control never finished, its last look stands for it and r is a lower bound; where only ready never
-    did (a lost seed), r is an upper bound; where neither did, the seed says nothing. The mean is then a bound too (with
-    bounds on both sides none), and has no interval: a bound in place of an outlier would narrow it.
-
-    Returns:
-        [`mean`]'s keys; `bound`: "", "≥", "≤" or "?"; `apart`: "above" or "below" where the interval excludes 1;
-        `at_least`, `lost`, `neither`: the seeds of each kind.
-    """
-    logs, at_least, lost, neither = {}, [], [], []
-    for seed in sorted(set(control) & set(ready)):
-        a, b = control[seed], ready[seed]
-        if not (a.reached or b.reached):
-            neither.append(seed)
-            continue
-        logs[seed] = math.log(a.count / b.count)
-        if not a.reached:
-            at_least.append(seed)
-        if not b.reached:
-            lost.append(seed)
-    found = mean(logs)
-    bound = "?" if at_least and lost else "≥" if at_least else "≤" if lost else ""
-    if bound:
-        found |= {"low": None, "high": None}
-    apart = _apart(found, 0.0)
-    found |= {key: None if found[key] is None else math.exp(found[key]) for key in ("value", "low", "high")}
-    return {**found, "bound": bound, "apart": apart, "at_least": at_least, "lost": lost, "neither": neither}
-
-
-def _apart(found: Mapping, point: float) -> str | None:
-    if found["low"] is None or found["low"] <= point <= found["high"]:
-        return None
-    return "above" if found["low"] > point else "below"
-
-
-def median(values: Mapping[int, Passes]) -> dict:
-    """
-    Median over seeds and the range; a seed that never finished is above all others.
-
-    Returns:
-        `{"value", "least", "most", "n", "seeds", "never"}`: value and ends are None where they fall on a seed that
-        `never` (a list of seeds) finished.
-    """
-    return _middle({s: p.count if p.reached else math.inf for s, p in values.items()})
-
-
-def _middle(values: Mapping[int, float]) -> dict:
-    seeds = sorted(values)
-    found = np.array(sorted(values.values()), float)
-    value = least = most = None
-    if len(found):
-        lower, upper = found[(len(found) - 1) // 2], found[len(found) // 2]
-        value, least, most = (_finite(x) for x in ((lower + upper) / 2, found[0], found[-1]))
-    never = [seed for seed in seeds if math.isinf(values[seed])]
-    return {"value": value, "least": least, "most": most, "n": len(seeds), "seeds": seeds, "never": never}
-
-
-def break_even(extra: Mapping[int, float], plain: Mapping[int, Passes], ready: Mapping[int, Passes]) -> dict:
-    """
-    Requests after which the dearer training is paid back: `extra` row passes of training / row passes that a request
-    saves (plain − ready), in each seed that all three have; the median over seeds. Never, where a request saves
-    nothing or ready does not finish. Where plain never finished its last look stands for it: at most so many.
-
-    Returns:
-        [`median`]'s keys and `at_most`: the seeds with an upper bound.
-    """
-    found, at_most = {}, []
-    for seed in sorted(set(extra) & set(plain) & set(ready)):
-        saved = plain[seed].count - ready[seed].count
-        if not ready[seed].reached or saved <= 0:
-            found[seed] = math.inf
-            continue
-        found[seed] = max(0.0, extra[seed]) / saved
-        if not plain[seed].reached:
-            at_most.append(seed)
-    return {**_middle(found), "at_most": at_most}
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 # ---- a seed ---------------------------------------------------------------------------------------------------------
@@ -202,7 +77,8 @@ def values_of(cell: Mapping, plain: Mapping | None, retrained: Mapping | None) -
         `scenarios` (name -> [`request`]; "three in a row": row passes of all three, `beyond_unseen`: each part's loss
         at the end less the unseen rows'), `membership` (AUC; of the model after its best request, or as it is where it
         is asked nothing), `after`: `loss`, `accuracy` (of splits), `auc_gap` and `ks_p` against the retrained model
-        with `ks_rows`, `area` (kind -> [`area`]), and the `recovery` curves.
+        with `ks_rows`, `area` (kind -> [`area`]), and the `recovery` curves. `resisted` ([`resisted_of`]) and
+        `verdicts` (dicts of [`recipes.trial.verdicts`], with the row passes as `share` of retraining's), if measured.
     """
     from scipy.stats import ks_2samp
 
@@ -249,6 +125,36 @@ def values_of(cell: Mapping, plain: Mapping | None, retrained: Mapping | None) -
                 "ks_rows": [len(losses["forget"]), len(others["forget"])],
                 "area": {kind: area(losses, curves[kind]) for kind, losses in found["recovery"].items()},
             }
+    if "resisted" in cell:
+        found["resisted"] = resisted_of(cell["resisted"], kept_before, retrained)
+    if "verdicts" in cell and retrained:
+        whole = retrained["training"]["row_passes"]
+        found["verdicts"] = [
+            {**one, "share": None if one["row_passes"] is None else one["row_passes"] / whole}
+            for one in cell["verdicts"]
+        ]
+    return found
+
+
+def resisted_of(one: Mapping, kept_before: float | None, retrained: Mapping | None) -> dict:
+    """
+    What counts of a request with resistance (`recipes.trial.resisted`): `passes` until its own stop rule, `reached`
+    (did that find the rows forgotten?), `kept` relative to the plain model's before, `loss` of the forget rows, and
+    `auc_gap` and `area` against the retrained model.
+    """
+    from recipes import trial
+
+    after = one["splits"]
+    found = {
+        "passes": one["row_passes"],
+        "reached": one["stop_reason"] == REACHED,
+        "kept": after["retain"]["accuracy"] / kept_before if kept_before else None,
+        "loss": after["forget"]["loss"],
+    }
+    if retrained:
+        ours, theirs = ({n: side[n]["rows"] for n in ("forget", "unseen")} for side in (after, retrained["before"]))
+        found["auc_gap"] = trial.membership(ours) - trial.membership(theirs)
+        found["area"] = {kind: area(losses, retrained["recovery"][kind]) for kind, losses in one["recovery"].items()}
     return found
 
 
@@ -310,16 +216,17 @@ def arm_figures(arms: Mapping[str, Mapping[int, Mapping]], arm: str) -> dict[str
     }
     if arm != PLAIN:
         found["utility"] = difference(accuracy_before(values, worth), accuracy_before(plain, worth) if plain else {})
-    if arm == RETRAINED:
+    if arm in (RETRAINED, AGAIN):
         return found
     passes = passes_of(values)
     p = {seed: x for seed, x in _after(values, "ks_p").items() if x is not None}
     found |= {
         "passes": median(passes),
         "kept": mean(kept_of(values)),
+        "after_loss": mean(_after(values, "loss")),
         "after_accuracy": mean({seed: (a or {}).get(outer) for seed, a in _after(values, "accuracy").items()}),
         "auc_gap": difference(_after(values, "auc_gap"), dict.fromkeys(values, 0.0)),
-        "ks_p": {**_middle(p), "apart": sum(x < LEVEL for x in p.values())},
+        "ks_p": {**middle(p), "apart": sum(x < LEVEL for x in p.values())},
         **{f"area_{kind}": mean(area_of(values, kind)) for kind in KINDS},
     }
     if arm != CONTROL:
@@ -371,6 +278,49 @@ def method_figures(arms: Mapping[str, Mapping[int, Mapping]], arm: str) -> dict[
     return found
 
 
+def resisted_figures(arms: Mapping[str, Mapping[int, Mapping]], arm: str) -> dict[str, dict]:
+    """Of requests with resistance: as in [`arm_figures`], and each area less that of the arm's best request without."""
+    values = arms[arm]
+    there = {seed: v["resisted"] for seed, v in values.items() if v.get("resisted")}
+    if not there:
+        return {}
+    zero = dict.fromkeys(there, 0.0)
+    found = {
+        "passes": median({seed: Passes(r["passes"], r["reached"]) for seed, r in there.items()}),
+        "kept": mean({seed: r["kept"] for seed, r in there.items()}),
+        "after_loss": mean({seed: r["loss"] for seed, r in there.items()}),
+        "auc_gap": difference({seed: r.get("auc_gap") for seed, r in there.items()}, zero),
+    }
+    for kind in next(iter(there.values())).get("area", ()):
+        areas = {seed: r.get("area", {}).get(kind) for seed, r in there.items()}
+        found[f"area_{kind}"] = mean(areas)
+        found[f"area_{kind}_gain"] = difference(areas, area_of(values, kind))
+    return found
+
+
+def verdict_figures(values: Mapping[int, Mapping]) -> list[dict]:
+    """
+    Of each gap and learning rate: `gap`, `rate`, `seeds`, `verdicts` (word -> seeds), `failed` (gate -> seeds), `share`
+    (mean of the row passes relative to retraining's) and the means of the measures.
+    """
+    lines: dict[tuple[str, float], dict[int, Mapping]] = {}
+    for seed, v in values.items():
+        for one in v.get("verdicts", ()):
+            lines.setdefault((one["gap"], one["learning_rate"]), {})[seed] = one
+    found = []
+    for (gap, rate), some in lines.items():
+        line = {"gap": gap, "rate": rate, "seeds": sorted(some), "verdicts": {}, "failed": {}}
+        for seed, one in sorted(some.items()):
+            line["verdicts"].setdefault(one["verdict"], []).append(seed)
+            for gate in (gate for gate, passed in one["gates"].items() if passed is False):
+                line["failed"].setdefault(gate, []).append(seed)
+        line["share"] = mean({seed: one["share"] for seed, one in some.items()})
+        names = dict.fromkeys(name for one in some.values() for name in one["measures"])
+        line["measures"] = {name: mean({s: one["measures"].get(name) for s, one in some.items()}) for name in names}
+        found.append(line)
+    return found
+
+
 def study(cells: Sequence[Mapping]) -> dict[str, dict]:
     """
     Args:
@@ -378,7 +328,8 @@ def study(cells: Sequence[Mapping]) -> dict[str, dict]:
 
     Returns:
         task -> `rows` (split -> number, of the first seed), `seeds`, `values` (arm -> seed -> [`values_of`]),
-        `figures` ([`arm_figures`]), `curves` ([`curves_of`]), `scenarios`, `methods`: each arm -> …
+        `figures` ([`arm_figures`]), `curves` ([`curves_of`]), `scenarios`, `methods`, `resisted`: each arm -> …;
+        `verdicts` ([`verdict_figures`] of plain models).
     """
     by = {(cell["task"], cell["arm"], cell["seed"]): cell for cell in cells}
     found: dict[str, dict] = {}
@@ -389,10 +340,12 @@ def study(cells: Sequence[Mapping]) -> dict[str, dict]:
         one["values"].setdefault(arm, {})[seed] = values_of(cell, plain, retrained)
     for one in found.values():
         arms = one["values"]
-        asked = [arm for arm in arms if arm != RETRAINED]
+        asked = [arm for arm in arms if arm not in (RETRAINED, AGAIN)]
         one["seeds"] = sorted(one["seeds"])
         one["figures"] = {arm: arm_figures(arms, arm) for arm in arms}
         one["curves"] = {arm: curves_of(values) for arm, values in arms.items()}
         one["scenarios"] = {arm: found_ for arm in asked if (found_ := scenario_figures(arms, arm))}
         one["methods"] = {arm: found_ for arm in asked if len(found_ := method_figures(arms, arm)) > 1}
+        one["resisted"] = {arm: found_ for arm in asked if (found_ := resisted_figures(arms, arm))}
+        one["verdicts"] = verdict_figures(arms.get(PLAIN, {}))
     return found

@@ -14,7 +14,8 @@ from recipes import study as study_
 from recipes import study_figures as figures
 from recipes import study_plots as plots
 from recipes import study_words as words
-from recipes.study_figures import CONTROL, METHOD, READY, RETRAINED, SERIES
+from recipes.study_figures import AGAIN, CONTROL, METHOD, READY, RETRAINED, SERIES
+from recipes.study_statistics import Passes
 from recipes.study_words import ANY, MAIN, cell, figure, inline, name_of, number, seeds_text, share, signed
 from recipes.trial import KEPT, KINDS, TOLERANCE
 
@@ -34,6 +35,14 @@ SCENARIO_NAMES = {
     "stable rows": "no row was ever named",
     "after a fine-tune": "after an epoch on the retain rows",
     SERIES: "three requests in a row",
+}
+MEASURES = {  # of verdicts, those shown
+    "forget_loss": "forget loss",
+    "forget_quality": "forget quality (KS p)",
+    "forget_mia_loss_auc_gap": "AUC gap to retrained, by loss",
+    "forget_extraction_strength": "extraction strength",
+    "retain_accuracy": "retain accuracy",
+    "test_accuracy": "test accuracy",
 }
 REQUEST_KEYS = ("rate", "passes", "reached", "kept", "forgotten", "kept_then")  # the last two of ∇τ only
 MARKS = {"o": "●", "s": "■", "D": "◆", ">": "▶", "v": "▼", "P": "✚", "X": "✖", "d": "♦"}
@@ -76,6 +85,18 @@ GLOSSARY = (
         "Recovery area",
         "Area under the loss of held-out forget rows while someone fine-tunes the model, over the retrained model's: "
         "below 1, the rows come back faster than a model learns them that never saw them.",
+    ),
+    (
+        "Verdict",
+        "Of the library's report: a model unlearned by the trainer's own stop rule, against one retrained without the "
+        "rows. Indistinguishable: every gate is passed and each could have seen a difference; not told apart: no gate "
+        "is failed, but one could not see the model before the request either, or could not decide.",
+    ),
+    ("Retrained again", "A second model retrained with another seed, judged in the same way: the noise floor."),
+    (
+        "With resistance",
+        "Asked once more with a simulated recovery in each step (`--resistance relearn`) at one learning rate, until "
+        "the trainer's own stop.",
     ),
     ("Break-even", "Requests that pay for the dearer training: its extra row passes over what a request saves."),
 )
@@ -140,6 +161,7 @@ def arm_table(one: Mapping) -> dict:
         ("kept", "kept", share),
         (f"{outer} accuracy after", "after_accuracy", share),
         ("break-even, requests", "break_even", number),
+        ("forget loss after", "after_loss", number),
         ("membership AUC", "membership", number),
         ("gap to retrained", "auc_gap", signed),
         ("KS p", "ks_p", number),
@@ -210,6 +232,57 @@ def series(one: Mapping) -> dict | None:
     }
 
 
+def resisting(one: Mapping) -> dict | None:
+    """Requests with resistance, a line an arm."""
+    arms = [arm for arm in MAIN if arm in one["resisted"]]
+    if not arms:
+        return None
+    columns = [
+        ("row passes until its own stop", "passes", number),
+        ("kept", "kept", share),
+        ("forget loss after", "after_loss", number),
+        ("gap to retrained, AUC", "auc_gap", signed),
+    ]
+    for kind in KINDS:
+        columns.append((f"recovery area, {kind} rows", f"area_{kind}", number))
+        columns.append(("more than without resistance", f"area_{kind}_gain", signed))
+    lines = [
+        {"name": name_of(arm), "cells": [cell(one["resisted"][arm].get(name), text) for _, name, text in columns]}
+        for arm in arms
+    ]
+    return {"head": [label for label, _, _ in columns], "lines": lines}
+
+
+def told(one: Mapping) -> dict | None:
+    """Verdicts on unlearned plain models, a line a gap and learning rate."""
+    there = {name for v in one["verdicts"] for name in v["measures"]}
+    measures = [(name, label) for name, label in MEASURES.items() if name in there]
+    lines = []
+    for v in one["verdicts"]:
+        counts = [(word, len(seeds)) for word, seeds in sorted(v["verdicts"].items())]
+        n = len(v["seeds"])
+        cells = [
+            {"value": f"{v['rate']:g}" if v["rate"] else "–", "small": [], "title": ""},
+            {
+                "value": ", ".join(f"{word} {count} of {n}" for word, count in counts),
+                "small": [],
+                "title": f"seeds {seeds_text(v['seeds'])}",
+                "level": words.level_of(v),
+            },
+            {
+                "value": ", ".join(f"{gate.replace('_', ' ')} {len(seeds)}" for gate, seeds in v["failed"].items())
+                or "none",
+                "small": [],
+                "title": "",
+            },
+            cell(v["share"], share),
+            *(cell(v["measures"].get(name)) for name, _ in measures),
+        ]
+        lines.append({"name": v["gap"], "cells": cells})
+    head = ["learning rate", "verdict, seeds", "gates failed, seeds", "row passes, of retraining's"]
+    return {"head": [*head, *(label for _, label in measures)], "lines": lines} if lines else None
+
+
 # ---- pictures -------------------------------------------------------------------------------------------------------
 
 
@@ -231,7 +304,7 @@ def trade_offs(one: Mapping, prefix: str) -> list[dict]:
                 else:
                     missing.setdefault(arm, {}).setdefault(r["rate"], []).append(seed)
     shown = []
-    for i, arms in enumerate(plots.panels([arm for arm in one["values"] if arm != RETRAINED])):
+    for i, arms in enumerate(plots.panels([arm for arm in one["values"] if arm not in (RETRAINED, AGAIN)])):
         lines = {arm: found[arm] for arm in arms if arm in found}
         gaps = [
             f"{name_of(arm)} at {rate:g} ({len(seeds)} of {len(one['values'][arm])} seeds)"
@@ -252,7 +325,7 @@ def recoveries(one: Mapping, prefix: str) -> list[dict]:
     low, high = min(everything), max(everything)
     room = 0.05 * (high - low or 1.0)
     shown = []
-    groups = plots.panels([arm for arm in one["curves"] if arm != RETRAINED])
+    groups = plots.panels([arm for arm in one["curves"] if arm not in (RETRAINED, AGAIN)])
     for i, arms in enumerate(groups):
         there = [arm for arm in [RETRAINED, *arms] if one["curves"].get(arm)]
         none = [name_of(arm) for arm in arms if arm not in there]
@@ -274,7 +347,7 @@ def recoveries(one: Mapping, prefix: str) -> list[dict]:
     return shown
 
 
-def seeds_passes(values: Mapping[int, Mapping], method: str = METHOD) -> list[figures.Passes]:
+def seeds_passes(values: Mapping[int, Mapping], method: str = METHOD) -> list[Passes]:
     return list(figures.passes_of(values, method).values())
 
 
@@ -373,6 +446,8 @@ def page(tasks: Mapping[str, Mapping], command: str, versions: Mapping[str, str]
             "methods": compared(one["methods"], METHOD_NAMES, None),
             "scenarios": compared(one["scenarios"], SCENARIO_NAMES, one),
             "series": series(one),
+            "resisted": resisting(one),
+            "verdicts": told(one),
         }
         for i, (task, one) in enumerate(tasks.items())
     ]
@@ -420,8 +495,9 @@ def save(result: Mapping, path: Path) -> None:
         tasks[task]["figures"] = {
             arm: {name: line(_seeds(figure)) for name, figure in some.items()} for arm, some in found["figures"].items()
         }
-        for part in ("curves", "scenarios", "methods"):
+        for part in ("curves", "scenarios", "methods", "resisted"):
             tasks[task][part] = {arm: line(_seeds(some)) for arm, some in found[part].items() if some}
+        tasks[task]["verdicts"] = [line(_seeds(one)) for one in found["verdicts"]]
     text = json.dumps({**result, "tasks": tasks}, indent=1, ensure_ascii=False, allow_nan=False)
     for slot, value in slots.items():
         text = text.replace(f'"{slot}"', value, 1)
@@ -431,7 +507,7 @@ def save(result: Mapping, path: Path) -> None:
 
 def _slim(values: Mapping) -> dict:
     """Requests as lists by REQUEST_KEYS, under their method; curves are kept as means only."""
-    found = {key: v for key, v in values.items() if key not in ("recovery", "requests", "scenarios")}
+    found = {key: v for key, v in values.items() if key not in ("recovery", "requests", "scenarios", "verdicts")}
     found["requests"] = {}
     for r in values["requests"]:
         keys = REQUEST_KEYS if r["method"] == METHOD else REQUEST_KEYS[:4]

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from hf_unlearn import figures
-from recipes.study_figures import RETRAINED, Passes
+from recipes.study_figures import RETRAINED
+from recipes.study_statistics import Passes
 from recipes.trial import KEPT, RELEARNING
 
 LOOKS = {  # arm -> the report's series (a colour), marker, line

@@ -11,6 +11,7 @@ from recipes.trial import KINDS
 
 ARM_NAMES = {
     "retrained": "retrained",
+    "retrained again": "retrained, other seed",
     "plain": "plain",
     "equal": "equal compute",
     "reweighted": "forget rows at half weight",
@@ -28,6 +29,8 @@ MAIN = (PLAIN, CONTROL, READY)
 ANY = ("any row", "any group")
 RESISTING = ("relearn", "align")
 UTILITY = -0.01  # of accuracy, that readiness may cost before any request
+NOT_TOLD = ("indistinguishable", "not told apart")
+CHEAP = 0.2  # of retraining's row passes, that a match may cost
 
 
 # ---- numbers as text ------------------------------------------------------------------------------------------------
@@ -213,8 +216,11 @@ def recovers(tasks: Mapping[str, Mapping]) -> dict:
     said = sentences(parts, words, signed)
     if shown := extremes(measured(tasks, "area_real", [READY]), number):
         said.append(("", f"Against a retrained model (1): {shown}."))
+    asked = {task: f for task, one in tasks.items() if (f := one["resisted"].get(READY, {}).get("area_real"))}
+    if shown := extremes({task: f for task, f in asked.items() if f["n"]}, number):
+        said.append(("", f"Asked with resistance, against a retrained model (1): {shown}."))
     if shown := extremes(measured(tasks, name, RESISTING), signed):
-        said.append(("", f"With a resistance term, − equal compute: {shown}."))
+        said.append(("", f"With a resistance term in training, − equal compute: {shown}."))
     return {"question": "Does it resist recovery from real rows?", **verdict(parts), "said": said}
 
 
@@ -229,9 +235,38 @@ def told_apart(one: Mapping, arm: str) -> bool | None:
     return gap["apart"] is not None or 2 * p["apart"] > p["n"]
 
 
+def level_of(line: Mapping) -> str:
+    """Colour of a line of verdicts: no seed was told apart, some were, all were."""
+    good = sum(len(line["verdicts"].get(word, ())) for word in NOT_TOLD)
+    return "yes" if good == len(line["seeds"]) else "partly" if good else "no"
+
+
+def best_verdicts(tasks: Mapping[str, Mapping]) -> dict[str, Mapping]:
+    """Task -> the gap and learning rate whose models were told apart in the fewest seeds, then the cheapest."""
+
+    def place(line: Mapping) -> tuple:
+        good = sum(len(line["verdicts"].get(word, ())) for word in NOT_TOLD)
+        return (-good / len(line["seeds"]), line["share"]["value"])
+
+    asked = {task: [v for v in one["verdicts"] if v["rate"]] for task, one in tasks.items()}
+    return {task: min(lines, key=place) for task, lines in asked.items() if lines}
+
+
+def judged(tasks: Mapping[str, Mapping]) -> list[tuple[str, str]]:
+    said = []
+    for task, line in best_verdicts(tasks).items():
+        counts = ", ".join(f"{word} in {len(seeds)}" for word, seeds in sorted(line["verdicts"].items()))
+        again = next((v for v in tasks[task]["verdicts"] if not v["rate"]), None)
+        noise = again and ", ".join(f"{word} in {len(seeds)}" for word, seeds in sorted(again["verdicts"].items()))
+        text = f"gap {line['gap']} at {line['rate']:g}, {inline(line['share'], share)} of retraining's row passes: "
+        text += f"{counts} of {len(line['seeds'])} seeds" + (f" (a second retrained model: {noise})." if noise else ".")
+        said.append((f"By the whole verdict, {task}:", text))
+    return said
+
+
 def matches(tasks: Mapping[str, Mapping]) -> dict:
     """∇τ against retraining, from plain and from ready models."""
-    said, seen, few = [], [], []
+    said, seen, few = judged(tasks), [], []
     for arm in (PLAIN, READY):
         told = {task: told_apart(one, arm) for task, one in tasks.items() if figure(one, arm, "passes")}
         known = [task for task, one in told.items() if one is not None]
@@ -242,14 +277,19 @@ def matches(tasks: Mapping[str, Mapping]) -> dict:
             below, n = (sum(figure(tasks[t], arm, "ks_p")[key] for t in known) for key in ("apart", "n"))
             apart = ", ".join(task for task in known if told[task]) or "none"
             rest = f"{apart}. AUC gap: {shown}. KS p below .05 in {below} of {n} seeds."
-            said.append((f"From {arm} models told apart:", rest))
+            said.append((f"Where it first counted as forgotten and kept, told apart from {arm} models:", rest))
     if few:
         said.append(("Too few seeds that finished:", f"{', '.join(few)}."))
     classes = [task for task in tasks if task in study_.TASKS and study_.TASKS[task].goal == "chance"]
     if classes and seen:
         said.append(("", f"For a class ({', '.join(classes)}) the target is guessing, not the retrained model's loss."))
     said.append(("", "Not told apart is no proof of a match: with few rows and seeds only large differences show."))
-    if not seen:
+    best = best_verdicts(tasks)
+    if best:
+        good = [t for t, line in best.items() if level_of(line) == "yes" and line["share"]["value"] <= CHEAP]
+        level = "yes" if len(good) == len(best) else "partly" if good else "no"
+        found = {"level": level, "word": f"never told apart on {len(good)} of {len(best)} random subsets"}
+    elif not seen:
         found = {"level": "unknown", "word": "too few seeds to say" if few else "not measured yet"}
     else:
         level = "no" if all(seen) else "partly" if any(seen) else "unknown"

@@ -13,7 +13,8 @@ from scipy import stats
 
 from recipes import study, study_page, study_words
 from recipes import study_figures as figures
-from recipes.study_figures import Passes
+from recipes import study_statistics as statistics
+from recipes.study_statistics import Passes
 
 RATES = (3e-4, 1e-3)
 ROWS = {"forget": 40, "retain": 360, "unseen": 40, "test": 80}
@@ -71,6 +72,13 @@ def cell(task: str, arm: str, seed: int, passes: float | None = 1000.0, **given)
         for factor, method in ((3, "gradient_ascent"), (2, "grad_diff"), (1.5, "npo")):
             never = passes is None or method == "gradient_ascent"
             found["requests"] += [asked(None if never else passes * factor, method=method, rate=r) for r in RATES]
+    if given.get("methods"):
+        end = {"splits": splits(rng, 2.1, retain=0.9), "recovery": recovery(0.2)}
+        reached = "forget_loss_reached_target" if seed else "all_passes_done"
+        found["resisted"] = {"learning_rate": 1e-3, "steps": 9, "row_passes": 700.0, "stop_reason": reached, **end}
+    if given.get("verdicts"):
+        found["verdicts"] = [judged("retrained again", 0.0, None), judged("hinge", 1e-3, 900.0, "told apart")]
+        found["verdicts"].append(judged("ranked", 1e-3, 1000.0 + 100 * seed))
     if passes is not None:
         after = {"splits": splits(rng, 1.7, retain=0.97), "recovery": recovery(level)}
         found["after"] = {"learning_rate": RATES[0], "row_passes": passes, **after}
@@ -80,6 +88,15 @@ def cell(task: str, arm: str, seed: int, passes: float | None = 1000.0, **given)
             found["scenarios"] = {"half stable rows": asked(passes * 1.2), "stable rows": asked(passes * 1.5)}
             found["scenarios"] |= {"after a fine-tune": asked(None), "three in a row": parts}
     return found
+
+
+def judged(gap: str, rate: float, passes: float | None, verdict="not told apart") -> dict:
+    """As of `recipes.trial.verdicts`."""
+    gates = {"forget_quality": verdict != "told apart", "kept": True, "extraction": None}
+    measures = {"forget_loss": 2.0, "forget_quality": 0.5}
+    return {"gap": gap, "learning_rate": rate, "row_passes": passes, "verdict": verdict, "gates": gates} | {
+        "measures": measures
+    }
 
 
 def many(seeds: int = 3, tasks=("digits", "people"), arms=("retrained", "plain", "ready", "equal")) -> list[dict]:
@@ -95,7 +112,13 @@ def many(seeds: int = 3, tasks=("digits", "people"), arms=("retrained", "plain",
                     passes = None
                 training = 20_000.0 if arm in ("ready", "equal") else 10_000.0
                 level = {"ready": 0.5, "relearn": 0.4}.get(arm, 0.8) + 0.02 * seed
-                given = {"methods": full, "scenarios": full, "training": training, "level": level}
+                given = {
+                    "methods": full,
+                    "scenarios": full,
+                    "verdicts": arm == "plain",
+                    "training": training,
+                    "level": level,
+                }
                 found.append(cell(task, arm, seed, passes, **given, retain=1.0 - 0.01 * (arm == "ready")))
     return found
 
@@ -117,74 +140,74 @@ def gone(*counts: float | None) -> dict[int, Passes]:
 
 def test_mean_and_its_interval():
     values = {0: 1.0, 1: 2.0, 4: 6.0, 7: None}
-    found = figures.mean(values)
+    found = statistics.mean(values)
     low, high = stats.t.interval(0.95, 2, loc=3.0, scale=stats.sem([1.0, 2.0, 6.0]))
     assert found == {"value": 3.0, "low": pytest.approx(low), "high": pytest.approx(high), "n": 3, "seeds": [0, 1, 4]}
-    assert figures.mean({0: 1.0, 1: 3.0}) == {"value": 2.0, "low": None, "high": None, "n": 2, "seeds": [0, 1]}
-    assert figures.mean({}) == {"value": None, "low": None, "high": None, "n": 0, "seeds": []}
+    assert statistics.mean({0: 1.0, 1: 3.0}) == {"value": 2.0, "low": None, "high": None, "n": 2, "seeds": [0, 1]}
+    assert statistics.mean({}) == {"value": None, "low": None, "high": None, "n": 0, "seeds": []}
 
 
 def test_difference_is_paired():
     ours, others = {0: 1.0, 1: 2.1, 2: 3.2, 3: 9.0}, {0: 0.0, 1: 1.0, 2: 2.0, 3: None, 4: 5.0}
-    found = figures.difference(ours, others)
+    found = statistics.difference(ours, others)
     assert (found["n"], found["seeds"], found["apart"]) == (3, [0, 1, 2], "above")
     assert found["value"] == pytest.approx(1.1)
-    assert figures.difference(others, ours)["apart"] == "below"
-    assert figures.difference({0: 1.0, 1: -1.0, 2: 0.1}, dict.fromkeys(range(3), 0.0))["apart"] is None
-    assert figures.difference(ours, {})["n"] == 0
+    assert statistics.difference(others, ours)["apart"] == "below"
+    assert statistics.difference({0: 1.0, 1: -1.0, 2: 0.1}, dict.fromkeys(range(3), 0.0))["apart"] is None
+    assert statistics.difference(ours, {})["n"] == 0
 
 
 def test_ratio_is_geometric_and_paired():
-    found = figures.ratio(gone(200.0, 400.0, 800.0, 1.0), gone(100.0, 100.0, 100.0))
+    found = statistics.ratio(gone(200.0, 400.0, 800.0, 1.0), gone(100.0, 100.0, 100.0))
     assert found["value"] == pytest.approx(4.0) and found["seeds"] == [0, 1, 2] and found["bound"] == ""
     half = stats.t.ppf(0.975, 2) * math.log(2) / math.sqrt(3)
     assert [math.log(found[key] / 4) for key in ("low", "high")] == pytest.approx([-half, half])
     assert found["apart"] is None  # 0.7 to 22
-    assert figures.ratio(gone(200.0, 210.0, 190.0), gone(100.0, 100.0, 100.0))["apart"] == "above"
-    assert figures.ratio(gone(50.0, 51.0, 49.0), gone(100.0, 100.0, 100.0))["apart"] == "below"
-    two = figures.ratio(gone(200.0, 200.0), gone(100.0, 100.0))
+    assert statistics.ratio(gone(200.0, 210.0, 190.0), gone(100.0, 100.0, 100.0))["apart"] == "above"
+    assert statistics.ratio(gone(50.0, 51.0, 49.0), gone(100.0, 100.0, 100.0))["apart"] == "below"
+    two = statistics.ratio(gone(200.0, 200.0), gone(100.0, 100.0))
     assert (two["value"], two["low"], two["n"], two["apart"]) == (pytest.approx(2.0), None, 2, None)
 
 
 def test_a_seed_that_never_finished_is_a_bound_and_stays():
     ready = gone(100.0, 100.0, 100.0)
-    found = figures.ratio(gone(-300.0, 310.0, 290.0), ready)
+    found = statistics.ratio(gone(-300.0, 310.0, 290.0), ready)
     assert (found["bound"], found["at_least"], found["n"], found["apart"]) == ("≥", [0], 3, None)
-    lost = figures.ratio(gone(300.0, 310.0, 290.0), gone(-100.0, 100.0, 100.0))
+    lost = statistics.ratio(gone(300.0, 310.0, 290.0), gone(-100.0, 100.0, 100.0))
     assert (lost["bound"], lost["lost"], lost["n"], lost["apart"]) == (
         "≤",
         [0],
         3,
         None,
     )  # above 1 by a bound from above
-    worse = figures.ratio(gone(30.0, 31.0, 29.0), gone(-100.0, 100.0, 100.0))
+    worse = statistics.ratio(gone(30.0, 31.0, 29.0), gone(-100.0, 100.0, 100.0))
     assert (worse["bound"], worse["apart"], worse["low"], worse["high"]) == ("≤", None, None, None)
-    known = figures.ratio(gone(3000.0, 310.0, 290.0), ready)  # the same seed, had it been waited for
+    known = statistics.ratio(gone(3000.0, 310.0, 290.0), ready)  # the same seed, had it been waited for
     assert known["apart"] is None and known["low"] < 1
-    both = figures.ratio(gone(-300.0, 310.0, 290.0), gone(100.0, -100.0, 100.0))
+    both = statistics.ratio(gone(-300.0, 310.0, 290.0), gone(100.0, -100.0, 100.0))
     assert (both["bound"], both["apart"]) == ("?", None)
-    neither = figures.ratio(gone(-300.0, -300.0), gone(-100.0, 100.0))
+    neither = statistics.ratio(gone(-300.0, -300.0), gone(-100.0, 100.0))
     assert (neither["neither"], neither["n"], neither["at_least"]) == ([0], 1, [1])
     assert study_words.inline(found).startswith("≥\u00a03 (") and "control never in 1" in study_words.inline(found)
     assert study_words.inline(lost).startswith("≤\u00a03 (") and "ready never in 1" in study_words.inline(lost)
-    assert study_words.inline(figures.ratio(gone(-1.0), gone(-1.0))) == "neither finished (1 of 1 seeds)"
+    assert study_words.inline(statistics.ratio(gone(-1.0), gone(-1.0))) == "neither finished (1 of 1 seeds)"
 
 
 def test_median_puts_never_last():
-    found = figures.median(gone(300.0, -50.0, 100.0))
+    found = statistics.median(gone(300.0, -50.0, 100.0))
     assert found == {"value": 300.0, "least": 100.0, "most": None, "n": 3, "seeds": [0, 1, 2], "never": [1]}
-    assert figures.median(gone(1.0, -1.0))["value"] is None
-    assert study_words.inline(figures.median(gone(-1.0, -1.0))) == "never (2 of 2 seeds)"
+    assert statistics.median(gone(1.0, -1.0))["value"] is None
+    assert study_words.inline(statistics.median(gone(-1.0, -1.0))) == "never (2 of 2 seeds)"
     assert study_words.inline(found) == "300 (100–never, never in 1 of 3 seeds)"
 
 
 def test_break_even():
     extra = {0: 1000.0, 1: 1000.0, 2: 1000.0, 3: 1000.0}
-    found = figures.break_even(extra, gone(300.0, 300.0, -200.0, 300.0), gone(100.0, 400.0, 100.0, -50.0))
+    found = statistics.break_even(extra, gone(300.0, 300.0, -200.0, 300.0), gone(100.0, 400.0, 100.0, -50.0))
     assert found["never"] == [1, 3] and found["at_most"] == [2] and found["least"] == 5.0  # 1000 / 200; 1000 / ≥100
     assert found["value"] is None and found["most"] is None
-    assert figures.break_even({0: 1000.0, 1: 1000.0}, gone(300.0, 600.0), gone(100.0, 100.0))["value"] == 3.5
-    assert figures.break_even({0: -5.0}, gone(2.0), gone(1.0))["value"] == 0.0
+    assert statistics.break_even({0: 1000.0, 1: 1000.0}, gone(300.0, 600.0), gone(100.0, 100.0))["value"] == 3.5
+    assert statistics.break_even({0: -5.0}, gone(2.0), gone(1.0))["value"] == 0.0
 
 
 # ---- a seed ---------------------------------------------------------------------------------------------------------
@@ -258,6 +281,39 @@ def test_figures_of_a_task(written):
     assert one["methods"]["ready"]["gradient_ascent"]["passes"]["never"] == [0, 1, 2]
     assert one["scenarios"]["ready"]["after a fine-tune"]["ratio"]["neither"] == [0, 2]
     assert "never" not in one["figures"]["retrained"] and "passes" not in one["figures"]["retrained"]
+
+
+def test_resistance_is_set_against_none(written):
+    one = written[0]["people"]["resisted"]
+    assert set(one) == {"plain", "ready", "equal"} and one["ready"]["passes"]["never"] == [0]
+    assert one["ready"]["kept"]["value"] == pytest.approx(0.9) and one["ready"]["after_loss"]["value"] == 2.1
+    losses = [2.0 - 0.2 * k / 6 for k in range(7)], [2.0 - 0.3 * k / 6 for k in range(7)]
+    resisting = figures.area(*(np.round(some, 4).tolist() for some in losses))
+    assert one["ready"]["area_real"]["value"] == pytest.approx(resisting)
+    without = written[0]["people"]["figures"]["ready"]["area_real"]["value"]
+    assert one["ready"]["area_real_gain"]["value"] == pytest.approx(resisting - without)
+
+
+def test_verdicts_are_counted_by_gap_and_rate(written):
+    tasks, root = written
+    again, hinge, ranked = tasks["people"]["verdicts"]
+    assert (again["gap"], again["share"]["n"]) == ("retrained again", 0)
+    assert hinge["verdicts"] == {"told apart": [0, 1, 2]} and hinge["failed"] == {"forget_quality": [0, 1, 2]}
+    assert ranked["verdicts"] == {"not told apart": [0, 1, 2]} and ranked["failed"] == {}
+    assert ranked["share"]["value"] == pytest.approx(1100.0 / 10_000)
+    assert [study_words.level_of(v) for v in (again, hinge, ranked)] == ["yes", "no", "yes"]
+    assert study_words.best_verdicts(tasks)["people"] is ranked
+    card = study_words.matches(tasks)
+    assert (card["level"], card["word"]) == ("yes", "never told apart on 2 of 2 random subsets")
+    assert "gap ranked at 0.001, 11.0\u00a0% (8.5–13.5\u00a0%, n = 3)" in card["said"][0][1].replace(
+        "n\u00a0=\u00a0", "n = "
+    )
+    dear = {**ranked, "share": {**ranked["share"], "value": 0.3}}
+    task = {**tasks["people"], "verdicts": [again, hinge, dear]}
+    assert study_words.matches({"people": task})["level"] == "no"
+    text = (root / "study.html").read_text(encoding="utf-8")
+    assert "Can it be told from a retrained model?" in text and "told apart 3 of 3" in text
+    assert len(json.loads((root / "study.json").read_text())["tasks"]["people"]["verdicts"]) == 3
 
 
 def test_markdown(written, capsys):
@@ -350,14 +406,14 @@ def test_answers_count_what_is_shown():
         return {"figures": {"ready": shown, "equal": {}, "plain": {}}}
 
     def of(value):
-        return figures.difference({s: value + s / 1e4 for s in range(3)}, dict.fromkeys(range(3), 0.0))
+        return statistics.difference({s: value + s / 1e4 for s in range(3)}, dict.fromkeys(range(3), 0.0))
 
-    better = figures.ratio(gone(200.0, 210.0, 190.0), gone(100.0, 100.0, 100.0))
-    worse = figures.ratio(gone(50.0, 51.0, 49.0), gone(100.0, 100.0, 100.0))
-    few = figures.ratio(gone(200.0), gone(100.0))
+    better = statistics.ratio(gone(200.0, 210.0, 190.0), gone(100.0, 100.0, 100.0))
+    worse = statistics.ratio(gone(50.0, 51.0, 49.0), gone(100.0, 100.0, 100.0))
+    few = statistics.ratio(gone(200.0), gone(100.0))
     card = study_words.pays({"a": one(better), "b": one(worse), "c": one(few)})
     assert (card["level"], card["word"]) == ("no", "by all marks on 0 of 2")  # a geometric mean of 1.998
-    best = figures.ratio(gone(300.0, 310.0, 290.0), gone(100.0, 100.0, 100.0))
+    best = statistics.ratio(gone(300.0, 310.0, 290.0), gone(100.0, 100.0, 100.0))
     card = study_words.pays({"a": one(best), "b": one(worse), "c": one(few)})
     assert (card["level"], card["word"]) == ("partly", "by all marks on 1 of 2")
     said = " ".join(lead + " " + rest for lead, rest in card["said"])

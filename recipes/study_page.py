@@ -72,7 +72,12 @@ GLOSSARY = (
         "Each arm is asked at several learning rates; in each seed its best counts, chosen by the same look.",
     ),
     ("Never", "No learning rate came there by the end of its passes. Then the last look stands for it, marked ≥ or ≤."),
-    ("Ratio", "Geometric mean over seeds of the control's row passes over the arm's, with a t-interval on the log."),
+    (
+        "Ratio",
+        "Geometric mean over seeds of the control's row passes over the arm's, with a t-interval on the log. Where a "
+        "seed never finished, the median from six seeds on, with the sign test's interval, which needs no more than "
+        "the order; a bound without interval below six.",
+    ),
     ("Interval", "95 %, over seeds, from 3 seeds on. It is for one figure; of twenty such one is expected to miss."),
     ("Kept", "Accuracy on up to 300 retain rows when done, relative to the plain model's before."),
     (

@@ -156,8 +156,9 @@ def sizes(lines: Mapping[str, Sequence[tuple[float, Mapping]]], prefix: str) -> 
             for x, f in points:
                 hollow = {"markerfacecolor": "none"} if f["bound"] else {}
                 axis.plot(x, f["value"], marker, color=colour, markersize=5, **hollow)
-                if f["low"] is not None:
-                    axis.plot([x, x], [f["low"], f["high"]], color=colour, linewidth=1.0)
+                if f["low"] is not None or f["high"] is not None:
+                    ends_ = [f[key] if f[key] is not None else f["value"] for key in ("low", "high")]
+                    axis.plot([x, x], ends_, color=colour, linewidth=1.0)
         logarithmic(axis.xaxis, shares)
         logarithmic(axis.yaxis, [*ends, 1])
         axis.xaxis.set_major_formatter(lambda v, _: f"{100 * v:g} %")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,11 +54,14 @@ def ratio(control: Mapping[int, Passes], ready: Mapping[int, Passes]) -> dict:
 
     Where only the control never finished, its last look stands for it and r is a lower bound; where only ready never
     did (a lost seed), r is an upper bound; where neither did, the seed says nothing. The mean is then a bound too (with
-    bounds on both sides none), and has no interval: a bound in place of an outlier would narrow it.
+    bounds on both sides none), and has no t-interval: a bound in place of an outlier would narrow it. With enough seeds
+    the median and its distribution-free interval ([`order_interval`], at least 95 %) take the mean's place, as they
+    need no more than bounds.
 
     Returns:
-        [`mean`]'s keys; `bound`: "", "≥", "≤" or "?"; `apart`: "above" or "below" where the interval excludes 1;
-        `at_least`, `lost`, `neither`: the seeds of each kind.
+        [`mean`]'s keys, low or high alone None where it is not bounded; `of`: "mean" or "median"; `bound` of the value:
+        "", "≥", "≤" or "?"; `apart`: "above" or "below" where the interval excludes 1; `at_least`, `lost`, `neither`:
+        the seeds of each kind.
     """
     logs, at_least, lost, neither = {}, [], [], []
     for seed in sorted(set(control) & set(ready)):
@@ -71,18 +74,45 @@ def ratio(control: Mapping[int, Passes], ready: Mapping[int, Passes]) -> dict:
             at_least.append(seed)
         if not b.reached:
             lost.append(seed)
-    found = mean(logs)
+    found = {**mean(logs), "of": "mean"}
     bound = "?" if at_least and lost else "≥" if at_least else "≤" if lost else ""
     if bound:
-        found |= {"low": None, "high": None}
+        lower = [-math.inf if seed in lost else x for seed, x in logs.items()]
+        upper = [math.inf if seed in at_least else x for seed, x in logs.items()]
+        low, high = order_interval(lower, upper)
+        found |= {"low": _finite(low), "high": _finite(high)}
+        if low is not None:
+            found["of"] = "median"
+            ends = float(np.median(lower)), float(np.median(upper))
+            known = [end for end in ends if math.isfinite(end)]
+            bound = "" if len(known) == 2 and known[0] == known[1] else bound
+            found["value"] = known[0] if known else found["value"]
     found |= {"bound": bound, "apart": side(found, 0.0), "at_least": at_least, "lost": lost, "neither": neither}
     return found | {key: None if found[key] is None else math.exp(found[key]) for key in ("value", "low", "high")}
 
 
+def order_interval(lower: Sequence[float], upper: Sequence[float]) -> tuple[float, float] | tuple[None, None]:
+    """
+    Distribution-free interval of a median (the sign test's): of n values the k-th least and the k-th greatest, k the
+    greatest with P(Binomial(n, ½) < k) ≤ .025; all of them for six seeds.
+
+    Args:
+        lower, upper: bounds of each value, in any order.
+
+    Returns:
+        Its ends, infinite where they are not bounded; `(None, None)` below six values.
+    """
+    from scipy.stats import binom
+
+    k = int(binom.ppf(LEVEL / 2, len(lower), 0.5))
+    return (sorted(lower)[k - 1], sorted(upper)[-k]) if k else (None, None)
+
+
 def side(found: Mapping, point: float) -> str | None:
-    if found["low"] is None or found["low"] <= point <= found["high"]:
-        return None
-    return "above" if found["low"] > point else "below"
+    """On which side of a point an interval lies: "above", "below"; None: the point is in it, or there is none."""
+    if found["low"] is not None and found["low"] > point:
+        return "above"
+    return "below" if found["high"] is not None and found["high"] < point else None
 
 
 def median(values: Mapping[int, Passes]) -> dict:
@@ -128,5 +158,5 @@ def break_even(extra: Mapping[int, float], plain: Mapping[int, Passes], ready: M
     return {**middle(found), "at_most": at_most}
 
 
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+def _finite(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None

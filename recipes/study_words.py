@@ -61,6 +61,15 @@ def span(low: float | None, high: float | None, text: Callable[[float], str]) ->
     return f"{low} to {high}" if low[0] in "−+" or high[0] in "−+" else f"{low.removesuffix(chr(160) + '%')}–{high}"
 
 
+def interval(found: Mapping, text: Callable[[float], str]) -> list[str]:
+    """Its words: none where there is no interval; one end where the other is not bounded."""
+    low, high = found["low"], found["high"]
+    some = [] if low is None and high is None else [span(low, high, text)]
+    if (low is None) != (high is None):
+        some = [f"{text(low)} or more" if high is None else f"{text(high)} or less"]
+    return ["median", *some] if found.get("of") == "median" else some
+
+
 def seeds_text(seeds: Sequence[int]) -> str:
     """[0, 1, 2, 5] -> "0–2, 5"."""
     runs: list[list[int]] = []
@@ -80,7 +89,7 @@ def cell(found: Mapping | None, text: Callable[[float], str] = number) -> dict:
         return {"value": value, "small": [], "title": ""}
     if "least" in found:
         return _middle_cell(found, text)
-    small = [span(found["low"], found["high"], text)] if found["low"] is not None else []
+    small = interval(found, text)
     bound = found.get("bound", "")
     value = f"{'not bounded, ' if bound == '?' else bound and bound + chr(160)}{text(found['value'])}"
     if bound:
@@ -146,7 +155,8 @@ def sides(found: Mapping[str, Mapping]) -> dict[str, dict]:
     """ "above", "below", "open" (not told apart) and "few" (seeds, too few for an interval) -> its cases."""
     parts: dict[str, dict] = {"above": {}, "below": {}, "open": {}, "few": {}}
     for case, f in found.items():
-        parts["few" if f["low"] is None else f["apart"] or "open"][case] = f
+        few = f["low"] is None and f["high"] is None and f.get("of") != "median"
+        parts["few" if few else f["apart"] or "open"][case] = f
     return parts
 
 
@@ -184,7 +194,7 @@ def pays(tasks: Mapping[str, Mapping]) -> dict:
             said.append(("", f"{label} {shown}."))
         if name == "break_even" and (never := [task for task, f in found.items() if f["value"] is None]):
             said.append(("Never paid back in half of the seeds or more:", f"{', '.join(never)}."))
-    known = [task for task, f in measured(tasks, "ratio", [READY]).items() if f["low"] is not None]
+    known = [task for part in ("above", "below", "open") for task in parts[part]]
     good = [task for task in known if by_all_marks(tasks[task])]
     badge = verdict(parts)
     if known:

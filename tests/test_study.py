@@ -193,6 +193,25 @@ def test_a_seed_that_never_finished_is_a_bound_and_stays():
     assert study_words.inline(statistics.ratio(gone(-1.0), gone(-1.0))) == "neither finished (1 of 1 seeds)"
 
 
+def test_six_seeds_bound_the_median_where_some_never_finished():
+    ready = gone(*[100.0] * 6)
+    found = statistics.ratio(gone(300.0, -900.0, 200.0, 400.0, -500.0, 250.0), ready)
+    assert (found["of"], found["bound"], found["n"], found["apart"]) == ("median", "", 6, "above")
+    assert found["value"] == pytest.approx(math.sqrt(12.0))  # between the third, 3, and the fourth, 4
+    assert (found["low"], found["high"]) == (pytest.approx(2.0), None)
+    assert study_words.inline(found, lambda x: f"{x:.1f}").startswith("3.5 (median, 2.0 or more, ")
+    most = statistics.ratio(gone(300.0, -900.0, -200.0, -400.0, -500.0, 250.0), ready)
+    assert (most["bound"], most["value"], most["low"]) == ("≥", pytest.approx(math.sqrt(12.0)), pytest.approx(2.0))
+    lost = statistics.ratio(gone(*[20.0 + k for k in range(6)]), gone(100.0, -100.0, 100.0, 100.0, 100.0, 100.0))
+    assert (lost["apart"], lost["low"], lost["high"]) == ("below", None, pytest.approx(0.25))
+    assert statistics.ratio(gone(*[300.0] * 5, -900.0), gone(*[100.0] * 5, -90.0))["of"] == "mean"  # five say something
+    both = statistics.ratio(gone(*[300.0] * 5, -300.0), gone(-100.0, *[100.0] * 5))
+    assert (both["low"], both["high"], both["apart"], both["value"]) == (None, None, None, pytest.approx(3.0))
+    assert study_words.sides({"a": both})["open"] and not study_words.sides({"a": both})["few"]
+    assert statistics.order_interval(range(9), range(9)) == (1, 7)  # P(B(9, ½) < 2) = 10 / 512
+    assert statistics.order_interval([0, 1, 2, 3, 4], [0, 1, 2, 3, 4]) == (None, None)
+
+
 def test_median_puts_never_last():
     found = statistics.median(gone(300.0, -50.0, 100.0))
     assert found == {"value": 300.0, "least": 100.0, "most": None, "n": 3, "seeds": [0, 1, 2], "never": [1]}

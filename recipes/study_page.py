@@ -16,7 +16,7 @@ from recipes import study_plots as plots
 from recipes import study_words as words
 from recipes.study_figures import AGAIN, CONTROL, METHOD, READY, RETRAINED, SERIES
 from recipes.study_statistics import Passes
-from recipes.study_words import ANY, MAIN, cell, figure, inline, name_of, number, seeds_text, share, signed
+from recipes.study_words import ANY, MAIN, cell, figure, name_of, number, points, seeds_text, share, signed
 from recipes.trial import KEPT, KINDS, TOLERANCE
 
 HERE = Path(__file__).resolve().parent
@@ -47,9 +47,9 @@ MEASURES = {  # of verdicts, those shown
 REQUEST_KEYS = ("rate", "passes", "reached", "kept", "forgotten", "kept_then")  # the last two of ∇τ only
 MARKS = {"o": "●", "s": "■", "D": "◆", ">": "▶", "v": "▼", "P": "✚", "X": "✖", "d": "♦"}
 HEAD = (
-    *("task", "seeds", "training passes, ×plain", "row passes to forgotten and kept: plain / equal compute / ready"),
-    *("ratio equal÷ready (95 % interval)", "kept, equal / ready", "recovery area (real rows), equal / ready"),
-    "break-even, requests",
+    *("task", "seeds", "training passes, ×plain", "row passes until forgotten and kept: plain", "equal compute"),
+    *("ready", "equal compute ÷ ready", "kept, ready − equal compute, points", "before, ready − plain, points"),
+    *("recovery area (real rows): equal compute", "ready", "break-even, requests"),
 )
 GLOSSARY = (
     (
@@ -111,39 +111,38 @@ GLOSSARY = (
 
 
 def summary(tasks: Mapping[str, Mapping]) -> list[list[str]]:
-    """Lines of the README's table, by HEAD."""
+    """Lines of the README's table, by HEAD: each figure with its interval or range, and n where it is not all seeds."""
     lines = []
     for task, one in tasks.items():
-
-        def of(name: str, arms: Sequence[str], text: Callable[[float], str], one=one) -> str:
-            return " / ".join(_short(figure(one, arm, name), text) for arm in arms)
-
-        if not any(arm in one["figures"] for arm in MAIN):
-            continue
         there = [arm for arm in MAIN if arm in one["figures"]]
+        if not there:
+            continue
         seeds = sorted({seed for arm in there for seed in one["values"][arm]})
+
+        def of(arm: str, name: str, text: Callable[[float], str] = number, one=one, seeds=seeds) -> str:
+            return brief(figure(one, arm, name), text, len(seeds))
+
         lines.append(
             [
                 task,
                 seeds_text(seeds),
-                of("training", [READY], number),
-                of("passes", MAIN, number),
-                inline(figure(one, READY, "ratio")),
-                of("kept", [CONTROL, READY], share),
-                of("area_real", [CONTROL, READY], number),
-                inline(figure(one, READY, "break_even")),
+                of(READY, "training"),
+                *(of(arm, "passes") for arm in MAIN),
+                of(READY, "ratio"),
+                of(READY, "kept_difference", points),
+                of(READY, "utility", points),
+                *(of(arm, "area_real") for arm in (CONTROL, READY)),
+                of(READY, "break_even"),
             ]
         )
     return lines
 
 
-def _short(found: Mapping | None, text: Callable[[float], str]) -> str:
-    if not found or not found["n"]:
-        return "–"
-    never = len(found.get("never", ()))
-    if never and found["value"] is None:
-        return f"never ({never} of {found['n']} seeds)"
-    return text(found["value"]) + (f" (never in {never} of {found['n']} seeds)" if never else "")
+def brief(found: Mapping | None, text: Callable[[float], str], n: int) -> str:
+    """[`inline`] without n where it is that of the line."""
+    shown = cell(found, text)
+    small = [part for part in shown["small"] if part != f"n\u00a0=\u00a0{n}"]
+    return f"{shown['value']} ({', '.join(small)})" if small else shown["value"]
 
 
 def markdown(tasks: Mapping[str, Mapping]) -> str:

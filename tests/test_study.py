@@ -338,11 +338,13 @@ def test_verdicts_are_counted_by_gap_and_rate(written):
 def test_markdown(written, capsys):
     lines = study_page.markdown(written[0]).splitlines()
     assert len(lines) == 4 and len({line.count("|") for line in lines}) == 1
-    people, small = (line.split(" | ") for line in lines[2:])
-    assert people[0] == "| people" and people[1] == "0–2" and people[2] == "2"
-    assert people[3] == "3600 / 3000 (never in 1 of 3 seeds) / 1650"
-    assert people[4].startswith("≥ ") and "n = 3" in people[4]
-    assert small[4].endswith("(n = 2)")  # no interval
+    people, small = (line.removeprefix("| ").split(" | ") for line in lines[2:])
+    assert people[:3] == ["people", "0–2", "2 (2–2)"]
+    assert people[3:6] == ["3600 (3600–3600)", "3000 (3000–never, never in 1 of 3 seeds)", "1650 (1500–1800)"]
+    assert people[6].startswith("≥ ") and "n =" not in people[6]  # the seeds say it
+    assert "n = 2" in people[9] and "n =" not in people[10]
+    assert len(people) == len(study_page.HEAD)
+    assert "(" not in small[6]  # no interval from two seeds
 
 
 def test_json_is_small_and_holds_no_rows(written):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import logging
 import math
@@ -35,22 +34,21 @@ from .distributed import (
 )
 from .evaluation import evaluating
 from .forwards import count_positions, forward_together
-from .meta import add_gradients_, copies_of, put_, recovery_gradient, scale_gradients_, take_gradients
+from .meta import add_gradients_, recovery_gradient, scale_gradients_, take_gradients
 from .models import chance_loss
 from .objectives import get_objective, per_row_nll, slopes
-from .options import ArgumentError, request_problems
+from .options import ArgumentError
+from .request_defaults import with_fitting_gap, with_request_defaults
 from .row_passes import Rows
 from .trainer import ForgettingTrainer
 from .unlearn_step import IN_TURN, RETAIN_ONLY, TOGETHER, Gate, Recovery, UnlearnStep
 from .versions import library_versions
+from .way_back import WayBack
 
 logger = logging.getLogger(__name__)
 
 RETAIN_SAMPLE = 256  # retain rows measured for the budget, at least (ours); as many as forget rows if these are more
-BISECTIONS = 6  # halvings of the way back from a step that overshot τ, at most (ours)
 NEAR = 0.2  # a look at the whole forget set is taken from this share of the gap on (ours)
-
-_Snapshot = tuple[int, list[torch.Tensor]] | None  # step, trainable weights on the CPU
 
 SNAPSHOTS = "_request_weights.pt"  # in a checkpoint; `push_to_hub` leaves out what begins with an underscore
 
@@ -170,10 +168,7 @@ class UnlearnTrainer(ForgettingTrainer):
         self._gate = Gate()
         self._recovery_gate = Gate()
         self._told_broken = False
-        self._good: _Snapshot = None  # the last weights known to be within the budget, or that batches say this of
-        self._measured: _Snapshot = None  # the last weights that the retain sample has shown to be within it
-        self._below: _Snapshot = None  # the last of them that were short of τ
-        self._candidate: _Snapshot = None  # weights that the coming batches have still to say this of
+        self._way_back: WayBack | None = None
         self.add_callback(ScheduleCallback(self))
 
     # ---- the data ----
@@ -433,8 +428,7 @@ class UnlearnTrainer(ForgettingTrainer):
         """Before the first step: measures τ and the retain rows, or takes up the state of the checkpoint."""
         self._window = []
         self._gate, self._recovery_gate = Gate(), Gate()
-        self._candidate = None
-        self._measured = self._good = self._below = (self.state.global_step, self._copy())
+        self._way_back = WayBack(self.trainable, self.state.global_step)
         saved = None
         if self._resume_from:
             saved = records.read_json(os.path.join(self._resume_from, self.record_name))
@@ -454,8 +448,7 @@ class UnlearnTrainer(ForgettingTrainer):
             self._resume_counts(saved)
             snapshots = os.path.join(self._resume_from, SNAPSHOTS)
             if os.path.exists(snapshots):
-                for name, snapshot in torch.load(snapshots, weights_only=True).items():
-                    setattr(self, name, snapshot)
+                self._way_back.load(torch.load(snapshots, weights_only=True))
             return
         unseen, counts = self.row_losses(self.unseen_dataset)
         self.request = schedule.start(self.rule, float(unseen.sum() / counts.sum()), self._mean(self.retain_sample))
@@ -523,31 +516,28 @@ class UnlearnTrainer(ForgettingTrainer):
         if self._ranked:
             lacking = schedule.ranked_lack(forget, self.targets)
         kept = retain <= limit
-        if self._candidate is not None and kept:  # what the batches since then say of those weights
-            self._good = self._candidate
-            if lacking > schedule.TOLERANCE:
-                self._below = self._candidate
+        back = self._way_back
+        if kept:
+            back.vouch(lacking > schedule.TOLERANCE)
         weak = not schedule.resists(self.request, recovered)  # a look could not end the run
-        self._candidate = (self.state.global_step, self._copy()) if kept and (lacking > NEAR or weak) else None
+        back.candidate = back.now(self.state.global_step) if kept and (lacking > NEAR or weak) else None
         lost = not retain <= schedule.transient_limit(self.rule, self.request)  # True for nan
         pending = last or lost or self.request.reached or self.request.over_budget
         if not pending and not (kept and lacking <= NEAR and not weak):
             return {}
         found = self._measure_request()
-        fresh = self.state.global_step - self._below[0] <= 3 * self.look_every
+        fresh = self.state.global_step - back.below[0] <= 3 * self.look_every
         returns = self._resisting and self.objective.name == "nabla_tau"  # by itself: its pull is two-sided
         beyond = found["shortfall"] < -schedule.TOLERANCE and not returns
         if self.objective.aim != "target" and beyond and fresh:
-            found = self._go_back(found)
+            found = self._go_back()
             recovered = math.nan  # of other weights
         if self._resisting:
             found["recovered_loss"] = recovered
         if found["shortfall"] > schedule.TOLERANCE:
             self._gate = Gate()  # it is open, whatever the last forget rows of a step said
         if found["retain_loss"] <= limit:
-            self._measured = self._good = (self.state.global_step, self._copy())
-            if found["shortfall"] > schedule.TOLERANCE:
-                self._below = self._good
+            back.confirm(self.state.global_step, found["shortfall"] > schedule.TOLERANCE)
         return found
 
     def _measure_request(self) -> dict:
@@ -576,40 +566,18 @@ class UnlearnTrainer(ForgettingTrainer):
             found["shortfall"] = schedule.shortfall(found["forget_loss"], self.request.tau)
         return found
 
-    def _go_back(self, found: dict) -> dict:
-        """
-        Rows driven beyond τ stand out as deleted. Where a look finds them there, the weights go back on the straight
-        line to the last look short of τ until the loss is within the tolerance, and the optimizer's momentum, which
-        would drive them out again, is cleared (ours).
-        """
-        _, start = self._below
-        end = self._copy()
-        low, high = 0.0, 1.0
-        for _ in range(BISECTIONS):
-            middle = (low + high) / 2
-            put_(self.trainable, [torch.lerp(a, b, middle) for a, b in zip(start, end, strict=True)])
-            found = self._measure_request()
-            if abs(found["shortfall"]) <= schedule.TOLERANCE:
-                break
-            low, high = (middle, high) if found["shortfall"] > 0 else (low, middle)
+    def _go_back(self) -> dict:
+        """From beyond τ; the optimizer's momentum, which would drive the rows out again, is cleared (ours)."""
+        found = self._way_back.retreat(self._measure_request, schedule.TOLERANCE)
         self._gate = Gate()
         for state in self.optimizer.state.values():
             if "exp_avg" in state:
                 state["exp_avg"].zero_()
         return found
 
-    def _copy(self) -> list[torch.Tensor]:
-        return copies_of(self.trainable, "cpu")
-
     def _put_back_good(self) -> None:
-        """Where only batches vouched for the last good weights and the retain sample disagrees, on the way to them."""
-        (step, good), (_, safe) = self._good, self._measured
         limit = schedule.retain_limit(self.rule, self.request)
-        shares = [1.0] if good is safe else [*(0.5**k for k in range(BISECTIONS)), 0.0]
-        for share in shares:
-            put_(self.trainable, [torch.lerp(a, b, share) for a, b in zip(safe, good, strict=True)])
-            if good is safe or self._mean(self.retain_sample) <= limit:
-                break
+        step = self._way_back.restore(lambda: self._mean(self.retain_sample) <= limit)
         logger.warning("The retain budget was spent; the weights of step %d were put back.", step)
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
@@ -633,9 +601,8 @@ class UnlearnTrainer(ForgettingTrainer):
         # With a checkpoint go the weights that the budget or an overshot target may call for. Not where parameters are
         # sharded: there a resumed run counts its own weights as good.
         whole = not any(hasattr(p, "to_local") for p in self.trainable)
-        if _internal_call and output_dir and whole and self.args.should_save and self._good is not None:
-            snapshots = {name: getattr(self, name) for name in ("_good", "_measured", "_below", "_candidate")}
-            torch.save(snapshots, os.path.join(output_dir, SNAPSHOTS))
+        if _internal_call and output_dir and whole and self.args.should_save and self._way_back is not None:
+            torch.save(self._way_back.to_dict(), os.path.join(output_dir, SNAPSHOTS))
 
     def record(self) -> dict:
         return {
@@ -679,37 +646,3 @@ class UnlearnTrainer(ForgettingTrainer):
             "limits": list(LIMITS),
             "how_to_load": self.loading_code(),
         }
-
-
-def with_request_defaults(args: UnlearnConfig, readiness: dict | None) -> UnlearnConfig:
-    """
-    The config with the defaults that a ready checkpoint carries, where the user has left the class's own default.
-
-    Raises:
-        ArgumentError: if the checkpoint names an option that does not exist.
-    """
-    wanted = (readiness or {}).get("request") or {}
-    if problems := request_problems(wanted):
-        raise ArgumentError([f"{records.READINESS}: {problem}" for problem in problems])
-    own = {f.name: f.default for f in dataclasses.fields(UnlearnConfig)}
-    changed = {k: v for k, v in wanted.items() if getattr(args, k) == own[k] and v != own[k]}
-    if not changed:
-        return args
-    logger.info("Defaults from the checkpoint's %s: %s.", records.READINESS, changed)
-    return dataclasses.replace(args, **changed)
-
-
-def with_fitting_gap(args: UnlearnConfig) -> UnlearnConfig:
-    """
-    The config with the gap that "auto" stands for: the paper's hinge, but where that cannot do what is asked (ours).
-    Where a recovery is simulated it is the squared one, since what makes that fail drives the forget loss beyond τ and
-    the hinge has nothing to bring it back; for the target "chance" the hinge on each row, since to remove a class no
-    row of it may stay answered behind others driven far up.
-    """
-    if args.gap != "auto":
-        return args
-    args = copy.copy(args)
-    args.gap = "squared" if args.resistance != "none" else "rows" if args.target == "chance" else "hinge"
-    if args.objective == "nabla_tau" and args.gap != "hinge":
-        logger.info("`gap` is %r: the hinge on the mean cannot do what is asked.", args.gap)
-    return args

@@ -22,6 +22,7 @@ LAYERS = {
     "config": 2, "metrics": 2,
     "distributed": 3, "models": 3, "callbacks": 3,
     "trainer": 4, "row_passes": 4, "ready_trainer": 4, "unlearn_step": 4, "unlearn_trainer": 4,
+    "way_back": 3, "request_defaults": 3,
 }  # fmt: skip
 STANDARD = set(sys.stdlib_module_names)
 

@@ -73,7 +73,7 @@ class ReadyOptions:
     """
 
     inner_lr: float = field(
-        default=0.003,
+        default=0.005,
         metadata={
             "help": "Size of the simulated request's ascent step. With `inner_normalize` the step's length as a share "
             "of the norm of the trainable parameters, else the factor on the gradient."
@@ -135,7 +135,7 @@ class ReadyOptions:
             "classes or of the vocabulary."
         },
     )
-    lambda_efficiency: float = field(default=0.2, metadata={"help": "Weight of: a request raises the forget loss."})
+    lambda_efficiency: float = field(default=0.1, metadata={"help": "Weight of: a request raises the forget loss."})
     lambda_retention: float = field(default=1.0, metadata={"help": "Weight of: after it, the other rows are kept."})
     lambda_resistance: float = field(default=0.0, metadata={"help": "Weight of: it is not undone by later training."})
     efficiency: str = field(

@@ -44,6 +44,8 @@ class Task:
         arms: names of arms; None: all.
         attack: learning rate of the fine-tunes that bring rows back.
         adapters: requests are also tried with a LoRA adapter of rank 16.
+        thorough: plain, ready and equal models are asked by all methods and in all scenarios; else plain ones alone, by
+            all methods.
         rivals: is an unlearned plain model told from a retrained one? Asked of each gap.
         confirms: not used to choose a default.
     """
@@ -56,6 +58,7 @@ class Task:
     arms: tuple[str, ...] | None = None
     attack: float = 1e-3
     adapters: bool = False
+    thorough: bool = False
     rivals: bool = False
     confirms: bool = False
 
@@ -70,7 +73,7 @@ class Arm:
         flags: `ReadyConfig` flags over the recipe's; `{by}` is the task's column.
         like: plain training with the gradient passes of that arm.
         forget_weight: weight of the revocable rows' loss relative to the others'.
-        everything: all methods and scenarios are tried on it, not ∇τ alone.
+        everything: more than ∇τ is tried on it.
     """
 
     role: str = "ready"
@@ -110,9 +113,9 @@ INTENTS = (
 ANIMALS = ("bird", "cat", "deer", "dog", "frog", "horse")
 TASKS = {
     "digits": Task(
-        "vision/digits_vit.yaml", "chance", by="labels", flags="--forget_values {digit}", attack=3e-4
+        "vision/digits_vit.yaml", "chance", by="labels", flags="--forget_values {digit}", attack=3e-4, thorough=True
     ),
-    "people": Task("text/people_llama.yaml", "unseen", by="person", rates=(3e-4, 1e-3)),
+    "people": Task("text/people_llama.yaml", "unseen", by="person", rates=(3e-4, 1e-3), thorough=True),
     "tofu": Task(
         "text/tofu_llama.yaml",
         "unseen",
@@ -325,11 +328,12 @@ def same_measures(root: Path, name: str, arm: str, seed: int) -> bool:
     return cell is not None
 
 
-def requests_of(task: Task, arm: Arm):
+def requests_of(task: Task, arm_name: str):
     from recipes.trial import Request
 
+    arm = ARMS[arm_name]
     asked = [Request(rate) for rate in task.rates]
-    if arm.everything:
+    if arm.everything and (task.thorough or arm_name == "plain"):
         others = ("gradient_ascent", "grad_diff", "npo")
         asked += [Request(rate, objective) for objective in others for rate in task.rates]
     if arm.everything and task.adapters:
@@ -363,7 +367,7 @@ def build(name: str, arm_name: str, seed: int, root: str, data: str | None, smok
     }
     if arm.role == "original" or arm.role == "ready":
         plain = found if arm_name == "plain" else read_cell(path, name, "plain", seed)
-        found |= asked(model, rows, task, arm, seed, plain, training)
+        found |= asked(model, rows, task, arm_name, seed, plain, training)
         if arm.role == "ready":
             pays(folder, found, plain)
         if arm_name == "plain" and task.rivals:
@@ -391,14 +395,15 @@ def pays(folder: Path, found: dict, plain: dict) -> None:
         )
 
 
-def asked(model, rows, task: Task, arm: Arm, seed: int, plain: dict, training: dict) -> dict:
+def asked(model, rows, task: Task, arm_name: str, seed: int, plain: dict, training: dict) -> dict:
     """What becomes of the model under requests."""
     from recipes import trial
 
     kept = trial.KEPT * plain["before"]["retain"]["accuracy"]
     best, fewest = None, None
     found: dict = {"requests": []}
-    for request in requests_of(task, arm):
+    arm = ARMS[arm_name]
+    for request in requests_of(task, arm_name):
         after, one = trial.ask(model, rows, request, kept, seed)
         found["requests"].append(one)
         passes = trial.passes_to(one)
@@ -414,7 +419,7 @@ def asked(model, rows, task: Task, arm: Arm, seed: int, plain: dict, training: d
         "splits": trial.before(unlearned, rows),
         "recovery": trial.recovery(unlearned, rows, task.attack, seed),
     }
-    if arm.everything and task.arms is None:
+    if arm.everything and task.thorough:
         found["scenarios"] = scenarios(model, rows, kept, seed, task, training)
     return found
 

@@ -85,9 +85,12 @@ def test_an_adapter_is_asked_too_and_the_model_stays():
     request = trial.Request(1e-3, options={"passes": "1"}, adapter=True)
     after, found = trial.ask(model, rows, request, kept=0.0, seed=0)
     assert isinstance(after, PeftModel) and found["method"] == "nabla_tau, LoRA"
-    methods = [r.method for r in study.requests_of(study.TASKS["tofu"], study.ARMS["plain"])]
+    methods = [r.method for r in study.requests_of(study.TASKS["tofu"], "plain")]
     assert methods.count("nabla_tau, LoRA") == methods.count("nabla_tau") == 2
-    assert "nabla_tau, LoRA" not in [r.method for r in study.requests_of(study.TASKS["people"], study.ARMS["plain"])]
+    assert "nabla_tau, LoRA" not in [r.method for r in study.requests_of(study.TASKS["people"], "plain")]
+    tried = {arm: {r.method for r in study.requests_of(study.TASKS["tofu"], arm)} for arm in ("equal", "any group")}
+    assert tried == {"equal": {"nabla_tau", "nabla_tau, LoRA"}, "any group": {"nabla_tau"}}  # other methods: plain only
+    assert {r.method for r in study.requests_of(study.TASKS["people"], "equal")} >= {"npo", "grad_diff"}
 
 
 def test_a_cell_measured_in_another_way_is_not_taken(tmp_path):

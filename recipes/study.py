@@ -120,7 +120,7 @@ TASKS = {
         "text/tofu_llama.yaml",
         "unseen",
         by="author",
-        flags="--data_files {data}/tofu/full.jsonl --limit 1200 "
+        flags="--data_files {data}/tofu/full.jsonl --limit 600 "
         "--config_overrides hidden_size=128,intermediate_size=344,num_hidden_layers=2,num_attention_heads=4 "
         "--forget_values {authors}",
         rates=(3e-4, 1e-3),
@@ -213,7 +213,7 @@ def flags_of(task: Task, seed: int, data: str | None, smoke: bool) -> list[str]:
     rng = random.Random(seed)
     filled = task.flags.format(
         digit=(3 + seed) % 10,
-        authors=" ".join(map(str, sorted(rng.sample(range(60), 6)))),
+        authors=" ".join(map(str, sorted(rng.sample(range(30), 3)))),
         intents=" ".join(sorted(rng.sample(INTENTS, 2))),
         animal=ANIMALS[seed % len(ANIMALS)],
         data=data,

@@ -92,6 +92,9 @@ ARMS = {
     "reweighted": Arm("original", forget_weight=0.5),
     "finite difference": Arm(flags="--meta_gradient finite_difference"),
     "batch rows": Arm(flags="--request_rows 0"),
+    "smaller step": Arm(flags="--inner_lr 0.003"),
+    "stronger": Arm(flags="--inner_lr 0.003 --lambda_efficiency 0.2"),
+    "every other": Arm(flags="--request_rows 32 --meta_every 2"),
     "no efficiency": Arm(flags="--lambda_efficiency 0"),
     "no retention": Arm(flags="--lambda_retention 0"),
     "relearn": Arm(flags="--resistance relearn --lambda_resistance 0.1"),
@@ -167,6 +170,7 @@ TASKS = {
     "digits 1 %": Task(
         "vision/digits_vit_random.yaml", "unseen", flags="--forget_fraction 0.01", arms=MAIN
     ),
+    "digits 5 %": Task("vision/digits_vit_random.yaml", "unseen", flags="--forget_fraction 0.05", arms=MAIN),
     "digits 10 %": Task(
         "vision/digits_vit_random.yaml", "unseen", flags="--forget_fraction 0.1", arms=MAIN, rivals=True
     ),
@@ -194,6 +198,14 @@ TASKS = {
         "unseen",
         by="person",
         flags="--forget_fraction 0.01",
+        rates=(3e-4, 1e-3),
+        arms=MAIN,
+    ),
+    "people 5 %": Task(
+        "text/people_llama.yaml",
+        "unseen",
+        by="person",
+        flags="--forget_fraction 0.05",
         rates=(3e-4, 1e-3),
         arms=MAIN,
     ),

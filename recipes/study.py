@@ -106,7 +106,8 @@ RETRAINED = ("retrained", "retrained again")
 MAIN = ("plain", "ready", "equal")
 FEW = (*MAIN, "any group")
 CIFAR = (
-    "--data_files {data}/cifar10 --limit 4000 --test_split null --test_fraction 0.2 --ready.meta_every 1 "
+    "--data_files {data}/cifar10 --limit 2000 --test_split null --test_fraction 0.2 --ready.meta_every 1 "
+    "--ready.num_train_epochs 40 "
     "--config_overrides hidden_size=128,intermediate_size=256,num_hidden_layers=3,num_attention_heads=4,patch_size=8 "
 )
 INTENTS = (
@@ -146,7 +147,7 @@ TASKS = {
         "chance",
         by="labels",
         flags=CIFAR + "--forget_values {animal}",
-        rates=(3e-4, 1e-3),
+        rates=(1e-4, 3e-4, 1e-3),
         arms=FEW,
         attack=3e-4,
         confirms=True,
@@ -155,6 +156,7 @@ TASKS = {
         "vision/cifar10_vit_random.yaml",
         "unseen",
         flags=CIFAR + "--forget_fraction 0.1",
+        rates=(1e-4, 2e-4, 3e-4, 1e-3),
         arms=MAIN,
         rivals=True,
         confirms=True,
@@ -163,6 +165,7 @@ TASKS = {
         "vision/cifar10_vit_random.yaml",
         "unseen",
         flags=CIFAR + "--forget_fraction 0.3",
+        rates=(1e-4, 2e-4, 3e-4, 1e-3),
         arms=("plain",),
         rivals=True,
         confirms=True,

@@ -67,9 +67,12 @@ def span(low: float | None, high: float | None, text: Callable[[float], str]) ->
 def interval(found: Mapping, text: Callable[[float], str]) -> list[str]:
     """Its words: none where there is no interval; one end where the other is not bounded."""
     low, high = found["low"], found["high"]
-    some = [] if low is None and high is None else [span(low, high, text)]
-    if (low is None) != (high is None):
+    if low is None and high is None:
+        some = []
+    elif low is None or high is None:
         some = [f"{text(low)} or more" if high is None else f"{text(high)} or less"]
+    else:
+        some = [] if text(low) == text(high) else [span(low, high, text)]  # all the same: the value says it
     return ["median", *some] if found.get("of") == "median" else some
 
 
@@ -113,7 +116,8 @@ def _middle_cell(found: Mapping, text: Callable[[float], str]) -> dict:
     value = "never" if found["value"] is None else text(found["value"])
     if found.get("at_most"):
         value = f"≤\u00a0{value}"
-    small = [span(found["least"], found["most"], text)] if n > 1 else []
+    ends = found["least"], found["most"]
+    small = [span(*ends, text)] if ends[0] != ends[1] else []
     small += [f"never in {never} of {n} seeds"] if never else [f"n\u00a0=\u00a0{n}"]
     return {"value": value, "small": small, "title": title}
 

@@ -43,11 +43,11 @@ BothPass = Callable[[Callable[[Tensor, Tensor], tuple]], tuple[Tensor, Tensor]]
 class Terms:
     """What the readiness gradient consists of; the names of `ReadyConfig`. `cap` in nats."""
 
-    inner_lr: float = 0.003
+    inner_lr: float = 0.005
     inner_steps: int = 1
     inner_normalize: bool = True
     meta_gradient: str = "first_order"
-    lambda_efficiency: float = 0.2
+    lambda_efficiency: float = 0.1
     lambda_retention: float = 1.0
     lambda_resistance: float = 0.0
     efficiency: str = "gain"

@@ -428,7 +428,7 @@ class UnlearnTrainer(ForgettingTrainer):
         """Before the first step: measures τ and the retain rows, or takes up the state of the checkpoint."""
         self._window = []
         self._gate, self._recovery_gate = Gate(), Gate()
-        self._way_back = WayBack(self.trainable, self.state.global_step)
+        self._way_back = WayBack(lambda: self.trainable, self.state.global_step)
         saved = None
         if self._resume_from:
             saved = records.read_json(os.path.join(self._resume_from, self.record_name))

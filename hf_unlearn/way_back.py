@@ -16,6 +16,11 @@ class WayBack:
     """
     Snapshots of the trainable weights, on the CPU.
 
+    Args:
+        trainable: gives the trainable weights. It is asked each time, since where they are sharded they must be made
+            shards again before anyone writes to them.
+        step: of the weights of now, which are taken as good.
+
     Attributes:
         good: the last weights known to be within the retain budget, or that the batches after them say this of.
         measured: the last weights that the retain sample has shown to be within it.
@@ -25,13 +30,13 @@ class WayBack:
 
     KEYS = ("good", "measured", "below", "candidate")
 
-    def __init__(self, trainable: Sequence[torch.Tensor], step: int):
+    def __init__(self, trainable: Callable[[], Sequence[torch.Tensor]], step: int):
         self.trainable = trainable
         self.good = self.measured = self.below = self.now(step)
         self.candidate: Snapshot | None = None
 
     def now(self, step: int) -> Snapshot:
-        return step, copies_of(self.trainable, "cpu")
+        return step, copies_of(self.trainable(), "cpu")
 
     def vouch(self, short: bool) -> None:
         """The batches since say that the candidate's rows are kept; `short`: and short of τ."""
@@ -51,7 +56,7 @@ class WayBack:
         Rows driven beyond τ stand out as deleted. The weights go back on the straight line to the last that were short
         of τ, until |`shortfall`| of what `measure` finds is within the tolerance; returns what it found last.
         """
-        start, end = self.below[1], copies_of(self.trainable, "cpu")
+        start, end = self.below[1], copies_of(self.trainable(), "cpu")
         low, high = 0.0, 1.0
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
@@ -76,11 +81,11 @@ class WayBack:
         return step
 
     def _put(self, start: list[torch.Tensor], end: list[torch.Tensor], share: float) -> None:
-        put_(self.trainable, [torch.lerp(a, b, share) for a, b in zip(start, end, strict=True)])
+        put_(self.trainable(), [torch.lerp(a, b, share) for a, b in zip(start, end, strict=True)])
 
     def to_dict(self) -> dict[str, Snapshot | None]:
         return {key: getattr(self, key) for key in self.KEYS}
 
     def load(self, saved: dict[str, Snapshot | None]) -> None:
         for key in self.KEYS:
-            setattr(self, key, saved[key])
+            setattr(self, key, saved[key] if key in saved else saved[f"_{key}"])  # as they were named once

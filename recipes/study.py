@@ -28,6 +28,7 @@ from recipes import jobs as jobs_
 
 HERE = Path(__file__).resolve().parent
 SCHEMA = 1
+RESISTING_RATE = 1e-3  # learning rate of a request with resistance
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Task:
 
     Args:
         recipe: YAML file.
-        flags: more flags, `{seed}` and `{data}` filled in.
+        flags: more flags; `{digit}`, `{authors}`, `{intents}`, `{animal}` (by the seed) and `{data}` are filled in.
         goal: "unseen" or "chance", when rows count as forgotten ([`recipes.trial.Rows`]).
         by: column whose values a request names; None: single rows.
         rates: learning rates of a request.
@@ -47,7 +48,7 @@ class Task:
         thorough: plain, ready and equal models are asked by all methods and in all scenarios; else plain ones alone, by
             all methods.
         rivals: is an unlearned plain model told from a retrained one? Asked of each gap.
-        confirms: not used to choose a default.
+        role: "chooses": the defaults were chosen by it; "confirms": it was not looked at for that; "": neither is said.
     """
 
     recipe: str
@@ -60,7 +61,7 @@ class Task:
     adapters: bool = False
     thorough: bool = False
     rivals: bool = False
-    confirms: bool = False
+    role: str = ""
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,12 @@ INTENTS = (
 ANIMALS = ("bird", "cat", "deer", "dog", "frog", "horse")
 TASKS = {
     "digits": Task(
-        "vision/digits_vit.yaml", "chance", by="labels", flags="--forget_values {digit}", attack=3e-4, thorough=True
+        "vision/digits_vit.yaml", "chance", by="labels", flags="--forget_values {digit}", attack=3e-4, thorough=True,
+        role="chooses",
     ),
-    "people": Task("text/people_llama.yaml", "unseen", by="person", rates=(3e-4, 1e-3), thorough=True),
+    "people": Task(
+        "text/people_llama.yaml", "unseen", by="person", rates=(3e-4, 1e-3), thorough=True, role="chooses"
+    ),
     "tofu": Task(
         "text/tofu_llama.yaml",
         "unseen",
@@ -130,7 +134,7 @@ TASKS = {
         rates=(3e-4, 1e-3),
         arms=FEW,
         adapters=True,
-        confirms=True,
+        role="confirms",
     ),
     "banking77": Task(
         "text/banking77_bert.yaml",
@@ -140,7 +144,7 @@ TASKS = {
         "--forget_values {intents}",
         arms=FEW,
         attack=3e-4,
-        confirms=True,
+        role="confirms",
     ),
     "cifar10": Task(
         "vision/cifar10_vit_class.yaml",
@@ -150,7 +154,7 @@ TASKS = {
         rates=(1e-4, 3e-4, 1e-3),
         arms=FEW,
         attack=3e-4,
-        confirms=True,
+        role="confirms",
     ),
     "cifar10 10 %": Task(
         "vision/cifar10_vit_random.yaml",
@@ -159,7 +163,7 @@ TASKS = {
         rates=(1e-4, 2e-4, 3e-4, 1e-3),
         arms=MAIN,
         rivals=True,
-        confirms=True,
+        role="confirms",
     ),
     "cifar10 30 %": Task(
         "vision/cifar10_vit_random.yaml",
@@ -168,14 +172,15 @@ TASKS = {
         rates=(1e-4, 2e-4, 3e-4, 1e-3),
         arms=("plain",),
         rivals=True,
-        confirms=True,
+        role="confirms",
     ),
     "digits 1 %": Task(
         "vision/digits_vit_random.yaml", "unseen", flags="--forget_fraction 0.01", arms=MAIN
     ),
     "digits 5 %": Task("vision/digits_vit_random.yaml", "unseen", flags="--forget_fraction 0.05", arms=MAIN),
     "digits 10 %": Task(
-        "vision/digits_vit_random.yaml", "unseen", flags="--forget_fraction 0.1", arms=MAIN, rivals=True
+        "vision/digits_vit_random.yaml", "unseen", flags="--forget_fraction 0.1", arms=MAIN, rivals=True,
+        role="chooses",
     ),
     "digits 30 %": Task(
         "vision/digits_vit_random.yaml", "unseen", flags="--forget_fraction 0.3", arms=MAIN, rivals=True
@@ -323,11 +328,21 @@ def same_settings(root: Path, name: str, arm: str, seed: int, smoke: bool) -> bo
     return True
 
 
-def measured_as(task: Task) -> dict:
+def measured_as(name: str, arm_name: str) -> dict:
     """What the figures of a cell depend on, beside its model."""
+    from hf_unlearn.options import UnlearnOptions
     from recipes import trial
 
-    return {"rates": list(task.rates), "attack": task.attack, "kept": trial.KEPT, "relearning": trial.RELEARNING}
+    task, arm = TASKS[name], ARMS[arm_name]
+    found = {"attack": task.attack, "relearning": trial.RELEARNING}
+    if arm.role not in ("original", "ready"):
+        return found
+    asked = [[request.method, request.learning_rate] for request in requests_of(task, arm_name)]
+    rules = {"kept": trial.KEPT, "tolerance": trial.TOLERANCE, "sample": trial.SAMPLE}
+    found |= {"requests": asked, "scenarios": arm.everything and task.thorough, **rules}
+    found |= {"options": dataclasses.asdict(UnlearnOptions()), "resisting": RESISTING_RATE if arm.everything else None}
+    rivals = task.rivals and arm_name == "plain"
+    return found | {"gaps": [list(trial.GAPS), list(trial.RATES)] if rivals else None}
 
 
 def same_measures(root: Path, name: str, arm: str, seed: int) -> bool:
@@ -337,7 +352,7 @@ def same_measures(root: Path, name: str, arm: str, seed: int) -> bool:
     Raises:
         ValueError: if it was measured in another way.
     """
-    cell, now = read_cell(root, name, arm, seed), measured_as(TASKS[name])
+    cell, now = read_cell(root, name, arm, seed), measured_as(name, arm)
     if cell and (other := [key for key in now if cell.get("measured", {}).get(key) != now[key]]):
         raise ValueError(f"{cell_path(root, name, arm, seed)} was measured with another {', '.join(other)}. Remove it.")
     return cell is not None
@@ -377,7 +392,7 @@ def build(name: str, arm_name: str, seed: int, root: str, data: str | None, smok
         "seed": seed,
         "rows": {split: len(part) for split, part in rows.splits.items()},
         "training": training,
-        "measured": measured_as(task),
+        "measured": measured_as(name, arm_name),
         "before": trial.before(model, rows),
     }
     if arm.role == "original" or arm.role == "ready":
@@ -392,7 +407,7 @@ def build(name: str, arm_name: str, seed: int, root: str, data: str | None, smok
         found["recovery"] = trial.recovery(model, rows, task.attack, seed)
     found["seconds"] = round(time.perf_counter() - start, 1)
     target = cell_path(path, name, arm_name, seed)
-    part = target.with_suffix(".part")
+    part = target.with_suffix(".json.part")
     part.write_text(json.dumps(found), encoding="utf-8")
     part.rename(target)  # whole, or not there
     return found["seconds"]
@@ -425,7 +440,7 @@ def asked(model, rows, task: Task, arm_name: str, seed: int, plain: dict, traini
         if request.method == "nabla_tau" and passes is not None and (fewest is None or passes < fewest):
             best, fewest, unlearned = request, passes, after
     if arm.everything:
-        found["resisted"] = trial.resisted(model, rows, 1e-3, task.attack, seed)
+        found["resisted"] = trial.resisted(model, rows, RESISTING_RATE, task.attack, seed)
     if best is None:
         return found
     found["after"] = {

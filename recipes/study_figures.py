@@ -215,7 +215,11 @@ def arm_figures(arms: Mapping[str, Mapping[int, Mapping]], arm: str) -> dict[str
         "membership": mean({seed: v["membership"] for seed, v in values.items()}),
     }
     if arm != PLAIN:
-        found["utility"] = difference(accuracy_before(values, worth), accuracy_before(plain, worth) if plain else {})
+        theirs = accuracy_before(plain, worth) if plain else {}
+        relative = {s: a / theirs[s] for s, a in accuracy_before(values, worth).items() if theirs.get(s)}
+        found["utility"] = {**difference(relative, dict.fromkeys(relative, 1.0)), "split": worth}
+        before = accuracy_before(plain, "forget") if plain else {}
+        found["forget_before"] = difference(accuracy_before(values, "forget"), before)
     if arm in (RETRAINED, AGAIN):
         return found
     passes = passes_of(values)
@@ -279,19 +283,24 @@ def method_figures(arms: Mapping[str, Mapping[int, Mapping]], arm: str) -> dict[
 
 
 def resisted_figures(arms: Mapping[str, Mapping[int, Mapping]], arm: str) -> dict[str, dict]:
-    """Of requests with resistance: as in [`arm_figures`], and each area less that of the arm's best request without."""
+    """
+    Of requests with resistance: as in [`arm_figures`], of the seeds whose rows were forgotten by the trainer's own stop
+    rule, and each area less that of the arm's best request without.
+    """
     values = arms[arm]
     there = {seed: v["resisted"] for seed, v in values.items() if v.get("resisted")}
     if not there:
         return {}
+    passes = median({seed: Passes(r["passes"], r["reached"]) for seed, r in there.items()})
+    there = {seed: r for seed, r in there.items() if r["reached"]}  # else there was nothing to bring back
     zero = dict.fromkeys(there, 0.0)
     found = {
-        "passes": median({seed: Passes(r["passes"], r["reached"]) for seed, r in there.items()}),
+        "passes": passes,
         "kept": mean({seed: r["kept"] for seed, r in there.items()}),
         "after_loss": mean({seed: r["loss"] for seed, r in there.items()}),
         "auc_gap": difference({seed: r.get("auc_gap") for seed, r in there.items()}, zero),
     }
-    for kind in next(iter(there.values())).get("area", ()):
+    for kind in next(iter(there.values()), {}).get("area", ()):
         areas = {seed: r.get("area", {}).get(kind) for seed, r in there.items()}
         found[f"area_{kind}"] = mean(areas)
         found[f"area_{kind}_gain"] = difference(areas, area_of(values, kind))
@@ -301,7 +310,7 @@ def resisted_figures(arms: Mapping[str, Mapping[int, Mapping]], arm: str) -> dic
 def verdict_figures(values: Mapping[int, Mapping]) -> list[dict]:
     """
     Of each gap and learning rate: `gap`, `rate`, `seeds`, `verdicts` (word -> seeds), `failed` (gate -> seeds), `share`
-    (mean of the row passes relative to retraining's) and the means of the measures.
+    (mean of the row passes relative to retraining's) and `measures` (means; of p-values medians).
     """
     lines: dict[tuple[str, float], dict[int, Mapping]] = {}
     for seed, v in values.items():
@@ -316,9 +325,17 @@ def verdict_figures(values: Mapping[int, Mapping]) -> list[dict]:
                 line["failed"].setdefault(gate, []).append(seed)
         line["share"] = mean({seed: one["share"] for seed, one in some.items()})
         names = dict.fromkeys(name for one in some.values() for name in one["measures"])
-        line["measures"] = {name: mean({s: one["measures"].get(name) for s, one in some.items()}) for name in names}
+        measures = {name: {s: one["measures"].get(name) for s, one in some.items()} for name in names}
+        line["measures"] = {name: _summary(name, values) for name, values in measures.items()}
         found.append(line)
     return found
+
+
+def _summary(name: str, values: Mapping[int, float | None]) -> dict:
+    """Mean and interval; of p-values, median and range."""
+    if not name.endswith("forget_quality"):
+        return mean(values)
+    return middle({seed: v for seed, v in values.items() if v is not None})
 
 
 def study(cells: Sequence[Mapping]) -> dict[str, dict]:
@@ -345,7 +362,8 @@ def study(cells: Sequence[Mapping]) -> dict[str, dict]:
         one["figures"] = {arm: arm_figures(arms, arm) for arm in arms}
         one["curves"] = {arm: curves_of(values) for arm, values in arms.items()}
         one["scenarios"] = {arm: found_ for arm in asked if (found_ := scenario_figures(arms, arm))}
-        one["methods"] = {arm: found_ for arm in asked if len(found_ := method_figures(arms, arm)) > 1}
+        methods = {arm: method_figures(arms, arm) for arm in asked}
+        one["methods"] = methods if any(len(some) > 1 for some in methods.values()) else {}
         one["resisted"] = {arm: found_ for arm in asked if (found_ := resisted_figures(arms, arm))}
         one["verdicts"] = verdict_figures(arms.get(PLAIN, {}))
     return found

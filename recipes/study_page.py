@@ -48,7 +48,7 @@ REQUEST_KEYS = ("rate", "passes", "reached", "kept", "forgotten", "kept_then")  
 MARKS = {"o": "●", "s": "■", "D": "◆", ">": "▶", "v": "▼", "P": "✚", "X": "✖", "d": "♦"}
 HEAD = (
     *("task", "seeds", "training passes, ×plain", "row passes until forgotten and kept: plain", "equal compute"),
-    *("ready", "equal compute ÷ ready", "kept, ready − equal compute, points", "before, ready − plain, points"),
+    *("ready", "equal compute ÷ ready", "kept, ready − equal compute, points", "accuracy before, ready ÷ plain − 1, %"),
     *("recovery area (real rows): equal compute", "ready", "break-even, requests"),
 )
 GLOSSARY = (
@@ -71,7 +71,15 @@ GLOSSARY = (
         "Fewest row passes",
         "Each arm is asked at several learning rates; in each seed its best counts, chosen by the same look.",
     ),
-    ("Never", "No learning rate came there by the end of its passes. Then the last look stands for it, marked ≥ or ≤."),
+    (
+        "Never",
+        "No learning rate came there by the end of its passes. Then the last look stands for it, marked ≥ or ≤. Of a "
+        "break-even: a request saves nothing.",
+    ),
+    (
+        "Accuracy before",
+        "Of test rows where a task has some (images, intents), else of retain rows: unseen facts cannot be known.",
+    ),
     (
         "Ratio",
         "Geometric mean over seeds of the control's row passes over the arm's, with a t-interval on the log. Where a "
@@ -97,11 +105,16 @@ GLOSSARY = (
         "rows. Indistinguishable: every gate is passed and each could have seen a difference; not told apart: no gate "
         "is failed, but one could not see the model before the request either, or could not decide.",
     ),
-    ("Retrained again", "A second model retrained with another seed, judged in the same way: the noise floor."),
+    (
+        "Retrained again",
+        "A second model retrained with another seed, judged in the same way. Where it differs more from the first than "
+        "p = .05, that is the limit for the unlearned models.",
+    ),
     (
         "With resistance",
-        "Asked once more with a simulated recovery in each step (`--resistance relearn`) at one learning rate, until "
-        "the trainer's own stop.",
+        "Asked once more with a simulated recovery in each step (`--resistance relearn`), at learning rate .001 and "
+        "with the squared gap, until the trainer's own stop. Never: that stop did not find the rows forgotten; what "
+        "comes back is shown of the others. The best request differs in rate and gap too. Kept: of all retain rows.",
     ),
     ("Break-even", "Requests that pay for the dearer training: its extra row passes over what a request saves."),
 )
@@ -219,7 +232,9 @@ def compared(found: Mapping[str, Mapping[str, Mapping]], names: Mapping[str, str
         lines.append({"name": names.get(key, key) if key else "as planned", "cells": cells})
     head = [f"row passes, {name_of(arm)}" for arm in arms] + ["equal compute ÷ ready"]
     head += [f"kept, {name_of(arm)}" for arm in arms]
-    return {"head": head, "lines": lines}
+    some = [k for k in range(len(head)) if any(line["cells"][k]["value"] != "–" for line in lines)]
+    lines = [{**line, "cells": [line["cells"][k] for k in some]} for line in lines]
+    return {"head": [head[k] for k in some], "lines": lines}
 
 
 def series(one: Mapping) -> dict | None:
@@ -242,14 +257,14 @@ def resisting(one: Mapping) -> dict | None:
     if not arms:
         return None
     columns = [
-        ("row passes until its own stop", "passes", number),
+        ("row passes until forgotten, by its own stop rule", "passes", number),
         ("kept", "kept", share),
         ("forget loss after", "after_loss", number),
         ("gap to retrained, AUC", "auc_gap", signed),
     ]
     for kind in KINDS:
         columns.append((f"recovery area, {kind} rows", f"area_{kind}", number))
-        columns.append(("more than without resistance", f"area_{kind}_gain", signed))
+        columns.append(("more than after the best request", f"area_{kind}_gain", signed))
     lines = [
         {"name": name_of(arm), "cells": [cell(one["resisted"][arm].get(name), text) for _, name, text in columns]}
         for arm in arms
@@ -347,7 +362,11 @@ def recoveries(one: Mapping, prefix: str) -> list[dict]:
         ]
         if len(there) > 1:
             note = f"Never finished, so without a curve: {', '.join(none)}." if none else ""
-            shown.append({"legend": legend(there), "kinds": kinds, "note": note})
+            n = {arm: sum("recovery" in v for v in one["values"][arm].values()) for arm in there}
+            names = legend(there)
+            for arm, item in zip(there, names, strict=True):
+                item["name"] += f" (n\u00a0=\u00a0{n[arm]})"
+            shown.append({"legend": names, "kinds": kinds, "note": note})
     return shown
 
 
@@ -361,7 +380,9 @@ def method_picture(one: Mapping, prefix: str) -> dict | None:
     if not methods:
         return None
     found = {
-        METHOD_NAMES.get(method, method): {arm: seeds_passes(one["values"][arm], method) for arm in arms}
+        METHOD_NAMES.get(method, method): {
+            arm: some for arm in arms if (some := seeds_passes(one["values"][arm], method))
+        }
         for method in methods
     }
     return pictured(plots.passes(found, prefix, "Row passes of each method"), "Methods", arms)
@@ -376,6 +397,7 @@ def size_pictures(tasks: Mapping[str, Mapping]) -> list[dict]:
     shown = []
     for i, (recipe, names) in enumerate(groups.items()):
         lines: dict[str, list] = {}
+        there = []
         for task in names:
             rows = tasks[task]["rows"]
             for arm in (READY, *ANY):
@@ -383,9 +405,10 @@ def size_pictures(tasks: Mapping[str, Mapping]) -> list[dict]:
                 if found and found["n"]:
                     asked = rows["forget"] / (rows["forget"] + rows["retain"])
                     lines.setdefault(arm, []).append((asked, found))
+                    there += [task] if task not in there else []
         lines = {arm: sorted(found, key=lambda point: point[0]) for arm, found in lines.items()}
         if max(map(len, lines.values()), default=0) > 1:
-            label, note = ", ".join(names), f"{Path(recipe).stem}. Hollow: a bound."
+            label, note = ", ".join(there), f"{Path(recipe).stem}. Hollow: a bound."
             shown.append(pictured(plots.sizes(lines, f"z{i}"), label, list(lines), note))
     return shown
 
@@ -441,7 +464,7 @@ def page(tasks: Mapping[str, Mapping], command: str, versions: Mapping[str, str]
             "id": f"t{i}",
             "rows": one["rows"],
             "seeds": seeds_text(one["seeds"]),
-            "confirms": task in study_.TASKS and study_.TASKS[task].confirms,
+            "role": study_.TASKS[task].role if task in study_.TASKS else "",
             "goal": study_.TASKS[task].goal if task in study_.TASKS else "",
             "arms": arm_table(one),
             "trade_offs": trade_offs(one, f"t{i}"),

@@ -26,7 +26,8 @@ def mean(values: Seeds) -> dict:
     Mean over seeds with the 95 % t-interval: mean ± t(.975, n − 1) · s / √n, s with n − 1.
 
     Returns:
-        `{"value", "low", "high", "n", "seeds"}`; low and high are None below FEWEST seeds, value too without one.
+        `{"value", "low", "high", "n", "seeds"}`; low and high are None below FEWEST seeds, value too without one. Where
+        all seeds agree both are the value, which proves nothing: see [`side`].
     """
     known = {seed: float(v) for seed, v in sorted(values.items()) if v is not None and math.isfinite(v)}
     found = np.array(list(known.values()))
@@ -53,15 +54,15 @@ def ratio(control: Mapping[int, Passes], ready: Mapping[int, Passes]) -> dict:
     geometric mean over seeds, with the 95 % t-interval of log r.
 
     Where only the control never finished, its last look stands for it and r is a lower bound; where only ready never
-    did (a lost seed), r is an upper bound; where neither did, the seed says nothing. The mean is then a bound too (with
-    bounds on both sides none), and has no t-interval: a bound in place of an outlier would narrow it. With enough seeds
-    the median and its distribution-free interval ([`order_interval`], at least 95 %) take the mean's place, as they
-    need no more than bounds.
+    did (a lost seed), r is an upper bound; where neither did, nothing is known of r. The mean of the known and the
+    bounds is then a bound too (with bounds on both sides none), and has no t-interval: a bound in place of an outlier
+    would narrow it. With enough seeds the median and its distribution-free interval ([`order_interval`], at least 95 %)
+    take the mean's place, as they need no more than bounds, and none for a seed where neither finished.
 
     Returns:
-        [`mean`]'s keys, low or high alone None where it is not bounded; `of`: "mean" or "median"; `bound` of the value:
-        "", "≥", "≤" or "?"; `apart`: "above" or "below" where the interval excludes 1; `at_least`, `lost`, `neither`:
-        the seeds of each kind.
+        [`mean`]'s keys, low or high alone None where it is not bounded; n and seeds without those of `neither`; `of`:
+        "mean" or "median"; `bound` of the value: "", "≥", "≤" or "?"; `apart`: "above" or "below" where the interval
+        excludes 1; `at_least`, `lost`, `neither`: the seeds of each kind.
     """
     logs, at_least, lost, neither = {}, [], [], []
     for seed in sorted(set(control) & set(ready)):
@@ -74,21 +75,33 @@ def ratio(control: Mapping[int, Passes], ready: Mapping[int, Passes]) -> dict:
             at_least.append(seed)
         if not b.reached:
             lost.append(seed)
-    found = {**mean(logs), "of": "mean"}
-    bound = "?" if at_least and lost else "≥" if at_least else "≤" if lost else ""
-    if bound:
-        lower = [-math.inf if seed in lost else x for seed, x in logs.items()]
-        upper = [math.inf if seed in at_least else x for seed, x in logs.items()]
+    found = {**mean(logs), "of": "mean", "bound": _bound(bool(lost), bool(at_least))}
+    if at_least or lost or neither:
+        unknown = [math.inf] * len(neither)
+        lower = [-math.inf if seed in lost else x for seed, x in logs.items()] + [-x for x in unknown]
+        upper = [math.inf if seed in at_least else x for seed, x in logs.items()] + unknown
         low, high = order_interval(lower, upper)
         found |= {"low": _finite(low), "high": _finite(high)}
-        if low is not None:
-            found["of"] = "median"
-            ends = float(np.median(lower)), float(np.median(upper))
-            known = [end for end in ends if math.isfinite(end)]
-            bound = "" if len(known) == 2 and known[0] == known[1] else bound
-            found["value"] = known[0] if known else found["value"]
-    found |= {"bound": bound, "apart": side(found, 0.0), "at_least": at_least, "lost": lost, "neither": neither}
+        if low is not None and logs:
+            least, most = _middle(lower), _middle(upper)
+            found |= {"of": "median", "bound": _bound(math.isinf(least), math.isinf(most))}
+            if found["bound"] != "?":
+                found["value"] = most if math.isinf(least) else least
+            if found["bound"] == "" and least != most:
+                found["bound"] = "≥"
+    found |= {"apart": side(found, 0.0), "at_least": at_least, "lost": lost, "neither": neither}
     return found | {key: None if found[key] is None else math.exp(found[key]) for key in ("value", "low", "high")}
+
+
+def _bound(below: bool, above: bool) -> str:
+    """Sign of a value that may be lower, higher, or both."""
+    return "?" if below and above else "≤" if below else "≥" if above else ""
+
+
+def _middle(values: Sequence[float]) -> float:
+    """The median; infinite where one of the two in the middle is."""
+    found = sorted(values)
+    return (found[(len(found) - 1) // 2] + found[len(found) // 2]) / 2
 
 
 def order_interval(lower: Sequence[float], upper: Sequence[float]) -> tuple[float, float] | tuple[None, None]:
@@ -109,7 +122,12 @@ def order_interval(lower: Sequence[float], upper: Sequence[float]) -> tuple[floa
 
 
 def side(found: Mapping, point: float) -> str | None:
-    """On which side of a point an interval lies: "above", "below"; None: the point is in it, or there is none."""
+    """
+    On which side of a point an interval lies: "above", "below"; None: the point is in it, there is none, or it has no
+    width (counts that come in steps agree in a few seeds by chance).
+    """
+    if found["low"] is not None and found["low"] == found["high"]:
+        return None
     if found["low"] is not None and found["low"] > point:
         return "above"
     return "below" if found["high"] is not None and found["high"] < point else None
@@ -141,21 +159,23 @@ def break_even(extra: Mapping[int, float], plain: Mapping[int, Passes], ready: M
     """
     Requests after which the dearer training is paid back: `extra` row passes of training / row passes that a request
     saves (plain − ready), in each seed that all three have; the median over seeds. Never, where a request saves
-    nothing or ready does not finish. Where plain never finished its last look stands for it: at most so many.
+    nothing or only ready does not finish. Where only plain never finished its last look stands for it: at most so many,
+    or, where ready took more than that look, `unknown`, as where neither finished; such seeds are left out.
 
     Returns:
-        [`median`]'s keys and `at_most`: the seeds with an upper bound.
+        [`median`]'s keys, `at_most`: the seeds with an upper bound, and `unknown`.
     """
-    found, at_most = {}, []
+    found, at_most, unknown = {}, [], []
     for seed in sorted(set(extra) & set(plain) & set(ready)):
         saved = plain[seed].count - ready[seed].count
-        if not ready[seed].reached or saved <= 0:
+        if not plain[seed].reached and (saved <= 0 or not ready[seed].reached):
+            unknown.append(seed)
+        elif not ready[seed].reached or saved <= 0:
             found[seed] = math.inf
-            continue
-        found[seed] = max(0.0, extra[seed]) / saved
-        if not plain[seed].reached:
-            at_most.append(seed)
-    return {**middle(found), "at_most": at_most}
+        else:
+            found[seed] = max(0.0, extra[seed]) / saved
+            at_most += [] if plain[seed].reached else [seed]
+    return {**middle(found), "at_most": at_most, "unknown": unknown}
 
 
 def _finite(value: float | None) -> float | None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
 from hf_unlearn.verdict import number as digits
 from recipes import study as study_
 from recipes.study_figures import CONTROL, PLAIN, READY
+from recipes.study_statistics import FEWEST
 from recipes.trial import KINDS
 
 ARM_NAMES = {
@@ -31,7 +34,8 @@ ARM_NAMES = {
 MAIN = (PLAIN, CONTROL, READY)
 ANY = ("any row", "any group")
 RESISTING = ("relearn", "align")
-UTILITY = -0.01  # of accuracy, that readiness may cost before any request
+UTILITY = -0.01  # of plain's accuracy, that readiness may cost before any request
+ALIKE = "all alike"  # instead of an interval without width
 NOT_TOLD = ("indistinguishable", "not told apart")
 CHEAP = 0.2  # of retraining's row passes, that a match may cost
 
@@ -72,7 +76,7 @@ def interval(found: Mapping, text: Callable[[float], str]) -> list[str]:
     elif low is None or high is None:
         some = [f"{text(low)} or more" if high is None else f"{text(high)} or less"]
     else:
-        some = [] if text(low) == text(high) else [span(low, high, text)]  # all the same: the value says it
+        some = [ALIKE if low == high else span(low, high, text)]
     return ["median", *some] if found.get("of") == "median" else some
 
 
@@ -90,17 +94,17 @@ def seeds_text(seeds: Sequence[int]) -> str:
 def cell(found: Mapping | None, text: Callable[[float], str] = number) -> dict:
     """Value, below it interval (or range) and n, as title the seeds."""
     if not found or not found["n"]:
-        neither = len((found or {}).get("neither", ()))
+        neither, unknown = (len((found or {}).get(key, ())) for key in ("neither", "unknown"))
         value = f"neither finished ({neither} of {neither} seeds)" if neither else "–"
+        value = f"unknown ({unknown} of {unknown} seeds)" if unknown else value
         return {"value": value, "small": [], "title": ""}
     if "least" in found:
         return _middle_cell(found, text)
     small = interval(found, text)
     bound = found.get("bound", "")
     value = f"{'not bounded, ' if bound == '?' else bound and bound + chr(160)}{text(found['value'])}"
-    if bound:
-        for key, words in (("at_least", "control never"), ("lost", "ready never"), ("neither", "neither")):
-            small += [f"{words} in {len(found[key])}"] if found[key] else []
+    for key, words in (("at_least", "control never"), ("lost", "ready never"), ("neither", "neither")):
+        small += [f"{words} in {len(found[key])}"] if found.get(key) else []
     return {
         "value": value,
         "small": [*small, f"n\u00a0=\u00a0{found['n']}"],
@@ -111,13 +115,15 @@ def cell(found: Mapping | None, text: Callable[[float], str] = number) -> dict:
 def _middle_cell(found: Mapping, text: Callable[[float], str]) -> dict:
     n, never = found["n"], len(found.get("never", ()))
     title = f"seeds {seeds_text(found['seeds'])}"
+    unknown = [f"unknown in {len(found['unknown'])}"] if found.get("unknown") else []
     if never == n:
-        return {"value": f"never ({n} of {n} seeds)", "small": [], "title": title}
+        return {"value": f"never ({n} of {n} seeds)", "small": unknown, "title": title}
     value = "never" if found["value"] is None else text(found["value"])
-    if found.get("at_most"):
+    if found.get("at_most") and found["value"] is not None:
         value = f"≤\u00a0{value}"
     ends = found["least"], found["most"]
-    small = [span(*ends, text)] if ends[0] != ends[1] else []
+    small = [span(*ends, text)] if ends[0] != ends[1] else [ALIKE] if n > 1 else []
+    small += unknown
     small += [f"never in {never} of {n} seeds"] if never else [f"n\u00a0=\u00a0{n}"]
     return {"value": value, "small": small, "title": title}
 
@@ -183,17 +189,19 @@ def sentences(
     words = {**words, "open": "Not told apart from equal compute:"}
     found = [(words[key], f"{extremes(parts[key], text)}.") for key in ("above", "below", "open") if parts[key]]
     if parts["few"]:
-        found.append(("Too few seeds for an interval:", f"{', '.join(parts['few'])}."))
+        found.append(("Too few seeds, or too few that finished, for an interval:", f"{', '.join(parts['few'])}."))
     return found
 
 
 def pays(tasks: Mapping[str, Mapping]) -> dict:
-    parts = sides(measured(tasks, "ratio", [READY]))
+    asked = measured(tasks, "ratio", [READY])
+    parts = sides(asked)
     words = {"above": "Times fewer row passes than with equal compute:", "below": "More row passes (below 1):"}
     said = sentences(parts, words, number)
     for label, name, text in (
         ("Kept when done, ready − equal compute, points:", "kept_difference", points),
-        ("Accuracy before any request, ready − plain, points:", "utility", points),
+        ("Accuracy before any request, of plain's, %:", "utility", points),
+        ("Forget rows right before any request, ready − plain, points:", "forget_before", points),
         ("Requests until the dearer training is paid back:", "break_even", number),
     ):
         found = measured(tasks, name, [READY])
@@ -201,19 +209,21 @@ def pays(tasks: Mapping[str, Mapping]) -> dict:
             said.append(("", f"{label} {shown}."))
         if name == "break_even" and (never := [task for task, f in found.items() if f["value"] is None]):
             said.append(("Never paid back in half of the seeds or more:", f"{', '.join(never)}."))
-    known = [task for part in ("above", "below", "open") for task in parts[part]]
-    good = [task for task in known if by_all_marks(tasks[task])]
+    good = [task for task in asked if by_all_marks(tasks[task])]
     badge = verdict(parts)
-    if known:
-        level = "yes" if len(good) == len(known) else "partly" if good else "no"
-        badge = {"level": level, "word": f"by all marks on {len(good)} of {len(known)}"}
-    marks = f"twice fewer row passes, intervals apart, kept not lower, at most {points(UTILITY)} points before."
-    said.append(("All marks:", marks))
+    if any(parts[key] for key in ("above", "below", "open")):
+        level = "yes" if len(good) == len(asked) else "partly" if good else "no"
+        badge = {"level": level, "word": f"by all marks on {len(good)} of {len(asked)}"}
+    marks = "half the row passes, interval beyond 1; not shown to keep less; before the request within 1\u00a0% of "
+    said.append(("All marks:", f"{marks}plain's accuracy (mean). They do not ask whether requests pay for training."))
     return {"question": "Does readiness pay?", **badge, "said": said}
 
 
 def by_all_marks(one: Mapping) -> bool:
-    """Half the row passes of equal compute, apart; no less kept; utility before the request within 1 % of plain's."""
+    """
+    Half the row passes of equal compute with an interval beyond 1; not shown to keep less; before the request an
+    accuracy whose mean is within 1 % of plain's.
+    """
     ratio, kept, utility = (figure(one, READY, name) for name in ("ratio", "kept_difference", "utility"))
     faster = ratio["apart"] == "above" and ratio["value"] >= 2
     as_good = bool(utility) and utility["value"] is not None and utility["value"] >= UTILITY
@@ -233,9 +243,10 @@ def recovers(tasks: Mapping[str, Mapping]) -> dict:
     said = sentences(parts, words, signed)
     if shown := extremes(measured(tasks, "area_real", [READY]), number):
         said.append(("", f"Against a retrained model (1): {shown}."))
-    asked = {task: f for task, one in tasks.items() if (f := one["resisted"].get(READY, {}).get("area_real"))}
-    if shown := extremes({task: f for task, f in asked.items() if f["n"]}, number):
-        said.append(("", f"Asked with resistance, against a retrained model (1): {shown}."))
+    for arm in (READY, PLAIN):
+        asked = {task: f for task, one in tasks.items() if (f := one["resisted"].get(arm, {}).get("area_real"))}
+        if shown := extremes({task: f for task, f in asked.items() if f["n"]}, number):
+            said.append(("", f"Where {arm} models forgot under resistance, against a retrained model (1): {shown}."))
     if shown := extremes(measured(tasks, name, RESISTING), signed):
         said.append(("", f"With a resistance term in training, − equal compute: {shown}."))
     return {"question": "Does it resist recovery from real rows?", **verdict(parts), "said": said}
@@ -258,32 +269,45 @@ def level_of(line: Mapping) -> str:
     return "yes" if good == len(line["seeds"]) else "partly" if good else "no"
 
 
-def best_verdicts(tasks: Mapping[str, Mapping]) -> dict[str, Mapping]:
-    """Task -> the gap and learning rate whose models were told apart in the fewest seeds, then the cheapest."""
+def best_verdict(tasks: Mapping[str, Mapping]) -> tuple[str, float] | None:
+    """The gap and learning rate, one for all tasks, that were told apart in the smallest share of all seeds."""
+    seeds: dict[tuple[str, float], list[int]] = {}
+    for one in tasks.values():
+        for line in one["verdicts"]:
+            good = sum(len(line["verdicts"].get(word, ())) for word in NOT_TOLD)
+            if line["rate"]:
+                seeds.setdefault((line["gap"], line["rate"]), []).append([good, len(line["seeds"])])
+    return max(seeds, key=lambda key: np.divide(*np.sum(seeds[key], 0)), default=None)
 
-    def place(line: Mapping) -> tuple:
-        good = sum(len(line["verdicts"].get(word, ())) for word in NOT_TOLD)
-        return (-good / len(line["seeds"]), line["share"]["value"])
 
-    asked = {task: [v for v in one["verdicts"] if v["rate"]] for task, one in tasks.items()}
-    return {task: min(lines, key=place) for task, lines in asked.items() if lines}
+def judged(tasks: Mapping[str, Mapping]) -> dict[str, Mapping]:
+    """Task -> its line of verdicts by [`best_verdict`]."""
+    best = best_verdict(tasks)
+    lines = {task: [v for v in one["verdicts"] if (v["gap"], v["rate"]) == best] for task, one in tasks.items()}
+    return {task: line for task, (line,) in ((task, some) for task, some in lines.items() if some)}
 
 
-def judged(tasks: Mapping[str, Mapping]) -> list[tuple[str, str]]:
-    said = []
-    for task, line in best_verdicts(tasks).items():
-        counts = ", ".join(f"{word} in {len(seeds)}" for word, seeds in sorted(line["verdicts"].items()))
+def said_of_verdicts(tasks: Mapping[str, Mapping]) -> list[tuple[str, str]]:
+    found, said = judged(tasks), []
+    if found:
+        tried = len({(v["gap"], v["rate"]) for one in tasks.values() for v in one["verdicts"] if v["rate"]})
+        gap, rate = best_verdict(tasks)
+        said.append(("By the whole verdict,", f"gap {gap} at {rate:g}, the best of {tried} by this very mark:"))
+    for task, line in found.items():
         again = next((v for v in tasks[task]["verdicts"] if not v["rate"]), None)
-        noise = again and ", ".join(f"{word} in {len(seeds)}" for word, seeds in sorted(again["verdicts"].items()))
-        text = f"gap {line['gap']} at {line['rate']:g}, {inline(line['share'], share)} of retraining's row passes: "
-        text += f"{counts} of {len(line['seeds'])} seeds" + (f" (a second retrained model: {noise})." if noise else ".")
-        said.append((f"By the whole verdict, {task}:", text))
+        noise = f" (a second retrained model: {counted(again)})" if again else ""
+        passes = f"{inline(line['share'], share)} of retraining's row passes"
+        said.append(("", f"{task}: {counted(line)} of {len(line['seeds'])} seeds{noise}, by {passes}."))
     return said
+
+
+def counted(line: Mapping) -> str:
+    return ", ".join(f"{word} in {len(seeds)}" for word, seeds in sorted(line["verdicts"].items()))
 
 
 def matches(tasks: Mapping[str, Mapping]) -> dict:
     """∇τ against retraining, from plain and from ready models."""
-    said, seen, few = judged(tasks), [], []
+    said, seen, few = said_of_verdicts(tasks), [], []
     for arm in (PLAIN, READY):
         told = {task: told_apart(one, arm) for task, one in tasks.items() if figure(one, arm, "passes")}
         known = [task for task, one in told.items() if one is not None]
@@ -294,14 +318,14 @@ def matches(tasks: Mapping[str, Mapping]) -> dict:
             below, n = (sum(figure(tasks[t], arm, "ks_p")[key] for t in known) for key in ("apart", "n"))
             apart = ", ".join(task for task in known if told[task]) or "none"
             rest = f"{apart}. AUC gap: {shown}. KS p below .05 in {below} of {n} seeds."
-            said.append((f"Where it first counted as forgotten and kept, told apart from {arm} models:", rest))
+            said.append((f"From {arm} models, at their first good look, told apart from retrained:", rest))
     if few:
         said.append(("Too few seeds that finished:", f"{', '.join(few)}."))
     classes = [task for task in tasks if task in study_.TASKS and study_.TASKS[task].goal == "chance"]
     if classes and seen:
         said.append(("", f"For a class ({', '.join(classes)}) the target is guessing, not the retrained model's loss."))
     said.append(("", "Not told apart is no proof of a match: with few rows and seeds only large differences show."))
-    best = best_verdicts(tasks)
+    best = {task: line for task, line in judged(tasks).items() if len(line["seeds"]) >= FEWEST}
     if best:
         good = [t for t, line in best.items() if level_of(line) == "yes" and line["share"]["value"] <= CHEAP]
         level = "yes" if len(good) == len(best) else "partly" if good else "no"
@@ -326,7 +350,7 @@ def details(tasks: Mapping[str, Mapping]) -> dict:
         ("equal compute ÷ any row", ANY[0], "ratio", number),
         ("equal compute ÷ any group", ANY[1], "ratio", number),
         ("kept, ready − equal, points", READY, "kept_difference", points),
-        ("accuracy before, ready − plain, points", READY, "utility", points),
+        ("accuracy before, ready ÷ plain − 1, %", READY, "utility", points),
         *((f"recovery area, {kind} rows, ready − equal", READY, f"area_{kind}_difference", signed) for kind in KINDS),
         ("AUC gap to retrained, from plain", PLAIN, "auc_gap", signed),
         ("AUC gap, from ready", READY, "auc_gap", signed),

@@ -245,11 +245,12 @@ def verdicts(model, rows: Rows, prepared: common.Prepared, retrained: Sequence, 
         models = {"original": model, "unlearned": subject, "retrained": retrained[0], "retrained_again": retrained[1]}
         card = evaluate(models, splits, processing_class=prepared.processing_class, resamples=500, seed=seed)
         runs = [card[role].to_dict() for role in models]
-        told = verdict(runs[1], before=runs[0], retrained=runs[2], again=runs[3])
+        # the second retrained model is not its own yardstick
+        told = verdict(runs[1], before=runs[0], retrained=runs[2], again=None if gap is None else runs[3])
         line |= {"learning_rate": rate, "verdict": told["verdict"]}
         line["gates"] = {gate["name"]: gate["passed"] for gate in told["gates"] if gate["name"] in VERDICT_GATES}
         values = {k: m["value"] for k, m in card["unlearned"].measures.items() if k.endswith(WATCHED)}
-        found.append(line | {"measures": {k: round(v, 5) for k, v in values.items() if v is not None}})
+        found.append(line | {"measures": {k: float(f"{v:.4g}") for k, v in values.items() if v is not None}})
     return found
 
 

@@ -204,10 +204,17 @@ def test_six_seeds_bound_the_median_where_some_never_finished():
     assert (most["bound"], most["value"], most["low"]) == ("≥", pytest.approx(math.sqrt(12.0)), pytest.approx(2.0))
     lost = statistics.ratio(gone(*[20.0 + k for k in range(6)]), gone(100.0, -100.0, 100.0, 100.0, 100.0, 100.0))
     assert (lost["apart"], lost["low"], lost["high"]) == ("below", None, pytest.approx(0.25))
-    assert statistics.ratio(gone(*[300.0] * 5, -900.0), gone(*[100.0] * 5, -90.0))["of"] == "mean"  # five say something
+    five = statistics.ratio(gone(*[300.0] * 5, -900.0), gone(*[100.0] * 5, -90.0))  # and nothing of the sixth
+    assert (five["value"], five["low"], five["high"], five["n"]) == (pytest.approx(3.0), None, None, 5)
+    assert five["neither"] == [5] and "neither in 1" in study_words.inline(five)
+    ends = gone(100.0, 200.0, 300.0, 400.0, 500.0, 600.0, 900.0), gone(*[100.0] * 6, -100.0)
+    between = statistics.ratio(*ends)  # the median is between 3 and 4
+    assert (between["bound"], between["value"]) == ("≥", pytest.approx(3.0))
     both = statistics.ratio(gone(*[300.0] * 5, -300.0), gone(-100.0, *[100.0] * 5))
     assert (both["low"], both["high"], both["apart"], both["value"]) == (None, None, None, pytest.approx(3.0))
     assert study_words.sides({"a": both})["open"] and not study_words.sides({"a": both})["few"]
+    same = statistics.ratio(gone(300.0, 300.0, 300.0), gone(100.0, 100.0, 100.0))
+    assert same["low"] == same["high"] and same["apart"] is None and "all alike" in study_words.inline(same)
     assert statistics.order_interval(range(9), range(9)) == (1, 7)  # P(B(9, ½) < 2) = 10 / 512
     assert statistics.order_interval([0, 1, 2, 3, 4], [0, 1, 2, 3, 4]) == (None, None)
 
@@ -303,13 +310,14 @@ def test_figures_of_a_task(written):
 
 
 def test_resistance_is_set_against_none(written):
-    one = written[0]["people"]["resisted"]
+    one, values = written[0]["people"]["resisted"], written[0]["people"]["values"]["ready"]
     assert set(one) == {"plain", "ready", "equal"} and one["ready"]["passes"]["never"] == [0]
     assert one["ready"]["kept"]["value"] == pytest.approx(0.9) and one["ready"]["after_loss"]["value"] == 2.1
     losses = [2.0 - 0.2 * k / 6 for k in range(7)], [2.0 - 0.3 * k / 6 for k in range(7)]
     resisting = figures.area(*(np.round(some, 4).tolist() for some in losses))
     assert one["ready"]["area_real"]["value"] == pytest.approx(resisting)
-    without = written[0]["people"]["figures"]["ready"]["area_real"]["value"]
+    without = statistics.mean({s: v["after"]["area"]["real"] for s, v in values.items() if s})["value"]
+    assert one["ready"]["area_real"]["n"] == 2  # of those that forgot
     assert one["ready"]["area_real_gain"]["value"] == pytest.approx(resisting - without)
 
 
@@ -321,12 +329,12 @@ def test_verdicts_are_counted_by_gap_and_rate(written):
     assert ranked["verdicts"] == {"not told apart": [0, 1, 2]} and ranked["failed"] == {}
     assert ranked["share"]["value"] == pytest.approx(1100.0 / 10_000)
     assert [study_words.level_of(v) for v in (again, hinge, ranked)] == ["yes", "no", "yes"]
-    assert study_words.best_verdicts(tasks)["people"] is ranked
+    assert study_words.best_verdict(tasks) == ("ranked", 1e-3) and study_words.judged(tasks)["people"] is ranked
     card = study_words.matches(tasks)
-    assert (card["level"], card["word"]) == ("yes", "never told apart on 2 of 2 random subsets")
-    assert "gap ranked at 0.001, 11.0\u00a0% (8.5–13.5\u00a0%, n = 3)" in card["said"][0][1].replace(
-        "n\u00a0=\u00a0", "n = "
-    )
+    assert (card["level"], card["word"]) == ("yes", "never told apart on 1 of 1 random subsets")
+    said = " ".join(rest for _, rest in card["said"]).replace("\u00a0", " ")
+    assert "people: not told apart in 3 of 3 seeds (a second retrained model: not told apart in 3)" in said
+    assert "by 11.0 % (8.5–13.5 %, n = 3) of retraining's row passes" in said
     dear = {**ranked, "share": {**ranked["share"], "value": 0.3}}
     task = {**tasks["people"], "verdicts": [again, hinge, dear]}
     assert study_words.matches({"people": task})["level"] == "no"
@@ -339,8 +347,8 @@ def test_markdown(written, capsys):
     lines = study_page.markdown(written[0]).splitlines()
     assert len(lines) == 4 and len({line.count("|") for line in lines}) == 1
     people, small = (line.removeprefix("| ").split(" | ") for line in lines[2:])
-    assert people[:3] == ["people", "0–2", "2"]  # the same in all seeds
-    assert people[3:6] == ["3600", "3000 (3000–never, never in 1 of 3 seeds)", "1650 (1500–1800)"]
+    assert people[:3] == ["people", "0–2", "2 (all alike)"]
+    assert people[3:6] == ["3600 (all alike)", "3000 (3000–never, never in 1 of 3 seeds)", "1650 (1500–1800)"]
     assert people[6].startswith("≥ ") and "n =" not in people[6]  # the seeds say it
     assert "n = 2" in people[9] and "n =" not in people[10]
     assert len(people) == len(study_page.HEAD)
@@ -393,7 +401,7 @@ def test_the_page_is_whole_and_hides_no_failure(written):
     assert not page.open and len(page.ids) == len(set(page.ids))
     assert "never (3 of 3 seeds)" in text and "ready without retention" in text
     assert "never in 1 of 3 seeds" in text and "control never in 1" in text
-    assert "Too few seeds for an interval:" in text and "people 30\u00a0%" in text
+    assert "Too few seeds, or too few that finished, for an interval:" in text and "people 30\u00a0%" in text
     assert "nan" not in re.sub(r"<svg.*?</svg>", "", text, flags=re.S).lower().split()
     assert (written[1] / "study.png").stat().st_size < 60_000
 
@@ -404,6 +412,15 @@ def test_what_is_there_is_enough(arms, tmp_path, capsys):
     study_page.write(tmp_path, "x", tmp_path / "a.json", tmp_path / "a.png")
     _Page((tmp_path / "study.html").read_text(encoding="utf-8"))
     assert "digits" in capsys.readouterr().out or arms == ["retrained"]
+
+
+def test_methods_that_plain_models_alone_were_asked_by(tmp_path):
+    arms = ("plain", "ready", "equal")
+    put([cell("tofu", arm, seed, 50.0 + seed, methods=arm == "plain") for arm in arms for seed in range(3)], tmp_path)
+    study_page.write(tmp_path, "x", tmp_path / "a.json", tmp_path / "a.png")
+    found = study_page.compared(figures.study(study_page.gather(tmp_path))["tofu"]["methods"], {}, None)
+    lines = {line["name"]: [c["value"] for c in line["cells"]] for line in found["lines"]}
+    assert lines["nabla_tau"][:4] == ["51", "51", "51", "1"] and lines["npo"][1:4] == ["–", "–", "–"]
 
 
 def test_other_cells_are_named_and_none_is_an_error(tmp_path, capsys):
@@ -433,12 +450,12 @@ def test_answers_count_what_is_shown():
     worse = statistics.ratio(gone(50.0, 51.0, 49.0), gone(100.0, 100.0, 100.0))
     few = statistics.ratio(gone(200.0), gone(100.0))
     card = study_words.pays({"a": one(better), "b": one(worse), "c": one(few)})
-    assert (card["level"], card["word"]) == ("no", "by all marks on 0 of 2")  # a geometric mean of 1.998
+    assert (card["level"], card["word"]) == ("no", "by all marks on 0 of 3")  # a geometric mean of 1.998
     best = statistics.ratio(gone(300.0, 310.0, 290.0), gone(100.0, 100.0, 100.0))
     card = study_words.pays({"a": one(best), "b": one(worse), "c": one(few)})
-    assert (card["level"], card["word"]) == ("partly", "by all marks on 1 of 2")
+    assert (card["level"], card["word"]) == ("partly", "by all marks on 1 of 3")
     said = " ".join(lead + " " + rest for lead, rest in card["said"])
-    assert "on a." in said and "More row passes (below 1): 0.5" in said and "Too few seeds for an interval: c." in said
+    assert "on a." in said and "More row passes (below 1): 0.5" in said and "for an interval: c." in said
     assert study_words.pays({"b": one(worse)})["level"] == "no"
     assert study_words.pays({"c": one(few)})["word"] == "too few seeds to say"
     assert study_words.pays({})["word"] == "not measured yet"

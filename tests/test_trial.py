@@ -97,12 +97,15 @@ def test_a_cell_measured_in_another_way_is_not_taken(tmp_path):
     path = study.cell_path(tmp_path, "digits", "plain", 0)
     assert not study.same_measures(tmp_path, "digits", "plain", 0)
     path.parent.mkdir(parents=True)
-    now = study.measured_as(study.TASKS["digits"])
+    now = study.measured_as("digits", "plain")
     path.write_text(json.dumps({"measured": now}))
     assert study.same_measures(tmp_path, "digits", "plain", 0)
     path.write_text(json.dumps({"measured": {**now, "attack": 1.0}}))
     with pytest.raises(ValueError, match="measured with another attack"):
         study.same_measures(tmp_path, "digits", "plain", 0)
+    assert {"requests", "scenarios", "options", "gaps"} <= set(now)  # as JSON gives them back
+    assert now == json.loads(json.dumps(now)) and study.measured_as("digits 10 %", "plain")["gaps"]
+    assert set(study.measured_as("digits", "retrained")) == {"attack", "relearning"}
 
 
 def test_membership_by_hand():

@@ -15,7 +15,7 @@ from recipes import study_figures as figures
 from recipes import study_plots as plots
 from recipes import study_words as words
 from recipes.study_figures import AGAIN, CONTROL, METHOD, READY, RETRAINED, SERIES
-from recipes.study_statistics import Passes
+from recipes.study_statistics import FEWEST, Passes
 from recipes.study_words import ANY, MAIN, cell, figure, name_of, number, points, seeds_text, share, signed
 from recipes.trial import KEPT, KINDS, TOLERANCE
 
@@ -158,7 +158,14 @@ def brief(found: Mapping | None, text: Callable[[float], str], n: int) -> str:
     return f"{shown['value']} ({', '.join(small)})" if small else shown["value"]
 
 
+def for_readme(tasks: Mapping[str, Mapping]) -> dict[str, Mapping]:
+    """Tasks of which ready and the control were asked with FEWEST seeds or more."""
+    asked = {task: figure(one, READY, "ratio") for task, one in tasks.items()}
+    return {task: tasks[task] for task, f in asked.items() if f and f["n"] + len(f["neither"]) >= FEWEST}
+
+
 def markdown(tasks: Mapping[str, Mapping]) -> str:
+    """The README's table."""
     lines = [list(HEAD), ["---"] * len(HEAD), *summary(tasks)]
     return "\n".join("| " + " | ".join(line).replace("\u00a0", " ") + " |" for line in lines)
 
@@ -561,7 +568,8 @@ def _seeds(found):
 
 def write(root: Path, command: str, results: Path = RESULTS, picture: Path = PICTURE) -> None:
     """
-    Gathers the cells in `root`: `results` (JSON), root/study.html, `picture` (PNG), and the README's table, printed.
+    Gathers the cells in `root`: `results` (JSON), root/study.html and, of tasks with enough seeds ([`for_readme`]),
+    `picture` (PNG) and a table, printed.
 
     Raises:
         ValueError: where there is no cell.
@@ -574,8 +582,8 @@ def write(root: Path, command: str, results: Path = RESULTS, picture: Path = PIC
     save({**head, "kept": KEPT, "request": list(REQUEST_KEYS), "tasks": tasks}, results)
     out = Path(root) / "study.html"
     out.write_text(page(tasks, command, head["versions"], len(cells)), encoding="utf-8")
-    drawn = picture_points(tasks)
+    drawn = picture_points(for_readme(tasks))
     if drawn:
         plots.picture(drawn, words.ARM_NAMES, picture)
-    print(markdown(tasks))
+    print(markdown(for_readme(tasks)))
     print(f"\n{out} shows all of it, {results.name} holds the figures.")

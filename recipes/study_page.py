@@ -11,12 +11,14 @@ from pathlib import Path
 import hf_unlearn
 from hf_unlearn.report import library_versions
 from recipes import study as study_
+from recipes import study_answers as answers
 from recipes import study_figures as figures
 from recipes import study_plots as plots
 from recipes import study_words as words
+from recipes.study_answers import figure
 from recipes.study_figures import AGAIN, CONTROL, METHOD, READY, RETRAINED, SERIES
 from recipes.study_statistics import FEWEST, Passes
-from recipes.study_words import ANY, MAIN, cell, figure, name_of, number, points, seeds_text, share, signed
+from recipes.study_words import ANY, MAIN, cell, name_of, number, points, seeds_text, share, signed
 from recipes.trial import KEPT, KINDS, TOLERANCE
 
 HERE = Path(__file__).resolve().parent
@@ -112,7 +114,8 @@ GLOSSARY = (
     ),
     (
         "With resistance",
-        "Asked once more with a simulated recovery in each step (`--resistance relearn`), at learning rate .001 and "
+        "Asked once more with a simulated recovery in each step (`--resistance relearn`), at learning rate "
+        f"{study_.RESISTING_RATE:g} and "
         "with the squared gap, until the trainer's own stop. Never: that stop did not find the rows forgotten; what "
         "comes back is shown of the others. The best request differs in rate and gap too. Kept: of all retain rows.",
     ),
@@ -293,7 +296,7 @@ def told(one: Mapping) -> dict | None:
                 "value": ", ".join(f"{word} {count} of {n}" for word, count in counts),
                 "small": [],
                 "title": f"seeds {seeds_text(v['seeds'])}",
-                "level": words.level_of(v),
+                "level": answers.level_of(v),
             },
             {
                 "value": ", ".join(f"{gate.replace('_', ' ')} {len(seeds)}" for gate, seeds in v["failed"].items())
@@ -486,8 +489,8 @@ def page(tasks: Mapping[str, Mapping], command: str, versions: Mapping[str, str]
         for i, (task, one) in enumerate(tasks.items())
     ]
     return environment.get_template("study.html").render(
-        cards=words.cards(tasks),
-        details=words.details(tasks),
+        cards=answers.cards(tasks),
+        details=answers.details(tasks),
         head=HEAD,
         summary=summary(tasks),
         tasks=shown,

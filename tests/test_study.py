@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recipes import study, study_page, study_words
+from recipes import study, study_answers, study_page, study_words
 from recipes import study_figures as figures
 from recipes import study_statistics as statistics
 from recipes.study_statistics import Passes
@@ -212,7 +212,7 @@ def test_six_seeds_bound_the_median_where_some_never_finished():
     assert (between["bound"], between["value"]) == ("≥", pytest.approx(3.0))
     both = statistics.ratio(gone(*[300.0] * 5, -300.0), gone(-100.0, *[100.0] * 5))
     assert (both["low"], both["high"], both["apart"], both["value"]) == (None, None, None, pytest.approx(3.0))
-    assert study_words.sides({"a": both})["open"] and not study_words.sides({"a": both})["few"]
+    assert study_answers.sides({"a": both})["open"] and not study_answers.sides({"a": both})["few"]
     same = statistics.ratio(gone(300.0, 300.0, 300.0), gone(100.0, 100.0, 100.0))
     assert same["low"] == same["high"] and same["apart"] is None and "all alike" in study_words.inline(same)
     assert statistics.order_interval(range(9), range(9)) == (1, 7)  # P(B(9, ½) < 2) = 10 / 512
@@ -328,16 +328,16 @@ def test_verdicts_are_counted_by_gap_and_rate(written):
     assert hinge["verdicts"] == {"told apart": [0, 1, 2]} and hinge["failed"] == {"forget_quality": [0, 1, 2]}
     assert ranked["verdicts"] == {"not told apart": [0, 1, 2]} and ranked["failed"] == {}
     assert ranked["share"]["value"] == pytest.approx(1100.0 / 10_000)
-    assert [study_words.level_of(v) for v in (again, hinge, ranked)] == ["yes", "no", "yes"]
-    assert study_words.best_verdict(tasks) == ("ranked", 1e-3) and study_words.judged(tasks)["people"] is ranked
-    card = study_words.matches(tasks)
+    assert [study_answers.level_of(v) for v in (again, hinge, ranked)] == ["yes", "no", "yes"]
+    assert study_answers.best_verdict(tasks) == ("ranked", 1e-3) and study_answers.judged(tasks)["people"] is ranked
+    card = study_answers.matches(tasks)
     assert (card["level"], card["word"]) == ("yes", "never told apart on 1 of 1 random subsets")
     said = " ".join(rest for _, rest in card["said"]).replace("\u00a0", " ")
     assert "people: not told apart in 3 of 3 seeds (a second retrained model: not told apart in 3)" in said
     assert "by 11.0 % (8.5–13.5 %, n = 3) of retraining's row passes" in said
     dear = {**ranked, "share": {**ranked["share"], "value": 0.3}}
     task = {**tasks["people"], "verdicts": [again, hinge, dear]}
-    assert study_words.matches({"people": task})["level"] == "no"
+    assert study_answers.matches({"people": task})["level"] == "no"
     text = (root / "study.html").read_text(encoding="utf-8")
     assert "Can it be told from a retrained model?" in text and "told apart 3 of 3" in text
     assert len(json.loads((root / "study.json").read_text())["tasks"]["people"]["verdicts"]) == 3
@@ -451,19 +451,19 @@ def test_answers_count_what_is_shown():
     better = statistics.ratio(gone(200.0, 210.0, 190.0), gone(100.0, 100.0, 100.0))
     worse = statistics.ratio(gone(50.0, 51.0, 49.0), gone(100.0, 100.0, 100.0))
     few = statistics.ratio(gone(200.0), gone(100.0))
-    card = study_words.pays({"a": one(better), "b": one(worse), "c": one(few)})
+    card = study_answers.pays({"a": one(better), "b": one(worse), "c": one(few)})
     assert (card["level"], card["word"]) == ("no", "by all marks on 0 of 3")  # a geometric mean of 1.998
     best = statistics.ratio(gone(300.0, 310.0, 290.0), gone(100.0, 100.0, 100.0))
-    card = study_words.pays({"a": one(best), "b": one(worse), "c": one(few)})
+    card = study_answers.pays({"a": one(best), "b": one(worse), "c": one(few)})
     assert (card["level"], card["word"]) == ("partly", "by all marks on 1 of 3")
     said = " ".join(lead + " " + rest for lead, rest in card["said"])
     assert "on a." in said and "More row passes (below 1): 0.5" in said and "for an interval: c." in said
-    assert study_words.pays({"b": one(worse)})["level"] == "no"
-    assert study_words.pays({"c": one(few)})["word"] == "too few seeds to say"
-    assert study_words.pays({})["word"] == "not measured yet"
-    assert study_words.pays({"a": one(best)})["level"] == "yes"
-    assert study_words.pays({"a": one(best, kept=-0.01)})["level"] == "no"  # less kept
-    assert study_words.pays({"a": one(best, utility=-0.02)})["level"] == "no"  # paid for in advance
+    assert study_answers.pays({"b": one(worse)})["level"] == "no"
+    assert study_answers.pays({"c": one(few)})["word"] == "too few seeds to say"
+    assert study_answers.pays({})["word"] == "not measured yet"
+    assert study_answers.pays({"a": one(best)})["level"] == "yes"
+    assert study_answers.pays({"a": one(best, kept=-0.01)})["level"] == "no"  # less kept
+    assert study_answers.pays({"a": one(best, utility=-0.02)})["level"] == "no"  # paid for in advance
 
 
 def test_numbers_as_text():

@@ -115,15 +115,42 @@ INTENTS = (
     "card_arrival", "card_linking", "exchange_rate", "lost_or_stolen_card", "age_limit", "pin_blocked", "top_up_limits",
     "card_not_working", "cancel_transfer", "automatic_top_up",
 )  # fmt: skip
+PEOPLE = "text/people_llama.yaml"
 ANIMALS = ("bird", "cat", "deer", "dog", "frog", "horse")
+
+
+
+def _of_cifar10(share: float, arms: tuple[str, ...]) -> Task:
+    return Task(
+        "vision/cifar10_vit_random.yaml",
+        "unseen",
+        flags=f"{CIFAR}--forget_fraction {share}",
+        rates=(1e-4, 2e-4, 3e-4, 1e-3),
+        arms=arms,
+        rivals=True,
+        role="confirms",
+    )
+
+
+def _of_digits(share: float, **more) -> Task:
+    return Task("vision/digits_vit_random.yaml", "unseen", flags=f"--forget_fraction {share}", arms=MAIN, **more)
+
+
+def _of_people(share: float) -> Task:
+    return Task(PEOPLE, "unseen", by="person", flags=f"--forget_fraction {share}", rates=(3e-4, 1e-3), arms=MAIN)
+
+
+def _of_people_rows(share: float) -> Task:
+    flags = f"--forget_by random --forget_column id --forget_fraction {share}"
+    return Task(PEOPLE, "unseen", flags=flags, rates=(3e-4, 1e-3), arms=("plain",), rivals=True)
+
+
 TASKS = {
     "digits": Task(
         "vision/digits_vit.yaml", "chance", by="labels", flags="--forget_values {digit}", attack=3e-4, thorough=True,
         role="chooses",
     ),
-    "people": Task(
-        "text/people_llama.yaml", "unseen", by="person", rates=(3e-4, 1e-3), thorough=True, role="chooses"
-    ),
+    "people": Task(PEOPLE, "unseen", by="person", rates=(3e-4, 1e-3), thorough=True, role="chooses"),
     "tofu": Task(
         "text/tofu_llama.yaml",
         "unseen",
@@ -156,75 +183,17 @@ TASKS = {
         attack=3e-4,
         role="confirms",
     ),
-    "cifar10 10 %": Task(
-        "vision/cifar10_vit_random.yaml",
-        "unseen",
-        flags=CIFAR + "--forget_fraction 0.1",
-        rates=(1e-4, 2e-4, 3e-4, 1e-3),
-        arms=MAIN,
-        rivals=True,
-        role="confirms",
-    ),
-    "cifar10 30 %": Task(
-        "vision/cifar10_vit_random.yaml",
-        "unseen",
-        flags=CIFAR + "--forget_fraction 0.3",
-        rates=(1e-4, 2e-4, 3e-4, 1e-3),
-        arms=("plain",),
-        rivals=True,
-        role="confirms",
-    ),
-    "digits 1 %": Task(
-        "vision/digits_vit_random.yaml", "unseen", flags="--forget_fraction 0.01", arms=MAIN
-    ),
-    "digits 5 %": Task("vision/digits_vit_random.yaml", "unseen", flags="--forget_fraction 0.05", arms=MAIN),
-    "digits 10 %": Task(
-        "vision/digits_vit_random.yaml", "unseen", flags="--forget_fraction 0.1", arms=MAIN, rivals=True,
-        role="chooses",
-    ),
-    "digits 30 %": Task(
-        "vision/digits_vit_random.yaml", "unseen", flags="--forget_fraction 0.3", arms=MAIN, rivals=True
-    ),
-    "people rows 10 %": Task(
-        "text/people_llama.yaml",
-        "unseen",
-        flags="--forget_by random --forget_column id --forget_fraction 0.1",
-        rates=(3e-4, 1e-3),
-        arms=("plain",),
-        rivals=True,
-    ),
-    "people rows 30 %": Task(
-        "text/people_llama.yaml",
-        "unseen",
-        flags="--forget_by random --forget_column id --forget_fraction 0.3",
-        rates=(3e-4, 1e-3),
-        arms=("plain",),
-        rivals=True,
-    ),
-    "people 1 %": Task(
-        "text/people_llama.yaml",
-        "unseen",
-        by="person",
-        flags="--forget_fraction 0.01",
-        rates=(3e-4, 1e-3),
-        arms=MAIN,
-    ),
-    "people 5 %": Task(
-        "text/people_llama.yaml",
-        "unseen",
-        by="person",
-        flags="--forget_fraction 0.05",
-        rates=(3e-4, 1e-3),
-        arms=MAIN,
-    ),
-    "people 30 %": Task(
-        "text/people_llama.yaml",
-        "unseen",
-        by="person",
-        flags="--forget_fraction 0.3",
-        rates=(3e-4, 1e-3),
-        arms=MAIN,
-    ),
+    "cifar10 10 %": _of_cifar10(0.1, MAIN),
+    "cifar10 30 %": _of_cifar10(0.3, ("plain",)),
+    "digits 1 %": _of_digits(0.01),
+    "digits 5 %": _of_digits(0.05),
+    "digits 10 %": _of_digits(0.1, rivals=True, role="chooses"),
+    "digits 30 %": _of_digits(0.3, rivals=True),
+    "people rows 10 %": _of_people_rows(0.1),
+    "people rows 30 %": _of_people_rows(0.3),
+    "people 1 %": _of_people(0.01),
+    "people 5 %": _of_people(0.05),
+    "people 30 %": _of_people(0.3),
 }
 
 

@@ -88,4 +88,4 @@ class WayBack:
 
     def load(self, saved: dict[str, Snapshot | None]) -> None:
         for key in self.KEYS:
-            setattr(self, key, saved[key] if key in saved else saved[f"_{key}"])  # as they were named once
+            setattr(self, key, saved[key])

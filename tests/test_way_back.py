@@ -63,6 +63,3 @@ def test_saved_and_loaded(tmp_path):
     other.load(torch.load(tmp_path / "weights.pt", weights_only=True))
     assert [getattr(other, key)[0] for key in WayBack.KEYS] == [3, 3, 3, 5]
     assert other.good[1] is other.measured[1] and other.good[1][0].item() == 1.0
-    former = {f"_{key}": value for key, value in back.to_dict().items()}  # as they were named once
-    other.load(former)
-    assert other.candidate[0] == 5

@@ -167,6 +167,25 @@ def test_seeds_and_wrong_flags():
         study.main([])
 
 
+def test_the_second_retrained_model_is_not_its_own_yardstick(monkeypatch):
+    from types import SimpleNamespace
+
+    import hf_unlearn
+    from hf_unlearn import verdict
+
+    seen = []
+    run = SimpleNamespace(measures={}, to_dict=dict)
+    ended = SimpleNamespace(model="after", row_passes=1.0, stop_reason="done")
+    monkeypatch.setattr(hf_unlearn, "evaluate", lambda models, *args, **kwargs: dict.fromkeys(models, run))
+    monkeypatch.setattr(trial, "unlearner", lambda *args: ended)
+    judged = {"verdict": "told apart", "gates": []}
+    monkeypatch.setattr(verdict, "verdict", lambda run, **kwargs: seen.append(kwargs["again"]) or judged)
+    rows = trial.Rows({"retain": lm_rows(4)}, None, "unseen", 0)
+    found = trial.verdicts("model", rows, SimpleNamespace(processing_class=None), ["first", "second"], 0)
+    assert len(found) == 1 + len(trial.GAPS) * len(trial.RATES)
+    assert seen[0] is None and all(again == {} for again in seen[1:])
+
+
 @pytest.mark.slow
 def test_smoke(tmp_path, capsys):
     flags = ["--smoke", "--seeds", "0", "--output_dir", str(tmp_path)]

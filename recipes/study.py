@@ -4,8 +4,8 @@
     python recipes/study.py --page
 
 Every cell (task, arm, seed) is one JSON file in OUTPUT_DIR; a killed run goes on where it was. `--page` gathers all
-cells that are there into recipes/results/study.json and OUTPUT_DIR/study.html. Tasks whose rows are in files need
-`--data DIR` with the folders tofu/, banking77/ and cifar10/.
+cells that are there into recipes/results/study.json, OUTPUT_DIR/study.html and, where a task has three seeds,
+.github/study.png. Tasks whose rows are in files need `--data DIR` with the folders tofu/, banking77/ and cifar10/.
 """
 
 from __future__ import annotations

@@ -14,10 +14,8 @@ import argparse
 import dataclasses
 import json
 import math
-import random
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 if not __package__:  # run as a script: not recipes/ on the path, where evaluate.py would hide the library
@@ -25,190 +23,11 @@ if not __package__:  # run as a script: not recipes/ on the path, where evaluate
 
 from recipes import common
 from recipes import jobs as jobs_
+from recipes.study_tasks import ARMS, TASKS, YARDSTICKS, Arm, Task, arms_of, flags_of, needed_by, requests_of
 
 HERE = Path(__file__).resolve().parent
 SCHEMA = 1
 RESISTING_RATE = 1e-3  # learning rate of a request with resistance
-
-
-@dataclass(frozen=True)
-class Task:
-    """
-    A recipe and how it is asked.
-
-    Args:
-        recipe: YAML file.
-        flags: more flags; `{digit}`, `{authors}`, `{intents}`, `{animal}` (by the seed) and `{data}` are filled in.
-        goal: "unseen" or "chance", when rows count as forgotten ([`recipes.trial.Rows`]).
-        by: column whose values a request names; None: single rows.
-        rates: learning rates of a request.
-        arms: names of arms; None: all.
-        attack: learning rate of the fine-tunes that bring rows back.
-        adapters: requests are also tried with a LoRA adapter of rank 16.
-        thorough: plain, ready and equal models are asked by all methods and in all scenarios; else plain ones alone, by
-            all methods.
-        rivals: is an unlearned plain model told from a retrained one? Asked of each gap.
-        role: "chooses": the defaults were chosen by it; "confirms": it was not looked at for that; "": neither is said.
-    """
-
-    recipe: str
-    goal: str
-    by: str | None = None
-    flags: str = ""
-    rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
-    arms: tuple[str, ...] | None = None
-    attack: float = 1e-3
-    adapters: bool = False
-    thorough: bool = False
-    rivals: bool = False
-    role: str = ""
-
-
-@dataclass(frozen=True)
-class Arm:
-    """
-    How a model is trained.
-
-    Args:
-        role: of recipes/ready.py.
-        flags: `ReadyConfig` flags over the recipe's; `{by}` is the task's column.
-        like: plain training with the gradient passes of that arm.
-        forget_weight: weight of the revocable rows' loss relative to the others'.
-        everything: more than ∇τ is tried on it.
-    """
-
-    role: str = "ready"
-    flags: str = ""
-    like: str | None = None
-    forget_weight: float = 1.0
-    everything: bool = False
-
-
-ARMS = {
-    "retrained": Arm("retrained"),
-    "retrained again": Arm("retrained_again"),
-    "plain": Arm("original", everything=True),
-    "ready": Arm(everything=True),
-    "equal": Arm("original", like="ready", everything=True),
-    "reweighted": Arm("original", forget_weight=0.5),
-    "finite difference": Arm(flags="--meta_gradient finite_difference"),
-    "batch rows": Arm(flags="--request_rows 0"),
-    "smaller step": Arm(flags="--inner_lr 0.003"),
-    "stronger": Arm(flags="--inner_lr 0.003 --lambda_efficiency 0.2"),
-    "every other": Arm(flags="--request_rows 32 --meta_every 2"),
-    "no efficiency": Arm(flags="--lambda_efficiency 0"),
-    "no retention": Arm(flags="--lambda_retention 0"),
-    "relearn": Arm(flags="--resistance relearn --lambda_resistance 0.1"),
-    "align": Arm(flags="--resistance align --lambda_resistance 0.1"),
-    "any row": Arm(flags="--revocable any"),
-    "any group": Arm(flags="--revocable any --request_group {by}"),
-}
-RETRAINED = ("retrained", "retrained again")
-MAIN = ("plain", "ready", "equal")
-FEW = (*MAIN, "any group")
-CIFAR = (
-    "--data_files {data}/cifar10 --limit 2000 --test_split null --test_fraction 0.2 --ready.meta_every 1 "
-    "--ready.num_train_epochs 40 "
-    "--config_overrides hidden_size=128,intermediate_size=256,num_hidden_layers=3,num_attention_heads=4,patch_size=8 "
-)
-INTENTS = (
-    "card_arrival", "card_linking", "exchange_rate", "lost_or_stolen_card", "age_limit", "pin_blocked", "top_up_limits",
-    "card_not_working", "cancel_transfer", "automatic_top_up",
-)  # fmt: skip
-PEOPLE = "text/people_llama.yaml"
-ANIMALS = ("bird", "cat", "deer", "dog", "frog", "horse")
-
-
-
-def _of_cifar10(share: float, arms: tuple[str, ...]) -> Task:
-    return Task(
-        "vision/cifar10_vit_random.yaml",
-        "unseen",
-        flags=f"{CIFAR}--forget_fraction {share}",
-        rates=(1e-4, 2e-4, 3e-4, 1e-3),
-        arms=arms,
-        rivals=True,
-        role="confirms",
-    )
-
-
-def _of_digits(share: float, **more) -> Task:
-    return Task("vision/digits_vit_random.yaml", "unseen", flags=f"--forget_fraction {share}", arms=MAIN, **more)
-
-
-def _of_people(share: float) -> Task:
-    return Task(PEOPLE, "unseen", by="person", flags=f"--forget_fraction {share}", rates=(3e-4, 1e-3), arms=MAIN)
-
-
-def _of_people_rows(share: float) -> Task:
-    flags = f"--forget_by random --forget_column id --forget_fraction {share}"
-    return Task(PEOPLE, "unseen", flags=flags, rates=(3e-4, 1e-3), arms=("plain",), rivals=True)
-
-
-TASKS = {
-    "digits": Task(
-        "vision/digits_vit.yaml", "chance", by="labels", flags="--forget_values {digit}", attack=3e-4, thorough=True,
-        role="chooses",
-    ),
-    "people": Task(PEOPLE, "unseen", by="person", rates=(3e-4, 1e-3), thorough=True, role="chooses"),
-    "tofu": Task(
-        "text/tofu_llama.yaml",
-        "unseen",
-        by="author",
-        flags="--data_files {data}/tofu/full.jsonl --limit 600 "
-        "--config_overrides hidden_size=128,intermediate_size=344,num_hidden_layers=2,num_attention_heads=4 "
-        "--forget_values {authors}",
-        rates=(3e-4, 1e-3),
-        arms=FEW,
-        adapters=True,
-        role="confirms",
-    ),
-    "banking77": Task(
-        "text/banking77_bert.yaml",
-        "chance",
-        by="labels",
-        flags="--data_files {data}/banking77 --limit 3000 --test_split null --test_fraction 0.1 "
-        "--forget_values {intents}",
-        arms=FEW,
-        attack=3e-4,
-        role="confirms",
-    ),
-    "cifar10": Task(
-        "vision/cifar10_vit_class.yaml",
-        "chance",
-        by="labels",
-        flags=CIFAR + "--forget_values {animal}",
-        rates=(1e-4, 3e-4, 1e-3),
-        arms=FEW,
-        attack=3e-4,
-        role="confirms",
-    ),
-    "cifar10 10 %": _of_cifar10(0.1, MAIN),
-    "cifar10 30 %": _of_cifar10(0.3, ("plain",)),
-    "digits 1 %": _of_digits(0.01),
-    "digits 5 %": _of_digits(0.05),
-    "digits 10 %": _of_digits(0.1, rivals=True, role="chooses"),
-    "digits 30 %": _of_digits(0.3, rivals=True),
-    "people rows 10 %": _of_people_rows(0.1),
-    "people rows 30 %": _of_people_rows(0.3),
-    "people 1 %": _of_people(0.01),
-    "people 5 %": _of_people(0.05),
-    "people 30 %": _of_people(0.3),
-}
-
-
-def flags_of(task: Task, seed: int, data: str | None, smoke: bool) -> list[str]:
-    """Flags of recipes/ready.py for the rows of a seed: another seed splits otherwise."""
-    rng = random.Random(seed)
-    filled = task.flags.format(
-        digit=(3 + seed) % 10,
-        authors=" ".join(map(str, sorted(rng.sample(range(30), 3)))),
-        intents=" ".join(sorted(rng.sample(INTENTS, 2))),
-        animal=ANIMALS[seed % len(ANIMALS)],
-        data=data,
-    )
-    flags = ["--config", str(HERE / task.recipe), "--split_seed", str(seed), *filled.split()]
-    return flags + (["--limit", "160", "--ready.max_steps", "4"] if smoke else [])
 
 
 def settings_of(task: Task, arm: Arm, seed: int, smoke: bool) -> dict:
@@ -303,15 +122,17 @@ def measured_as(name: str, arm_name: str) -> dict:
     from recipes import trial
 
     task, arm = TASKS[name], ARMS[arm_name]
+    if arm.role is None:
+        asked = [list(trial.GAPS), list(task.judged_at), list(YARDSTICKS)]
+        return {"verdicts": asked, "sample": trial.SAMPLE, "options": dataclasses.asdict(UnlearnOptions())}
     found = {"attack": task.attack, "relearning": trial.RELEARNING}
     if arm.role not in ("original", "ready"):
         return found
     asked = [[request.method, request.learning_rate] for request in requests_of(task, arm_name)]
     rules = {"kept": trial.KEPT, "tolerance": trial.TOLERANCE, "sample": trial.SAMPLE}
     found |= {"requests": asked, "scenarios": arm.everything and task.thorough, **rules}
-    found |= {"options": dataclasses.asdict(UnlearnOptions()), "resisting": RESISTING_RATE if arm.everything else None}
-    rivals = task.rivals and arm_name == "plain"
-    return found | {"gaps": [list(trial.GAPS), list(trial.RATES)] if rivals else None}
+    resisting = RESISTING_RATE if arm.everything else None
+    return found | {"options": dataclasses.asdict(UnlearnOptions()), "resisting": resisting}
 
 
 def same_measures(root: Path, name: str, arm: str, seed: int) -> bool:
@@ -327,59 +148,68 @@ def same_measures(root: Path, name: str, arm: str, seed: int) -> bool:
     return cell is not None
 
 
-def requests_of(task: Task, arm_name: str):
-    from recipes.trial import Request
-
-    arm = ARMS[arm_name]
-    asked = [Request(rate) for rate in task.rates]
-    if arm.everything and (task.thorough or arm_name == "plain"):
-        others = ("gradient_ascent", "grad_diff", "npo")
-        asked += [Request(rate, objective) for objective in others for rate in task.rates]
-    if arm.everything and task.adapters:
-        asked += [Request(rate, adapter=True) for rate in task.rates]
-    return asked
-
-
 def build(name: str, arm_name: str, seed: int, root: str, data: str | None, smoke: bool) -> float:
     """One cell: trains, asks, measures, writes its file; returns the seconds."""
-    from hf_unlearn.models import load_model
-    from recipes import trial
-
     start = time.perf_counter()
-    task, arm, path = TASKS[name], ARMS[arm_name], Path(root)
-    folder = train(name, arm_name, seed, path, data, smoke)
-    flags = flags_of(task, seed, data, smoke)
-    _, data_args, model_args, _ = common.parse("ready", common.ReadyScript, flags, "ReadyConfig")
-    prepared = common.prepare(data_args, model_args)
-    model = load_model(str(folder)).eval()
-    rows = trial.rows_of(data_args, prepared, model, task.goal)
-    training = json.loads((folder / "training.json").read_text())
-    found = {
-        "schema": SCHEMA,
-        "task": name,
-        "arm": arm_name,
-        "seed": seed,
-        "rows": {split: len(part) for split, part in rows.splits.items()},
-        "training": training,
-        "measured": measured_as(name, arm_name),
-        "before": trial.before(model, rows),
-    }
-    if arm.role == "original" or arm.role == "ready":
-        plain = found if arm_name == "plain" else read_cell(path, name, "plain", seed)
-        found |= asked(model, rows, task, arm_name, seed, plain, training)
-        if arm.role == "ready":
-            pays(folder, found, plain)
-        if arm_name == "plain" and task.rivals:
-            others = [cell_path(path, name, rival, seed).with_suffix("") for rival in RETRAINED]
-            found["verdicts"] = trial.verdicts(model, rows, prepared, [load_model(str(f)) for f in others], seed)
-    else:
-        found["recovery"] = trial.recovery(model, rows, task.attack, seed)
+    path = Path(root)
+    found = {"schema": SCHEMA, "task": name, "arm": arm_name, "seed": seed, "measured": measured_as(name, arm_name)}
+    measures = judge if ARMS[arm_name].role is None else measure
+    found |= measures(name, arm_name, seed, path, data, smoke)
     found["seconds"] = round(time.perf_counter() - start, 1)
     target = cell_path(path, name, arm_name, seed)
     part = target.with_suffix(".json.part")
     part.write_text(json.dumps(found), encoding="utf-8")
     part.rename(target)  # whole, or not there
     return found["seconds"]
+
+
+def rows_for(name: str, seed: int, data: str | None, smoke: bool, model):
+    """The rows of a task and seed, ready for the model: `(prepared, Rows)`."""
+    from recipes import trial
+
+    flags = flags_of(TASKS[name], seed, data, smoke)
+    _, data_args, model_args, _ = common.parse("ready", common.ReadyScript, flags, "ReadyConfig")
+    prepared = common.prepare(data_args, model_args)
+    return prepared, trial.rows_of(data_args, prepared, model, TASKS[name].goal)
+
+
+def measure(name: str, arm_name: str, seed: int, root: Path, data: str | None, smoke: bool) -> dict:
+    """A model, by itself and under requests."""
+    from hf_unlearn.models import load_model
+    from recipes import trial
+
+    task, arm = TASKS[name], ARMS[arm_name]
+    folder = train(name, arm_name, seed, root, data, smoke)
+    model = load_model(str(folder)).eval()
+    _, rows = rows_for(name, seed, data, smoke, model)
+    training = json.loads((folder / "training.json").read_text())
+    found = {
+        "rows": {split: len(part) for split, part in rows.splits.items()},
+        "training": training,
+        "before": trial.before(model, rows),
+    }
+    if arm.role not in ("original", "ready"):
+        return found | {"recovery": trial.recovery(model, rows, task.attack, seed)}
+    plain = found if arm_name == "plain" else read_cell(root, name, "plain", seed)
+    found |= asked(model, rows, task, arm_name, seed, plain, training)
+    if arm.role == "ready":
+        pays(folder, found, plain)
+    return found
+
+
+def judge(name: str, arm_name: str, seed: int, root: Path, data: str | None, smoke: bool) -> dict:
+    """Verdicts on the unlearned plain model."""
+    from hf_unlearn.models import load_model
+    from recipes import trial
+
+    def load(arm: str):
+        return load_model(str(cell_path(root, name, arm, seed).with_suffix(""))).eval()
+
+    model = load("plain")
+    prepared, rows = rows_for(name, seed, data, smoke, model)
+    yardsticks = {named: [load(arm) for arm in pair] for named, pair in YARDSTICKS.items()}
+    found = trial.verdicts(model, rows, prepared, yardsticks, TASKS[name].judged_at, seed)
+    return {"rows": {split: len(part) for split, part in rows.splits.items()}, "verdicts": found}
 
 
 def pays(folder: Path, found: dict, plain: dict) -> None:
@@ -515,16 +345,13 @@ def check(options, tasks: list[str]) -> list[int]:
 
 def run(tasks: list[str], seeds: list[int], options, root: Path) -> None:
     """Trains and asks what is not there yet: what other arms are measured against comes first."""
-    wanted = [(t, a, s) for s in seeds for t in tasks for a in options.arms or TASKS[t].arms or ARMS]
-    wanted = [cell for cell in wanted if TASKS[cell[0]].by or "{by}" not in ARMS[cell[1]].flags]
-    before = ["retrained", "plain", *{ARMS[arm].like for _, arm, _ in wanted if ARMS[arm].like}]
-    needed = {(t, a, s) for t, _, s in wanted for a in before}
-    needed |= {(t, "retrained again", s) for t, _, s in wanted if TASKS[t].rivals}
-    first = (*RETRAINED, "plain", "ready")
-    stages = [[(t, a, s) for s in seeds for t in tasks if (t, a, s) in needed] for a in first]
-    stages = [stages[0] + stages[1], *stages[2:]]
-    stages.append([cell for cell in wanted if cell not in needed])
-    for cell in {cell for stage in stages for cell in stage}:
+    wanted = [(t, a, s) for s in seeds for t in tasks for a in arms_of(t, options.arms)]
+    cells = dict.fromkeys([*((t, n, s) for t, a, s in wanted for n in sorted(needed_by(a))), *wanted])
+    stages: list[list] = [[], [], []]
+    for cell in cells:  # what needs a cell that needs others comes last
+        needs = needed_by(cell[1]) - {"retrained"}
+        stages[0 if cell[1] == "plain" or not needs else 1 if needs == {"plain"} else 2].append(cell)
+    for cell in cells:
         same_settings(root, *cell, options.smoke)
     todo = [[cell for cell in stage if not same_measures(root, *cell)] for stage in stages]
     count, done, start = sum(map(len, todo)), 0, time.perf_counter()

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import numpy as np
-
-from recipes import study as study_
 from recipes.study_figures import PLAIN, READY
 from recipes.study_statistics import FEWEST
+from recipes.study_tasks import TASKS
 from recipes.study_words import ANY, cell, inline, name_of, number, points, share, signed
 from recipes.trial import KINDS
 
@@ -151,39 +149,53 @@ def level_of(line: Mapping) -> str:
     return "yes" if good == len(line["seeds"]) else "partly" if good else "no"
 
 
-def best_verdict(tasks: Mapping[str, Mapping]) -> tuple[str, float] | None:
-    """The gap and learning rate, one for all tasks, that were told apart in the smallest share of all seeds."""
-    seeds: dict[tuple[str, float], list[list[int]]] = {}
-    for one in tasks.values():
+def best_verdicts(tasks: Mapping[str, Mapping]) -> dict[str, list[Mapping]]:
+    """
+    Task -> its lines of verdicts, one a yardstick, by one gap for all tasks and the learning rate that is best for the
+    task, both chosen by the smallest share of seeds that are told apart.
+    """
+    found: dict[str, dict[str, list[Mapping]]] = {}
+    for task, one in tasks.items():
+        lines: dict[tuple[str, float], list[Mapping]] = {}
         for line in one["verdicts"]:
             if line["rate"]:
-                seeds.setdefault((line["gap"], line["rate"]), []).append([not_told(line), len(line["seeds"])])
-    return max(seeds, key=lambda key: np.divide(*np.sum(seeds[key], 0)), default=None)
+                lines.setdefault((line["gap"], line["rate"]), []).append(line)
+        for (gap, _), some in lines.items():
+            best = found.setdefault(gap, {}).get(task)
+            if best is None or _share_not_told(some) > _share_not_told(best):
+                found[gap][task] = some
+    return max(found.values(), key=lambda by: sum(map(_share_not_told, by.values())), default={})
 
 
-def judged(tasks: Mapping[str, Mapping]) -> dict[str, Mapping]:
-    """Task -> its line of verdicts by [`best_verdict`]."""
-    best = best_verdict(tasks)
-    lines = {task: [v for v in one["verdicts"] if (v["gap"], v["rate"]) == best] for task, one in tasks.items()}
-    return {task: line for task, (line,) in ((task, some) for task, some in lines.items() if some)}
+def _share_not_told(lines: Sequence[Mapping]) -> float:
+    return sum(map(not_told, lines)) / sum(len(line["seeds"]) for line in lines)
+
+
+def again_of(one: Mapping, yardstick: str) -> Mapping | None:
+    """The line of a yardstick's second retrained model."""
+    return next((v for v in one["verdicts"] if not v["rate"] and v["yardstick"] == yardstick), None)
 
 
 def said_of_verdicts(tasks: Mapping[str, Mapping]) -> list[tuple[str, str]]:
-    found, said = judged(tasks), []
-    if found:
-        tried = len({(v["gap"], v["rate"]) for one in tasks.values() for v in one["verdicts"] if v["rate"]})
-        gap, rate = best_verdict(tasks)
-        said.append(("By the whole verdict,", f"gap {gap} at {rate:g}, the best of {tried} by this very mark:"))
-    for task, line in found.items():
-        again = next((v for v in tasks[task]["verdicts"] if not v["rate"]), None)
-        noise = f" (a second retrained model: {counted(again)})" if again else ""
-        passes = f"{inline(line['share'], share)} of retraining's row passes"
-        said.append(("", f"{task}: {counted(line)} of {len(line['seeds'])} seeds{noise}, by {passes}."))
+    best, said = best_verdicts(tasks), []
+    for task, lines in best.items():
+        rates = {v["rate"] for v in tasks[task]["verdicts"] if v["rate"]}
+        gap, rate = lines[0]["gap"], lines[0]["rate"]
+        said.append((f"{task}, gap {gap} at {rate:g}", f"(the best of {len(rates)} rates by this very mark):"))
+        for line in lines:
+            again = again_of(tasks[task], line["yardstick"])
+            noise = f" (a second retrained model: {not_told(again)} of {len(again['seeds'])})" if again else ""
+            n, passes = len(line["seeds"]), f"{inline(line['share'], share)} of its row passes"
+            against = f"against retraining for {line['yardstick']}, not told apart in {not_told(line)} of {n} seeds"
+            said.append(("", f"{against}{noise}, by {passes}."))
     return said
 
 
-def counted(line: Mapping) -> str:
-    return ", ".join(f"{word} in {len(seeds)}" for word, seeds in sorted(line["verdicts"].items()))
+def as_retrained(one: Mapping, line: Mapping) -> bool:
+    """Whether a line is not told apart as often as the second retrained model, by few row passes."""
+    again = again_of(one, line["yardstick"])
+    floor = not_told(again) / len(again["seeds"]) if again else 1.0
+    return not_told(line) / len(line["seeds"]) >= floor and line["share"]["value"] <= CHEAP
 
 
 def matches(tasks: Mapping[str, Mapping]) -> dict:
@@ -202,15 +214,19 @@ def matches(tasks: Mapping[str, Mapping]) -> dict:
             said.append((f"From {arm} models, at their first good look, told apart from retrained:", rest))
     if few:
         said.append(("Too few seeds that finished:", f"{', '.join(few)}."))
-    classes = [task for task in tasks if task in study_.TASKS and study_.TASKS[task].goal == "chance"]
+    classes = [task for task in tasks if task in TASKS and TASKS[task].goal == "chance"]
     if classes and seen:
         said.append(("", f"For a class ({', '.join(classes)}) the target is guessing, not the retrained model's loss."))
     said.append(("", "Not told apart is no proof of a match: with few rows and seeds only large differences show."))
-    best = {task: line for task, line in judged(tasks).items() if len(line["seeds"]) >= FEWEST}
+    best = [
+        (task, line) for task, lines in best_verdicts(tasks).items() for line in lines if len(line["seeds"]) >= FEWEST
+    ]
     if best:
-        good = [t for t, line in best.items() if level_of(line) == "yes" and line["share"]["value"] <= CHEAP]
-        level = "yes" if len(good) == len(best) else "partly" if good else "no"
-        found = {"level": level, "word": f"never told apart on {len(good)} of {len(best)} random subsets"}
+        good = [line for task, line in best if as_retrained(tasks[task], line)]
+        some = any(not_told(line) for _, line in best)
+        level = "yes" if len(good) == len(best) else "partly" if good or some else "no"
+        word = f"as often as a second retrained model in {len(good)} of {len(best)} comparisons"
+        found = {"level": level, "word": word}
     elif not seen:
         found = {"level": "unknown", "word": "too few seeds to say" if few else "not measured yet"}
     else:

@@ -8,8 +8,10 @@ import numpy as np
 
 from hf_unlearn.schedule import REACHED
 from recipes.study_statistics import LEVEL, Passes, break_even, difference, mean, median, middle, ratio
+from recipes.study_tasks import YARDSTICKS
 
-CONTROL, READY, PLAIN, RETRAINED, AGAIN = "equal", "ready", "plain", "retrained", "retrained again"
+CONTROL, READY, PLAIN, RETRAINED = "equal", "ready", "plain", "retrained"
+NEVER_ASKED = tuple(name for pair in YARDSTICKS.values() for name in pair)
 METHOD = "nabla_tau"
 SERIES = "three in a row"
 
@@ -77,8 +79,7 @@ def values_of(cell: Mapping, plain: Mapping | None, retrained: Mapping | None) -
         `scenarios` (name -> [`request`]; "three in a row": row passes of all three, `beyond_unseen`: each part's loss
         at the end less the unseen rows'), `membership` (AUC; of the model after its best request, or as it is where it
         is asked nothing), `after`: `loss`, `accuracy` (of splits), `auc_gap` and `ks_p` against the retrained model
-        with `ks_rows`, `area` (kind -> [`area`]), and the `recovery` curves. `resisted` ([`resisted_of`]) and
-        `verdicts` (dicts of [`recipes.trial.verdicts`], with the row passes as `share` of retraining's), if measured.
+        with `ks_rows`, `area` (kind -> [`area`]), and the `recovery` curves. `resisted` ([`resisted_of`]) if measured.
     """
     from scipy.stats import ks_2samp
 
@@ -127,13 +128,32 @@ def values_of(cell: Mapping, plain: Mapping | None, retrained: Mapping | None) -
             }
     if "resisted" in cell:
         found["resisted"] = resisted_of(cell["resisted"], kept_before, retrained)
-    if "verdicts" in cell and retrained:
-        whole = retrained["training"]["row_passes"]
-        found["verdicts"] = [
-            {**one, "share": None if one["row_passes"] is None else one["row_passes"] / whole}
-            for one in cell["verdicts"]
-        ]
     return found
+
+
+def verdicts_of(cell: Mapping, plain: Mapping | None, retrained: Mapping[str, Mapping | None]) -> dict:
+    """
+    Verdicts and their control.
+
+    Args:
+        cell: of `recipes.study.judge`.
+        retrained: yardstick -> the cell of its retrained model.
+
+    Returns:
+        `lines` (dicts of [`recipes.trial.verdicts`], with the row passes as `share` of that retraining's) and `unseen`
+        (yardstick -> p of a Kolmogorov-Smirnov test between plain and retrained on rows that neither ever saw).
+    """
+    from scipy.stats import ks_2samp
+
+    lines, unseen = [], {}
+    for one in cell["verdicts"]:
+        whole = retrained.get(one["yardstick"])
+        known = one["row_passes"] is not None and whole
+        lines.append({**one, "share": one["row_passes"] / whole["training"]["row_passes"] if known else None})
+    for name, other in retrained.items():
+        if plain and other:
+            unseen[name] = float(ks_2samp(*(side["before"]["unseen"]["rows"] for side in (plain, other))).pvalue)
+    return {"lines": lines, "unseen": unseen}
 
 
 def resisted_of(one: Mapping, kept_before: float | None, retrained: Mapping | None) -> dict:
@@ -220,7 +240,7 @@ def arm_figures(arms: Mapping[str, Mapping[int, Mapping]], arm: str) -> dict[str
         found["utility"] = {**difference(relative, dict.fromkeys(relative, 1.0)), "split": worth}
         before = accuracy_before(plain, "forget") if plain else {}
         found["forget_before"] = difference(accuracy_before(values, "forget"), before)
-    if arm in (RETRAINED, AGAIN):
+    if arm in NEVER_ASKED:
         return found
     passes = passes_of(values)
     p = {seed: x for seed, x in _after(values, "ks_p").items() if x is not None}
@@ -309,16 +329,18 @@ def resisted_figures(arms: Mapping[str, Mapping[int, Mapping]], arm: str) -> dic
 
 def verdict_figures(values: Mapping[int, Mapping]) -> list[dict]:
     """
-    Of each gap and learning rate: `gap`, `rate`, `seeds`, `verdicts` (word -> seeds), `failed` (gate -> seeds), `share`
-    (mean of the row passes relative to retraining's) and `measures` (means; of p-values medians).
+    Of each yardstick, gap and learning rate: `yardstick`, `gap`, `rate`, `seeds`, `verdicts` (word -> seeds), `failed`
+    (gate -> seeds), `share` (mean of the row passes relative to retraining's) and `measures` (means; of p-values
+    medians). A second retrained model's line has `unseen` too: median of [`verdicts_of`]'s p, and `apart`, the seeds in
+    which it is below .05.
     """
-    lines: dict[tuple[str, float], dict[int, Mapping]] = {}
+    lines: dict[tuple, dict[int, Mapping]] = {}
     for seed, v in values.items():
-        for one in v.get("verdicts", ()):
-            lines.setdefault((one["gap"], one["learning_rate"]), {})[seed] = one
+        for one in v["lines"]:
+            lines.setdefault((one["yardstick"], one["gap"], one["learning_rate"]), {})[seed] = one
     found = []
-    for (gap, rate), some in lines.items():
-        line = {"gap": gap, "rate": rate, "seeds": sorted(some), "verdicts": {}, "failed": {}}
+    for (yardstick, gap, rate), some in lines.items():
+        line = {"yardstick": yardstick, "gap": gap, "rate": rate, "seeds": sorted(some), "verdicts": {}, "failed": {}}
         for seed, one in sorted(some.items()):
             line["verdicts"].setdefault(one["verdict"], []).append(seed)
             for gate in (gate for gate, passed in one["gates"].items() if passed is False):
@@ -327,8 +349,11 @@ def verdict_figures(values: Mapping[int, Mapping]) -> list[dict]:
         names = dict.fromkeys(name for one in some.values() for name in one["measures"])
         measures = {name: {s: one["measures"].get(name) for s, one in some.items()} for name in names}
         line["measures"] = {name: _summary(name, values) for name, values in measures.items()}
+        if not rate:
+            p = {s: values[s]["unseen"][yardstick] for s in some if yardstick in values[s]["unseen"]}
+            line["unseen"] = {**middle(p), "apart": sum(x < LEVEL for x in p.values())}
         found.append(line)
-    return found
+    return sorted(found, key=lambda line: line["yardstick"])
 
 
 def _summary(name: str, values: Mapping[int, float | None]) -> dict:
@@ -346,18 +371,22 @@ def study(cells: Sequence[Mapping]) -> dict[str, dict]:
     Returns:
         task -> `rows` (split -> number, of the first seed), `seeds`, `values` (arm -> seed -> [`values_of`]),
         `figures` ([`arm_figures`]), `curves` ([`curves_of`]), `scenarios`, `methods`, `resisted`: each arm -> …;
-        `verdicts` ([`verdict_figures`] of plain models).
+        `verdicts` ([`verdict_figures`]).
     """
     by = {(cell["task"], cell["arm"], cell["seed"]): cell for cell in cells}
     found: dict[str, dict] = {}
     for (task, arm, seed), cell in by.items():
-        one = found.setdefault(task, {"rows": cell["rows"], "seeds": set(), "values": {}})
+        one = found.setdefault(task, {"rows": cell["rows"], "seeds": set(), "values": {}, "judged": {}})
         one["seeds"].add(seed)
         plain, retrained = (by.get((task, name, seed)) for name in (PLAIN, RETRAINED))
+        if "verdicts" in cell:
+            others = {name: by.get((task, pair[0], seed)) for name, pair in YARDSTICKS.items()}
+            one["judged"][seed] = verdicts_of(cell, plain, others)
+            continue
         one["values"].setdefault(arm, {})[seed] = values_of(cell, plain, retrained)
     for one in found.values():
         arms = one["values"]
-        asked = [arm for arm in arms if arm not in (RETRAINED, AGAIN)]
+        asked = [arm for arm in arms if arm not in NEVER_ASKED]
         one["seeds"] = sorted(one["seeds"])
         one["figures"] = {arm: arm_figures(arms, arm) for arm in arms}
         one["curves"] = {arm: curves_of(values) for arm, values in arms.items()}
@@ -365,5 +394,5 @@ def study(cells: Sequence[Mapping]) -> dict[str, dict]:
         methods = {arm: method_figures(arms, arm) for arm in asked}
         one["methods"] = methods if any(len(some) > 1 for some in methods.values()) else {}
         one["resisted"] = {arm: found_ for arm in asked if (found_ := resisted_figures(arms, arm))}
-        one["verdicts"] = verdict_figures(arms.get(PLAIN, {}))
+        one["verdicts"] = verdict_figures(one["judged"])
     return found

@@ -16,8 +16,9 @@ from recipes import study_figures as figures
 from recipes import study_plots as plots
 from recipes import study_words as words
 from recipes.study_answers import figure
-from recipes.study_figures import AGAIN, CONTROL, METHOD, READY, RETRAINED, SERIES
+from recipes.study_figures import CONTROL, METHOD, NEVER_ASKED, READY, RETRAINED, SERIES
 from recipes.study_statistics import FEWEST, Passes
+from recipes.study_tasks import ARMS, TASKS
 from recipes.study_words import ANY, MAIN, cell, name_of, number, points, seeds_text, share, signed
 from recipes.trial import KEPT, KINDS, TOLERANCE
 
@@ -110,7 +111,8 @@ GLOSSARY = (
     (
         "Retrained again",
         "A second model retrained with another seed, judged in the same way. Where it differs more from the first than "
-        "p = .05, that is the limit for the unlearned models.",
+        "p = .05, that is the limit for the unlearned models. Retraining for as many epochs makes fewer steps, since "
+        "the rows are fewer; for as many steps, as many as the plain model made.",
     ),
     (
         "With resistance",
@@ -282,12 +284,17 @@ def resisting(one: Mapping) -> dict | None:
     return {"head": [label for label, _, _ in columns], "lines": lines}
 
 
-def told(one: Mapping) -> dict | None:
-    """Verdicts on unlearned plain models, a line a gap and learning rate."""
-    there = {name for v in one["verdicts"] for name in v["measures"]}
+def told(one: Mapping) -> list[dict]:
+    """Verdicts on unlearned plain models: a table a yardstick, in it a line a gap and learning rate."""
+    yardsticks = dict.fromkeys(v["yardstick"] for v in one["verdicts"])
+    return [_told([v for v in one["verdicts"] if v["yardstick"] == name]) for name in yardsticks]
+
+
+def _told(verdicts: Sequence[Mapping]) -> dict:
+    there = {name for v in verdicts for name in v["measures"]}
     measures = [(name, label) for name, label in MEASURES.items() if name in there]
     lines = []
-    for v in one["verdicts"]:
+    for v in verdicts:
         counts = [(word, len(seeds)) for word, seeds in sorted(v["verdicts"].items())]
         n = len(v["seeds"])
         cells = [
@@ -309,7 +316,11 @@ def told(one: Mapping) -> dict | None:
         ]
         lines.append({"name": v["gap"], "cells": cells})
     head = ["learning rate", "verdict, seeds", "gates failed, seeds", "row passes, of retraining's"]
-    return {"head": [*head, *(label for _, label in measures)], "lines": lines} if lines else None
+    again = next((v for v in verdicts if v["gap"] == "retrained again"), None)
+    unseen = again and again["unseen"]
+    said = f"KS p below .05 in {unseen['apart']} of {unseen['n']} seeds" if unseen and unseen["n"] else ""
+    found = {"head": [*head, *(label for _, label in measures)], "lines": lines, "unseen": said}
+    return found | {"yardstick": verdicts[0]["yardstick"]}
 
 
 # ---- pictures -------------------------------------------------------------------------------------------------------
@@ -333,7 +344,7 @@ def trade_offs(one: Mapping, prefix: str) -> list[dict]:
                 else:
                     missing.setdefault(arm, {}).setdefault(r["rate"], []).append(seed)
     shown = []
-    for i, arms in enumerate(plots.panels([arm for arm in one["values"] if arm not in (RETRAINED, AGAIN)])):
+    for i, arms in enumerate(plots.panels([arm for arm in one["values"] if arm not in NEVER_ASKED])):
         lines = {arm: found[arm] for arm in arms if arm in found}
         gaps = [
             f"{name_of(arm)} at {rate:g} ({len(seeds)} of {len(one['values'][arm])} seeds)"
@@ -354,7 +365,7 @@ def recoveries(one: Mapping, prefix: str) -> list[dict]:
     low, high = min(everything), max(everything)
     room = 0.05 * (high - low or 1.0)
     shown = []
-    groups = plots.panels([arm for arm in one["curves"] if arm not in (RETRAINED, AGAIN)])
+    groups = plots.panels([arm for arm in one["curves"] if arm not in NEVER_ASKED])
     for i, arms in enumerate(groups):
         there = [arm for arm in [RETRAINED, *arms] if one["curves"].get(arm)]
         none = [name_of(arm) for arm in arms if arm not in there]
@@ -402,8 +413,8 @@ def size_pictures(tasks: Mapping[str, Mapping]) -> list[dict]:
     """For recipes with several sizes of request: the ratio over the size."""
     groups: dict[str, list[str]] = {}
     for task in tasks:
-        if task in study_.TASKS:
-            groups.setdefault(study_.TASKS[task].recipe, []).append(task)
+        if task in TASKS:
+            groups.setdefault(TASKS[task].recipe, []).append(task)
     shown = []
     for i, (recipe, names) in enumerate(groups.items()):
         lines: dict[str, list] = {}
@@ -449,7 +460,7 @@ def gather(root: Path) -> list[dict]:
             old.append(path.name)
     if old:
         print(f"Left out, of another schema than {study_.SCHEMA}: {', '.join(old)}.")
-    tasks, arms = list(study_.TASKS), list(study_.ARMS)
+    tasks, arms = list(TASKS), list(ARMS)
 
     def place(names: list[str], name: str) -> tuple[int, str]:
         return (names.index(name) if name in names else len(names), name)
@@ -474,8 +485,8 @@ def page(tasks: Mapping[str, Mapping], command: str, versions: Mapping[str, str]
             "id": f"t{i}",
             "rows": one["rows"],
             "seeds": seeds_text(one["seeds"]),
-            "role": study_.TASKS[task].role if task in study_.TASKS else "",
-            "goal": study_.TASKS[task].goal if task in study_.TASKS else "",
+            "role": TASKS[task].role if task in TASKS else "",
+            "goal": TASKS[task].goal if task in TASKS else "",
             "arms": arm_table(one),
             "trade_offs": trade_offs(one, f"t{i}"),
             "recoveries": recoveries(one, f"r{i}"),

@@ -10,6 +10,8 @@ from recipes.study_figures import CONTROL, PLAIN, READY
 ARM_NAMES = {
     "retrained": "retrained",
     "retrained again": "retrained, other seed",
+    "retrained as long": "retrained, as many steps",
+    "retrained as long again": "retrained, as many steps, other seed",
     "plain": "plain",
     "equal": "equal compute",
     "reweighted": "forget rows at half weight",

@@ -21,7 +21,6 @@ SAMPLE = 300  # retain rows that are looked at on the way
 KEPT = 0.97  # share of the plain model's retain accuracy that "kept" means
 TOLERANCE = 0.05  # of τ: a forget loss within it counts as the unseen one, as in the trainers' stop rule
 GAPS = ("hinge", "squared", "matched", "ranked")
-RATES = (1e-4, 3e-4, 1e-3)
 WATCHED = ("forget_quality", "_auc_gap", "forget_loss", "retain_accuracy", "test_accuracy", "extraction_strength")
 KINDS = ("retain", "similar", "real")
 RELEARNING = {"steps": 30, "every": 5, "batch_size": 16}
@@ -218,40 +217,66 @@ def resisted(model, rows: Rows, learning_rate: float, attack: float, seed: int) 
     }
 
 
-def verdicts(model, rows: Rows, prepared: common.Prepared, retrained: Sequence, seed: int) -> list[dict]:
+def verdicts(
+    model,
+    rows: Rows,
+    prepared: common.Prepared,
+    yardsticks: Mapping[str, Sequence],
+    rates: Sequence[float],
+    seed: int,
+) -> list[dict]:
     """
-    Is the model, unlearned with the trainer's own stop rule, told from a retrained one? For each gap and learning rate.
+    Is the model, unlearned with the trainer's own stop rule, told from a retrained one? For each gap, learning rate and
+    yardstick.
 
     Args:
-        retrained: two models retrained without the rows, with other seeds; the second is the noise floor.
+        yardsticks: name -> two models retrained without the rows, with other seeds; the second is the noise floor.
 
     Returns:
-        One dict each: `gap`, `learning_rate`, `row_passes`, `stop_reason`, `verdict`, `gates` (name -> True, False,
-        None where so few rows cannot decide) and the measures that the gates look at. The first is the second
-        retrained model's.
+        One dict each: `yardstick`, `gap`, `learning_rate`, `row_passes`, `stop_reason`, `verdict`, `gates` (name ->
+        True, False, None where so few rows cannot decide) and the measures that the gates look at. The first of a
+        yardstick is its second retrained model's.
+    """
+    found = [
+        {"yardstick": name, "gap": "retrained again", "learning_rate": 0.0, "row_passes": None}
+        | judged(pair[1], model, [pair[0]], rows, prepared, seed)
+        for name, pair in yardsticks.items()
+    ]
+    for gap, rate in ((gap, rate) for gap in GAPS for rate in rates):
+        trainer = unlearner(model, rows, Request(rate, options={"gap": gap, "stop": True}), seed)
+        line = {"gap": gap, "learning_rate": rate, "row_passes": trainer.row_passes, "stop_reason": trainer.stop_reason}
+        for name, pair in yardsticks.items():
+            found.append({"yardstick": name, **line, **judged(trainer.model, model, pair, rows, prepared, seed)})
+    return found
+
+
+def judged(subject, model, retrained: Sequence, rows: Rows, prepared: common.Prepared, seed: int) -> dict:
+    """
+    What the report's verdict says of a model.
+
+    Args:
+        model: before the request.
+        retrained: the yardstick, and if given another one, whose differences from it are the noise floor.
+
+    Returns:
+        `verdict`, `gates` and `measures`, as of [`verdicts`].
     """
     from hf_unlearn import evaluate
     from hf_unlearn.evaluation import evenly
     from hf_unlearn.verdict import VERDICT_GATES, verdict
 
     splits = {**rows.splits, "retain": evenly(rows.splits["retain"], SAMPLE)}
-    found = []
-    for gap, rate in ((None, 0.0), *((gap, rate) for gap in GAPS for rate in RATES)):
-        subject, line = retrained[1], {"gap": "retrained again", "row_passes": None}
-        if gap is not None:
-            trainer = unlearner(model, rows, Request(rate, options={"gap": gap, "stop": True}), seed)
-            subject, line = trainer.model, {"gap": gap, "row_passes": trainer.row_passes}
-            line["stop_reason"] = trainer.stop_reason
-        models = {"original": model, "unlearned": subject, "retrained": retrained[0], "retrained_again": retrained[1]}
-        card = evaluate(models, splits, processing_class=prepared.processing_class, resamples=500, seed=seed)
-        runs = [card[role].to_dict() for role in models]
-        # the second retrained model is not its own yardstick
-        told = verdict(runs[1], before=runs[0], retrained=runs[2], again=None if gap is None else runs[3])
-        line |= {"learning_rate": rate, "verdict": told["verdict"]}
-        line["gates"] = {gate["name"]: gate["passed"] for gate in told["gates"] if gate["name"] in VERDICT_GATES}
-        values = {k: m["value"] for k, m in card["unlearned"].measures.items() if k.endswith(WATCHED)}
-        found.append(line | {"measures": {k: float(f"{v:.4g}") for k, v in values.items() if v is not None}})
-    return found
+    models = {"original": model, "unlearned": subject, "retrained": retrained[0], "retrained_again": retrained[-1]}
+    card = evaluate(models, splits, processing_class=prepared.processing_class, resamples=500, seed=seed)
+    runs = [card[role].to_dict() for role in models]
+    again = runs[3] if len(retrained) > 1 else None  # the second retrained model is not its own yardstick
+    told = verdict(runs[1], before=runs[0], retrained=runs[2], again=again)
+    values = {k: m["value"] for k, m in card["unlearned"].measures.items() if k.endswith(WATCHED)}
+    return {
+        "verdict": told["verdict"],
+        "gates": {gate["name"]: gate["passed"] for gate in told["gates"] if gate["name"] in VERDICT_GATES},
+        "measures": {k: float(f"{v:.4g}") for k, v in values.items() if v is not None},
+    }
 
 
 def other_rows(rows: Rows, share: float, seed: int, by: str | None) -> Rows:

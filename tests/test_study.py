@@ -15,6 +15,7 @@ from recipes import study, study_answers, study_page, study_words
 from recipes import study_figures as figures
 from recipes import study_statistics as statistics
 from recipes.study_statistics import Passes
+from recipes.study_tasks import ARMS, YARDSTICKS
 
 RATES = (3e-4, 1e-3)
 ROWS = {"forget": 40, "retain": 360, "unseen": 40, "test": 80}
@@ -60,7 +61,7 @@ def cell(task: str, arm: str, seed: int, passes: float | None = 1000.0, **given)
     rng = np.random.default_rng([seed, len(arm), len(task)])
     found = {"schema": study.SCHEMA, "task": task, "arm": arm, "seed": seed, "rows": ROWS, "seconds": 1.0}
     found["training"] = {"steps": 10, "row_passes": given.get("training", 10_000.0), "seconds": 1.0, "batch_size": 32}
-    found["before"] = splits(rng, 1.9 if arm == "retrained" else 0.05, retain=retain)
+    found["before"] = splits(rng, 1.9 if arm.startswith("retrained") else 0.05, retain=retain)
     found["retrained_accuracy"] = None if arm == "retrained" else 0.99
     if arm == "retrained":
         return {**found, "recovery": recovery(0.3)}
@@ -76,9 +77,6 @@ def cell(task: str, arm: str, seed: int, passes: float | None = 1000.0, **given)
         end = {"splits": splits(rng, 2.1, retain=0.9), "recovery": recovery(0.2)}
         reached = "forget_loss_reached_target" if seed else "all_passes_done"
         found["resisted"] = {"learning_rate": 1e-3, "steps": 9, "row_passes": 700.0, "stop_reason": reached, **end}
-    if given.get("verdicts"):
-        found["verdicts"] = [judged("retrained again", 0.0, None), judged("hinge", 1e-3, 900.0, "told apart")]
-        found["verdicts"].append(judged("ranked", 1e-3, 1000.0 + 100 * seed))
     if passes is not None:
         after = {"splits": splits(rng, 1.7, retain=0.97), "recovery": recovery(level)}
         found["after"] = {"learning_rate": RATES[0], "row_passes": passes, **after}
@@ -90,8 +88,20 @@ def cell(task: str, arm: str, seed: int, passes: float | None = 1000.0, **given)
     return found
 
 
+def verdict_cell(task: str, seed: int) -> dict:
+    """As of `recipes.study.judge`: the ranked gap fails in seed 0 against the model retrained for as many epochs."""
+    found = []
+    for yardstick in YARDSTICKS:
+        word = "told apart" if seed == 0 and yardstick == "as many epochs" else "not told apart"
+        lines = [judged("retrained again", 0.0, None), judged("hinge", 1e-3, 900.0, "told apart")]
+        lines += [judged("ranked", 1e-3, 1000.0 + 100 * seed, word), judged("ranked", 1e-4, 500.0, "told apart")]
+        found += [{"yardstick": yardstick, **line} for line in lines]
+    head = {"schema": study.SCHEMA, "task": task, "arm": "verdict", "seed": seed}
+    return {**head, "rows": ROWS, "verdicts": found, "seconds": 1.0}
+
+
 def judged(gap: str, rate: float, passes: float | None, verdict="not told apart") -> dict:
-    """As of `recipes.trial.verdicts`."""
+    """As of `recipes.trial.judged`, with its request."""
     gates = {"forget_quality": verdict != "told apart", "kept": True, "extraction": None}
     measures = {"forget_loss": 2.0, "forget_quality": 0.5}
     return {"gap": gap, "learning_rate": rate, "row_passes": passes, "verdict": verdict, "gates": gates} | {
@@ -104,7 +114,7 @@ def many(seeds: int = 3, tasks=("digits", "people"), arms=("retrained", "plain",
     found = []
     for task in tasks:
         for seed in range(seeds):
-            for arm in arms:
+            for arm in (arm for arm in arms if arm != "verdict"):
                 full = arm in ("plain", "ready", "equal")
                 factor = {"plain": 1.2, "ready": 0.5}.get(arm, 1.0) * (1 + 0.1 * seed if arm == "ready" else 1)
                 passes = 3000.0 * factor
@@ -115,11 +125,11 @@ def many(seeds: int = 3, tasks=("digits", "people"), arms=("retrained", "plain",
                 given = {
                     "methods": full,
                     "scenarios": full,
-                    "verdicts": arm == "plain",
                     "training": training,
                     "level": level,
                 }
                 found.append(cell(task, arm, seed, passes, **given, retain=1.0 - 0.01 * (arm == "ready")))
+            found.append(verdict_cell(task, seed))
     return found
 
 
@@ -289,7 +299,7 @@ def test_values_are_against_the_models_of_the_same_seed():
 def written(tmp_path_factory):
     """A study of two tasks, one with all arms: `(tasks, folder)`."""
     root = tmp_path_factory.mktemp("study")
-    cells = many(tasks=["people"], arms=study.ARMS) + many(seeds=2, tasks=["people 30 %"])
+    cells = many(tasks=["people"], arms=ARMS) + many(seeds=2, tasks=["people 30 %"])
     put(cells, root)
     study_page.write(root, "python recipes/study.py --page", root / "study.json", root / "study.png")
     return figures.study(study_page.gather(root)), root
@@ -321,26 +331,43 @@ def test_resistance_is_set_against_none(written):
     assert one["ready"]["area_real_gain"]["value"] == pytest.approx(resisting - without)
 
 
-def test_verdicts_are_counted_by_gap_and_rate(written):
+def test_verdicts_are_counted_by_yardstick_gap_and_rate(written):
     tasks, root = written
-    again, hinge, ranked = tasks["people"]["verdicts"]
+    again, hinge, ranked, slow = tasks["people"]["verdicts"][:4]
+    assert {v["yardstick"] for v in (again, hinge, ranked, slow)} == {"as many epochs"}
     assert (again["gap"], again["share"]["n"]) == ("retrained again", 0)
+    assert again["unseen"]["n"] == 3 and "unseen" not in ranked
     assert hinge["verdicts"] == {"told apart": [0, 1, 2]} and hinge["failed"] == {"forget_quality": [0, 1, 2]}
-    assert ranked["verdicts"] == {"not told apart": [0, 1, 2]} and ranked["failed"] == {}
+    assert ranked["verdicts"] == {"told apart": [0], "not told apart": [1, 2]}
     assert ranked["share"]["value"] == pytest.approx(1100.0 / 10_000)
-    assert [study_answers.level_of(v) for v in (again, hinge, ranked)] == ["yes", "no", "yes"]
-    assert study_answers.best_verdict(tasks) == ("ranked", 1e-3) and study_answers.judged(tasks)["people"] is ranked
-    card = study_answers.matches(tasks)
-    assert (card["level"], card["word"]) == ("yes", "never told apart on 1 of 1 random subsets")
-    said = " ".join(rest for _, rest in card["said"]).replace("\u00a0", " ")
-    assert "people: not told apart in 3 of 3 seeds (a second retrained model: not told apart in 3)" in said
-    assert "by 11.0 % (8.5–13.5 %, n = 3) of retraining's row passes" in said
-    dear = {**ranked, "share": {**ranked["share"], "value": 0.3}}
-    task = {**tasks["people"], "verdicts": [again, hinge, dear]}
-    assert study_answers.matches({"people": task})["level"] == "no"
+    assert [study_answers.level_of(v) for v in (again, hinge, ranked)] == ["yes", "no", "partly"]
+    steps = [v for v in tasks["people"]["verdicts"] if v["yardstick"] == "as many steps"]
+    assert study_answers.level_of(steps[2]) == "yes" and steps[2]["share"]["n"] == 3
+    assert study_answers.best_verdicts(tasks)["people"] == [ranked, steps[2]]
+    assert not study_answers.as_retrained(tasks["people"], ranked)
     text = (root / "study.html").read_text(encoding="utf-8")
     assert "Can it be told from a retrained model?" in text and "told apart 3 of 3" in text
-    assert len(json.loads((root / "study.json").read_text())["tasks"]["people"]["verdicts"]) == 3
+    apart = again["unseen"]["apart"]
+    assert f"plain against retrained: KS p below .05 in {apart} of 3 seeds" in text.replace("\u00a0", " ")
+    assert len(json.loads((root / "study.json").read_text())["tasks"]["people"]["verdicts"]) == 8
+
+
+def test_a_match_is_as_often_as_a_second_retrained_model(written):
+    tasks, _ = written
+    people = tasks["people"]
+    again, _, ranked, *_ = people["verdicts"]
+    only = {**people, "verdicts": [again, ranked]}
+    card = study_answers.matches({"people": only})
+    assert (card["level"], card["word"]) == ("partly", "as often as a second retrained model in 0 of 1 comparisons")
+    said = " ".join(rest for _, rest in card["said"]).replace("\u00a0", " ")
+    assert "not told apart in 2 of 3 seeds (a second retrained model: 3 of 3)" in said
+    assert "by 11.0 % (8.5–13.5 %, n = 3) of its row passes" in said
+    noisy = {**again, "verdicts": {"told apart": [0], "not told apart": [1, 2]}}
+    assert study_answers.matches({"people": {**people, "verdicts": [noisy, ranked]}})["level"] == "yes"
+    dear = {**ranked, "share": {**ranked["share"], "value": 0.3}}
+    assert study_answers.matches({"people": {**people, "verdicts": [noisy, dear]}})["level"] == "partly"
+    never = {**ranked, "verdicts": {"told apart": [0, 1, 2]}}
+    assert study_answers.matches({"people": {**people, "verdicts": [again, never]}})["level"] == "no"
 
 
 def test_markdown(written):
@@ -364,7 +391,7 @@ def test_json_is_small_and_holds_no_rows(written):
     assert (
         found["command"] == "python recipes/study.py --page"
         and found["versions"]
-        and found["cells"] == len(study.ARMS) * 3 + 8
+        and found["cells"] == len(ARMS) * 3 + 10
     )
     assert len(text) < 1500 * found["cells"] and "rows_losses" not in text and "looks" not in text
     assert '"seeds":"0–2"' in text

@@ -13,6 +13,7 @@ from hf_unlearn import ArgumentError, records
 from hf_unlearn.data import default_collator
 from hf_unlearn.evaluation import collect
 from recipes import evaluate, study, trial
+from recipes.study_tasks import ARMS, JUDGES, TASKS, YARDSTICKS, arms_of, flags_of, needed_by, requests_of
 
 
 def rows_of(model, make, goal="unseen", n=12) -> trial.Rows:
@@ -85,12 +86,12 @@ def test_an_adapter_is_asked_too_and_the_model_stays():
     request = trial.Request(1e-3, options={"passes": "1"}, adapter=True)
     after, found = trial.ask(model, rows, request, kept=0.0, seed=0)
     assert isinstance(after, PeftModel) and found["method"] == "nabla_tau, LoRA"
-    methods = [r.method for r in study.requests_of(study.TASKS["tofu"], "plain")]
+    methods = [r.method for r in requests_of(TASKS["tofu"], "plain")]
     assert methods.count("nabla_tau, LoRA") == methods.count("nabla_tau") == 2
-    assert "nabla_tau, LoRA" not in [r.method for r in study.requests_of(study.TASKS["people"], "plain")]
-    tried = {arm: {r.method for r in study.requests_of(study.TASKS["tofu"], arm)} for arm in ("equal", "any group")}
+    assert "nabla_tau, LoRA" not in [r.method for r in requests_of(TASKS["people"], "plain")]
+    tried = {arm: {r.method for r in requests_of(TASKS["tofu"], arm)} for arm in ("equal", "any group")}
     assert tried == {"equal": {"nabla_tau", "nabla_tau, LoRA"}, "any group": {"nabla_tau"}}  # other methods: plain only
-    assert {r.method for r in study.requests_of(study.TASKS["people"], "equal")} >= {"npo", "grad_diff"}
+    assert {r.method for r in requests_of(TASKS["people"], "equal")} >= {"npo", "grad_diff"}
 
 
 def test_a_cell_measured_in_another_way_is_not_taken(tmp_path):
@@ -103,8 +104,9 @@ def test_a_cell_measured_in_another_way_is_not_taken(tmp_path):
     path.write_text(json.dumps({"measured": {**now, "attack": 1.0}}))
     with pytest.raises(ValueError, match="measured with another attack"):
         study.same_measures(tmp_path, "digits", "plain", 0)
-    assert {"requests", "scenarios", "options", "gaps"} <= set(now)  # as JSON gives them back
-    assert now == json.loads(json.dumps(now)) and study.measured_as("digits 10 %", "plain")["gaps"]
+    assert {"requests", "scenarios", "options"} <= set(now)
+    assert now == json.loads(json.dumps(now))  # as JSON gives them back
+    assert study.measured_as("digits 10 %", "verdict")["verdicts"][2] == list(YARDSTICKS)
     assert set(study.measured_as("digits", "retrained")) == {"attack", "relearning"}
 
 
@@ -116,19 +118,24 @@ def test_membership_by_hand():
 def test_another_seed_asks_for_other_rows():
     found = {}
     for seed in (0, 1):
-        flags = study.flags_of(study.TASKS["digits"], seed, None, False)
+        flags = flags_of(TASKS["digits"], seed, None, False)
         found[seed] = flags[flags.index("--forget_values") + 1], flags[flags.index("--split_seed") + 1]
     assert found == {0: ("3", "0"), 1: ("4", "1")}
-    for name, task in study.TASKS.items():
-        flags = study.flags_of(task, 3, "DIR", False)
+    for name, task in TASKS.items():
+        flags = flags_of(task, 3, "DIR", False)
         assert not any("{" in word for word in flags), name
-        assert study.flags_of(task, 3, "DIR", False) == flags
+        assert flags_of(task, 3, "DIR", False) == flags
 
 
 def test_a_control_has_the_passes_of_the_arm_it_is_like():
-    assert study.ARMS["equal"].like == "ready" and study.ARMS["ready"].flags == ""
-    assert all(arm.like is None or arm.like in study.ARMS for arm in study.ARMS.values())
-    assert all(set(task.arms or ()) <= set(study.ARMS) for task in study.TASKS.values())
+    assert needed_by("verdict") == {"plain", *JUDGES[:-1], "retrained"}
+    assert needed_by("equal") == {"plain", "ready", "retrained"} and needed_by("retrained") == set()
+    assert not set(JUDGES) & set(arms_of("people")) and "any group" in arms_of("people")
+    assert set(JUDGES) < set(arms_of("digits 10 %")) and arms_of("digits 10 %", ["plain"]) == ["plain"]
+    assert "any group" not in arms_of("digits 10 %", ["any group", "plain"])  # no column to group by
+    assert ARMS["equal"].like == "ready" and ARMS["ready"].flags == ""
+    assert all(arm.like is None or arm.like in ARMS for arm in ARMS.values())
+    assert all(set(task.arms or ()) <= set(ARMS) for task in TASKS.values())
 
 
 def test_help(capsys):
@@ -141,7 +148,7 @@ def test_a_models_settings_are_kept_and_another_is_not_taken_for_it(tmp_path):
     folder = study.cell_path(tmp_path, "digits", "ready", 0).with_suffix("")
     assert not study.same_settings(tmp_path, "digits", "ready", 0, False)
     folder.mkdir(parents=True)
-    settings = study.settings_of(study.TASKS["digits"], study.ARMS["ready"], 0, True)
+    settings = study.settings_of(TASKS["digits"], ARMS["ready"], 0, True)
     (folder / "training.json").write_text(json.dumps({"settings": settings}))
     assert study.same_settings(tmp_path, "digits", "ready", 0, True)
     with pytest.raises(ValueError, match="made with another flags, smoke"):
@@ -181,9 +188,12 @@ def test_the_second_retrained_model_is_not_its_own_yardstick(monkeypatch):
     judged = {"verdict": "told apart", "gates": []}
     monkeypatch.setattr(verdict, "verdict", lambda run, **kwargs: seen.append(kwargs["again"]) or judged)
     rows = trial.Rows({"retain": lm_rows(4)}, None, "unseen", 0)
-    found = trial.verdicts("model", rows, SimpleNamespace(processing_class=None), ["first", "second"], 0)
-    assert len(found) == 1 + len(trial.GAPS) * len(trial.RATES)
-    assert seen[0] is None and all(again == {} for again in seen[1:])
+    prepared = SimpleNamespace(processing_class=None)
+    yardsticks = {"epochs": ["first", "second"], "steps": ["third", "fourth"]}
+    found = trial.verdicts("model", rows, prepared, yardsticks, (1e-4, 1e-3), 0)
+    assert len(found) == 2 * (1 + 2 * len(trial.GAPS))
+    assert seen[:2] == [None, None] and all(again == {} for again in seen[2:])
+    assert [line["yardstick"] for line in found] == ["epochs", "steps"] * (len(found) // 2)
 
 
 @pytest.mark.slow
@@ -200,10 +210,15 @@ def test_smoke(tmp_path, capsys):
     study.main([*flags, "--task", "digits", "--arms", "any group"])
     assert "[1/1] digits, any group" in capsys.readouterr().out  # the rest was there
     study.main([*flags, "--task", "people rows 10 %"])
-    found = json.loads((tmp_path / "people_rows_10pc" / "plain-0.json").read_text())
-    gaps = [line["gap"] for line in found["verdicts"]]
-    assert gaps == ["retrained again", *(gap for gap in trial.GAPS for _ in trial.RATES)]
-    assert all(set(line["gates"]) == set(found["verdicts"][0]["gates"]) for line in found["verdicts"])
+    found = json.loads((tmp_path / "people_rows_10pc" / "verdict-0.json").read_text())["verdicts"]
+    gaps = [line["gap"] for line in found]
+    each = len(YARDSTICKS)
+    rates = len(TASKS["people rows 10 %"].judged_at)
+    assert gaps == ["retrained again"] * each + [gap for gap in trial.GAPS for _ in range(rates * each)]
+    assert all(set(line["gates"]) == set(found[0]["gates"]) for line in found)
+    long = json.loads((tmp_path / "people_rows_10pc" / "retrained_as_long-0.json").read_text())
+    plain = json.loads((tmp_path / "people_rows_10pc" / "plain-0.json").read_text())
+    assert long["training"]["steps"] == plain["training"]["steps"]
 
 
 # ---- break-even -----------------------------------------------------------------------------------------------------

@@ -239,7 +239,7 @@ def verdicts(
     """
     found = [
         {"yardstick": name, "gap": "retrained again", "learning_rate": 0.0, "row_passes": None}
-        | judged(pair[1], model, [pair[0]], rows, prepared, seed)
+        | judged(pair[1], model, pair, rows, prepared, seed)
         for name, pair in yardsticks.items()
     ]
     for gap, rate in ((gap, rate) for gap in GAPS for rate in rates):
@@ -256,7 +256,7 @@ def judged(subject, model, retrained: Sequence, rows: Rows, prepared: common.Pre
 
     Args:
         model: before the request.
-        retrained: the yardstick, and if given another one, whose differences from it are the noise floor.
+        retrained: the yardstick, and another one, whose differences from it are the noise floor, unless it is judged.
 
     Returns:
         `verdict`, `gates` and `measures`, as of [`verdicts`].
@@ -266,10 +266,10 @@ def judged(subject, model, retrained: Sequence, rows: Rows, prepared: common.Pre
     from hf_unlearn.verdict import VERDICT_GATES, verdict
 
     splits = {**rows.splits, "retain": evenly(rows.splits["retain"], SAMPLE)}
-    models = {"original": model, "unlearned": subject, "retrained": retrained[0], "retrained_again": retrained[-1]}
+    models = {"original": model, "unlearned": subject, "retrained": retrained[0], "retrained_again": retrained[1]}
     card = evaluate(models, splits, processing_class=prepared.processing_class, resamples=500, seed=seed)
     runs = [card[role].to_dict() for role in models]
-    again = runs[3] if len(retrained) > 1 else None  # the second retrained model is not its own yardstick
+    again = None if subject is retrained[1] else runs[3]  # the second retrained model is not its own yardstick
     told = verdict(runs[1], before=runs[0], retrained=runs[2], again=again)
     values = {k: m["value"] for k, m in card["unlearned"].measures.items() if k.endswith(WATCHED)}
     return {

@@ -13,6 +13,7 @@ from hf_unlearn.report import library_versions
 from recipes import study as study_
 from recipes import study_answers as answers
 from recipes import study_figures as figures
+from recipes import study_memory
 from recipes import study_plots as plots
 from recipes import study_words as words
 from recipes.study_answers import figure
@@ -61,6 +62,11 @@ GLOSSARY = (
         "the retain rows that its steps carry and do not use: without them it would be half.",
     ),
     ("Plain", "Trained on all rows by the stock trainer."),
+    (
+        "Peak memory",
+        "Tensors at the peak of a training step on a CPU, by the library's estimate (`python -m hf_unlearn.memory`); "
+        "text rows as long as the recipe allows.",
+    ),
     ("Equal compute", "Trained plainly with as many row passes as the ready model: the control."),
     ("Ready", "Trained with readiness for requests; the rows that will be asked for were named."),
     ("Ready for any row, any group", "The same without names: requests are drawn from all rows, or from whole groups."),
@@ -181,6 +187,7 @@ def arm_table(one: Mapping) -> dict:
     outer = "test" if "test_accuracy" in outer else "unseen"
     columns = [
         ("training passes, ×plain", "training", number),
+        ("peak memory, ×plain", "memory", number),
         ("before: forget loss", "forget_loss", number),
         ("forget accuracy", "forget_accuracy", share),
         ("retain accuracy", "retain_accuracy", share),
@@ -197,8 +204,13 @@ def arm_table(one: Mapping) -> dict:
         *((f"recovery area, {kind} rows", f"area_{kind}", number) for kind in KINDS),
     ]
     lines = []
+    memory = one.get("memory", {})
     for arm, found in one["figures"].items():
         cells = [cell(found.get(name), text) for _, name, text in columns]
+        if arm in memory and "plain" in memory:
+            at = [name for _, name, _ in columns].index("memory")
+            bytes_, base = memory[arm], memory["plain"]
+            cells[at] = {"value": number(bytes_ / base), "small": [], "title": f"{bytes_ / 1e6:.1f} MB, by estimate"}
         done = found.get("passes")
         if done and done["never"]:
             forgot = [s for s in done["never"] if any(r["forgotten"] for r in _tau(one["values"][arm][s]))]
@@ -545,6 +557,8 @@ def save(result: Mapping, path: Path) -> None:
         }
         for part in ("curves", "scenarios", "methods", "resisted"):
             tasks[task][part] = {arm: line(_seeds(some)) for arm, some in found[part].items() if some}
+        if found.get("memory"):
+            tasks[task]["memory"] = line(found["memory"])
         tasks[task]["verdicts"] = [line(_seeds(one)) for one in found["verdicts"]]
     text = json.dumps({**result, "tasks": tasks}, indent=1, ensure_ascii=False, allow_nan=False)
     for slot, value in slots.items():
@@ -592,6 +606,10 @@ def write(root: Path, command: str, results: Path = RESULTS, picture: Path = PIC
     if not cells:
         raise ValueError(f"No cell in {str(root)!r}: run some tasks first, `python recipes/study.py --task digits`.")
     tasks = figures.study(cells)
+    folders = [(c["task"], c["arm"], study_.cell_path(root, c["task"], c["arm"], c["seed"])) for c in cells]
+    memory = study_memory.peaks((task, arm, path.with_suffix("")) for task, arm, path in folders)
+    for task, one in tasks.items():
+        one["memory"] = memory.get(task, {})
     head = {"schema": study_.SCHEMA, "command": command, "versions": library_versions(), "cells": len(cells)}
     save({**head, "kept": KEPT, "request": list(REQUEST_KEYS), "tasks": tasks}, results)
     out = Path(root) / "study.html"

@@ -384,6 +384,30 @@ def test_markdown(written):
     assert small[0] == "people 30 %" and "(" not in small[6]  # no interval from two seeds
 
 
+def test_peak_memory_is_that_of_the_arms_flags(tmp_path):
+    from transformers import ViTConfig
+
+    from recipes import study_memory
+
+    folder = tmp_path / "plain-0"
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = ViTConfig(**sizes, patch_size=2, image_size=8, num_channels=1, num_labels=10)
+    config.architectures = ["ViTForImageClassification"]
+    config.save_pretrained(folder)
+    arms = ("plain", "equal", "ready", "finite difference", "any row")
+    cells = [("digits", arm, folder) for arm in arms]
+    found = study_memory.peaks([*cells, ("digits", "relearn", tmp_path / "gone"), ("no task", "plain", folder)])
+    assert set(found) == {"digits"} and set(found["digits"]) == set(arms)
+    peak = found["digits"]
+    assert peak["plain"] == peak["equal"] < peak["ready"] < peak["finite difference"]
+    one = {"figures": {arm: {} for arm in arms}, "values": {arm: {} for arm in arms}, "memory": peak}
+    table = study_page.arm_table(one)
+    shown = {line["name"]: line["cells"][table["head"].index("peak memory, ×plain")] for line in table["lines"]}
+    ratio = study_words.number(peak["ready"] / peak["plain"])
+    assert (shown["plain"]["value"], shown["ready"]["value"]) == ("1", ratio)
+    assert "MB, by estimate" in shown["ready"]["title"]
+
+
 def test_json_is_small_and_holds_no_rows(written):
     tasks, root = written
     text = (root / "study.json").read_text(encoding="utf-8")

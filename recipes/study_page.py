@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,46 +15,21 @@ from recipes import study_answers as answers
 from recipes import study_figures as figures
 from recipes import study_memory
 from recipes import study_plots as plots
+from recipes import study_tables as tables
 from recipes import study_words as words
 from recipes.study_answers import figure
-from recipes.study_figures import CONTROL, METHOD, NEVER_ASKED, READY, RETRAINED, SERIES
-from recipes.study_statistics import FEWEST, Passes
+from recipes.study_figures import METHOD, NEVER_ASKED, READY, RETRAINED, SERIES
+from recipes.study_statistics import Passes
 from recipes.study_tasks import ARMS, TASKS
-from recipes.study_words import ANY, MAIN, cell, name_of, number, points, seeds_text, share, signed
+from recipes.study_words import ANY, MAIN, name_of, seeds_text
 from recipes.trial import KEPT, KINDS, TOLERANCE
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "study.json"
 PICTURE = HERE.parent / ".github" / "study.png"
 DIGITS = 4  # significant ones kept of a value
-METHOD_NAMES = {
-    "nabla_tau": "∇τ",
-    "nabla_tau, LoRA": "∇τ, LoRA",
-    "gradient_ascent": "gradient ascent",
-    "grad_diff": "GradDiff",
-    "npo": "NPO",
-}
-SCENARIO_NAMES = {
-    "half stable rows": "half of the rows were never named",
-    "stable rows": "no row was ever named",
-    "after a fine-tune": "after an epoch on the retain rows",
-    SERIES: "three requests in a row",
-}
-MEASURES = {  # of verdicts, those shown
-    "forget_loss": "forget loss",
-    "forget_quality": "forget quality (KS p)",
-    "forget_mia_loss_auc_gap": "AUC gap to retrained, by loss",
-    "forget_extraction_strength": "extraction strength",
-    "retain_accuracy": "retain accuracy",
-    "test_accuracy": "test accuracy",
-}
 REQUEST_KEYS = ("rate", "passes", "reached", "kept", "forgotten", "kept_then")  # the last two of ∇τ only
 MARKS = {"o": "●", "s": "■", "D": "◆", ">": "▶", "v": "▼", "P": "✚", "X": "✖", "d": "♦"}
-HEAD = (
-    *("task", "seeds", "training passes, ×plain", "row passes until forgotten and kept: plain", "equal compute"),
-    *("ready", "equal compute ÷ ready", "kept, ready − equal compute, points", "accuracy before, ready ÷ plain − 1, %"),
-    *("recovery area (real rows): equal compute", "ready", "break-even, requests"),
-)
 GLOSSARY = (
     (
         "Row passes",
@@ -131,210 +106,6 @@ GLOSSARY = (
 )
 
 
-# ---- tables ---------------------------------------------------------------------------------------------------------
-
-
-def summary(tasks: Mapping[str, Mapping]) -> list[list[str]]:
-    """Lines of the README's table, by HEAD: each figure with its interval or range, and n where it is not all seeds."""
-    lines = []
-    for task, one in tasks.items():
-        there = [arm for arm in MAIN if arm in one["figures"]]
-        if not there:
-            continue
-        seeds = sorted({seed for arm in there for seed in one["values"][arm]})
-
-        def of(arm: str, name: str, text: Callable[[float], str] = number, one=one, seeds=seeds) -> str:
-            return brief(figure(one, arm, name), text, len(seeds))
-
-        lines.append(
-            [
-                task,
-                seeds_text(seeds),
-                of(READY, "training"),
-                *(of(arm, "passes") for arm in MAIN),
-                of(READY, "ratio"),
-                of(READY, "kept_difference", points),
-                of(READY, "utility", points),
-                *(of(arm, "area_real") for arm in (CONTROL, READY)),
-                of(READY, "break_even"),
-            ]
-        )
-    return lines
-
-
-def brief(found: Mapping | None, text: Callable[[float], str], n: int) -> str:
-    """[`inline`] without n where it is that of the line."""
-    shown = cell(found, text)
-    small = [part for part in shown["small"] if part != f"n\u00a0=\u00a0{n}"]
-    return f"{shown['value']} ({', '.join(small)})" if small else shown["value"]
-
-
-def for_readme(tasks: Mapping[str, Mapping]) -> dict[str, Mapping]:
-    """Tasks of which ready and the control were asked with FEWEST seeds or more."""
-    asked = {task: figure(one, READY, "ratio") for task, one in tasks.items()}
-    return {task: tasks[task] for task, f in asked.items() if f and f["n"] + len(f["neither"]) >= FEWEST}
-
-
-def markdown(tasks: Mapping[str, Mapping]) -> str:
-    """The README's table."""
-    lines = [list(HEAD), ["---"] * len(HEAD), *summary(tasks)]
-    return "\n".join("| " + " | ".join(line).replace("\u00a0", " ") + " |" for line in lines)
-
-
-def arm_table(one: Mapping) -> dict:
-    """All arms of a task, a line each."""
-    outer = next(iter(one["figures"].values()))
-    outer = "test" if "test_accuracy" in outer else "unseen"
-    columns = [
-        ("training passes, ×plain", "training", number),
-        ("peak memory, ×plain", "memory", number),
-        ("before: forget loss", "forget_loss", number),
-        ("forget accuracy", "forget_accuracy", share),
-        ("retain accuracy", "retain_accuracy", share),
-        (f"{outer} accuracy", f"{outer}_accuracy", share),
-        ("row passes to forgotten and kept", "passes", number),
-        ("control of ready ÷ this", "ratio", number),
-        ("kept", "kept", share),
-        (f"{outer} accuracy after", "after_accuracy", share),
-        ("break-even, requests", "break_even", number),
-        ("forget loss after", "after_loss", number),
-        ("membership AUC", "membership", number),
-        ("gap to retrained", "auc_gap", signed),
-        ("KS p", "ks_p", number),
-        *((f"recovery area, {kind} rows", f"area_{kind}", number) for kind in KINDS),
-    ]
-    lines = []
-    memory = one.get("memory", {})
-    for arm, found in one["figures"].items():
-        cells = [cell(found.get(name), text) for _, name, text in columns]
-        if arm in memory and "plain" in memory:
-            at = [name for _, name, _ in columns].index("memory")
-            bytes_, base = memory[arm], memory["plain"]
-            cells[at] = {"value": number(bytes_ / base), "small": [], "title": f"{bytes_ / 1e6:.1f} MB, by estimate"}
-        done = found.get("passes")
-        if done and done["never"]:
-            forgot = [s for s in done["never"] if any(r["forgotten"] for r in _tau(one["values"][arm][s]))]
-            at = [name for _, name, _ in columns].index("passes")
-            cells[at]["small"].append(f"{len(forgot)} forgot, but did not keep")
-        p = found.get("ks_p")
-        if p and p["n"]:
-            at = [name for _, name, _ in columns].index("ks_p")
-            cells[at]["small"].append(f"< .05 in {p['apart']}")
-        lines.append({"name": name_of(arm), "cells": cells})
-    rows = next((v["after"]["ks_rows"] for v in _every(one) if "ks_rows" in v.get("after", {})), None)
-    return {"head": [label for label, _, _ in columns], "lines": lines, "ks_rows": rows}
-
-
-def _every(one: Mapping):
-    return [v for seeds in one["values"].values() for v in seeds.values()]
-
-
-def _tau(values: Mapping) -> list[Mapping]:
-    return [r for r in values["requests"] if r["method"] == METHOD]
-
-
-def compared(found: Mapping[str, Mapping[str, Mapping]], names: Mapping[str, str], one: Mapping | None) -> dict | None:
-    """
-    Scenarios or methods, a line each, with the row passes of each arm.
-
-    Args:
-        found: arm -> scenario or method -> figures.
-        names: of what makes a line.
-        one: a task whose requests as planned are the first line; None: without it.
-    """
-    arms = [arm for arm in MAIN if arm in found]
-    keys = list(dict.fromkeys(key for arm in arms for key in found[arm]))
-    if not keys:
-        return None
-    planned = {arm: {"": one["figures"][arm]} for arm in arms} if one else {}
-    lines = []
-    for key in [*([""] if one else []), *keys]:
-        some = {arm: (planned if key == "" else found).get(arm, {}).get(key, {}) for arm in arms}
-        cells = [cell(some[arm].get("passes")) for arm in arms]
-        cells.append(cell(some.get(READY, {}).get("ratio")))
-        cells += [cell(some[arm].get("kept"), share) for arm in arms]
-        lines.append({"name": names.get(key, key) if key else "as planned", "cells": cells})
-    head = [f"row passes, {name_of(arm)}" for arm in arms] + ["equal compute ÷ ready"]
-    head += [f"kept, {name_of(arm)}" for arm in arms]
-    some = [k for k in range(len(head)) if any(line["cells"][k]["value"] != "–" for line in lines)]
-    lines = [{**line, "cells": [line["cells"][k] for k in some]} for line in lines]
-    return {"head": [head[k] for k in some], "lines": lines}
-
-
-def series(one: Mapping) -> dict | None:
-    """Three requests in a row: how far each part's loss is from the unseen rows' in the end, by arm."""
-    found = {arm: s[SERIES] for arm, s in one["scenarios"].items() if SERIES in s}
-    if not found:
-        return None
-    return {
-        "head": [f"part {k}" for k in (1, 2, 3)],
-        "lines": [
-            {"name": name_of(arm), "cells": [cell(f, signed) for f in some["beyond_unseen"]]}
-            for arm, some in found.items()
-        ],
-    }
-
-
-def resisting(one: Mapping) -> dict | None:
-    """Requests with resistance, a line an arm."""
-    arms = [arm for arm in MAIN if arm in one["resisted"]]
-    if not arms:
-        return None
-    columns = [
-        ("row passes until forgotten, by its own stop rule", "passes", number),
-        ("kept", "kept", share),
-        ("forget loss after", "after_loss", number),
-        ("gap to retrained, AUC", "auc_gap", signed),
-    ]
-    for kind in KINDS:
-        columns.append((f"recovery area, {kind} rows", f"area_{kind}", number))
-        columns.append(("more than after the best request", f"area_{kind}_gain", signed))
-    lines = [
-        {"name": name_of(arm), "cells": [cell(one["resisted"][arm].get(name), text) for _, name, text in columns]}
-        for arm in arms
-    ]
-    return {"head": [label for label, _, _ in columns], "lines": lines}
-
-
-def told(one: Mapping) -> list[dict]:
-    """Verdicts on unlearned plain models: a table a yardstick, in it a line a gap and learning rate."""
-    yardsticks = dict.fromkeys(v["yardstick"] for v in one["verdicts"])
-    return [_told([v for v in one["verdicts"] if v["yardstick"] == name]) for name in yardsticks]
-
-
-def _told(verdicts: Sequence[Mapping]) -> dict:
-    there = {name for v in verdicts for name in v["measures"]}
-    measures = [(name, label) for name, label in MEASURES.items() if name in there]
-    lines = []
-    for v in verdicts:
-        counts = [(word, len(seeds)) for word, seeds in sorted(v["verdicts"].items())]
-        n = len(v["seeds"])
-        cells = [
-            {"value": f"{v['rate']:g}" if v["rate"] else "–", "small": [], "title": ""},
-            {
-                "value": ", ".join(f"{word} {count} of {n}" for word, count in counts),
-                "small": [],
-                "title": f"seeds {seeds_text(v['seeds'])}",
-                "level": answers.level_of(v),
-            },
-            {
-                "value": ", ".join(f"{gate.replace('_', ' ')} {len(seeds)}" for gate, seeds in v["failed"].items())
-                or "none",
-                "small": [],
-                "title": "",
-            },
-            cell(v["share"], share),
-            *(cell(v["measures"].get(name)) for name, _ in measures),
-        ]
-        lines.append({"name": v["gap"], "cells": cells})
-    head = ["learning rate", "verdict, seeds", "gates failed, seeds", "row passes, of retraining's"]
-    again = next((v for v in verdicts if v["gap"] == "retrained again"), None)
-    unseen = again and again["unseen"]
-    said = f"KS p below .05 in {unseen['apart']} of {unseen['n']} seeds" if unseen and unseen["n"] else ""
-    found = {"head": [*head, *(label for _, label in measures)], "lines": lines, "unseen": said}
-    return found | {"yardstick": verdicts[0]["yardstick"]}
-
-
 # ---- pictures -------------------------------------------------------------------------------------------------------
 
 
@@ -350,7 +121,7 @@ def trade_offs(one: Mapping, prefix: str) -> list[dict]:
     found, missing = {}, {}
     for arm, seeds in one["values"].items():
         for seed, values in seeds.items():
-            for r in _tau(values):
+            for r in tables.by_tau(values):
                 if r["forgotten"] is not None and r["kept_then"] is not None:
                     found.setdefault(arm, {}).setdefault(r["rate"], []).append((r["forgotten"], r["kept_then"]))
                 else:
@@ -413,7 +184,7 @@ def method_picture(one: Mapping, prefix: str) -> dict | None:
     if not methods:
         return None
     found = {
-        METHOD_NAMES.get(method, method): {
+        tables.METHOD_NAMES.get(method, method): {
             arm: some for arm in arms if (some := seeds_passes(one["values"][arm], method))
         }
         for method in methods
@@ -499,23 +270,23 @@ def page(tasks: Mapping[str, Mapping], command: str, versions: Mapping[str, str]
             "seeds": seeds_text(one["seeds"]),
             "role": TASKS[task].role if task in TASKS else "",
             "goal": TASKS[task].goal if task in TASKS else "",
-            "arms": arm_table(one),
+            "arms": tables.arm_table(one),
             "trade_offs": trade_offs(one, f"t{i}"),
             "recoveries": recoveries(one, f"r{i}"),
             "method_picture": method_picture(one, f"m{i}"),
-            "methods": compared(one["methods"], METHOD_NAMES, None),
-            "scenarios": compared(one["scenarios"], SCENARIO_NAMES, one),
-            "series": series(one),
-            "resisted": resisting(one),
-            "verdicts": told(one),
+            "methods": tables.compared(one["methods"], tables.METHOD_NAMES, None),
+            "scenarios": tables.compared(one["scenarios"], tables.SCENARIO_NAMES, one),
+            "series": tables.series(one),
+            "resisted": tables.resisting(one),
+            "verdicts": tables.told(one),
         }
         for i, (task, one) in enumerate(tasks.items())
     ]
     return environment.get_template("study.html").render(
         cards=answers.cards(tasks),
         details=answers.details(tasks),
-        head=HEAD,
-        summary=summary(tasks),
+        head=tables.HEAD,
+        summary=tables.summary(tasks),
         tasks=shown,
         sizes=size_pictures(tasks),
         glossary=GLOSSARY,
@@ -614,8 +385,8 @@ def write(root: Path, command: str, results: Path = RESULTS, picture: Path = PIC
     save({**head, "kept": KEPT, "request": list(REQUEST_KEYS), "tasks": tasks}, results)
     out = Path(root) / "study.html"
     out.write_text(page(tasks, command, head["versions"], len(cells)), encoding="utf-8")
-    drawn = picture_points(for_readme(tasks))
+    drawn = picture_points(tables.for_readme(tasks))
     if drawn:
         plots.picture(drawn, words.ARM_NAMES, picture)
-    print(markdown(for_readme(tasks)))
+    print(tables.markdown(tables.for_readme(tasks)))
     print(f"\n{out} shows all of it, {results.name} holds the figures.")

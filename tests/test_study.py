@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recipes import study, study_answers, study_page, study_words
+from recipes import study, study_answers, study_page, study_tables, study_words
 from recipes import study_figures as figures
 from recipes import study_statistics as statistics
 from recipes.study_statistics import Passes
@@ -372,15 +372,15 @@ def test_a_match_is_as_often_as_a_second_retrained_model(written):
 
 def test_markdown(written):
     tasks, _ = written
-    lines = study_page.markdown(study_page.for_readme(tasks)).splitlines()
+    lines = study_tables.markdown(study_tables.for_readme(tasks)).splitlines()
     assert len(lines) == 3 and len({line.count("|") for line in lines}) == 1  # a task of two seeds does not go in
     people = lines[2].removeprefix("| ").split(" | ")
     assert people[:3] == ["people", "0–2", "2 (all alike)"]
     assert people[3:6] == ["3600 (all alike)", "3000 (3000–never, never in 1 of 3 seeds)", "1650 (1500–1800)"]
     assert people[6].startswith("≥ ") and "n =" not in people[6]  # the seeds say it
     assert "n = 2" in people[9] and "n =" not in people[10]
-    assert len(people) == len(study_page.HEAD)
-    small = study_page.summary(tasks)[1]
+    assert len(people) == len(study_tables.HEAD)
+    small = study_tables.summary(tasks)[1]
     assert small[0] == "people 30 %" and "(" not in small[6]  # no interval from two seeds
 
 
@@ -401,7 +401,7 @@ def test_peak_memory_is_that_of_the_arms_flags(tmp_path):
     peak = found["digits"]
     assert peak["plain"] == peak["equal"] < peak["ready"] < peak["finite difference"]
     one = {"figures": {arm: {} for arm in arms}, "values": {arm: {} for arm in arms}, "memory": peak}
-    table = study_page.arm_table(one)
+    table = study_tables.arm_table(one)
     shown = {line["name"]: line["cells"][table["head"].index("peak memory, ×plain")] for line in table["lines"]}
     ratio = study_words.number(peak["ready"] / peak["plain"])
     assert (shown["plain"]["value"], shown["ready"]["value"]) == ("1", ratio)
@@ -471,7 +471,7 @@ def test_methods_that_plain_models_alone_were_asked_by(tmp_path):
     arms = ("plain", "ready", "equal")
     put([cell("tofu", arm, seed, 50.0 + seed, methods=arm == "plain") for arm in arms for seed in range(3)], tmp_path)
     study_page.write(tmp_path, "x", tmp_path / "a.json", tmp_path / "a.png")
-    found = study_page.compared(figures.study(study_page.gather(tmp_path))["tofu"]["methods"], {}, None)
+    found = study_tables.compared(figures.study(study_page.gather(tmp_path))["tofu"]["methods"], {}, None)
     lines = {line["name"]: [c["value"] for c in line["cells"]] for line in found["lines"]}
     assert lines["nabla_tau"][:4] == ["51", "51", "51", "1"] and lines["npo"][1:4] == ["–", "–", "–"]
 

@@ -20,6 +20,7 @@ LOOKS = {  # arm -> the report's series (a colour), marker, line
     "ready": ("ready-unlearned", "D", "-"),
     "any row": ("retain", "v", "-"),
     "any group": ("forget", "P", "-"),
+    "any group far": ("retain", "P", ":"),
     "finite difference": ("unlearned", "X", ":"),
     "batch rows": ("retain", "v", ":"),
     "smaller step": ("unlearned", "D", ":"),

@@ -80,6 +80,7 @@ ARMS = {
     "align": Arm(flags="--resistance align --lambda_resistance 0.1"),
     "any row": Arm(flags="--revocable any"),
     "any group": Arm(flags="--revocable any --request_group {by}"),
+    "any group far": Arm(flags="--revocable any --request_group {by} --inner_steps 3 --inner_lr 0.01"),
     "retrained as long": Arm("retrained", like="plain"),
     "retrained as long again": Arm("retrained_again", like="plain"),
     "verdict": Arm(None),

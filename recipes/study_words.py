@@ -27,9 +27,10 @@ ARM_NAMES = {
     "align": "ready, resisting by alignment",
     "any row": "ready for any row",
     "any group": "ready for any group",
+    "any group far": "ready for any group, three long steps",
 }
 MAIN = (PLAIN, CONTROL, READY)
-ANY = ("any row", "any group")
+ANY = ("any row", "any group", "any group far")
 ALIKE = "all alike"  # instead of an interval without width
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import math
 import sys
@@ -73,7 +74,7 @@ def train(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
     script, data_args, model_args, args = common.parse("ready", common.ReadyScript, flags, "ReadyConfig")
     script.role = arm.role
     prepared = common.prepare(data_args, model_args)
-    if arm.like:  # as many gradient passes, in steps of the same size
+    if arm.like:  # as many gradient passes, in steps of the same size; a retrained model of plain: as many steps
         like, plain = (trained(root, name, other, seed) for other in (arm.like, "plain"))
         args.max_steps = max(1, round(like["row_passes"] * plain["steps"] / plain["row_passes"]))
     if arm.forget_weight != 1:  # the others as often as ever, these less often
@@ -143,9 +144,24 @@ def same_measures(root: Path, name: str, arm: str, seed: int) -> bool:
         ValueError: if it was measured in another way.
     """
     cell, now = read_cell(root, name, arm, seed), measured_as(name, arm)
-    if cell and (other := [key for key in now if cell.get("measured", {}).get(key) != now[key]]):
+    if cell is None:
+        return False
+    other = [key for key in now if cell.get("measured", {}).get(key) != now[key]]
+    if ARMS[arm].role is None:
+        known = cell.get("weights", {})
+        other += [f"{one} model" for one, digest in weights(root, name, arm, seed).items() if known.get(one) != digest]
+    if other:
         raise ValueError(f"{cell_path(root, name, arm, seed)} was measured with another {', '.join(other)}. Remove it.")
-    return cell is not None
+    return True
+
+
+def weights(root: Path, name: str, arm: str, seed: int) -> dict[str, str]:
+    """Arm -> SHA-256 of its weights, of the models that an arm without one needs and that are there."""
+    found = {}
+    for one in sorted(needed_by(arm)):
+        for path in cell_path(root, name, one, seed).with_suffix("").glob("*.safetensors"):
+            found[one] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
 
 
 def build(name: str, arm_name: str, seed: int, root: str, data: str | None, smoke: bool) -> float:
@@ -203,13 +219,14 @@ def judge(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
     from recipes import trial
 
     def load(arm: str):
-        return load_model(str(cell_path(root, name, arm, seed).with_suffix(""))).eval()
+        return load_model(str(train(name, arm, seed, root, data, smoke))).eval()
 
     model = load("plain")
     prepared, rows = rows_for(name, seed, data, smoke, model)
     yardsticks = {named: [load(arm) for arm in pair] for named, pair in YARDSTICKS.items()}
     found = trial.verdicts(model, rows, prepared, yardsticks, TASKS[name].judged_at, seed)
-    return {"rows": {split: len(part) for split, part in rows.splits.items()}, "verdicts": found}
+    counts = {split: len(part) for split, part in rows.splits.items()}
+    return {"rows": counts, "verdicts": found, "weights": weights(root, name, arm_name, seed)}
 
 
 def pays(folder: Path, found: dict, plain: dict) -> None:
@@ -334,6 +351,9 @@ def check(options, tasks: list[str]) -> list[int]:
         problems.append(f"`--seeds` is {options.seeds!r}; expected a range like 0-4, or a list like 0,2,7.")
     if options.jobs < 1:
         problems.append(f"`--jobs` is {options.jobs}; expected at least 1.")
+    known = [arm for arm in options.arms or [] if arm in ARMS]
+    for task in (task for task in tasks if known and task in TASKS and not arms_of(task, known)):
+        problems.append(f"{task} has no arm {', '.join(known)}: it is judged by no retrained models, or has no groups.")
     needs = [task for task in tasks if task in TASKS and "{data}" in TASKS[task].flags]
     if needs and not (options.data and Path(options.data).is_dir()):
         problems.append(f"`--data` is {options.data!r}; {', '.join(needs)} read files from it.")

@@ -179,9 +179,10 @@ def again_of(one: Mapping, yardstick: str) -> Mapping | None:
 def said_of_verdicts(tasks: Mapping[str, Mapping]) -> list[tuple[str, str]]:
     best, said = best_verdicts(tasks), []
     for task, lines in best.items():
-        rates = {v["rate"] for v in tasks[task]["verdicts"] if v["rate"]}
-        gap, rate = lines[0]["gap"], lines[0]["rate"]
-        said.append((f"{task}, gap {gap} at {rate:g}", f"(the best of {len(rates)} rates by this very mark):"))
+        tried = [v for v in tasks[task]["verdicts"] if v["rate"]]
+        gaps, rates = (len({v[key] for v in tried}) for key in ("gap", "rate"))
+        chosen = f"(the best of {gaps} gaps over all tasks, and of {rates} rates here, by this very mark):"
+        said.append((f"{task}, gap {lines[0]['gap']} at {lines[0]['rate']:g}", chosen))
         for line in lines:
             again = again_of(tasks[task], line["yardstick"])
             noise = f" (a second retrained model: {not_told(again)} of {len(again['seeds'])})" if again else ""
@@ -191,11 +192,16 @@ def said_of_verdicts(tasks: Mapping[str, Mapping]) -> list[tuple[str, str]]:
     return said
 
 
-def as_retrained(one: Mapping, line: Mapping) -> bool:
-    """Whether a line is not told apart as often as the second retrained model, by few row passes."""
-    again = again_of(one, line["yardstick"])
-    floor = not_told(again) / len(again["seeds"]) if again else 1.0
-    return not_told(line) / len(line["seeds"]) >= floor and line["share"]["value"] <= CHEAP
+def as_retrained(one: Mapping, line: Mapping) -> bool | None:
+    """
+    Whether a line is not told apart as often as the second retrained model, by CHEAP of retraining's row passes at
+    most. None where it cannot be said: no such model, or it is always told apart itself, or no row passes to compare.
+    """
+    again, passes = again_of(one, line["yardstick"]), line["share"]["value"]
+    if not again or not not_told(again) or passes is None:
+        return None
+    as_often = not_told(line) * len(again["seeds"]) >= not_told(again) * len(line["seeds"])
+    return as_often and passes <= CHEAP
 
 
 def matches(tasks: Mapping[str, Mapping]) -> dict:
@@ -219,13 +225,17 @@ def matches(tasks: Mapping[str, Mapping]) -> dict:
         said.append(("", f"For a class ({', '.join(classes)}) the target is guessing, not the retrained model's loss."))
     said.append(("", "Not told apart is no proof of a match: with few rows and seeds only large differences show."))
     best = [
-        (task, line) for task, lines in best_verdicts(tasks).items() for line in lines if len(line["seeds"]) >= FEWEST
+        (line, as_retrained(tasks[task], line))
+        for task, lines in best_verdicts(tasks).items()
+        for line in lines
+        if len(line["seeds"]) >= FEWEST
     ]
+    best = [(line, good) for line, good in best if good is not None]
     if best:
-        good = [line for task, line in best if as_retrained(tasks[task], line)]
-        some = any(not_told(line) for _, line in best)
-        level = "yes" if len(good) == len(best) else "partly" if good or some else "no"
-        word = f"as often as a second retrained model in {len(good)} of {len(best)} comparisons"
+        good = sum(good for _, good in best)
+        some = any(not_told(line) for line, _ in best)
+        level = "yes" if good == len(best) else "partly" if some else "no"
+        word = f"as often as a second retrained model, by {share(CHEAP)} of its passes, in {good} of {len(best)} cases"
         found = {"level": level, "word": word}
     elif not seen:
         found = {"level": "unknown", "word": "too few seeds to say" if few else "not measured yet"}
@@ -244,8 +254,7 @@ def details(tasks: Mapping[str, Mapping]) -> dict:
     """What the cards rest on, a line a task."""
     columns = [
         ("row passes, equal compute ÷ ready", READY, "ratio", number),
-        ("equal compute ÷ any row", ANY[0], "ratio", number),
-        ("equal compute ÷ any group", ANY[1], "ratio", number),
+        *((f"equal compute ÷ {arm}", arm, "ratio", number) for arm in ANY),
         ("kept, ready − equal, points", READY, "kept_difference", points),
         ("accuracy before, ready ÷ plain − 1, %", READY, "utility", points),
         *((f"recovery area, {kind} rows, ready − equal", READY, f"area_{kind}_difference", signed) for kind in KINDS),

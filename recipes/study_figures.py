@@ -8,7 +8,7 @@ import numpy as np
 
 from hf_unlearn.schedule import REACHED
 from recipes.study_statistics import LEVEL, Passes, break_even, difference, mean, median, middle, ratio
-from recipes.study_tasks import YARDSTICKS
+from recipes.study_tasks import VERDICT, YARDSTICKS
 
 CONTROL, READY, PLAIN, RETRAINED = "equal", "ready", "plain", "retrained"
 NEVER_ASKED = tuple(name for pair in YARDSTICKS.values() for name in pair)
@@ -370,8 +370,8 @@ def study(cells: Sequence[Mapping]) -> dict[str, dict]:
 
     Returns:
         task -> `rows` (split -> number, of the first seed), `seeds`, `values` (arm -> seed -> [`values_of`]),
-        `figures` ([`arm_figures`]), `curves` ([`curves_of`]), `scenarios`, `methods`, `resisted`: each arm -> …;
-        `verdicts` ([`verdict_figures`]).
+        `judged` (seed -> [`verdicts_of`]), `figures` ([`arm_figures`]), `curves` ([`curves_of`]), `scenarios`,
+        `methods`, `resisted`: each arm -> …; `verdicts` ([`verdict_figures`]).
     """
     by = {(cell["task"], cell["arm"], cell["seed"]): cell for cell in cells}
     found: dict[str, dict] = {}
@@ -379,7 +379,7 @@ def study(cells: Sequence[Mapping]) -> dict[str, dict]:
         one = found.setdefault(task, {"rows": cell["rows"], "seeds": set(), "values": {}, "judged": {}})
         one["seeds"].add(seed)
         plain, retrained = (by.get((task, name, seed)) for name in (PLAIN, RETRAINED))
-        if "verdicts" in cell:
+        if arm == VERDICT:
             others = {name: by.get((task, pair[0], seed)) for name, pair in YARDSTICKS.items()}
             one["judged"][seed] = verdicts_of(cell, plain, others)
             continue

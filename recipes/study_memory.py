@@ -6,7 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from recipes import common
-from recipes.study_tasks import ARMS, TASKS, flags_of
+from recipes.study_tasks import ARMS, TASKS, Arm, flags_of
+
+NOTHING = Arm(None)
+UNKNOWN = ("no efficiency", "no retention")  # the estimate takes the step with all terms
 
 
 def peaks(folders: Iterable[tuple[str, str, Path]]) -> dict[str, dict[str, int]]:
@@ -15,7 +18,8 @@ def peaks(folders: Iterable[tuple[str, str, Path]]) -> dict[str, dict[str, int]]
     text rows as long as the recipe allows).
 
     Args:
-        folders: (task, arm, folder with the trained model) of any seed; those that are gone are left out.
+        folders: (task, arm, folder with the trained model) of any seed; those that are gone, and arms without a part of
+            the step, which the estimate does not know, are left out.
 
     Returns:
         task -> arm -> bytes.
@@ -25,21 +29,24 @@ def peaks(folders: Iterable[tuple[str, str, Path]]) -> dict[str, dict[str, int]]
     found: dict[str, dict[str, int]] = {}
     runs: dict[tuple, int] = {}
     for name, arm_name, folder in folders:
-        if name not in TASKS or arm_name not in ARMS or arm_name in found.get(name, {}) or not folder.is_dir():
+        known = name in TASKS and ARMS.get(arm_name, NOTHING).role and arm_name not in UNKNOWN
+        if not known or arm_name in found.get(name, {}) or not (folder / "config.json").is_file():
             continue
         task, arm = TASKS[name], ARMS[arm_name]
         flags = [*flags_of(task, 0, "DATA", False), *arm.flags.format(by=task.by).split()]
-        _, data, _, args = common.parse("ready", common.ReadyScript, flags, "ReadyConfig")
+        script, data, _, args = common.parse("ready", common.ReadyScript, flags, "ReadyConfig")
         ready = arm.role == "ready"
+        drawn = bool(args.request_rows) and (script.revocable == "named" or bool(args.request_group))
         run = Run(
             verb="ready" if ready else "train",
             batch_size=args.per_device_train_batch_size,
             length=data.max_length,
             dtype="float32",
             device="cpu",
-            request_rows=int(args.request_rows) or None if ready else None,
-            drawn=bool(args.request_rows) and arm_name != "any row",
+            request_rows=int(args.request_rows) if ready and drawn else None,
+            drawn=drawn,
             meta_gradient=args.meta_gradient if ready else "first_order",
+            inner_steps=int(args.inner_steps) if ready else 1,
             resistance=args.resistance if ready else "none",
         )
         key = (name, run)

@@ -20,7 +20,7 @@ from recipes import study_words as words
 from recipes.study_answers import figure
 from recipes.study_figures import METHOD, NEVER_ASKED, READY, RETRAINED, SERIES
 from recipes.study_statistics import Passes
-from recipes.study_tasks import ARMS, TASKS
+from recipes.study_tasks import ARMS, TASKS, VERDICT
 from recipes.study_words import ANY, MAIN, name_of, seeds_text
 from recipes.trial import KEPT, KINDS, TOLERANCE
 
@@ -44,7 +44,11 @@ GLOSSARY = (
     ),
     ("Equal compute", "Trained plainly with as many row passes as the ready model: the control."),
     ("Ready", "Trained with readiness for requests; the rows that will be asked for were named."),
-    ("Ready for any row, any group", "The same without names: requests are drawn from all rows, or from whole groups."),
+    (
+        "Ready for any row, any group",
+        "The same without names: requests are drawn from all rows, or from whole groups; \"three long steps\": with "
+        "three inner steps, each twice as long.",
+    ),
     (
         "Forgotten and kept",
         f"The first look that finds the forget loss at {100 * (1 - TOLERANCE):g} % of the unseen rows' or more (for "
@@ -77,7 +81,11 @@ GLOSSARY = (
         "Chance that a forget row has a lower loss than an unseen one: .5, nobody can tell. The gap is to the model "
         "retrained without the forget rows, with the same seed.",
     ),
-    ("KS p", "Kolmogorov-Smirnov test of the forget rows' losses against those under the retrained model."),
+    (
+        "KS p",
+        "Kolmogorov-Smirnov test of the forget rows' losses against those under the retrained model. Where nothing "
+        "else is said that one was trained for as many epochs as the plain one.",
+    ),
     (
         "Recovery area",
         "Area under the loss of held-out forget rows while someone fine-tunes the model, over the retrained model's: "
@@ -91,9 +99,9 @@ GLOSSARY = (
     ),
     (
         "Retrained again",
-        "A second model retrained with another seed, judged in the same way. Where it differs more from the first than "
-        "p = .05, that is the limit for the unlearned models. Retraining for as many epochs makes fewer steps, since "
-        "the rows are fewer; for as many steps, as many as the plain model made.",
+        "A second model retrained with another seed, judged in the same way and by the same limits, so that it says "
+        "how often two retrained models are told apart. Retraining for as many epochs makes fewer steps, since the "
+        "rows are fewer; for as many steps, as many as the plain model made.",
     ),
     (
         "With resistance",
@@ -251,7 +259,7 @@ def gather(root: Path) -> list[dict]:
     return sorted(found, key=lambda c: (place(tasks, c["task"]), place(arms, c["arm"]), c["seed"]))
 
 
-def page(tasks: Mapping[str, Mapping], command: str, versions: Mapping[str, str], cells: int) -> str:
+def page(tasks: Mapping[str, Mapping], command: str, versions: Mapping[str, str], models: int) -> str:
     import jinja2
 
     environment = jinja2.Environment(
@@ -291,7 +299,7 @@ def page(tasks: Mapping[str, Mapping], command: str, versions: Mapping[str, str]
         sizes=size_pictures(tasks),
         glossary=GLOSSARY,
         kept=KEPT,
-        cells=cells,
+        models=models,
         command=command,
         versions=versions,
     )
@@ -340,7 +348,7 @@ def save(result: Mapping, path: Path) -> None:
 
 def _slim(values: Mapping) -> dict:
     """Requests as lists by REQUEST_KEYS, under their method; curves are kept as means only."""
-    found = {key: v for key, v in values.items() if key not in ("recovery", "requests", "scenarios", "verdicts")}
+    found = {key: v for key, v in values.items() if key not in ("recovery", "requests", "scenarios")}
     found["requests"] = {}
     for r in values["requests"]:
         keys = REQUEST_KEYS if r["method"] == METHOD else REQUEST_KEYS[:4]
@@ -384,7 +392,8 @@ def write(root: Path, command: str, results: Path = RESULTS, picture: Path = PIC
     head = {"schema": study_.SCHEMA, "command": command, "versions": library_versions(), "cells": len(cells)}
     save({**head, "kept": KEPT, "request": list(REQUEST_KEYS), "tasks": tasks}, results)
     out = Path(root) / "study.html"
-    out.write_text(page(tasks, command, head["versions"], len(cells)), encoding="utf-8")
+    models = sum(c["arm"] != VERDICT for c in cells)
+    out.write_text(page(tasks, command, head["versions"], models), encoding="utf-8")
     drawn = picture_points(tables.for_readme(tasks))
     if drawn:
         plots.picture(drawn, words.ARM_NAMES, picture)

@@ -88,7 +88,7 @@ def markdown(tasks: Mapping[str, Mapping]) -> str:
 
 def arm_table(one: Mapping) -> dict:
     """All arms of a task, a line each."""
-    outer = next(iter(one["figures"].values()))
+    outer = next(iter(one["figures"].values()), {})
     outer = "test" if "test_accuracy" in outer else "unseen"
     columns = [
         ("training passes, ×plain", "training", number),

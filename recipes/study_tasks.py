@@ -50,7 +50,7 @@ class Arm:
     Args:
         role: of recipes/ready.py; None: no model is trained, others are judged.
         flags: `ReadyConfig` flags over the recipe's; `{by}` is the task's column.
-        like: plain training with the gradient passes of that arm.
+        like: with the gradient passes of that arm; of retraining, with its steps.
         forget_weight: weight of the revocable rows' loss relative to the others'.
         everything: more than ∇τ is tried on it.
     """
@@ -62,6 +62,7 @@ class Arm:
     everything: bool = False
 
 
+VERDICT = "verdict"  # on the unlearned plain model, against retrained ones
 ARMS = {
     "retrained": Arm("retrained"),
     "retrained again": Arm("retrained_again"),
@@ -83,13 +84,13 @@ ARMS = {
     "any group far": Arm(flags="--revocable any --request_group {by} --inner_steps 3 --inner_lr 0.01"),
     "retrained as long": Arm("retrained", like="plain"),
     "retrained as long again": Arm("retrained_again", like="plain"),
-    "verdict": Arm(None),
+    VERDICT: Arm(None),
 }
 YARDSTICKS = {  # of verdicts: a retrained model, and one with another seed
     "as many epochs": ("retrained", "retrained again"),
     "as many steps": ("retrained as long", "retrained as long again"),
 }
-JUDGES = ("retrained again", *YARDSTICKS["as many steps"], "verdict")  # for tasks with `judged_at` alone
+JUDGES = ("retrained again", *YARDSTICKS["as many steps"], VERDICT)  # for tasks with `judged_at` alone
 MAIN = ("plain", "ready", "equal")
 FEW = (*MAIN, "any group")
 CIFAR = (

@@ -230,7 +230,7 @@ def verdicts(
     yardstick.
 
     Args:
-        yardsticks: name -> two models retrained without the rows, with other seeds; the second is the noise floor.
+        yardsticks: name -> two models retrained without the rows, with other seeds; the second is judged, too.
 
     Returns:
         One dict each: `yardstick`, `gap`, `learning_rate`, `row_passes`, `stop_reason`, `verdict`, `gates` (name ->
@@ -256,7 +256,7 @@ def judged(subject, model, retrained: Sequence, rows: Rows, prepared: common.Pre
 
     Args:
         model: before the request.
-        retrained: the yardstick, and another one, whose differences from it are the noise floor, unless it is judged.
+        retrained: the yardstick, and another one, which is judged by the same limits as all others: it lowers none.
 
     Returns:
         `verdict`, `gates` and `measures`, as of [`verdicts`].
@@ -269,8 +269,7 @@ def judged(subject, model, retrained: Sequence, rows: Rows, prepared: common.Pre
     models = {"original": model, "unlearned": subject, "retrained": retrained[0], "retrained_again": retrained[1]}
     card = evaluate(models, splits, processing_class=prepared.processing_class, resamples=500, seed=seed)
     runs = [card[role].to_dict() for role in models]
-    again = None if subject is retrained[1] else runs[3]  # the second retrained model is not its own yardstick
-    told = verdict(runs[1], before=runs[0], retrained=runs[2], again=again)
+    told = verdict(runs[1], before=runs[0], retrained=runs[2])
     values = {k: m["value"] for k, m in card["unlearned"].measures.items() if k.endswith(WATCHED)}
     return {
         "verdict": told["verdict"],

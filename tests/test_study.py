@@ -61,9 +61,8 @@ def cell(task: str, arm: str, seed: int, passes: float | None = 1000.0, **given)
     rng = np.random.default_rng([seed, len(arm), len(task)])
     found = {"schema": study.SCHEMA, "task": task, "arm": arm, "seed": seed, "rows": ROWS, "seconds": 1.0}
     found["training"] = {"steps": 10, "row_passes": given.get("training", 10_000.0), "seconds": 1.0, "batch_size": 32}
-    found["before"] = splits(rng, 1.9 if arm.startswith("retrained") else 0.05, retain=retain)
-    found["retrained_accuracy"] = None if arm == "retrained" else 0.99
-    if arm == "retrained":
+    found["before"] = splits(rng, 1.9 if arm in figures.NEVER_ASKED else 0.05, retain=retain)
+    if arm in figures.NEVER_ASKED:
         return {**found, "recovery": recovery(0.3)}
     some = {"forgotten": given.get("forgotten", True)}
     found["requests"] = [
@@ -358,16 +357,27 @@ def test_a_match_is_as_often_as_a_second_retrained_model(written):
     again, _, ranked, *_ = people["verdicts"]
     only = {**people, "verdicts": [again, ranked]}
     card = study_answers.matches({"people": only})
-    assert (card["level"], card["word"]) == ("partly", "as often as a second retrained model in 0 of 1 comparisons")
+    words = "as often as a second retrained model, by 20.0\u00a0% of its passes, in {} of 1 cases"
+    assert (card["level"], card["word"]) == ("partly", words.format(0))
     said = " ".join(rest for _, rest in card["said"]).replace("\u00a0", " ")
     assert "not told apart in 2 of 3 seeds (a second retrained model: 3 of 3)" in said
     assert "by 11.0 % (8.5–13.5 %, n = 3) of its row passes" in said
+    assert "the best of 1 gaps over all tasks, and of 1 rates here, by this very mark" in said
+
+    def answer(*lines) -> tuple[str, str]:
+        card = study_answers.matches({"people": {**people, "verdicts": list(lines)}})
+        return card["level"], card["word"]
+
     noisy = {**again, "verdicts": {"told apart": [0], "not told apart": [1, 2]}}
-    assert study_answers.matches({"people": {**people, "verdicts": [noisy, ranked]}})["level"] == "yes"
+    assert answer(noisy, ranked) == ("yes", words.format(1))
     dear = {**ranked, "share": {**ranked["share"], "value": 0.3}}
-    assert study_answers.matches({"people": {**people, "verdicts": [noisy, dear]}})["level"] == "partly"
+    assert answer(noisy, dear) == ("partly", words.format(0))
     never = {**ranked, "verdicts": {"told apart": [0, 1, 2]}}
-    assert study_answers.matches({"people": {**people, "verdicts": [again, never]}})["level"] == "no"
+    assert answer(again, never) == ("no", words.format(0))
+    blind = {**again, "verdicts": {"told apart": [0, 1, 2]}}
+    unpaid = {**ranked, "share": statistics.mean({})}
+    for lines in ((blind, never), (blind, ranked), (again, unpaid), (ranked,)):  # nothing to be as often as
+        assert "second retrained" not in answer(*lines)[1]
 
 
 def test_markdown(written):
@@ -384,6 +394,13 @@ def test_markdown(written):
     assert small[0] == "people 30 %" and "(" not in small[6]  # no interval from two seeds
 
 
+def test_a_page_of_verdicts_alone(tmp_path):
+    put([verdict_cell("people", 0)], tmp_path)
+    study_page.write(tmp_path, "command", tmp_path / "study.json", tmp_path / "study.png")
+    text = (tmp_path / "study.html").read_text(encoding="utf-8")
+    assert "0 models were trained" in text and "Retrained for as many steps" in text
+
+
 def test_peak_memory_is_that_of_the_arms_flags(tmp_path):
     from transformers import ViTConfig
 
@@ -394,12 +411,16 @@ def test_peak_memory_is_that_of_the_arms_flags(tmp_path):
     config = ViTConfig(**sizes, patch_size=2, image_size=8, num_channels=1, num_labels=10)
     config.architectures = ["ViTForImageClassification"]
     config.save_pretrained(folder)
-    arms = ("plain", "equal", "ready", "finite difference", "any row")
+    arms = ("plain", "equal", "ready", "finite difference", "any row", "any group far")
     cells = [("digits", arm, folder) for arm in arms]
-    found = study_memory.peaks([*cells, ("digits", "relearn", tmp_path / "gone"), ("no task", "plain", folder)])
+    gone = [("digits", "relearn", tmp_path / "gone"), ("digits", "align", tmp_path), ("no task", "plain", folder)]
+    unknown = [("digits", "no retention", folder), ("digits", "verdict", folder), ("digits", "no arm", folder)]
+    found = study_memory.peaks([*cells, *gone, *unknown])
     assert set(found) == {"digits"} and set(found["digits"]) == set(arms)
     peak = found["digits"]
-    assert peak["plain"] == peak["equal"] < peak["ready"] < peak["finite difference"]
+    assert peak["plain"] == peak["equal"] < peak["any row"] < peak["any group far"]
+    assert peak["any row"] == pytest.approx(peak["ready"], rel=0.01)  # in the batch, and as many beside it
+    assert peak["ready"] < peak["finite difference"]
     one = {"figures": {arm: {} for arm in arms}, "values": {arm: {} for arm in arms}, "memory": peak}
     table = study_tables.arm_table(one)
     shown = {line["name"]: line["cells"][table["head"].index("peak memory, ×plain")] for line in table["lines"]}

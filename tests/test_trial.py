@@ -174,7 +174,7 @@ def test_seeds_and_wrong_flags():
         study.main([])
 
 
-def test_the_second_retrained_model_is_not_its_own_yardstick(monkeypatch):
+def test_the_second_retrained_model_is_judged_as_all_others(monkeypatch):
     from types import SimpleNamespace
 
     import hf_unlearn
@@ -186,14 +186,40 @@ def test_the_second_retrained_model_is_not_its_own_yardstick(monkeypatch):
     monkeypatch.setattr(hf_unlearn, "evaluate", lambda models, *args, **kwargs: dict.fromkeys(models, run))
     monkeypatch.setattr(trial, "unlearner", lambda *args: ended)
     judged = {"verdict": "told apart", "gates": []}
-    monkeypatch.setattr(verdict, "verdict", lambda run, **kwargs: seen.append(kwargs["again"]) or judged)
+    monkeypatch.setattr(verdict, "verdict", lambda run, **kwargs: seen.append(kwargs) or judged)
     rows = trial.Rows({"retain": lm_rows(4)}, None, "unseen", 0)
     prepared = SimpleNamespace(processing_class=None)
     yardsticks = {"epochs": ["first", "second"], "steps": ["third", "fourth"]}
     found = trial.verdicts("model", rows, prepared, yardsticks, (1e-4, 1e-3), 0)
     assert len(found) == 2 * (1 + 2 * len(trial.GAPS))
-    assert seen[:2] == [None, None] and all(again == {} for again in seen[2:])
+    assert len(seen) == len(found) and not any("again" in kwargs for kwargs in seen)  # one limit for all
     assert [line["yardstick"] for line in found] == ["epochs", "steps"] * (len(found) // 2)
+
+
+def test_retraining_as_long_makes_the_steps_of_plain(tmp_path, monkeypatch):
+    from recipes import ready
+
+    plain = study.cell_path(tmp_path, "digits 10 %", "plain", 0).with_suffix("")
+    plain.mkdir(parents=True)
+    (plain / "training.json").write_text(json.dumps({"steps": 630, "row_passes": 38_790.0}))
+    steps = []
+
+    def stop(script, data, model, args, prepared):
+        steps.append((script.role, args.max_steps))
+        raise InterruptedError
+
+    monkeypatch.setattr(ready, "train", stop)
+    for arm in ("retrained as long", "retrained as long again", "retrained"):
+        with pytest.raises(InterruptedError):
+            study.train("digits 10 %", arm, 0, tmp_path, None, False)
+    assert steps == [("retrained", 630), ("retrained_again", 630), ("retrained", -1)]
+
+
+def test_arms_that_a_task_does_not_have(tmp_path):
+    with pytest.raises(ArgumentError, match="digits has no arm verdict"):
+        study.main(["--task", "digits", "--arms", "verdict", "--output_dir", str(tmp_path)])
+    with pytest.raises(ArgumentError, match="digits 10 % has no arm any group"):
+        study.main(["--task", "people", "digits 10 %", "--arms", "any group", "--output_dir", str(tmp_path)])
 
 
 @pytest.mark.slow
@@ -216,9 +242,10 @@ def test_smoke(tmp_path, capsys):
     rates = len(TASKS["people rows 10 %"].judged_at)
     assert gaps == ["retrained again"] * each + [gap for gap in trial.GAPS for _ in range(rates * each)]
     assert all(set(line["gates"]) == set(found[0]["gates"]) for line in found)
-    long = json.loads((tmp_path / "people_rows_10pc" / "retrained_as_long-0.json").read_text())
-    plain = json.loads((tmp_path / "people_rows_10pc" / "plain-0.json").read_text())
-    assert long["training"]["steps"] == plain["training"]["steps"]
+    weights = tmp_path / "people_rows_10pc" / "plain-0" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    with pytest.raises(ValueError, match="measured with another plain model. Remove it"):
+        study.main([*flags, "--task", "people rows 10 %"])
 
 
 # ---- break-even -----------------------------------------------------------------------------------------------------

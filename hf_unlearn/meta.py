@@ -3,7 +3,7 @@
 Readiness (Ready2Unlearn, Duan et al. 2025, arXiv:2505.10845; equations reconstructed, they are ours) adds to the loss
 
     inner    θ⁰ = θ,  θ^{k+1} = θ^k + a·∇L_f(θ^k),  θ' = θ^K                                                    (2)
-    outer    + λ1·E,  E = -min(L_f(θ') - L_f(θ), cap)   ("gain"),  -min(L_f(θ'), cap)   ("loss")                (3)
+    outer    + λ1·E,  E = -min(L_f(θ') - L_f(θ), g)   ("gain"),  -min(L_f(θ'), cap)   ("loss")                  (3)
              + λ2·L_r(θ')                                                                                       (4)
              + λ3·R,  R = -min(L_f(θ''), cap),  θ'' = θ' - a·∇L_q(θ')   ("relearn")
                       R = cos(∇L_q(θ'), ∇L_f(θ'))                         ("align")                             (5)
@@ -41,7 +41,7 @@ BothPass = Callable[[Callable[[Tensor, Tensor], tuple]], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Terms:
-    """What the readiness gradient consists of; the names of `ReadyConfig`. `cap` in nats."""
+    """What the readiness gradient consists of; the names of `ReadyConfig`. `gain_cap` (g) and `cap` in nats."""
 
     inner_lr: float = 0.005
     inner_steps: int = 1
@@ -52,8 +52,13 @@ class Terms:
     lambda_resistance: float = 0.0
     efficiency: str = "gain"
     resistance: str = "none"
+    gain_cap: float = float("inf")
     cap: float = float("inf")
     fd_epsilon: float = FD_EPSILON
+
+    @property
+    def efficiency_cap(self) -> float:
+        return self.gain_cap if self.efficiency == "gain" else self.cap
 
 
 def _local(tensor: Tensor) -> Tensor:
@@ -321,7 +326,7 @@ def readiness_gradient(
         floor = revocable_loss if terms.efficiency == "gain" else torch.zeros_like(revocable_loss)
 
         def weigh(loss: Tensor) -> Tensor:
-            open_.append((loss - floor < terms.cap).to(loss.dtype))
+            open_.append((loss - floor < terms.efficiency_cap).to(loss.dtype))
             if single and gain_form:  # + λ1·∇L_f(θ), while `.grad` is still a multiple of it
                 scale_gradients_(params, counted + terms.lambda_efficiency * open_[0] / share)
             return -terms.lambda_efficiency * open_[0]
@@ -468,7 +473,7 @@ def exact_readiness_gradient(
     if terms.lambda_efficiency:
         components["gain"] = after - start
         base = after - start if terms.efficiency == "gain" else after
-        value = value - terms.lambda_efficiency * base.clamp_max(terms.cap)
+        value = value - terms.lambda_efficiency * base.clamp_max(terms.efficiency_cap)
     if terms.lambda_retention:
         components["retention"] = losses(at, "stable")
         value = value + terms.lambda_retention * components["retention"]

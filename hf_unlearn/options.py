@@ -20,6 +20,7 @@ REQUEST_ARGUMENTS = (
 )
 TARGETS = ("current", "frozen", "chance")
 FORWARDS = ("auto", "together", "in_turn")
+GAIN_CAP = 2.0  # nats, the default of `gain_cap` (ours; recipes/README.md says how it was chosen)
 
 
 class ArgumentError(ValueError):
@@ -131,8 +132,8 @@ class ReadyOptions:
     gain_cap: float | None = field(
         default=None,
         metadata={
-            "help": "Loss in nats beyond which nothing is gained. Default: the loss of guessing, log of the number of "
-            "classes or of the vocabulary."
+            "help": f"Nats that one simulated request can gain; more counts nothing. Default: {GAIN_CAP:g}, or the "
+            "loss of guessing (log of the number of classes or of the vocabulary), if that is less."
         },
     )
     lambda_efficiency: float = field(default=0.1, metadata={"help": "Weight of: a request raises the forget loss."})

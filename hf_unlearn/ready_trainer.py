@@ -44,7 +44,7 @@ from .meta import (
 )
 from .models import chance_loss
 from .objectives import per_row_nll
-from .options import raise_problems
+from .options import GAIN_CAP, raise_problems
 from .row_passes import Rows, part
 from .trainer import ForgettingTrainer
 from .versions import library_versions
@@ -155,7 +155,7 @@ class ReadyTrainer(ForgettingTrainer):
         return []
 
     def _make_terms(self) -> Terms:
-        args = self.args
+        args, chance = self.args, chance_loss(self.model)
         return Terms(
             inner_lr=args.inner_lr,
             inner_steps=int(args.inner_steps),
@@ -166,7 +166,8 @@ class ReadyTrainer(ForgettingTrainer):
             lambda_resistance=args.resistance_weight,
             efficiency=args.efficiency,
             resistance=args.resistance,
-            cap=chance_loss(self.model) if args.gain_cap is None else args.gain_cap,
+            gain_cap=min(GAIN_CAP, chance) if args.gain_cap is None else args.gain_cap,
+            cap=chance if args.gain_cap is None else max(chance, args.gain_cap),
             fd_epsilon=FD_EPSILON_BF16 if self.accelerator.mixed_precision == "bf16" else FD_EPSILON,
         )
 

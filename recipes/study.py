@@ -33,13 +33,13 @@ RESISTING_RATE = 1e-3  # learning rate of a request with resistance
 
 def settings_of(task: Task, arm: Arm, seed: int, smoke: bool) -> dict:
     """What a model depends on: the recipe, the flags, and the defaults of readiness."""
-    from hf_unlearn.options import ReadyOptions
+    from hf_unlearn.options import GAIN_CAP, ReadyOptions
 
     return {
         "recipe": (HERE / task.recipe).read_text(encoding="utf-8"),
         "flags": flags_of(task, seed, "DATA", smoke)[2:],
         "arm": dataclasses.asdict(arm),
-        "defaults": dataclasses.asdict(ReadyOptions()) if arm.role == "ready" else {},
+        "defaults": {**dataclasses.asdict(ReadyOptions()), "gain": GAIN_CAP} if arm.role == "ready" else {},
         "smoke": smoke,
     }
 

@@ -214,7 +214,7 @@ def outer_value(toy, theta, terms, size):
     for _ in range(terms.inner_steps):
         at, _ = stepped(at, "revocable", 1)
     gained = toy.loss(at, "revocable") - (toy.loss(theta, "revocable") if terms.efficiency == "gain" else 0)
-    value = -terms.lambda_efficiency * min(float(gained.detach()), terms.cap)
+    value = -terms.lambda_efficiency * min(float(gained.detach()), terms.efficiency_cap)
     value += terms.lambda_retention * float(toy.loss(at, "stable").detach())
     if terms.resistance == "relearn":
         back = float(toy.loss(stepped(at, "proxy", -1)[0], "revocable").detach())
@@ -285,11 +285,12 @@ def test_beyond_the_cap_the_efficiency_term_is_silent(efficiency, steps, mode):
     at_cap = float(parts["gain"])
     if efficiency == "loss":
         at_cap += float(toy.loss(toy.params, "revocable").detach())
-    closed, _ = ready(toy, Terms(cap=at_cap * 0.999, **terms))
+    cap = {"gain": "gain_cap", "loss": "cap"}[efficiency]
+    closed, _ = ready(toy, Terms(**{cap: at_cap * 0.999}, **terms))
     assert float(norm(closed)) < 1e-12
-    open_, _ = ready(toy, Terms(cap=at_cap * 1.001, **terms))
+    open_, _ = ready(toy, Terms(**{cap: at_cap * 1.001}, **terms))
     assert float(norm(open_)) > 1e-3
-    exact, _ = exact_readiness_gradient(toy.params, toy.loss, Terms(cap=at_cap * 0.999, **terms))
+    exact, _ = exact_readiness_gradient(toy.params, toy.loss, Terms(**{cap: at_cap * 0.999}, **terms))
     assert float(norm(exact)) < 1e-12
 
 

@@ -43,6 +43,7 @@ from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 from hf_unlearn import ArgumentError, NonFiniteError, ReadyConfig, ReadyTrainer, commitment, default_collator
 from hf_unlearn.data import SpreadSampler, draw_groups, draw_request, spread_order
 from hf_unlearn.meta import Terms, exact_readiness_gradient, norm
+from hf_unlearn.options import GAIN_CAP
 
 # the remaining float32 in a float64 run: shares of labels and logged figures
 SHARES = 2e-7
@@ -472,12 +473,15 @@ def test_first_order_gradient_by_hand_through_the_trainer(tmp_path):
     assert relative(keep.steps[0], wanted) < SHARES
 
 
-def test_the_cap_is_the_loss_of_guessing_or_the_one_given(tmp_path):
-    rows = text_class_rows(8)
-    assert ReadyTrainer(bert(), config(tmp_path), rows, processing_class=tokenizer())._terms.cap == math.log(3)
-    assert ReadyTrainer(lm(), config(tmp_path), lm_rows(8), processing_class=tokenizer())._terms.cap == math.log(50)
-    run = ReadyTrainer(lm(), config(tmp_path, gain_cap=1.5), lm_rows(8), processing_class=tokenizer())
-    assert run._terms.cap == 1.5
+def test_the_caps_of_a_gain_and_of_a_loss(tmp_path):
+    def caps(model, rows, **given) -> tuple[float, float]:
+        terms = ReadyTrainer(model, config(tmp_path, **given), rows, processing_class=tokenizer())._terms
+        return terms.gain_cap, terms.cap
+
+    assert caps(bert(), text_class_rows(8)) == (math.log(3), math.log(3))  # never more than guessing
+    assert caps(lm(), lm_rows(8)) == (GAIN_CAP, math.log(50))
+    assert caps(lm(), lm_rows(8), gain_cap=1.5) == (1.5, math.log(50))
+    assert caps(lm(), lm_rows(8), gain_cap=9.0) == (9.0, 9.0)
 
 
 def test_dropout_masks_are_the_same_in_the_two_passes_of_a_finite_difference(tmp_path):
@@ -804,4 +808,4 @@ def test_terms_follow_the_config(tmp_path):
     options |= {"lambda_efficiency": 0.1, "lambda_retention": 0.2, "lambda_resistance": 0.3}
     options |= {"efficiency": "loss", "resistance": "align"}
     run = ReadyTrainer(lm(), config(tmp_path, **options), lm_rows(8), processing_class=tokenizer())
-    assert run._terms == Terms(**options, cap=run._terms.cap, fd_epsilon=1e-4)
+    assert run._terms == Terms(**options, gain_cap=run._terms.gain_cap, cap=run._terms.cap, fd_epsilon=1e-4)

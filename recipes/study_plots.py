@@ -26,6 +26,7 @@ LOOKS = {  # arm -> the report's series (a colour), marker, line
     "smaller step": ("unlearned", "D", ":"),
     "stronger": ("unseen", "o", ":"),
     "every other": ("soft", "X", ":"),
+    "no cap": ("soft", "P", ":"),
     "no efficiency": ("forget", "P", ":"),
     "no retention": ("alpha", "D", ":"),
     "relearn": ("unseen", "s", ":"),

@@ -75,6 +75,7 @@ ARMS = {
     "smaller step": Arm(flags="--inner_lr 0.003"),
     "stronger": Arm(flags="--inner_lr 0.003 --lambda_efficiency 0.2"),
     "every other": Arm(flags="--request_rows 32 --meta_every 2"),
+    "no cap": Arm(flags="--gain_cap 100"),
     "no efficiency": Arm(flags="--lambda_efficiency 0"),
     "no retention": Arm(flags="--lambda_retention 0"),
     "relearn": Arm(flags="--resistance relearn --lambda_resistance 0.1"),
@@ -129,7 +130,7 @@ def _of_people(share: float) -> Task:
 
 def _of_people_rows(share: float) -> Task:
     flags = f"--forget_by random --forget_column id --forget_fraction {share}"
-    return Task(PEOPLE, "unseen", flags=flags, rates=(3e-4, 1e-3), arms=("plain",), judged_at=LOW)
+    return Task(PEOPLE, "unseen", flags=flags, rates=(3e-4, 1e-3), arms=("plain",), judged_at=(3e-4, 1e-3, 3e-3))
 
 
 TASKS = {
@@ -146,9 +147,9 @@ TASKS = {
         "--config_overrides hidden_size=128,intermediate_size=344,num_hidden_layers=2,num_attention_heads=4 "
         "--forget_values {authors}",
         rates=(3e-4, 1e-3),
-        arms=FEW,
+        arms=(*FEW, "no cap"),
         adapters=True,
-        role="confirms",
+        role="chooses",
     ),
     "banking77": Task(
         "text/banking77_bert.yaml",

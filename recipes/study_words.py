@@ -21,6 +21,7 @@ ARM_NAMES = {
     "smaller step": "ready, step .003",
     "stronger": "ready, step .003, efficiency .2",
     "every other": "ready, every other step, 32 rows",
+    "no cap": "ready, gain without a cap",
     "no efficiency": "ready without efficiency",
     "no retention": "ready without retention",
     "relearn": "ready, resisting relearning",

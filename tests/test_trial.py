@@ -243,7 +243,8 @@ def test_smoke(tmp_path, capsys):
     assert gaps == ["retrained again"] * each + [gap for gap in trial.GAPS for _ in range(rates * each)]
     assert all(set(line["gates"]) == set(found[0]["gates"]) for line in found)
     weights = tmp_path / "people_rows_10pc" / "plain-0" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(ValueError, match="measured with another plain model. Remove it"):
         study.main([*flags, "--task", "people rows 10 %"])
 

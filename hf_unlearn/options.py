@@ -20,7 +20,7 @@ REQUEST_ARGUMENTS = (
 )
 TARGETS = ("current", "frozen", "chance")
 FORWARDS = ("auto", "together", "in_turn")
-GAIN_CAP = 2.0  # nats, the default of `gain_cap` (ours; recipes/README.md says how it was chosen)
+GAIN_CAP = 2.0  # nats, the default of `gain_cap` (ours; recipes/README.md says on which tasks it was chosen)
 
 
 class ArgumentError(ValueError):

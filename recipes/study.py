@@ -200,7 +200,7 @@ def measure(name: str, arm_name: str, seed: int, root: Path, data: str | None, s
     _, rows = rows_for(name, seed, data, smoke, model)
     training = json.loads((folder / "training.json").read_text())
     found = {
-        "rows": {split: len(part) for split, part in rows.splits.items()},
+        "rows": rows.counts,
         "training": training,
         "before": trial.before(model, rows),
     }
@@ -225,8 +225,7 @@ def judge(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
     prepared, rows = rows_for(name, seed, data, smoke, model)
     yardsticks = {named: [load(arm) for arm in pair] for named, pair in YARDSTICKS.items()}
     found = trial.verdicts(model, rows, prepared, yardsticks, TASKS[name].judged_at, seed)
-    counts = {split: len(part) for split, part in rows.splits.items()}
-    return {"rows": counts, "verdicts": found, "weights": weights(root, name, arm_name, seed)}
+    return {"rows": rows.counts, "verdicts": found, "weights": weights(root, name, arm_name, seed)}
 
 
 def pays(folder: Path, found: dict, plain: dict) -> None:

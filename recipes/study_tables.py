@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from recipes import study_answers as answers
 from recipes.study_answers import figure
-from recipes.study_figures import CONTROL, METHOD, READY, SERIES
+from recipes.study_figures import CONTROL, METHOD, PLAIN, READY, SERIES
 from recipes.study_statistics import FEWEST
 from recipes.study_words import MAIN, cell, name_of, number, points, seeds_text, share, signed
 from recipes.trial import KINDS
@@ -111,21 +111,18 @@ def arm_table(one: Mapping) -> dict:
     lines = []
     memory = one.get("memory", {})
     for arm, found in one["figures"].items():
-        cells = [cell(found.get(name), text) for _, name, text in columns]
-        if arm in memory and "plain" in memory:
-            at = [name for _, name, _ in columns].index("memory")
-            bytes_, base = memory[arm], memory["plain"]
-            cells[at] = {"value": number(bytes_ / base), "small": [], "title": f"{bytes_ / 1e6:.1f} MB, by estimate"}
+        cells = {name: cell(found.get(name), text) for _, name, text in columns}
+        if arm in memory and PLAIN in memory:
+            held, title = memory[arm], f"{memory[arm] / 1e6:.1f} MB, by estimate"
+            cells["memory"] = {"value": number(held / memory[PLAIN]), "small": [], "title": title}
         done = found.get("passes")
         if done and done["never"]:
             forgot = [s for s in done["never"] if any(r["forgotten"] for r in by_tau(one["values"][arm][s]))]
-            at = [name for _, name, _ in columns].index("passes")
-            cells[at]["small"].append(f"{len(forgot)} forgot, but did not keep")
+            cells["passes"]["small"].append(f"{len(forgot)} forgot, but did not keep")
         p = found.get("ks_p")
         if p and p["n"]:
-            at = [name for _, name, _ in columns].index("ks_p")
-            cells[at]["small"].append(f"< .05 in {p['apart']}")
-        lines.append({"name": name_of(arm), "cells": cells})
+            cells["ks_p"]["small"].append(f"< .05 in {p['apart']}")
+        lines.append({"name": name_of(arm), "cells": list(cells.values())})
     rows = next((v["after"]["ks_rows"] for v in _every(one) if "ks_rows" in v.get("after", {})), None)
     return {"head": [label for label, _, _ in columns], "lines": lines, "ks_rows": rows}
 

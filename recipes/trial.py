@@ -50,6 +50,10 @@ class Rows:
     classes: int
     task: str = "causal_lm"  # of `DataArguments`: what kind of model an adapter is for
 
+    @property
+    def counts(self) -> dict[str, int]:
+        return {name: len(part) for name, part in self.splits.items()}
+
     def batches(self, name: str, most: int | None = None) -> list[dict]:
         from hf_unlearn.evaluation import evenly
 

@@ -127,6 +127,7 @@ def measured_as(name: str, arm_name: str) -> dict:
         asked = [list(trial.GAPS), list(task.judged_at), list(YARDSTICKS)]
         return {"verdicts": asked, "sample": trial.SAMPLE, "options": dataclasses.asdict(UnlearnOptions())}
     found = {"attack": task.attack, "relearning": trial.RELEARNING}
+    found |= {"tested_on": task.tested_on} if task.tested_on else {}
     if arm.role not in ("original", "ready"):
         return found
     asked = [[request.method, request.learning_rate] for request in requests_of(task, arm_name)]
@@ -180,13 +181,27 @@ def build(name: str, arm_name: str, seed: int, root: str, data: str | None, smok
 
 
 def rows_for(name: str, seed: int, data: str | None, smoke: bool, model):
-    """The rows of a task and seed, ready for the model: `(prepared, Rows)`."""
+    """
+    The rows of a task and seed, ready for the model: `(prepared, Rows)`.
+
+    Raises:
+        ValueError: if the rows to test on have other classes.
+    """
     from recipes import trial
 
-    flags = flags_of(TASKS[name], seed, data, smoke)
-    _, data_args, model_args, _ = common.parse("ready", common.ReadyScript, flags, "ReadyConfig")
-    prepared = common.prepare(data_args, model_args)
-    return prepared, trial.rows_of(data_args, prepared, model, TASKS[name].goal)
+    task, flags = TASKS[name], flags_of(TASKS[name], seed, data, smoke)
+
+    def prepare(flags: list[str]):
+        _, data_args, model_args, _ = common.parse("ready", common.ReadyScript, flags, "ReadyConfig")
+        return data_args, common.prepare(data_args, model_args)
+
+    data_args, prepared = prepare(flags)
+    if task.tested_on and not smoke:
+        _, others = prepare(flags + task.tested_on.split())
+        if others.labels != prepared.labels:
+            raise ValueError(f"{name}: the rows to test on have the classes {others.labels}, not {prepared.labels}.")
+        prepared = dataclasses.replace(prepared, splits={**prepared.splits, "test": others.splits["test"]})
+    return prepared, trial.rows_of(data_args, prepared, model, task.goal)
 
 
 def measure(name: str, arm_name: str, seed: int, root: Path, data: str | None, smoke: bool) -> dict:

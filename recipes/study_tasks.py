@@ -26,6 +26,7 @@ class Task:
         thorough: plain, ready and equal models are asked by all methods and in all scenarios; else plain ones alone, by
             all methods.
         judged_at: learning rates at which plain models, unlearned with each gap, are held against retrained ones.
+        tested_on: more flags that give other rows to test on than those held out of the task's; None: these.
         role: "chooses": the defaults were chosen by it; "confirms": it was not looked at for that; "": neither is said.
     """
 
@@ -39,6 +40,7 @@ class Task:
     adapters: bool = False
     thorough: bool = False
     judged_at: tuple[float, ...] = ()
+    tested_on: str | None = None
     role: str = ""
 
 
@@ -99,6 +101,7 @@ CIFAR = (
     "--ready.num_train_epochs 40 "
     "--config_overrides hidden_size=128,intermediate_size=256,num_hidden_layers=3,num_attention_heads=4,patch_size=8 "
 )
+CIFAR_TEST = "--test_split test --limit 6000"  # 400 rows do not know an accuracy of 30 % to one part in a hundred
 INTENTS = (
     "card_arrival", "card_linking", "exchange_rate", "lost_or_stolen_card", "age_limit", "pin_blocked", "top_up_limits",
     "card_not_working", "cancel_transfer", "automatic_top_up",
@@ -116,6 +119,7 @@ def _of_cifar10(share: float, arms: tuple[str, ...]) -> Task:
         rates=(1e-4, 2e-4, 3e-4, 1e-3),
         arms=arms,
         judged_at=(5e-5, 1e-4, 2e-4),
+        tested_on=CIFAR_TEST,
         role="confirms",
     )
 
@@ -169,6 +173,7 @@ TASKS = {
         rates=(1e-4, 3e-4, 1e-3),
         arms=FEW,
         attack=3e-4,
+        tested_on=CIFAR_TEST,
         role="confirms",
     ),
     "cifar10 10 %": _of_cifar10(0.1, MAIN),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from types import SimpleNamespace
 
@@ -12,7 +13,7 @@ from tiny import bert, image_rows, lm, lm_rows, text_class_rows, tokenizer, vit
 from hf_unlearn import ArgumentError, records
 from hf_unlearn.data import default_collator
 from hf_unlearn.evaluation import collect
-from recipes import evaluate, study, trial
+from recipes import common, evaluate, study, trial
 from recipes.study_tasks import ARMS, JUDGES, TASKS, YARDSTICKS, arms_of, flags_of, needed_by, requests_of
 
 
@@ -47,6 +48,25 @@ def test_a_request_is_watched_until_the_rows_are_forgotten_and_the_others_kept()
     _, found = trial.ask(model, rows, trial.Request(1e-3, "npo", {"passes": "20"}), kept=1.1, seed=0)
     assert found["done"] is None and [look[0] for look in found["looks"]] == [*range(1, 11), 11, 13, 15]
     assert trial.passes_to(found) is None and trial.passes_to(found, "forgotten") == 32.0
+
+
+def test_accuracy_may_be_measured_on_other_rows(monkeypatch):
+    task = TASKS["digits"]
+    for name, flags in (("none", None), ("more", "--limit 200 --test_fraction 0.5")):
+        monkeypatch.setitem(TASKS, name, dataclasses.replace(task, tested_on=flags))
+    (_, rows), (_, more) = (study.rows_for(name, 0, None, False, vit()) for name in ("none", "more"))
+    assert more.counts == {**rows.counts, "test": 100} and rows.counts["test"] == 360
+    assert all(more.splits[name]["id"] == rows.splits[name]["id"] for name in ("forget", "retain", "unseen"))
+    asked = study.measured_as("more", "plain")
+    assert asked == {**study.measured_as("none", "plain"), "tested_on": TASKS["more"].tested_on}
+
+    def prepare(data, model, prepare=common.prepare):
+        found = prepare(data, model)
+        return dataclasses.replace(found, labels=found.labels[1:]) if data.limit else found
+
+    monkeypatch.setattr(common, "prepare", prepare)
+    with pytest.raises(ValueError, match="more: the rows to test on have the classes"):
+        study.rows_for("more", 0, None, False, vit())
 
 
 @pytest.mark.parametrize("by", [None, "group"])

@@ -133,7 +133,8 @@ class ReadyOptions:
         default=None,
         metadata={
             "help": f"Nats that one simulated request can gain; more counts nothing. Default: {GAIN_CAP:g}, or the "
-            "loss of guessing (log of the number of classes or of the vocabulary), if that is less."
+            "loss of guessing (log of the number of classes or of the vocabulary), if that is less. A larger one than "
+            "that caps the losses of a resistance term and of efficiency `loss`, too."
         },
     )
     lambda_efficiency: float = field(default=0.1, metadata={"help": "Weight of: a request raises the forget loss."})
@@ -194,6 +195,8 @@ class ReadyOptions:
             problems += _number("gain_cap", self.gain_cap, low=0, open_low=True)
         if self.lambda_resistance and self.resistance == "none":
             problems.append('`lambda_resistance` is set but `resistance` is "none"; choose "relearn" or "align".')
+        if self.resistance in RESISTANCES and self.resistance != "none" and not self.lambda_resistance:
+            problems.append(f'`resistance` is "{self.resistance}" but `lambda_resistance` is 0; give it one, e.g. 0.1.')
         try:
             problems += request_problems(self.request_defaults())
         except (TypeError, ValueError):

@@ -409,7 +409,8 @@ class ReadyTrainer(ForgettingTrainer):
     def card_info(self) -> dict:
         record = self.record()
         keys = ("method", "meta_gradient", "inner_lr", "inner_steps", "inner_normalize", "meta_every", "meta_rows")
-        keys += ("lambda_efficiency", "lambda_retention", "lambda_resistance", "efficiency", "resistance")
+        keys += ("lambda_efficiency", "lambda_retention", "lambda_resistance", "efficiency", "resistance", "gain_cap")
+        keys += ("request_rows", "request_group", "meta_start")
         keys += ("revocable", "revocable_rows", "revocable_fraction", "revocable_commitment")
         return {
             "kind": "unlearning-ready" if record["ready"] else "trained without readiness",

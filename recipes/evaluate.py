@@ -172,7 +172,9 @@ def break_even(card, folders: dict[str, str]) -> str | None:
         records.write_json(path, {**record, "break_even": found})
     saves, requests = found["request_saves"], found["requests"]
     says = f"Readiness cost {found['training_extra']:,.0f} row passes, a request took {abs(saves):,.0f}"
-    return f"{says} more: it does not pay here." if requests is None else f"{says} fewer: it pays after {requests:g}."
+    if requests is None:
+        return f"{says} more: it does not pay here."
+    return f"{says} fewer: {requests:g} requests of that size pay for it."
 
 
 def _load(load_model, folder: str, device):

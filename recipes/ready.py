@@ -50,6 +50,7 @@ def train(script: common.ReadyScript, data, model_args, args, prepared: common.P
     args.output_dir = str(Path(args.output_dir, script.role))
     if script.role != "ready":
         args.lambda_efficiency = args.lambda_retention = args.lambda_resistance = 0.0
+        args.resistance = "none"
     retrained = script.role.startswith("retrained")
     if script.role == "retrained_again":
         args.seed += 1

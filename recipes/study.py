@@ -4,8 +4,9 @@
     python recipes/study.py --page
 
 Every cell (task, arm, seed) is one JSON file in OUTPUT_DIR; a killed run goes on where it was. `--page` gathers all
-cells that are there into recipes/results/study.json, OUTPUT_DIR/study.html and, where a task has three seeds,
-.github/study.png. Tasks whose rows are in files need `--data DIR` with the folders tofu/, banking77/ and cifar10/.
+cells that are there into study.html, study.json and, where a task has three seeds, study.png, in OUTPUT_DIR; with
+`--publish` the latter two replace recipes/results/study.json and .github/study.png. Tasks whose rows are in files need
+`--data DIR` with the folders tofu/, banking77/ and cifar10/.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 import sys
 import time
 from pathlib import Path
@@ -74,9 +76,8 @@ def train(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
     script, data_args, model_args, args = common.parse("ready", common.ReadyScript, flags, "ReadyConfig")
     script.role = arm.role
     prepared = common.prepare(data_args, model_args)
-    if arm.like:  # as many gradient passes, in steps of the same size; a retrained model of plain: as many steps
-        like, plain = (trained(root, name, other, seed) for other in (arm.like, "plain"))
-        args.max_steps = max(1, round(like["row_passes"] * plain["steps"] / plain["row_passes"]))
+    if arm.like:
+        args.max_steps = steps_like(root, name, arm, seed)
     if arm.forget_weight != 1:  # the others as often as ever, these less often
         copies = round(1 / arm.forget_weight)
         retain = concatenate_datasets([prepared.splits["retain"]] * copies)
@@ -99,6 +100,12 @@ def trained(root: Path, name: str, arm: str, seed: int) -> dict:
     return json.loads((cell_path(root, name, arm, seed).with_suffix("") / "training.json").read_text(encoding="utf-8"))
 
 
+def steps_like(root: Path, name: str, arm: Arm, seed: int) -> int:
+    """As many gradient passes as the arm's `like`, in plain's steps; of a retrained model of plain: as many steps."""
+    like, plain = (trained(root, name, other, seed) for other in (arm.like, "plain"))
+    return max(1, round(like["row_passes"] * plain["steps"] / plain["row_passes"]))
+
+
 def same_settings(root: Path, name: str, arm: str, seed: int, smoke: bool) -> bool:
     """
     Whether there is a cell's model.
@@ -109,8 +116,13 @@ def same_settings(root: Path, name: str, arm: str, seed: int, smoke: bool) -> bo
     folder = cell_path(root, name, arm, seed).with_suffix("")
     if not (folder / "training.json").is_file():
         return False
-    before, now = trained(root, name, arm, seed)["settings"], settings_of(TASKS[name], ARMS[arm], seed, smoke)
-    if other := [key for key in now if before.get(key) != now[key]]:
+    found, now = trained(root, name, arm, seed), settings_of(TASKS[name], ARMS[arm], seed, smoke)
+    other = [key for key in now if found["settings"].get(key) != now[key]]
+    like = ARMS[arm].like
+    there = like and all(cell_path(root, name, one, seed).with_suffix("").is_dir() for one in (like, "plain"))
+    if there and found["steps"] != steps_like(root, name, ARMS[arm], seed):
+        other.append(f"number of steps than {like} asks for")
+    if other:
         raise ValueError(
             f"{folder} holds a model made with another {', '.join(other)}. Give another --output_dir, or remove it."
         )
@@ -123,11 +135,11 @@ def measured_as(name: str, arm_name: str) -> dict:
     from recipes import trial
 
     task, arm = TASKS[name], ARMS[arm_name]
+    found = {"tested_on": task.tested_on} if task.tested_on else {}
     if arm.role is None:
         asked = [list(trial.GAPS), list(task.judged_at), list(YARDSTICKS)]
-        return {"verdicts": asked, "sample": trial.SAMPLE, "options": dataclasses.asdict(UnlearnOptions())}
-    found = {"attack": task.attack, "relearning": trial.RELEARNING}
-    found |= {"tested_on": task.tested_on} if task.tested_on else {}
+        return found | {"verdicts": asked, "sample": trial.SAMPLE, "options": dataclasses.asdict(UnlearnOptions())}
+    found |= {"attack": task.attack, "relearning": trial.RELEARNING}
     if arm.role not in ("original", "ready"):
         return found
     asked = [[request.method, request.learning_rate] for request in requests_of(task, arm_name)]
@@ -137,6 +149,14 @@ def measured_as(name: str, arm_name: str) -> dict:
     return found | {"options": dataclasses.asdict(UnlearnOptions()), "resisting": resisting}
 
 
+def other_measures(cell: dict, name: str, arm: str) -> list[str]:
+    """What a cell of a task and an arm depends on that is otherwise now."""
+    if name not in TASKS or arm not in ARMS:
+        return ["task or arm"]
+    now = measured_as(name, arm)
+    return [key for key in now if cell.get("measured", {}).get(key) != now[key]]
+
+
 def same_measures(root: Path, name: str, arm: str, seed: int) -> bool:
     """
     Whether there is a cell's file.
@@ -144,10 +164,10 @@ def same_measures(root: Path, name: str, arm: str, seed: int) -> bool:
     Raises:
         ValueError: if it was measured in another way.
     """
-    cell, now = read_cell(root, name, arm, seed), measured_as(name, arm)
+    cell = read_cell(root, name, arm, seed)
     if cell is None:
         return False
-    other = [key for key in now if cell.get("measured", {}).get(key) != now[key]]
+    other = other_measures(cell, name, arm)
     if ARMS[arm].role is None:
         known = cell.get("weights", {})
         other += [f"{one} model" for one, digest in weights(root, name, arm, seed).items() if known.get(one) != digest]
@@ -334,10 +354,11 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--data", help="folder with tofu/, banking77/ and cifar10/")
     parser.add_argument("--output_dir", default="outputs/study", help="for the cells and the page")
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time, each in a process of its own")
-    parser.add_argument("--page", action="store_true", help="gather what is there into JSON and page")
+    parser.add_argument("--page", action="store_true", help="gather what is there into JSON, picture and page")
+    parser.add_argument("--publish", action="store_true", help="with --page: JSON and picture into this repository")
     parser.add_argument("--smoke", action="store_true", help="four steps a model, to see that it runs")
     options = parser.parse_args(argv)
-    tasks = list(TASKS) if options.task == ["all"] else list(dict.fromkeys(options.task))
+    tasks = list(TASKS) if "all" in options.task else list(dict.fromkeys(options.task))
     seeds = check(options, tasks)
     jobs_.quiet()
     root = Path(options.output_dir)
@@ -346,7 +367,8 @@ def main(argv: list[str]) -> None:
     if options.page:
         from recipes import study_page
 
-        study_page.write(root, common.command_line("recipes/study.py", argv))
+        places = (study_page.RESULTS, study_page.PICTURE) if options.publish else ()
+        study_page.write(root, common.command_line("recipes/study.py", argv), *places)
 
 
 def check(options, tasks: list[str]) -> list[int]:
@@ -368,9 +390,16 @@ def check(options, tasks: list[str]) -> list[int]:
     known = [arm for arm in options.arms or [] if arm in ARMS]
     for task in (task for task in tasks if known and task in TASKS and not arms_of(task, known)):
         problems.append(f"{task} has no arm {', '.join(known)}: it is judged by no retrained models, or has no groups.")
-    needs = [task for task in tasks if task in TASKS and "{data}" in TASKS[task].flags]
+    needs = {task: re.search(r"\{data\}/(\w+)", TASKS[task].flags) for task in tasks if task in TASKS}
+    needs = {task: found[1] for task, found in needs.items() if found}
     if needs and not (options.data and Path(options.data).is_dir()):
         problems.append(f"`--data` is {options.data!r}; {', '.join(needs)} read files from it.")
+    elif missing := sorted({folder for folder in needs.values() if not Path(options.data, folder).is_dir()}):
+        problems.append(f"`--data` is {options.data!r} and has no folder {', '.join(missing)}.")
+    if Path(options.output_dir).exists() and not Path(options.output_dir).is_dir():
+        problems.append(f"`--output_dir` is {options.output_dir!r}, which is no folder.")
+    if options.publish and not options.page:
+        problems.append("`--publish` says where the --page's figures go; ask for that, too.")
     if not tasks and not options.page:
         problems.append("Nothing to do: name a --task, or ask for the --page.")
     common.fail(problems)
@@ -389,6 +418,10 @@ def run(tasks: list[str], seeds: list[int], options, root: Path) -> None:
         same_settings(root, *cell, options.smoke)
     todo = [[cell for cell in stage if not same_measures(root, *cell)] for stage in stages]
     count, done, start = sum(map(len, todo)), 0, time.perf_counter()
+    for task in tasks:
+        if left := [arm for arm in options.arms or [] if arm not in arms_of(task, options.arms)]:
+            print(f"{task} has no arm {', '.join(left)}.")
+    print(f"{count} of {len(cells)} cells to do; each is told when it is done.", flush=True)
     for stage in todo:
         work = [(*cell, str(root), options.data, options.smoke) for cell in stage]
         for (task, arm, seed, *_), seconds in jobs_.each(build, work, options.jobs):

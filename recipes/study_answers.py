@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from recipes.study_figures import PLAIN, READY
-from recipes.study_statistics import FEWEST
+from recipes.study_statistics import FEWEST, side
 from recipes.study_tasks import TASKS
 from recipes.study_words import ANY, cell, inline, name_of, number, points, share, signed
 from recipes.trial import KINDS
 
 RESISTING = ("relearn", "align")
 UTILITY = -0.01  # of plain's accuracy, that readiness may cost before any request
+KNOWN = -0.1  # of the forget rows, that may be wrong before any request and are right for plain
 NOT_TOLD = ("indistinguishable", "not told apart")
+AUC_GAP = "forget_mia_loss_auc_gap"
 CHEAP = 0.2  # of retraining's row passes, that a match may cost
 
 
@@ -75,33 +77,38 @@ def pays(tasks: Mapping[str, Mapping]) -> dict:
     said = sentences(parts, words, number)
     for label, name, text in (
         ("Kept when done, ready − equal compute, points:", "kept_difference", points),
-        ("Accuracy before any request, of plain's, %:", "utility", points),
+        ("Held-out accuracy when done, ready − equal compute, points:", "after_difference", points),
+        ("Accuracy before any request, ready ÷ plain − 1, %:", "utility", points),
         ("Forget rows right before any request, ready − plain, points:", "forget_before", points),
-        ("Requests until the dearer training is paid back:", "break_even", number),
+        ("Requests of the same size until the dearer training is paid back:", "break_even", number),
     ):
         found = measured(tasks, name, [READY])
         if shown := extremes(found, text):
             said.append(("", f"{label} {shown}."))
         if name == "break_even" and (never := [task for task, f in found.items() if f["value"] is None]):
             said.append(("Never paid back in half of the seeds or more:", f"{', '.join(never)}."))
-    good = [task for task in asked if by_all_marks(tasks[task])]
+    known = [task for key in ("above", "below", "open") for task in parts[key]]
+    good = [task for task in known if by_all_marks(tasks[task])]
     badge = verdict(parts)
-    if any(parts[key] for key in ("above", "below", "open")):
-        level = "yes" if len(good) == len(asked) else "partly" if good else "no"
-        badge = {"level": level, "word": f"by all marks on {len(good)} of {len(asked)}"}
-    marks = "half the row passes, interval beyond 1; not shown to keep less; before the request within 1\u00a0% of "
-    said.append(("All marks:", f"{marks}plain's accuracy (mean). They do not ask whether requests pay for training."))
+    if known:
+        level = "yes" if len(good) == len(known) else "partly" if good else "no"
+        badge = {"level": level, "word": f"by all marks on {len(good)} of {len(known)}"}
+    marks = "half the row passes, interval beyond 1; not shown to keep less; before the request, on average, within "
+    marks += f"1\u00a0% of plain's accuracy and {points(KNOWN)} points of its forget rows right"
+    said.append(("All marks:", f"{marks}. They do not ask whether requests pay for training."))
     return {"question": "Does readiness pay?", **badge, "said": said}
 
 
 def by_all_marks(one: Mapping) -> bool:
     """
     Half the row passes of equal compute with an interval beyond 1; not shown to keep less; before the request an
-    accuracy whose mean is within 1 % of plain's.
+    accuracy whose mean is within 1 % of plain's, and on the forget rows within ten points: what has half forgotten
+    already is not ready (that mark is ours).
     """
-    ratio, kept, utility = (figure(one, READY, name) for name in ("ratio", "kept_difference", "utility"))
+    ratio, kept = (figure(one, READY, name) for name in ("ratio", "kept_difference"))
     faster = ratio["apart"] == "above" and ratio["value"] >= 2
-    as_good = bool(utility) and utility["value"] is not None and utility["value"] >= UTILITY
+    before = [(figure(one, READY, "utility"), UTILITY), (figure(one, READY, "forget_before"), KNOWN)]
+    as_good = all(found and found["value"] is not None and found["value"] >= least for found, least in before)
     return faster and as_good and not (kept and kept["apart"] == "below")
 
 
@@ -188,20 +195,24 @@ def said_of_verdicts(tasks: Mapping[str, Mapping]) -> list[tuple[str, str]]:
             noise = f" (a second retrained model: {not_told(again)} of {len(again['seeds'])})" if again else ""
             n, passes = len(line["seeds"]), f"{inline(line['share'], share)} of its row passes"
             against = f"against retraining for {line['yardstick']}, not told apart in {not_told(line)} of {n} seeds"
-            said.append(("", f"{against}{noise}, by {passes}."))
+            gap = line["measures"].get(AUC_GAP)
+            over = f"; AUC gap over all seeds {inline(gap, signed)}" if gap and gap["n"] else ""
+            said.append(("", f"{against}{noise}, by {passes}{over}."))
     return said
 
 
 def as_retrained(one: Mapping, line: Mapping) -> bool | None:
     """
     Whether a line is not told apart as often as the second retrained model, by CHEAP of retraining's row passes at
-    most. None where it cannot be said: no such model, or it is always told apart itself, or no row passes to compare.
+    most, and over all seeds the AUC gap to retraining has an interval that holds 0. None where it cannot be said: no
+    such model, or it is always told apart itself, or no row passes to compare.
     """
     again, passes = again_of(one, line["yardstick"]), line["share"]["value"]
     if not again or not not_told(again) or passes is None:
         return None
     as_often = not_told(line) * len(again["seeds"]) >= not_told(again) * len(line["seeds"])
-    return as_often and passes <= CHEAP
+    gap = line["measures"].get(AUC_GAP)
+    return as_often and passes <= CHEAP and not (gap and side(gap, 0.0))
 
 
 def matches(tasks: Mapping[str, Mapping]) -> dict:
@@ -236,7 +247,8 @@ def matches(tasks: Mapping[str, Mapping]) -> dict:
         some = any(not_told(line) for line, _ in best)
         level = "yes" if good == len(best) else "partly" if some else "no"
         word = f"like retraining in {good} of {len(best)} cases"
-        like = f"not told apart as often as a second retrained model, by {share(CHEAP)} of its row passes at most."
+        like = f"not told apart as often as a second retrained model, by {share(CHEAP)} of its row passes at most, "
+        like += "the AUC gap over all seeds not apart from 0."
         said.append(("Like retraining:", like))
         found = {"level": level, "word": word}
     elif not seen:

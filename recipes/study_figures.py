@@ -216,6 +216,10 @@ def _after(values: Mapping[int, Mapping], name: str) -> dict:
     return {seed: v.get("after", {}).get(name) for seed, v in values.items()}
 
 
+def accuracy_after(values: Mapping[int, Mapping], split: str) -> dict[int, float | None]:
+    return {seed: (found or {}).get(split) for seed, found in _after(values, "accuracy").items()}
+
+
 def area_of(values: Mapping[int, Mapping], kind: str) -> dict[int, float | None]:
     return {seed: (v.get("after", {}).get("area") or {}).get(kind) for seed, v in values.items()}
 
@@ -248,7 +252,7 @@ def arm_figures(arms: Mapping[str, Mapping[int, Mapping]], arm: str) -> dict[str
         "passes": median(passes),
         "kept": mean(kept_of(values)),
         "after_loss": mean(_after(values, "loss")),
-        "after_accuracy": mean({seed: (a or {}).get(outer) for seed, a in _after(values, "accuracy").items()}),
+        "after_accuracy": mean(accuracy_after(values, outer)),
         "auc_gap": difference(_after(values, "auc_gap"), dict.fromkeys(values, 0.0)),
         "ks_p": {**middle(p), "apart": sum(x < LEVEL for x in p.values())},
         **{f"area_{kind}": mean(area_of(values, kind)) for kind in KINDS},
@@ -256,6 +260,7 @@ def arm_figures(arms: Mapping[str, Mapping[int, Mapping]], arm: str) -> dict[str
     if arm != CONTROL:
         found["ratio"] = ratio(passes_of(control), passes)
         found["kept_difference"] = difference(kept_of(values), kept_of(control))
+        found["after_difference"] = difference(accuracy_after(values, outer), accuracy_after(control, outer))
         for kind in KINDS:
             found[f"area_{kind}_difference"] = difference(area_of(values, kind), area_of(control, kind))
     if arm != PLAIN:

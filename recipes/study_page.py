@@ -51,13 +51,17 @@ GLOSSARY = (
     ),
     (
         "Forgotten and kept",
-        f"The first look that finds the forget loss at {100 * (1 - TOLERANCE):g} % of the unseen rows' or more (for "
+        f"The first look that finds the forget loss at {100 * (1 - TOLERANCE):g} % of the unseen rows' or more, under "
+        "the same model, so that each has a target of its own (for "
         f"a class: no more right than by guessing) and the retain accuracy at {100 * KEPT:g} % of the plain model's "
         "before or more. It does not ask whether too much was forgotten.",
     ),
     (
         "Fewest row passes",
-        "Each arm is asked at several learning rates; in each seed its best counts, chosen by the same look.",
+        "Each arm is asked at several learning rates; in each seed its best counts, chosen by the same look. The looks "
+        "(after each of the first ten steps, then when a tenth more have been done) read rows too and are not counted, "
+        "so this is what a request takes that knows when to stop; the trainer's own rule looks less often and counts "
+        "its looks.",
     ),
     (
         "Never",
@@ -110,7 +114,12 @@ GLOSSARY = (
         "with the squared gap, until the trainer's own stop. Never: that stop did not find the rows forgotten; what "
         "comes back is shown of the others. The best request differs in rate and gap too. Kept: of all retain rows.",
     ),
-    ("Break-even", "Requests that pay for the dearer training: its extra row passes over what a request saves."),
+    (
+        "Break-even",
+        "Requests that pay for the dearer training: its extra row passes over what a request saves. A request here "
+        "asks for all rows that were named, so the same model cannot be asked so often: above 1, naming rows makes a "
+        "request short, and the whole dearer.",
+    ),
 )
 
 
@@ -239,18 +248,26 @@ def picture_points(tasks: Mapping[str, Mapping]) -> dict[str, dict[str, list]]:
 
 
 def gather(root: Path) -> list[dict]:
-    """All cells that are there, in the study's order; those of another schema are left out and named."""
-    found, old = [], []
+    """
+    All cells that are there, in the study's order. Those of another schema, of a run to see that it runs, or measured
+    in another way than now are left out and named.
+    """
+    found, old, other = [], [], []
     for path in sorted(Path(root).glob("*/*.json")):
         cell = json.loads(path.read_text(encoding="utf-8"))
         if not {"task", "arm", "seed"} <= set(cell):
             continue
-        if cell.get("schema") == study_.SCHEMA:
-            found.append(cell)
-        else:
+        smoke = cell.get("training", {}).get("settings", {}).get("smoke")
+        if cell.get("schema") != study_.SCHEMA:
             old.append(path.name)
+        elif smoke or study_.other_measures(cell, cell["task"], cell["arm"]):
+            other.append(f"{cell['task']}, {path.stem}")
+        else:
+            found.append(cell)
     if old:
         print(f"Left out, of another schema than {study_.SCHEMA}: {', '.join(old)}.")
+    if other:
+        print(f"Left out, of a smoke test or measured in another way than now: {'; '.join(other)}.")
     tasks, arms = list(TASKS), list(ARMS)
 
     def place(names: list[str], name: str) -> tuple[int, str]:
@@ -373,14 +390,15 @@ def _seeds(found):
     return [_seeds(v) for v in found] if isinstance(found, list) else rounded(found)
 
 
-def write(root: Path, command: str, results: Path = RESULTS, picture: Path = PICTURE) -> None:
+def write(root: Path, command: str, results: Path | None = None, picture: Path | None = None) -> None:
     """
     Gathers the cells in `root`: `results` (JSON), root/study.html and, of tasks with enough seeds ([`for_readme`]),
-    `picture` (PNG) and a table, printed.
+    `picture` (PNG) and a table, printed. By default study.json and study.png beside the page.
 
     Raises:
         ValueError: where there is no cell.
     """
+    results, picture = results or root / "study.json", picture or root / "study.png"
     cells = gather(root)
     if not cells:
         raise ValueError(f"No cell in {str(root)!r}: run some tasks first, `python recipes/study.py --task digits`.")

@@ -35,6 +35,7 @@ MEASURES = {  # of verdicts, those shown
 HEAD = (
     *("task", "seeds", "training passes, ×plain", "row passes until forgotten and kept: plain", "equal compute"),
     *("ready", "equal compute ÷ ready", "kept, ready − equal compute, points", "accuracy before, ready ÷ plain − 1, %"),
+    *("forget rows right before, ready − plain, points",),
     *("recovery area (real rows): equal compute", "ready", "break-even, requests"),
 )
 
@@ -60,6 +61,7 @@ def summary(tasks: Mapping[str, Mapping]) -> list[list[str]]:
                 of(READY, "ratio"),
                 of(READY, "kept_difference", points),
                 of(READY, "utility", points),
+                of(READY, "forget_before", points),
                 *(of(arm, "area_real") for arm in (CONTROL, READY)),
                 of(READY, "break_even"),
             ]
@@ -98,7 +100,7 @@ def arm_table(one: Mapping) -> dict:
         ("retain accuracy", "retain_accuracy", share),
         (f"{outer} accuracy", f"{outer}_accuracy", share),
         ("row passes to forgotten and kept", "passes", number),
-        ("control of ready ÷ this", "ratio", number),
+        ("equal compute to ready ÷ this", "ratio", number),
         ("kept", "kept", share),
         (f"{outer} accuracy after", "after_accuracy", share),
         ("break-even, requests", "break_even", number),
@@ -234,5 +236,6 @@ def _told(verdicts: Sequence[Mapping]) -> dict:
     again = next((v for v in verdicts if v["gap"] == "retrained again"), None)
     unseen = again and again["unseen"]
     said = f"KS p below .05 in {unseen['apart']} of {unseen['n']} seeds" if unseen and unseen["n"] else ""
-    found = {"head": [*head, *(label for _, label in measures)], "lines": lines, "unseen": said}
+    differs = bool(said and unseen["apart"])
+    found = {"head": [*head, *(label for _, label in measures)], "lines": lines, "unseen": said, "differs": differs}
     return found | {"yardstick": verdicts[0]["yardstick"]}

@@ -20,6 +20,7 @@ class Task:
         goal: "unseen" or "chance", when rows count as forgotten ([`recipes.trial.Rows`]).
         by: column whose values a request names; None: single rows.
         rates: learning rates of a request.
+        beyond: more of them, for ∇τ on plain, ready and equal models alone: whether the best one lies at an end.
         arms: names of arms; None: all.
         attack: learning rate of the fine-tunes that bring rows back.
         adapters: requests are also tried with a LoRA adapter of rank 16.
@@ -35,6 +36,7 @@ class Task:
     by: str | None = None
     flags: str = ""
     rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3)
+    beyond: tuple[float, ...] = ()
     arms: tuple[str, ...] | None = None
     attack: float = 1e-3
     adapters: bool = False
@@ -142,7 +144,9 @@ TASKS = {
         "vision/digits_vit.yaml", "chance", by="labels", flags="--forget_values {digit}", attack=3e-4, thorough=True,
         role="chooses",
     ),
-    "people": Task(PEOPLE, "unseen", by="person", rates=(3e-4, 1e-3), thorough=True, role="chooses"),
+    "people": Task(
+        PEOPLE, "unseen", by="person", rates=(3e-4, 1e-3), beyond=(2e-3,), thorough=True, role="chooses"
+    ),
     "tofu": Task(
         "text/tofu_llama.yaml",
         "unseen",
@@ -151,6 +155,7 @@ TASKS = {
         "--config_overrides hidden_size=128,intermediate_size=344,num_hidden_layers=2,num_attention_heads=4 "
         "--forget_values {authors}",
         rates=(3e-4, 1e-3),
+        beyond=(1e-4, 2e-3),
         arms=(*FEW, "no cap"),
         adapters=True,
         role="chooses",
@@ -171,6 +176,7 @@ TASKS = {
         by="labels",
         flags=CIFAR + "--forget_values {animal}",
         rates=(1e-4, 3e-4, 1e-3),
+        beyond=(3e-5,),
         arms=FEW,
         attack=3e-4,
         tested_on=CIFAR_TEST,
@@ -208,7 +214,7 @@ def requests_of(task: Task, arm_name: str):
     from recipes.trial import Request
 
     arm = ARMS[arm_name]
-    asked = [Request(rate) for rate in task.rates]
+    asked = [Request(rate) for rate in (*task.rates, *(task.beyond if arm.everything else ()))]
     if arm.everything and (task.thorough or arm_name == "plain"):
         others = ("gradient_ascent", "grad_diff", "npo")
         asked += [Request(rate, objective) for objective in others for rate in task.rates]

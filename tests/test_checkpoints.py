@@ -213,7 +213,7 @@ EVENTS = Events()
 
 def test_at_every_moment_there_is_a_whole_checkpoint_of_this_save_or_the_last(tmp_path):
     """With `save_total_limit=1` the older one may go only when the newer one is whole."""
-    run = ready(tmp_path, max_steps=3, save_total_limit=1, meta_every=1, lambda_resistance=0.0)
+    run = ready(tmp_path, max_steps=3, save_total_limit=1, meta_every=1, lambda_resistance=0.0, resistance="none")
     behind = Counter()
 
     def look():

@@ -775,6 +775,8 @@ def test_several_problems_come_in_one_error(tmp_path):
     assert "'first_order', 'finite_difference', 'exact'" in text and "12 problems" in text
     with pytest.raises(ArgumentError, match='`resistance` is "none"'):
         config(tmp_path, lambda_resistance=0.5)
+    with pytest.raises(ArgumentError, match='`resistance` is "relearn" but `lambda_resistance` is 0'):
+        config(tmp_path, resistance="relearn")
 
 
 def test_a_share_of_less_than_a_row_a_step_is_refused(tmp_path):

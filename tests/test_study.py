@@ -136,7 +136,8 @@ def put(cells, root) -> None:
     for one in cells:
         path = study.cell_path(root, one["task"], one["arm"], one["seed"])
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(one), encoding="utf-8")
+        measured = study.measured_as(one["task"], one["arm"])
+        path.write_text(json.dumps({"measured": measured, **one}), encoding="utf-8")
 
 
 def gone(*counts: float | None) -> dict[int, Passes]:
@@ -388,7 +389,7 @@ def test_markdown(written):
     assert people[:3] == ["people", "0–2", "2 (all alike)"]
     assert people[3:6] == ["3600 (all alike)", "3000 (3000–never, never in 1 of 3 seeds)", "1650 (1500–1800)"]
     assert people[6].startswith("≥ ") and "n =" not in people[6]  # the seeds say it
-    assert "n = 2" in people[9] and "n =" not in people[10]
+    assert "n = 2" in people[10] and "n =" not in people[11]
     assert len(people) == len(study_tables.HEAD)
     small = study_tables.summary(tasks)[1]
     assert small[0] == "people 30 %" and "(" not in small[6]  # no interval from two seeds
@@ -438,7 +439,7 @@ def test_json_is_small_and_holds_no_rows(written):
         and found["versions"]
         and found["cells"] == len(ARMS) * 3 + 10
     )
-    assert len(text) < 1500 * found["cells"] and "rows_losses" not in text and "looks" not in text
+    assert len(text) < 1500 * found["cells"] and '"rows":[' not in text and "looks" not in text
     assert '"seeds":"0–2"' in text
     ready = found["tasks"]["people"]["figures"]["ready"]["ratio"]
     assert ready["value"] == pytest.approx(tasks["people"]["figures"]["ready"]["ratio"]["value"], rel=1e-3)
@@ -476,7 +477,8 @@ def test_the_page_is_whole_and_hides_no_failure(written):
     assert "never (3 of 3 seeds)" in text and "ready without retention" in text
     assert "never in 1 of 3 seeds" in text and "control never in 1" in text
     assert "Too few seeds, or too few that finished, for an interval:" in text and "people 30\u00a0%" in text
-    assert "nan" not in re.sub(r"<svg.*?</svg>", "", text, flags=re.S).lower().split()
+    words = re.sub(r"<svg.*?</svg>|<style>.*?</style>|<[^>]*>", " ", text, flags=re.S).lower()
+    assert "people" in words and not re.search(r"\b(nan|inf)\b", words)
     assert (written[1] / "study.png").stat().st_size < 60_000
 
 
@@ -503,18 +505,26 @@ def test_other_cells_are_named_and_none_is_an_error(tmp_path, capsys):
     put([cell("digits", "plain", 0), {**cell("digits", "plain", 1), "schema": 0}], tmp_path)
     assert [one["seed"] for one in study_page.gather(tmp_path)] == [0]
     assert "plain-1.json" in capsys.readouterr().out
+    smoke = cell("digits", "plain", 2)
+    smoke["training"]["settings"] = {"smoke": True}
+    put([{**cell("digits", "plain", 1), "measured": {"attack": 1.0}}, smoke], tmp_path)
+    assert [one["seed"] for one in study_page.gather(tmp_path)] == [0]
+    assert "measured in another way than now: digits, plain-1; digits, plain-2." in capsys.readouterr().out
 
 
 def test_the_flag_gathers(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(study_page, "write", lambda *given: seen.append(given))
     study.main(["--page", "--output_dir", str(tmp_path)])
-    assert seen == [(tmp_path, f"python recipes/study.py --page --output_dir {tmp_path}")]
+    study.main(["--page", "--publish", "--output_dir", str(tmp_path)])
+    command = f"python recipes/study.py --page --output_dir {tmp_path}"
+    published = f"python recipes/study.py --page --publish --output_dir {tmp_path}"
+    assert seen == [(tmp_path, command), (tmp_path, published, study_page.RESULTS, study_page.PICTURE)]
 
 
 def test_answers_count_what_is_shown():
-    def one(ratios, kept=0.0, utility=0.0):
-        shown = {"ratio": ratios, "kept_difference": of(kept), "utility": of(utility)}
+    def one(ratios, kept=0.0, utility=0.0, known=-0.02):
+        shown = {"ratio": ratios, "kept_difference": of(kept), "utility": of(utility), "forget_before": of(known)}
         return {"figures": {"ready": shown, "equal": {}, "plain": {}}}
 
     def of(value):
@@ -524,10 +534,10 @@ def test_answers_count_what_is_shown():
     worse = statistics.ratio(gone(50.0, 51.0, 49.0), gone(100.0, 100.0, 100.0))
     few = statistics.ratio(gone(200.0), gone(100.0))
     card = study_answers.pays({"a": one(better), "b": one(worse), "c": one(few)})
-    assert (card["level"], card["word"]) == ("no", "by all marks on 0 of 3")  # a geometric mean of 1.998
+    assert (card["level"], card["word"]) == ("no", "by all marks on 0 of 2")  # a geometric mean of 1.998
     best = statistics.ratio(gone(300.0, 310.0, 290.0), gone(100.0, 100.0, 100.0))
     card = study_answers.pays({"a": one(best), "b": one(worse), "c": one(few)})
-    assert (card["level"], card["word"]) == ("partly", "by all marks on 1 of 3")
+    assert (card["level"], card["word"]) == ("partly", "by all marks on 1 of 2")
     said = " ".join(lead + " " + rest for lead, rest in card["said"])
     assert "on a." in said and "More row passes (below 1): 0.5" in said and "for an interval: c." in said
     assert study_answers.pays({"b": one(worse)})["level"] == "no"
@@ -536,6 +546,7 @@ def test_answers_count_what_is_shown():
     assert study_answers.pays({"a": one(best)})["level"] == "yes"
     assert study_answers.pays({"a": one(best, kept=-0.01)})["level"] == "no"  # less kept
     assert study_answers.pays({"a": one(best, utility=-0.02)})["level"] == "no"  # paid for in advance
+    assert study_answers.pays({"a": one(best, known=-0.11)})["level"] == "no"  # forgotten in advance
 
 
 def test_numbers_as_text():

@@ -107,7 +107,9 @@ def test_an_adapter_is_asked_too_and_the_model_stays():
     after, found = trial.ask(model, rows, request, kept=0.0, seed=0)
     assert isinstance(after, PeftModel) and found["method"] == "nabla_tau, LoRA"
     methods = [r.method for r in requests_of(TASKS["tofu"], "plain")]
-    assert methods.count("nabla_tau, LoRA") == methods.count("nabla_tau") == 2
+    assert methods.count("nabla_tau, LoRA") == methods.count("npo") == 2
+    assert methods.count("nabla_tau") == 2 + len(TASKS["tofu"].beyond) == 4
+    assert len(requests_of(TASKS["tofu"], "any group")) == 2  # rates beyond are for the arms that are compared
     assert "nabla_tau, LoRA" not in [r.method for r in requests_of(TASKS["people"], "plain")]
     tried = {arm: {r.method for r in requests_of(TASKS["tofu"], arm)} for arm in ("equal", "any group")}
     assert tried == {"equal": {"nabla_tau", "nabla_tau, LoRA"}, "any group": {"nabla_tau"}}  # other methods: plain only
@@ -179,7 +181,25 @@ def test_a_models_settings_are_kept_and_another_is_not_taken_for_it(tmp_path):
         study.same_settings(tmp_path, "digits", "ready", 0, True)
 
 
-def test_seeds_and_wrong_flags():
+def test_a_control_of_another_cost_is_not_taken(tmp_path):
+    costs = {"plain": (100, 1000.0), "ready": (100, 1800.0), "equal": (180, 1800.0)}
+    for arm, (steps, passes) in costs.items():
+        folder = study.cell_path(tmp_path, "digits", arm, 0).with_suffix("")
+        folder.mkdir(parents=True)
+        found = {"steps": steps, "row_passes": passes, "settings": settings_of("digits", arm)}
+        (folder / "training.json").write_text(json.dumps(found))
+    assert study.same_settings(tmp_path, "digits", "equal", 0, True)
+    found = {"steps": 100, "row_passes": 1500.0, "settings": settings_of("digits", "ready")}
+    (folder.with_name("ready-0") / "training.json").write_text(json.dumps(found))
+    with pytest.raises(ValueError, match="another number of steps than ready asks for"):
+        study.same_settings(tmp_path, "digits", "equal", 0, True)
+
+
+def settings_of(task: str, arm: str) -> dict:
+    return study.settings_of(TASKS[task], ARMS[arm], 0, True)
+
+
+def test_seeds_and_wrong_flags(tmp_path):
     assert study.seeds_of("0-2") == [0, 1, 2] and study.seeds_of("0,3,5-6") == [0, 3, 5, 6]
     wrong = "(?s)`--task` is nothing.*`--arms` is lazy.*`--seeds` is 'x'.*`--jobs` is 0"
     with pytest.raises(ArgumentError, match=wrong):
@@ -190,6 +210,12 @@ def test_seeds_and_wrong_flags():
     assert study.seeds_of("0,0,2-2") == [0, 2]
     with pytest.raises(ArgumentError, match="`--data` is None; tofu read"):
         study.main(["--task", "tofu"])
+    (tmp_path / "banking77").mkdir()
+    with pytest.raises(ArgumentError, match="has no folder cifar10, tofu"):
+        study.main(["--task", "all", "--data", str(tmp_path)])
+    (tmp_path / "file").touch()
+    with pytest.raises(ArgumentError, match="which is no folder(?s:.*)`--publish` says where"):
+        study.main(["--task", "digits", "--publish", "--output_dir", str(tmp_path / "file")])
     with pytest.raises(ArgumentError, match="Nothing to do"):
         study.main([])
 
@@ -290,7 +316,7 @@ def test_the_evaluation_tells_when_readiness_has_paid_and_writes_it_beside_the_m
     folders = {role: str(tmp_path) for role in costs}
     records.write_json(tmp_path / "readiness.json", {"schema": 1, "ready": True})
     line = evaluate.break_even(costs, folders)
-    assert line == "Readiness cost 800 row passes, a request took 200 fewer: it pays after 4."
+    assert line == "Readiness cost 800 row passes, a request took 200 fewer: 4 requests of that size pay for it."
     written = records.read_json(tmp_path / "readiness.json")
     assert written == {"schema": 1, "ready": True, "break_even": records.break_even(1800.0, 1000.0, 50.0, 250.0)}
     assert "does not pay" in evaluate.break_even(Costs(costs, unlearned=40.0), folders)

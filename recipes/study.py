@@ -15,7 +15,6 @@ import argparse
 import dataclasses
 import hashlib
 import json
-import math
 import re
 import sys
 import time
@@ -310,7 +309,7 @@ def scenarios(model, rows, kept: float, seed: int, task: Task, training: dict) -
 
     def best(model, rows):
         tried = [trial.ask(model, rows, trial.Request(rate), kept, seed) for rate in task.rates]
-        return min(tried, key=lambda pair: trial.passes_to(pair[1]) or math.inf)
+        return min(tried, key=lambda pair: trial.place_of(pair[1]))
 
     found = {}
     for name, share in (("half stable rows", 0.5), ("stable rows", 1.0)):

@@ -192,7 +192,7 @@ def picture(points: Mapping[str, Mapping[str, Sequence[Passes]]], names: Mapping
         ]
         if any(not p.reached for some in points.values() for seeds in some.values() for p in seeds):
             hollow = {"markerfacecolor": "none", "color": "#5a6370"}
-            handles.append(Line2D([], [], linestyle="", marker="^", label="never, up to the last look", **hollow))
+            handles.append(Line2D([], [], linestyle="", marker="^", label="never finished", **hollow))
         figure.legend(handles=handles, loc="outside upper left", ncols=3, frameon=False, handletextpad=0.2)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, facecolor="white", pil_kwargs={"optimize": True}, metadata={"Software": None})

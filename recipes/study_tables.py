@@ -21,7 +21,7 @@ METHOD_NAMES = {
 SCENARIO_NAMES = {
     "half stable rows": "half of the rows were never named",
     "stable rows": "no row was ever named",
-    "after a fine-tune": "after an epoch on the retain rows",
+    "after a fine-tune": "after an epoch on the retain rows, at a tenth of the learning rate",
     SERIES: "three requests in a row",
 }
 MEASURES = {  # of verdicts, those shown

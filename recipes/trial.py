@@ -179,6 +179,11 @@ def passes_to(found: Mapping, event: str = "done") -> float | None:
     return None if found[event] is None else found["looks"][found[event]][1]
 
 
+def place_of(found: Mapping) -> tuple[bool, float]:
+    """Least for the best request: those that finished by row passes, then the others by those at their last look."""
+    return found["done"] is None, found["looks"][-1][1] if found["looks"] else math.inf
+
+
 def before(model, rows: Rows) -> dict:
     """Loss and accuracy of each split; of forget and unseen rows their single losses too."""
     found = {}

@@ -395,6 +395,45 @@ def test_markdown(written):
     assert small[0] == "people 30 %" and "(" not in small[6]  # no interval from two seeds
 
 
+def test_the_readme_says_what_the_results_say():
+    readme = (study.HERE.parent / "README.md").read_text(encoding="utf-8").replace("\u00a0", " ")
+    lines = readme[readme.index("| " + " | ".join(study_tables.HEAD)) :].split("\n\n")[0].splitlines()[2:]
+    published = json.loads(study_page.RESULTS.read_text(encoding="utf-8"))["tasks"]
+    asked = {name: one["figures"].get("ready", {}).get("ratio") for name, one in published.items()}
+    assert len(lines) == sum(bool(ratio) and ratio["n"] > 2 for ratio in asked.values()) >= 4
+    for line in lines:
+        task, seeds, *cells = line.strip("| ").split(" | ")
+        found = published[task]["figures"]["ready"]
+        ratio, utility, forget = (found[name]["value"] for name in ("ratio", "utility", "forget_before"))
+        assert found["training"]["seeds"] == seeds
+        assert cells[4].lstrip("≥≤? ").startswith(f"{study_words.number(ratio)} (")
+        assert cells[6].startswith(f"{study_words.points(utility)} (")
+        assert cells[7].startswith(f"{study_words.points(forget)} (")
+
+
+def test_told_apart_by_the_gap_or_by_most_seeds():
+    def one(gaps, apart):
+        gap = statistics.difference(dict(enumerate(gaps)), dict.fromkeys(range(len(gaps)), 0.0))
+        return {"figures": {"plain": {"auc_gap": gap, "ks_p": {"apart": apart, "n": len(gaps)}}}}
+
+    assert study_answers.told_apart(one([0.1, 0.11, 0.12], 0), "plain")
+    assert not study_answers.told_apart(one([0.1, -0.1, 0.0], 1), "plain")
+    assert study_answers.told_apart(one([0.1, -0.1, 0.0], 2), "plain")
+    assert study_answers.told_apart(one([0.1, 0.11], 2), "plain") is None
+
+
+def test_a_match_has_no_gap_over_all_seeds(written):
+    people = written[0]["people"]
+    again, _, ranked, *_ = people["verdicts"]
+    noisy = {**again, "verdicts": {"told apart": [0], "not told apart": [1, 2]}}
+
+    def answer(gaps):
+        measures = {**ranked["measures"], study_answers.AUC_GAP: statistics.mean(dict(enumerate(gaps)))}
+        return study_answers.as_retrained({**people, "verdicts": [noisy]}, {**ranked, "measures": measures})
+
+    assert answer([0.02, -0.02, 0.01]) and not answer([0.04, 0.05, 0.045])
+
+
 def test_a_page_of_verdicts_alone(tmp_path):
     put([verdict_cell("people", 0)], tmp_path)
     study_page.write(tmp_path, "command", tmp_path / "study.json", tmp_path / "study.png")

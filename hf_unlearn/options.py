@@ -133,8 +133,9 @@ class ReadyOptions:
         default=None,
         metadata={
             "help": f"Nats that one simulated request can gain; more counts nothing. Default: {GAIN_CAP:g}, or the "
-            "loss of guessing (log of the number of classes or of the vocabulary), if that is less. A larger one than "
-            "that caps the losses of a resistance term and of efficiency `loss`, too."
+            "loss of guessing (log of the number of classes or of the vocabulary), if that is less. One "
+            "above the loss of guessing also raises the cap on the losses of a resistance term and of efficiency "
+            "`loss`, which is else the loss of guessing."
         },
     )
     lambda_efficiency: float = field(default=0.1, metadata={"help": "Weight of: a request raises the forget loss."})
@@ -196,7 +197,7 @@ class ReadyOptions:
         if self.lambda_resistance and self.resistance == "none":
             problems.append('`lambda_resistance` is set but `resistance` is "none"; choose "relearn" or "align".')
         if self.resistance in RESISTANCES and self.resistance != "none" and not self.lambda_resistance:
-            problems.append(f'`resistance` is "{self.resistance}" but `lambda_resistance` is 0; give it one, e.g. 0.1.')
+            problems.append(f'`resistance` is "{self.resistance}" but `lambda_resistance` is 0; set it, e.g. to 0.1.')
         try:
             problems += request_problems(self.request_defaults())
         except (TypeError, ValueError):

@@ -105,6 +105,15 @@ def steps_like(root: Path, name: str, arm: Arm, seed: int) -> int:
     return max(1, round(like["row_passes"] * plain["steps"] / plain["row_passes"]))
 
 
+def other_steps(root: Path, name: str, arm: str, seed: int, training: dict) -> list[str]:
+    """Whether a model with a `like` was trained for another number of steps than that one, as it is now, asks for."""
+    like = ARMS[arm].like
+    there = like and all(cell_path(root, name, one, seed).with_suffix("").is_dir() for one in (like, "plain"))
+    if not there or training["steps"] == steps_like(root, name, ARMS[arm], seed):
+        return []
+    return [f"number of steps than {like} asks for"]
+
+
 def same_settings(root: Path, name: str, arm: str, seed: int, smoke: bool) -> bool:
     """
     Whether there is a cell's model.
@@ -117,13 +126,11 @@ def same_settings(root: Path, name: str, arm: str, seed: int, smoke: bool) -> bo
         return False
     found, now = trained(root, name, arm, seed), settings_of(TASKS[name], ARMS[arm], seed, smoke)
     other = [key for key in now if found["settings"].get(key) != now[key]]
-    like = ARMS[arm].like
-    there = like and all(cell_path(root, name, one, seed).with_suffix("").is_dir() for one in (like, "plain"))
-    if there and found["steps"] != steps_like(root, name, ARMS[arm], seed):
-        other.append(f"number of steps than {like} asks for")
+    other += other_steps(root, name, arm, seed, found)
     if other:
         raise ValueError(
-            f"{folder} holds a model made with another {', '.join(other)}. Give another --output_dir, or remove it."
+            f"{folder} holds a model made with another {', '.join(other)}. Give another --output_dir, or remove it and "
+            f"{folder.name}.json."
         )
     return True
 
@@ -166,7 +173,7 @@ def same_measures(root: Path, name: str, arm: str, seed: int) -> bool:
     cell = read_cell(root, name, arm, seed)
     if cell is None:
         return False
-    other = other_measures(cell, name, arm)
+    other = other_measures(cell, name, arm) + other_steps(root, name, arm, seed, cell.get("training", {}))
     if ARMS[arm].role is None:
         known = cell.get("weights", {})
         other += [f"{one} model" for one, digest in weights(root, name, arm, seed).items() if known.get(one) != digest]
@@ -191,6 +198,7 @@ def build(name: str, arm_name: str, seed: int, root: str, data: str | None, smok
     found = {"schema": SCHEMA, "task": name, "arm": arm_name, "seed": seed, "measured": measured_as(name, arm_name)}
     measures = judge if ARMS[arm_name].role is None else measure
     found |= measures(name, arm_name, seed, path, data, smoke)
+    found |= {"smoke": True} if smoke else {}
     found["seconds"] = round(time.perf_counter() - start, 1)
     target = cell_path(path, name, arm_name, seed)
     part = target.with_suffix(".json.part")
@@ -357,7 +365,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--publish", action="store_true", help="with --page: JSON and picture into this repository")
     parser.add_argument("--smoke", action="store_true", help="four steps a model, to see that it runs")
     options = parser.parse_args(argv)
-    tasks = list(TASKS) if "all" in options.task else list(dict.fromkeys(options.task))
+    named = [name for task in options.task for name in (TASKS if task == "all" else [task])]
+    tasks = list(dict.fromkeys(named))
     seeds = check(options, tasks)
     jobs_.quiet()
     root = Path(options.output_dir)
@@ -422,6 +431,8 @@ def run(tasks: list[str], seeds: list[int], options, root: Path) -> None:
             print(f"{task} has no arm {', '.join(left)}.")
     print(f"{count} of {len(cells)} cells to do; each is told when it is done.", flush=True)
     for stage in todo:
+        for cell in stage:  # once more: a model that it is like may be another now
+            same_settings(root, *cell, options.smoke)
         work = [(*cell, str(root), options.data, options.smoke) for cell in stage]
         for (task, arm, seed, *_), seconds in jobs_.each(build, work, options.jobs):
             done += 1

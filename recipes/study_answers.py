@@ -87,15 +87,15 @@ def pays(tasks: Mapping[str, Mapping]) -> dict:
             said.append(("", f"{label} {shown}."))
         if name == "break_even" and (never := [task for task, f in found.items() if f["value"] is None]):
             said.append(("Never paid back in half of the seeds or more:", f"{', '.join(never)}."))
-    known = [task for key in ("above", "below", "open") for task in parts[key]]
+    known = [task for task, f in asked.items() if f["n"] + len(f["neither"]) >= FEWEST]
     good = [task for task in known if by_all_marks(tasks[task])]
     badge = verdict(parts)
     if known:
         level = "yes" if len(good) == len(known) else "partly" if good else "no"
         badge = {"level": level, "word": f"by all marks on {len(good)} of {len(known)}"}
-    marks = "half the row passes, interval beyond 1; not shown to keep less; before the request, on average, within "
-    marks += f"1\u00a0% of plain's accuracy and {points(KNOWN)} points of its forget rows right"
-    said.append(("All marks:", f"{marks}. They do not ask whether requests pay for training."))
+    marks = "half the row passes, interval beyond 1; not shown to keep less; on average no more lost before the "
+    marks += f"request than {share(-UTILITY)} of plain's accuracy and {share(-KNOWN)} of the forget rows. "
+    said.append(("All marks:", f"{marks}They do not ask whether requests pay for training."))
     return {"question": "Does readiness pay?", **badge, "said": said}
 
 

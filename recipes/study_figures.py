@@ -260,7 +260,8 @@ def arm_figures(arms: Mapping[str, Mapping[int, Mapping]], arm: str) -> dict[str
     if arm != CONTROL:
         found["ratio"] = ratio(passes_of(control), passes)
         found["kept_difference"] = difference(kept_of(values), kept_of(control))
-        found["after_difference"] = difference(accuracy_after(values, outer), accuracy_after(control, outer))
+        if outer == worth:  # of unseen facts no model knows one
+            found["after_difference"] = difference(accuracy_after(values, outer), accuracy_after(control, outer))
         for kind in KINDS:
             found[f"area_{kind}_difference"] = difference(area_of(values, kind), area_of(control, kind))
     if arm != PLAIN:

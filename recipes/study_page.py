@@ -249,25 +249,29 @@ def picture_points(tasks: Mapping[str, Mapping]) -> dict[str, dict[str, list]]:
 
 def gather(root: Path) -> list[dict]:
     """
-    All cells that are there, in the study's order. Those of another schema, of a run to see that it runs, or measured
-    in another way than now are left out and named.
+    All cells that are there, in the study's order. Those of another schema, of a run to see that it runs, measured in
+    another way than now, or a control of another cost than its model are left out and named.
     """
     found, old, other = [], [], []
     for path in sorted(Path(root).glob("*/*.json")):
         cell = json.loads(path.read_text(encoding="utf-8"))
         if not {"task", "arm", "seed"} <= set(cell):
             continue
-        smoke = cell.get("training", {}).get("settings", {}).get("smoke")
+        place = (cell["task"], cell["arm"])
         if cell.get("schema") != study_.SCHEMA:
             old.append(path.name)
-        elif smoke or study_.other_measures(cell, cell["task"], cell["arm"]):
+        elif (
+            cell.get("smoke")
+            or study_.other_measures(cell, *place)
+            or study_.other_steps(root, *place, cell["seed"], cell.get("training", {}))
+        ):
             other.append(f"{cell['task']}, {path.stem}")
         else:
             found.append(cell)
     if old:
         print(f"Left out, of another schema than {study_.SCHEMA}: {', '.join(old)}.")
     if other:
-        print(f"Left out, of a smoke test or measured in another way than now: {'; '.join(other)}.")
+        print(f"Left out, of a smoke test, or trained or measured in another way than now: {'; '.join(other)}.")
     tasks, arms = list(TASKS), list(ARMS)
 
     def place(names: list[str], name: str) -> tuple[int, str]:
@@ -408,12 +412,13 @@ def write(root: Path, command: str, results: Path | None = None, picture: Path |
     for task, one in tasks.items():
         one["memory"] = memory.get(task, {})
     head = {"schema": study_.SCHEMA, "command": command, "versions": library_versions(), "cells": len(cells)}
-    save({**head, "kept": KEPT, "request": list(REQUEST_KEYS), "tasks": tasks}, results)
+    table = tables.markdown(tables.for_readme(tasks))
+    save({**head, "kept": KEPT, "request": list(REQUEST_KEYS), "table": table.splitlines(), "tasks": tasks}, results)
     out = Path(root) / "study.html"
     models = sum(c["arm"] != VERDICT for c in cells)
     out.write_text(page(tasks, command, head["versions"], models), encoding="utf-8")
     drawn = picture_points(tables.for_readme(tasks))
     if drawn:
         plots.picture(drawn, words.ARM_NAMES, picture)
-    print(tables.markdown(tables.for_readme(tasks)))
+    print(table)
     print(f"\n{out} shows all of it, {results.name} holds the figures.")

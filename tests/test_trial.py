@@ -191,8 +191,12 @@ def test_a_control_of_another_cost_is_not_taken(tmp_path):
     assert study.same_settings(tmp_path, "digits", "equal", 0, True)
     found = {"steps": 100, "row_passes": 1500.0, "settings": settings_of("digits", "ready")}
     (folder.with_name("ready-0") / "training.json").write_text(json.dumps(found))
-    with pytest.raises(ValueError, match="another number of steps than ready asks for"):
-        study.same_settings(tmp_path, "digits", "equal", 0, True)
+    for there in (study.same_settings, study.same_measures):
+        flags = [True] if there is study.same_settings else []
+        path = study.cell_path(tmp_path, "digits", "equal", 0)
+        path.write_text(json.dumps({"measured": study.measured_as("digits", "equal"), "training": {"steps": 180}}))
+        with pytest.raises(ValueError, match="another number of steps than ready asks for"):
+            there(tmp_path, "digits", "equal", 0, *flags)
 
 
 def settings_of(task: str, arm: str) -> dict:

@@ -53,16 +53,17 @@ def test_a_request_is_watched_until_the_rows_are_forgotten_and_the_others_kept()
 def test_accuracy_may_be_measured_on_other_rows(monkeypatch):
     task = TASKS["digits"]
     for name, flags in (("none", None), ("more", "--limit 200 --test_fraction 0.5")):
-        monkeypatch.setitem(TASKS, name, dataclasses.replace(task, tested_on=flags))
+        few = {"flags": f"{task.flags} --limit 400", "tested_on": flags}
+        monkeypatch.setitem(TASKS, name, dataclasses.replace(task, **few))
     (_, rows), (_, more) = (study.rows_for(name, 0, None, False, vit()) for name in ("none", "more"))
-    assert more.counts == {**rows.counts, "test": 100} and rows.counts["test"] == 360
+    assert more.counts == {**rows.counts, "test": 100} and rows.counts["test"] == 80
     assert all(more.splits[name]["id"] == rows.splits[name]["id"] for name in ("forget", "retain", "unseen"))
     asked = study.measured_as("more", "plain")
     assert asked == {**study.measured_as("none", "plain"), "tested_on": TASKS["more"].tested_on}
 
     def prepare(data, model, prepare=common.prepare):
         found = prepare(data, model)
-        return dataclasses.replace(found, labels=found.labels[1:]) if data.limit else found
+        return dataclasses.replace(found, labels=found.labels[1:]) if data.limit == 200 else found
 
     monkeypatch.setattr(common, "prepare", prepare)
     with pytest.raises(ValueError, match="more: the rows to test on have the classes"):

@@ -106,7 +106,7 @@ def steps_like(root: Path, name: str, arm: Arm, seed: int) -> int:
 
 
 def other_steps(root: Path, name: str, arm: str, seed: int, training: dict) -> list[str]:
-    """Whether a model with a `like` was trained for another number of steps than that one, as it is now, asks for."""
+    """What is wrong where a model with a `like` was trained for other steps than that one, as it is now, asks for."""
     like = ARMS[arm].like
     there = like and all(cell_path(root, name, one, seed).with_suffix("").is_dir() for one in (like, "plain"))
     if not there or training["steps"] == steps_like(root, name, ARMS[arm], seed):

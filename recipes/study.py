@@ -25,6 +25,7 @@ if not __package__:  # run as a script: not recipes/ on the path, where evaluate
 
 from recipes import common
 from recipes import jobs as jobs_
+from recipes.study_base import ensure_base
 from recipes.study_tasks import ARMS, TASKS, YARDSTICKS, Arm, Task, arms_of, flags_of, needed_by, requests_of
 
 HERE = Path(__file__).resolve().parent
@@ -36,7 +37,8 @@ def settings_of(task: Task, arm: Arm, seed: int, smoke: bool) -> dict:
     """What a model depends on: the recipe, the flags, and the defaults of readiness."""
     from hf_unlearn.options import GAIN_CAP, ReadyOptions
 
-    return {
+    base = {"base": task.base} if task.base else {}
+    return base | {
         "recipe": (HERE / task.recipe).read_text(encoding="utf-8"),
         "flags": flags_of(task, seed, "DATA", smoke)[2:],
         "arm": dataclasses.asdict(arm),
@@ -47,6 +49,11 @@ def settings_of(task: Task, arm: Arm, seed: int, smoke: bool) -> dict:
 
 def cell_path(root: Path, task: str, arm: str, seed: int) -> Path:
     return root / task.replace(" %", "pc").replace(" ", "_") / f"{arm.replace(' ', '_')}-{seed}.json"
+
+
+def base_of(root: Path, task: str) -> str:
+    """Folder of the model that a task's models are adapters of, where they are."""
+    return str(cell_path(root, task, "base", 0).with_name("base"))
 
 
 def read_cell(root: Path, task: str, arm: str, seed: int) -> dict | None:
@@ -70,11 +77,11 @@ def train(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
         return folder
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    flags = flags_of(task, seed, data, smoke) + arm.flags.format(by=task.by).split()
+    flags = flags_of(task, seed, data, smoke, base_of(root, name)) + arm.flags.format(by=task.by).split()
     flags += ["--output_dir", str(part), "--seed", str(seed), *jobs_.QUIET_FLAGS]
     script, data_args, model_args, args = common.parse("ready", common.ReadyScript, flags, "ReadyConfig")
     script.role = arm.role
-    prepared = common.prepare(data_args, model_args)
+    prepared = common.prepare(data_args, model_args, model_args.model_name_or_path)
     if arm.like:
         args.max_steps = steps_like(root, name, arm, seed)
     if arm.forget_weight != 1:  # the others as often as ever, these less often
@@ -207,7 +214,7 @@ def build(name: str, arm_name: str, seed: int, root: str, data: str | None, smok
     return found["seconds"]
 
 
-def rows_for(name: str, seed: int, data: str | None, smoke: bool, model):
+def rows_for(name: str, seed: int, data: str | None, smoke: bool, model, base: str = "BASE"):
     """
     The rows of a task and seed, ready for the model: `(prepared, Rows)`.
 
@@ -216,11 +223,11 @@ def rows_for(name: str, seed: int, data: str | None, smoke: bool, model):
     """
     from recipes import trial
 
-    task, flags = TASKS[name], flags_of(TASKS[name], seed, data, smoke)
+    task, flags = TASKS[name], flags_of(TASKS[name], seed, data, smoke, base)
 
     def prepare(flags: list[str]):
         _, data_args, model_args, _ = common.parse("ready", common.ReadyScript, flags, "ReadyConfig")
-        return data_args, common.prepare(data_args, model_args)
+        return data_args, common.prepare(data_args, model_args, model_args.model_name_or_path)
 
     data_args, prepared = prepare(flags)
     if task.tested_on and not smoke:
@@ -239,7 +246,7 @@ def measure(name: str, arm_name: str, seed: int, root: Path, data: str | None, s
     task, arm = TASKS[name], ARMS[arm_name]
     folder = train(name, arm_name, seed, root, data, smoke)
     model = load_model(str(folder)).eval()
-    _, rows = rows_for(name, seed, data, smoke, model)
+    _, rows = rows_for(name, seed, data, smoke, model, base_of(root, name))
     training = json.loads((folder / "training.json").read_text())
     found = {
         "rows": rows.counts,
@@ -264,7 +271,7 @@ def judge(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
         return load_model(str(train(name, arm, seed, root, data, smoke))).eval()
 
     model = load("plain")
-    prepared, rows = rows_for(name, seed, data, smoke, model)
+    prepared, rows = rows_for(name, seed, data, smoke, model, base_of(root, name))
     yardsticks = {named: [load(arm) for arm in pair] for named, pair in YARDSTICKS.items()}
     found = trial.verdicts(model, rows, prepared, yardsticks, TASKS[name].judged_at, seed)
     return {"rows": rows.counts, "verdicts": found, "weights": weights(root, name, arm_name, seed)}
@@ -430,6 +437,8 @@ def run(tasks: list[str], seeds: list[int], options, root: Path) -> None:
         if left := [arm for arm in options.arms or [] if arm not in arms_of(task, options.arms)]:
             print(f"{task} has no arm {', '.join(left)}.")
     print(f"{count} of {len(cells)} cells to do; each is told when it is done.", flush=True)
+    for task in {cell[0] for stage in todo for cell in stage if TASKS[cell[0]].base}:
+        ensure_base(TASKS[task], Path(base_of(root, task)))
     for stage in todo:
         for cell in stage:  # once more: a model that it is like may be another now
             same_settings(root, *cell, options.smoke)

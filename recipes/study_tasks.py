@@ -16,7 +16,8 @@ class Task:
 
     Args:
         recipe: YAML file.
-        flags: more flags; `{digit}`, `{authors}`, `{intents}`, `{animal}` (by the seed) and `{data}` are filled in.
+        flags: more flags; `{digit}`, `{authors}`, `{intents}`, `{animal}` (by the seed), `{data}`, `{base}` are filled
+            in.
         goal: "unseen" or "chance", when rows count as forgotten ([`recipes.trial.Rows`]).
         by: column whose values a request names; None: single rows.
         rates: learning rates of a request.
@@ -28,6 +29,7 @@ class Task:
             all methods.
         judged_at: learning rates at which plain models, unlearned with each gap, are held against retrained ones.
         tested_on: more flags that give other rows to test on than those held out of the task's; None: these.
+        base: `{base}` is a model that has learned so many other people ([`recipes.study_base`]); 0: there is none.
         role: "chooses": the defaults were chosen by it; "confirms": it was not looked at for that; "": neither is said.
     """
 
@@ -43,6 +45,7 @@ class Task:
     thorough: bool = False
     judged_at: tuple[float, ...] = ()
     tested_on: str | None = None
+    base: int = 0
     role: str = ""
 
 
@@ -109,6 +112,7 @@ INTENTS = (
     "card_not_working", "cancel_transfer", "automatic_top_up",
 )  # fmt: skip
 PEOPLE = "text/people_llama.yaml"
+ON_BASE = "--model_type null --config_overrides null --vocab_size null --model_name_or_path {base} "
 ANIMALS = ("bird", "cat", "deer", "dog", "frog", "horse")
 LOW = (1e-4, 3e-4, 1e-3)
 
@@ -146,6 +150,15 @@ TASKS = {
     ),
     "people": Task(
         PEOPLE, "unseen", by="person", rates=(3e-4, 1e-3), beyond=(2e-3,), thorough=True, role="chooses"
+    ),
+    "people LoRA": Task(
+        PEOPLE,
+        "unseen",
+        by="person",
+        flags=ON_BASE + "--lora_r 32 --lora_alpha 64 --ready.num_train_epochs 56",
+        rates=(3e-4, 1e-3, 3e-3),
+        arms=MAIN,
+        base=480,
     ),
     "tofu": Task(
         "text/tofu_llama.yaml",
@@ -196,7 +209,7 @@ TASKS = {
 }
 
 
-def flags_of(task: Task, seed: int, data: str | None, smoke: bool) -> list[str]:
+def flags_of(task: Task, seed: int, data: str | None, smoke: bool, base: str = "BASE") -> list[str]:
     """Flags of recipes/ready.py for the rows of a seed: another seed splits otherwise."""
     rng = random.Random(seed)
     filled = task.flags.format(
@@ -205,6 +218,7 @@ def flags_of(task: Task, seed: int, data: str | None, smoke: bool) -> list[str]:
         intents=" ".join(sorted(rng.sample(INTENTS, 2))),
         animal=ANIMALS[seed % len(ANIMALS)],
         data=data,
+        base=base,
     )
     flags = ["--config", str(HERE / task.recipe), "--split_seed", str(seed), *filled.split()]
     return flags + (["--limit", "160", "--ready.max_steps", "4"] if smoke else [])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -61,8 +63,8 @@ def test_accuracy_may_be_measured_on_other_rows(monkeypatch):
     asked = study.measured_as("more", "plain")
     assert asked == {**study.measured_as("none", "plain"), "tested_on": TASKS["more"].tested_on}
 
-    def prepare(data, model, prepare=common.prepare):
-        found = prepare(data, model)
+    def prepare(data, *given, prepare=common.prepare):
+        found = prepare(data, *given)
         return dataclasses.replace(found, labels=found.labels[1:]) if data.limit == 200 else found
 
     monkeypatch.setattr(common, "prepare", prepare)
@@ -115,6 +117,32 @@ def test_an_adapter_is_asked_too_and_the_model_stays():
     tried = {arm: {r.method for r in requests_of(TASKS["tofu"], arm)} for arm in ("equal", "any group")}
     assert tried == {"equal": {"nabla_tau", "nabla_tau, LoRA"}, "any group": {"nabla_tau"}}  # other methods: plain only
     assert {r.method for r in requests_of(TASKS["people"], "equal")} >= {"npo", "grad_diff"}
+
+
+def test_a_task_may_train_adapters_on_a_model_that_learned_other_people(tmp_path, monkeypatch):
+    from peft import PeftModel
+
+    from hf_unlearn.models import load_model
+    from recipes import sources, study_base
+
+    task, known = TASKS["people LoRA"], sources.people()["person"]
+    assert task.base == 480 and not set(known) & set(sources.people(task.base, study_base.SEED)["person"])
+    monkeypatch.setattr(study_base, "EPOCHS", 1)
+    monkeypatch.setitem(TASKS, "people LoRA", dataclasses.replace(task, base=30))
+    base = Path(study.base_of(tmp_path, "people LoRA"))
+    for _ in range(2):
+        study_base.ensure_base(TASKS["people LoRA"], base)
+        weights = (base / "model.safetensors").stat()
+        assert os.listdir(base.parent) == ["base"]
+    folder = study.train("people LoRA", "plain", 0, tmp_path, None, True)
+    assert json.loads((folder / "training.json").read_text())["settings"]["base"] == 30
+    assert not (folder / "model.safetensors").exists() and (base / "model.safetensors").stat() == weights
+    model = load_model(str(folder))
+    assert isinstance(model, PeftModel) and model.peft_config["default"].base_model_name_or_path == str(base)
+    _, rows = study.rows_for("people LoRA", 0, None, True, model, str(base))
+    assert max(max(row) for row in rows.splits["retain"]["input_ids"]) < model.config.vocab_size
+    with pytest.raises(ValueError, match="holds another model"):
+        study_base.ensure_base(task, base)
 
 
 def test_a_cell_measured_in_another_way_is_not_taken(tmp_path):

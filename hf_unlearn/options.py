@@ -21,6 +21,7 @@ REQUEST_ARGUMENTS = (
 TARGETS = ("current", "frozen", "chance")
 FORWARDS = ("auto", "together", "in_turn")
 GAIN_CAP = 2.0  # nats, the default of `gain_cap` (ours; recipes/README.md says on which tasks it was chosen)
+INNER_LR, INNER_LR_ADAPTER = 0.005, 0.01  # defaults of `inner_lr` (ours, likewise)
 
 
 class ArgumentError(ValueError):
@@ -73,11 +74,12 @@ class ReadyOptions:
     fixes the three objectives and the dual loop, the formulas here are ours (see `meta.py`).
     """
 
-    inner_lr: float = field(
-        default=0.005,
+    inner_lr: float | None = field(
+        default=None,
         metadata={
             "help": "Size of the simulated request's ascent step. With `inner_normalize` the step's length as a share "
-            "of the norm of the trainable parameters, else the factor on the gradient."
+            "of the norm of the trainable parameters, else the factor on the gradient. Default: "
+            f"{INNER_LR:g}, for an adapter {INNER_LR_ADAPTER:g}."
         },
     )
     inner_steps: int = field(default=1, metadata={"help": "Ascent steps of the simulated request."})
@@ -175,7 +177,7 @@ class ReadyOptions:
 
     def option_problems(self) -> list[str]:
         problems = [
-            *_number("inner_lr", self.inner_lr, low=0),
+            *(_number("inner_lr", self.inner_lr, low=0) if self.inner_lr is not None else []),
             *_whole("inner_steps", self.inner_steps, low=1),
             *_whole("meta_every", self.meta_every, low=1),
             *_whole("request_rows", self.request_rows, low=0),

@@ -44,7 +44,7 @@ from .meta import (
 )
 from .models import chance_loss
 from .objectives import per_row_nll
-from .options import GAIN_CAP, raise_problems
+from .options import GAIN_CAP, INNER_LR, INNER_LR_ADAPTER, raise_problems
 from .row_passes import Rows, part
 from .trainer import ForgettingTrainer
 from .versions import library_versions
@@ -156,8 +156,9 @@ class ReadyTrainer(ForgettingTrainer):
 
     def _make_terms(self) -> Terms:
         args, chance = self.args, chance_loss(self.model)
+        inner_lr = INNER_LR_ADAPTER if hasattr(self.model, "peft_config") else INNER_LR
         return Terms(
-            inner_lr=args.inner_lr,
+            inner_lr=inner_lr if args.inner_lr is None else args.inner_lr,
             inner_steps=int(args.inner_steps),
             inner_normalize=args.inner_normalize,
             meta_gradient=args.meta_gradient,

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from functools import cached_property
 
 import torch
-from transformers import PreTrainedModel, Trainer
+from transformers import PreTrainedModel, Trainer, set_seed
 from transformers.trainer import TRAINING_ARGS_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
@@ -56,6 +56,7 @@ class ForgettingTrainer(Trainer):
                     "`peft_config` was given with a model that has an adapter already. Merge that adapter first "
                     "(`model = model.merge_and_unload()`), or leave `peft_config` out to train it on."
                 )
+            set_seed(args.seed)  # as `Trainer` does after the model is there; the adapter's first weights are drawn
             model = get_peft_model(model, peft_config)
         if problems := model_problems(model) + self._precision_problems(model, args):
             raise_problems(problems)

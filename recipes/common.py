@@ -590,11 +590,15 @@ def check_model(model: ModelArguments) -> None:
 
 
 def new_model(data: DataArguments, model: ModelArguments, prepared: Prepared, seed: int):
-    """The named model, or a new one from a config."""
+    """The named model, or a new one from a config; what is drawn of it is the same for the same seed."""
+    import torch
+
     from recipes import sources
 
     if model.model_name_or_path:
-        return sources.load_model(data.task, model.model_name_or_path, prepared.labels)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # of a head that is drawn
+            return sources.load_model(data.task, model.model_name_or_path, prepared.labels)
     return sources.build_model(
         data.task,
         model.model_type,

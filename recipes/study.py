@@ -35,14 +35,16 @@ RESISTING_RATE = 1e-3  # learning rate of a request with resistance
 
 def settings_of(task: Task, arm: Arm, seed: int, smoke: bool) -> dict:
     """What a model depends on: the recipe, the flags, and the defaults of readiness."""
-    from hf_unlearn.options import GAIN_CAP, ReadyOptions
+    from hf_unlearn.options import GAIN_CAP, INNER_LR, INNER_LR_ADAPTER, ReadyOptions
 
     base = {"base": task.base} if task.base else {}
+    inner_lr = INNER_LR_ADAPTER if task.base else INNER_LR
+    defaults = {**dataclasses.asdict(ReadyOptions()), "gain": GAIN_CAP, "inner_lr": inner_lr}
     return base | {
         "recipe": (HERE / task.recipe).read_text(encoding="utf-8"),
         "flags": flags_of(task, seed, "DATA", smoke)[2:],
         "arm": dataclasses.asdict(arm),
-        "defaults": {**dataclasses.asdict(ReadyOptions()), "gain": GAIN_CAP} if arm.role == "ready" else {},
+        "defaults": defaults if arm.role == "ready" else {},
         "smoke": smoke,
     }
 

@@ -43,7 +43,7 @@ from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 from hf_unlearn import ArgumentError, NonFiniteError, ReadyConfig, ReadyTrainer, commitment, default_collator
 from hf_unlearn.data import SpreadSampler, draw_groups, draw_request, spread_order
 from hf_unlearn.meta import Terms, exact_readiness_gradient, norm
-from hf_unlearn.options import GAIN_CAP
+from hf_unlearn.options import GAIN_CAP, INNER_LR, INNER_LR_ADAPTER
 
 # the remaining float32 in a float64 run: shares of labels and logged figures
 SHARES = 2e-7
@@ -573,6 +573,21 @@ def test_an_adapter_is_trained_and_the_base_is_bitwise_what_it_was(tmp_path, mod
     assert len(run.trainable) == 4
     run.save_model()
     assert Path(tmp_path, "adapter_model.safetensors").exists() and Path(tmp_path, "readiness.json").exists()
+
+
+def test_an_adapter_is_drawn_by_the_seed_and_its_simulated_step_is_longer(tmp_path):
+    lora = LoraConfig(r=2, target_modules=["q_proj"], task_type="CAUSAL_LM")
+
+    def drawn(seed: int, before: int, peft_config=lora, **given) -> tuple[dict, float]:
+        torch.manual_seed(before)  # what a script has drawn until then
+        run = ReadyTrainer(lm(), config(tmp_path, seed=seed, **{"inner_lr": None, **given}), lm_rows(8),
+                           processing_class=tokenizer(), peft_config=peft_config)  # fmt: skip
+        return {k: v for k, v in weights(run.model).items() if "lora_A" in k}, run.record()["inner_lr"]
+
+    (first, step), (again, _), (other, _) = drawn(1, 1), drawn(1, 2), drawn(2, 1)
+    assert first and same_bits(first, again) and not any(torch.equal(first[k], other[k]) for k in first)
+    assert (step, drawn(1, 1, None)[1]) == (INNER_LR_ADAPTER, INNER_LR) and INNER_LR_ADAPTER > INNER_LR
+    assert drawn(1, 1, inner_lr=0.1)[1] == drawn(1, 1, None, inner_lr=0.1)[1] == 0.1
 
 
 def test_the_record_of_a_checkpoint(tmp_path):

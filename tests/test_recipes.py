@@ -12,6 +12,7 @@ import subprocess
 import sys
 import wave
 from pathlib import Path
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -21,7 +22,7 @@ import transformers
 import yaml
 from datasets import Dataset
 from PIL import Image
-from tiny import cheap_collections
+from tiny import bert, cheap_collections
 
 from hf_unlearn import ArgumentError, NonFiniteError, Scorecard, UnlearnTrainer, checkpoints
 from hf_unlearn.models import load_model
@@ -529,3 +530,15 @@ def _launch(ready_flags, unlearn_flags, env) -> None:
     done = subprocess.run([*launch, *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-30000:]
     assert done.stdout.count("2 steps; saved in") == 1  # one process speaks
+
+
+def test_a_head_is_drawn_by_the_seed(tmp_path):
+    bert().save_pretrained(tmp_path)
+    data, model = common.DataArguments(task="sequence_classification"), common.ModelArguments(str(tmp_path))
+    heads = []
+    for seed, before in ((1, 1), (1, 2), (2, 1)):
+        torch.manual_seed(before)  # what a script has drawn until then
+        named = SimpleNamespace(labels=list("abcdef"))
+        heads.append(common.new_model(data, model, named, seed).classifier.weight)
+        assert torch.initial_seed() == before
+    assert heads[0].shape[0] == 6 and torch.equal(heads[0], heads[1]) and not torch.equal(heads[0], heads[2])

@@ -80,6 +80,16 @@ def load_model(name_or_path: str) -> PreTrainedModel:
     return getattr(transformers, config.architectures[0]).from_pretrained(name_or_path)
 
 
+def has_adapter(model) -> bool:
+    """Whether a PEFT adapter is on the model; of a merged one its config may be left."""
+    if not hasattr(model, "peft_config"):
+        return False
+    from peft import PeftModel
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return isinstance(model, PeftModel) or any(isinstance(module, BaseTunerLayer) for module in model.modules())
+
+
 def _base_of_adapter(name_or_path: str) -> PreTrainedModel:
     """The model below an adapter. Where the adapter brings a head of its own, the base gets one of that size."""
     import transformers

@@ -42,7 +42,7 @@ from .meta import (
     restored,
     take_gradients,
 )
-from .models import chance_loss
+from .models import chance_loss, has_adapter
 from .objectives import per_row_nll
 from .options import GAIN_CAP, INNER_LR, INNER_LR_ADAPTER, raise_problems
 from .row_passes import Rows, part
@@ -156,7 +156,7 @@ class ReadyTrainer(ForgettingTrainer):
 
     def _make_terms(self) -> Terms:
         args, chance = self.args, chance_loss(self.model)
-        inner_lr = INNER_LR_ADAPTER if hasattr(self.model, "peft_config") else INNER_LR
+        inner_lr = INNER_LR_ADAPTER if has_adapter(self.model) else INNER_LR
         return Terms(
             inner_lr=inner_lr if args.inner_lr is None else args.inner_lr,
             inner_steps=int(args.inner_steps),

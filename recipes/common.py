@@ -596,7 +596,7 @@ def new_model(data: DataArguments, model: ModelArguments, prepared: Prepared, se
     from recipes import sources
 
     if model.model_name_or_path:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng():
             torch.manual_seed(seed)  # of a head that is drawn
             return sources.load_model(data.task, model.model_name_or_path, prepared.labels)
     return sources.build_model(

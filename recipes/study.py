@@ -25,7 +25,7 @@ if not __package__:  # run as a script: not recipes/ on the path, where evaluate
 
 from recipes import common
 from recipes import jobs as jobs_
-from recipes.study_base import ensure_base
+from recipes.study_base import digest, ensure_base
 from recipes.study_tasks import ARMS, TASKS, YARDSTICKS, Arm, Task, arms_of, flags_of, needed_by, requests_of
 
 HERE = Path(__file__).resolve().parent
@@ -33,16 +33,16 @@ SCHEMA = 1
 RESISTING_RATE = 1e-3  # learning rate of a request with resistance
 
 
-def settings_of(task: Task, arm: Arm, seed: int, smoke: bool) -> dict:
-    """What a model depends on: the recipe, the flags, and the defaults of readiness."""
+def settings_of(task: Task, arm: Arm, seed: int, smoke: bool, base: str | None = None) -> dict:
+    """What a model depends on: the recipe, the flags, the defaults of readiness, and the weights it started from."""
     from hf_unlearn.options import GAIN_CAP, INNER_LR, INNER_LR_ADAPTER, ReadyOptions
 
-    base = {"base": task.base} if task.base else {}
-    inner_lr = INNER_LR_ADAPTER if task.base else INNER_LR
+    flags = flags_of(task, seed, "DATA", smoke)[2:]
+    inner_lr = INNER_LR_ADAPTER if "--lora_r" in flags else INNER_LR
     defaults = {**dataclasses.asdict(ReadyOptions()), "gain": GAIN_CAP, "inner_lr": inner_lr}
-    return base | {
+    return ({"base": base} if task.base else {}) | {
         "recipe": (HERE / task.recipe).read_text(encoding="utf-8"),
-        "flags": flags_of(task, seed, "DATA", smoke)[2:],
+        "flags": flags,
         "arm": dataclasses.asdict(arm),
         "defaults": defaults if arm.role == "ready" else {},
         "smoke": smoke,
@@ -53,9 +53,9 @@ def cell_path(root: Path, task: str, arm: str, seed: int) -> Path:
     return root / task.replace(" %", "pc").replace(" ", "_") / f"{arm.replace(' ', '_')}-{seed}.json"
 
 
-def base_of(root: Path, task: str) -> str:
-    """Folder of the model that a task's models are adapters of, where they are."""
-    return str(cell_path(root, task, "base", 0).with_name("base"))
+def base_of(root: Path, task: str) -> Path:
+    """Folder of the model that the models of a task with `base` start from."""
+    return cell_path(root, task, "", 0).parent.resolve() / "base"
 
 
 def read_cell(root: Path, task: str, arm: str, seed: int) -> dict | None:
@@ -79,7 +79,7 @@ def train(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
         return folder
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    flags = flags_of(task, seed, data, smoke, base_of(root, name)) + arm.flags.format(by=task.by).split()
+    flags = flags_of(task, seed, data, smoke, str(base_of(root, name))) + arm.flags.format(by=task.by).split()
     flags += ["--output_dir", str(part), "--seed", str(seed), *jobs_.QUIET_FLAGS]
     script, data_args, model_args, args = common.parse("ready", common.ReadyScript, flags, "ReadyConfig")
     script.role = arm.role
@@ -95,7 +95,8 @@ def train(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
         trainer = ready.train(script, data_args, model_args, args, prepared)
     saved = part / arm.role
     size, rate = args.per_device_train_batch_size, args.learning_rate
-    settings = {"batch_size": size, "learning_rate": rate, "settings": settings_of(task, arm, seed, smoke)}
+    settings = settings_of(task, arm, seed, smoke, digest(base_of(root, name)))
+    settings = {"batch_size": size, "learning_rate": rate, "settings": settings}
     (saved / "training.json").write_text(json.dumps({**trainer.cost, **settings}), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     saved.rename(folder)  # whole, or not there
@@ -133,7 +134,8 @@ def same_settings(root: Path, name: str, arm: str, seed: int, smoke: bool) -> bo
     folder = cell_path(root, name, arm, seed).with_suffix("")
     if not (folder / "training.json").is_file():
         return False
-    found, now = trained(root, name, arm, seed), settings_of(TASKS[name], ARMS[arm], seed, smoke)
+    found = trained(root, name, arm, seed)
+    now = settings_of(TASKS[name], ARMS[arm], seed, smoke, digest(base_of(root, name)))
     other = [key for key in now if found["settings"].get(key) != now[key]]
     other += other_steps(root, name, arm, seed, found)
     if other:
@@ -248,7 +250,7 @@ def measure(name: str, arm_name: str, seed: int, root: Path, data: str | None, s
     task, arm = TASKS[name], ARMS[arm_name]
     folder = train(name, arm_name, seed, root, data, smoke)
     model = load_model(str(folder)).eval()
-    _, rows = rows_for(name, seed, data, smoke, model, base_of(root, name))
+    _, rows = rows_for(name, seed, data, smoke, model, str(base_of(root, name)))
     training = json.loads((folder / "training.json").read_text())
     found = {
         "rows": rows.counts,
@@ -273,7 +275,7 @@ def judge(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
         return load_model(str(train(name, arm, seed, root, data, smoke))).eval()
 
     model = load("plain")
-    prepared, rows = rows_for(name, seed, data, smoke, model, base_of(root, name))
+    prepared, rows = rows_for(name, seed, data, smoke, model, str(base_of(root, name)))
     yardsticks = {named: [load(arm) for arm in pair] for named, pair in YARDSTICKS.items()}
     found = trial.verdicts(model, rows, prepared, yardsticks, TASKS[name].judged_at, seed)
     return {"rows": rows.counts, "verdicts": found, "weights": weights(root, name, arm_name, seed)}
@@ -440,7 +442,7 @@ def run(tasks: list[str], seeds: list[int], options, root: Path) -> None:
             print(f"{task} has no arm {', '.join(left)}.")
     print(f"{count} of {len(cells)} cells to do; each is told when it is done.", flush=True)
     for task in {cell[0] for stage in todo for cell in stage if TASKS[cell[0]].base}:
-        ensure_base(TASKS[task], Path(base_of(root, task)))
+        ensure_base(TASKS[task], base_of(root, task), options.smoke)
     for stage in todo:
         for cell in stage:  # once more: a model that it is like may be another now
             same_settings(root, *cell, options.smoke)

@@ -18,8 +18,8 @@ def peaks(folders: Iterable[tuple[str, str, Path]]) -> dict[str, dict[str, int]]
     text rows as long as the recipe allows).
 
     Args:
-        folders: (task, arm, folder with the trained model) of any seed; those that are gone, and arms without a part of
-            the step, which the estimate does not know, are left out.
+        folders: (task, arm, folder with the trained model) of any seed; those that are gone, adapters, and arms without
+            a part of the step, which the estimate does not know, are left out.
 
     Returns:
         task -> arm -> bytes.

@@ -211,12 +211,12 @@ def method_picture(one: Mapping, prefix: str) -> dict | None:
 
 def size_pictures(tasks: Mapping[str, Mapping]) -> list[dict]:
     """For recipes with several sizes of request: the ratio over the size."""
-    groups: dict[str, list[str]] = {}
+    groups: dict[tuple, list[str]] = {}
     for task in tasks:
         if task in TASKS:
-            groups.setdefault(TASKS[task].recipe, []).append(task)
+            groups.setdefault((TASKS[task].recipe, TASKS[task].base), []).append(task)
     shown = []
-    for i, (recipe, names) in enumerate(groups.items()):
+    for i, ((recipe, _), names) in enumerate(groups.items()):
         lines: dict[str, list] = {}
         there = []
         for task in names:

@@ -16,8 +16,7 @@ class Task:
 
     Args:
         recipe: YAML file.
-        flags: more flags; `{digit}`, `{authors}`, `{intents}`, `{animal}` (by the seed), `{data}`, `{base}` are filled
-            in.
+        flags: more flags; `{digit}`, `{authors}`, `{intents}`, `{animal}` (by the seed) and `{data}` are filled in.
         goal: "unseen" or "chance", when rows count as forgotten ([`recipes.trial.Rows`]).
         by: column whose values a request names; None: single rows.
         rates: learning rates of a request.
@@ -29,7 +28,8 @@ class Task:
             all methods.
         judged_at: learning rates at which plain models, unlearned with each gap, are held against retrained ones.
         tested_on: more flags that give other rows to test on than those held out of the task's; None: these.
-        base: `{base}` is a model that has learned so many other people ([`recipes.study_base`]); 0: there is none.
+        base: models are trained on top of one that was trained on so many other people ([`recipes.study_base`]), but
+            for the recipe's unseen share of them; 0: models are new.
         role: "chooses": the defaults were chosen by it; "confirms": it was not looked at for that; "": neither is said.
     """
 
@@ -112,7 +112,7 @@ INTENTS = (
     "card_not_working", "cancel_transfer", "automatic_top_up",
 )  # fmt: skip
 PEOPLE = "text/people_llama.yaml"
-ON_BASE = "--model_type null --config_overrides null --vocab_size null --model_name_or_path {base} "
+NOT_NEW = "--model_type null --config_overrides null --vocab_size null "
 ANIMALS = ("bird", "cat", "deer", "dog", "frog", "horse")
 LOW = (1e-4, 3e-4, 1e-3)
 
@@ -155,10 +155,11 @@ TASKS = {
         PEOPLE,
         "unseen",
         by="person",
-        flags=ON_BASE + "--lora_r 32 --lora_alpha 64 --ready.num_train_epochs 56",
+        flags=NOT_NEW + "--lora_r 32 --lora_alpha 64 --ready.num_train_epochs 56",
         rates=(3e-4, 1e-3, 3e-3),
         arms=MAIN,
         base=480,
+        role="chooses",
     ),
     "tofu": Task(
         "text/tofu_llama.yaml",
@@ -210,7 +211,12 @@ TASKS = {
 
 
 def flags_of(task: Task, seed: int, data: str | None, smoke: bool, base: str = "BASE") -> list[str]:
-    """Flags of recipes/ready.py for the rows of a seed: another seed splits otherwise."""
+    """
+    Flags of recipes/ready.py for the rows of a seed: another seed splits otherwise.
+
+    Args:
+        base: folder of the model that a task with `base` starts from.
+    """
     rng = random.Random(seed)
     filled = task.flags.format(
         digit=(3 + seed) % 10,
@@ -218,9 +224,9 @@ def flags_of(task: Task, seed: int, data: str | None, smoke: bool, base: str = "
         intents=" ".join(sorted(rng.sample(INTENTS, 2))),
         animal=ANIMALS[seed % len(ANIMALS)],
         data=data,
-        base=base,
     )
     flags = ["--config", str(HERE / task.recipe), "--split_seed", str(seed), *filled.split()]
+    flags += ["--model_name_or_path", base] if task.base else []
     return flags + (["--limit", "160", "--ready.max_steps", "4"] if smoke else [])
 
 

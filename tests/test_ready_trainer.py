@@ -588,6 +588,10 @@ def test_an_adapter_is_drawn_by_the_seed_and_its_simulated_step_is_longer(tmp_pa
     assert first and same_bits(first, again) and not any(torch.equal(first[k], other[k]) for k in first)
     assert (step, drawn(1, 1, None)[1]) == (INNER_LR_ADAPTER, INNER_LR) and INNER_LR_ADAPTER > INNER_LR
     assert drawn(1, 1, inner_lr=0.1)[1] == drawn(1, 1, None, inner_lr=0.1)[1] == 0.1
+    merged = lm()
+    merged.peft_config = {}  # what some versions of PEFT leave there
+    run = ReadyTrainer(merged, config(tmp_path, inner_lr=None), lm_rows(8), processing_class=tokenizer())
+    assert run.record()["inner_lr"] == INNER_LR
 
 
 def test_the_record_of_a_checkpoint(tmp_path):

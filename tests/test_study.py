@@ -592,6 +592,14 @@ def test_answers_count_what_is_shown():
     assert study_answers.pays({"a": one(best, known=-0.11)})["level"] == "no"  # forgotten in advance
 
 
+def test_sizes_are_compared_among_models_that_are_trained_alike():
+    ratio = statistics.ratio(*({s: Passes(n + s, True) for s in (0, 1)} for n in (100.0, 50.0)))
+    names = ("people", "people 1 %", "people 30 %", "people LoRA", "digits")
+    one = {"rows": {"forget": 1, "retain": 9}, "figures": {"ready": {"ratio": ratio}}}
+    shown = study_page.size_pictures(dict.fromkeys(names, one))
+    assert len(shown) == 1 and "people, people 1 %, people 30 %" in str(shown) and "LoRA" not in str(shown)
+
+
 def test_numbers_as_text():
     assert study_words.seeds_text([3, 0, 1, 2, 7]) == "0–3, 7"
     assert [study_words.points(x) for x in (-0.0111, 0.0, 0.004, -0.0004)] == ["−1.1", "0.0", "+0.4", "0.0"]

@@ -15,7 +15,7 @@ from tiny import bert, image_rows, lm, lm_rows, text_class_rows, tokenizer, vit
 from hf_unlearn import ArgumentError, records
 from hf_unlearn.data import default_collator
 from hf_unlearn.evaluation import collect
-from recipes import common, evaluate, study, trial
+from recipes import common, evaluate, ready, study, trial
 from recipes.study_tasks import ARMS, JUDGES, TASKS, YARDSTICKS, arms_of, flags_of, needed_by, requests_of
 
 
@@ -119,30 +119,65 @@ def test_an_adapter_is_asked_too_and_the_model_stays():
     assert {r.method for r in requests_of(TASKS["people"], "equal")} >= {"npo", "grad_diff"}
 
 
-def test_a_task_may_train_adapters_on_a_model_that_learned_other_people(tmp_path, monkeypatch):
+def test_a_task_may_train_adapters_on_a_model_that_learned_other_people(tmp_path, monkeypatch, capsys):
     from peft import PeftModel
 
     from hf_unlearn.models import load_model
+    from hf_unlearn.options import INNER_LR, INNER_LR_ADAPTER
     from recipes import sources, study_base
 
     task, known = TASKS["people LoRA"], sources.people()["person"]
     assert task.base == 480 and not set(known) & set(sources.people(task.base, study_base.SEED)["person"])
-    monkeypatch.setattr(study_base, "EPOCHS", 1)
     monkeypatch.setitem(TASKS, "people LoRA", dataclasses.replace(task, base=30))
-    base = Path(study.base_of(tmp_path, "people LoRA"))
-    for _ in range(2):
-        study_base.ensure_base(TASKS["people LoRA"], base)
-        weights = (base / "model.safetensors").stat()
-        assert os.listdir(base.parent) == ["base"]
-    folder = study.train("people LoRA", "plain", 0, tmp_path, None, True)
-    assert json.loads((folder / "training.json").read_text())["settings"]["base"] == 30
-    assert not (folder / "model.safetensors").exists() and (base / "model.safetensors").stat() == weights
+    monkeypatch.chdir(tmp_path)
+    built = []
+    monkeypatch.setattr(study, "build", lambda *cell: built.append(cell) or 1.0)
+    flags = ["--task", "people LoRA", "--seeds", "0", "--arms", "plain", "--output_dir", "a b", "--smoke"]
+    study.main(flags)
+    base = study.base_of(Path("a b"), "people LoRA")
+    made = (base / "model.safetensors").stat()
+    study.main(flags)
+    assert os.listdir(base.parent) == ["base"] and (base / "model.safetensors").stat() == made  # once
+    assert [cell[:3] for cell in built] == 2 * [("people LoRA", arm, 0) for arm in ("retrained", "plain")]
+    assert capsys.readouterr().out.count("on 30 other people, first") == 1
+
+    folder = study.train("people LoRA", "ready", 0, Path("a b"), None, True)
+    monkeypatch.chdir("/")  # a folder is found from everywhere
+    folder = tmp_path / folder
     model = load_model(str(folder))
-    assert isinstance(model, PeftModel) and model.peft_config["default"].base_model_name_or_path == str(base)
+    assert isinstance(model, PeftModel) and not (folder / "model.safetensors").exists()
+    assert model.peft_config["default"].base_model_name_or_path == str(base)
+    assert (base / "model.safetensors").stat() == made
     _, rows = study.rows_for("people LoRA", 0, None, True, model, str(base))
     assert max(max(row) for row in rows.splits["retain"]["input_ids"]) < model.config.vocab_size
+
+    kept = json.loads((folder / "training.json").read_text())["settings"]
+    assert kept["base"] == study_base.digest(base) and kept["defaults"]["inner_lr"] == INNER_LR_ADAPTER
+    assert json.loads((folder / "readiness.json").read_text())["inner_lr"] == INNER_LR_ADAPTER
+    assert study.settings_of(TASKS["people"], ARMS["ready"], 0, True)["defaults"]["inner_lr"] == INNER_LR
+    assert study.same_settings(tmp_path / "a b", "people LoRA", "ready", 0, True)
     with pytest.raises(ValueError, match="holds another model"):
         study_base.ensure_base(task, base)
+    (base / "model.safetensors").write_bytes(b"another")
+    with pytest.raises(ValueError, match="made with another base"):
+        study.same_settings(tmp_path / "a b", "people LoRA", "ready", 0, True)
+
+
+def test_a_base_that_another_process_made_meanwhile_stays(tmp_path, monkeypatch):
+    from recipes import study_base
+
+    base, calls = tmp_path / "base", []
+
+    def train(script, data, model, args):  # another process is done first
+        calls.append(args.max_steps)
+        if len(calls) == 1:
+            study_base.ensure_base(TASKS["people LoRA"], base, True)
+        Path(args.output_dir, "original").mkdir(parents=True)
+        Path(args.output_dir, "original", "model.safetensors").write_text(str(len(calls)) if len(calls) == 1 else "2nd")
+
+    monkeypatch.setattr(ready, "train", train)
+    study_base.ensure_base(TASKS["people LoRA"], base, True)
+    assert calls == [4, 4] and (base / "model.safetensors").read_text() == "2nd" and os.listdir(tmp_path) == ["base"]
 
 
 def test_a_cell_measured_in_another_way_is_not_taken(tmp_path):

@@ -408,7 +408,8 @@ def check(options, tasks: list[str]) -> list[int]:
         problems.append(f"`--jobs` is {options.jobs}; expected at least 1.")
     known = [arm for arm in options.arms or [] if arm in ARMS]
     for task in (task for task in tasks if known and task in TASKS and not arms_of(task, known)):
-        problems.append(f"{task} has no arm {', '.join(known)}: it is judged by no retrained models, or has no groups.")
+        why = "it is judged by no retrained models, has no groups, or trains no adapter"
+        problems.append(f"{task} has no arm {', '.join(known)}: {why}.")
     needs = {task: re.search(r"\{data\}/(\w+)", TASKS[task].flags) for task in tasks if task in TASKS}
     needs = {task: found[1] for task, found in needs.items() if found}
     if needs and not (options.data and Path(options.data).is_dir()):

@@ -24,6 +24,7 @@ LOOKS = {  # arm -> the report's series (a colour), marker, line
     "finite difference": ("unlearned", "X", ":"),
     "batch rows": ("retain", "v", ":"),
     "smaller step": ("unlearned", "D", ":"),
+    "half step": ("unlearned", "D", ":"),
     "stronger": ("unseen", "o", ":"),
     "every other": ("soft", "X", ":"),
     "no cap": ("soft", "P", ":"),

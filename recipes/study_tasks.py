@@ -20,7 +20,8 @@ class Task:
         goal: "unseen" or "chance", when rows count as forgotten ([`recipes.trial.Rows`]).
         by: column whose values a request names; None: single rows.
         rates: learning rates of a request.
-        beyond: more of them, for ∇τ on plain, ready and equal models alone: whether the best one lies at an end.
+        beyond: more of them, for ∇τ on plain, ready and equal models alone: whether the best one lies at an end, or
+            between two.
         arms: names of arms; None: all.
         attack: learning rate of the fine-tunes that bring rows back.
         adapters: requests are also tried with a LoRA adapter of rank 16.
@@ -80,6 +81,7 @@ ARMS = {
     "finite difference": Arm(flags="--meta_gradient finite_difference"),
     "batch rows": Arm(flags="--request_rows 0"),
     "smaller step": Arm(flags="--inner_lr 0.003"),
+    "half step": Arm(flags="--inner_lr 0.005"),
     "stronger": Arm(flags="--inner_lr 0.003 --lambda_efficiency 0.2"),
     "every other": Arm(flags="--request_rows 32 --meta_every 2"),
     "no cap": Arm(flags="--gain_cap 100"),
@@ -99,6 +101,7 @@ YARDSTICKS = {  # of verdicts: a retrained model, and one with another seed
     "as many steps": ("retrained as long", "retrained as long again"),
 }
 JUDGES = ("retrained again", *YARDSTICKS["as many steps"], VERDICT)  # for tasks with `judged_at` alone
+FOR_ADAPTERS = ("half step",)  # the default of all weights
 MAIN = ("plain", "ready", "equal")
 FEW = (*MAIN, "any group")
 CIFAR = (
@@ -157,7 +160,8 @@ TASKS = {
         by="person",
         flags=NOT_NEW + "--lora_r 32 --lora_alpha 64 --ready.num_train_epochs 56",
         rates=(3e-4, 1e-3, 3e-3),
-        arms=MAIN,
+        beyond=(2e-3,),
+        arms=(*MAIN, *FOR_ADAPTERS),
         base=480,
         role="chooses",
     ),
@@ -249,6 +253,7 @@ def arms_of(name: str, wanted: tuple[str, ...] | None = None) -> list[str]:
     arms = list(wanted or task.arms or ARMS)
     if not wanted and task.arms:
         arms += JUDGES
+    arms = arms if task.base else [arm for arm in arms if arm not in FOR_ADAPTERS]
     arms = arms if task.judged_at else [arm for arm in arms if arm not in JUDGES]
     return arms if task.by else [arm for arm in arms if "{by}" not in ARMS[arm].flags]
 

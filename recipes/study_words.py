@@ -19,6 +19,7 @@ ARM_NAMES = {
     "finite difference": "ready, finite difference",
     "batch rows": "ready, requests from the batch",
     "smaller step": "ready, step .003",
+    "half step": "ready, step .005",
     "stronger": "ready, step .003, efficiency .2",
     "every other": "ready, every other step, 32 rows",
     "no cap": "ready, gain without a cap",

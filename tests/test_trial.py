@@ -219,6 +219,7 @@ def test_a_control_has_the_passes_of_the_arm_it_is_like():
     assert not set(JUDGES) & set(arms_of("people")) and "any group" in arms_of("people")
     assert set(JUDGES) < set(arms_of("digits 10 %")) and arms_of("digits 10 %", ["plain"]) == ["plain"]
     assert "any group" not in arms_of("digits 10 %", ["any group", "plain"])  # no column to group by
+    assert "half step" in arms_of("people LoRA") and "half step" not in arms_of("people") + arms_of("digits")
     assert ARMS["equal"].like == "ready" and ARMS["ready"].flags == ""
     assert all(arm.like is None or arm.like in ARMS for arm in ARMS.values())
     assert all(set(task.arms or ()) <= set(ARMS) for task in TASKS.values())

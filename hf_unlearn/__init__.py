@@ -3,28 +3,28 @@
 Public names are loaded on first use; importing the package does not import torch.
 """
 
-from ._lazy import lazily
+from .utils.lazy import lazily
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "ReadyTrainer": "ready_trainer",
-    "UnlearnTrainer": "unlearn_trainer",
+    "ReadyTrainer": "trainers.ready",
+    "UnlearnTrainer": "trainers.unlearn",
     "ReadyConfig": "config",
     "UnlearnConfig": "config",
     "ArgumentError": "options",
-    "NonFiniteError": "callbacks",
-    "split": "data",
-    "find_duplicates": "data",
-    "default_collator": "data",
-    "commitment": "records",
-    "evaluate": "evaluation",
-    "collect": "evaluation",
-    "Scorecard": "evaluation",
+    "NonFiniteError": "trainers.callbacks",
+    "split": "data.split",
+    "find_duplicates": "data.duplicates",
+    "default_collator": "data.collate",
+    "commitment": "utils.records",
+    "evaluate": "evaluation.scoring",
+    "collect": "evaluation.collection",
+    "Scorecard": "evaluation.scorecard",
     "metrics_path": "metrics",
-    "get_objective": "objectives",
-    "OBJECTIVES": "objectives",
-    "per_row_nll": "objectives",
+    "get_objective": "objectives.registry",
+    "OBJECTIVES": "objectives.registry",
+    "per_row_nll": "objectives.row_nll",
 }
 
 __all__ = ["__version__", *_HOMES]

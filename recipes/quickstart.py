@@ -18,7 +18,7 @@ from pathlib import Path
 if not __package__:  # run as a script: not recipes/ on the path, where evaluate.py would hide the library
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from recipes import common
+from hf_unlearn.cli import arguments, parsing, preparing, running
 
 HERE = Path(__file__).resolve().parent
 TASKS = {  # name -> (recipe, flags beyond it)
@@ -32,25 +32,25 @@ SMOKE = ["--limit", "120", "--ready.max_steps", "2", "--unlearn.max_steps", "2"]
 
 def run_task(name: str, recipe: str, flags: list[str], output_dir: Path):
     """All roles of one task by its recipe; returns its `Scorecard`."""
-    from recipes import evaluate, ready, unlearn
+    from hf_unlearn.cli import evaluate, ready, unlearn
 
     folder = output_dir / Path(recipe).stem
     flags = ["--config", str(HERE / recipe), "--output_dir", str(folder), *flags]
     quiet = ["--logging_strategy", "no"]
-    script, data, model, args = common.parse("ready", common.ReadyScript, flags + quiet, "ReadyConfig")
-    prepared = common.prepare(data, model)
+    script, data, model, args = parsing.parse("ready", arguments.ReadyScript, flags + quiet, "ReadyConfig")
+    prepared = preparing.prepare(data, model)
     for role in ready.TRAINED:
         say(f"{name}: training, {role}")
-        script, data, model, args = common.parse("ready", common.ReadyScript, flags + quiet, "ReadyConfig")
+        script, data, model, args = parsing.parse("ready", arguments.ReadyScript, flags + quiet, "ReadyConfig")
         script.role = role
         ready.train(script, data, model, args, prepared)
     for start in ("original", "ready"):
         say(f"{name}: unlearning, from the {start} model")
-        script, data, model, args = common.parse("unlearn", common.UnlearnScript, flags, "UnlearnConfig")
+        script, data, model, args = parsing.parse("unlearn", arguments.UnlearnScript, flags, "UnlearnConfig")
         script.start = start
         unlearn.unlearn(script, data, model, args, prepared)
     say(f"{name}: measuring")
-    asked = {"asked": common.asked(data), "commands": ["python recipes/quickstart.py"]}
+    asked = {"asked": running.asked(data), "commands": ["python recipes/quickstart.py"]}
     return evaluate.measure(folder, data, prepared, task=name, provenance=asked, **SCORES)
 
 
@@ -123,4 +123,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    common.run(main)
+    running.run(main)

@@ -1,4 +1,4 @@
-"""The package's layers: imports go down only, the light modules stay light, and engines are named in one file."""
+"""The house: imports go one way, rooms hold no circles, the light modules stay light, engines are named in one file."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "hf_unlearn"
-LAYERS = {
-    "_lazy": -1, "versions": -1, "options": -1,  # the lowest: what `--help` needs
-    "objectives": 0, "meta": 0, "schedule": 0, "forwards": 0,
-    "data": 1, "evaluation": 1, "simulation": 1, "memory": 1, "report": 1, "records": 1, "answers": 1,
-    "figures": 1, "findings": 1, "verdict": 1, "checkpoints": 1, "faithfulness": 1,
-    "config": 2, "metrics": 2,
-    "distributed": 3, "models": 3, "callbacks": 3,
-    "trainer": 4, "row_passes": 4, "ready_trainer": 4, "unlearn_step": 4, "unlearn_trainer": 4,
-    "way_back": 3, "request_defaults": 3,
-}  # fmt: skip
+# From the top down: a room may import its own floor and those below it.
+FLOORS = (
+    ("__init__", "__main__"),
+    ("cli",),
+    ("trainers",),
+    ("readiness", "unlearning", "evaluation", "report", "memory", "metrics"),
+    ("data", "objectives"),
+    ("options", "config", "utils"),
+)
+FLOOR_OF = {room: len(FLOORS) - 1 - k for k, rooms in enumerate(FLOORS) for room in rooms}
+LATE = {("evaluation.scorecard", "report")}  # imports inside a function, where the other way round is the usual one
 STANDARD = set(sys.stdlib_module_names)
 
 
@@ -32,85 +33,144 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def files(module: str) -> list[Path]:
-    """The file of a module, or those of a folder."""
-    folder = PACKAGE / module
-    return sorted(folder.glob("*.py")) if folder.is_dir() else [PACKAGE / f"{module}.py"]
+def name_of(path: Path) -> str:
+    """`trainers/ready.py` -> "trainers.ready", `data/__init__.py` -> "data", `__init__.py` -> "__init__"."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)
 
 
-def nodes(module: str):
-    """All nodes of a module's syntax trees."""
-    return (node for path in files(module) for node in ast.walk(tree(path)))
+MODULES = {name_of(path): path for path in sorted(PACKAGE.rglob("*.py"))}
 
 
-def imports(path: Path | str, top_level_only: bool = False) -> set[str]:
+def at_import(body: list[ast.stmt]):
+    """The statements that run when a module is imported: not those inside functions or `if TYPE_CHECKING`."""
+    for node in body:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        yield node
+        if isinstance(node, (ast.If, ast.Try, ast.With)):
+            yield from at_import([*node.body, *getattr(node, "orelse", [])])
+
+
+def imports(module: str, top_level_only: bool = False) -> set[str]:
     """
-    Modules that a file, or a module by its name, imports: `.data` and `hf_unlearn.data` as "hf_unlearn.data", others
-    by their first name. Files of one folder are one module.
+    What a module imports: modules of the package by their name in MODULES, others by their first name. Imports for
+    type checkers alone do not count.
     """
-    if isinstance(path, str):
-        return set().union(*(imports(file, top_level_only) for file in files(path)))
+    path = MODULES[module]
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    package = "" if module in ("__init__", "__main__") else package
+    checked = {
+        id(inner)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for inner in ast.walk(node)
+    }
     found = set()
-    body = tree(path)
-    inside = path.parent.name if path.parent.parent == PACKAGE else None
-    for node in body.body if top_level_only else ast.walk(body):
+    for node in at_import(tree(path).body) if top_level_only else ast.walk(tree(path)):
+        if id(node) in checked:
+            continue
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level:
-            names = [node.module] if node.module else [alias.name for alias in node.names]
-            if not (inside and node.level == 1):
-                found.update(f"hf_unlearn.{name}" for name in names)
+            found |= {own_name(alias.name) for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            module = node.module
-            found.update([f"{module}.{a.name}" for a in node.names] if module == "hf_unlearn" else [module])
-    return {name if name.startswith("hf_unlearn") else name.split(".")[0] for name in found}
+            base = node.module or ""
+            if node.level:
+                above = package.split(".") if package else []
+                above = above[: len(above) - node.level + 1]
+                base = ".".join(["hf_unlearn", *above, *([node.module] if node.module else [])])
+            for alias in node.names:
+                inner = own_name(f"{base}.{alias.name}")
+                found.add(inner if inner in MODULES else own_name(base))
+    return found
+
+
+def own_name(dotted: str) -> str:
+    if dotted == "hf_unlearn":
+        return "__init__"
+    if dotted.startswith("hf_unlearn."):
+        return dotted.removeprefix("hf_unlearn.")
+    return dotted.split(".")[0]
 
 
 def own(names: set[str]) -> set[str]:
-    """The package's modules among imported names."""
-    second = {name.split(".")[1] for name in names if name.startswith("hf_unlearn.")}
-    return {name for name in second if name in modules()}
+    return {name for name in names if name in MODULES}
 
 
-def modules() -> list[str]:
-    folders = [path.parent.name for path in PACKAGE.glob("*/__init__.py")]
-    return sorted([*folders, *(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")])
+def room_of(module: str) -> str:
+    return module.split(".")[0]
 
 
-def test_every_module_has_its_layer():
-    assert set(modules()) == set(LAYERS)
+def test_every_room_has_its_floor():
+    assert {room_of(module) for module in MODULES} == set(FLOOR_OF)
 
 
-@pytest.mark.parametrize("module", LAYERS)
+@pytest.mark.parametrize("module", MODULES)
 def test_imports_go_down(module):
-    for other in own(imports(module)):
-        assert LAYERS[other] <= LAYERS[module], f"{module} (layer {LAYERS[module]}) imports {other} ({LAYERS[other]})"
+    for other in own(imports(module)) - {"__init__"}:  # public names may be asked for from anywhere, late
+        mine, theirs = room_of(module), room_of(other)
+        assert FLOOR_OF[theirs] <= FLOOR_OF[mine], f"{module} (floor {FLOOR_OF[mine]}) imports {other}"
+    assert "__init__" not in imports(module, top_level_only=True) or module == "__main__"
 
 
-def test_there_are_no_circles():
-    needs = {module: own(imports(module)) for module in LAYERS}
-    while needs:
-        free = [module for module, others in needs.items() if not others & needs.keys()]
-        assert free, f"a circle among {sorted(needs)}"
-        for module in free:
-            del needs[module]
+def circle(needs: dict[str, set[str]]) -> set[str]:
+    """The nodes of a graph that no order can bring behind what they need; empty where there is no circle."""
+    needs = {name: {other for other in others if other != name} for name, others in needs.items()}
+    while free := [name for name, others in needs.items() if not others & needs.keys()]:
+        for name in free:
+            del needs[name]
+    return set(needs)
 
 
-@pytest.mark.parametrize("module", ["objectives", "meta", "schedule"])
+def test_there_are_no_circles_between_rooms_of_a_floor():
+    needs: dict[str, set[str]] = {room: set() for room in FLOOR_OF}
+    for module in MODULES:
+        for other in own(imports(module)) - {"__init__"}:
+            if (module, room_of(other)) not in LATE:
+                needs[room_of(module)].add(room_of(other))
+    assert not circle(needs)
+
+
+@pytest.mark.parametrize("room", FLOOR_OF)
+def test_there_are_no_circles_inside_a_room(room):
+    inside = {module for module in MODULES if room_of(module) == room}
+    assert not circle({module: own(imports(module)) & inside - {module} for module in inside})
+
+
+def test_a_circle_is_found():
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == {"a", "b", "c", "d"}
+    assert circle({"a": {"b"}, "b": {"c"}, "c": set()}) == set()
+
+
+def test_the_report_is_imported_by_the_evaluation_in_one_function_only():
+    for module in MODULES:
+        if room_of(module) == "evaluation" and any(room_of(name) == "report" for name in own(imports(module))):
+            assert (module, "report") in LATE
+            assert not any(room_of(name) == "report" for name in own(imports(module, top_level_only=True)))
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if room_of(m) in ("objectives", "readiness", "unlearning")])
 def test_the_mathematics_knows_no_trainer(module):
-    assert imports(module) <= STANDARD | {"torch"} | {f"hf_unlearn.{m}" for m in LAYERS}
+    allowed = STANDARD | {"torch", "numpy"} | set(MODULES)
+    assert imports(module) <= allowed
 
 
-LIGHT = ("options", "schedule", "records", "checkpoints", "memory")
+LIGHT = ("options", "utils.files", "utils.records", "utils.lazy", "utils.versions", "unlearning.stop_rule")
+LIGHT += ("unlearning.schedule", "trainers.checkpoints", "memory", "memory.__main__", "memory.run", "memory.estimate")
 
 
 @pytest.mark.parametrize("module", LIGHT)
-def test_light_modules_import_the_standard_library_and_each_other_only(module):
-    assert imports(module, top_level_only=True) <= STANDARD | {f"hf_unlearn.{m}" for m in LIGHT}
+def test_light_modules_import_the_standard_library_and_light_modules_only(module):
+    reached, open_ = set(), {module}
+    while open_:
+        name = open_.pop()
+        reached.add(name)
+        found = imports(name, top_level_only=True)
+        assert found <= STANDARD | set(MODULES), f"{module}, by way of {name}"
+        open_ |= own(found) - reached
 
 
 def test_the_report_never_imports_torch():
-    reached, open_ = set(), {"report"}
+    reached, open_ = set(), {module for module in MODULES if room_of(module) == "report"}
     while open_:
         module = open_.pop()
         reached.add(module)
@@ -120,7 +180,9 @@ def test_the_report_never_imports_torch():
 
 
 def test_the_evaluation_imports_torch_only_where_a_model_is_run():
-    assert not imports("evaluation", top_level_only=True) & {"torch", "transformers"}
+    for module in MODULES:
+        if room_of(module) == "evaluation":
+            assert not imports(module, top_level_only=True) & {"torch", "transformers"}, module
 
 
 def python(code: str) -> str:
@@ -158,11 +220,12 @@ ENGINES = ("distributedtype", "deepspeed", "fsdp", "ddp", "distributeddataparall
 ENGINES += ("set_requires_gradient_sync", "require_backward_grad_sync")
 
 
-@pytest.mark.parametrize("module", [m for m in LAYERS if m != "distributed"])
+@pytest.mark.parametrize("module", [m for m in MODULES if m != "trainers.engines"])
 def test_engines_are_named_in_one_file_only(module):
-    names = {name.lower() for path in files(module) for name in identifiers(path)}
+    path = MODULES[module]
+    names = {name.lower() for name in identifiers(path)}
     assert not [n for n in names if n in ENGINES or n.startswith(("is_fsdp", "is_deepspeed"))]
-    for node in nodes(module):  # nor asked for by a string, as in hasattr(model, "no_sync")
+    for node in ast.walk(tree(path)):  # nor asked for by a string, as in hasattr(model, "no_sync")
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("hasattr", "getattr"):
             asked = node.args[1].value if isinstance(node.args[1], ast.Constant) else ""
             assert str(asked).lower() not in ENGINES, f"{module} line {node.lineno}"
@@ -170,32 +233,36 @@ def test_engines_are_named_in_one_file_only(module):
 
 def test_the_engines_are_found_where_they_are():
     """Keeps the test above from passing because it looks for nothing."""
-    assert {"distributedtype", "no_sync"} <= {name.lower() for name in identifiers(PACKAGE / "distributed.py")}
+    assert {"distributedtype", "no_sync"} <= {name.lower() for name in identifiers(MODULES["trainers.engines"])}
 
 
 def scripts() -> list[Path]:
     return sorted((ROOT / "recipes").rglob("*.py"))
 
 
-def test_recipes_use_public_names():
-    assert scripts()
-    for path in scripts():
-        for node in ast.walk(tree(path)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hf_unlearn"):
-                assert not [a.name for a in node.names if a.name.startswith("_")], f"{path.name} line {node.lineno}"
-            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.attr.startswith("_"):
-                private = not node.attr.startswith("__") and node.value.id not in ("self", "cls")
-                assert not private, f"{path.name} line {node.lineno}: {node.value.id}.{node.attr}"
+@pytest.mark.parametrize("path", [*scripts(), *(MODULES[m] for m in MODULES if room_of(m) == "cli")], ids=str)
+def test_recipes_and_verbs_use_public_names(path):
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith("hf_unlearn")):
+            private = [a.name for a in node.names if a.name.startswith("_")]
+            assert node.level == 1 or not private, f"{path.name} line {node.lineno}"
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.attr.startswith("_"):
+            private = not node.attr.startswith("__") and node.value.id not in ("self", "cls")
+            assert not private, f"{path.name} line {node.lineno}: {node.value.id}.{node.attr}"
+
+
+def test_there_are_recipes():
+    assert len(scripts()) > 4
 
 
 def test_the_package_does_not_know_the_recipes_or_the_tests():
-    for module in modules():
-        assert not imports(module) & {"recipes", "tests", "tiny", "pytest"}
+    for module in MODULES:
+        assert not imports(module) & {"recipes", "tests", "helpers", "pytest"}
 
 
-def test_no_asserts_for_users_and_no_prints():
-    for module in modules():
-        for node in nodes(module):
+def test_no_asserts_for_users_and_prints_only_in_verbs():
+    for module, path in MODULES.items():
+        for node in ast.walk(tree(path)):
             assert not isinstance(node, ast.Assert), f"{module} line {node.lineno}"
-            if isinstance(node, ast.Call):
+            if isinstance(node, ast.Call) and room_of(module) != "cli":
                 assert getattr(node.func, "id", "") != "print", f"{module} line {node.lineno}"

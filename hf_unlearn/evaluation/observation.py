@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..findings import BEFORE
-from .passes import collect
+from .collection import collect
+from .roles import BEFORE
 
 if TYPE_CHECKING:
     import pyarrow
@@ -47,13 +47,13 @@ def observe(
     Raises:
         ValueError: what [`collect`] raises, with the split and the role.
     """
-    from .quantisation import quantised
+    from .attacks.quantise import quantised
     from .weights import weight_distance, weights_hash
 
     model = loaded(models[role])
     collator = data_collator
     if collator is None:
-        from ..data import default_collator
+        from ..data.collate import default_collator
 
         collator = default_collator(model, processing_class)
     how = {"processing_class": processing_class, "batch_size": batch_size, "progress": progress}
@@ -72,7 +72,7 @@ def observe(
             with quantised(model, bits):
                 seen.tables[f"forget_int{bits}"] = table_of("forget", splits["forget"], f"{own} int{bits}")
     if "generate" in attacks and causal_lm:
-        from .generation import generate
+        from .attacks.generate import generate
 
         for split in GENERATED:
             if split in splits:
@@ -90,7 +90,7 @@ def observe(
                 except FloatingPointError as error:  # a run that diverged: the rest can still be measured
                     seen.details.setdefault("not_measured", {})[f"weights_{name}"] = str(error)
     if "relearn" in attacks and role in RELEARNS and len(splits.get("forget", ())) > 1:
-        from .recovery import MOST_REAL, recovery_curves
+        from .attacks.relearn import MOST_REAL, recovery_curves
 
         k = relearning.get("k") or min(MOST_REAL, max(1, len(splits["forget"]) // 4))
         at_hand = {"retain": "retain" in splits, "similar": {"similar", "unseen"} & set(splits), "real": True}

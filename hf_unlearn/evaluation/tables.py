@@ -56,7 +56,8 @@ def row_hashes(dataset: Sequence[Mapping[str, Any]]) -> list[str]:
     Content hash (32 hex characters) of each row's inputs and labels, the same for lists, arrays and tensors; of all
     columns but `id` where none has an input's usual name.
     """
-    from ..data import INPUT_COLUMNS, fingerprints
+    from ..data.columns import INPUT_COLUMNS
+    from ..data.duplicates import fingerprints
 
     names = getattr(dataset, "column_names", None) or list(dataset[0])
     inputs = [name for name in INPUT_COLUMNS if name in names]

@@ -103,9 +103,10 @@ def weights_hash(model: torch.nn.Module) -> str:
 def put_back(tensors: Iterable[torch.Tensor]):
     """
     Puts the tensors back bit for bit at the end of the block, also after an error, from one copy on the CPU. Unlike
-    [`hf_unlearn.meta.restored`], which is for moments, it lets Ctrl-C end the block; the way back itself is shielded.
+    [`~hf_unlearn.readiness.moving_weights.restored`], which is for moments, it lets Ctrl-C end the block; the way back
+    itself is shielded.
     """
-    from ..meta import _shielded, copies_of, put_
+    from ..readiness.moving_weights import _shielded, copies_of, put_
 
     tensors = list(tensors)
     copies = copies_of(tensors, "cpu")
@@ -146,7 +147,7 @@ class _Merged:
 
 def _merged_parameters(model: torch.nn.Module) -> dict[str, _Merged]:
     """Parameters by the name that they have without adapters; tied ones under each of their names."""
-    from .passes import _signature
+    from .forward import _signature
 
     refused = _prompt_adapters(model)
     found = dict(_walk(_signature(model)[0], "", refused))

@@ -26,12 +26,12 @@ import evaluate
 import numpy as np
 import pyarrow as pa
 
-from hf_unlearn.evaluation.lira import lira_measures
-from hf_unlearn.evaluation.measures import LOGISTIC, measure
-from hf_unlearn.evaluation.membership import MIA_MEASURES, compare_membership, membership_inference, scores
+from hf_unlearn.evaluation.measures.lira import lira_measures
+from hf_unlearn.evaluation.measures.measure import LOGISTIC, measure
+from hf_unlearn.evaluation.measures.membership import MIA_MEASURES, compare_membership, membership_inference, scores
+from hf_unlearn.evaluation.measures.tofu import forget_quality_of, utility_of
 from hf_unlearn.evaluation.statistics import ks_detectable, summary
 from hf_unlearn.evaluation.tables import COLUMNS, shown
-from hf_unlearn.evaluation.tofu import forget_quality_of, utility_of
 
 IGNORE_INDEX = -100
 WORDS = ("of", "parts")  # what summaries hold beside numbers
@@ -121,7 +121,7 @@ def _of_hits(name: str, predictions: Sequence, references: Sequence, *, seed: in
     """Rows go through the evaluation's own pass, as logits of two tokens: the label and another."""
     import torch
 
-    from hf_unlearn.evaluation.passes import _row_statistics
+    from hf_unlearn.evaluation.collection import _row_statistics
 
     rows = _labelled(predictions, references)
     _whole([p for p, _ in rows], "predictions")
@@ -170,7 +170,7 @@ def _model_utility(name: str, predictions: Sequence):
 
 
 def _rouge(name: str, predictions: Sequence, references: Sequence, *, seed: int = 0, resamples: int = 1000):
-    from hf_unlearn.evaluation.generation import rouge_recall
+    from hf_unlearn.evaluation.attacks.generate import rouge_recall
 
     recall = [rouge_recall(p, y)["rougeL_recall"] for p, y in zip(predictions, references, strict=True)]
     generations = {"forget": pa.table({"rougeL_recall": pa.array(recall, pa.float64(), from_pandas=False)})}
@@ -270,7 +270,7 @@ def _lira(
 
 
 def _recovery_area(name: str, predictions: Sequence, references: Sequence, steps: Sequence):
-    from hf_unlearn.evaluation.recovery import recovery_area
+    from hf_unlearn.evaluation.attacks.relearn import recovery_area
 
     curves = [
         [{"step": s, "loss": loss} for s, loss in zip(steps, np.asarray(losses, float), strict=True)]

@@ -1,0 +1,174 @@
+"""New models from a config, and models by name."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+
+from .people import SMALL
+
+TASKS = ("causal_lm", "sequence_classification", "image_classification", "audio_classification")
+BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+
+
+def build_model(
+    task, model_type, config_overrides="", tokenizer=None, labels=None, image_size=None, num_channels=None, seed=0
+):
+    """A new model with random weights from a configuration, float32, the same for the same seed.
+
+    Args:
+        task: "causal_lm", "sequence_classification", "image_classification" or "audio_classification".
+        model_type: a Transformers model type: "llama", "gpt2", "bert", "vit", "audio-spectrogram-transformer", ...
+        config_overrides: "hidden_size=128,num_hidden_layers=3"; over small sizes for llama, bert, vit and AST, and over
+            the library's defaults for other types.
+        tokenizer: gives `vocab_size` and the pad, bos and eos ids; needed for text. For sound a feature extractor,
+            whose `num_mel_bins` and `max_length` AST takes.
+        labels: class names, or how many; needed for classification.
+        image_size, num_channels: of the images the model will see; default: the configuration's.
+        seed: of the weights. The global generator is left as it was.
+
+    Returns:
+        `AutoModelForCausalLM`, `AutoModelForSequenceClassification`, `AutoModelForImageClassification` or
+        `AutoModelForAudioClassification`, in eval mode as built.
+
+    Raises:
+        ValueError: unknown task, model type, key (the known ones are listed) or value type; tokenizer or labels
+            missing.
+    """
+    import torch
+    from transformers import AutoConfig
+
+    auto = _auto_class(task)
+    values = model_settings(model_type, config_overrides)
+    if task == "audio_classification":
+        sizes = ("num_mel_bins", "max_length") if model_type == "audio-spectrogram-transformer" else ()
+        values |= {key: getattr(tokenizer, key) for key in sizes if hasattr(tokenizer, key)}
+    elif task != "image_classification":
+        if tokenizer is None:
+            raise ValueError(f"task={task!r} needs a tokenizer: its size is the model's `vocab_size`.")
+        values = {
+            "vocab_size": len(tokenizer),
+            "pad_token_id": tokenizer.pad_token_id,
+            "bos_token_id": tokenizer.bos_token_id,
+            "eos_token_id": tokenizer.eos_token_id,
+            **values,
+        }
+        if values["vocab_size"] < len(tokenizer):
+            raise ValueError(
+                f"vocab_size={values['vocab_size']} is smaller than the tokenizer's {len(tokenizer)} tokens."
+            )
+    else:
+        values |= {
+            key: value
+            for key, value in (("image_size", image_size), ("num_channels", num_channels))
+            if value is not None
+        }
+    if task != "causal_lm":
+        if not labels:
+            raise ValueError(f"task={task!r} needs `labels`: the class names, or how many classes there are.")
+        values |= _label_maps(labels)
+    config = AutoConfig.for_model(model_type, **values)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            model = auto.from_config(config, dtype=torch.float32)
+        except ValueError as error:
+            raise ValueError(f"A {model_type!r} model cannot be built for task={task!r}: {error}") from error
+    return model.eval()
+
+
+def model_settings(model_type, config_overrides=""):
+    """
+    Sizes of a new model: `SMALL`, and over them `config_overrides`.
+
+    Raises:
+        ValueError: unknown model type, key (the known ones are listed) or value type.
+    """
+    from transformers import AutoConfig
+
+    try:
+        known = AutoConfig.for_model(model_type).to_dict()
+    except ValueError as error:
+        raise ValueError(
+            f"Unknown `model_type` {model_type!r}; give a Transformers model type such as llama, gpt2, bert or vit."
+        ) from error
+    return {**SMALL.get(model_type, {}), **parse_overrides(config_overrides, known)}
+
+
+def load_model(task, name_or_path, labels=None):
+    """Load a model in float32 from a local folder or the Hub; an adapter folder loads with its base model.
+
+    Args:
+        task: "causal_lm", "sequence_classification", "image_classification" or "audio_classification".
+        name_or_path: a folder written by `save_pretrained`, or a Hub id.
+        labels: class names, or how many. Where the checkpoint's head has another size, a new head is drawn; default:
+            the checkpoint's own.
+
+    Raises:
+        ValueError: unknown task.
+        FileNotFoundError: written as a path ("./x", "/x", "x/y/z") but no such folder.
+    """
+    import torch
+
+    auto = _auto_class(task)
+    name = os.path.expanduser(str(name_or_path))
+    if not os.path.isdir(name) and (name.startswith((".", "/")) or name.count("/") > 1):
+        raise FileNotFoundError(
+            f"No model folder {name!r} (looked in {os.getcwd()!r}). Fix: give a folder written by `save_pretrained`, "
+            "or a Hub id."
+        )
+    more = {} if labels is None or task == "causal_lm" else {**_label_maps(labels), "ignore_mismatched_sizes": True}
+    return auto.from_pretrained(name, dtype=torch.float32, **more)
+
+
+def parse_overrides(text, known):
+    """Settings from the command line, checked against a configuration: "hidden_size=128" gives {"hidden_size": 128}.
+
+    Args:
+        text: key=value pairs separated by commas; values are Python literals, anything else is a string.
+        known: the configuration as a dict; its keys are those allowed, and its numbers fix the type.
+
+    Raises:
+        ValueError: no "=", an unknown key (all known ones are listed), or a value of another type.
+    """
+    values = {}
+    for item in filter(None, (part.strip() for part in re.split(r",(?![^\[({]*[\])}])", text or ""))):
+        key, equals, raw = (part.strip() for part in item.partition("="))
+        if not equals:
+            raise ValueError(f"`config_overrides` takes key=value pairs separated by commas, got {item!r}.")
+        if key not in known:
+            raise ValueError(
+                f"Unknown key {key!r} in `config_overrides`. This configuration has: {', '.join(sorted(known))}."
+            )
+        try:
+            value = ast.literal_eval({"true": "True", "false": "False", "null": "None"}.get(raw, raw))
+        except (ValueError, SyntaxError):
+            value = raw
+        default = known[key]
+        fits = (isinstance(value, bool) == isinstance(default, bool)) and isinstance(value, (int, float))
+        fits = fits and not (isinstance(default, int) and isinstance(value, float))
+        if isinstance(default, (bool, int, float)) and value is not None and not fits:
+            raise ValueError(
+                f"{key}={raw} in `config_overrides` must be of type {type(default).__name__} (default: {default})."
+            )
+        values[key] = value
+    return values
+
+
+def _auto_class(task):
+    import transformers
+
+    if task not in TASKS:
+        raise ValueError(f"Unknown `task` {task!r}; choose one of {', '.join(TASKS)}.")
+    return {
+        "causal_lm": transformers.AutoModelForCausalLM,
+        "sequence_classification": transformers.AutoModelForSequenceClassification,
+        "image_classification": transformers.AutoModelForImageClassification,
+        "audio_classification": transformers.AutoModelForAudioClassification,
+    }[task]
+
+
+def _label_maps(labels):
+    names = [f"LABEL_{i}" for i in range(labels)] if isinstance(labels, int) else list(labels)
+    return {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}

@@ -1,0 +1,223 @@
+"""Measures models on the same rows and attacks them: scorecard.json, rows.parquet, generations.parquet, report.html.
+
+    python recipes/evaluate.py --config recipes/text/people_llama.yaml
+    accelerate launch recipes/evaluate.py --config recipes/text/people_llama.yaml --fail_on verdict recovery
+    python recipes/evaluate.py --config my.yaml --models original=org/model unlearned=./mine retrained=./again
+
+Takes the models in OUTPUT_DIR by role, or any checkpoints by `--models`, whoever made them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import partial
+from pathlib import Path
+
+from . import arguments, checkpoints, parsing, preparing, running
+
+MOST_RETAIN_ROWS = 2000  # retain rows measured: evenly spaced, enough for intervals of a percent
+FAILED = 3  # exit status where a gate of --fail_on is not passed
+
+
+def saved_run(folder: Path) -> dict:
+    """Cost, stop reason and log of the run that wrote a model folder, from its records; empty where there are none."""
+    found = {}
+    for name in ("readiness.json", "unlearning.json"):
+        if (folder / name).is_file():
+            record = json.loads((folder / name).read_text())
+            found |= {"cost": record.get("cost"), "stop_reason": record.get("stop_reason")}
+    if (folder / "trainer_state.json").is_file():
+        found["history"] = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    return found
+
+
+def models_in(output_dir) -> dict[str, str]:
+    """Folders of the models in `output_dir`, by role."""
+    folders = {role: Path(output_dir, role) for role in arguments.ROLES}
+    names = ("config.json", "adapter_config.json")
+    return {role: str(folder) for role, folder in folders.items() if any((folder / name).is_file() for name in names)}
+
+
+def pairs(words: list[str] | None, flag: str) -> tuple[dict[str, str], list[str]]:
+    """ROLE=WHERE words as a dict, and what is wrong with them."""
+    found, problems = {}, []
+    for word in words or []:
+        role, equals, where = word.partition("=")
+        if not (equals and where) or role not in arguments.ROLES:
+            problems.append(f"`--{flag}` takes ROLE=WHERE, ROLE one of {', '.join(arguments.ROLES)}; got {word!r}.")
+        found[role] = where
+    return found, problems
+
+
+def check(script: arguments.EvaluateScript, data, model_args) -> preparing.Prepared:
+    """
+    The rows, ready to be measured.
+
+    Raises:
+        ArgumentError: with all problems of the flags and of the rows, if there is no model, and if a checkpoint brings
+            no tokenizer or another one than the others.
+    """
+    from ..evaluation import ATTACKS
+    from ..evaluation.verdict import GATES
+
+    models, problems = pairs(script.models, "models")
+    tables, more = pairs(script.tables, "tables")
+    problems += more
+    models = models or models_in(script.output_dir)
+    if not models and not tables:
+        roles = ", ".join(arguments.ROLES)
+        problems.append(f"There is no model in {script.output_dir}; expected one of {roles} as a folder, or --models.")
+    for flag, words, known in (("attacks", script.attacks, ("none", *ATTACKS)), ("fail_on", script.fail_on, GATES)):
+        if unknown := [word for word in words or [] if word not in known]:
+            problems.append(f"`--{flag}` is {', '.join(unknown)}; expected some of {', '.join(known)}.")
+    if script.shadows and (script.shadows < 4 or script.shadows % 2):
+        problems.append(f"`--shadows` is {script.shadows}; expected 0 or an even number from 4.")
+    if twice := sorted(set(models) & set(tables)):
+        problems.append(f"`--models` and `--tables` both give {', '.join(twice)}: give one.")
+    if script.shadows and not {"unlearned", "ready_unlearned"} & {*models, *tables}:
+        problems.append("`--shadows` needs a model of role unlearned or ready_unlearned.")
+    if script.fail_on and not {"unlearned", "ready_unlearned"} & {*models, *tables}:
+        problems.append("`--fail_on` needs a model of role unlearned or ready_unlearned.")
+
+    def processing() -> str | None:
+        return checkpoints.processing_of(script.processing_from, models, data)
+
+    def rows() -> preparing.Prepared:
+        return preparing.prepare(data, model_args, processing())
+
+    *_, prepared = parsing.gather(lambda: parsing.fail(problems), rows)
+    parsing.gather(*(partial(checkpoints.check_checkpoint, data, prepared.labels, *one) for one in models.items()))
+    parsing.gather(*(partial(checkpoints.same_tokens, data, prepared, role, where) for role, where in models.items()))
+    return prepared
+
+
+def splits_of(data, prepared: preparing.Prepared) -> dict:
+    """The splits to measure: not all retain rows, and other answers and questions where there are any."""
+    from ..evaluation import evenly
+    from . import encoding, other_words
+
+    splits = dict(prepared.splits)
+    splits["retain"] = evenly(splits["retain"], MOST_RETAIN_ROWS)
+    if data.task == "causal_lm" and (data.question_column, data.answer_column) == ("question", "answer"):
+        encode = partial(encoding.encode_qa, tokenizer=prepared.processing_class, max_length=data.max_length)
+        splits |= other_words.extra_splits(splits, data.dataset_name, data.data_files, encode)
+    return splits
+
+
+def measure(
+    output_dir,
+    data,
+    prepared: preparing.Prepared,
+    *,
+    task: str,
+    models: dict[str, str] | None = None,
+    tables: dict[str, str] | None = None,
+    attacks: tuple[str, ...] | list[str] = arguments.ATTACKS,
+    relearning: dict | None = None,
+    generate_rows: int = 100,
+    batch_size: int = 64,
+    seed: int = 0,
+    provenance: dict | None = None,
+):
+    """The `Scorecard` of all models in `output_dir`/ROLE, or of those named; row tables go to `output_dir`/tables."""
+    from .. import evaluate
+    from ..evaluation import load_tables, save_tables
+    from ..trainers.models import load_model
+
+    state = running.processes()
+    folders = models or (models_in(output_dir) if not tables else {})
+    runs = {role: saved_run(Path(folder)) for role, folder in folders.items()}
+    of = {key: {r: run[key] for r, run in runs.items() if run.get(key)} for key in ("cost", "stop_reason", "history")}
+    subjects = {role: partial(_load, load_model, folder, state.device) for role, folder in folders.items()}
+    splits = splits_of(data, prepared)
+    subjects |= {role: load_tables(folder, splits=splits) for role, folder in (tables or {}).items()}
+    card = evaluate(
+        subjects,
+        splits,
+        attacks=[attack for attack in attacks if attack != "none"],
+        processing_class=prepared.processing_class,
+        batch_size=batch_size,
+        task=task,
+        seed=seed,
+        provenance=provenance,
+        relearning=relearning or arguments.RELEARNING,
+        generate_rows=generate_rows,
+        progress=True,
+        **of,
+    )
+    if state.is_main_process:
+        for run in card.runs:
+            save_tables(run.tables, Path(output_dir, "tables", run.model))
+    return card
+
+
+def break_even(card, folders: dict[str, str]) -> str | None:
+    """
+    After how many such requests readiness has paid for itself, by the costs that the four models' records tell: a
+    sentence, and `break_even` in the ready model's readiness.json, where that is a folder here. None: one is missing.
+    """
+    from ..readiness import break_even
+    from ..utils import records
+    from ..utils.files import read_json, write_json
+
+    roles = ("ready", "original", "ready_unlearned", "unlearned")
+    costs = [(card[role].cost or {}).get("row_passes") if role in folders else None for role in roles]
+    if None in costs:
+        return None
+    found = break_even.break_even(*costs)
+    path = Path(folders["ready"], records.READINESS)
+    if record := read_json(path):
+        write_json(path, {**record, "break_even": found})
+    saves, requests = found["request_saves"], found["requests"]
+    says = f"Readiness cost {found['training_extra']:,.0f} row passes, a request took {abs(saves):,.0f}"
+    if requests is None:
+        return f"{says} more: it does not pay here."
+    return f"{says} fewer: {requests:g} requests of that size pay for it."
+
+
+def _load(load_model, folder: str, device):
+    return load_model(folder).to(device)
+
+
+def main(argv: list[str]) -> None:
+    script, data, model_args = parsing.parse("evaluate", arguments.EvaluateScript, argv, None, __doc__, check)
+    prepared = check(script, data, model_args)
+    task = script.title or Path(script.output_dir).name
+    card = measure(
+        script.output_dir,
+        data,
+        prepared,
+        task=task,
+        models=pairs(script.models, "models")[0],
+        tables=pairs(script.tables, "tables")[0],
+        attacks=script.attacks,
+        relearning={"steps": script.relearn_steps, "learning_rate": script.relearn_learning_rate},
+        generate_rows=script.generate_rows,
+        batch_size=script.per_device_eval_batch_size,
+        seed=script.seed,
+        provenance={"asked": running.asked(data), "commands": [running.command_line("recipes/evaluate.py", argv)]},
+    )
+    state = running.processes()
+    if script.shadows:
+        from . import shadows
+
+        if state.is_main_process:
+            card.save(script.output_dir)  # what there is, should a shadow fail
+        shadows.add(card, script, argv, data, model_args, prepared)
+    failed = card.failed_gates(script.fail_on) if script.fail_on else []
+    if state.is_main_process:
+        card.save(script.output_dir)
+        card.to_html(Path(script.output_dir, "report.html"))
+        for line in card.findings():
+            print(f"- {line}")
+        if line := break_even(card, pairs(script.models, "models")[0] or models_in(script.output_dir)):
+            print(f"- {line}")
+        print(f"scorecard.json and report.html are in {script.output_dir}")
+        for line in failed:
+            print(f"FAILED {line}", file=sys.stderr)
+        if script.fail_on and not failed:
+            print(f"All gates passed: {', '.join(script.fail_on)}.")
+    state.wait_for_everyone()  # a launcher ends all processes where one leaves with an error: first the report
+    if failed:
+        sys.exit(FAILED)

@@ -1,0 +1,1 @@
+"""Rows: how they are divided, checked, ordered and put into batches."""

@@ -1,0 +1,115 @@
+"""From rows to batches: padding, and which rows of a batch are forget rows."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+
+from ..objectives.row_nll import IGNORE_INDEX
+from .columns import FLAG, FORGET_INDEX, INPUT_COLUMNS
+
+
+class _PadLabels:
+    """Pads language-model rows with the tokenizer and their labels with -100, on the tokenizer's side."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+
+    def __call__(self, rows: list[dict]) -> dict:
+        labels = [list(row["labels"]) for row in rows]
+        batch = self.tokenizer.pad(
+            [{k: v for k, v in row.items() if k != "labels"} for row in rows], return_tensors="pt"
+        )
+        width = batch["input_ids"].shape[1]
+        left = self.tokenizer.padding_side == "left"
+        fill = [[IGNORE_INDEX] * (width - len(y)) for y in labels]
+        batch["labels"] = torch.tensor([f + y if left else y + f for y, f in zip(labels, fill, strict=True)])
+        return dict(batch)
+
+
+def _padding_side_mask(rows: list[dict]) -> list[dict]:
+    return [row if "attention_mask" in row else {**row, "attention_mask": [1] * len(row["input_ids"])} for row in rows]
+
+
+def default_collator(model, processing_class=None) -> Callable[[list[dict]], dict]:
+    """
+    The collator for a model's kind of rows: token rows are padded by `processing_class` (labels with -100 for a
+    language model), all others are stacked. What the model's forward does not name is dropped.
+    """
+    from transformers import PreTrainedTokenizerBase, default_data_collator
+
+    names = signature_columns(model)
+
+    def collate(rows: list[dict]) -> dict:
+        rows = [{k: v for k, v in row.items() if k in names} for row in rows]
+        if "input_ids" not in rows[0] or not isinstance(processing_class, PreTrainedTokenizerBase):
+            return default_data_collator(rows)
+        rows = _padding_side_mask(rows)
+        if np.ndim(rows[0].get("labels", 0)) == 1:
+            return _PadLabels(processing_class)(rows)
+        label = "labels" if "labels" in rows[0] else "label"
+        batch = dict(
+            processing_class.pad([{k: v for k, v in row.items() if k != label} for row in rows], return_tensors="pt")
+        )
+        if label in rows[0]:
+            batch["labels"] = torch.tensor([int(row[label]) for row in rows])
+        return batch
+
+    return collate
+
+
+def signature_columns(model) -> set[str]:
+    """Names that the forward of a model takes, and the usual label names; looks through adapters and wrappers."""
+    while hasattr(model, "module"):
+        model = model.module
+    if hasattr(model, "get_base_model"):
+        model = model.get_base_model()
+    return set(inspect.signature(model.forward).parameters) | {"label", "labels", "label_ids"}
+
+
+class FlagCollator:
+    """
+    Wraps a collator. Rows with the column `flag` (bool), and pairs `(forget row, retain row, place)` of a
+    [`PairedDataset`], become one flat batch with `is_forget (B,)`: forget rows first, then retain rows.
+
+    Args:
+        codes: value of the column -> number, where it names groups: `is_forget` then holds these numbers.
+    """
+
+    def __init__(
+        self,
+        collator: Callable[[list[dict]], dict],
+        names: set[str] | None,
+        flag: str | None = None,
+        codes: Mapping | None = None,
+    ):
+        self.collator, self.names, self.flag, self.codes = collator, names, flag, codes
+
+    def __call__(self, rows: list) -> dict:
+        if isinstance(rows[0], tuple):
+            places = [place for _, _, place in rows] + [-1] * len(rows)
+            batch = self._collate([f for f, _, _ in rows] + [r for _, r, _ in rows])
+            batch[FORGET_INDEX] = torch.tensor(places)
+            batch[FLAG] = batch[FORGET_INDEX] >= 0
+            return batch
+        flags = None
+        if self.flag and self.flag in rows[0]:
+            flags = [row[self.flag] for row in rows]
+            if self.codes is not None:  # -1: of no group that was trained on
+                flags = [self.codes.get(getattr(f, "item", lambda f=f: f)(), -1) for f in flags]
+            else:
+                flags = [bool(f) for f in flags]
+        batch = self._collate(rows)
+        if flags is not None:
+            batch[FLAG] = torch.tensor(flags)
+        return batch
+
+    def _collate(self, rows: list[dict]) -> dict:
+        if self.names is not None:
+            rows = [{k: v for k, v in row.items() if k in self.names} for row in rows]
+        elif self.flag and self.flag not in INPUT_COLUMNS:
+            rows = [{k: v for k, v in row.items() if k != self.flag} for row in rows]
+        return dict(self.collator(rows))

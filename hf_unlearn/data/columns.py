@@ -1,0 +1,35 @@
+"""Column names, and how columns and ids are read from any kind of data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+INPUT_COLUMNS = ("input_ids", "pixel_values", "input_values", "input_features", "labels")
+FLAG = "is_forget"  # (B,) bool: forget rows of a paired batch, revocable rows of a training batch
+FORGET_INDEX = "forget_index"  # (B,) int64: place of a forget row in the forget set, -1 for retain rows
+REFERENCE = "reference_nll"  # (N,) the sum of a forget row's losses before the request, in nats
+FIRST_IDS = 5  # how many ids an error message names
+
+
+def _first(ids: Sequence, limit: int = FIRST_IDS) -> str:
+    shown = ", ".join(map(str, ids[:limit]))
+    return shown + (f", … ({len(ids)} in all)" if len(ids) > limit else "")
+
+
+def row_ids(dataset, id_column: str = "id") -> list:
+    """The `id` column, or the row numbers where there is none."""
+    return column_values(dataset, id_column) if id_column in _columns(dataset) else list(range(len(dataset)))
+
+
+def _columns(dataset) -> list[str]:
+    names = getattr(dataset, "column_names", None)
+    if names is not None:
+        return list(names)
+    return list(dataset[0]) if len(dataset) and isinstance(dataset[0], Mapping) else []
+
+
+def column_values(dataset, name: str) -> list:
+    """A column as it is stored, whatever format or transform is set on the rows; also of a list of dicts."""
+    if hasattr(dataset, "with_format"):
+        return list(dataset.with_format(None)[name])
+    return [dataset[i][name] for i in range(len(dataset))]

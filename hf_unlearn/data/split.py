@@ -1,0 +1,169 @@
+"""Divides rows into forget, retain and unseen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..options import raise_problems
+from .columns import INPUT_COLUMNS, _columns, _first, column_values, row_ids
+from .duplicates import fingerprints
+
+logger = logging.getLogger(__name__)
+
+
+def split(
+    dataset,
+    *,
+    by: str,
+    values: Sequence | None = None,
+    fraction: float | None = None,
+    column: str | None = None,
+    group: str | None = None,
+    seed: int = 0,
+    unseen: float | Sequence = 0.1,
+    duplicates: str = "move",
+):
+    """
+    Divides rows into `forget`, `retain` and `unseen` (a `datasets.DatasetDict`). Pure in its arguments: the same call
+    at training time and at request time keeps the same rows unseen.
+
+    Args:
+        by: `"id"` (values are row ids), `"class"` (values of the label column), `"column"` (values of `column`) or
+            `"random"` (a `fraction` of the rows). With `fraction` instead of `values`, a seeded draw of distinct
+            values (of classes, of authors, of ids).
+        column: the column that `by` reads; default `id` for "id", `label` or `labels` for "class".
+        group: unseen rows are drawn as whole groups of this column (all rows of a person); default `column` for
+            `by="column"`, since rows of one person tell about each other; else single rows.
+        unseen: share of the rows to keep out of training, drawn before the forget rows of "class" and "random", and
+            from the rows that are not forgotten for "id" and "column". The draw depends on the other arguments: for
+            another request to the same model, give the ids of the rows that were kept out instead.
+        duplicates: rows of retain or unseen with the same content as a forget row are named in a warning and moved
+            to forget (`"move"`), are an error (`"error"`), or stay (`"keep"`). Unseen rows with the same content as a
+            retain row go to retain.
+
+    Raises:
+        ArgumentError: with all problems at once: no such column, id or value; no rows left for one of the three.
+    """
+    names = _columns(dataset)
+    n = len(dataset)
+    problems = []
+    if by not in ("id", "class", "column", "random"):
+        problems.append(f"`by` is {by!r}; it must be 'id', 'class', 'column' or 'random'.")
+    if column is None:
+        column = {"id": "id", "class": "label" if "label" in names else "labels"}.get(by)
+    if by == "column" and column is None:
+        problems.append("`by='column'` needs `column`, the name of the column that holds the values.")
+    for name in {column, group} - {None}:
+        if name not in names:
+            problems.append(f"There is no column {name!r}; the rows have {', '.join(map(repr, names))}.")
+    if by == "random" and values is not None:
+        problems.append("`by='random'` takes `fraction`, not `values`.")
+    if (values is None) == (fraction is None):
+        problems.append("Give either `values` or `fraction`.")
+    if fraction is not None and not 0 < fraction < 1:
+        problems.append(f"`fraction` is {fraction!r}; it must be above 0 and below 1.")
+    if isinstance(unseen, (int, float)) and not 0 < unseen < 1:
+        problems.append(f"`unseen` is {unseen!r}; it must be above 0 and below 1: τ is measured on unseen rows.")
+    if duplicates not in ("move", "error", "keep"):
+        problems.append(f"`duplicates` is {duplicates!r}; it must be 'move', 'error' or 'keep'.")
+    raise_problems(problems)
+
+    rng = np.random.default_rng([seed, 1])
+    keys = None if by == "random" else column_values(dataset, column)
+    if by == "random":
+        wanted = None
+    elif values is None:
+        distinct = sorted(set(keys), key=str)
+        chosen = rng.permutation(len(distinct))[: max(1, round(fraction * len(distinct)))]
+        wanted = {distinct[i] for i in chosen}
+    else:
+        wanted = _as_values(values, keys, dataset, column)
+        missing = [v for v in wanted if v not in set(keys)]
+        if missing:
+            raise_problems([f"Not in the column {column!r}: {_first(missing)}."])
+        wanted = set(wanted)
+
+    is_forget = np.zeros(n, bool) if wanted is None else np.array([k in wanted for k in keys])
+    drawn_first = by in ("class", "random")
+    free = np.arange(n) if drawn_first else np.flatnonzero(~is_forget)
+    group = group or (column if by == "column" else None)
+    order = np.random.default_rng([seed, 2])
+    if not isinstance(unseen, (int, float)):  # ids of the rows that were kept out of training
+        known = set(map(str, unseen))
+        is_unseen = np.array([str(i) in known for i in row_ids(dataset)])
+        if by != "random" and (
+            asked := [i for i, f, u in zip(row_ids(dataset), is_forget, is_unseen, strict=True) if f and u]
+        ):
+            raise_problems([f"{len(asked)} row(s) to forget were kept out of training, ids {_first(asked)}."])
+    elif group is None:
+        is_unseen = np.zeros(n, bool)
+        is_unseen[order.permutation(free)[: max(1, round(unseen * len(free)))]] = True
+    else:
+        of = np.array([str(v) for v in column_values(dataset, group)])
+        groups = np.unique(of[free])
+        is_unseen = np.isin(of, order.permutation(groups)[: max(1, round(unseen * len(groups)))]) & (~is_forget)
+    if by == "random":
+        rest = np.flatnonzero(~is_unseen)
+        is_forget[rng.permutation(rest)[: max(1, round(fraction * n))]] = True
+    is_forget &= ~is_unseen
+
+    parts = {"forget": is_forget, "retain": ~is_forget & ~is_unseen, "unseen": is_unseen}
+    if duplicates != "keep":
+        parts = _settle_duplicates(dataset, parts, duplicates, {column, group} if by == "column" else {group})
+    raise_problems([f"No rows are left for {name!r}." for name, mask in parts.items() if not mask.any()])
+
+    from datasets import DatasetDict
+
+    return DatasetDict({name: dataset.select(np.flatnonzero(mask)) for name, mask in parts.items()})
+
+
+def _as_values(values, keys, dataset, column) -> list:
+    """Values as the column stores them: class names become class numbers, "3" becomes 3."""
+    if isinstance(values, (str, int)):
+        values = [values]
+    feature = getattr(dataset, "features", {}).get(column)
+    known = set(keys)
+    by_text = {str(k): k for k in known}
+    found = []
+    for value in values:
+        if value in known:
+            found.append(value)
+        elif hasattr(feature, "str2int") and value in feature.names:
+            found.append(feature.str2int(value))
+        else:
+            found.append(by_text.get(str(value), value))
+    return found
+
+
+def _settle_duplicates(dataset, parts, duplicates, labels_of_groups):
+    columns = [c for c in INPUT_COLUMNS if c in _columns(dataset)]
+    if not set(columns) - {"labels"}:  # rows not yet encoded: all that is content
+        columns = [c for c in _columns(dataset) if c not in {"id", *labels_of_groups}]
+    prints = fingerprints(dataset, columns)
+    ids = row_ids(dataset)
+    parts = {name: mask.copy() for name, mask in parts.items()}
+    forget = {prints[i] for i in np.flatnonzero(parts["forget"])}
+    twins = [i for i in np.flatnonzero(~parts["forget"]) if prints[i] in forget]
+    if twins:
+        named = _first([ids[i] for i in twins])
+        text = f"{len(twins)} row(s) outside the forget set have the content of a forget row, ids {named}"
+        if duplicates == "error":
+            raise_problems([f"{text}. Forget them too (`duplicates='move'`) or take them out of the data."])
+        logger.warning("%s; they are moved to the forget set.", text)
+        for mask in parts.values():
+            mask[twins] = False
+        parts["forget"][twins] = True
+    retain = {prints[i] for i in np.flatnonzero(parts["retain"])}
+    leaked = [i for i in np.flatnonzero(parts["unseen"]) if prints[i] in retain]
+    if leaked:
+        logger.warning(
+            "%d unseen row(s) have the content of a retain row, ids %s; they are moved to retain.",
+            len(leaked),
+            _first([ids[i] for i in leaked]),
+        )
+        parts["unseen"][leaked] = False
+        parts["retain"][leaked] = True
+    return parts

@@ -1,0 +1,1 @@
+"""What an attacker may do with a model: one file each."""

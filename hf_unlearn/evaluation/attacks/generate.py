@@ -1,0 +1,279 @@
+"""Greedy generations of a causal language model beside the answers in its rows, with their ROUGE recall."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..forward import _bar, _rows, _signature, evaluating
+
+if TYPE_CHECKING:
+    import pyarrow
+    import torch
+
+logger = logging.getLogger(__name__)
+
+IGNORE_INDEX = -100
+MARGIN = 8  # tokens that a generation may be longer than the longest reference: room for other words, and for the end
+OTHER_INPUTS = ("pixel_values", "pixel_values_videos", "input_values", "input_features", "inputs_embeds")
+SHOWN = 10
+
+
+def rouge_recall(prediction: str, reference: str, *, stemming: bool = True) -> dict[str, float]:
+    """
+    ROUGE-1 and ROUGE-L recall of a text: the share of the words of `reference` that `prediction` has, in any order
+    (each as often as it has it), and in order (longest common subsequence). Source: Lin 2004, "ROUGE: A Package for
+    Automatic Evaluation of Summaries"; computed by the `rouge_score` library, with Porter's stemmer as in the TOFU
+    benchmark (Maini et al. 2024, arXiv 2401.06121).
+
+    A word is a run of the letters a-z and digits after lower-casing; all else separates words. So both are nan
+    (the library's 0 would read as "forgotten") where `reference` has no such word: an empty one, or another script.
+
+    Returns:
+        `rouge1_recall` and `rougeL_recall`, in [0, 1] or nan.
+
+    Raises:
+        ValueError: if `prediction` or `reference` is not a string.
+    """
+    for name, text in (("prediction", prediction), ("reference", reference)):
+        if not isinstance(text, str):
+            raise ValueError(f"`{name}` is a {type(text).__name__}: expected a string.")
+    from rouge_score import tokenize
+
+    if not tokenize.tokenize(reference, None):
+        return {"rouge1_recall": math.nan, "rougeL_recall": math.nan}
+    found = _scorer(bool(stemming)).score(reference, prediction)
+    return {"rouge1_recall": float(found["rouge1"].recall), "rougeL_recall": float(found["rougeL"].recall)}
+
+
+@functools.lru_cache
+def _scorer(stemming: bool):
+    from rouge_score import rouge_scorer
+
+    return rouge_scorer.RougeScorer(["rouge1", "rougeL"], use_stemmer=stemming)
+
+
+def generate(
+    model: torch.nn.Module,
+    dataset: Sequence[Mapping[str, Any]],
+    processing_class: Any,
+    *,
+    max_new_tokens: int | None = None,
+    batch_size: int = 32,
+    progress: bool = False,
+) -> pyarrow.Table:
+    """
+    What `model` answers to the prompt of each row, greedily, beside the row's own answer.
+
+    The prompt is all tokens before the first labelled one, the reference the labelled tokens from there on (in a
+    dialogue of several turns: up to the next token without a label, the answer to this prompt). Tokens with an
+    `attention_mask` of 0 are left out. Generation is by the model's own `generate` from prompts padded on the left,
+    whatever the tokenizer's side: the most probable token each time, until a stop token (the tokenizer's
+    `eos_token_id` and those of the model's `generation_config`) or `max_new_tokens`. Nothing else of that
+    configuration counts: no sampling, beams, penalties or lengths.
+
+    No random generator is drawn from, every submodule is back in its own train or eval mode afterwards and the
+    model's `generation_config` is the same object, also after an error. As in [`collect`] the model runs under its own
+    weights, without autocast; in half precision the padding, so the batch size, can decide between near-equal tokens.
+
+    Args:
+        model: a causal language model, with or without PEFT adapters.
+        dataset: a `datasets.Dataset`, or a list of dicts, with `input_ids`, `labels` (-100 on the prompt) and, where
+            rows are padded, `attention_mask`.
+        processing_class: the tokenizer, or a processor that has one.
+        max_new_tokens: limit of each generation. `None`: the longest reference of the data set, in tokens, and 8 more
+            (less where the longest prompt leaves less room in the model's positions; a warning is logged if that is
+            less than the longest reference).
+        batch_size: prompts per call.
+        progress: show a progress bar (after the first second).
+
+    Returns:
+        Table in the order of the rows: `row` int64; `prompt`, `reference`, `generation` strings, without special
+        tokens; `rouge1_recall`, `rougeL_recall` float64 ([`rouge_recall`], with stemming; nan where undefined);
+        `exact` bool: generation and reference are the same text up to outer white space. Where the labelled tokens do
+        not end with a stop token, the row does not say that the answer ends there: `exact` then looks at as
+        many generated tokens as the reference has.
+
+    Raises:
+        ValueError: if `dataset` is empty, a row has no prompt (a label on its first token), no labels, or inputs other
+            than tokens; if `processing_class` is no tokenizer, `model` is no causal language model, or a prompt leaves
+            no room for `max_new_tokens` in the model's positions.
+    """
+    import pyarrow as pa
+    import torch
+
+    inner, named = _signature(model)
+    tokenizer = _tokenizer(processing_class)
+    _check_model(inner)
+    if len(dataset) == 0:
+        raise ValueError("`dataset` is empty: there is nothing to generate. Leave this split out, or give it rows.")
+    if not batch_size >= 1:
+        raise ValueError(f"`batch_size` is {batch_size}: expected an integer of at least 1.")
+    rows = [_split(row, i, named) for i, row in enumerate(_rows(dataset, range(len(dataset))))]
+    limit = _limit(inner, rows, max_new_tokens)
+    stops = _stop_tokens(inner, tokenizer)
+    pad = next((token for token in (tokenizer.pad_token_id, *stops) if token is not None), 0)
+    parameter = next(model.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
+    runner = model
+    while not hasattr(runner, "generate") and hasattr(runner, "module"):  # data parallel wrappers
+        runner = runner.module
+
+    generated: list[list[int]] = []
+    with evaluating(model), torch.no_grad(), _greedy(model, limit, pad, stops) as configuration:
+        for start in _bar(range(0, len(rows), batch_size), progress, "generate"):
+            prompts = [row.prompt for row in rows[start : start + batch_size]]
+            width = max(map(len, prompts))
+            ids = torch.full((len(prompts), width), pad, dtype=torch.long)
+            mask = torch.zeros_like(ids)
+            for i, prompt in enumerate(prompts):
+                ids[i, width - len(prompt) :] = torch.tensor(prompt)
+                mask[i, width - len(prompt) :] = 1
+            found = runner.generate(
+                input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=configuration
+            )
+            generated += [_until(answer, stops) for answer in found[:, width:].tolist()]
+
+    def texts(tokens: list[list[int]]) -> list[str]:
+        return [tokenizer.decode(ids, skip_special_tokens=True) for ids in tokens]
+
+    references, generations = texts([row.reference for row in rows]), texts(generated)
+    cut = texts(
+        [
+            answer if row.reference[-1] in stops else answer[: len(row.reference)]
+            for answer, row in zip(generated, rows, strict=True)
+        ]
+    )
+    recalls = [rouge_recall(*pair) for pair in zip(generations, references, strict=True)]
+    return pa.table(
+        {
+            "row": pa.array(np.arange(len(rows)), pa.int64()),
+            "prompt": pa.array(texts([row.prompt for row in rows]), pa.string()),
+            "reference": pa.array(references, pa.string()),
+            "generation": pa.array(generations, pa.string()),
+            "rouge1_recall": pa.array([recall["rouge1_recall"] for recall in recalls], pa.float64()),
+            "rougeL_recall": pa.array([recall["rougeL_recall"] for recall in recalls], pa.float64()),
+            "exact": pa.array([a.strip() == b.strip() for a, b in zip(cut, references, strict=True)], pa.bool_()),
+        }
+    )
+
+
+class _Row(NamedTuple):
+    prompt: list[int]
+    reference: list[int]
+
+
+def _split(row: Mapping[str, Any], index: int, named: set[str] | None) -> _Row:
+    missing = [name for name in ("input_ids", "labels") if row.get(name) is None]
+    if missing:
+        raise ValueError(
+            f"row {index} of `dataset` has no {' and '.join(missing)}: its columns are {sorted(row)}. Generations need "
+            "tokenized rows with `labels`, -100 on the prompt."
+        )
+    other = [name for name in OTHER_INPUTS if row.get(name) is not None and (named is None or name in named)]
+    if other:
+        raise ValueError(f"row {index} of `dataset` has {other}: generations are from tokens only. Leave it out.")
+    ids, labels = np.asarray(row["input_ids"]), np.asarray(row["labels"])
+    mask = np.ones_like(ids) if row.get("attention_mask") is None else np.asarray(row["attention_mask"])
+    if ids.ndim != 1 or not ids.shape == labels.shape == mask.shape:
+        raise ValueError(
+            f"row {index} of `dataset` has {ids.shape} input_ids, {labels.shape} labels and {mask.shape} "
+            "attention_mask: expected one label and one mask value per token."
+        )
+    ids, labels = ids[mask != 0], labels[mask != 0]
+    labelled = labels != IGNORE_INDEX
+    if not labelled.any():
+        raise ValueError(f"row {index} of `dataset` has no labels: all are ignored (-100). Drop it, or label it.")
+    start = int(labelled.argmax())
+    if start == 0:
+        raise ValueError(
+            f"row {index} of `dataset` has no prompt: its first token carries a label. Set the labels of the prompt to "
+            "-100; text without a prompt has no generations to compare."
+        )
+    unlabelled = np.flatnonzero(~labelled[start:])
+    end = start + int(unlabelled[0]) if len(unlabelled) else len(labels)
+    return _Row(ids[:start].tolist(), labels[start:end].tolist())
+
+
+def _tokenizer(processing_class: Any) -> Any:
+    tokenizer = getattr(processing_class, "tokenizer", processing_class)
+    if not (hasattr(tokenizer, "decode") and hasattr(tokenizer, "eos_token_id")):
+        raise ValueError(
+            f"`processing_class` is a {type(processing_class).__name__}, no tokenizer: generations need one to become "
+            "text. Give the checkpoint's, as from `AutoTokenizer.from_pretrained`."
+        )
+    return tokenizer
+
+
+def _check_model(inner: torch.nn.Module) -> None:
+    config = getattr(inner, "config", None)
+    able = hasattr(inner, "can_generate") and inner.can_generate()
+    if not able or getattr(config, "is_encoder_decoder", False):
+        raise ValueError(
+            f"`model` ({type(inner).__name__}) is not a causal language model that can generate: load it by "
+            "`AutoModelForCausalLM`, or leave the generations out."
+        )
+
+
+def _limit(inner: torch.nn.Module, rows: list[_Row], max_new_tokens: int | None) -> int:
+    positions = getattr(inner.config.get_text_config(), "max_position_embeddings", None) or math.inf
+    row, prompt = max(enumerate(len(row.prompt) for row in rows), key=lambda pair: pair[1])
+    room = positions - prompt if positions > 0 else math.inf
+    if max_new_tokens is not None and not max_new_tokens >= 1:
+        raise ValueError(f"`max_new_tokens` is {max_new_tokens}: expected an integer of at least 1, or None.")
+    if room < (max_new_tokens or 1):
+        raise ValueError(
+            f"the prompt of row {row} of `dataset` has {prompt} tokens and the model {positions} positions: that "
+            f"leaves no room for {max_new_tokens or 1} new ones. Lower `max_new_tokens`, or drop the long rows."
+        )
+    if max_new_tokens is not None:
+        return int(max_new_tokens)
+    longest = max(len(row.reference) for row in rows)
+    if room < longest:
+        logger.warning(
+            "Generations end after %d tokens, before the longest reference (%d): the prompt of row %d has %d tokens "
+            "and the model %d positions. Measure long prompts apart.",
+            *(room, longest, row, prompt, positions),
+        )
+    return int(min(longest + MARGIN, room))
+
+
+def _stop_tokens(inner: torch.nn.Module, tokenizer: Any) -> list[int]:
+    found = []
+    for source in (tokenizer, getattr(inner, "generation_config", None), inner.config):
+        ids = getattr(source, "eos_token_id", None)
+        found += [ids] if isinstance(ids, int) else list(ids or ())
+    return sorted(set(found))
+
+
+@contextmanager
+def _greedy(model: torch.nn.Module, limit: int, pad: int, stops: list[int]):
+    """A plain greedy configuration, in the block also the model's own: `generate` fills its gaps from that one."""
+    from transformers import GenerationConfig
+
+    configuration = GenerationConfig(
+        do_sample=False, num_beams=1, max_new_tokens=limit, pad_token_id=pad, eos_token_id=stops or None, use_cache=True
+    )
+    own = [(module, vars(module)["generation_config"]) for module in model.modules() if _configured(module)]
+    try:
+        for module, _ in own:
+            module.generation_config = GenerationConfig(pad_token_id=pad, eos_token_id=stops or None)
+        yield configuration
+    finally:
+        for module, before in own:
+            module.generation_config = before
+
+
+def _configured(module: torch.nn.Module) -> bool:
+    return "generation_config" in vars(module)
+
+
+def _until(tokens: list[int], stops: list[int]) -> list[int]:
+    end = next((i for i, token in enumerate(tokens) if token in stops), len(tokens))
+    return tokens[:end]

@@ -1,0 +1,352 @@
+"""One teacher-forced pass over a split: a table with one line of statistics a row."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..utils.versions import library_versions
+from .forward import _LABEL_COLUMNS, _bar, _keep, _logits, _rows, _signature, evaluating, model_inputs
+from .tables import COLUMNS, OPTIONAL, SCHEMA, data_hash, row_hashes, shown, with_description
+
+if TYPE_CHECKING:
+    import pyarrow
+    import torch
+
+PIECE = 1 << 26  # logits that go through the softmax at a time; on a CPU as many as its cache holds (ours)
+PIECE_CPU = 1 << 18
+VARIANCE_FLOOR = 1e-6  # of the log-probabilities over the vocabulary, in Min-K%++
+_UNSHIFTED = ("ForMaskedLM", "ForTokenClassification")  # 3-D logits where position t predicts label t itself
+
+
+def collect(
+    model: torch.nn.Module,
+    dataset: Sequence[Mapping[str, Any]],
+    data_collator: Callable[[list[dict[str, Any]]], Mapping[str, Any]],
+    *,
+    processing_class: Any = None,
+    batch_size: int = 32,
+    model_hash: str | None = None,
+    hashes: Sequence[str] | None = None,
+    shard: bool = True,
+    progress: bool = False,
+) -> pyarrow.Table:
+    """
+    Statistics of each row of `dataset` under `model`, from one teacher-forced forward pass.
+
+    The pass runs without gradients and in eval mode. Afterwards every submodule is back in the mode it was in, also
+    after an error (a part may be frozen in eval mode while the rest trains). It draws from no random generator (a
+    `DataLoader` would draw a seed), keeps no hooks and holds the logits of one batch at a time. Token rows of like
+    length go together, the longest first. Under `model`'s own weights and without autocast: measure a half-precision
+    model as it will be served.
+
+    Where `torch.distributed` is initialised the batches are shared out over the processes, and every process gets the
+    whole table; then all processes must call it.
+
+    Args:
+        model: a causal language model (logits `(B, T, V)`, position t predicts label t + 1) or a classifier (logits
+            `(B, C)`). Batches are moved to the device of its first parameter.
+        dataset: a `datasets.Dataset`, or a list of dicts. Columns that the model's `forward` does not name are left
+            out (seen through a PEFT wrapper); label columns stay.
+        data_collator: makes a batch with `labels` from a list of dicts; one line per row, in order.
+        processing_class: the tokenizer, for the column `zlib_bytes`.
+        batch_size: rows per forward pass.
+        model_hash: of the weights, if known; None: computed (about a second a GB).
+        hashes: of the rows, if known; None: computed.
+        shard: False: this process measures all rows, alone.
+        progress: show a progress bar (after the first second).
+
+    Returns:
+        Table in the order of the rows, which says of itself what it was made from (schema 2):
+        `row` int64 (the index);
+        `row_hash` string (content of inputs and labels);
+        `nll_sum` float64 (nats, over labelled positions); `n_labels` int64;
+        `n_correct` int64 (positions whose argmax is the label);
+        `n_suffix` int64 (those of them at the end of the row, without a wrong one after them);
+        `entropy_sum` float64 (nats: entropy of the predictive distribution, summed over labelled positions);
+        of a causal language model `token_nll` list of float32 (nats, per labelled position), `token_z` list of float32
+        ((log p_t - μ_t) / σ_t over the vocabulary, for Min-K%++) and, with a tokenizer, `zlib_bytes` int64 (length of
+        the labelled text after zlib);
+        of a classifier `margin` float64 (log(p / (1 - p)) of the right class);
+        `group` int64 where the rows have such a column.
+
+    Raises:
+        ValueError: if `dataset` is empty or has no labels, if a row's labels are all ignored (-100) or beyond the
+            model's classes, if labels are not class or token indices, or if the model's logits are not those of a
+            causal LM or a classifier.
+    """
+    import torch
+
+    from .weights import _prompt_adapters
+
+    n_rows = len(dataset)
+    if n_rows == 0:
+        raise ValueError("`dataset` is empty: there is nothing to measure. Leave this split out, or give it rows.")
+    if not batch_size >= 1:
+        raise ValueError(f"`batch_size` is {batch_size}: expected an integer of at least 1.")
+    inner, named = _signature(model)
+    if type(inner).__name__.endswith(_UNSHIFTED):
+        raise ValueError(
+            f"`model` is a {type(inner).__name__}, whose logits are not shifted against the labels. Causal language "
+            "models and classifiers of whole rows can be measured."
+        )
+    extra = {"use_cache": False} if named is not None and "use_cache" in named else {}
+    keeps = named if not _prompt_adapters(model) else None  # learnt prompts move the positions: all logits
+    parameter = next(model.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
+
+    rank, world = _processes(shard)
+    batches = _by_length(dataset, n_rows, batch_size)
+    turns = -(-len(batches) // world)  # every process runs as many forwards: a sharded model waits for the others
+    found: dict[str, np.ndarray] = {}
+    problem = None
+    with evaluating(model), torch.no_grad():
+        for turn in _bar(range(turns), progress and rank == 0):
+            place = turn * world + rank
+            indices = batches[min(place, len(batches) - 1)]
+            rows = [_keep(row, named) for row in _rows(dataset, indices)]
+            try:
+                batch, labels = _batch(rows, data_collator, dataset)
+                inputs = model_inputs(batch, named, device)
+                needed = _labelled_positions(labels, keeps)
+                if needed is not None:
+                    extra["logits_to_keep"] = needed.to(device)
+                logits = _logits(model(**inputs, **extra), inner)
+                measured = labels
+                if needed is None and logits.dim() == 3 and labels.dim() == 2:
+                    logits = logits[:, -labels.shape[1] :]  # behind learnt prompts
+                if needed is not None and logits.dim() == 3 and logits.shape[1] == len(needed):
+                    measured = torch.cat([labels[:, :1], labels[:, needed + 1]], 1)  # position 0 predicts what is next
+                part = _row_statistics(logits, measured.to(device), indices)
+                if processing_class is not None and "token_nll" in part and hasattr(processing_class, "decode"):
+                    part["zlib_bytes"] = np.array([_zlib_bytes(y[1:], processing_class) for y in labels], np.int64)
+            except ValueError as error:
+                if world == 1:
+                    raise
+                problem = str(error)  # told to all below: none shall wait for this one
+                continue
+            if place < len(batches):
+                for name, values in part.items():
+                    if name not in found:
+                        found[name] = np.empty(n_rows, values.dtype)
+                    found[name][indices] = values
+
+    if world > 1:
+        mine = np.concatenate([batches[i] for i in range(rank, len(batches), world)] or [np.empty(0, int)])
+        parts = _from_all((problem, mine, {name: values[mine] for name, values in found.items()}))
+        problem = next((p for p, _, _ in parts if p), None)
+        for _, place, values in parts:
+            for name, column in values.items():
+                if name not in found:
+                    found[name] = np.empty(n_rows, column.dtype)
+                found[name][place] = column
+    if problem:
+        raise ValueError(problem)
+    return _table(model, inner, dataset, found, model_hash, hashes)
+
+
+def _processes(shard: bool) -> tuple[int, int]:
+    """This process's place and how many there are."""
+    import torch.distributed as dist
+
+    if shard and dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def _from_all(value: Any) -> list:
+    import torch.distributed as dist
+
+    parts: list = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, value)
+    return parts
+
+
+def _by_length(dataset: Sequence[Mapping[str, Any]], n_rows: int, batch_size: int) -> list[np.ndarray]:
+    """Places of the rows of each batch; token rows of like length together, the longest first."""
+    from ..data.columns import column_values
+
+    order = np.arange(n_rows)
+    names = getattr(dataset, "column_names", None) or list(dataset[0])
+    if "input_ids" in names:
+        order = np.argsort([-len(ids) for ids in column_values(dataset, "input_ids")], kind="stable")
+    return [order[start : start + batch_size] for start in range(0, n_rows, batch_size)]
+
+
+def _batch(rows: list[dict], data_collator: Callable, dataset: Any) -> tuple[Mapping[str, Any], torch.Tensor]:
+    """The collated batch and its labels, checked."""
+    if not any(key in rows[0] for key in _LABEL_COLUMNS):
+        raise ValueError(
+            f"`dataset` has no labels: its columns are {sorted(dataset[0])}. Add a `labels` column "
+            "(for a causal language model the input ids, with -100 where nothing is to be measured)."
+        )
+    try:
+        batch = data_collator(rows)
+    except ValueError as error:
+        if "expected sequence of length" not in str(error):
+            raise
+        raise ValueError(
+            "the rows are of different lengths and were not padded: give the tokenizer as `processing_class`, or a "
+            "`data_collator` that pads. Rows of text need a text model."
+        ) from error
+    labels = batch.get("labels")
+    if labels is None:
+        raise ValueError(f"`data_collator` returned {sorted(batch)} without `labels`: it must keep the labels.")
+    if labels.shape[0] != len(rows):
+        raise ValueError(
+            f"`data_collator` made {labels.shape[0]} lines of labels from {len(rows)} rows: measures are "
+            "per row, so it must not pack or flatten rows."
+        )
+    if labels.is_floating_point():
+        raise ValueError(
+            f"`labels` are {labels.dtype}: expected indices of classes or tokens. Regression and "
+            "multi-label models cannot be measured."
+        )
+    return batch, labels
+
+
+def _labelled_positions(labels: torch.Tensor, named: set[str] | None) -> torch.Tensor | None:
+    """Positions of a causal LM's batch that predict a label in some row, where its forward can leave out the others."""
+    from ..objectives.row_nll import IGNORE_INDEX
+
+    if labels.dim() != 2 or named is None or "logits_to_keep" not in named:
+        return None
+    needed = labels[:, 1:].ne(IGNORE_INDEX).any(0).nonzero()[:, 0]
+    return needed if len(needed) else None
+
+
+def _row_statistics(logits: torch.Tensor, labels: torch.Tensor, indices: np.ndarray) -> dict[str, np.ndarray]:
+    """Columns of the table for one batch, (B,) each; the shape rule is that of `per_row_nll`."""
+    import torch
+
+    from ..objectives.row_nll import IGNORE_INDEX
+
+    causal_lm = logits.dim() == 3 and labels.dim() == 2
+    if causal_lm:
+        labels = labels[:, 1:]
+    elif logits.dim() == 2 and labels.dim() == 1:
+        logits, labels = logits[:, None], labels[:, None]
+    else:
+        raise ValueError(
+            f"the model's logits are {tuple(logits.shape)} and the labels {tuple(labels.shape)}: expected (B, T, V) "
+            "with (B, T) for a causal language model, or (B, C) with (B,) for a classifier."
+        )
+    labelled = labels.ne(IGNORE_INDEX)  # (B, T)
+    n_labels = labelled.sum(1).cpu().numpy()
+    if not n_labels.all():
+        empty = np.sort(indices[n_labels == 0])
+        raise ValueError(
+            f"labels are all ignored (-100) in {shown(empty.tolist())} of `dataset` (of the first batch that has "
+            "such; in a causal LM the first token is never predicted). Drop these rows, or give them labels."
+        )
+    chosen_labels = labels[labelled]  # (N,)
+    beyond = (chosen_labels < 0) | (chosen_labels >= logits.shape[-1])
+    if beyond.any():
+        raise ValueError(
+            f"label {int(chosen_labels[beyond][0])} is beyond the model's {logits.shape[-1]} "
+            f"{'tokens' if causal_lm else 'classes'}: it was trained on another label space."
+        )
+    rows, positions = labelled.nonzero(as_tuple=True)
+    # (4, N) float32: nll, z, entropy, right. What carries no label is never copied: a long prompt costs nothing.
+    per_label = torch.empty((4, len(chosen_labels)), dtype=torch.float64, device=logits.device)
+    piece = max(1, (PIECE_CPU if logits.device.type == "cpu" else PIECE) // logits.shape[-1])
+    for start in range(0, len(chosen_labels), piece):
+        part = slice(start, start + piece)
+        per_label[:, part] = _label_statistics(logits[rows[part], positions[part]], chosen_labels[part])
+    ends = np.cumsum(n_labels)
+    nll, z, entropy, right = per_label.cpu().numpy()
+    starts = ends - n_labels
+    trailing = [int(np.argmin(row[::-1])) if not row.all() else len(row) for row in np.split(right, ends[:-1])]
+    columns = {
+        "nll_sum": np.add.reduceat(nll, starts),
+        "n_labels": n_labels,
+        "n_correct": np.add.reduceat(right, starts).astype(np.int64),
+        "n_suffix": np.array(trailing, np.int64),
+        "entropy_sum": np.add.reduceat(entropy, starts),
+    }
+    if not causal_lm:
+        return {**columns, "margin": _margin(logits[:, 0], labels[:, 0])}
+    for name, values in (("token_nll", nll), ("token_z", z)):
+        columns[name] = np.empty(len(n_labels), object)
+        columns[name][:] = np.split(values.astype(np.float32), ends[:-1])
+    return columns
+
+
+def _label_statistics(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """
+    (N, V) logits, (N,) labels -> (4, N): negative log-likelihood, z of Min-K%++, entropy (nats), 1 if the argmax.
+
+    Log-probabilities are logits but for a shift, which the variance does not feel: no log-softmax is held. Where a
+    logit is shared by the label and others, the label counts as the argmax if it comes first.
+    """
+    import torch
+
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
+    shifted = logits - logits.amax(-1, keepdim=True)  # the largest at 0: a sharp distribution loses no digits below
+    p = shifted.softmax(-1)
+    total = -p.amax(-1).log()  # log-sum-exp of `shifted`
+    chosen = shifted.gather(-1, labels[:, None])[:, 0]
+    right = chosen == 0
+    if right.any():
+        right[right.clone()] = shifted[right].argmax(-1).eq(labels[right])
+    weighted = p.mul_(shifted)
+    if not torch.isfinite(weighted.sum()):  # a logit of -inf: 0 · -inf
+        weighted = torch.where(shifted.isneginf(), 0.0, weighted)
+        shifted = torch.where(shifted.isneginf(), 0.0, shifted)
+    mean = weighted.sum(-1)
+    variance = (torch.linalg.vecdot(weighted, shifted) - mean.square()).clamp_min(VARIANCE_FLOOR)
+    return torch.stack([total - chosen, (chosen - mean) / variance.sqrt(), total - mean, right.to(mean.dtype)])
+
+
+def _margin(logits: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
+    """log(p / (1 - p)) of the right class, (B,): its logit against the others' log-sum-exp, exact also near p = 1."""
+    logits = logits.double()
+    right = logits.gather(1, labels[:, None])
+    others = logits.scatter(1, labels[:, None], -float("inf")).logsumexp(1)
+    return (right[:, 0] - others).cpu().numpy()
+
+
+def _zlib_bytes(labels: torch.Tensor, tokenizer: Any) -> int:
+    text = tokenizer.decode(labels[labels >= 0].tolist(), skip_special_tokens=True)
+    return len(zlib.compress(text.encode()))
+
+
+def _table(model, inner, dataset, found, model_hash, hashes) -> pyarrow.Table:
+    import pyarrow as pa
+
+    from .weights import weights_hash
+
+    n_rows = len(dataset)
+    hashes = row_hashes(dataset) if hashes is None else list(hashes)
+    columns = {"row": np.arange(n_rows), "row_hash": hashes, **found}
+    names = getattr(dataset, "column_names", None) or list(dataset[0])
+    if "group" in names:
+        columns["group"] = [int(row["group"]) for row in _rows(dataset, np.arange(n_rows))]
+    kinds = {"string": pa.string(), "list<float>": pa.list_(pa.float32())}
+    arrays = {
+        name: pa.array(columns[name], kinds.get(kind) or getattr(pa, kind)())
+        for name, kind in {**COLUMNS, **OPTIONAL}.items()
+        if name in columns
+    }
+    causal_lm = "token_nll" in columns
+    labels = getattr(getattr(inner, "config", None), "id2label", None) if not causal_lm else None
+    description = {
+        "schema": SCHEMA,
+        "kind": "causal_lm" if causal_lm else "classifier",
+        "model": weights_hash(model) if model_hash is None else model_hash,
+        "data": data_hash(hashes),
+        "labels": [str(labels[key]) for key in sorted(labels)] if labels else None,
+        "dtype": str(next((p.dtype for p in model.parameters()), None)).removeprefix("torch."),
+        "versions": _versions(),
+    }
+    return with_description(pa.table(arrays), description)
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return library_versions()

@@ -1,0 +1,1 @@
+"""Formulas on row tables: one file a family."""

@@ -1,0 +1,79 @@
+"""Memory of a run: an estimate before it, and peaks measured during it.
+
+    python -m hf_unlearn.memory --model meta-llama/Llama-3.1-8B --peft lora:r=16 --dtype bfloat16 \\
+        --batch_size 1 --length 4096 --gradient_checkpointing --memory 24GB
+
+One process's share, for a step of plain training, of readiness and of unlearning. The estimate takes the steps on
+tensors without data (see [`hf_unlearn.memory.simulation`]): it needs the model's config and no weights, no GPU and,
+with a config file, no network. On the CPU it is within 2 % of the measured peaks of language models and text
+classifiers, and within 5 % for a tiny ViT (`tests/memory/test_memory.py`). Not measured: GPUs, and FSDP2 and ZeRO,
+which are by formula.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import fields
+
+from ..options import ArgumentError
+from .advice import advice
+from .estimate import Estimate, estimate
+from .run import VERBS, Run
+from .table import _number, parse_bytes, table
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m hf_unlearn.memory", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for f in fields(Run):
+        text = f.metadata["help"] + ("" if f.default in (None, "", False) else f" Default: {f.default}.")
+        if f.name == "verb":
+            parser.add_argument("--verb", nargs="+", default=list(VERBS), help=f"{', '.join(VERBS)}; default: all.")
+        elif "bool" in f.type:
+            parser.add_argument(f"--{f.name}", action=argparse.BooleanOptionalAction, default=f.default, help=text)
+        else:
+            kind = int if "int" in f.type else str
+            parser.add_argument(f"--{f.name}", type=kind, default=f.default, help=text)
+    parser.add_argument("--memory", type=parse_bytes, help="Of one device, like 24GB (10⁹) or 24GiB: does it fit?")
+    parser.add_argument("--json", action="store_true", help="One JSON list instead of the table.")
+    values = vars(parser.parse_args(argv))
+    memory, as_json, verbs = values.pop("memory"), values.pop("json"), values.pop("verb")
+    import logging
+    import warnings
+
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    logging.getLogger("torch._subclasses.fake_tensor").disabled = True  # what goes wrong there is said below
+    warnings.simplefilter("ignore")
+    found: list[Estimate] = []
+    problems: dict[str, list[str]] = {}
+    for verb in verbs:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"taking the steps of {verb!r} on tensors without data …\n")
+        try:
+            found.append(estimate(Run(**values, verb=verb)))
+        except ArgumentError as error:
+            for problem in error.problems:
+                problems.setdefault(problem, []).append(verb)
+    if as_json:
+        sys.stdout.write(json.dumps([e.to_dict() for e in found], indent=2) + "\n")
+    elif found:
+        sys.stdout.write(table(found, memory) + "\n")
+        for e in found:
+            if memory is not None and e.needed > memory:
+                steps = advice(e, memory)
+                for words, after in steps:
+                    sys.stdout.write(f"  {e.run.verb} with {words}: {_number(after.needed)}\n")
+                if not steps or steps[-1][1].needed > memory:
+                    sys.stdout.write(f"  {e.run.verb}: more is needed: shorter rows, or --engine fsdp2.\n")
+    for problem, of in problems.items():
+        sys.stderr.write(f"{', '.join(of)}: {problem}\n")
+    return 0 if found and (memory is None or all(e.needed <= memory for e in found)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

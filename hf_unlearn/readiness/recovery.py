@@ -1,0 +1,55 @@
+"""What a simulated recovery says, (6)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from torch import Tensor
+
+from .moving_weights import add_gradients_, move_, norm, restored, take_gradients
+from .terms import Pass
+
+
+def recovery_gradient(
+    params: Sequence[Tensor],
+    *,
+    held: Pass,
+    proxy: Pass,
+    steps: int,
+    lr: float,
+    weigh: Callable[[Tensor], Tensor | float | None],
+    buffers: Iterable[Tensor] = (),
+    reduce=lambda x: x,
+) -> Tensor:
+    """
+    Adds to `.grad` what makes a simulated recovery fail, with the weights back bit for bit at the end:
+
+        θ⁰ = θ,  θ^{k+1} = θ^k - lr·‖θ‖·∇L_q(θ^k)/‖∇L_q(θ^k)‖,  θ'' = θ^K;   .grad += w(L_h(θ''))·∇L_h(θ'')        (6)
+
+    with L_q the loss of the rows that an attacker has and L_h that of rows like them. That a recovery is simulated in
+    the request itself, and its outcome's gradient applied where it began, is TAR's (Tamirisa et al. 2024,
+    arXiv:2408.00761: MAML's inner loop, in first order); steps of fixed length and w, the slope of a hinge, are ours.
+    One copy of the parameters, and of gradients no more than there were or one step needs.
+
+    Args:
+        params: the trainable parameters θ.
+        held, proxy: passes over the rows of L_h and L_q.
+        steps, lr: K, and a step's length as a share of ‖θ‖.
+        weigh: w; None in place of 0 spares the backward.
+        buffers, reduce: as in [`readiness_gradient`].
+
+    Returns:
+        L_h(θ''), detached, ().
+    """
+    params = list(params)
+    before = take_gradients(params)
+    length = lr * norm(params, reduce)
+    with restored([*params, *buffers]):
+        for _ in range(steps):
+            proxy(1.0)
+            grads = take_gradients(params)
+            move_(params, grads, -length / norm(grads, reduce).clamp_min(1e-20))
+            del grads
+        recovered = held(weigh)
+    add_gradients_(params, before)
+    return recovered

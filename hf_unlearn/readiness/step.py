@@ -1,0 +1,97 @@
+"""The rows of one step of readiness, and which part each plays."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from ..data.batch import count_labels
+from ..data.columns import FLAG
+from ..data.forwards import count_positions
+from ..data.parts import part
+
+
+class _ReadyStep:
+    """The micro-batches of one optimizer step, and which of their rows play which part."""
+
+    def __init__(self, batches: list[dict]):
+        self.batches = batches
+        self.active = False
+        self.items: dict[str, float] = {}
+        self.drawn: dict[str, list[tuple[dict, bool]]] = {}  # parts that are no rows of the step
+
+    def divide(
+        self, share: float | None, used: float, with_proxy: bool, world: int, rank: int, reduce, drawn: bool = False
+    ) -> None:
+        """
+        Marks rows as request, proxy or stable, by their place in the step: micro-batch by micro-batch, within one rank
+        by rank, which is the order of the data set. So it does not matter how the step is cut. With `share`, rows
+        spread over the step play the request; else the flagged rows do. Every second of them is a proxy. Stable rows
+        are "kept" where they take part in the retention term: so many that `used` of the step's rows are at θ'. With
+        `drawn`, request and proxy are other rows, and flagged rows of the step only keep out of the retention term.
+        """
+        here = torch.zeros(len(self.batches), world, 2, dtype=torch.float64)  # rows and flagged rows of each cut
+        for i, batch in enumerate(self.batches):
+            flagged = batch[FLAG].sum().cpu() if share is None else 0
+            here[i, rank] = torch.tensor([len(batch["labels"]), flagged], dtype=torch.float64)
+        if world > 1 and (with_proxy or share is not None or used < 1):
+            here = reduce(here).cpu()
+        rows, flagged = here.sum((0, 1)).tolist()
+        if share is not None:
+            flagged = math.floor(rows * share)
+        kept = min(1.0, max(1, round(used * rows) - (0 if drawn else flagged)) / max(1, rows - flagged))
+        cuts = here.flatten(0, 1)
+        before = (cuts.cumsum(0) - cuts).view_as(here)[:, rank].long().tolist()
+        self.masks: list[dict[str, torch.Tensor]] = []
+        for batch, (rows_before, flagged_before) in zip(self.batches, before, strict=True):
+            place = torch.arange(len(batch["labels"]), dtype=torch.float64) + rows_before
+            if share is None:
+                revocable = batch[FLAG].cpu()
+                turn = flagged_before + torch.cumsum(revocable.long(), 0)
+            else:
+                turn = torch.floor((place + 1) * share).long()
+                revocable = turn > torch.floor(place * share).long()
+            none = torch.zeros_like(revocable)
+            proxy = revocable & (turn % 2 == 0) if with_proxy and not drawn else none
+            request = none if drawn else revocable & ~proxy
+            due = (place + 1 - turn) * kept + 1e-9  # for the n-th stable row n·kept, safe from rounding
+            taken = ~revocable & (torch.floor(due) > torch.floor(due - kept))
+            self.masks.append({"request": request, "proxy": proxy, "stable": ~revocable, "kept": taken})
+
+    def count(self, reduce, hidden_size: int) -> None:
+        """Labels of each part in each micro-batch, and positions of the rows at θ', over all processes."""
+        kinds = ("request", "proxy", "kept")
+        counts = torch.zeros(len(self.batches), len(kinds) + 2, dtype=torch.float64)
+        for i, (batch, masks) in enumerate(zip(self.batches, self.masks, strict=True)):
+            for k, kind in enumerate(kinds):
+                if masks[kind].any():
+                    counts[i, k] = count_labels(batch["labels"][masks[kind].to(batch["labels"].device)]).cpu()
+            moved = (masks["request"] | masks["kept"]).float().mean()
+            counts[i, -2] = count_labels(batch["labels"]).cpu()
+            counts[i, -1] = count_positions(batch, hidden_size) * moved
+        counts = reduce(counts).cpu()
+        self.positions = float(counts[:, -1].sum())
+        self.places = {kind: counts[:, k].nonzero().flatten().tolist() for k, kind in enumerate(kinds)}
+        self.items = dict(zip((*kinds, "all"), counts.sum(0).tolist(), strict=False))
+
+    def draw(self, kind: str, parts: list[tuple[dict, bool]], reduce) -> None:
+        """Takes rows from outside the step as its request or proxy."""
+        labels = sum((count_labels(rows["labels"]).double() for rows, some in parts if some), torch.zeros(()))
+        self.items[kind] = float(reduce(torch.as_tensor(labels).double()))
+        if parts:
+            self.drawn[kind] = parts
+
+    def part(self, place: int, mask: torch.Tensor) -> tuple[dict, bool]:
+        """(rows, whether they count): where the mask is empty, one row that counts nothing, for the collectives."""
+        return part(self.batches[place], mask)
+
+    def parts(self, kind: str) -> list[tuple[dict, bool]]:
+        """The micro-batches with such rows on any process: as many passes on every process, or collectives hang."""
+        if kind in self.drawn:
+            return self.drawn[kind]
+        return [self.part(i, self.masks[i][kind]) for i in self.places[kind] or [0]]
+
+    def rest(self, place: int) -> tuple[dict, bool]:
+        """All rows of a micro-batch but the request's, which have had their main pass."""
+        return self.part(place, ~self.masks[place]["request"])

@@ -1,0 +1,39 @@
+"""The numbers and the passes that the readiness gradient is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+FD_EPSILON = 1e-4  # finite difference step as a share of ‖θ‖, fp32 passes: error 1e-5 … 1e-4
+FD_EPSILON_BF16 = 2e-3  # the same under bf16 autocast over fp32 weights: error 1 … 3 %
+# Runs forward and backward of one mean loss and adds `weight` times its gradient to `.grad`. The weight may be a
+# function of the loss; it is called once, between the forward and the first backward. Returns the detached loss (). In
+# [`recovery_gradient`] the function may return None, for no backward.
+Pass = Callable[[float | Callable[[Tensor], Tensor | float]], Tensor]
+# The same over revocable and stable rows in one forward: the function takes both losses and returns both weights.
+BothPass = Callable[[Callable[[Tensor, Tensor], tuple]], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What the readiness gradient consists of; the names of `ReadyConfig`. `gain_cap` (g) and `cap` in nats."""
+
+    inner_lr: float = 0.005
+    inner_steps: int = 1
+    inner_normalize: bool = True
+    meta_gradient: str = "first_order"
+    lambda_efficiency: float = 0.1
+    lambda_retention: float = 1.0
+    lambda_resistance: float = 0.0
+    efficiency: str = "gain"
+    resistance: str = "none"
+    gain_cap: float = float("inf")
+    cap: float = float("inf")
+    fd_epsilon: float = FD_EPSILON
+
+    @property
+    def efficiency_cap(self) -> float:
+        return self.gain_cap if self.efficiency == "gain" else self.cap

@@ -1,0 +1,19 @@
+"""How the templates are read and filled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def template(name: str):
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=name.endswith(".html"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["md"] = lambda value: " ".join(str(value).split()).replace("|", "\\|")
+    return environment.get_template(name)

@@ -1,0 +1,1 @@
+"""How a request runs: its schedule, its stop rule, its step, the weights it may have to go back to."""

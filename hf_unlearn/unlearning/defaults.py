@@ -1,0 +1,47 @@
+"""The options of a request that nobody set: those that a ready checkpoint carries, and those that fit the others."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+
+from ..config import UnlearnConfig
+from ..options import ArgumentError, request_problems
+from ..utils import records
+
+logger = logging.getLogger(__name__)
+
+
+def with_request_defaults(args: UnlearnConfig, readiness: dict | None) -> UnlearnConfig:
+    """
+    The config with the defaults that a ready checkpoint carries, where the user has left the class's own default.
+
+    Raises:
+        ArgumentError: if the checkpoint names an option that does not exist.
+    """
+    wanted = (readiness or {}).get("request") or {}
+    if problems := request_problems(wanted):
+        raise ArgumentError([f"{records.READINESS}: {problem}" for problem in problems])
+    own = {f.name: f.default for f in dataclasses.fields(UnlearnConfig)}
+    changed = {k: v for k, v in wanted.items() if getattr(args, k) == own[k] and v != own[k]}
+    if not changed:
+        return args
+    logger.info("Defaults from the checkpoint's %s: %s.", records.READINESS, changed)
+    return dataclasses.replace(args, **changed)
+
+
+def with_fitting_gap(args: UnlearnConfig) -> UnlearnConfig:
+    """
+    The config with the gap that "auto" stands for: the paper's hinge, but where that cannot do what is asked (ours).
+    Where a recovery is simulated it is the squared one, since what makes that fail drives the forget loss beyond τ and
+    the hinge has nothing to bring it back; for the target "chance" the hinge on each row, since to remove a class no
+    row of it may stay answered behind others driven far up.
+    """
+    if args.gap != "auto":
+        return args
+    args = copy.copy(args)
+    args.gap = "squared" if args.resistance != "none" else "rows" if args.target == "chance" else "hinge"
+    if args.objective == "nabla_tau" and args.gap != "hinge":
+        logger.info("`gap` is %r: the hinge on the mean cannot do what is asked.", args.gap)
+    return args

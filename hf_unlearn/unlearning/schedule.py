@@ -1,0 +1,99 @@
+"""When to ascend, how hard and towards what: pure functions from sizes and losses to α, τ and the number of passes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+
+
+def initial_alpha(n_forget: int, n_retain: int) -> float:
+    """α₀ = (5/3)·|D_f| / |D| (authors' code: 3 % gives .05, 15 % gives .25, 30 % gives .5); never above .5 (ours)."""
+    return min(5 / 3 * n_forget / (n_forget + n_retain), 0.5)
+
+
+def forget_passes(n_forget: int, n_retain: int) -> int:
+    """
+    E = int(3·|D_r| / |D_f|), at least 1: about three passes over the retain rows, since each forget row is paired with
+    one of them. The authors' image code counts full batches, int(6·n_retain_batches / (2·n_forget_batches)), which is
+    the same where both sets fill theirs; by rows, a request smaller than a batch gets its steps too.
+    """
+    return max(1, int(3 * n_retain / n_forget))
+
+
+def alpha_at(alpha0: float, forget_pass: int, passes: int) -> float:
+    """α_e = α₀·(1 - e/E) for the forget pass e = 0 … E - 1 (authors' code)."""
+    return alpha0 * (1 - forget_pass / passes)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """
+    The fixed part of a run.
+
+    Args:
+        alpha0: α of the first pass.
+        passes: E, forget passes at most.
+        target: `"current"`: τ follows the current model's unseen loss (the paper), but never above `cap`;
+            `"frozen"`: τ stays what it was before the first step; `"chance"`: τ is the loss of guessing.
+        chance: loss of guessing in nats, log of the number of classes or of the vocabulary.
+        stop: False is the paper's fixed length: neither the target nor the budget ends the run.
+        retain_budget: nats by which the retain rows' mean loss may rise.
+        recovers: the objective has a retain term; without one, a spent budget ends the run at once.
+    """
+
+    alpha0: float
+    passes: int
+    target: str
+    chance: float
+    stop: bool
+    retain_budget: float
+    recovers: bool = True
+
+
+@dataclass(frozen=True)
+class State:
+    """The moving part of a run; plain numbers, so that a checkpoint can hold it."""
+
+    tau: float
+    tau_initial: float
+    retain_initial: float
+    forget_pass: int = 0
+    reached: int = 0
+    over_budget: int = 0
+    stop_reason: str | None = None
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+def start(rule: Rule, unseen_loss: float, retain_loss: float) -> State:
+    """
+    State before the first step, from the losses of the model as it came, in nats.
+
+    Raises:
+        ValueError: if a loss is not finite.
+    """
+    if not (math.isfinite(unseen_loss) and math.isfinite(retain_loss)):
+        raise ValueError(
+            f"Before the first step the unseen loss is {unseen_loss} and the retain loss {retain_loss}; both must be "
+            "finite. Look for broken weights or rows."
+        )
+    tau = rule.chance if rule.target == "chance" else unseen_loss
+    return State(tau=tau, tau_initial=tau, retain_initial=retain_loss)
+
+
+def cap(rule: Rule, state: State) -> float:
+    """The highest value that τ may take: the first τ, or the loss of guessing where that is higher (ours)."""
+    return max(state.tau_initial, rule.chance)
+
+
+def retarget(rule: Rule, state: State, unseen_loss: float) -> State:
+    """Moves τ to the current model's unseen loss in nats, never above [`cap`]; only for the target `"current"`."""
+    if rule.target != "current" or not math.isfinite(unseen_loss):
+        return state
+    return replace(state, tau=min(unseen_loss, cap(rule, state)))
+
+
+def look_every(n_forget: int, batch_size: int) -> int:
+    """Steps between two looks at the whole forget set: half a forget pass, so that a look never costs much (ours)."""
+    return max(1, round(n_forget / batch_size / 2))

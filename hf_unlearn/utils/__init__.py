@@ -1,0 +1,1 @@
+"""What everything may use: JSON files, records, versions, names loaded on first use."""

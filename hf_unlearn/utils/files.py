@@ -1,0 +1,20 @@
+"""JSON files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+
+def write_json(path, content: dict) -> None:
+    """Whole or not at all: written beside the file and moved over it."""
+    path = Path(path)
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    os.replace(beside, path)
+
+
+def read_json(path) -> dict | None:
+    path = Path(path)
+    return json.loads(path.read_text()) if path.is_file() else None

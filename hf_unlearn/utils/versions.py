@@ -1,0 +1,20 @@
+"""Versions of the libraries a result depends on, without importing them."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+LIBRARIES = ("torch", "transformers", "accelerate", "peft", "datasets", "numpy", "scipy", "scikit-learn")
+
+
+def library_versions() -> dict[str, str]:
+    """Name -> version of hf_unlearn and of those of LIBRARIES that are installed."""
+    from .. import __version__
+
+    found = {"hf_unlearn": __version__}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

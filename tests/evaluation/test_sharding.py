@@ -1,0 +1,103 @@
+"""Row tables on two processes: shared out, and the same as on one; started as a script it is what each process runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    import conftest  # noqa: F401  settings that must stand before torch
+
+import pytest
+import torch
+from datasets import Dataset
+from helpers.tiny import lm, lm_rows, tokenizer
+
+from hf_unlearn import collect, default_collator, evaluate
+from hf_unlearn.evaluation import load_tables, save_tables, weights_hash
+from hf_unlearn.evaluation.tables import described
+
+ROWS, BATCH = 13, 2  # seven batches on two processes: the last turn is taken by one of them
+
+
+def measured(model) -> tuple:
+    """The table of all rows, and how many forwards this process took."""
+    count = []
+    handle = model.register_forward_hook(lambda *_: count.append(1))
+    rows = lm_rows(ROWS, long=20)
+    found = collect(model, rows, default_collator(model, tokenizer()), processing_class=tokenizer(), batch_size=BATCH)
+    handle.remove()
+    return found, len(count)
+
+
+def broken(model) -> str:
+    """What each process says where only one of them meets the bad row."""
+    rows = lm_rows(ROWS).to_list()
+    rows[3]["labels"] = [-100] * len(rows[3]["labels"])
+    try:
+        collect(model, Dataset.from_list(rows), default_collator(model, tokenizer()), batch_size=BATCH)
+    except ValueError as error:
+        return str(error)
+    return "nothing"
+
+
+def main(folder: str) -> None:
+    import torch.distributed as dist
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
+    for name in ("whole", "sharded"):
+        model = lm()
+        if name == "sharded":
+            fully_shard(model, mesh=init_device_mesh("cpu", (dist.get_world_size(),)))
+        found, forwards = measured(model)
+        save_tables({name: found}, f"{folder}/{rank}")
+        Path(folder, f"{rank}-{name}.txt").write_text(f"{forwards}\n{broken(model)}")
+        dist.barrier()
+    rows = lm_rows(ROWS)
+    splits = {"forget": rows.select(range(6)), "unseen": rows.select(range(6, ROWS))}
+    card = evaluate(lm(), splits, reference=lm(1), processing_class=tokenizer(), batch_size=BATCH, resamples=20)
+    card.save(f"{folder}/card{rank}")
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_share_the_rows_out_and_get_the_table_of_one(tmp_path):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run([*launch, __file__, str(tmp_path)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-5000:]
+    one, forwards = measured(lm())
+    assert forwards == 7
+    numbers = ("nll_sum", "entropy_sum")
+    for rank in (0, 1):
+        for name, table in load_tables(tmp_path / str(rank)).items():
+            for column in set(one.column_names) - {*numbers, "token_nll", "token_z"}:
+                assert table[column].equals(one[column]), column
+            for column in numbers:
+                assert table[column].to_pylist() == pytest.approx(one[column].to_pylist(), rel=1e-6)
+            assert described(table)["model"] == weights_hash(lm()) == described(one)["model"]
+            taken, message = (tmp_path / f"{rank}-{name}.txt").read_text().split("\n")
+            assert int(taken) == 4  # half of the seven, and one that keeps the other company
+            assert "row 3 of `dataset`" in message
+    cards = [(tmp_path / f"card{rank}/scorecard.json").read_text() for rank in (0, 1)]
+    assert cards[0] == cards[1]
+
+
+def test_one_process_takes_one_forward_a_batch():
+    found, forwards = measured(lm())
+    assert forwards == -(-ROWS // BATCH) and found.num_rows == ROWS
+
+
+def test_a_process_may_measure_alone():
+    torch.manual_seed(0)
+    found = collect(lm(), lm_rows(3), default_collator(lm(), tokenizer()), shard=False)
+    assert found.num_rows == 3
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

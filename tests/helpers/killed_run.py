@@ -1,0 +1,193 @@
+"""
+The runs that `test_checkpoints.py` kills and resumes. As a script: one of them, named by a line of JSON from stdin (a
+list: kind, output folder, weights to begin with, marks), with the moments that matter drawn out and marked in a file.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import safetensors.torch
+import torch
+from helpers.tiny import lm, lm_rows, tokenizer
+
+from hf_unlearn import ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer
+from hf_unlearn.trainers import checkpoints
+
+QUIET = {"report_to": [], "log_level": "error", "use_cpu": True, "disable_tqdm": True, "dataloader_pin_memory": False}
+QUIET |= {"save_strategy": "steps", "logging_steps": 1}
+ROWS = {"forget": lm_rows(6), "retain": lm_rows(18, 6), "unseen": lm_rows(8, 100)}
+PAUSE = 0.015  # seconds, in the middle of each write and before each renaming; half of that after each deletion
+AWAY = 0.1  # seconds, before weights are put back
+
+
+def model(weights=None):
+    made = lm(layers=2, hidden=32, attention_dropout=0.1)
+    if weights is not None:
+        made.load_state_dict(safetensors.torch.load_file(weights))
+    return made
+
+
+def ready(out, weights=None, **options) -> ReadyTrainer:
+    """Dropout, two micro-batches a step, every term that moves the weights, a step that does not, Adam, a decay."""
+    own = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "learning_rate": 1e-2, "meta_start": 0.0}
+    own |= {"meta_gradient": "finite_difference", "resistance": "relearn", "lambda_resistance": 0.3, "save_steps": 1}
+    own |= {"num_train_epochs": 4, "save_total_limit": 2, "meta_every": 2}
+    args = ReadyConfig(str(out), **{**QUIET, **own, **options})
+    return ReadyTrainer(model(weights), args, lm_rows(26, every=3), processing_class=tokenizer())
+
+
+def unlearn(out, weights=None, **options) -> UnlearnTrainer:
+    """
+    An adapter with dropout, two micro-batches a step, a τ that is measured anew; the budget is spent at the end, and
+    weights of long before are put back.
+    """
+    from peft import LoraConfig
+
+    own = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "learning_rate": 2e-2, "save_steps": 2}
+    own |= {"passes": "12", "unseen_every": 1, "save_total_limit": 2, "lr_scheduler_type": "linear"}
+    args = UnlearnConfig(str(out), **{**QUIET, **own, **options})
+    base = model(weights)
+    lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", lora_dropout=0.1)
+    return UnlearnTrainer(base, args, *ROWS.values(), processing_class=tokenizer(), peft_config=lora)
+
+
+def ascent(out, weights=None, **options) -> UnlearnTrainer:
+    """A request that ends early, between two checkpoints, with weights put back from before the first of them."""
+    own = {"objective": "gradient_ascent", "learning_rate": 1e-2, "lr_scheduler_type": "constant", "save_steps": 4}
+    return unlearn(out, weights, **{**own, **options})
+
+
+KINDS = {"ready": ready, "unlearn": unlearn, "ascent": ascent}
+
+
+def go_on(kind, out, weights=None, **options):
+    """One life of a run: resumes where there is something to resume from, and saves the model at the end."""
+    base = KINDS[kind](out, weights, **options)
+    base.train(resume_from_checkpoint=bool(checkpoints.folders(out)))
+    base.save_model()
+    return base
+
+
+def saved(out) -> dict[str, torch.Tensor]:
+    found = [p for p in map(Path(out).joinpath, ("model.safetensors", "adapter_model.safetensors")) if p.exists()]
+    return safetensors.torch.load_file(found[0])
+
+
+# ---- drawn out and marked ----
+
+
+def open_phases(marks) -> list[str]:
+    """The phases that a killed run was in, the innermost last."""
+    inside: list[str] = []
+    for line in Path(marks).read_text().split():
+        inside = [*inside, line[1:]] if line[0] == "+" else inside[:-1]
+    return inside
+
+
+def draw_out(marks) -> None:
+    """Every file of a checkpoint is written in two halves, with a pause between; deletions and restorings pause too."""
+    import peft.peft_model
+    import transformers.modeling_utils
+    from transformers import TrainerCallback, TrainerState
+
+    from hf_unlearn.readiness import moving_weights
+    from hf_unlearn.trainers import base
+
+    file = os.open(marks, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+
+    @contextmanager
+    def phase(name):
+        os.write(file, f"+{name}\n".encode())
+        yield
+        os.write(file, f"-{name}\n".encode())
+
+    def in_phase(name, function):
+        def inside(*args, **kwargs):
+            with phase(name):
+                return function(*args, **kwargs)
+
+        return inside
+
+    def halves(path, data: bytes):
+        with open(path, "wb") as out:
+            out.write(data[: len(data) // 2])
+            out.flush()
+            time.sleep(PAUSE)
+            out.write(data[len(data) // 2 :])
+
+    real = {"save": torch.save, "state": TrainerState.save_to_json}
+    real |= {"restored": moving_weights.restored, "replace": os.replace}
+    unlink = os.unlink
+
+    def save(content, path, *args, **kwargs):
+        whole = io.BytesIO()
+        real["save"](content, whole, *args, **kwargs)
+        halves(path, whole.getvalue())
+
+    def save_state(state, path):
+        real["state"](state, path)
+        halves(path, Path(path).read_bytes())
+
+    def slow_unlink(path, *args, **kwargs):
+        unlink(path, *args, **kwargs)
+        time.sleep(PAUSE / 2)
+
+    @contextmanager
+    def restored(params):
+        with real["restored"](params) as copies:
+            os.write(file, b"+perturbed\n")
+            yield copies
+            time.sleep(AWAY)
+        os.write(file, b"-perturbed\n")
+
+    def replace(*args):
+        time.sleep(PAUSE)
+        real["replace"](*args)
+
+    torch.save, TrainerState.save_to_json, moving_weights.restored = save, save_state, restored
+    os.replace = replace
+    for module in (transformers.modeling_utils, peft.peft_model):
+        module.safe_save_file = lambda tensors, path, metadata=None: halves(
+            path, safetensors.torch.save(tensors, metadata)
+        )
+    os.unlink = slow_unlink  # what `shutil.rmtree` calls, a file at a time
+    own = base.ForgettingTrainer
+    base.rotate_checkpoints = in_phase("delete", base.rotate_checkpoints)
+    checkpoints.remove = in_phase("delete", checkpoints.remove)
+    checkpoints.drop = in_phase("end", checkpoints.drop)
+    own._save_checkpoint = in_phase("write", own._save_checkpoint)
+
+    class FirstStep(TrainerCallback):
+        """Up to here the run is building its model or taking up its checkpoint."""
+
+        def on_step_begin(self, *args, **kwargs):
+            if not hasattr(self, "seen"):
+                os.write(file, b"-start\n")
+            self.seen = True
+
+        def on_train_end(self, *args, **kwargs):
+            os.write(file, b"+end\n")
+
+    begin = own.__init__
+
+    def init(self, *args, **kwargs):
+        begin(self, *args, **kwargs)
+        self.add_callback(FirstStep())
+
+    own.__init__ = init
+    os.write(file, b"+start\n")
+
+
+if __name__ == "__main__":
+    if line := sys.stdin.readline():  # the imports are done: the test's clock begins here
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody reads the log
+        *run, marks = json.loads(line)
+        draw_out(marks)
+        go_on(*run)

@@ -1,0 +1,167 @@
+"""`recipes/tools/check_engine.py` passes on engines that work, and fails where one does not."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.tiny import cheap_collections
+
+from recipes.tools import check_engine
+
+pytestmark = pytest.mark.slow
+RUNS = 2 * (len(check_engine.READY) + len(check_engine.UNLEARN))
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_collections():
+    yield from cheap_collections()
+
+
+@pytest.fixture
+def check(capsys):
+    """Runs the script in this process: its exit status and its lines."""
+
+    def run(*words):
+        status = 0
+        try:
+            check_engine.main(["--use_cpu", "--steps", "6", *words])
+        except SystemExit as end:
+            status = end.code
+        return status, capsys.readouterr().out.splitlines()
+
+    return run
+
+
+def verdicts(lines) -> dict[tuple[str, int], str]:
+    """PASS, FAIL or refused by case and number of micro-batches."""
+    found = {}
+    for line in lines:
+        if match := re.match(r"(ready|unlearn) +(\S.*?) +([12]) micro-batch(?:es)? +(.*)", line):
+            verb, name, cut, rest = match.groups()
+            found[f"{verb} {name}", int(cut)] = "refused" if rest.startswith("refused") else rest.split()[-1]
+    return found
+
+
+def failed(lines) -> set[str]:
+    return {name for (name, _), verdict in verdicts(lines).items() if verdict == "FAIL"}
+
+
+def launch(driver: str, tmp_path, *words) -> tuple[int, list[str], str]:
+    """A script of these lines, with the check as `check`, on two processes by `cpu2.yaml`."""
+    head = f"import sys\nsys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]!r}\n"
+    head += "from recipes import check_engine as check\n"
+    script = tmp_path / "driver.py"
+    script.write_text(f"{head}{driver}\ncheck.common.run(check.main)\n")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu2.yaml"]
+    command += ["--main_process_port", port, str(script), "--use_cpu", *words]
+    env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=400)
+    return done.returncode, done.stdout.splitlines(), done.stderr[-5000:]
+
+
+@pytest.mark.parametrize("words", [[], ["--peft"], ["--dtype", "float64"]], ids=str)
+def test_one_process_passes(check, words):
+    status, lines = check(*words)
+    assert status == 0 and lines[-1] == f"PASS: {RUNS} runs agree"
+    assert lines[0].startswith("NO, 1 process(es), cpu; ") and "tolerance" in lines[0]
+    assert len(verdicts(lines)) == RUNS and set(verdicts(lines).values()) == {"PASS"}
+
+
+def test_two_processes_pass(tmp_path):
+    status, lines, stderr = launch("", tmp_path)
+    assert status == 0, (lines, stderr)
+    assert lines[-1] == f"PASS: {RUNS} runs agree" and "MULTI_CPU, 2 process(es)" in lines[0]
+
+
+def test_shards_pass(tmp_path):
+    driver = """
+from helpers.ranks import shard_on_cpu
+import hf_unlearn
+for kind in (hf_unlearn.ReadyTrainer, hf_unlearn.UnlearnTrainer):
+    def sharded(self, *args, init=kind.__init__, **kwargs):
+        shard_on_cpu()
+        init(self, *args, **kwargs)
+    kind.__init__ = sharded
+"""
+    status, lines, stderr = launch(driver, tmp_path, "--steps", "6")
+    assert status == 0, (lines, stderr)
+    assert any("FSDP, 2 process(es)" in line for line in lines)
+    found = verdicts(lines)
+    assert len(found) == RUNS and set(found.values()) == {"PASS"}
+    assert lines[-1] == f"PASS: {RUNS} runs agree"
+
+
+def test_gradients_that_stay_local_fail(tmp_path):
+    """The inner gradient of each process for itself, as it is inside `no_sync`."""
+    driver = "from contextlib import nullcontext\nimport hf_unlearn.trainers.passes as t\n"
+    driver += "t.synchronised = lambda accelerator, model: nullcontext()\n"
+    status, lines, stderr = launch(driver, tmp_path, "--steps", "4")
+    assert status == 1, (lines, stderr)
+    found = verdicts(lines)
+    assert {case for case, verdict in found.items() if verdict == "FAIL"} == {
+        (f"ready {name}", 2) for name in check_engine.READY
+    }
+    assert lines[-1].startswith("FAIL: ready first_order 2 micro-batches; ")
+
+
+BROKEN = {
+    "an inner step too long by a thousandth": (
+        "hf_unlearn.readiness.gradient._step_factor",
+        lambda real: lambda *args: real(*args) * 1.001,
+        {f"ready {name}" for name in check_engine.READY},
+    ),
+    "no curvature": (
+        "hf_unlearn.readiness.gradient._Pullback.hessian_product",
+        lambda real: lambda *args: None,
+        {"ready finite_difference", "ready finite_difference, relearn"},
+    ),
+    "an α that does not decay": (
+        "hf_unlearn.unlearning.schedule.alpha_at",
+        lambda real: lambda alpha0, forget_pass, passes: alpha0,
+        {f"unlearn {name}" for name in check_engine.UNLEARN if name != "npo"},
+    ),
+    "a gate that ignores the sign": (
+        "hf_unlearn.objectives.nabla_tau.NablaTau.mean_value",
+        lambda real: lambda self, f, r, *, alpha, tau: real(self, 2 * tau - f, r, alpha=alpha, tau=tau),
+        {"unlearn hinge", "unlearn hinge, in turn"},
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_what_is_broken_fails_and_nothing_else(check, monkeypatch, what):
+    import importlib
+
+    path, change, cases = BROKEN[what]
+    owner, _, name = path.rpartition(".")
+    try:
+        holder = importlib.import_module(owner)
+    except ModuleNotFoundError:
+        holder = getattr(importlib.import_module(owner.rpartition(".")[0]), owner.rpartition(".")[2])
+    monkeypatch.setattr(holder, name, change(getattr(holder, name)))
+    status, lines = check()
+    assert failed(lines) == cases
+    assert status == 1 and lines[-1].startswith("FAIL: ")
+
+
+def test_a_refusal_where_there_is_no_reason_for_one_fails(check, monkeypatch):
+    monkeypatch.setattr("hf_unlearn.trainers.ready.several_backwards_problem", lambda *args: "not today")
+    status, lines = check("--steps", "2")
+    assert status == 1 and lines[-1].startswith("FAIL: ready first_order 1 micro-batch; ")
+    assert all("refused: not today" in line for line in lines if line.startswith("ready"))
+
+
+def test_steps_that_cannot_be_made_into_passes(capsys):
+    with pytest.raises(SystemExit) as end:
+        check_engine.main(["--steps", "3"])
+    assert end.value.code == 2 and "even number" in capsys.readouterr().err

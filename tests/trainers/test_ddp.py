@@ -1,0 +1,204 @@
+"""Data parallelism: two processes over gloo take the steps that one takes, whatever the cut into micro-batches."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers import ranks
+from helpers.tiny import cheap_collections, fit, lm64, lm_list, lm_rows, weights
+
+from hf_unlearn.data.columns import FLAG
+from hf_unlearn.readiness.step import _ReadyStep
+
+CLOSE = 1e-6  # relative; float64 but for the shares of labels
+GRADIENTS, READY, UNLEARN = ranks.gradient_runs(), ranks.ready_runs(), ranks.unlearn_runs()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_collections():
+    yield from cheap_collections()
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    """Weights that know the rows by heart."""
+    rows = [*lm_rows(16, **ranks.RAGGED), *lm_rows(48, 16, **ranks.RAGGED)]
+    path = tmp_path_factory.mktemp("start") / "start.pt"
+    torch.save(weights(fit(lm64(), rows, steps=150)), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def one(start, tmp_path_factory):
+    """`one(name)`: the run on one process, in one micro-batch."""
+    runs, done = ranks.everything(), {}
+
+    def get(name):
+        if name not in done:
+            done[name] = runs[name](tmp_path_factory.mktemp("one"), 1, 1, start)
+        return done[name]
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def two(start, tmp_path_factory):
+    return ranks.launch("ddp", start, tmp_path_factory.mktemp("two"))
+
+
+def assert_same_run(results, name, accumulation, wanted):
+    """Both ranks ended with the same bits, and where `wanted` did."""
+    first, second = (rank[f"{name} / {accumulation}"] for rank in results)
+    assert all(torch.equal(first["weights"][k], second["weights"][k]) for k in first["weights"])
+    for run in (first, second):
+        assert run["restored"]
+        assert run["steps"] == wanted["steps"]
+    assert len(first["grads"]) == len(wanted["grads"])
+    for got, want in zip(first["grads"], wanted["grads"], strict=True):
+        assert ranks.apart(got, want) < CLOSE
+    assert first["weights"].keys() == wanted["weights"].keys()
+    assert ranks.apart(first["weights"], wanted["weights"]) < CLOSE
+    assert len(first["logs"]) == len(wanted["logs"])
+    for got, want in zip(first["logs"], wanted["logs"], strict=True):
+        assert got.keys() == want.keys()
+        if run.get("skipped"):  # the line's loss is each process's last finite one
+            got, want = ({k: v for k, v in line.items() if k != "loss"} for line in (got, want))
+        assert got == pytest.approx(want, rel=1e-5, abs=2e-6)  # components are logged with six places
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_a_steps_gradient_is_that_of_one_process(one, two, name, accumulation):
+    assert_same_run(two, f"gradient: {name}", accumulation, one(f"gradient: {name}"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("name", READY)
+def test_training_goes_where_it_goes_on_one_process(one, two, name, accumulation):
+    assert_same_run(two, f"ready: {name}", accumulation, one(f"ready: {name}"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("name", UNLEARN)
+def test_a_request_goes_where_it_goes_on_one_process(one, two, name, accumulation):
+    wanted = one(f"unlearn: {name}")
+    assert_same_run(two, f"unlearn: {name}", accumulation, wanted)
+    for rank in two:
+        run = rank[f"unlearn: {name} / {accumulation}"]
+        assert run["stop_reason"] == wanted["stop_reason"] and run["went_back"] == wanted["went_back"]
+
+
+@pytest.mark.slow
+def test_the_runs_are_what_they_are_called(one):
+    """The hinge closes on the way, one run ends at the target after a way back, one at the budget."""
+    lines = [line for line in one("unlearn: hinge")["logs"] if "forget_loss" in line]
+    assert lines[0]["forget_loss"] < 0.2 and len(lines) == 20
+    assert any(line["forget_loss"] > line["tau"] for line in lines)
+    looked = one("unlearn: gate every 3")["looked"]
+    assert looked[0] and 5 < sum(looked) < 20  # shut on a part of the way
+    seen = ["recovered_loss" in line for line in one("unlearn: resistance, gate")["logs"] if "loss" in line]
+    assert all(seen[:4]) and 4 < sum(seen) < 18  # its gate is shut on a part of the way
+    assert one("unlearn: target")["stop_reason"] == "forget_loss_reached_target"
+    assert one("unlearn: target")["went_back"]
+    assert one("unlearn: budget")["stop_reason"] == "retain_budget_spent"
+    assert ranks.apart(one("ready: first_order")["weights"], one("ready: finite_difference")["weights"]) > 1e-3
+
+
+def assert_skipped(results, one, accumulation):
+    """What is NaN on one rank is a skipped step on both; three in a row end the run with the good weights saved."""
+    for name in ("poisoned", "poisoned gradient", "poisoned to the end"):
+        wanted = one(f"ready: {name}")
+        for rank in results:
+            run = rank[f"ready: {name} / {accumulation}"]
+            assert (run["skipped"], run["steps"]) == ((3, 4) if "end" in name else (2, 5))
+            assert ranks.apart(run["weights"], wanted["weights"]) < CLOSE
+            if "end" in name:
+                assert run["error"].startswith("Steps 3 to 5: the loss or the gradient is not finite")
+                assert_saved(run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_what_is_nan_on_one_rank_is_skipped_on_both(one, two, accumulation):
+    assert_skipped(two, one, accumulation)
+
+
+def assert_saved(run):
+    """The file holds the weights of the run's end, but for a tied head."""
+    assert run["saved"].keys() | {"lm_head.weight"} >= run["weights"].keys()
+    assert all(torch.equal(run["saved"][k], run["weights"][k]) for k in run["weights"])
+
+
+@pytest.mark.slow
+def test_what_is_saved_are_the_last_weights(two):
+    for rank in two:
+        run = rank["unlearn: budget / 2"]
+        assert_saved(run)
+        assert "from transformers import GPT2LMHeadModel\n" in run["loading_code"]
+
+
+@pytest.mark.slow
+def test_double_backward_is_refused_on_two_processes(two):
+    assert all("silently wrong under data parallelism" in rank["exact"] for rank in two)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulation", [2, 8])
+@pytest.mark.parametrize("name", [
+    *(f"ready: {name}" for name in READY if "poisoned" not in name), *(f"unlearn: {name}" for name in UNLEARN)
+])  # fmt: skip
+def test_on_one_process_too_the_cut_does_not_matter(start, one, name, accumulation, tmp_path):
+    """2 × 4 and 8 × 1 rows of 4 to 23 tokens are 1 × 8."""
+    run = ranks.everything()[name](tmp_path, 1, accumulation, start)
+    assert_same_run([{f"{name} / 1": run}] * 2, name, 1, one(name))
+
+
+# ---- which rows play which part, without processes ----
+
+
+@pytest.mark.parametrize("used", [1.0, 0.6])
+@pytest.mark.parametrize("share", [None, 0.4])
+@pytest.mark.parametrize("world, sizes", [
+    (1, [[5], [5], [5]]),
+    (2, [[8, 7]]),
+    (2, [[4, 4], [4, 3]]),
+    (2, [[4, 4], [4, 1], [1, 1]]),
+    (3, [[2, 2, 2], [2, 2, 2], [1, 1, 1]]),
+])  # fmt: skip
+def test_a_rows_part_is_by_its_place_in_the_step(world, sizes, share, used):
+    """Micro-batch by micro-batch, rank by rank; also with uneven batches at the end."""
+    rows = lm_list(15, every=3)
+    whole = parts([[rows]], 1, share, used)
+    sizes_of = {"request": 3, "proxy": 2, "stable": 10} if share is None else {"request": 3, "proxy": 3, "stable": 9}
+    sizes_of["kept"] = sizes_of["stable"] if used == 1 else 9 - sizes_of["request"] - sizes_of["proxy"]
+    assert {kind: len(ids) for kind, ids in whole.items()} == sizes_of and whole["kept"] <= whole["stable"]
+    left = iter(rows)
+    cut = [[[next(left) for _ in range(size)] for size in micro] for micro in sizes]
+    assert parts(cut, world, share, used) == whole
+
+
+def parts(cut, world, share, used) -> dict[str, set[int]]:
+    """Ids by part, of all ranks; cut[i][r] are the rows of micro-batch i on rank r."""
+    sent = []
+
+    def divide(rank, reduce):
+        step = _ReadyStep([
+            {"labels": torch.tensor([row["id"] for row in micro[rank]]),
+             FLAG: torch.tensor([row["revocable"] for row in micro[rank]])}
+            for micro in cut
+        ])  # fmt: skip
+        step.divide(share, used, True, world, rank, reduce)
+        return step
+
+    for rank in range(world):  # first what each rank sends, then what each makes of the sum
+        divide(rank, lambda counts: sent.append(counts) or counts)
+    found = {"request": set(), "proxy": set(), "stable": set(), "kept": set()}
+    for rank in range(world):
+        step = divide(rank, lambda counts: torch.stack(sent).sum(0))
+        for batch, masks in zip(step.batches, step.masks, strict=True):
+            for kind, mask in masks.items():
+                found[kind] |= set(batch["labels"][mask].tolist())
+    return found

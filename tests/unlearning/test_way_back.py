@@ -1,0 +1,65 @@
+"""The weights that a request may return to."""
+
+from __future__ import annotations
+
+import torch
+
+from hf_unlearn.unlearning.snapshots import WayBack
+
+
+class Weights:
+    """One weight, and how often it was asked for."""
+
+    def __init__(self, value: float):
+        self.weight, self.asked = torch.nn.Parameter(torch.tensor([value])), 0
+
+    def __call__(self) -> list[torch.Tensor]:
+        self.asked += 1  # where weights are sharded, this makes them shards again
+        return [self.weight]
+
+    def set(self, value: float) -> None:
+        with torch.no_grad():
+            self.weight.fill_(value)
+
+
+def test_a_retreat_halves_the_way_and_asks_for_the_weights_before_each_write():
+    weights, seen = Weights(1.0), []
+    back = WayBack(weights, 0)
+    weights.set(5.0)
+    asked = weights.asked
+
+    def measure():
+        seen.append(weights.weight.item())
+        return {"shortfall": 2.2 - seen[-1]}
+
+    found = back.retreat(measure, 0.05)
+    assert seen == [3.0, 2.0, 2.5, 2.25] and found == {"shortfall": 2.2 - 2.25}
+    assert weights.asked == asked + 1 + len(seen)
+
+
+def test_the_good_weights_come_back_or_what_is_within_on_the_way_to_them():
+    weights = Weights(1.0)
+    back = WayBack(weights, 0)
+    weights.set(2.0)
+    back.vouch(short=True)
+    assert back.good[0] == 0  # there was no candidate
+    back.candidate = back.now(4)
+    weights.set(9.0)
+    back.vouch(short=False)
+    assert (back.good[0], back.below[0], back.measured[0]) == (4, 0, 0)
+    assert back.restore(lambda: weights.weight.item() <= 1.5) == 4  # half of the way from 1 to 2
+    assert weights.weight.item() == 1.5
+    back.confirm(6, short=True)
+    weights.set(9.0)
+    assert back.restore(lambda: False) == 6 and weights.weight.item() == 1.5  # measured: nothing to ask
+    assert back.below[0] == 6
+
+
+def test_saved_and_loaded(tmp_path):
+    back = WayBack(Weights(1.0), 3)
+    back.candidate = back.now(5)
+    torch.save(back.to_dict(), tmp_path / "weights.pt")
+    other = WayBack(Weights(7.0), 0)
+    other.load(torch.load(tmp_path / "weights.pt", weights_only=True))
+    assert [getattr(other, key)[0] for key in WayBack.KEYS] == [3, 3, 3, 5]
+    assert other.good[1] is other.measured[1] and other.good[1][0].item() == 1.0

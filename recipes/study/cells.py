@@ -16,10 +16,11 @@ import dataclasses
 import hashlib
 import json
 import re
+import shlex
 import time
 from pathlib import Path
 
-from hf_unlearn.cli import arguments, parsing, preparing, running
+from hf_unlearn.cli import arguments, parsing, preparing
 from recipes.study.base import digest, ensure_base
 from recipes.study.tasks import ARMS, TASKS, YARDSTICKS, Arm, Task, arms_of, flags_of, needed_by, requests_of
 from recipes.tools import jobs as jobs_
@@ -383,7 +384,7 @@ def main(argv: list[str]) -> None:
         from recipes.study import page
 
         places = (page.RESULTS, page.PICTURE) if options.publish else ()
-        page.write(root, running.command_line("recipes/study", argv), *places)
+        page.write(root, " ".join(["python -m recipes.study", shlex.join(argv)]), *places)
 
 
 def check(options, tasks: list[str]) -> list[int]:

@@ -249,8 +249,8 @@ class Scorecard:
 
     def failed_gates(self, gates: Iterable[str]) -> list[str]:
         """
-        A line for each unlearned run and named gate of [`~hf_unlearn.evaluation.verdict.verdict`] that is not passed, and
-        for each that could not be decided: a model that was not tested has not passed.
+        A line for each unlearned run and named gate of [`~hf_unlearn.evaluation.verdict.verdict`] that is not passed,
+        and for each that could not be decided: a model that was not tested has not passed.
 
         Raises:
             ValueError: for a gate that does not exist, and if there is no unlearned run.

@@ -45,8 +45,8 @@ class ReadyTrainer(ForgettingTrainer):
     The main loss is untouched: every row is seen once an epoch, the revocable ones spread evenly over the batches. On
     every `meta_every`-th step the terms of [`hf_unlearn.readiness`] are added: a simulated request for `request_rows`
     of the revocable rows, drawn beside the batch (with 0 for those in it), and what it should and should not do. They
-    begin after `meta_start` of the training, by default its first half, since a model that is still learning is held back by
-    them. With all λ = 0 the run is the stock Trainer's, bit for bit, in the same row order.
+    begin after `meta_start` of the training, by default its first half, since a model that is still learning is held
+    back by them. With all λ = 0 the run is the stock Trainer's, bit for bit, in the same row order.
 
     Args:
         model: a model, or the name or path of one, which is then loaded after the checks.

@@ -12,7 +12,7 @@ _HOMES = {
     "UnlearnTrainer": "trainers.unlearn",
     "ReadyConfig": "config",
     "UnlearnConfig": "config",
-    "ArgumentError": "options",
+    "ArgumentError": "utils.checks",
     "NonFiniteError": "trainers.callbacks",
     "split": "data.split",
     "find_duplicates": "data.duplicates",

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
 
-from .options import ReadyOptions, UnlearnOptions, raise_problems
+from .options import ReadyOptions, UnlearnOptions
+from .utils.checks import raise_problems
 
 EXACT_CHECKPOINTING = (
     '`meta_gradient="exact"` (double backward) is silently wrong with gradient checkpointing, whose second forward '

@@ -4,8 +4,9 @@ that `--help` answers at once; `config.py` joins them with `TrainingArguments`."
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass, field, fields
+
+from .utils.checks import number, one_of, whole
 
 META_GRADIENTS = ("first_order", "finite_difference", "exact")
 EFFICIENCIES = ("gain", "loss")
@@ -22,40 +23,6 @@ TARGETS = ("current", "frozen", "chance")
 FORWARDS = ("auto", "together", "in_turn")
 GAIN_CAP = 2.0  # nats, the default of `gain_cap` (ours; recipes/README.md says on which tasks it was chosen)
 INNER_LR, INNER_LR_ADAPTER = 0.005, 0.01  # defaults of `inner_lr` (ours, likewise)
-
-
-class ArgumentError(ValueError):
-    """All problems of the arguments or of the data, in one message. `problems` is the list of them."""
-
-    def __init__(self, problems: list[str]):
-        self.problems = list(problems)
-        head = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        super().__init__(f"{head} to mend before anything is loaded:\n" + "\n".join(f"  - {p}" for p in self.problems))
-
-
-def raise_problems(problems: list[str]) -> None:
-    if problems:
-        raise ArgumentError(problems)
-
-
-def _one_of(name: str, value, allowed: tuple) -> list[str]:
-    if value in allowed:
-        return []
-    return [f"`{name}` is {value!r}; it must be one of {', '.join(map(repr, allowed))}."]
-
-
-def _whole(name: str, value, *, low: int) -> list[str]:
-    if isinstance(value, (int, float)) and value >= low and value % 1 == 0:
-        return []
-    return [f"`{name}` is {value!r}; it must be a whole number of at least {low}."]
-
-
-def _number(name: str, value, *, low: float, high: float = math.inf, open_low: bool = False) -> list[str]:
-    good = isinstance(value, (int, float)) and value <= high and (value > low if open_low else value >= low)
-    if good and math.isfinite(value):
-        return []
-    edge = f"{'above' if open_low else 'at least'} {low:g}" + (f" and at most {high:g}" if math.isfinite(high) else "")
-    return [f"`{name}` is {value!r}; it must be a finite number {edge}."]
 
 
 def request_problems(request: dict) -> list[str]:
@@ -177,25 +144,25 @@ class ReadyOptions:
 
     def option_problems(self) -> list[str]:
         problems = [
-            *(_number("inner_lr", self.inner_lr, low=0) if self.inner_lr is not None else []),
-            *_whole("inner_steps", self.inner_steps, low=1),
-            *_whole("meta_every", self.meta_every, low=1),
-            *_whole("request_rows", self.request_rows, low=0),
-            *_number("meta_rows", self.meta_rows, low=0, high=1, open_low=True),
-            *_one_of("meta_forward", self.meta_forward, FORWARDS),
-            *_number("meta_start", self.meta_start, low=0, high=1),
-            *_number("lambda_efficiency", self.lambda_efficiency, low=0),
-            *_number("lambda_retention", self.lambda_retention, low=0),
-            *_number("lambda_resistance", self.lambda_resistance, low=0),
-            *_number("revocable_share", self.revocable_share, low=0, high=0.5, open_low=True),
-            *_one_of("meta_gradient", self.meta_gradient, META_GRADIENTS),
-            *_one_of("efficiency", self.efficiency, EFFICIENCIES),
-            *_one_of("resistance", self.resistance, RESISTANCES),
+            *(number("inner_lr", self.inner_lr, low=0) if self.inner_lr is not None else []),
+            *whole("inner_steps", self.inner_steps, low=1),
+            *whole("meta_every", self.meta_every, low=1),
+            *whole("request_rows", self.request_rows, low=0),
+            *number("meta_rows", self.meta_rows, low=0, high=1, open_low=True),
+            *one_of("meta_forward", self.meta_forward, FORWARDS),
+            *number("meta_start", self.meta_start, low=0, high=1),
+            *number("lambda_efficiency", self.lambda_efficiency, low=0),
+            *number("lambda_retention", self.lambda_retention, low=0),
+            *number("lambda_resistance", self.lambda_resistance, low=0),
+            *number("revocable_share", self.revocable_share, low=0, high=0.5, open_low=True),
+            *one_of("meta_gradient", self.meta_gradient, META_GRADIENTS),
+            *one_of("efficiency", self.efficiency, EFFICIENCIES),
+            *one_of("resistance", self.resistance, RESISTANCES),
         ]
         if self.request_group and not self.request_rows:
             problems.append("`request_group` is set but `request_rows` is 0; say how many rows a request draws.")
         if self.gain_cap is not None:
-            problems += _number("gain_cap", self.gain_cap, low=0, open_low=True)
+            problems += number("gain_cap", self.gain_cap, low=0, open_low=True)
         if self.lambda_resistance and self.resistance == "none":
             problems.append('`lambda_resistance` is set but `resistance` is "none"; choose "relearn" or "align".')
         if self.resistance in RESISTANCES and self.resistance != "none" and not self.lambda_resistance:
@@ -313,23 +280,23 @@ class UnlearnOptions:
 
     def option_problems(self) -> list[str]:
         problems = [
-            *_one_of("objective", self.objective, ("nabla_tau", "gradient_ascent", "grad_diff", "npo")),
-            *_one_of("gap", self.gap, ("auto", "hinge", "rows", "squared", "matched", "ranked")),
-            *_one_of("target", self.target, TARGETS),
-            *_one_of("forget_forward", self.forget_forward, FORWARDS),
-            *_whole("unseen_every", self.unseen_every, low=1),
-            *_whole("gate_every", self.gate_every, low=1),
-            *_number("retain_budget", self.retain_budget, low=0, open_low=True),
-            *_one_of("resistance", self.resistance, RESISTANCES[:2]),
-            *_number("lambda_resistance", self.lambda_resistance, low=0, open_low=True),
-            *_whole("recovery_steps", self.recovery_steps, low=1),
-            *_number("recovery_lr", self.recovery_lr, low=0, open_low=True),
-            *_number("gamma", self.gamma, low=0),
-            *_number("beta", self.beta, low=0),
-            *_number("npo_beta", self.npo_beta, low=0, open_low=True),
+            *one_of("objective", self.objective, ("nabla_tau", "gradient_ascent", "grad_diff", "npo")),
+            *one_of("gap", self.gap, ("auto", "hinge", "rows", "squared", "matched", "ranked")),
+            *one_of("target", self.target, TARGETS),
+            *one_of("forget_forward", self.forget_forward, FORWARDS),
+            *whole("unseen_every", self.unseen_every, low=1),
+            *whole("gate_every", self.gate_every, low=1),
+            *number("retain_budget", self.retain_budget, low=0, open_low=True),
+            *one_of("resistance", self.resistance, RESISTANCES[:2]),
+            *number("lambda_resistance", self.lambda_resistance, low=0, open_low=True),
+            *whole("recovery_steps", self.recovery_steps, low=1),
+            *number("recovery_lr", self.recovery_lr, low=0, open_low=True),
+            *number("gamma", self.gamma, low=0),
+            *number("beta", self.beta, low=0),
+            *number("npo_beta", self.npo_beta, low=0, open_low=True),
         ]
         if self.alpha is not None:
-            problems += _number("alpha", self.alpha, low=0, high=1)
+            problems += number("alpha", self.alpha, low=0, high=1)
         if self.passes != "auto" and not (str(self.passes).isdigit() and int(self.passes) >= 1):
             problems.append(f'`passes` is {self.passes!r}; it must be "auto" or a whole number of at least 1.')
         return problems

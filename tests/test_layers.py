@@ -20,8 +20,9 @@ FLOORS = (
     ("cli",),
     ("trainers",),
     ("readiness", "unlearning", "evaluation", "report", "memory", "metrics"),
+    ("options", "config"),
     ("data", "objectives"),
-    ("options", "config", "utils"),
+    ("utils",),
 )
 FLOOR_OF = {room: len(FLOORS) - 1 - k for k, rooms in enumerate(FLOORS) for room in rooms}
 LATE = {("evaluation.scorecard", "report")}  # imports inside a function, where the other way round is the usual one
@@ -155,7 +156,15 @@ def test_the_mathematics_knows_no_trainer(module):
 
 
 LIGHT = ("options", "utils.files", "utils.records", "utils.lazy", "utils.versions", "unlearning.stop_rule")
-LIGHT += ("unlearning.schedule", "trainers.checkpoints", "memory", "memory.__main__", "memory.run", "memory.estimate")
+LIGHT += (
+    "utils.checks",
+    "unlearning.schedule",
+    "trainers.checkpoints",
+    "memory",
+    "memory.__main__",
+    "memory.run",
+    "memory.estimate",
+)
 
 
 @pytest.mark.parametrize("module", LIGHT)

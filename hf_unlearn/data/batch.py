@@ -1,4 +1,4 @@
-"""What is asked of a batch: some of its rows, its labels, its positions."""
+"""A batch: some of its rows, how many labels and positions it has, and whether two sets of rows share one forward."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import torch
 
 from ..objectives.row_nll import IGNORE_INDEX
 from .columns import FLAG, FORGET_INDEX
+
+# Positions (tokens, patches) of two sets of rows up to which one forward over both is cheaper than two: measured on a
+# CPU by recipes/tools/benchmark.py; on a GPU, which small matrices leave idle, an estimate (ours).
+TOGETHER_POSITIONS = {"cpu": 256}
+TOGETHER_POSITIONS_ELSEWHERE = 4096
 
 
 def select_rows(batch: dict, mask: torch.Tensor) -> dict:
@@ -18,6 +23,33 @@ def select_rows(batch: dict, mask: torch.Tensor) -> dict:
     }
 
 
+def part(batch: dict, mask: torch.Tensor) -> tuple[dict, bool]:
+    """
+    `(rows, whether they count)` of the rows where mask (B,) is True. Where it is False everywhere, one row that does
+    not count: every process must run as many passes as the others, or collectives hang.
+    """
+    some = bool(mask.any())
+    if not some:
+        mask = torch.arange(len(mask)) == 0
+    return select_rows(batch, mask.to(batch["labels"].device)), some
+
+
 def count_labels(labels: torch.Tensor) -> torch.Tensor:
     """Labels that a batch teaches, (): (B, T) of a causal language model without position 0, or (B,)."""
     return (labels[:, 1:] if labels.dim() == 2 else labels).ne(IGNORE_INDEX).sum()
+
+
+def count_positions(inputs: dict, hidden_size: int) -> int:
+    """Tokens of a batch, padding included; for images and sound the values over the model's hidden size, as a guess."""
+    if torch.is_tensor(inputs.get("input_ids")):
+        return inputs["input_ids"].numel()
+    values = max((v.numel() for v in inputs.values() if torch.is_tensor(v) and v.is_floating_point()), default=0)
+    return values // max(hidden_size, 1)
+
+
+def forward_together(positions: float, device_type: str) -> bool:
+    """
+    Whether two sets of rows with so many positions in all share one forward pass. On small batches one pass is up to a
+    third faster; on large ones two passes are as fast and hold the activations of the larger set only.
+    """
+    return positions <= TOGETHER_POSITIONS.get(device_type, TOGETHER_POSITIONS_ELSEWHERE)

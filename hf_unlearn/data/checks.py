@@ -7,13 +7,13 @@ import math
 import numpy as np
 
 from ..objectives.row_nll import IGNORE_INDEX
-from .columns import REFERENCE, _columns, _first, column_values, row_ids
+from .columns import REFERENCE, column_names, column_values, first_ids, row_ids
 from .duplicates import find_duplicates
 
 
 def label_problems(name: str, dataset) -> list[str]:
     """Rows that carry no label at all, missing labels, and attention masks with holes; the rows' first ids."""
-    columns = _columns(dataset)
+    columns = column_names(dataset)
     if "labels" not in columns and "label" not in columns:
         return [f"The {name} rows have no `labels` column; they have {', '.join(map(repr, columns))}."]
     problems, ids = [], row_ids(dataset)
@@ -26,7 +26,7 @@ def label_problems(name: str, dataset) -> list[str]:
             empty.append(ids[i])
     if empty:
         problems.append(
-            f"{len(empty)} {name} row(s) have all labels at {IGNORE_INDEX} and teach nothing, ids {_first(empty)}."
+            f"{len(empty)} {name} row(s) have all labels at {IGNORE_INDEX} and teach nothing, ids {first_ids(empty)}."
         )
     if "attention_mask" in columns:
         holes = []
@@ -36,7 +36,7 @@ def label_problems(name: str, dataset) -> list[str]:
                 holes.append(ids[i])
         if holes:
             problems.append(
-                f"{len(holes)} {name} row(s) have holes in `attention_mask`, ids {_first(holes)}: a mask made by "
+                f"{len(holes)} {name} row(s) have holes in `attention_mask`, ids {first_ids(holes)}: a mask made by "
                 "`input_ids != pad` where pad is also the end-of-text token. Use the tokenizer's mask."
             )
     return problems
@@ -62,22 +62,22 @@ def split_problems(forget, retain, unseen) -> list[str]:
     ):
         ids_a, ids_b = row_ids(sets[a]), row_ids(sets[b])
         shared = []
-        if "id" in _columns(sets[a]) and "id" in _columns(sets[b]):
+        if "id" in column_names(sets[a]) and "id" in column_names(sets[b]):
             known = set(ids_a)
             shared = [i for i in ids_b if i in known]
             if shared:
-                problems.append(f"{len(shared)} id(s) are in {a} and in {b}: {_first(shared)}. {fix}")
+                problems.append(f"{len(shared)} id(s) are in {a} and in {b}: {first_ids(shared)}. {fix}")
         if not shared and (pairs := find_duplicates(sets[a], sets[b])):
             named = [f"{ids_a[i]} = {ids_b[j]}" for i, j in pairs]
             problems.append(
-                f"{len(pairs)} {b} row(s) have the content of a {a} row ({a} = {b}): {_first(named)}. {fix}"
+                f"{len(pairs)} {b} row(s) have the content of a {a} row ({a} = {b}): {first_ids(named)}. {fix}"
             )
     return problems
 
 
 def reference_problems(forget) -> list[str]:
     """What is wrong with the forget rows' column of losses before the request, where they have one."""
-    if not hasattr(forget, "__len__") or REFERENCE not in _columns(forget):
+    if not hasattr(forget, "__len__") or REFERENCE not in column_names(forget):
         return []
     ids = row_ids(forget)
     wrong = [i for i, x in zip(ids, column_values(forget, REFERENCE), strict=True) if not _is_loss(x)]
@@ -85,7 +85,7 @@ def reference_problems(forget) -> list[str]:
         return []
     return [
         f"The column {REFERENCE!r} must hold the sum of each forget row's losses before the request, in nats, a finite "
-        f"number of at least 0; {len(wrong)} row(s) do not, ids {_first(wrong)}."
+        f"number of at least 0; {len(wrong)} row(s) do not, ids {first_ids(wrong)}."
     ]
 
 
@@ -98,7 +98,7 @@ def _is_loss(value) -> bool:
 
 def reference_losses(forget) -> list[float] | None:
     """The forget rows' column of losses before the request; None if they have none."""
-    return list(map(float, column_values(forget, REFERENCE))) if REFERENCE in _columns(forget) else None
+    return list(map(float, column_values(forget, REFERENCE))) if REFERENCE in column_names(forget) else None
 
 
 def revocable_problems(dataset, revocable: str | None) -> list[str]:
@@ -110,7 +110,7 @@ def revocable_problems(dataset, revocable: str | None) -> list[str]:
     problems = label_problems("training", dataset)
     if revocable is None:
         return problems
-    columns = _columns(dataset)
+    columns = column_names(dataset)
     if revocable not in columns:
         return problems + [
             f"`revocable` is {revocable!r}, but there is no such column; the rows have "
@@ -132,7 +132,7 @@ def revocable_problems(dataset, revocable: str | None) -> list[str]:
 
 def column_codes(dataset, name: str) -> tuple[dict, np.ndarray] | list[str]:
     """(value -> number, number (N,) of each row) of a column that names groups, or what is wrong with it."""
-    columns = _columns(dataset)
+    columns = column_names(dataset)
     if name not in columns:
         listed = ", ".join(map(repr, columns))
         return [f"`request_group` is {name!r}, but there is no such column; the rows have {listed}."]

@@ -11,17 +11,19 @@ REFERENCE = "reference_nll"  # (N,) the sum of a forget row's losses before the 
 FIRST_IDS = 5  # how many ids an error message names
 
 
-def _first(ids: Sequence, limit: int = FIRST_IDS) -> str:
+def first_ids(ids: Sequence, limit: int = FIRST_IDS) -> str:
+    """The first ids for an error message, and how many there are where these are not all."""
     shown = ", ".join(map(str, ids[:limit]))
     return shown + (f", … ({len(ids)} in all)" if len(ids) > limit else "")
 
 
 def row_ids(dataset, id_column: str = "id") -> list:
     """The `id` column, or the row numbers where there is none."""
-    return column_values(dataset, id_column) if id_column in _columns(dataset) else list(range(len(dataset)))
+    return column_values(dataset, id_column) if id_column in column_names(dataset) else list(range(len(dataset)))
 
 
-def _columns(dataset) -> list[str]:
+def column_names(dataset) -> list[str]:
+    """Of a `datasets.Dataset`, or the keys of the first row of a list of dicts; [] where rows are no dicts."""
     names = getattr(dataset, "column_names", None)
     if names is not None:
         return list(names)

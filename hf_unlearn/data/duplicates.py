@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from .columns import INPUT_COLUMNS, _columns
+from .columns import INPUT_COLUMNS, column_names
 
 
 def _digest(value) -> bytes:
@@ -52,7 +52,7 @@ def find_duplicates(first, second, columns: Iterable[str] | None = None) -> list
     Args:
         columns: what content means. Default: the model inputs and labels if there are any, else all but `id`.
     """
-    shared = set(_columns(first)) & set(_columns(second))
+    shared = set(column_names(first)) & set(column_names(second))
     if columns is None:
         columns = [c for c in INPUT_COLUMNS if c in shared]
         if not set(columns) - {"labels"}:

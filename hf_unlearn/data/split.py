@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..options import raise_problems
-from .columns import INPUT_COLUMNS, _columns, _first, column_values, row_ids
+from ..utils.checks import raise_problems
+from .columns import INPUT_COLUMNS, column_names, column_values, first_ids, row_ids
 from .duplicates import fingerprints
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def split(
     Raises:
         ArgumentError: with all problems at once: no such column, id or value; no rows left for one of the three.
     """
-    names = _columns(dataset)
+    names = column_names(dataset)
     n = len(dataset)
     problems = []
     if by not in ("id", "class", "column", "random"):
@@ -83,7 +83,7 @@ def split(
         wanted = _as_values(values, keys, dataset, column)
         missing = [v for v in wanted if v not in set(keys)]
         if missing:
-            raise_problems([f"Not in the column {column!r}: {_first(missing)}."])
+            raise_problems([f"Not in the column {column!r}: {first_ids(missing)}."])
         wanted = set(wanted)
 
     is_forget = np.zeros(n, bool) if wanted is None else np.array([k in wanted for k in keys])
@@ -97,7 +97,7 @@ def split(
         if by != "random" and (
             asked := [i for i, f, u in zip(row_ids(dataset), is_forget, is_unseen, strict=True) if f and u]
         ):
-            raise_problems([f"{len(asked)} row(s) to forget were kept out of training, ids {_first(asked)}."])
+            raise_problems([f"{len(asked)} row(s) to forget were kept out of training, ids {first_ids(asked)}."])
     elif group is None:
         is_unseen = np.zeros(n, bool)
         is_unseen[order.permutation(free)[: max(1, round(unseen * len(free)))]] = True
@@ -139,16 +139,16 @@ def _as_values(values, keys, dataset, column) -> list:
 
 
 def _settle_duplicates(dataset, parts, duplicates, labels_of_groups):
-    columns = [c for c in INPUT_COLUMNS if c in _columns(dataset)]
+    columns = [c for c in INPUT_COLUMNS if c in column_names(dataset)]
     if not set(columns) - {"labels"}:  # rows not yet encoded: all that is content
-        columns = [c for c in _columns(dataset) if c not in {"id", *labels_of_groups}]
+        columns = [c for c in column_names(dataset) if c not in {"id", *labels_of_groups}]
     prints = fingerprints(dataset, columns)
     ids = row_ids(dataset)
     parts = {name: mask.copy() for name, mask in parts.items()}
     forget = {prints[i] for i in np.flatnonzero(parts["forget"])}
     twins = [i for i in np.flatnonzero(~parts["forget"]) if prints[i] in forget]
     if twins:
-        named = _first([ids[i] for i in twins])
+        named = first_ids([ids[i] for i in twins])
         text = f"{len(twins)} row(s) outside the forget set have the content of a forget row, ids {named}"
         if duplicates == "error":
             raise_problems([f"{text}. Forget them too (`duplicates='move'`) or take them out of the data."])
@@ -162,7 +162,7 @@ def _settle_duplicates(dataset, parts, duplicates, labels_of_groups):
         logger.warning(
             "%d unseen row(s) have the content of a retain row, ids %s; they are moved to retain.",
             len(leaked),
-            _first([ids[i] for i in leaked]),
+            first_ids([ids[i] for i in leaked]),
         )
         parts["unseen"][leaked] = False
         parts["retain"][leaked] = True

@@ -17,7 +17,7 @@ import json
 import sys
 from dataclasses import fields
 
-from ..options import ArgumentError
+from ..utils.checks import ArgumentError
 from .advice import advice
 from .estimate import Estimate, estimate
 from .run import VERBS, Run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..options import ArgumentError
+from ..utils.checks import ArgumentError
 from .estimate import Estimate, estimate
 from .run import Run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from ..options import ArgumentError, raise_problems
+from ..utils.checks import ArgumentError, raise_problems
 from .model import _batches, _build, _first_line, _task_of, read_config
 from .optimizers import OPTIMIZERS, _scratch
 from .run import REQUEST_ROWS, Run
@@ -68,7 +68,7 @@ def estimate(run: Run, config=None) -> Estimate:
     raise_problems(run.problems())
     import torch
 
-    from ..data.forwards import count_positions, forward_together
+    from ..data.batch import count_positions, forward_together
     from ..readiness.terms import Terms
     from .simulation import Ledger, Simulation
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from ..options import ArgumentError
+from ..utils.checks import ArgumentError
 from .run import TASKS, Run
 
 

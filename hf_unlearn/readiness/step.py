@@ -6,10 +6,8 @@ import math
 
 import torch
 
-from ..data.batch import count_labels
+from ..data.batch import count_labels, count_positions, part
 from ..data.columns import FLAG
-from ..data.forwards import count_positions
-from ..data.parts import part
 
 
 class _ReadyStep:

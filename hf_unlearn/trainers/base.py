@@ -16,8 +16,8 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from ..data.collate import FlagCollator, default_collator, signature_columns
 from ..data.columns import FLAG, FORGET_INDEX
-from ..options import raise_problems
 from ..readiness.moving_weights import moving_buffers
+from ..utils.checks import raise_problems
 from ..utils.files import write_json
 from . import checkpoints
 from .callbacks import FiniteGuard, NonFiniteError

@@ -12,8 +12,8 @@ import re
 import shutil
 from pathlib import Path
 
-from ..options import ArgumentError
 from ..utils import records
+from ..utils.checks import ArgumentError
 from ..utils.files import read_json, write_json
 
 logger = logging.getLogger(__name__)

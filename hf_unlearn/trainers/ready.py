@@ -11,19 +11,20 @@ import torch
 from torch.utils.data import SequentialSampler
 
 from ..config import EXACT_CHECKPOINTING, ReadyConfig
+from ..data.batch import forward_together
 from ..data.checks import column_codes, revocable_problems
 from ..data.columns import FLAG, column_values, row_ids
-from ..data.forwards import forward_together
 from ..data.order import SpreadSampler, draw_groups, draw_request
 from ..evaluation import evaluating
 from ..objectives.row_nll import per_row_nll
-from ..options import GAIN_CAP, INNER_LR, INNER_LR_ADAPTER, raise_problems
+from ..options import GAIN_CAP, INNER_LR, INNER_LR_ADAPTER
 from ..readiness.exact import exact_readiness_gradient
 from ..readiness.gradient import readiness_gradient
 from ..readiness.moving_weights import add_gradients_, restored, take_gradients
 from ..readiness.step import _ReadyStep
 from ..readiness.terms import FD_EPSILON, FD_EPSILON_BF16, Terms
 from ..utils import records
+from ..utils.checks import raise_problems
 from ..utils.files import read_json
 from ..utils.versions import library_versions
 from .base import ForgettingTrainer

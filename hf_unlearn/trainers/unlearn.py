@@ -12,17 +12,15 @@ import torch
 from torch.utils.data import SequentialSampler
 
 from ..config import UnlearnConfig
-from ..data.batch import count_labels, select_rows
+from ..data.batch import count_labels, count_positions, forward_together, select_rows
 from ..data.checks import reference_losses, reference_problems, split_problems
 from ..data.columns import FLAG, FORGET_INDEX
-from ..data.forwards import count_positions, forward_together
 from ..data.order import PairedDataset
 from ..evaluation import evaluating
 from ..objectives import gaps
 from ..objectives.base import slopes
 from ..objectives.registry import get_objective
 from ..objectives.row_nll import per_row_nll
-from ..options import ArgumentError
 from ..readiness.moving_weights import add_gradients_, scale_gradients_, take_gradients
 from ..readiness.recovery import recovery_gradient
 from ..unlearning import schedule, stop_rule
@@ -30,6 +28,7 @@ from ..unlearning.defaults import with_fitting_gap, with_request_defaults
 from ..unlearning.snapshots import WayBack
 from ..unlearning.step import IN_TURN, RETAIN_ONLY, TOGETHER, Gate, Recovery, UnlearnStep
 from ..utils import records
+from ..utils.checks import ArgumentError
 from ..utils.files import read_json
 from ..utils.versions import library_versions
 from . import checkpoints

@@ -7,8 +7,9 @@ import dataclasses
 import logging
 
 from ..config import UnlearnConfig
-from ..options import ArgumentError, request_problems
+from ..options import request_problems
 from ..utils import records
+from ..utils.checks import ArgumentError
 
 logger = logging.getLogger(__name__)
 

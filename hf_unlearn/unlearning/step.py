@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ..data.batch import count_labels
+from ..data.batch import count_labels, part
 from ..data.columns import FLAG, FORGET_INDEX
-from ..data.parts import part
 from ..objectives.base import Objective
 
 TOGETHER, IN_TURN, RETAIN_ONLY = "together", "in_turn", "retain_only"

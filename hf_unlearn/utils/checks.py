@@ -1,0 +1,48 @@
+"""Checks of arguments and of rows. Each returns a list of problems, so that all of them can be told in one error."""
+
+from __future__ import annotations
+
+import math
+
+
+class ArgumentError(ValueError):
+    """All problems of the arguments or of the data, in one message. `problems` is the list of them."""
+
+    def __init__(self, problems: list[str]):
+        self.problems = list(problems)
+        head = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        super().__init__(f"{head} to mend before anything is loaded:\n" + "\n".join(f"  - {p}" for p in self.problems))
+
+
+def raise_problems(problems: list[str]) -> None:
+    """
+    Does nothing where there are none.
+
+    Raises:
+        ArgumentError: with all of them.
+    """
+    if problems:
+        raise ArgumentError(problems)
+
+
+def one_of(name: str, value, allowed) -> list[str]:
+    """The problem of an argument that is none of the allowed values."""
+    if value in allowed:
+        return []
+    return [f"`{name}` is {value!r}; it must be one of {', '.join(map(repr, allowed))}."]
+
+
+def whole(name: str, value, *, low: int) -> list[str]:
+    """The problem of an argument that is no whole number from `low` on; NaN is none."""
+    if isinstance(value, (int, float)) and value >= low and value % 1 == 0:
+        return []
+    return [f"`{name}` is {value!r}; it must be a whole number of at least {low}."]
+
+
+def number(name: str, value, *, low: float, high: float = math.inf, open_low: bool = False) -> list[str]:
+    """The problem of an argument that is no finite number of the range; `open_low`: `low` itself is outside."""
+    good = isinstance(value, (int, float)) and value <= high and (value > low if open_low else value >= low)
+    if good and math.isfinite(value):
+        return []
+    edge = f"{'above' if open_low else 'at least'} {low:g}" + (f" and at most {high:g}" if math.isfinite(high) else "")
+    return [f"`{name}` is {value!r}; it must be a finite number {edge}."]

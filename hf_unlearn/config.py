@@ -8,6 +8,7 @@ from transformers import TrainingArguments
 
 from .options import ReadyOptions, UnlearnOptions
 from .utils.checks import raise_problems
+from .utils.given import RecordsGiven
 
 EXACT_CHECKPOINTING = (
     '`meta_gradient="exact"` (double backward) is silently wrong with gradient checkpointing, whose second forward '
@@ -33,12 +34,14 @@ def _shared_problems(args: TrainingArguments) -> list[str]:
 
 
 @dataclass
-class ReadyConfig(ReadyOptions, TrainingArguments):
+class ReadyConfig(ReadyOptions, TrainingArguments, RecordsGiven):
     """
     `transformers.TrainingArguments` and the options of readiness ([`~hf_unlearn.options.ReadyOptions`]).
 
     One default differs from `TrainingArguments`: `logging_nan_inf_filter` is False, since the filter hides a broken
     run behind a running mean; a non-finite step is skipped, counted and told instead, and three in a row end the run.
+
+    `given` holds the names of the values that somebody set, also where they equal the default.
 
     Raises:
         ArgumentError: with all problems at once.
@@ -60,7 +63,7 @@ class ReadyConfig(ReadyOptions, TrainingArguments):
 
 
 @dataclass
-class UnlearnConfig(UnlearnOptions, TrainingArguments):
+class UnlearnConfig(UnlearnOptions, TrainingArguments, RecordsGiven):
     """
     `transformers.TrainingArguments` and the options of unlearning ([`~hf_unlearn.options.UnlearnOptions`]).
 
@@ -72,6 +75,9 @@ class UnlearnConfig(UnlearnOptions, TrainingArguments):
     * `weight_decay` 0: decay would move the weights away from everything that the run is to keep.
     * `save_strategy` "no": `save_model` at the end; choose "steps" for runs to resume.
     * `logging_nan_inf_filter` False: a non-finite step is skipped and counted, and three in a row end the run.
+
+    `given` holds the names of the values that somebody set, also where they equal the default: what a ready checkpoint
+    recommends fills in the others alone.
 
     Raises:
         ArgumentError: with all problems at once.

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import logging
 
 from ..config import UnlearnConfig
 from ..options import request_problems
 from ..utils import records
 from ..utils.checks import ArgumentError
+from ..utils.given import with_values
 
 logger = logging.getLogger(__name__)
 
 
 def with_request_defaults(args: UnlearnConfig, readiness: dict | None) -> UnlearnConfig:
     """
-    The config with the defaults that a ready checkpoint carries, where the user has left the class's own default.
+    The config with the values that a ready checkpoint recommends, but for those that the user has given, also where
+    these equal the class's default.
 
     Raises:
         ArgumentError: if the checkpoint names an option that does not exist.
@@ -24,12 +25,11 @@ def with_request_defaults(args: UnlearnConfig, readiness: dict | None) -> Unlear
     wanted = (readiness or {}).get("request") or {}
     if problems := request_problems(wanted):
         raise ArgumentError([f"{records.READINESS}: {problem}" for problem in problems])
-    own = {f.name: f.default for f in dataclasses.fields(UnlearnConfig)}
-    changed = {k: v for k, v in wanted.items() if getattr(args, k) == own[k] and v != own[k]}
+    changed = {k: v for k, v in wanted.items() if k not in args.given and v != getattr(args, k)}
     if not changed:
         return args
     logger.info("Defaults from the checkpoint's %s: %s.", records.READINESS, changed)
-    return dataclasses.replace(args, **changed)
+    return with_values(args, changed)
 
 
 def with_fitting_gap(args: UnlearnConfig) -> UnlearnConfig:
@@ -41,8 +41,9 @@ def with_fitting_gap(args: UnlearnConfig) -> UnlearnConfig:
     """
     if args.gap != "auto":
         return args
+    gap = "squared" if args.resistance != "none" else "rows" if args.target == "chance" else "hinge"
     args = copy.copy(args)
-    args.gap = "squared" if args.resistance != "none" else "rows" if args.target == "chance" else "hinge"
+    vars(args)["gap"] = gap  # not by assignment: nobody has given it
     if args.objective == "nabla_tau" and args.gap != "hinge":
         logger.info("`gap` is %r: the hinge on the mean cannot do what is asked.", args.gap)
     return args

@@ -1,0 +1,125 @@
+"""A config knows which of its values somebody set; a ready checkpoint's recommendation fills in the others alone."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import inspect
+import pickle
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from transformers import TrainingArguments
+
+from hf_unlearn import ArgumentError, ReadyConfig, UnlearnConfig
+from hf_unlearn.unlearning.defaults import with_fitting_gap, with_request_defaults
+from hf_unlearn.utils.given import RecordsGiven, with_values
+
+
+@dataclass
+class Base:
+    name: str
+    size: int = 1
+
+
+@dataclass
+class Small(Base, RecordsGiven):
+    colours: list[str] = field(default_factory=list)
+
+    def __post_init__(self):
+        self.size = int(self.size)
+
+
+def test_values_given_by_place_and_by_name_are_recorded_also_where_they_are_the_defaults():
+    assert Small("a").given == {"name"}
+    assert Small("a", 1).given == {"name", "size"}
+    assert Small("a", colours=[]).given == {"name", "colours"}
+
+
+def test_replace_keeps_the_record_and_adds_what_it_changes():
+    made = Small("a", colours=[])
+    assert dataclasses.replace(made).given == {"name", "colours"}
+    again = dataclasses.replace(made, size=1)
+    assert again.given == {"name", "colours", "size"} and made.given == {"name", "colours"}
+    assert dataclasses.replace(again, name="a").given == again.given
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_copies_and_pickles_keep_the_record_and_grow_apart(copied):
+    made = Small("a")
+    other = copied(made)
+    other.size = 1
+    assert (made.given, other.given) == ({"name"}, {"name", "size"})
+
+
+def test_assignment_is_recorded_but_not_that_of_the_class_s_own_checks():
+    made = Small("a")
+    made.size = 1
+    made.note = "no field"
+    assert made.given == {"name", "size"}
+
+
+def test_a_subclass_records_too_and_writes_its_checks_as_ever():
+    @dataclass
+    class Larger(Small):
+        weight: float = 0.5
+
+        def __post_init__(self):
+            super().__post_init__()
+            self.weight = float(self.weight)
+
+    made = Larger("a", weight=0.5)
+    made.size = 3
+    assert made.given == {"name", "weight", "size"}
+    assert dataclasses.replace(made, colours=[]).given == {"name", "weight", "size", "colours"}
+
+
+def test_values_that_nobody_gave_leave_the_record():
+    assert with_values(Small("a"), {"size": 4}).given == {"name"}
+
+
+@pytest.mark.parametrize("config", [ReadyConfig, UnlearnConfig])
+def test_the_configs_look_as_if_there_were_no_record(config, tmp_path):
+    args = config(str(tmp_path), learning_rate=1e-3)
+    assert args.given == {"output_dir", "learning_rate"}
+    assert "given" not in args.to_dict() and "given" not in repr(args) and "given" not in dataclasses.asdict(args)
+    assert {"given"} & {f.name for f in dataclasses.fields(args)} == set()
+    assert next(iter(inspect.signature(config).parameters)) == "output_dir"
+    names = {f.name for f in dataclasses.fields(TrainingArguments)}
+    assert names <= set(args.to_dict()) and args == dataclasses.replace(args)
+
+
+def test_the_record_survives_the_file_that_the_trainer_writes(tmp_path):
+    torch.save(UnlearnConfig(str(tmp_path), gap="auto"), tmp_path / "training_args.bin")
+    assert torch.load(tmp_path / "training_args.bin", weights_only=False).given == {"output_dir", "gap"}
+
+
+REQUEST = {"request": {"learning_rate": 1e-4, "gap": "matched", "unseen_every": 2}}
+
+
+def test_a_checkpoint_s_recommendation_fills_in_what_nobody_gave(tmp_path):
+    found = with_request_defaults(UnlearnConfig(str(tmp_path)), REQUEST)
+    assert (found.learning_rate, found.gap, found.unseen_every) == (1e-4, "matched", 2)
+    assert found.given == {"output_dir"}
+
+
+def test_a_value_that_the_user_gave_stands_also_where_it_is_the_default(tmp_path):
+    args = UnlearnConfig(str(tmp_path), learning_rate=3e-4, gap="auto")
+    found = with_request_defaults(args, REQUEST)
+    assert (found.learning_rate, found.gap, found.unseen_every) == (3e-4, "auto", 2)
+    replaced = with_request_defaults(dataclasses.replace(UnlearnConfig(str(tmp_path)), learning_rate=3e-4), REQUEST)
+    assert (replaced.learning_rate, replaced.gap) == (3e-4, "matched")
+    assigned = UnlearnConfig(str(tmp_path))
+    assigned.learning_rate = 3e-4
+    assert with_request_defaults(assigned, REQUEST).learning_rate == 3e-4
+
+
+def test_the_gap_that_auto_stands_for_is_nobody_s_wish(tmp_path):
+    found = with_fitting_gap(UnlearnConfig(str(tmp_path), target="chance"))
+    assert found.gap == "rows" and found.given == {"output_dir", "target"}
+
+
+def test_a_recommendation_that_makes_no_sense_is_refused(tmp_path):
+    with pytest.raises(ArgumentError, match="unseen_every"):
+        with_request_defaults(UnlearnConfig(str(tmp_path)), {"request": {"unseen_every": 0}})

@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..evaluation.catalogue import FINE_TUNES as RECOVERY
+from ..evaluation.catalogue import score_label
 from ..evaluation.findings import DAMAGE_RATIO, FORGOT_LOSS_SHARE, STILL_KNOWN_EXCESS, peers_of
 from ..evaluation.verdict import (
     AUC_GAP,
@@ -22,20 +24,7 @@ from ..evaluation.verdict import (
     value_of,
 )
 
-SCORES = {  # of membership tests: after `forget_mia_`
-    "loss": "loss",
-    "entropy": "entropy",
-    "zlib": "zlib ratio",
-    "min_k": "Min-K%",
-    "min_k_plus_plus": "Min-K%++",
-    "lira": "U-LiRA",
-}
 WORSE = {"entropy": ("is less certain", "less certain"), None: ("does worse", "doing worse")}  # an AUC below 0.5
-RECOVERY = {  # what the attacker fine-tunes on
-    "retain": "retain rows",
-    "similar": "similar rows",
-    "real": "some forget rows",
-}
 GATE_WORDS = {  # in the verdict's sentence, for a reader who has not seen the gates yet
     "forget_quality": "the look of the forget rows",
     "auc_gap": "membership tests",
@@ -240,7 +229,7 @@ def _membership(run: Mapping, mine: Mapping, reference: Mapping) -> tuple[str, l
     if other:
         others.append(f"retrained {_hundred(1 - other['value'] if below else other['value'])}")
     does, doing = WORSE.get(score, WORSE[None])
-    how = f"by {_score(score)}{f', taking the one that {does}' if below else ''}"
+    how = f"by {score_label(score)}{f', taking the one that {does}' if below else ''}"
     points = [
         f"Which of two rows is the forget row? Right {_hundred(0.5 + _off(shown['value']))} times in 100, {how}"
         f"{_in_brackets(others)}."
@@ -260,7 +249,7 @@ def _membership(run: Mapping, mine: Mapping, reference: Mapping) -> tuple[str, l
         if not below or rates[best]["value"] > max(0.01, rest or 0.0):
             forget = (mine.get("forget_loss") or {}).get("n")
             also = [f"retrained {_share({'value': rest}, forget)}"] if rest is not None else []
-            by = "" if best == score else f", by {_score(best)}"
+            by = "" if best == score else f", by {score_label(best)}"
             found = f"{_share(rates[best], forget)} of {forget or 'the'} forget rows"
             points.append(f"Found {_alarms(mine)}: {found}{by}{_in_brackets(also)}.")
     return clause, points
@@ -470,10 +459,6 @@ def _count(measures: Mapping[str, Any], name: str) -> int | None:
 
 def _share(measure: Mapping[str, Any], of: int | None) -> str:
     return str(round(measure["value"] * of)) if of else percent(measure["value"])
-
-
-def _score(score: str) -> str:
-    return SCORES.get(score, score.replace("_", " "))
 
 
 def _off(auc: float) -> float:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..evaluation import verdict as gates
+from ..evaluation.catalogue import FINE_TUNES as RECOVERY
+from ..evaluation.catalogue import SCORES, score_label
 from ..evaluation.findings import (
     DAMAGE_RATIO,
     FORGOT_LOSS_SHARE,
@@ -19,7 +21,7 @@ from ..evaluation.findings import (
 )
 from ..evaluation.roles import BEFORE, ROLE_LABELS, ROLE_MEANINGS, ROLES
 from ..utils.versions import library_versions
-from .answers import BY_LOSS, RECOVERY, SCORES, answers, asked, badge, capped, worst_first
+from .answers import BY_LOSS, answers, asked, badge, capped, worst_first
 from .plots import BINS, loss_curves, loss_histogram, relearning_curves, roc_curves, weight_lines
 from .tables import WEAK_NOTE, score_table
 from .templating import template
@@ -286,7 +288,7 @@ def _task_rocs(rows: Sequence[Mapping[str, Any]], task: str, prefix: str) -> dic
     scores = [*(s for s in SCORES if s in lines), *(s for s in lines if s not in SCORES)]
     return {
         "rocs": [
-            {"label": f"By {SCORES.get(s, s.replace('_', ' '))}", "svg": roc_curves(lines[s], f"{prefix}-{j}")}
+            {"label": f"By {score_label(s)}", "svg": roc_curves(lines[s], f"{prefix}-{j}")}
             for j, s in enumerate(scores)
         ],
         "roc_roles": _roles_in(line[0] for some in lines.values() for line in some),

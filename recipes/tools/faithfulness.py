@@ -29,13 +29,14 @@ if not __package__:  # run as a script: not recipes/ on the path, where evaluate
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from hf_unlearn.cli import arguments, parsing, preparing, running
+from hf_unlearn.evaluation import catalogue
 from recipes.tools import jobs as jobs_
 
 HERE = Path(__file__).resolve().parents[1]  # recipes/
 
 
 @dataclass(frozen=True)
-class Task:
+class Planted:
     """A recipe, and how often a model of the pool "lightly" sees a forget row: a divisor of the recipe's epochs."""
 
     recipe: str
@@ -43,8 +44,8 @@ class Task:
 
 
 TASKS = {  # people: by `forget_exact_match` of one model, well between 0 and 1; digits: a tenth of the epochs
-    "people": Task("text/people_llama.yaml", 7),
-    "digits": Task("vision/digits_vit_random.yaml", 3),
+    "people": Planted("text/people_llama.yaml", 7),
+    "digits": Planted("vision/digits_vit_random.yaml", 3),
 }
 SEEDS = {"never": 1000, "lightly": 2000, "by heart": 3000}  # pool -> seed of its first model
 SAW = ("lightly", "by heart")
@@ -58,38 +59,13 @@ GENERATED = DEFAULTS.generate_rows
 SMOKE = ["--limit", "120", "--ready.max_steps", "2"]
 DIGITS = 5  # significant ones kept of a value
 
-LOWER = ("loss", "perplexity", "truth_ratio", "quality")  # lower: saw the rows
-HIGHER = (
-    *("accuracy", "token_accuracy", "prob", "exact_memorisation", "exact_match", "extraction_strength"),
-    *("rougeL_recall", "auc", "tpr_at_1fpr", "tpr_at_01fpr", "auc_gap", "privleak"),
-)
-
 
 # ---- arithmetic -----------------------------------------------------------------------------------------------------
 
 
-def kind_of(measure: str) -> str:
+def without_split(measure: str) -> str:
     """`forget_mia_loss_auc` -> `mia_loss_auc`: a measure's name without the split that all of these have."""
     return measure.removeprefix("forget_")
-
-
-def claim(measure: str) -> str | None:
-    """
-    On which side of a model that never saw the forget rows the measure claims one that saw them: "lower" or "higher";
-    None for what says nothing of them.
-    """
-    if measure.startswith("recovery_") and measure.endswith("_area"):
-        return "lower"  # they come back faster
-    if measure == "weights_to_retrained":
-        return "higher"
-    if not measure.startswith("forget_"):
-        return None
-    kind = kind_of(measure)
-    for prefix in ("int8_", "int4_", "rephrased_"):
-        kind = kind.removeprefix(prefix)
-    if kind.startswith("mia_"):
-        kind = next((end for end in HIGHER if kind.endswith(f"_{end}")), kind)
-    return "lower" if kind in LOWER else "higher" if kind in HIGHER else None
 
 
 def separation(
@@ -142,7 +118,7 @@ def study(values: Mapping[str, Sequence[Mapping[str, float | None]]]) -> dict[st
     found = {}
     for name in dict.fromkeys(name for models in values.values() for model in models for name in model):
         of = {pool: [rounded(model.get(name)) for model in models] for pool, models in values.items()}
-        side = claim(name)
+        side = catalogue.claim(name)
         auc = {pool: separation(of[pool], of["never"], side) for pool in SAW} if side else None
         harder = auc[HARDER]["value"] if auc else None
         found[name] = {
@@ -156,11 +132,11 @@ def study(values: Mapping[str, Sequence[Mapping[str, float | None]]]) -> dict[st
 
 
 def weak_measures(tasks: Mapping[str, Mapping]) -> dict[str, list[str]]:
-    """Kind of model -> measures (by [`kind_of`]) that are weak in a task of this kind."""
+    """Kind of model -> measures (by [`without_split`]) that are weak in a task of this kind."""
     return {
         kind: sorted(
             {
-                kind_of(name)
+                without_split(name)
                 for task in tasks.values()
                 for name, found in task["measures"].items()
                 if task["kind"] == kind and found["weak"]

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from hf_unlearn.evaluation import findings, roles
+from hf_unlearn.evaluation import catalogue, findings, roles
 from hf_unlearn.evaluation import verdict as verdicts
 from hf_unlearn.report import answers, card_section, plots, tables
 from hf_unlearn.report.page import _task_histograms, render_html
@@ -193,7 +193,7 @@ def test_score_table_orders_roles_and_measures():
     runs = [RETRAINED, run("unlearned", steps=12, stop_reason="max_steps", **GOOD), ORIGINAL]
     table = tables.score_table(card(*runs), "people")
     assert [role["name"] for role in table["roles"]] == ["original", "unlearned", "retrained"]
-    titles = ["Forget rows", tables.MEMBERSHIP, "Unseen rows", "Retain rows"]
+    titles = ["Forget rows", catalogue.SECTIONS[catalogue.MEMBERSHIP], "Unseen rows", "Retain rows"]
     assert [group["title"] for group in table["groups"]] == titles
     forget, membership = table["groups"][:2]
     assert [row["name"] for row in forget["rows"]] == ["forget_loss", "forget_exact_match"]
@@ -249,7 +249,7 @@ def test_every_measure_finds_its_group():
     assert list(found.items()) == [
         ("Forget rows", [("Loss (nats per label)", "3")]),
         (
-            tables.MEMBERSHIP,
+            catalogue.SECTIONS[catalogue.MEMBERSHIP],
             [
                 ("By loss: AUC", "0.55"),
                 ("By loss: guessed right", "50 %"),
@@ -260,7 +260,7 @@ def test_every_measure_finds_its_group():
             ],
         ),
         (
-            tables.AGAINST,
+            catalogue.SECTIONS[catalogue.AGAINST],
             [
                 ("Forget quality (p-value)", "0.3"),
                 ("By loss: AUC, difference", "+0.04"),
@@ -269,11 +269,14 @@ def test_every_measure_finds_its_group():
         ),
         ("Forget rows, int4 weights", [("Rows recalled word for word", "0 %")]),
         ("Forget rows, asked in other words", [("Loss (nats per label)", "3")]),
-        (tables.RECOVERED, [("Fine-tuned on retain rows", "1.1"), ("Fine-tuned on some forget rows", "0.8")]),
+        (
+            catalogue.SECTIONS[catalogue.RECOVERY],
+            [("Fine-tuned on retain rows", "1.1"), ("Fine-tuned on some forget rows", "0.8")],
+        ),
         ("Questions on real authors", [("Truth ratio", "0.5")]),
         ("holdout rows", [("Probability of the answer", "0.0012")]),
-        (tables.UTILITY, [("Model utility", "0.6")]),
-        (tables.WEIGHTS, [("To the model before the request", "0.0123")]),
+        (catalogue.SECTIONS[catalogue.MODEL], [("Model utility", "0.6")]),
+        (catalogue.SECTIONS[catalogue.WEIGHTS], [("To the model before the request", "0.0123")]),
         ("Other", [("forget_mia_odd", "1")]),
     ]
     cells = {row["name"]: row["cells"][0] for group in table["groups"] for row in group["rows"]}
@@ -311,12 +314,12 @@ def test_weak_measures_are_marked(monkeypatch):
     shown = card(run("unlearned", **GOOD), RETRAINED)
     for render in (render_html, lambda c: card_section.render_card_section(c, {})):
         assert tables.WEAK_NOTE not in render(shown)
-    weak = {"causal_lm": {"mia_loss_auc", "token_accuracy"}, "classifier": {"loss"}}
-    monkeypatch.setattr(tables, "WEAK_BY_KIND", weak)
+    weak = {"causal_lm": {"forget_mia_loss_auc"}, "classifier": {"forget_loss"}}
+    monkeypatch.setattr(catalogue, "is_weak", lambda name, kind: name in weak[kind])
     rows = {
         row["name"]: row["weak"] for group in tables.score_table(shown, "people")["groups"] for row in group["rows"]
     }
-    assert [name for name, weak in rows.items() if weak] == ["forget_mia_loss_auc"]  # of forget rows alone
+    assert [name for name, weak in rows.items() if weak] == ["forget_mia_loss_auc"]
     page = render_html(shown)
     assert page.count(">weak</sup>") == 1 and f"<b>weak</b>: {tables.WEAK_NOTE}" in page
     text = card_section.render_card_section(shown, {})

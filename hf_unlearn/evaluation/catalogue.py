@@ -1,0 +1,589 @@
+"""
+Every measure that a score card holds: its name, label, explanation and unit, which side is good, how far it is trusted.
+
+This is the one list of measures. Score cards, report, model card, `evaluate.Metric`s and the study of planted rows
+(`recipes/tools/faithfulness.py`) read it. Data only: nothing heavy is imported.
+
+To add a measure, write its formula in `measures/` and an entry here:
+
+```python
+Measure("{split}_bits", "Bits per label", "Mean loss over the rows, in bits.", unit="bits", good="low", saw="lower",
+        over="rows", formula="losses.bits", inputs="losses"),
+```
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
+
+KINDS = ("causal_lm", "classifier")  # kinds of models
+AS_UNSEEN, AS_RETRAINED = "as unseen rows", "as retrained"  # ideals of measures of the forget rows
+
+# ---- sections of the report ------------------------------------------------------------------------------------------
+
+SPLIT, MEMBERSHIP, AGAINST = "split", "membership", "against_retrained"
+RECOVERY, MODEL, WEIGHTS, OTHER = "recovery", "model", "weights", "other"
+SECTIONS = {  # section of a measure -> its title in the report; a measure of SPLIT stands in the section of its split
+    MEMBERSHIP: "Membership: forget rows against unseen rows",
+    AGAINST: "Against the retrained model",
+    RECOVERY: "Recovery: relearning, area under the loss curve against the retrained model's",
+    MODEL: "The whole model",
+    WEIGHTS: "Weights: relative distance",
+    OTHER: "Other",
+}
+SPLITS = {  # split -> title of its section; a split with another name is "<name> rows"
+    "forget": "Forget rows",
+    "forget_int8": "Forget rows, int8 weights",
+    "forget_int4": "Forget rows, int4 weights",
+    "forget_rephrased": "Forget rows, asked in other words",
+    "unseen": "Unseen rows",
+    "retain": "Retain rows",
+    "test": "Test rows",
+    "real_authors": "Questions on real authors",
+    "world_facts": "Questions on world facts",
+}
+FORGET_SPLITS = tuple(split for split in SPLITS if split.startswith("forget"))
+CHOICE_SPLITS = ("real_authors", "world_facts")  # their questions come with answers to choose from
+
+# ---- what stands for the placeholder of a name -----------------------------------------------------------------------
+
+FINE_TUNES = {"retain": "retain rows", "similar": "similar rows", "real": "some forget rows"}  # of "relearn": on what
+
+TIRUMALA = "Tirumala et al. 2022, Memorization Without Overfitting, arXiv:2205.10770"
+TOFU = "Maini et al. 2024, TOFU: A Task of Fictitious Unlearning for LLMs, arXiv:2401.06121"
+CARLINI21 = "Carlini et al. 2021, Extracting Training Data from Large Language Models, arXiv:2012.07805"
+CARLINI22 = "Carlini et al. 2022, Membership Inference Attacks From First Principles, arXiv:2112.03570"
+TRIPPA = "Trippa et al. 2024, arXiv:2403.14339"
+MUSE = "Shi et al. 2024, MUSE: Machine Unlearning Six-Way Evaluation for Language Models, arXiv:2407.06460"
+SIDDIQUI = "Siddiqui et al. 2025, From Dormant to Deleted, arXiv:2505.22310"
+LIN = "Lin 2004, ROUGE: A Package for Automatic Evaluation of Summaries"
+
+
+@dataclass(frozen=True)
+class Score:
+    """
+    A score of rows by which an attacker tells members (rows that were trained on); the lower, the more likely one.
+
+    Args:
+        label: what the report calls it.
+        explanation: what the attacker does.
+        kinds: kinds of models that have it.
+        logistic: whether the logistic-regression attack (`accuracy`) takes it.
+        in_name: how it stands in a measure's name, `forget_<in_name>_auc`.
+    """
+
+    label: str
+    explanation: str
+    citation: str
+    in_name: str
+    kinds: tuple[str, ...] = ("causal_lm",)
+    logistic: bool = False
+
+
+SCORES: dict[str, Score] = {
+    "loss": Score(
+        "loss",
+        "Membership inference by the mean loss of each row.",
+        f"Yeom et al. 2018, Privacy Risk in Machine Learning, arXiv:1709.01604; {TRIPPA}",
+        "mia_loss",
+        KINDS,
+        logistic=True,
+    ),
+    "entropy": Score(
+        "entropy", "Membership inference by the mean entropy of each row.", TRIPPA, "mia_entropy", KINDS, logistic=True
+    ),
+    "zlib": Score(
+        "zlib ratio",
+        "Membership inference by the summed loss of each row over the compressed size of its text.",
+        CARLINI21,
+        "mia_zlib",
+    ),
+    "min_k": Score(
+        "Min-K%",
+        "Min-K%: membership inference by the mean loss of the k % of tokens with the highest loss.",
+        "Shi et al. 2024, Detecting Pretraining Data from Large Language Models, arXiv:2310.16789",
+        "mia_min_k",
+    ),
+    "min_k_plus_plus": Score(
+        "Min-K%++",
+        "Min-K%++: membership inference by minus the mean of the k % lowest z of each row.",
+        "Zhang et al. 2024, Min-K%++, arXiv:2404.02936",
+        "mia_min_k_plus_plus",
+    ),
+    "lira": Score(
+        "U-LiRA",
+        "U-LiRA with few shadow models: was a row unlearned, or never seen?",
+        "Hayes et al. 2024, arXiv:2403.01218; Carlini et al. 2022, arXiv:2112.03570",
+        "lira",
+        KINDS,
+    ),
+}
+SCORE_LABELS = {name: score.label for name, score in SCORES.items()}
+PLACEHOLDERS = {"split": ".+", "score": "mia_.+|lira", "rows": ".+"}  # placeholder of a name -> what may stand for it
+
+# ---- measures --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Measure:
+    """
+    One line of the catalogue.
+
+    Args:
+        name: in the score card. `{split}` stands for a split, `{score}` for a membership score's `in_name`, `{rows}`
+            for what an attacker fine-tunes on.
+        label: in tables; its placeholder is filled with the label of what stands for it.
+        explanation: what it is, in a sentence.
+        unit: of its values; says also how the report writes them.
+        section: of the report.
+        splits: splits that it is for; (): all.
+        kinds: kinds of models that have it.
+        good: the better side on rows that the model should know: "low", "high", "" for neither. Of a measure that is
+            not of a split, also the value to hope for.
+        ideal: the value to hope for on the forget rows where there is no retrained model.
+        good_unseen: the better side on unseen rows.
+        saw: where models that saw the forget rows are, beside models that never did: "lower", "higher", "" if
+            nothing is claimed.
+        weak: kind of model -> where the measure tells such models apart in fewer than 90 % of pairs: what stands for
+            its placeholder ("" in a name without one). Found by `recipes/tools/faithfulness.py`.
+        over: how rows are put together. "rows": mean over the rows of `formula(columns)`, an array (N,). "labels":
+            `formula(sums)` of the columns' sums over the rows, so a ratio of sums. "": by the function named.
+        formula: function that computes it, "<file of measures/>.<name>", or the function.
+        columns: columns of a table that `formula` needs beside the required ones; without them it is left out.
+        made_by: "measure" (the model's tables alone), "compare" (with those of a retrained model), or an attack.
+        compares: whether it itself compares with the retrained model, so that its noise floor is its value for
+            another retrained model.
+        metric: its name among the `evaluate.Metric`s; "": that of the measure without placeholder.
+        inputs: what the metric is computed from, a key of `hf_unlearn.metrics.inputs.INPUTS`; "": no metric.
+    """
+
+    name: str
+    label: str
+    explanation: str
+    unit: str = ""
+    section: str = SPLIT
+    splits: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = KINDS
+    good: str = ""
+    ideal: str = AS_UNSEEN
+    good_unseen: str = ""
+    saw: str = ""
+    weak: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    over: str = ""
+    formula: str | Callable[..., Any] = ""
+    columns: tuple[str, ...] = ()
+    made_by: str = "measure"
+    compares: bool = False
+    citation: str = ""
+    metric: str = ""
+    inputs: str = ""
+
+    def __post_init__(self) -> None:
+        problems = [
+            f"`{name}` is {value!r}: expected one of {', '.join(map(repr, known))}"
+            for name, value, known in (
+                ("section", self.section, (SPLIT, *SECTIONS)),
+                ("good", self.good, ("low", "high", "", "0", "1 or more")),
+                ("saw", self.saw, ("lower", "higher", "")),
+                ("over", self.over, ("rows", "labels", "")),
+            )
+            if value not in known
+        ]
+        if problems:
+            raise ValueError(f"the measure {self.name!r} cannot be listed: {'; '.join(problems)}.")
+
+    @cached_property
+    def kind(self) -> str:
+        """The name without its placeholder: `loss`, `forget_auc`, `recovery_area`."""
+        return re.sub(r"_?\{\w+\}_?", "_", self.name).strip("_")
+
+    @cached_property
+    def placeholder(self) -> str:
+        """`split`, `score`, `rows`, or "" for a measure that is there once."""
+        found = re.search(r"\{(\w+)\}", self.name)
+        return found[1] if found else ""
+
+    def at(self, place: str = "") -> str:
+        """The name with its placeholder filled: `forget_loss`."""
+        return self.name.replace(f"{{{self.placeholder}}}", place)
+
+    def ideal_at(self, place: str, retrained: bool) -> str:
+        """The value to hope for, in a word or two; `retrained`: whether there is a retrained model to look at."""
+        if self.section == MEMBERSHIP or (self.section == SPLIT and place in FORGET_SPLITS):
+            return AS_RETRAINED if retrained else self.ideal
+        return self.good_unseen if self.section == SPLIT and place == "unseen" else self.good
+
+
+_WEAK_SCORES = {"causal_lm": ("mia_entropy",), "classifier": ("mia_entropy", "mia_loss")}
+_SHARE = {"unit": "share", "good": "high", "saw": "higher"}
+_TOLD_APART = {
+    "section": MEMBERSHIP,
+    "saw": "higher",
+    "weak": _WEAK_SCORES,
+    "formula": "membership.membership_inference",
+}
+_GAP = {"section": AGAINST, "good": "0", "saw": "higher", "weak": _WEAK_SCORES, "made_by": "compare", "compares": True}
+_GAP |= {"formula": "membership.compare_membership", "inputs": "against_retrained"}
+_DISTANCE = {"section": WEIGHTS, "unit": "relative L2 distance", "made_by": "weights", "citation": SIDDIQUI}
+_DISTANCE |= {"metric": "weight_distance", "inputs": "weights", "formula": "weights.weight_distance"}
+_DISTANCE |= {
+    "explanation": "Relative L2 distance |a - b| / |b| of two models' weights. For models rather than vectors: "
+    "`hf_unlearn.evaluation.weight_distance`."
+}
+
+MEASURES: tuple[Measure, ...] = (
+    Measure(
+        "{split}_loss",
+        "Loss (nats per label)",
+        "Mean negative log-likelihood per label, in nats: ratio of sums over the rows.",
+        unit="nats",
+        good="low",
+        good_unseen="low",
+        saw="lower",
+        over="labels",
+        formula="losses.loss",
+        inputs="losses",
+    ),
+    Measure(
+        "{split}_accuracy",
+        "Answered right",
+        "Share of the rows whose most likely class is the right one.",
+        **_SHARE,
+        kinds=("classifier",),
+        weak={"classifier": ("forget", "forget_int4", "forget_int8")},
+        over="labels",
+        formula="losses.accuracy",
+        inputs="classes",
+    ),
+    Measure(
+        "{split}_token_accuracy",
+        "Tokens predicted right",
+        "Share of all labelled positions whose most likely token is the label.",
+        **_SHARE,
+        kinds=("causal_lm",),
+        over="labels",
+        formula="losses.accuracy",
+        inputs="hits",
+    ),
+    Measure(
+        "{split}_prob",
+        "Probability of the answer",
+        "Mean over the rows of p / (p + sum of the wrong answers' p), p the probability per token: `prob` of real "
+        "authors and world facts.",
+        **{**_SHARE, "unit": "probability"},
+        splits=CHOICE_SPLITS,
+        kinds=("causal_lm",),
+        formula="truth_ratio.answer_probability",
+        citation=TOFU,
+        metric="choice_prob",
+        inputs="answers",
+    ),
+    Measure(
+        "{split}_prob",
+        "Probability of the answer",
+        "Mean over the rows of exp(-mean loss of the row): the probability per token.",
+        **{**_SHARE, "unit": "probability"},
+        weak={"classifier": ("forget_int4",)},
+        over="rows",
+        formula="losses.prob",
+        citation=TOFU,
+        inputs="losses",
+    ),
+    Measure(
+        "{split}_exact_memorisation",
+        "Share of a row recalled",
+        "Mean over the rows of the share of labelled positions whose most likely token is the label.",
+        **_SHARE,
+        kinds=("causal_lm",),
+        over="rows",
+        formula="memorisation.exact_memorisation",
+        citation=TIRUMALA,
+        inputs="hits",
+    ),
+    Measure(
+        "{split}_exact_match",
+        "Rows recalled word for word",
+        "Share of the rows in which every most likely token is the label.",
+        **_SHARE,
+        kinds=("causal_lm",),
+        weak={"causal_lm": ("forget_rephrased",)},
+        over="rows",
+        formula="memorisation.exact_match",
+        inputs="hits",
+    ),
+    Measure(
+        "{split}_extraction_strength",
+        "Extraction strength",
+        "Mean over the rows of 1 - k/T: the k first of the T labels must be given so that all others come by argmax; "
+        "0 when nothing does.",
+        unit="share",
+        saw="higher",
+        kinds=("causal_lm",),
+        over="rows",
+        formula="memorisation.extraction_strength",
+        columns=("n_suffix",),
+        citation=CARLINI21,
+        inputs="hits",
+    ),
+    Measure(
+        "{split}_rougeL_recall",
+        "ROUGE-L recall of its own answer",
+        "Mean over the rows of the share of the words of the reference that the prediction has in order (longest "
+        "common subsequence), with Porter's stemmer. References without a word of a-z or digits are left out.",
+        **_SHARE,
+        kinds=("causal_lm",),
+        formula="rouge.rouge_recall",
+        citation=LIN,
+        inputs="texts",
+    ),
+    Measure(
+        "{split}_truth_ratio",
+        "Truth ratio",
+        "Mean over the rows to forget of min(r, 1/r): r is the mean probability per token of wrong answers over that "
+        "of the right one. 1 where none is preferred.",
+        unit="ratio",
+        splits=("forget",),
+        kinds=("causal_lm",),
+        ideal="",
+        saw="lower",
+        weak={"causal_lm": ("forget",)},
+        formula="truth_ratio.truth_ratio_score",
+        citation=TOFU,
+        metric="forget_truth_ratio",
+        inputs="answers",
+    ),
+    Measure(
+        "{split}_truth_ratio",
+        "Truth ratio",
+        "Mean over the rows of max(0, 1 - r), for rows other than those to forget: r is the mean probability per token "
+        "of wrong answers over that of the right one. 1 where the right answer is known.",
+        unit="ratio",
+        kinds=("causal_lm",),
+        good="high",
+        ideal="",
+        saw="higher",
+        formula="truth_ratio.truth_ratio_score",
+        citation=TOFU,
+        inputs="answers",
+    ),
+    Measure(
+        "{split}_perplexity",
+        "Perplexity",
+        "exp of the mean negative log-likelihood per label.",
+        unit="effective choices per label",
+        kinds=("causal_lm",),
+        good="low",
+        good_unseen="low",
+        saw="lower",
+        over="labels",
+        formula="losses.perplexity",
+        inputs="losses",
+    ),
+    Measure(
+        "forget_{score}_auc",
+        "By {score}: AUC",
+        "How often a forget row is told from an unseen one: Mann-Whitney, ties count half.",
+        unit="AUC",
+        ideal="0.5",
+        **_TOLD_APART,
+    ),
+    Measure(
+        "forget_{score}_tpr_at_1fpr",
+        "By {score}: found at 1 % false alarms",
+        "Largest true-positive rate at a false-positive rate of at most 1 %.",
+        unit="share",
+        ideal="1 %",
+        citation=CARLINI22,
+        **_TOLD_APART,
+    ),
+    Measure(
+        "forget_{score}_tpr_at_01fpr",
+        "By {score}: found at 0.1 % false alarms",
+        "Largest true-positive rate at a false-positive rate of at most .1 %.",
+        unit="share",
+        ideal="0.1 %",
+        citation=CARLINI22,
+        **_TOLD_APART,
+    ),
+    Measure(
+        "forget_{score}_accuracy",
+        "By {score}: guessed right",
+        "Out-of-fold accuracy of a logistic regression on the score, as many members as others.",
+        unit="share",
+        ideal="50 %",
+        citation=TRIPPA,
+        **_TOLD_APART,
+    ),
+    Measure(
+        "forget_quality",
+        "Forget quality (p-value)",
+        "p-value of the two-sided two-sample Kolmogorov-Smirnov test between a model and a retrained one. A high p is "
+        "evidence only where the test could have seen a difference.",
+        unit="p-value",
+        section=AGAINST,
+        good="high",
+        saw="lower",
+        weak={"classifier": ("",)},
+        made_by="compare",
+        compares=True,
+        formula="forget_quality.forget_quality_of",
+        citation=TOFU,
+        inputs="statistics",
+    ),
+    Measure(
+        "forget_{score}_auc_gap",
+        "By {score}: AUC, difference",
+        "AUC of membership inference less that under the model retrained without the members, rows resampled in pairs. "
+        "Above 0 the model leaks more, below 0 it over-forgot.",
+        unit="difference of AUCs",
+        metric="auc_gap",
+        **_GAP,
+    ),
+    Measure(
+        "forget_{score}_privleak",
+        "By {score}: PrivLeak (%)",
+        "100 (AUC - AUC_retrained) / AUC_retrained, per cent. Above 0 the model leaks more than the retrained one; the "
+        "source's figures count the other way round.",
+        unit="per cent of the AUC",
+        citation=MUSE,
+        metric="privleak",
+        **_GAP,
+    ),
+    Measure(
+        "recovery_{rows}_area",
+        "Fine-tuned on {rows}",
+        "Area under a relearning curve over that of the retrained model, by trapezoids (ours). Below 1: what was "
+        "forgotten comes back faster than a model that never saw it learns it.",
+        unit="ratio of areas",
+        section=RECOVERY,
+        good="1 or more",
+        saw="lower",
+        weak={"classifier": tuple(FINE_TUNES)},
+        made_by="relearn",
+        compares=True,
+        formula="relearning.recovery_area",
+        inputs="curves",
+    ),
+    Measure(
+        "model_utility",
+        "Model utility",
+        "Harmonic mean of its parts; 0 if one of them is 0.",
+        unit="utility",
+        section=MODEL,
+        kinds=("causal_lm",),
+        good="high",
+        formula="utility.utility_of",
+        citation=TOFU,
+        inputs="parts",
+    ),
+    Measure("weights_to_original", "To the model before the request", **_DISTANCE),
+    Measure(
+        "weights_to_retrained",
+        "To the retrained model",
+        saw="higher",
+        weak=dict.fromkeys(KINDS, ("",)),
+        compares=True,
+        **_DISTANCE,
+    ),
+)
+
+
+# ---- looking a name up -----------------------------------------------------------------------------------------------
+
+
+class Entry(NamedTuple):
+    """What the catalogue knows of a name: the measure, and what stands for its placeholder ("" without one)."""
+
+    measure: Measure
+    place: str
+
+    @property
+    def label(self) -> str:
+        if self.measure.placeholder == "score":
+            return self.measure.label.replace("{score}", score_label(self.place.removeprefix("mia_")))
+        return self.measure.label.replace("{rows}", FINE_TUNES.get(self.place, f"{self.place} rows"))
+
+    @property
+    def order(self) -> tuple:
+        """Its place in its section: membership measures score by score, others measure by measure."""
+        known = {"score": [score.in_name for score in SCORES.values()], "rows": list(FINE_TUNES)}
+        places = known.get(self.measure.placeholder, [])
+        place = (places.index(self.place) if self.place in places else len(places), self.place)
+        line = MEASURES.index(self.measure)
+        return (place, line) if self.measure.section == MEMBERSHIP else (line, place)
+
+
+def find(name: str) -> Entry | None:
+    """The entry of a name in a score card; None for a name that no line of the catalogue has."""
+    found = [Entry(m, place) for m in MEASURES if (place := _place(m.name, m.placeholder, name)) is not None]
+    found = [entry for entry in found if not entry.measure.splits or entry.place in entry.measure.splits]
+    # "forget_mia_loss_accuracy" is no accuracy of a split "forget_mia_loss": what a name spells out goes first.
+    return max(found, key=lambda entry: (len(entry.measure.kind), bool(entry.measure.splits)), default=None)
+
+
+@lru_cache(maxsize=4096)
+def _place(pattern: str, placeholder: str, name: str) -> str | None:
+    """What stands for the placeholder of a pattern in a name; None where the pattern does not fit."""
+    start, slot, end = pattern.partition(f"{{{placeholder}}}")
+    match = re.fullmatch(f"{re.escape(start)}({PLACEHOLDERS.get(placeholder, '')}){re.escape(end)}", name)
+    return match[1] if match else None
+
+
+def score_label(score: str) -> str:
+    """`min_k` -> "Min-K%"; an unknown score by its own name."""
+    return SCORE_LABELS.get(score, score.replace("_", " "))
+
+
+def of_split(split: str, kind: str) -> list[Measure]:
+    """Measures that the rows of a split have under a kind of model; of two of one name the one that names the split."""
+    there = [m for m in MEASURES if m.placeholder == "split" and kind in m.kinds and split in (m.splits or (split,))]
+    named = {m.name for m in there if m.splits}
+    return [m for m in there if m.splits or m.name not in named]
+
+
+def of_score(score: str, kind: str, made_by: str = "measure") -> list[Measure]:
+    """Measures of membership inference by a score that a function makes under a kind of model."""
+    if kind not in SCORES[score].kinds or not SCORES[score].in_name.startswith("mia_"):
+        return []
+    there = [m for m in MEASURES if m.placeholder == "score" and m.made_by == made_by]
+    return [m for m in there if SCORES[score].logistic or m.kind != "forget_accuracy"]
+
+
+def is_weak(name: str, kind: str) -> bool:
+    """Whether a measure told models of this kind that saw the rows from others in fewer than 90 % of pairs."""
+    entry = find(name)
+    return entry is not None and entry.place in entry.measure.weak.get(kind, ())
+
+
+def weak_names(kind: str) -> list[str]:
+    """Names of all measures that are weak for a kind of model."""
+    return sorted({m.at(place) for m in MEASURES for place in m.weak.get(kind, ())})
+
+
+def claim(name: str) -> str | None:
+    """
+    On which side of a model that never saw the forget rows the measure claims one that saw them: "lower" or "higher";
+    None for what says nothing of them.
+    """
+    entry = find(name)
+    if entry is None or (entry.measure.placeholder == "split" and entry.place not in FORGET_SPLITS):
+        return None
+    return entry.measure.saw or None
+
+
+def add(measure: Measure) -> Measure:
+    """
+    Adds a line to the catalogue, as the file of a new attack does for what it measures.
+
+    Raises:
+        ValueError: if there is one of this name for these splits.
+    """
+    global MEASURES
+    if any((measure.name, measure.splits) == (m.name, m.splits) for m in MEASURES):
+        raise ValueError(f"the catalogue has a measure {measure.name!r} already.")
+    MEASURES = (*MEASURES, measure)
+    return measure

@@ -1,9 +1,53 @@
-"""hf_unlearn: train models ready for deletion, unlearn rows when asked, and measure what was forgotten and kept.
+"""hf_unlearn: train a model ready for deletion, unlearn rows when someone asks, measure what was forgotten and kept.
 
-Public names are loaded on first use; importing the package does not import torch.
+The map of the house. A room imports from the rooms below it in this list, never from one above (tests/test_layers.py
+holds that):
+
+    cli/                   the verbs `hf-unlearn ready | unlearn | evaluate | …`: flags, YAML, rows and models by name
+    trainers/              the two trainers: hooks of transformers.Trainer, checkpoints, callbacks, cards, engines
+    readiness/             a training step that simulates a request, and the way its gradient takes back through it
+    unlearning/            how a request runs: schedule, stop rule, step, snapshots; pure functions from state to state
+    evaluation/            what a model still knows: catalogue of measures, attacks, gates, the judgement as data
+    report/                the judgement in words, tables and pictures; judges nothing itself, imports no torch
+    memory/                does it fit on a device? estimated from a model's config
+    metrics/               the measures as `evaluate.Metric`
+    data/                  which row is forget, retain or unseen; which row comes when
+    objectives/            what a request minimises: one file an idea, one registry
+    options.py config.py   every argument of the two trainers and every check on it
+    utils/                 files, records, versions, lazy loading
+
+To add …             touch …
+    an objective         one file in objectives/, one test
+    a measure            its formula in evaluation/measures/, one line in the catalogue
+    an attack            one file in evaluation/attacks/
+    a task               one YAML file in recipes/
+    a public name        `_HOMES` and the imports under TYPE_CHECKING, both below
+
+Public names are loaded on first use: importing the package imports no torch.
 """
 
+from typing import TYPE_CHECKING
+
 from .utils.lazy import lazily
+
+if TYPE_CHECKING:  # the same names as in _HOMES, for editors and type checkers
+    from .config import ReadyConfig as ReadyConfig
+    from .config import UnlearnConfig as UnlearnConfig
+    from .data.collate import default_collator as default_collator
+    from .data.duplicates import find_duplicates as find_duplicates
+    from .data.split import split as split
+    from .evaluation.collection import collect as collect
+    from .evaluation.scorecard import Scorecard as Scorecard
+    from .evaluation.scoring import evaluate as evaluate
+    from .metrics import metrics_path as metrics_path
+    from .objectives.registry import OBJECTIVES as OBJECTIVES
+    from .objectives.registry import get_objective as get_objective
+    from .objectives.row_nll import per_row_nll as per_row_nll
+    from .options import ArgumentError as ArgumentError
+    from .trainers.callbacks import NonFiniteError as NonFiniteError
+    from .trainers.ready import ReadyTrainer as ReadyTrainer
+    from .trainers.unlearn import UnlearnTrainer as UnlearnTrainer
+    from .utils.records import commitment as commitment
 
 __version__ = "0.1.0"
 

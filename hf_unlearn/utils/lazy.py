@@ -1,4 +1,9 @@
-"""Public names that are loaded on first use (PEP 562), so that importing a package imports nothing heavy."""
+"""Public names that are loaded on first use (PEP 562), so that importing a package imports nothing heavy.
+
+A package lists them twice: in a table for [`lazily`], and as imports under `if TYPE_CHECKING`, which editors and type
+checkers read (`from .trainers.ready import ReadyTrainer as ReadyTrainer`; the repeated name marks it as public).
+`tests/test_public_names.py` compares the two.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +13,21 @@ from typing import Any
 
 
 def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """`(__getattr__, __dir__)` of a package: name -> the module of it that has the name."""
+    """
+    Args:
+        package: name of the package, its `__name__`.
+        homes: public name -> the module of the package that defines it, such as "trainers.ready".
 
-    def of(name: str) -> Any:
+    Returns:
+        The package's `__getattr__` and `__dir__`.
+    """
+
+    def getattr_(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         return getattr(import_module(f".{homes[name]}", package), name)
 
-    return of, lambda: sorted(["__version__", *homes] if package == "hf_unlearn" else homes)
+    def dir_() -> list[str]:
+        return sorted(["__version__", *homes] if package == "hf_unlearn" else homes)
+
+    return getattr_, dir_

@@ -28,6 +28,7 @@ from torch.utils._pytree import tree_leaves
 
 from ..objectives.row_nll import per_row_nll
 from ..readiness.gradient import readiness_gradient
+from ..readiness.passes import Pass
 from ..readiness.recovery import recovery_gradient
 from ..readiness.terms import Terms
 
@@ -139,6 +140,46 @@ def with_fake_weights(model: nn.Module, mode: FakeTensorMode) -> nn.Module:
     return model
 
 
+class _SimulatedPass(Pass):
+    """A [`~hf_unlearn.readiness.passes.Pass`] of a [`Simulation`]: `loss` runs its forward."""
+
+    def __init__(self, simulation: Simulation, moment: str, loss: Callable[[], Tensor]):
+        self.simulation, self.moment, self.make_loss = simulation, moment, loss
+
+    def forward(self) -> _SimulatedForward:
+        with self.simulation.passing(self.moment):
+            return _SimulatedForward(self.simulation, self.moment, [self.make_loss()])
+
+
+class _SimulatedJointPass:
+    """A [`~hf_unlearn.readiness.passes.JointPass`] of a [`Simulation`] over `request` + `stable` rows."""
+
+    def __init__(self, simulation: Simulation, request: int, stable: int, moment: str):
+        self.simulation, self.request, self.stable, self.moment = simulation, request, stable, moment
+
+    def forward(self) -> _SimulatedForward:
+        with self.simulation.passing(self.moment):
+            nll = self.simulation.row_losses(self.request + self.stable)
+            graphs = [nll[: self.request].mean(), nll[self.request :].mean()]
+            return _SimulatedForward(self.simulation, self.moment, graphs)
+
+
+class _SimulatedForward:
+    def __init__(self, simulation: Simulation, moment: str, graphs: list[Tensor]):
+        self.simulation, self.moment, self.graphs = simulation, moment, graphs
+        self.losses = tuple(loss.detach() for loss in graphs)
+        self.loss = self.losses[0]
+
+    def backward(self, *weights: Tensor | float) -> Tensor:
+        graphs, self.graphs = self.graphs, []
+        with self.simulation.passing(self.moment):
+            sum(weight * loss for weight, loss in zip(weights, graphs, strict=True)).backward()
+        return self.loss
+
+    def drop(self) -> None:
+        self.graphs = []
+
+
 class Simulation:
     """
     A model on fake tensors, and the steps that can be taken with it.
@@ -182,34 +223,21 @@ class Simulation:
             self.model.train()
             yield
 
-    def _loss(self, rows: int) -> Tensor:
+    def mean_loss(self, rows: int) -> Tensor:
         return self.forward(**self.batch(rows)).loss
 
-    def _nll(self, rows: int) -> Tensor:
+    def row_losses(self, rows: int) -> Tensor:
         batch = self.batch(rows)
         labels = batch.pop("labels")
         logits = self.forward(**batch).logits
         return per_row_nll(logits, labels)[0]
 
     @contextmanager
-    def _passing(self, moment: str):
+    def passing(self, moment: str):
         with self.ledger.during("activations", moment):
             self.ledger.add("gathered", self.gathered)
             yield
             self.ledger.add("gathered", -self.gathered)
-
-    def _pass(self, moment: str, loss: Callable[[], Tensor]):
-        """A [`~hf_unlearn.readiness.Pass`]."""
-
-        def run(weight):
-            with self._passing(moment):
-                value = loss()
-                if callable(weight):
-                    weight = weight(value.detach())
-                (value * weight).backward()
-                return value.detach()
-
-        return run
 
     def _step(self, scratch: int) -> None:
         """The optimizer's step with its scratch memory, in bytes."""
@@ -226,7 +254,7 @@ class Simulation:
 
     def train(self, rows: int, scratch: int) -> None:
         _held = self._read(rows)
-        self._pass(f"a pass over {_rows(rows)}", lambda: self._loss(rows))(1.0)
+        _SimulatedPass(self, f"a pass over {_rows(rows)}", lambda: self.mean_loss(rows)).add_gradient(1.0)
         self._step(scratch)
 
     def ready(
@@ -248,19 +276,14 @@ class Simulation:
         moved = "at the simulated request"
 
         def rows_of(kind: str, n: int):
-            return self._pass(f"a pass over {_rows(n)} ({kind}) {moved}", lambda: self._loss(n))
+            return _SimulatedPass(self, f"a pass over {_rows(n)} ({kind}) {moved}", lambda: self.mean_loss(n))
 
-        def both(weigh):
-            with self._passing(f"a pass over {_rows(request + stable)} {moved}"):
-                nll = self._nll(request + stable)
-                losses = nll[:request].mean(), nll[request:].mean()
-                weights = weigh(*(loss.detach() for loss in losses))
-                sum(w * loss for w, loss in zip(weights, losses, strict=True)).backward()
-                return tuple(loss.detach() for loss in losses)
-
+        joint = _SimulatedJointPass(self, request, stable, f"a pass over {_rows(request + stable)} {moved}")
         in_one = not drawn and terms.meta_gradient == "first_order" and together(request + stable)
         share = 1.0 if drawn else request / rows
-        loss = self._pass(f"a pass over {_rows(request)} (request)", lambda: self._loss(request))(share)
+        loss = _SimulatedPass(
+            self, f"a pass over {_rows(request)} (request)", lambda: self.mean_loss(request)
+        ).add_gradient(share)
         with self.ledger.during("readiness", "the arithmetic of the readiness gradient"):
             readiness_gradient(
                 self.parameters,
@@ -271,10 +294,12 @@ class Simulation:
                 revocable_loss=loss,
                 share=share,
                 counted=not drawn,
-                both=both if in_one else None,
+                both=joint if in_one else None,
             )
         if drawn or rest > stable:  # else it holds less than the stable rows' pass, which had the copy beside it
-            self._pass(f"a pass over {_rows(rest)} (the rest)", lambda: self._loss(rest))(1.0)
+            _SimulatedPass(self, f"a pass over {_rows(rest)} (the rest)", lambda: self.mean_loss(rest)).add_gradient(
+                1.0
+            )
         self._step(scratch)
 
     def unlearn(self, rows: int, together: bool, scratch: int, resists: bool = False) -> None:
@@ -283,21 +308,23 @@ class Simulation:
         if resists:
 
             def half(kind: str, n: int):
-                return self._pass(f"a pass over {_rows(n)} ({kind}), a simulated recovery", lambda: self._nll(n).sum())
+                return _SimulatedPass(
+                    self, f"a pass over {_rows(n)} ({kind}), a simulated recovery", lambda: self.row_losses(n).sum()
+                )
 
             halves = {"held": half("held out", rows - rows // 2), "proxy": half("proxy", max(1, rows // 2))}
             with self.ledger.during("readiness", "the arithmetic of the simulated recovery"):
-                recovery_gradient(self.parameters, **halves, steps=2, lr=0.01, weigh=lambda loss: 1.0)
+                recovery_gradient(self.parameters, **halves, steps=2, lr=0.01, slope=lambda loss: 1.0)
         n, kinds = (2 * rows, ["forget and retain"]) if together else (rows, ["forget", "retain"])
         for kind in kinds:
-            self._pass(f"a pass over {_rows(n)} ({kind})", lambda: self._nll(n).sum())(1.0)
+            _SimulatedPass(self, f"a pass over {_rows(n)} ({kind})", lambda: self.row_losses(n).sum()).add_gradient(1.0)
         self._step(scratch)
 
     def look(self, rows: int) -> None:
         """The losses of rows, without gradients."""
         self.model.eval()
-        with torch.no_grad(), self._passing(f"a look at {_rows(rows)}, forward alone"):
-            self._nll(rows)
+        with torch.no_grad(), self.passing(f"a look at {_rows(rows)}, forward alone"):
+            self.row_losses(rows)
         self.model.train()
 
 

@@ -20,7 +20,8 @@ from .moving_weights import (
     scale_gradients_,
     take_gradients,
 )
-from .terms import BothPass, Pass, Terms
+from .passes import JointPass, Pass
+from .terms import Terms
 
 
 def _step_factor(terms: Terms, theta_norm: Tensor, grad_norm: Tensor) -> Tensor:
@@ -49,7 +50,7 @@ class _Pullback:
         epsilon = (self.terms.fd_epsilon * self.theta_norm).clamp_min(1e-12)
         scale = factor * u_norm / epsilon
         with perturbed(self.params, u, epsilon / u_norm.clamp_min(1e-30)):
-            run(scale)
+            run.add_gradient(scale)
         add_gradients_(self.params, grad, -scale)
 
     def project(self, grad, v, grad_norm: Tensor):
@@ -76,7 +77,7 @@ def readiness_gradient(
     revocable_loss: Tensor,
     share: Tensor | float,
     counted: bool = True,
-    both: BothPass | None = None,
+    both: JointPass | None = None,
     buffers: Iterable[Tensor] = (),
     reduce=lambda x: x,
 ) -> dict[str, Tensor]:
@@ -128,28 +129,35 @@ def readiness_gradient(
             first = take_gradients(params)
             for _ in range(terms.inner_steps - 1):
                 before = copies_of(params) if second else None
-                revocable(1.0)
+                revocable.add_gradient(1.0)
                 grad = take_gradients(params)
                 move_(params, grad, _step_factor(terms, theta_norm, norm(grad, reduce)))
                 trail.append((before, grad if second else None))
 
-        open_: list[Tensor] = []  # 1 while the gain is below its cap, else 0
         floor = revocable_loss if terms.efficiency == "gain" else torch.zeros_like(revocable_loss)
+        below_cap = None  # 1 while the gain is below its cap, else 0; None: no efficiency term
 
-        def weigh(loss: Tensor) -> Tensor:
-            open_.append((loss - floor < terms.efficiency_cap).to(loss.dtype))
-            if single and gain_form:  # + λ1·∇L_f(θ), while `.grad` is still a multiple of it
-                scale_gradients_(params, counted + terms.lambda_efficiency * open_[0] / share)
-            return -terms.lambda_efficiency * open_[0]
+        def before_efficiency(loss: Tensor) -> Tensor:
+            """Between the phases of the pass at θ', while `.grad` is a multiple of ∇L_f(θ): adds the gain's part."""
+            below = (loss - floor < terms.efficiency_cap).to(loss.dtype)
+            if single and gain_form:
+                scale_gradients_(params, counted + terms.lambda_efficiency * below / share)
+            return below
 
         if both is not None and terms.lambda_efficiency and terms.lambda_retention:
-            after, kept = both(lambda loss_f, loss_r: (weigh(loss_f), terms.lambda_retention))
+            joint = both.forward()
+            after, kept = joint.losses
+            below_cap = before_efficiency(after)
+            joint.backward(-terms.lambda_efficiency * below_cap, terms.lambda_retention)
             components |= {"gain": after - revocable_loss, "retention": kept}
         else:
             if terms.lambda_efficiency:
-                components["gain"] = revocable(weigh) - revocable_loss
+                request = revocable.forward()
+                below_cap = before_efficiency(request.loss)
+                after = request.backward(-terms.lambda_efficiency * below_cap)
+                components["gain"] = after - revocable_loss
             if terms.lambda_retention:
-                components["retention"] = stable(terms.lambda_retention)
+                components["retention"] = stable.add_gradient(terms.lambda_retention)
         if terms.lambda_resistance and terms.resistance != "none":
             _add_resistance(params, revocable, proxy, terms, pull, components)
 
@@ -161,7 +169,7 @@ def readiness_gradient(
             at_home = [None if g is None else g / share for g in first]
             pull(revocable, at_home, take_gradients(params), sign=1.0)
     if not single:
-        extra = terms.lambda_efficiency * open_[0] / share if gain_form else 0.0
+        extra = terms.lambda_efficiency * below_cap / share if gain_form else 0.0
         add_gradients_(params, first, counted + extra)
     return components
 
@@ -169,18 +177,18 @@ def readiness_gradient(
 def _add_resistance(params, revocable: Pass, proxy: Pass, terms: Terms, pull: _Pullback, components) -> None:
     """.grad += λ3·∇_{θ'} R. The weights are at θ' before and after."""
     kept = take_gradients(params)
-    proxy(1.0)
+    proxy.add_gradient(1.0)
     grad_q = take_gradients(params)
     norm_q = norm(grad_q, pull.reduce)
     if terms.resistance == "relearn":
         with perturbed(params, grad_q, -_step_factor(terms, pull.theta_norm, norm_q)):
-            components["relearned"] = revocable(
-                lambda loss: -terms.lambda_resistance * (loss < terms.cap).to(loss.dtype)
-            )
+            relearned = revocable.forward()
+            below_cap = (relearned.loss < terms.cap).to(relearned.loss.dtype)
+            components["relearned"] = relearned.backward(-terms.lambda_resistance * below_cap)
         if terms.meta_gradient == "finite_difference":
             pull(proxy, grad_q, take_gradients(params), sign=-1.0)
     else:  # the gradient of a cosine of gradients holds the curvature: a finite difference in every mode
-        revocable(1.0)
+        revocable.add_gradient(1.0)
         grad_f = take_gradients(params)
         norm_f = norm(grad_f, pull.reduce)
         cosine = inner_product(grad_q, grad_f, pull.reduce) / (norm_q * norm_f).clamp_min(1e-30)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from torch import Tensor
 
 from .moving_weights import add_gradients_, move_, norm, restored, take_gradients
-from .terms import Pass
+from .passes import Pass
 
 
 def recovery_gradient(
@@ -17,7 +17,7 @@ def recovery_gradient(
     proxy: Pass,
     steps: int,
     lr: float,
-    weigh: Callable[[Tensor], Tensor | float | None],
+    slope: Callable[[Tensor], Tensor | float],
     buffers: Iterable[Tensor] = (),
     reduce=lambda x: x,
 ) -> Tensor:
@@ -35,7 +35,7 @@ def recovery_gradient(
         params: the trainable parameters θ.
         held, proxy: passes over the rows of L_h and L_q.
         steps, lr: K, and a step's length as a share of ‖θ‖.
-        weigh: w; None in place of 0 spares the backward.
+        slope: w of the loss; where it is 0 no backward follows.
         buffers, reduce: as in [`readiness_gradient`].
 
     Returns:
@@ -46,10 +46,16 @@ def recovery_gradient(
     length = lr * norm(params, reduce)
     with restored([*params, *buffers]):
         for _ in range(steps):
-            proxy(1.0)
+            proxy.add_gradient(1.0)
             grads = take_gradients(params)
             move_(params, grads, -length / norm(grads, reduce).clamp_min(1e-20))
             del grads
-        recovered = held(weigh)
+        outcome = held.forward()
+        weight = slope(outcome.loss)
+        if weight == 0:
+            recovered = outcome.loss
+            outcome.drop()
+        else:
+            recovered = outcome.backward(weight)
     add_gradients_(params, before)
     return recovered

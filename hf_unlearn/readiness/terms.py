@@ -1,20 +1,11 @@
-"""The numbers and the passes that the readiness gradient is made of."""
+"""The numbers of the readiness gradient: weights of its terms, lengths of its steps, caps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-
-from torch import Tensor
 
 FD_EPSILON = 1e-4  # finite difference step as a share of ‖θ‖, fp32 passes: error 1e-5 … 1e-4
 FD_EPSILON_BF16 = 2e-3  # the same under bf16 autocast over fp32 weights: error 1 … 3 %
-# Runs forward and backward of one mean loss and adds `weight` times its gradient to `.grad`. The weight may be a
-# function of the loss; it is called once, between the forward and the first backward. Returns the detached loss (). In
-# [`recovery_gradient`] the function may return None, for no backward.
-Pass = Callable[[float | Callable[[Tensor], Tensor | float]], Tensor]
-# The same over revocable and stable rows in one forward: the function takes both losses and returns both weights.
-BothPass = Callable[[Callable[[Tensor, Tensor], tuple]], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)

@@ -309,7 +309,8 @@ class ForgettingTrainer(Trainer):
     def _seconds_so_far(self) -> float:
         return self.seconds + (0.0 if self._began is None else time.perf_counter() - self._began)
 
-    def _count_rows(self, rows: int, passes: float = 1.0) -> None:
+    def count_rows(self, rows: int, passes: float = 1.0) -> None:
+        """Counts row passes of this process, and as many for each of the others; 1/3 for a forward alone."""
         self.row_passes += rows * passes * self.accelerator.num_processes
 
     def track(self, **components) -> None:

@@ -28,9 +28,9 @@ from ..utils.checks import raise_problems
 from ..utils.files import read_json
 from ..utils.versions import library_versions
 from .base import ForgettingTrainer
-from .engines import reshard, several_backwards_problem, shard_sum, synchronised, total
+from .engines import reshard, several_backwards_problem, shard_sum, total
 from .models import chance_loss, has_adapter
-from .passes import Rows
+from .passes import JointRowsPass, RowsPass
 
 LIMITS = (
     "Readiness is a reconstruction: the paper behind it publishes its objectives, not its equations.",
@@ -236,28 +236,28 @@ class ReadyTrainer(ForgettingTrainer):
     def micro_step(self, model, inputs, num_items_in_batch=None):
         step = self._step
         if not step.active:
-            self._count_rows(len(inputs["labels"]))
+            self.count_rows(len(inputs["labels"]))
             return super().micro_step(model, inputs, num_items_in_batch)
         place = next(i for i, batch in enumerate(step.batches) if batch is inputs)
         loss = torch.zeros((), device=self.args.device)
         if place == 0:
             self._readiness_steps += 1
             loss = loss + self._request_and_readiness(model, step)
-        rest = Rows(self, model, [step.rest(place)], step.items["all"])
-        return loss + rest.backward_local(1.0)
+        rest = RowsPass(self, model, [step.rest(place)], step.items["all"])
+        return loss + rest.add_local_gradient()
 
     def _request_and_readiness(self, model, step: _ReadyStep) -> torch.Tensor:
         """The request rows' part of the main pass, which is the inner gradient too, and the readiness terms."""
         rows = {
-            kind: Rows(self, model, step.parts(kind), step.items[kind], repeat_masks=kind != "kept")
+            kind: RowsPass(self, model, step.parts(kind), step.items[kind], repeat_masks=kind != "kept")
             for kind in ("request", "kept", "proxy")
         }
         if step.items["proxy"] == 0:
-            rows["proxy"] = Rows(self, model, step.parts("kept"), step.items["kept"], repeat_masks=True)
+            rows["proxy"] = RowsPass(self, model, step.parts("kept"), step.items["kept"], repeat_masks=True)
         share = 1.0 if step.drawn else step.items["request"] / step.items["all"]
         for p in self.trainable:  # the readiness gradient starts from a clean `.grad`
             p.grad = None
-        loss = rows["request"](share)
+        loss = rows["request"].add_gradient(share)
         if self._terms.meta_gradient == "exact":
             if step.drawn:
                 take_gradients(self.trainable)
@@ -273,14 +273,14 @@ class ReadyTrainer(ForgettingTrainer):
                 revocable_loss=loss,
                 share=share,
                 counted=not step.drawn,
-                both=self._both(model, step),
+                both=self._joint_pass(model, step),
                 buffers=self.buffers,
                 reduce=shard_sum(self.accelerator),
             )
         self.track(**{f"ready_{name}": value for name, value in components.items()})
         return torch.zeros_like(loss) if step.drawn else loss * share
 
-    def _both(self, model, step: _ReadyStep):
+    def _joint_pass(self, model, step: _ReadyStep) -> JointRowsPass | None:
         """One pass over the request's rows and the stable ones in use, where that is cheaper and its masks are free."""
         possible = len(step.batches) == 1 and not step.drawn and self._terms.meta_gradient == "first_order"
         if not possible or self.args.meta_forward == "in_turn":
@@ -292,32 +292,17 @@ class ReadyTrainer(ForgettingTrainer):
             self._usual_loss = self._has_usual_loss(model, step)
         if not self._usual_loss:
             return None
-
-        def both(weigh):
-            masks = step.masks[0]
-            chosen = masks["request"] | masks["kept"]
-            rows, some = step.part(0, chosen)
-            rows = self._prepare_inputs(rows)
-            model.train()
-            with synchronised(self.accelerator, model):
-                with self.compute_loss_context_manager():
-                    logits = model(**{k: v for k, v in rows.items() if k != "labels"}).logits
-                    nll, _ = per_row_nll(logits, rows["labels"])
-                request = masks["request"][chosen].to(nll.device) if some else torch.zeros(1, dtype=bool)
-                stable = ~request if some else request
-                shares = [nll[request].sum() / step.items["request"], nll[stable].sum() / step.items["kept"]]
-                means = total(self.accelerator, torch.stack(shares).detach())
-                loss = sum(w * share for w, share in zip(weigh(*means), shares, strict=True))
-                self.accelerator.backward(loss * self.accelerator.num_processes)
-            self._count_rows(len(rows["labels"]))
-            return means[0], means[1]
-
-        return both
+        masks = step.masks[0]
+        chosen = masks["request"] | masks["kept"]
+        rows, some = step.part(0, chosen)
+        request = masks["request"][chosen] if some else torch.zeros(1, dtype=bool)
+        stable = ~request if some else request
+        return JointRowsPass(self, model, rows, request, stable, (step.items["request"], step.items["kept"]))
 
     def _has_usual_loss(self, model, step: _ReadyStep) -> bool:
         """Whether the training loss is the labels' mean cross-entropy and nothing else, as the rows at hand show."""
         rows = self._prepare_inputs(step.part(0, torch.ones_like(step.masks[0]["request"]))[0])
-        self._count_rows(len(rows["labels"]), 2 / 3)
+        self.count_rows(len(rows["labels"]), 2 / 3)
         with evaluating(model), torch.no_grad(), self.compute_loss_context_manager():
             loss = self.compute_loss(model, dict(rows))
             nll, items = per_row_nll(model(**{k: v for k, v in rows.items() if k != "labels"}).logits, rows["labels"])
@@ -326,7 +311,7 @@ class ReadyTrainer(ForgettingTrainer):
         reshard(self.model)
         return bool(total(self.accelerator, apart.float()) == 0) and self.compute_loss_func is None
 
-    def _exact(self, rows: dict[str, Rows]):
+    def _exact(self, rows: dict[str, RowsPass]):
         """The oracle: double backward through the unwrapped model, attention in its plain form."""
         from torch.func import functional_call
         from torch.nn.attention import SDPBackend, sdpa_kernel

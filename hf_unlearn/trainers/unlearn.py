@@ -43,7 +43,7 @@ from .engines import (
     total,
 )
 from .models import chance_loss
-from .passes import Rows
+from .passes import RowsPass
 
 logger = logging.getLogger(__name__)
 
@@ -235,7 +235,7 @@ class UnlearnTrainer(ForgettingTrainer):
         if step.plan != TOGETHER:
             retain = ~inputs[FLAG]
             inputs = {**select_rows(inputs, retain), FLAG: torch.zeros(int(retain.sum()), dtype=bool)}
-        self._count_rows(len(inputs["labels"]))
+        self.count_rows(len(inputs["labels"]))
         return super().micro_step(model, inputs, num_items_in_batch)
 
     @property
@@ -270,10 +270,10 @@ class UnlearnTrainer(ForgettingTrainer):
 
         step.recovered_loss = recovery_gradient(
             self.trainable,
-            **{k: Rows(self, model, parts.parts(k), parts.items[k], sum_of=sum_of) for k in ("held", "proxy")},
+            **{k: RowsPass(self, model, parts.parts(k), parts.items[k], sum_of=sum_of) for k in ("held", "proxy")},
             steps=int(self.args.recovery_steps),
             lr=self.args.recovery_lr,
-            weigh=lambda loss: None if gap(loss) == 0 else -2 * strength * gap(loss),
+            slope=lambda loss: -2 * strength * gap(loss),
             buffers=self.buffers,
             reduce=shard_sum(self.accelerator),
         )
@@ -297,7 +297,7 @@ class UnlearnTrainer(ForgettingTrainer):
         if self._shut:  # probably it still is: look before a backward is spent
             with torch.no_grad(), self.compute_loss_context_manager():
                 losses = [self._nll(model, batch)[0].sum() / step.forget_items for batch in batches]
-            self._count_rows(sum(len(batch["labels"]) for batch in batches), 1 / 3)
+            self.count_rows(sum(len(batch["labels"]) for batch in batches), 1 / 3)
             step.add_forget(total(self.accelerator, torch.stack(losses).sum()))
             self._gate.look(step.forget_loss)
             if self._shut:
@@ -310,7 +310,7 @@ class UnlearnTrainer(ForgettingTrainer):
                 with self.compute_loss_context_manager():
                     share = self._nll(model, batch)[0].sum() / step.forget_items
                 self.accelerator.backward(share * self.accelerator.num_processes)
-            self._count_rows(len(batch["labels"]))
+            self.count_rows(len(batch["labels"]))
             losses.append(share.detach())
         step.forget_loss = total(self.accelerator, torch.stack(losses).sum())
         self._gate.look(step.forget_loss)
@@ -319,10 +319,10 @@ class UnlearnTrainer(ForgettingTrainer):
 
     def _backward_if_open(self, term: torch.Tensor, rows: int) -> None:
         if not self.objective.by_rows and self._shut:
-            self._count_rows(rows, 1 / 3)
+            self.count_rows(rows, 1 / 3)
             return
         self.accelerator.backward(term * self.accelerator.num_processes)
-        self._count_rows(rows)
+        self.count_rows(rows)
 
     def _nll(self, model, inputs) -> tuple[torch.Tensor, torch.Tensor]:
         logits = model(**{k: v for k, v in inputs.items() if k not in ("labels", FLAG, FORGET_INDEX)}).logits
@@ -408,7 +408,7 @@ class UnlearnTrainer(ForgettingTrainer):
             loader = self.get_test_dataloader(rows)
         finally:
             self.args.per_device_eval_batch_size = given
-        self._count_rows(len(rows), 1 / 3 / self.accelerator.num_processes)
+        self.count_rows(len(rows), 1 / 3 / self.accelerator.num_processes)
         sums, counts = [], []
         with evaluating(self.model), torch.no_grad():
             for batch in loader:

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -24,6 +25,7 @@ from helpers.tiny import cheap_collections, lm64, lm_rows, tokenizer
 from transformers import TrainerCallback
 
 from hf_unlearn import NonFiniteError, ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer
+from hf_unlearn.readiness.passes import Pass
 
 STEP_ROWS = 8  # on all processes and micro-batches
 RAGGED = {"short": 4, "long": 24}
@@ -105,15 +107,7 @@ class Cores:
         return torch.stack(losses[:mine]).sum() / items + 0.0 * torch.stack(losses).sum()
 
     def run(self, kind):
-        def one(weight):
-            share = self.share(kind)
-            loss = self.reduce(share.detach())
-            if callable(weight):
-                weight = weight(loss)
-            (share * weight * self.world).backward()
-            return loss
-
-        return one
+        return RankPass(self, kind)
 
     def clear(self):
         for p in self.params:
@@ -126,7 +120,7 @@ class Cores:
 
         before = [_shard(p.detach()).clone() for p in self.params]
         self.clear()
-        loss = self.run("revocable")(share)
+        loss = self.run("revocable").add_gradient(share)
         parts = readiness_gradient(
             self.params,
             **{kind: self.run(kind) for kind in KINDS},
@@ -155,7 +149,7 @@ class Cores:
         from hf_unlearn.readiness import moving_weights
 
         self.clear()
-        self.run("stable")(1.0)
+        self.run("stable").add_gradient(1.0)
         grads, before = moving_weights.gradients(self.params), [_shard(p.detach()).clone() for p in self.params]
         found = {
             "norm": float(moving_weights.norm(grads, self.reduce)),
@@ -194,6 +188,24 @@ class Cores:
         )
         found["trajectory of nabla_tau"] = self.trajectory(lambda: self.nabla_tau("hinge"))
         return found
+
+
+class RankPass(Pass):
+    """A pass over this rank's rows of a kind."""
+
+    def __init__(self, cores: Cores, kind: str):
+        self.cores, self.kind = cores, kind
+
+    def forward(self):
+        cores = self.cores
+        share = cores.share(self.kind)
+        loss = cores.reduce(share.detach())
+
+        def backward(weight):
+            (share * weight * cores.world).backward()
+            return loss
+
+        return SimpleNamespace(loss=loss, backward=backward, drop=lambda: None)
 
 
 def sharded(model):

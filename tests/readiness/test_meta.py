@@ -6,6 +6,7 @@ import itertools
 import os
 import signal
 import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from hf_unlearn.readiness import moving_weights
 from hf_unlearn.readiness.exact import exact_readiness_gradient
 from hf_unlearn.readiness.gradient import readiness_gradient
 from hf_unlearn.readiness.moving_weights import norm, perturbed, restored
+from hf_unlearn.readiness.passes import Pass
 from hf_unlearn.readiness.terms import FD_EPSILON, Terms
 
 F64 = torch.float64
@@ -62,20 +64,24 @@ class Net:
         return torch.nn.functional.cross_entropy(logits, y)
 
 
+class ToyPass(Pass):
+    def __init__(self, toy, kind, seen=None):
+        self.toy, self.kind, self.seen = toy, kind, seen
+
+    def forward(self):
+        graph = self.toy.loss(self.toy.params, self.kind)
+
+        def backward(weight):
+            (graph * weight).backward()
+            if self.seen is not None:
+                self.seen.append(self.kind)
+            return graph.detach()
+
+        return SimpleNamespace(loss=graph.detach(), backward=backward, drop=lambda: None)
+
+
 def passes(toy, seen=None):
-    def make(kind):
-        def run(weight):
-            loss = toy.loss(toy.params, kind)
-            if callable(weight):
-                weight = weight(loss.detach())
-            (loss * weight).backward()
-            if seen is not None:
-                seen.append(kind)
-            return loss.detach()
-
-        return run
-
-    return {kind: make(kind) for kind in KINDS}
+    return {kind: ToyPass(toy, kind, seen) for kind in KINDS}
 
 
 def ready(toy, terms, share=1.0, **more):
@@ -363,17 +369,14 @@ def test_weights_are_back_bit_for_bit(resistance, mode, steps):
 def test_weights_are_back_after_an_error_in_any_pass(at, raised):
     toy = Net(dtype=torch.float32)
     before = [p.detach().clone() for p in toy.params]
-    calls = passes(toy)
     count = itertools.count(1)
 
-    def breaking(run):
-        def wrapped(weight):
+    class Breaking(ToyPass):
+        def forward(self):
             if next(count) == at:
                 assert not all(torch.equal(p, b) for p, b in zip(toy.params, before, strict=True))
                 raise raised
-            return run(weight)
-
-        return wrapped
+            return super().forward()
 
     start = toy.loss(toy.params, "revocable")
     start.backward()
@@ -381,7 +384,7 @@ def test_weights_are_back_after_an_error_in_any_pass(at, raised):
     with pytest.raises(type(raised)):
         readiness_gradient(
             toy.params,
-            **{k: breaking(run) for k, run in calls.items()},
+            **{kind: Breaking(toy, kind) for kind in KINDS},
             terms=terms,
             revocable_loss=start.detach(),
             share=1.0,
@@ -443,18 +446,22 @@ def test_ctrl_c_in_a_pass_of_the_readiness_gradient(ctrl_c):
     toy = Net(dtype=torch.float32)
     before = [p.detach().clone() for p in toy.params]
     runs = passes(toy)
-    stable = runs["stable"]
 
-    def interrupted(weight):
-        assert any(moved(toy.params, before))
-        ctrl_c()
-        return stable(weight)
+    class Interrupted(ToyPass):
+        def forward(self):
+            assert any(moved(toy.params, before))
+            ctrl_c()
+            return super().forward()
 
     start = toy.loss(toy.params, "revocable")
     start.backward()
     with pytest.raises(KeyboardInterrupt):
         readiness_gradient(
-            toy.params, **{**runs, "stable": interrupted}, terms=Terms(), revocable_loss=start.detach(), share=1.0
+            toy.params,
+            **{**runs, "stable": Interrupted(toy, "stable")},
+            terms=Terms(),
+            revocable_loss=start.detach(),
+            share=1.0,
         )
     assert not any(moved(toy.params, before))
 

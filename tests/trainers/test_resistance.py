@@ -80,7 +80,7 @@ def test_the_gradient_after_a_recovery_is_added_and_the_weights_are_back(steps, 
         p.grad = torch.full_like(p, 0.5) if before else None
     found = recovery_gradient(
         toy.params, held=runs["revocable"], proxy=runs["proxy"], steps=steps, lr=lr,
-        weigh=lambda loss: seen.append(loss) or -2 * (3.0 - loss),
+        slope=lambda loss: seen.append(loss) or -2 * (3.0 - loss),
     )  # fmt: skip
     value, wanted = by_hand(toy.loss, theta, steps=steps, lr=lr)
     assert float(found) == pytest.approx(value, rel=1e-12) and seen == [found] and not found.requires_grad
@@ -95,10 +95,10 @@ def test_an_error_or_a_broken_loss_leaves_the_weights_as_they_were():
     toy = Net()
     runs, theta = passes(toy), [p.detach().clone() for p in toy.params]
     with pytest.raises(ZeroDivisionError):
-        recovery_gradient(toy.params, held=runs["stable"], proxy=runs["proxy"], steps=2, lr=0.1, weigh=lambda x: 1 / 0)
+        recovery_gradient(toy.params, held=runs["stable"], proxy=runs["proxy"], steps=2, lr=0.1, slope=lambda x: 1 / 0)
     toy.data["proxy"][0].fill_(math.nan)
     found = recovery_gradient(
-        toy.params, held=runs["revocable"], proxy=runs["proxy"], steps=2, lr=0.1, weigh=lambda loss: loss
+        toy.params, held=runs["revocable"], proxy=runs["proxy"], steps=2, lr=0.1, slope=lambda loss: loss
     )
     assert math.isnan(found) and math.isnan(norm([p.grad for p in toy.params]))  # so that the step is skipped
     assert all(torch.equal(p, was) for p, was in zip(toy.params, theta, strict=True))

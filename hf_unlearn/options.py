@@ -21,7 +21,7 @@ REQUEST_ARGUMENTS = (
 )
 TARGETS = ("current", "frozen", "chance")
 FORWARDS = ("auto", "together", "in_turn")
-GAIN_CAP = 2.0  # nats, the default of `gain_cap` (ours; recipes/README.md says on which tasks it was chosen)
+GAIN_CAP = 2.0  # nats, the default of `gain_cap` (ours; recipes/study/README.md says on which tasks it was chosen)
 INNER_LR, INNER_LR_ADAPTER = 0.005, 0.01  # defaults of `inner_lr` (ours, likewise)
 
 

@@ -1,4 +1,4 @@
-"""What the study found, for people: a page, the README's table and picture, and the figures as JSON."""
+"""What the study found, for people: a page, the README's table and pictures, and the figures as JSON."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import hf_unlearn
 from hf_unlearn.utils.versions import library_versions
-from recipes.study import answers, figures, memory, plots, tables, words
+from recipes.study import answers, figures, forest, memory, plots, tables, words
 from recipes.study import cells as study_
 from recipes.study.answers import figure
 from recipes.study.figures import METHOD, NEVER_ASKED, READY, RETRAINED, SERIES
@@ -392,7 +392,8 @@ def _seeds(found):
 def write(root: Path, command: str, results: Path | None = None, picture: Path | None = None) -> None:
     """
     Gathers the cells in `root`: `results` (JSON), root/study.html and, of tasks with enough seeds ([`for_readme`]),
-    `picture` (PNG) and a table, printed. By default study.json and study.png beside the page.
+    `picture` (PNG), beside it the ratios ([`forest.draw`]), and a table, printed. By default study.json and study.png
+    beside the page.
 
     Raises:
         ValueError: where there is no cell.
@@ -415,5 +416,6 @@ def write(root: Path, command: str, results: Path | None = None, picture: Path |
     drawn = picture_points(tables.for_readme(tasks))
     if drawn:
         plots.picture(drawn, words.ARM_NAMES, picture)
+        forest.draw(forest.lines(tables.for_readme(tasks)), picture.with_name(forest.PICTURE.name))
     print(table)
     print(f"\n{out} shows all of it, {results.name} holds the figures.")

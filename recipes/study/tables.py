@@ -1,4 +1,4 @@
-"""The tables of the study's page, and the README's."""
+"""The tables of the study's page, and of its README."""
 
 from __future__ import annotations
 

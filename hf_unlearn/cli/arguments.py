@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..evaluation import attack_names
+from ..evaluation.roles import ROLES as ROLES
+
 VERBS = ("ready", "unlearn", "evaluate")
-ROLES = ("original", "ready", "unlearned", "ready_unlearned", "retrained", "retrained_again")
-ATTACKS = ("generate", "quantise", "relearn", "weights")
 RELEARNING = {"steps": 30, "learning_rate": 1e-3}  # for the recipes' small models; a hub model wants a smaller rate
 
 
@@ -99,8 +100,8 @@ class EvaluateScript:
         default=None, metadata={"help": "Tokenizer or processor for checkpoints that bring none: folder or hub id."}
     )
     attacks: list[str] = field(
-        default_factory=lambda: list(ATTACKS),
-        metadata={"help": "What is done beside the passes: generate, quantise, relearn, weights; none."},
+        default_factory=attack_names,
+        metadata={"help": f"What is done beside the passes: {', '.join(attack_names())}; none."},
     )
     relearn_steps: int = field(
         default=RELEARNING["steps"], metadata={"help": "Steps of each fine-tune of an attacker."}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def check(script: arguments.EvaluateScript, data, model_args) -> preparing.Prepa
         ArgumentError: with all problems of the flags and of the rows, if there is no model, and if a checkpoint brings
             no tokenizer or another one than the others.
     """
-    from ..evaluation import ATTACKS
+    from ..evaluation import attack_names
     from ..evaluation.verdict import GATES
 
     models, problems = pairs(script.models, "models")
@@ -68,7 +69,10 @@ def check(script: arguments.EvaluateScript, data, model_args) -> preparing.Prepa
     if not models and not tables:
         roles = ", ".join(arguments.ROLES)
         problems.append(f"There is no model in {script.output_dir}; expected one of {roles} as a folder, or --models.")
-    for flag, words, known in (("attacks", script.attacks, ("none", *ATTACKS)), ("fail_on", script.fail_on, GATES)):
+    for flag, words, known in (
+        ("attacks", script.attacks, ("none", *attack_names())),
+        ("fail_on", script.fail_on, GATES),
+    ):
         if unknown := [word for word in words or [] if word not in known]:
             problems.append(f"`--{flag}` is {', '.join(unknown)}; expected some of {', '.join(known)}.")
     if script.shadows and (script.shadows < 4 or script.shadows % 2):
@@ -113,7 +117,7 @@ def measure(
     task: str,
     models: dict[str, str] | None = None,
     tables: dict[str, str] | None = None,
-    attacks: tuple[str, ...] | list[str] = arguments.ATTACKS,
+    attacks: Iterable[str] | None = None,
     relearning: dict | None = None,
     generate_rows: int = 100,
     batch_size: int = 64,
@@ -122,7 +126,7 @@ def measure(
 ):
     """The `Scorecard` of all models in `output_dir`/ROLE, or of those named; row tables go to `output_dir`/tables."""
     from .. import evaluate
-    from ..evaluation import load_tables, save_tables
+    from ..evaluation import attack_names, load_tables, save_tables
     from ..trainers.models import load_model
 
     state = running.processes()
@@ -135,7 +139,7 @@ def measure(
     card = evaluate(
         subjects,
         splits,
-        attacks=[attack for attack in attacks if attack != "none"],
+        attacks=[attack for attack in (attack_names() if attacks is None else attacks) if attack != "none"],
         processing_class=prepared.processing_class,
         batch_size=batch_size,
         task=task,

@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _tofu(path: str, retrained_path: str | None) -> dict:
-    from .measures.tofu import forget_quality, model_utility, read_logs
+    from .measures.tofu_logs import forget_quality, model_utility, read_logs
 
     logs = read_logs(path)
     parts = _of(path, model_utility, logs)

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..utils.versions import library_versions
-from .forward import _LABEL_COLUMNS, _bar, _keep, _logits, _rows, _signature, evaluating, model_inputs
-from .tables import COLUMNS, OPTIONAL, SCHEMA, data_hash, row_hashes, shown, with_description
+from .forward import (
+    LABEL_COLUMNS,
+    evaluating,
+    kept_columns,
+    logits_of,
+    model_inputs,
+    progress_bar,
+    prompt_adapters,
+    signature_of,
+)
+from .row_statistics import row_statistics, zlib_bytes
+from .rows import data_hash, row_hashes, rows_at
+from .tables import COLUMNS, OPTIONAL, SCHEMA, with_description
+from .weights import weights_hash
 
 if TYPE_CHECKING:
     import pyarrow
     import torch
 
-PIECE = 1 << 26  # logits that go through the softmax at a time; on a CPU as many as its cache holds (ours)
-PIECE_CPU = 1 << 18
-VARIANCE_FLOOR = 1e-6  # of the log-probabilities over the vocabulary, in Min-K%++
 _UNSHIFTED = ("ForMaskedLM", "ForTokenClassification")  # 3-D logits where position t predicts label t itself
 
 
@@ -79,74 +87,94 @@ def collect(
             model's classes, if labels are not class or token indices, or if the model's logits are not those of a
             causal LM or a classifier.
     """
-    import torch
-
-    from .weights import _prompt_adapters
-
     n_rows = len(dataset)
     if n_rows == 0:
         raise ValueError("`dataset` is empty: there is nothing to measure. Leave this split out, or give it rows.")
     if not batch_size >= 1:
         raise ValueError(f"`batch_size` is {batch_size}: expected an integer of at least 1.")
-    inner, named = _signature(model)
+    inner, named = signature_of(model)
     if type(inner).__name__.endswith(_UNSHIFTED):
         raise ValueError(
             f"`model` is a {type(inner).__name__}, whose logits are not shifted against the labels. Causal language "
             "models and classifiers of whole rows can be measured."
         )
-    extra = {"use_cache": False} if named is not None and "use_cache" in named else {}
-    keeps = named if not _prompt_adapters(model) else None  # learnt prompts move the positions: all logits
-    parameter = next(model.parameters(), None)
-    device = torch.device("cpu") if parameter is None else parameter.device
+    tokenizer = processing_class if hasattr(processing_class, "decode") else None
+    statistics = partial(_batch_statistics, model, dataset, data_collator, tokenizer)
+    columns = _all_batches(statistics, model, _by_length(dataset, n_rows, batch_size), n_rows, shard, progress)
+    return _table(model, inner, dataset, columns, model_hash, hashes)
+
+
+def _all_batches(
+    statistics: Callable[[np.ndarray], dict[str, np.ndarray]],
+    model: torch.nn.Module,
+    batches: list[np.ndarray],
+    n_rows: int,
+    shard: bool,
+    progress: bool,
+) -> dict[str, np.ndarray]:
+    """Columns of all rows, (n_rows,) each; batches are shared out over the processes, all of which get the whole."""
+    import torch
 
     rank, world = _processes(shard)
-    batches = _by_length(dataset, n_rows, batch_size)
     turns = -(-len(batches) // world)  # every process runs as many forwards: a sharded model waits for the others
     found: dict[str, np.ndarray] = {}
     problem = None
     with evaluating(model), torch.no_grad():
-        for turn in _bar(range(turns), progress and rank == 0):
+        for turn in progress_bar(range(turns), progress and rank == 0):
             place = turn * world + rank
             indices = batches[min(place, len(batches) - 1)]
-            rows = [_keep(row, named) for row in _rows(dataset, indices)]
             try:
-                batch, labels = _batch(rows, data_collator, dataset)
-                inputs = model_inputs(batch, named, device)
-                needed = _labelled_positions(labels, keeps)
-                if needed is not None:
-                    extra["logits_to_keep"] = needed.to(device)
-                logits = _logits(model(**inputs, **extra), inner)
-                measured = labels
-                if needed is None and logits.dim() == 3 and labels.dim() == 2:
-                    logits = logits[:, -labels.shape[1] :]  # behind learnt prompts
-                if needed is not None and logits.dim() == 3 and logits.shape[1] == len(needed):
-                    measured = torch.cat([labels[:, :1], labels[:, needed + 1]], 1)  # position 0 predicts what is next
-                part = _row_statistics(logits, measured.to(device), indices)
-                if processing_class is not None and "token_nll" in part and hasattr(processing_class, "decode"):
-                    part["zlib_bytes"] = np.array([_zlib_bytes(y[1:], processing_class) for y in labels], np.int64)
+                part = statistics(indices)
             except ValueError as error:
                 if world == 1:
                     raise
-                problem = str(error)  # told to all below: none shall wait for this one
+                problem = str(error)  # do not raise yet: the others would hang in the gather; raised on all below
                 continue
             if place < len(batches):
-                for name, values in part.items():
-                    if name not in found:
-                        found[name] = np.empty(n_rows, values.dtype)
-                    found[name][indices] = values
-
+                _put(found, part, indices, n_rows)
     if world > 1:
         mine = np.concatenate([batches[i] for i in range(rank, len(batches), world)] or [np.empty(0, int)])
         parts = _from_all((problem, mine, {name: values[mine] for name, values in found.items()}))
         problem = next((p for p, _, _ in parts if p), None)
-        for _, place, values in parts:
-            for name, column in values.items():
-                if name not in found:
-                    found[name] = np.empty(n_rows, column.dtype)
-                found[name][place] = column
+        for _, indices, part in parts:
+            _put(found, part, indices, n_rows)
     if problem:
         raise ValueError(problem)
-    return _table(model, inner, dataset, found, model_hash, hashes)
+    return found
+
+
+def _put(columns: dict[str, np.ndarray], part: Mapping[str, np.ndarray], indices: np.ndarray, n_rows: int) -> None:
+    for name, values in part.items():
+        if name not in columns:
+            columns[name] = np.empty(n_rows, values.dtype)
+        columns[name][indices] = values
+
+
+def _batch_statistics(
+    model: torch.nn.Module, dataset: Any, data_collator: Callable, tokenizer: Any, indices: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Columns of the table for the rows of one batch, from one forward pass."""
+    import torch
+
+    inner, named = signature_of(model)
+    parameter = next(model.parameters(), None)
+    device = torch.device("cpu") if parameter is None else parameter.device
+    batch, labels = _batch([kept_columns(row, named) for row in rows_at(dataset, indices)], data_collator, dataset)
+    extra: dict[str, Any] = {"use_cache": False} if named is not None and "use_cache" in named else {}
+    # Learnt prompts move the positions, so all logits are asked for.
+    needed = _labelled_positions(labels, named if not prompt_adapters(model) else None)
+    if needed is not None:
+        extra["logits_to_keep"] = needed.to(device)
+    logits = logits_of(model(**model_inputs(batch, named, device), **extra), inner)
+    measured = labels
+    if needed is None and logits.dim() == 3 and labels.dim() == 2:
+        logits = logits[:, -labels.shape[1] :]  # behind learnt prompts
+    if needed is not None and logits.dim() == 3 and logits.shape[1] == len(needed):
+        measured = torch.cat([labels[:, :1], labels[:, needed + 1]], 1)  # position 0 predicts what is next
+    found = row_statistics(logits, measured.to(device), indices)
+    if tokenizer is not None and "token_nll" in found:
+        found["zlib_bytes"] = np.array([zlib_bytes(row[1:], tokenizer) for row in labels], np.int64)
+    return found
 
 
 def _processes(shard: bool) -> tuple[int, int]:
@@ -179,7 +207,7 @@ def _by_length(dataset: Sequence[Mapping[str, Any]], n_rows: int, batch_size: in
 
 def _batch(rows: list[dict], data_collator: Callable, dataset: Any) -> tuple[Mapping[str, Any], torch.Tensor]:
     """The collated batch and its labels, checked."""
-    if not any(key in rows[0] for key in _LABEL_COLUMNS):
+    if not any(key in rows[0] for key in LABEL_COLUMNS):
         raise ValueError(
             f"`dataset` has no labels: its columns are {sorted(dataset[0])}. Add a `labels` column "
             "(for a causal language model the input ids, with -100 where nothing is to be measured)."
@@ -219,114 +247,15 @@ def _labelled_positions(labels: torch.Tensor, named: set[str] | None) -> torch.T
     return needed if len(needed) else None
 
 
-def _row_statistics(logits: torch.Tensor, labels: torch.Tensor, indices: np.ndarray) -> dict[str, np.ndarray]:
-    """Columns of the table for one batch, (B,) each; the shape rule is that of `per_row_nll`."""
-    import torch
-
-    from ..objectives.row_nll import IGNORE_INDEX
-
-    causal_lm = logits.dim() == 3 and labels.dim() == 2
-    if causal_lm:
-        labels = labels[:, 1:]
-    elif logits.dim() == 2 and labels.dim() == 1:
-        logits, labels = logits[:, None], labels[:, None]
-    else:
-        raise ValueError(
-            f"the model's logits are {tuple(logits.shape)} and the labels {tuple(labels.shape)}: expected (B, T, V) "
-            "with (B, T) for a causal language model, or (B, C) with (B,) for a classifier."
-        )
-    labelled = labels.ne(IGNORE_INDEX)  # (B, T)
-    n_labels = labelled.sum(1).cpu().numpy()
-    if not n_labels.all():
-        empty = np.sort(indices[n_labels == 0])
-        raise ValueError(
-            f"labels are all ignored (-100) in {shown(empty.tolist())} of `dataset` (of the first batch that has "
-            "such; in a causal LM the first token is never predicted). Drop these rows, or give them labels."
-        )
-    chosen_labels = labels[labelled]  # (N,)
-    beyond = (chosen_labels < 0) | (chosen_labels >= logits.shape[-1])
-    if beyond.any():
-        raise ValueError(
-            f"label {int(chosen_labels[beyond][0])} is beyond the model's {logits.shape[-1]} "
-            f"{'tokens' if causal_lm else 'classes'}: it was trained on another label space."
-        )
-    rows, positions = labelled.nonzero(as_tuple=True)
-    # (4, N) float32: nll, z, entropy, right. What carries no label is never copied: a long prompt costs nothing.
-    per_label = torch.empty((4, len(chosen_labels)), dtype=torch.float64, device=logits.device)
-    piece = max(1, (PIECE_CPU if logits.device.type == "cpu" else PIECE) // logits.shape[-1])
-    for start in range(0, len(chosen_labels), piece):
-        part = slice(start, start + piece)
-        per_label[:, part] = _label_statistics(logits[rows[part], positions[part]], chosen_labels[part])
-    ends = np.cumsum(n_labels)
-    nll, z, entropy, right = per_label.cpu().numpy()
-    starts = ends - n_labels
-    trailing = [int(np.argmin(row[::-1])) if not row.all() else len(row) for row in np.split(right, ends[:-1])]
-    columns = {
-        "nll_sum": np.add.reduceat(nll, starts),
-        "n_labels": n_labels,
-        "n_correct": np.add.reduceat(right, starts).astype(np.int64),
-        "n_suffix": np.array(trailing, np.int64),
-        "entropy_sum": np.add.reduceat(entropy, starts),
-    }
-    if not causal_lm:
-        return {**columns, "margin": _margin(logits[:, 0], labels[:, 0])}
-    for name, values in (("token_nll", nll), ("token_z", z)):
-        columns[name] = np.empty(len(n_labels), object)
-        columns[name][:] = np.split(values.astype(np.float32), ends[:-1])
-    return columns
-
-
-def _label_statistics(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """
-    (N, V) logits, (N,) labels -> (4, N): negative log-likelihood, z of Min-K%++, entropy (nats), 1 if the argmax.
-
-    Log-probabilities are logits but for a shift, which the variance does not feel: no log-softmax is held. Where a
-    logit is shared by the label and others, the label counts as the argmax if it comes first.
-    """
-    import torch
-
-    if logits.dtype in (torch.float16, torch.bfloat16):
-        logits = logits.float()
-    shifted = logits - logits.amax(-1, keepdim=True)  # the largest at 0: a sharp distribution loses no digits below
-    p = shifted.softmax(-1)
-    total = -p.amax(-1).log()  # log-sum-exp of `shifted`
-    chosen = shifted.gather(-1, labels[:, None])[:, 0]
-    right = chosen == 0
-    if right.any():
-        right[right.clone()] = shifted[right].argmax(-1).eq(labels[right])
-    weighted = p.mul_(shifted)
-    if not torch.isfinite(weighted.sum()):  # a logit of -inf: 0 · -inf
-        weighted = torch.where(shifted.isneginf(), 0.0, weighted)
-        shifted = torch.where(shifted.isneginf(), 0.0, shifted)
-    mean = weighted.sum(-1)
-    variance = (torch.linalg.vecdot(weighted, shifted) - mean.square()).clamp_min(VARIANCE_FLOOR)
-    return torch.stack([total - chosen, (chosen - mean) / variance.sqrt(), total - mean, right.to(mean.dtype)])
-
-
-def _margin(logits: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
-    """log(p / (1 - p)) of the right class, (B,): its logit against the others' log-sum-exp, exact also near p = 1."""
-    logits = logits.double()
-    right = logits.gather(1, labels[:, None])
-    others = logits.scatter(1, labels[:, None], -float("inf")).logsumexp(1)
-    return (right[:, 0] - others).cpu().numpy()
-
-
-def _zlib_bytes(labels: torch.Tensor, tokenizer: Any) -> int:
-    text = tokenizer.decode(labels[labels >= 0].tolist(), skip_special_tokens=True)
-    return len(zlib.compress(text.encode()))
-
-
 def _table(model, inner, dataset, found, model_hash, hashes) -> pyarrow.Table:
     import pyarrow as pa
-
-    from .weights import weights_hash
 
     n_rows = len(dataset)
     hashes = row_hashes(dataset) if hashes is None else list(hashes)
     columns = {"row": np.arange(n_rows), "row_hash": hashes, **found}
     names = getattr(dataset, "column_names", None) or list(dataset[0])
     if "group" in names:
-        columns["group"] = [int(row["group"]) for row in _rows(dataset, np.arange(n_rows))]
+        columns["group"] = [int(row["group"]) for row in rows_at(dataset, np.arange(n_rows))]
     kinds = {"string": pa.string(), "list<float>": pa.list_(pa.float32())}
     arrays = {
         name: pa.array(columns[name], kinds.get(kind) or getattr(pa, kind)())

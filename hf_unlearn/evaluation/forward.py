@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
 
-_LABEL_COLUMNS = ("labels", "label", "label_ids")
+LABEL_COLUMNS = ("labels", "label", "label_ids")
 
 
 @contextmanager
@@ -42,7 +42,13 @@ def model_inputs(batch: Mapping[str, Any], named: set[str] | None, device: torch
     return inputs
 
 
-def _logits(output: Any, model: torch.nn.Module) -> torch.Tensor:
+def logits_of(output: Any, model: torch.nn.Module) -> torch.Tensor:
+    """
+    The logits in what a forward pass returned, (B, T, V) or (B, C).
+
+    Raises:
+        ValueError: where there are none, or they are those of an encoder-decoder.
+    """
     logits = getattr(output, "logits", None)
     if logits is None:
         logits = output["logits"] if isinstance(output, Mapping) and "logits" in output else None
@@ -58,7 +64,7 @@ def _logits(output: Any, model: torch.nn.Module) -> torch.Tensor:
     return logits
 
 
-def _signature(model: torch.nn.Module) -> tuple[torch.nn.Module, set[str] | None]:
+def signature_of(model: torch.nn.Module) -> tuple[torch.nn.Module, set[str] | None]:
     """The model inside wrappers (PEFT, compile, data parallel), and the argument names of its forward; None = any."""
     inner = model
     while True:
@@ -74,17 +80,24 @@ def _signature(model: torch.nn.Module) -> tuple[torch.nn.Module, set[str] | None
     return inner, {p.name for p in parameters if p.kind not in variadic} or None
 
 
-def _keep(row: Mapping[str, Any], named: set[str] | None) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if named is None or key in named or key in _LABEL_COLUMNS}
+def kept_columns(row: Mapping[str, Any], named: set[str] | None) -> dict[str, Any]:
+    """The columns of a row that the forward names, and its labels."""
+    return {key: value for key, value in row.items() if named is None or key in named or key in LABEL_COLUMNS}
 
 
-def _rows(dataset: Sequence[Mapping[str, Any]], indices: Iterable[int]) -> list[Mapping[str, Any]]:
-    if hasattr(dataset, "__getitems__"):
-        return dataset.__getitems__([int(i) for i in indices])
-    return [dataset[int(i)] for i in indices]
+def prompt_adapters(model: torch.nn.Module) -> list[str]:
+    """Names of active adapters that are learnt prompts: they lengthen the input, and are no change of weights."""
+    for module in (model, getattr(model, "_orig_mod", None), getattr(model, "module", None)):
+        configs = getattr(module, "peft_config", None)
+        if isinstance(configs, dict):
+            active = getattr(module, "active_adapters", configs)
+            active = active() if callable(active) else active
+            return [f"{a} ({configs[a].peft_type.value})" for a in active if configs[a].is_prompt_learning]
+    return []
 
 
-def _bar(iterable: range, progress: bool, description: str = "evaluate") -> Iterable[int]:
+def progress_bar(iterable: range, progress: bool, description: str = "evaluate") -> Iterable[int]:
+    """The range itself, under a bar that appears after a second if `progress`."""
     if not progress:
         return iterable
     from tqdm.auto import tqdm

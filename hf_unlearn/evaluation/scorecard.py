@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .findings import findings
+from .intervals import finite
 from .measures.membership import scores
 from .roles import BEFORE
-from .statistics import finite
 from .tables import ROW_COLUMNS, columns_of, described, with_description
 from .verdict import GATES, passed
 
@@ -27,7 +27,7 @@ COST_KEYS = ("steps", "row_passes", "seconds")
 
 
 @dataclass
-class Run:
+class ModelScores:
     """
     One model of one task: `model` is its role. `details` holds relearning curves and weight distances by layer;
     `tables`, `generations` and `history` are kept beside the score card's JSON.
@@ -74,10 +74,10 @@ class Scorecard:
     null.
     """
 
-    runs: list[Run] = field(default_factory=list)
+    runs: list[ModelScores] = field(default_factory=list)
     provenance: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def __getitem__(self, role: str) -> Run:
+    def __getitem__(self, role: str) -> ModelScores:
         """The first run of this role: `card["unlearned"].measures["forget_loss"]["value"]`."""
         for run in self.runs:
             if run.model == role:
@@ -170,7 +170,7 @@ class Scorecard:
         if card.get("schema") not in READS:
             reads = " and ".join(map(str, READS))
             raise ValueError(f"{path} has schema {card.get('schema')!r}: this version reads schema {reads}.")
-        runs = [Run(**run) for run in card["runs"]]
+        runs = [ModelScores(**run) for run in card["runs"]]
         by_key = {run.key: run for run in runs}
         for name, kind in KEPT_TABLES.items():
             if (directory / name).exists():

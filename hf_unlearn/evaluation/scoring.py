@@ -6,22 +6,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..utils.versions import library_versions
-from .attacks.relearn import recovery_area
-from .measures.measure import compare, measure, measure_names, wanted_of
-from .observation import ATTACKS, Observed, observe
+from .attacks.base import Seen
+from .attacks.registry import attack_names
+from .attacks.registry import attacks as registered
+from .measuring import compare, measure, measure_names, wanted_of
+from .observation import observe
 from .roles import ROLES
-from .scorecard import COST_KEYS, Run, Scorecard
-from .statistics import summary
-from .tables import (
-    data_problems,
-    described,
-    is_causal_lm,
-    label_problems,
-    overlap_problems,
-    raise_all,
-    row_hashes,
-    weights_problems,
-)
+from .rows import row_hashes
+from .scorecard import COST_KEYS, ModelScores, Scorecard
+from .table_checks import data_problems, label_problems, overlap_problems, raise_all, weights_problems
+from .tables import described, is_causal_lm
 
 if TYPE_CHECKING:
     import pyarrow
@@ -69,7 +63,8 @@ def evaluate(
         measures: names to keep (see [`measure`]); `None` keeps all.
         attacks: what costs more than a pass: "generate" (greedy answers, for ROUGE-L), "quantise" (forget rows again
             with weights in int8 and int4), "relearn" (fine-tunes of unlearned and retrained models from retain-only,
-            similar and real forget rows), "weights" (distances to the original and the retrained model).
+            similar and real forget rows), "weights" (distances to the original and the retrained model), or one that
+            was added by [`register`].
         data_collator: makes batches; `None`: [`hf_unlearn.default_collator`] of the model and `processing_class`.
         processing_class: tokenizer (also for zlib scores and generations) or processor.
         batch_size: rows per forward pass.
@@ -89,101 +84,84 @@ def evaluate(
             rows, label spaces that differ, a `cost`, `stop_reason` or `history` that names no run; and all that
             [`collect`] raises.
     """
-    models = {role: model} if not isinstance(model, Mapping) or _is_tables(model) else dict(model)
-    if reference is not None:
-        if "retrained" in models:
-            raise ValueError('`reference` is the retrained model, but `model` has a role "retrained" too: give one.')
-        subjects = list(models)
-        models["retrained"] = reference
-    else:
-        subjects = [name for name in models if not name.startswith("retrained")] or list(models)
+    models, subjects = _models_by_role(model, role, reference)
     splits = {} if splits is None else {name: rows for name, rows in splits.items() if rows is not None}
     attacks = [attacks] if isinstance(attacks, str) else list(attacks)
     _check_inputs(models, splits, measures, attacks)
     hashes = {split: row_hashes(rows) for split, rows in splits.items()}
     given = {name: dict(subject) for name, subject in models.items() if isinstance(subject, Mapping)}
-    problems = overlap_problems(hashes)
-    for name, tables in given.items():
-        problems += data_problems(name, tables, hashes)
-        if not splits:
-            problems += overlap_problems({s: t["row_hash"].to_pylist() for s, t in tables.items() if _hashed(t)})
-    for name in list(given)[1:] if not splits else []:
-        first = next(iter(given))
-        known = {s: t["row_hash"].to_pylist() for s, t in given[first].items() if _hashed(t)}
-        problems += data_problems(name, given[name], known)
-    raise_all(problems)
-    by_role = {
-        "cost": _by_role(cost, "cost", models, subjects),
-        "stop_reason": _by_role(stop_reason, "stop_reason", models, subjects),
-        "history": _by_role(history, "history", models, subjects),
-    }
+    _check_rows(hashes, given)
+    said = {"cost": cost, "stop_reason": stop_reason, "history": history}
+    said = {argument: _by_role(value, argument, models, subjects) for argument, value in said.items()}
 
     how = {"data_collator": data_collator, "processing_class": processing_class, "batch_size": batch_size}
-    observed = {
-        name: Observed(tables=given[name])
+    options = {"relearn": dict(relearning or {}), "generate": {"rows": generate_rows}}
+    seen = {
+        name: Seen(given[name])
         if name in given
-        else observe(name, models, splits, hashes, attacks, relearning or {}, generate_rows, progress=progress, **how)
+        else observe(name, models, splits, hashes, attacks, options, progress=progress, **how)
         for name in sorted(models, key=ROLES.index)
     }
-    said = {name: described(next(iter(o.tables.values()))) for name, o in observed.items()}
-    raise_all(label_problems(said) + weights_problems({name: o.tables for name, o in observed.items()}))
+    tables = {name: own.tables for name, own in seen.items()}
+    descriptions = {name: described(next(iter(own.values()))) for name, own in tables.items()}
+    raise_all(label_problems(descriptions) + weights_problems(tables))
 
+    found = _measured(seen, measures, seed, resamples)
+    runs = [
+        ModelScores(
+            task=task,
+            model=name,
+            seed=int(seed),
+            measures=found[name],
+            cost={key: (said["cost"].get(name) or {}).get(key) for key in COST_KEYS},
+            stop_reason=said["stop_reason"].get(name),
+            details=own.details,
+            tables=own.tables,
+            generations=own.generations,
+            history=[dict(entry) for entry in said["history"].get(name) or []],
+        )
+        for name, own in seen.items()
+    ]
+    return Scorecard(runs, {task: {**_provenance(tables), **(provenance or {})}})
+
+
+def _models_by_role(model: Any, role: str, reference: Any) -> tuple[dict[str, Any], list[str]]:
+    """All models by role, and the roles that a plain `cost`, `stop_reason` or `history` may belong to."""
+    models = {role: model} if not isinstance(model, Mapping) or _is_tables(model) else dict(model)
+    if reference is None:
+        return models, [name for name in models if not name.startswith("retrained")] or list(models)
+    if "retrained" in models:
+        raise ValueError('`reference` is the retrained model, but `model` has a role "retrained" too: give one.')
+    return {**models, "retrained": reference}, list(models)
+
+
+def _measured(
+    seen: Mapping[str, Seen], measures: Iterable[str] | None, seed: int, resamples: int
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """role -> measures by name: from its tables, beside the retrained model, and what each attack adds."""
     # One rule for all models of the card, so that their measures have the same names.
-    causal_lm = any(is_causal_lm(o.tables) for o in observed.values())
-    known = {n for o in observed.values() for n in measure_names(o.tables, causal_lm=causal_lm)}
-    wanted = wanted_of(measures, sorted(known))
-    retrained = observed.get("retrained")
-    runs = []
-    for name, seen in observed.items():
-        names = wanted & set(measure_names(seen.tables, causal_lm=causal_lm))
-        found: dict[str, dict[str, Any]] = measure(
-            seen.tables,
-            generations=seen.generations,
-            measures=names,
-            seed=seed,
-            resamples=resamples,
-            causal_lm=causal_lm,
-        )
+    causal_lm = any(is_causal_lm(own.tables) for own in seen.values())
+    names = {role: measure_names(own.tables, causal_lm=causal_lm) for role, own in seen.items()}
+    wanted = wanted_of(measures, sorted({name for some in names.values() for name in some}))
+    retrained = seen.get("retrained")
+    how = {"seed": seed, "resamples": resamples}
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for role, own in seen.items():
+        mine = wanted & set(names[role])
+        found[role] = measure(own.tables, generations=own.generations, measures=mine, causal_lm=causal_lm, **how)
         if measures is None:
-            if retrained is not None and name != "retrained":
-                found |= compare(seen.tables, retrained.tables, seed=seed, resamples=resamples)
-            found |= _attack_measures(seen, retrained)
-        told = by_role["cost"].get(name) or {}
-        runs.append(
-            Run(
-                task=task,
-                model=name,
-                seed=int(seed),
-                measures=found,
-                cost={key: told.get(key) for key in COST_KEYS},
-                stop_reason=by_role["stop_reason"].get(name),
-                details=seen.details,
-                tables=seen.tables,
-                generations=seen.generations,
-                history=[dict(entry) for entry in by_role["history"].get(name) or []],
-            )
-        )
-    return Scorecard(runs, {task: {**_provenance(observed), **(provenance or {})}})
-
-
-def _attack_measures(seen: Observed, retrained: Observed | None) -> dict[str, dict[str, Any]]:
-    found = {}
-    for kind, curve in seen.details.get("recovery", {}).items():
-        theirs = retrained.details.get("recovery", {}).get(kind) if retrained is not None else None
-        if theirs and seen is not retrained:
-            area = recovery_area(curve, theirs)
-            k = seen.details["relearning"]["k"]
-            found[f"recovery_{kind}_area"] = {**summary(area, None, seen.tables["forget"].num_rows - k), "k": k}
-    for name, distance in seen.details.get("weights", {}).items():
-        found[f"weights_{name}"] = summary(distance["whole"], None, len(distance["layers"]))
+            if retrained is not None and role != "retrained":
+                found[role] |= compare(own.tables, retrained.tables, **how)
+            for attack in registered():
+                found[role] |= attack.measures(own, retrained) if attack.measures else {}
     return found
 
 
-def _provenance(observed: Mapping[str, Observed]) -> dict[str, Any]:
-    said = {name: {s: described(t) for s, t in o.tables.items()} for name, o in observed.items()}
-    data = {}
-    for name, o in observed.items():
-        for split, table in o.tables.items():
+def _provenance(tables: Mapping[str, Mapping[str, pyarrow.Table]]) -> dict[str, Any]:
+    said = {name: {split: described(table) for split, table in own.items()} for name, own in tables.items()}
+    data: dict[str, dict[str, Any]] = {}
+    for name, own in tables.items():
+        for split, table in own.items():
             data.setdefault(split, {"rows": table.num_rows, "hash": said[name][split].get("data")})
     return {
         "models": {
@@ -198,8 +176,19 @@ def _is_tables(value: Mapping) -> bool:
     return bool(value) and all(hasattr(table, "num_rows") and hasattr(table, "schema") for table in value.values())
 
 
-def _hashed(table: Any) -> bool:
-    return "row_hash" in getattr(table, "column_names", ())
+def _check_rows(hashes: Mapping[str, Sequence[str]], given: Mapping[str, Mapping[str, pyarrow.Table]]) -> None:
+    """Whether splits share rows, and saved tables (role -> split -> table) are of these rows; all problems at once."""
+
+    def own(tables: Mapping[str, pyarrow.Table]) -> dict[str, list[str]]:
+        return {s: t["row_hash"].to_pylist() for s, t in tables.items() if "row_hash" in t.column_names}
+
+    problems = overlap_problems(hashes)
+    for name, tables in given.items():
+        problems += data_problems(name, tables, hashes)
+        problems += overlap_problems(own(tables)) if not hashes else []
+    for name in list(given)[1:] if not hashes else []:  # tables alone must be of the first ones' rows
+        problems += data_problems(name, given[name], own(given[next(iter(given))]))
+    raise_all(problems)
 
 
 def _check_inputs(
@@ -225,9 +214,10 @@ def _check_inputs(
         elif not isinstance(subject, Mapping) and not callable(subject):
             kind = type(subject).__name__
             problems.append(f'"{name}" is a {kind}: expected a model, a function that loads it, or saved tables.')
+    known = attack_names()
     for attack in attacks:
-        if attack not in ATTACKS:
-            problems.append(f"unknown attack {attack!r} in `attacks`: expected some of {', '.join(ATTACKS)}.")
+        if attack not in known:
+            problems.append(f"unknown attack {attack!r} in `attacks`: expected some of {', '.join(known)}.")
     names = list(dict.fromkeys([*splits, *(s for t in models.values() if isinstance(t, Mapping) for s in t)]))
     try:
         wanted_of(measures, list(dict.fromkeys(n for lm in (True, False) for n in measure_names(names, causal_lm=lm))))

@@ -26,12 +26,15 @@ import evaluate
 import numpy as np
 import pyarrow as pa
 
+from hf_unlearn.evaluation.catalogue import SCORES
+from hf_unlearn.evaluation.intervals import summary
+from hf_unlearn.evaluation.measures.forget_quality import forget_quality_of, ks_detectable
 from hf_unlearn.evaluation.measures.lira import lira_measures
-from hf_unlearn.evaluation.measures.measure import LOGISTIC, measure
 from hf_unlearn.evaluation.measures.membership import MIA_MEASURES, compare_membership, membership_inference, scores
-from hf_unlearn.evaluation.measures.tofu import forget_quality_of, utility_of
-from hf_unlearn.evaluation.statistics import ks_detectable, summary
-from hf_unlearn.evaluation.tables import COLUMNS, shown
+from hf_unlearn.evaluation.measures.utility import utility_of
+from hf_unlearn.evaluation.measuring import measure
+from hf_unlearn.evaluation.table_checks import shown
+from hf_unlearn.evaluation.tables import COLUMNS
 
 IGNORE_INDEX = -100
 WORDS = ("of", "parts")  # what summaries hold beside numbers
@@ -121,7 +124,7 @@ def _of_hits(name: str, predictions: Sequence, references: Sequence, *, seed: in
     """Rows go through the evaluation's own pass, as logits of two tokens: the label and another."""
     import torch
 
-    from hf_unlearn.evaluation.collection import _row_statistics
+    from hf_unlearn.evaluation.row_statistics import row_statistics
 
     rows = _labelled(predictions, references)
     _whole([p for p, _ in rows], "predictions")
@@ -131,7 +134,7 @@ def _of_hits(name: str, predictions: Sequence, references: Sequence, *, seed: in
     for i, (p, y) in enumerate(rows):
         labels[i, 1 : 1 + len(y)] = 0
         logits[i, : len(y), 1] = torch.from_numpy(np.where(p == y, -1.0, 1.0))
-    found = _row_statistics(logits, labels, np.arange(len(rows)))
+    found = row_statistics(logits, labels, np.arange(len(rows)))
     table = _table(len(rows), **{key: found[key] for key in ("n_labels", "n_correct", "n_suffix")})
     kind = {"seed": seed, "resamples": resamples, "causal_lm": name != "accuracy"}
     return _measured(name, name, {"forget": table}, **kind)
@@ -196,7 +199,7 @@ def _of_tokens(name: str, predictions: Sequence, references: Sequence, k: float,
     same = {"nll_sum": sums, "entropy_sum": sums, "token_nll": lists, "token_z": lists}
     kind = name.removeprefix("mia_")
     score = scores(_table(len(rows), n_labels=lengths, **same, **columns), k=k)[kind]
-    measures = [m for m in MIA_MEASURES if m != "accuracy" or kind in LOGISTIC]
+    measures = [m for m in MIA_MEASURES if m != "accuracy" or SCORES[kind].logistic]
     return _told_apart(name, score, references, measures, seed=seed, resamples=resamples)
 
 
@@ -282,7 +285,7 @@ def _recovery_area(name: str, predictions: Sequence, references: Sequence, steps
 def _weight_distance(name: str, predictions: Sequence, references: Sequence):
     import torch
 
-    from hf_unlearn.evaluation.weights import weight_distance
+    from hf_unlearn.evaluation import weight_distance
 
     pair = []
     for weights in (predictions, references):

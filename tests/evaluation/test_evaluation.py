@@ -17,7 +17,7 @@ from transformers import (
     default_data_collator,
 )
 
-from hf_unlearn.evaluation import COLUMNS, Run, Scorecard, collect, evaluate, measure
+from hf_unlearn.evaluation import COLUMNS, ModelScores, Scorecard, collect, evaluate, measure
 
 PAD = 0
 
@@ -297,7 +297,7 @@ def test_chunks_do_not_change_the_result(monkeypatch):
     rng = np.random.default_rng(0)
     tables = {"forget": table(rng.normal(size=40)), "unseen": table(rng.normal(size=30))}
     whole = measure(tables, resamples=100)
-    monkeypatch.setattr("hf_unlearn.evaluation.statistics.CHUNK_ELEMENTS", 70)
+    monkeypatch.setattr("hf_unlearn.evaluation.intervals.CHUNK_ELEMENTS", 70)
     pieces = measure(tables, resamples=100)
     assert pieces["forget_loss"] == whole["forget_loss"]
     for name, m in whole.items():
@@ -423,7 +423,7 @@ def test_evaluate_names_what_is_wrong(splits):
 def test_cards_add_up():
     def run(value, **kwargs):
         measured = {"forget_loss": {"value": value, "low": None, "high": None, "n": 1}}
-        return Run(**{"task": "a", "model": "original", "seed": 0, "measures": measured, **kwargs})
+        return ModelScores(**{"task": "a", "model": "original", "seed": 0, "measures": measured, **kwargs})
 
     both = Scorecard([run(1.0)]) + Scorecard([run(1.0), run(2.0, seed=1), run(3.0, task="b")])
     assert [(r.task, r.seed) for r in both.runs] == [("a", 0), ("a", 1), ("b", 0)]
@@ -505,13 +505,13 @@ def test_forget_quality_takes_the_geometric_truth_ratio():
 
 
 def test_ties_and_impossible_tokens():
-    from hf_unlearn.evaluation.collection import _label_statistics
+    from hf_unlearn.evaluation.row_statistics import label_statistics
 
     tied = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0]])
-    assert _label_statistics(tied, torch.tensor([0, 1]))[3].tolist() == [1, 0]  # the first of equals
+    assert label_statistics(tied, torch.tensor([0, 1]))[3].tolist() == [1, 0]  # the first of equals
     logits = torch.tensor([[0.5, -1.0, -math.inf, 2.0]])
     seen = logits[:, [0, 1, 3]].double().log_softmax(1)[0]
     mean = (seen.exp() * seen).sum()
     z = (seen[0] - mean) / ((seen.exp() * seen**2).sum() - mean**2).sqrt()
     wanted = [float(value) for value in (-seen[0], z, -mean, 0.0)]
-    assert _label_statistics(logits, torch.tensor([0]))[:, 0].tolist() == pytest.approx(wanted, abs=1e-6)
+    assert label_statistics(logits, torch.tensor([0]))[:, 0].tolist() == pytest.approx(wanted, abs=1e-6)

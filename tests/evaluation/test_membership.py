@@ -194,7 +194,7 @@ def pairs(m=30, n=25, seed=0, decimals=1):
 
 @pytest.mark.parametrize("chunk", [1_000_000, 200])
 def test_compare_membership_is_a_loop_over_the_same_draws(monkeypatch, chunk):
-    monkeypatch.setattr("hf_unlearn.evaluation.statistics.CHUNK_ELEMENTS", chunk)
+    monkeypatch.setattr("hf_unlearn.evaluation.intervals.CHUNK_ELEMENTS", chunk)
     rows, per_chunk, left = pairs(), [], 60
     while left:
         per_chunk.append(min(left, chunk // 55))

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from hf_unlearn import default_collator
 from hf_unlearn.evaluation import recovery_area, recovery_curves, relearn
-from hf_unlearn.evaluation.attacks.relearn import KINDS, _parts, batch_rows
+from hf_unlearn.evaluation.attacks.relearn import KINDS, batch_rows, rows_of_attacker
 
 FAST = {"steps": 3, "every": 2, "batch_size": 3, "learning_rate": 1e-2}
 
@@ -277,5 +277,5 @@ def test_what_was_only_hidden_comes_back_faster():
     real = {s for s in seen if len(s) == 2}
     assert {frozenset(s) for s in real} == {frozenset(range(100, 108)) - set(*held_out)}
     assert trained == {row["id"] for rows in splits.values() for row in rows}
-    given, _ = _parts(models, {**splits, "similar": retain[:3]}, ["similar"], 2, 0)
+    given, _ = rows_of_attacker(models, {**splits, "similar": retain[:3]}, ["similar"], 2, 0)
     assert given == {"similar": retain[:3]}

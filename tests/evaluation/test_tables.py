@@ -9,7 +9,8 @@ from helpers.tiny import batch_of, bert, image_rows, lm, lm_rows, text_class_row
 
 from hf_unlearn import default_collator
 from hf_unlearn.evaluation import collect, evaluate, load_tables, save_tables, weights_hash
-from hf_unlearn.evaluation.tables import described, is_causal_lm, row_hashes, with_description
+from hf_unlearn.evaluation.rows import row_hashes
+from hf_unlearn.evaluation.tables import described, is_causal_lm, with_description
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from sklearn.metrics import auc, roc_auc_score, roc_curve
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
 import hf_unlearn
-from hf_unlearn.evaluation import collect, ks_detectable, measure, truth_ratio
+from hf_unlearn.evaluation import catalogue, collect, ks_detectable, measure, truth_ratio
 
 LOSSES = ("loss", "prob", "perplexity")
 HITS = ("token_accuracy", "exact_memorisation", "exact_match", "extraction_strength")
@@ -137,11 +137,9 @@ def test_seed_and_resamples_reach_the_bootstrap(measures):
 
 
 def test_all_measures_of_the_evaluation_are_there(measures):
-    from hf_unlearn.evaluation.measures.measure import ATTACKS, CAUSAL_LM_MEASURES, CHOICE_SPLITS, CLASSIFIER_MEASURES
-
-    assert {*CAUSAL_LM_MEASURES, *CLASSIFIER_MEASURES, *(f"mia_{score}" for score in ATTACKS)} <= set(measures)
-    more = {"forget_quality", "model_utility", "auc_gap", "privleak", "lira", "recovery_area", "weight_distance"}
-    assert more <= set(measures) and CHOICE_SPLITS and "choice_prob" in measures
+    assert {m.metric or m.kind for m in catalogue.MEASURES if m.inputs} <= set(measures)
+    assert {score.in_name for score in catalogue.SCORES.values()} <= set(measures)
+    assert len(measures) == 25
 
 
 @pytest.mark.parametrize(("name", "got"), [("nope", "'nope'"), (None, "missing")])

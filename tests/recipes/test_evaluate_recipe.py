@@ -29,7 +29,7 @@ from hf_unlearn.cli import (
     shadows,
     unlearn,
 )
-from hf_unlearn.evaluation import ATTACKS, Run, Scorecard, described, roles
+from hf_unlearn.evaluation import ModelScores, Scorecard, described
 from hf_unlearn.trainers.models import load_model
 from recipes.test_recipes import PEOPLE, ROOT, TINY, problems_of, refusal
 
@@ -224,10 +224,6 @@ def test_more_shadows_and_other_titles_leave_the_settings(tmp_path):
     assert shadows._settings("ready", ["--config", str(recipe)]) != before[0]
 
 
-def test_names_written_twice_so_that_help_stays_light_are_the_same():
-    assert arguments.ROLES == roles.ROLES and arguments.ATTACKS == ATTACKS
-
-
 def test_gates_need_an_unlearned_model(folder, tmp_path, monkeypatch):
     argv = [*PEOPLE, "--models", f"original={folder / 'original'}", "--fail_on", "verdict"]
     assert "role unlearned or ready_unlearned" in refusal(evaluate.main, argv, monkeypatch)
@@ -252,11 +248,13 @@ def test_lira_says_unlearned_of_what_looks_unlearned(monkeypatch, tmp_path):
         return pa.table({k: np.broadcast_to(np.asarray(v), len(seen)) for k, v in columns.items()})
 
     monkeypatch.setattr(shadows, "_shadow", lambda folder, number, start, seen, *more: table(seen))
-    run = Run("t", "unlearned", 0, {}, tables={"forget": table(np.ones(12, bool)), "unseen": table(np.zeros(12, bool))})
+    run = ModelScores(
+        "t", "unlearned", 0, {}, tables={"forget": table(np.ones(12, bool)), "unseen": table(np.zeros(12, bool))}
+    )
     script = arguments.EvaluateScript(output_dir=str(tmp_path), shadows=8)
     prepared = preparing.Prepared(splits, None, None)
     never = table(np.zeros(24, bool))
-    other = Run("t", "retrained", 0, {}, tables={"forget": never.slice(0, 12), "unseen": never.slice(12)})
+    other = ModelScores("t", "retrained", 0, {}, tables={"forget": never.slice(0, 12), "unseen": never.slice(12)})
     shadows.add(Scorecard([run, other]), script, [], arguments.DataArguments(forget_by="random"), None, prepared)
     assert run.measures["forget_lira_auc"]["value"] == 1.0
     assert run.details["lira"] == {"shadows": 8, "groups": 24, "of": "unlearned"}

@@ -1,1 +1,1 @@
-"""What an attacker may do with a model: one file each."""
+"""What an attacker may do with a model: one file each, found by the registry."""

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..forward import _bar, _rows, _signature, evaluating
+from ..forward import evaluating, progress_bar, signature_of
+from ..rows import evenly, rows_at
+from .base import Attack, Subject
 
 if TYPE_CHECKING:
     import pyarrow
@@ -22,7 +24,7 @@ logger = logging.getLogger(__name__)
 IGNORE_INDEX = -100
 MARGIN = 8  # tokens that a generation may be longer than the longest reference: room for other words, and for the end
 OTHER_INPUTS = ("pixel_values", "pixel_values_videos", "input_values", "input_features", "inputs_embeds")
-SHOWN = 10
+GENERATED = ("forget", "retain", "real_authors", "world_facts", "forget_rephrased")  # splits that are generated
 
 
 def rouge_recall(prediction: str, reference: str, *, stemming: bool = True) -> dict[str, float]:
@@ -108,14 +110,14 @@ def generate(
     import pyarrow as pa
     import torch
 
-    inner, named = _signature(model)
+    inner, named = signature_of(model)
     tokenizer = _tokenizer(processing_class)
     _check_model(inner)
     if len(dataset) == 0:
         raise ValueError("`dataset` is empty: there is nothing to generate. Leave this split out, or give it rows.")
     if not batch_size >= 1:
         raise ValueError(f"`batch_size` is {batch_size}: expected an integer of at least 1.")
-    rows = [_split(row, i, named) for i, row in enumerate(_rows(dataset, range(len(dataset))))]
+    rows = [_split(row, i, named) for i, row in enumerate(rows_at(dataset, range(len(dataset))))]
     limit = _limit(inner, rows, max_new_tokens)
     stops = _stop_tokens(inner, tokenizer)
     pad = next((token for token in (tokenizer.pad_token_id, *stops) if token is not None), 0)
@@ -127,7 +129,7 @@ def generate(
 
     generated: list[list[int]] = []
     with evaluating(model), torch.no_grad(), _greedy(model, limit, pad, stops) as configuration:
-        for start in _bar(range(0, len(rows), batch_size), progress, "generate"):
+        for start in progress_bar(range(0, len(rows), batch_size), progress, "generate"):
             prompts = [row.prompt for row in rows[start : start + batch_size]]
             width = max(map(len, prompts))
             ids = torch.full((len(prompts), width), pad, dtype=torch.long)
@@ -277,3 +279,21 @@ def _configured(module: torch.nn.Module) -> bool:
 def _until(tokens: list[int], stops: list[int]) -> list[int]:
     end = next((i for i, token in enumerate(tokens) if token in stops), len(tokens))
     return tokens[:end]
+
+
+def _run(subject: Subject, rows: int = 200) -> None:
+    """Answers of a language model to at most `rows` rows of each of GENERATED; measured as `<split>_rougeL_recall`."""
+    if not any("token_nll" in table.column_names for table in subject.seen.tables.values()):
+        return  # a classifier
+    for split in GENERATED:
+        if split in subject.splits:
+            subject.seen.generations[split] = generate(
+                subject.model,
+                evenly(subject.splits[split], rows),
+                subject.processing_class,
+                batch_size=subject.batch_size,
+                progress=subject.progress,
+            )
+
+
+ATTACK = Attack("generate", "let a language model answer greedily, for ROUGE-L", _run, turn=2)

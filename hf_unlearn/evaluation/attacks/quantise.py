@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ..weights import _first, piece_on, put_back
+from ..forward import signature_of
+from ..weights import listed, piece_on, put_back
+from .base import Attack, Subject
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +108,7 @@ def _weights(model: torch.nn.Module, skip: Iterable[str] | None) -> list[tuple[t
             packed.append(name)
         found[id(weight)] = (weight, channels)
     if packed:
-        raise ValueError(f"weights are not floating-point numbers in {_first(packed)}: load the model unquantised.")
+        raise ValueError(f"weights are not floating-point numbers in {listed(packed)}: load the model unquantised.")
     if not found:
         raise ValueError(
             f"`model` ({type(model).__name__}) has no linear or convolution layer to round beside those that stay; "
@@ -130,9 +132,7 @@ def _of_adapters(model: torch.nn.Module) -> set[int]:
 
 def _heads(model: torch.nn.Module, base: list[tuple[str, torch.nn.Module]]) -> list[torch.nn.Module]:
     """The output head of a language model, and the module of the last parameter (the head of a classifier)."""
-    from ..forward import _signature
-
-    inner = _signature(model)[0]
+    inner = signature_of(model)[0]
     head = inner.get_output_embeddings() if hasattr(inner, "get_output_embeddings") else None
     last = [module for _, module in base if any(True for _ in module.parameters(recurse=False))][-1:]
     return [module for module in (head, *last) if module is not None]
@@ -144,6 +144,19 @@ def _named(model: torch.nn.Module, skip: Iterable[str]) -> list[torch.nn.Module]
     unknown = [name for name in skip if name not in modules]
     if unknown:
         raise ValueError(
-            f"`skip` names {_first(unknown)}, but `model` has no such module: give names of `model.named_modules()`."
+            f"`skip` names {listed(unknown)}, but `model` has no such module: give names of `model.named_modules()`."
         )
     return [modules[name] for name in skip]
+
+
+def _run(subject: Subject) -> None:
+    """The forget rows again with rounded weights, as splits `forget_int8` and `forget_int4`."""
+    if "forget" in subject.splits:
+        for bits in BITS:
+            with quantised(subject.model, bits):
+                subject.seen.tables[f"forget_int{bits}"] = subject.table_of("forget", note=f"int{bits}")
+
+
+ATTACK = Attack(
+    "quantise", "measure the forget rows again with weights rounded to int8 and int4", _run, gate="quantisation", turn=1
+)

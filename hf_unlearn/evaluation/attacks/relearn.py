@@ -7,15 +7,20 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from ..catalogue import FINE_TUNES
 from ..collection import collect
-from ..forward import _bar, _keep, _logits, _rows, _signature, evaluating, model_inputs
-from ..tables import row_hashes
+from ..forward import evaluating, kept_columns, logits_of, model_inputs, progress_bar, signature_of
+from ..intervals import summary
+from ..roles import BEFORE
+from ..rows import row_hashes, rows_at
 from ..weights import put_back
+from .base import Attack, Seen, Subject
 
 if TYPE_CHECKING:
     import torch
 
-KINDS = ("retain", "similar", "real")
+KINDS = tuple(FINE_TUNES)  # what the attacker has rows of
+ATTACKED = (*BEFORE, "retrained", "retrained_again")  # roles of models that are attacked: those that should not know
 MOST_REAL = 32  # forget rows given to the attacker by default: a quarter of them, at most so many (ours)
 FORWARD = 1 / 3  # a forward pass alone, in row passes (forward and backward of one row), as the trainers count
 
@@ -77,7 +82,7 @@ def relearn(
     from ...objectives.row_nll import per_row_nll
 
     _check(rows, held_out, steps, learning_rate, batch_size, every, seed)
-    inner, named = _signature(model)
+    inner, named = signature_of(model)
     extra = {"use_cache": False} if named is not None and "use_cache" in named else {}
     device = next(model.parameters()).device
     hashes = row_hashes(held_out)
@@ -104,14 +109,14 @@ def relearn(
         look(0)
         leaves = [p if p.dtype != torch.bfloat16 else p.detach().float().requires_grad_() for p in params]
         optimizer = torch.optim.AdamW(leaves, lr=learning_rate, weight_decay=0.0)
-        for step in _bar(range(1, steps + 1), progress, "relearn"):
-            chosen = [_keep(row, named) for row in _rows(rows, batch_rows(len(rows), batch_size, seed, step))]
+        for step in progress_bar(range(1, steps + 1), progress, "relearn"):
+            chosen = [kept_columns(row, named) for row in rows_at(rows, batch_rows(len(rows), batch_size, seed, step))]
             batch = data_collator(chosen)
             if batch.get("labels") is None:
                 raise ValueError(f"`data_collator` returned {sorted(batch)} without `labels`: `rows` need labels.")
             labels = batch["labels"].to(device)
             inputs = model_inputs(batch, named, device)
-            nll, count = (part.sum() for part in per_row_nll(_logits(model(**inputs, **extra), inner), labels))
+            nll, count = (part.sum() for part in per_row_nll(logits_of(model(**inputs, **extra), inner), labels))
             if not count:
                 raise ValueError(f"`rows` have no labels in the batch of step {step}: drop such rows, or label them.")
             loss = nll / count
@@ -268,7 +273,7 @@ def recovery_curves(
     from ...data.collate import default_collator
 
     kinds = [kinds] if isinstance(kinds, str) else list(kinds)
-    given, held_out = _parts(models, splits, kinds, k, seed)
+    given, held_out = rows_of_attacker(models, splits, kinds, k, seed)
     curves: dict[str, dict[str, list[dict[str, float | int]]]] = {}
     for role, model in models.items():
         collator = data_collator or default_collator(model, processing_class)
@@ -282,7 +287,7 @@ def recovery_curves(
     return curves
 
 
-def _parts(models, splits, kinds: list[str], k: int | None, seed: int) -> tuple[dict[str, Any], Any]:
+def rows_of_attacker(models, splits, kinds: list[str], k: int | None, seed: int) -> tuple[dict[str, Any], Any]:
     """(kind -> rows to train on, the forget rows to measure); all problems in one error, before a model runs."""
     from ...data.order import permutation
 
@@ -330,3 +335,41 @@ def _check(rows, held_out, steps, learning_rate, batch_size, every, seed) -> Non
         problems.append(f"`learning_rate` is {learning_rate!r}: expected a finite number above 0.")
     if problems:
         raise ValueError("\n".join(problems) if len(problems) == 1 else "- " + "\n- ".join(problems))
+
+
+def _run(subject: Subject, k: int | None = None, **fine_tune: Any) -> None:
+    """Curves of each kind of fine-tune that the splits allow, as details `recovery`; `k` and `fine_tune` as above."""
+    splits = subject.splits
+    if subject.role not in ATTACKED or not len(splits.get("forget", ())) > 1:
+        return
+    k = k or min(MOST_REAL, max(1, len(splits["forget"]) // 4))
+    at_hand = {"retain": "retain" in splits, "similar": {"similar", "unseen"} & set(splits), "real": True}
+    how = {**fine_tune, "k": k, "kinds": [kind for kind in KINDS if at_hand[kind]], "progress": subject.progress}
+    try:
+        curves = recovery_curves({subject.role: subject.model}, splits, subject.collator, **how)
+    except FloatingPointError as error:
+        subject.not_measured("recovery", error)
+    else:
+        subject.seen.details |= {"recovery": curves[subject.role], "relearning": {"k": k}}
+
+
+def _measures(seen: Seen, retrained: Seen | None) -> dict[str, dict[str, Any]]:
+    """`recovery_<rows>_area` of each curve that the retrained model has, too."""
+    found = {}
+    theirs = retrained.details.get("recovery", {}) if retrained is not None and retrained is not seen else {}
+    for kind, curve in seen.details.get("recovery", {}).items():
+        if theirs.get(kind):
+            k = seen.details["relearning"]["k"]
+            area = summary(recovery_area(curve, theirs[kind]), None, seen.tables["forget"].num_rows - k)
+            found[f"recovery_{kind}_area"] = {**area, "k": k}
+    return found
+
+
+ATTACK = Attack(
+    "relearn",
+    "fine-tune unlearned and retrained models on retain, similar and some forget rows",
+    _run,
+    _measures,
+    gate="recovery",
+    turn=4,
+)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..statistics import chunks, counts, finite, summary
+from ..catalogue import of_score
+from ..intervals import chunks, counts, finite, resampled_sides, summary
 
 if TYPE_CHECKING:
     import pyarrow
 
 MIA_FPR = {"tpr_at_1fpr": 0.01, "tpr_at_01fpr": 0.001}  # the false-positive rates of the measures of this name
-MIA_MEASURES = ("auc", *MIA_FPR, "accuracy")
+MIA_MEASURES = tuple(m.kind.removeprefix("forget_") for m in of_score("loss", "causal_lm"))
 MIA_FOLDS = 10  # stratified splits of the logistic-regression attack, as in the source
 
 
@@ -127,7 +128,7 @@ def membership_inference(
     if measures & set(kinds):
         roc = _roc(members, others)
         value = roc(np.arange(m)[None], np.arange(n)[None])[:, 0]
-        draws = _resample(roc, m, n, seed, resamples)
+        draws = resampled_sides(roc, m, n, seed, resamples)
         for i, kind in enumerate(kinds):
             if kind in measures:
                 found[kind] = summary(value[i], None if draws is None else draws[i], m + n) | resolution.get(kind, {})
@@ -190,7 +191,7 @@ def compare_membership(
             return np.stack([auc - reference, 100 * (auc - reference) / reference])
 
     value = gaps(np.arange(m)[None], np.arange(n)[None])[:, 0]
-    draws = _resample(gaps, m, n, seed, resamples)
+    draws = resampled_sides(gaps, m, n, seed, resamples)
     found = {}
     for i, kind in enumerate(("auc_gap", "privleak")):
         measured = summary(finite(value[i]), None if draws is None else draws[i], m + n)
@@ -213,19 +214,6 @@ def _roc(members: np.ndarray, others: np.ndarray) -> Callable[[np.ndarray, np.nd
         return np.stack([auc, *(hits.sum(1, where=below / n <= fpr) / m for fpr in MIA_FPR.values())])
 
     return roc
-
-
-def _resample(statistic: Callable, m: int, n: int, seed: int, resamples: int) -> np.ndarray | None:
-    """(K, resamples) values of a statistic of (R, M) and (R, N) rows; both sides are drawn anew, each from itself."""
-    if not resamples >= 1:
-        raise ValueError(f"`resamples` is {resamples}: expected an integer of at least 1.")
-    if min(m, n) < 2:
-        return None
-    rng = np.random.default_rng([seed, zlib.crc32(b"membership")])
-    draws = [
-        statistic(rng.integers(m, size=(size, m)), rng.integers(n, size=(size, n))) for size in chunks(m + n, resamples)
-    ]
-    return np.concatenate(draws, axis=1)
 
 
 def _attack_accuracy(members: np.ndarray, others: np.ndarray, seed: int, resamples: int) -> dict:

@@ -1,0 +1,32 @@
+"""
+Loss, perplexity, accuracy and probability of the labels.
+
+A formula over "labels" takes the columns' sums over the rows, (R,) each, one for each resample, so it is a ratio of
+sums; one over "rows" takes the columns, (N,) each, and gives a value for each row. The catalogue says which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+
+def loss(sums: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Mean negative log-likelihood, nats per label: sum of the rows' losses over the number of their labels."""
+    return sums["nll_sum"] / sums["n_labels"]
+
+
+def perplexity(sums: Mapping[str, np.ndarray]) -> np.ndarray:
+    """exp(loss): among how many equally likely labels the model could as well have chosen."""
+    return np.exp(loss(sums))
+
+
+def accuracy(sums: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Share of all labels (classes, or tokens pooled over the rows) that are the argmax."""
+    return sums["n_correct"] / sums["n_labels"]
+
+
+def prob(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(N,) exp(-mean loss of the row): the geometric mean of its labels' probabilities. Source: Maini et al. 2024."""
+    return np.exp(-(columns["nll_sum"] / columns["n_labels"]))

@@ -1,0 +1,53 @@
+"""Row tables on the disk: one Parquet file a split, which says what it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .rows import row_hashes
+from .table_checks import data_problems, model_problems, raise_all
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+def save_tables(tables: Mapping[str, pyarrow.Table], directory: str | Path) -> Path:
+    """Write each table to `directory`/SPLIT.parquet, with what it says of itself; returns the directory."""
+    import pyarrow.parquet as pq
+
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    for split, table in tables.items():
+        beside = directory / f"{split}.parquet.part"
+        pq.write_table(table, beside)
+        beside.replace(directory / f"{split}.parquet")
+    return directory
+
+
+def load_tables(
+    directory: str | Path, *, model: str | None = None, splits: Mapping[str, Sequence[Mapping[str, Any]]] | None = None
+) -> dict[str, pyarrow.Table]:
+    """
+    The tables that [`save_tables`] wrote.
+
+    Args:
+        model: weights hash ([`~hf_unlearn.evaluation.weights_hash`]) of the model they must be of; None: any.
+        splits: the rows they must be of; None: any.
+
+    Raises:
+        FileNotFoundError: if there is no table.
+        ValueError: if a table is of another model, or of other rows.
+    """
+    import pyarrow.parquet as pq
+
+    directory = Path(directory)
+    found = {path.stem: pq.read_table(path) for path in sorted(directory.glob("*.parquet"))}
+    if not found:
+        raise FileNotFoundError(f"there is no saved table in {str(directory)!r}: expected SPLIT.parquet.")
+    problems = model_problems(str(directory), found, model) if model else []
+    if splits is not None:
+        problems += data_problems(str(directory), found, {name: row_hashes(rows) for name, rows in splits.items()})
+    raise_all(problems)
+    return found

@@ -4,8 +4,9 @@ that `--help` answers at once; `config.py` joins them with `TrainingArguments`."
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, make_dataclass
 
+from .objectives import registry
 from .utils.checks import number, one_of, whole
 
 META_GRADIENTS = ("first_order", "finite_difference", "exact")
@@ -174,33 +175,30 @@ class ReadyOptions:
         return problems
 
 
+ObjectiveOptions = make_dataclass(
+    "ObjectiveOptions",
+    [
+        (
+            "objective",
+            "str",
+            field(
+                default="nabla_tau",
+                metadata={
+                    "help": f"What the steps minimise: {', '.join(f'`{name}`' for name in registry.OBJECTIVES)}. Its "
+                    "own options say `… only` below. A request ends where the forget rows look unseen, whichever it is."
+                },
+            ),
+        ),
+        *registry.fields_of_options(),
+    ],
+    namespace={"__module__": __name__, "__doc__": "The objective of a request, and the options of all objectives."},
+)
+
+
 @dataclass
-class UnlearnOptions:
+class UnlearnOptions(ObjectiveOptions):
     """How rows are unlearned: ∇τ (Trippa et al. 2024, arXiv:2403.14339). No value needs a touch."""
 
-    objective: str = field(
-        default="nabla_tau", metadata={"help": "`nabla_tau`, or a baseline: `gradient_ascent`, `grad_diff`, `npo`."}
-    )
-    gap: str = field(
-        default="auto",
-        metadata={
-            "help": "∇τ's pull to the target: `hinge` (the paper's, on the mean), `rows` (ours: the hinge on each "
-            "row), `squared` (symmetric), `matched` (ours: each forget row has a target of its own), `ranked` (ours: "
-            "the same, given out by the rows' rank and met in the logit of confidence); `auto`: the hinge, but `rows` "
-            "with the target `chance`, and `squared` with `resistance`."
-        },
-    )
-    gamma: float = field(default=1.0, metadata={"help": "`grad_diff` only: weight of the ascent."})
-    beta: float = field(
-        default=1.0, metadata={"help": "`grad_diff` and `npo` only: weight of the descent on retain rows."}
-    )
-    npo_beta: float = field(
-        default=0.1,
-        metadata={
-            "help": "`npo` only: its β; the smaller, the nearer to gradient ascent. The reference is each forget row's "
-            "summed loss before the request, from a column `reference_nll` where the rows have one."
-        },
-    )
     alpha: float | None = field(
         default=None, metadata={"help": "First α of ∇τ. Default: (5/3)·|forget| / |all|, never above .5."}
     )
@@ -266,13 +264,6 @@ class UnlearnOptions:
         },
     )
 
-    def objective_parameters(self) -> dict:
-        return {
-            "nabla_tau": {"gap": self.gap},
-            "grad_diff": {"gamma": self.gamma, "beta": self.beta},
-            "npo": {"npo_beta": self.npo_beta, "beta": self.beta},
-        }.get(self.objective, {})
-
     def resistance_parameters(self) -> dict:
         on = self.resistance != "none"
         names = ("resistance", *(("lambda_resistance", "recovery_steps", "recovery_lr") if on else ()))
@@ -280,8 +271,8 @@ class UnlearnOptions:
 
     def option_problems(self) -> list[str]:
         problems = [
-            *one_of("objective", self.objective, ("nabla_tau", "gradient_ascent", "grad_diff", "npo")),
-            *one_of("gap", self.gap, ("auto", "hinge", "rows", "squared", "matched", "ranked")),
+            *one_of("objective", self.objective, registry.OBJECTIVES),
+            *registry.option_problems(self),
             *one_of("target", self.target, TARGETS),
             *one_of("forget_forward", self.forget_forward, FORWARDS),
             *whole("unseen_every", self.unseen_every, low=1),
@@ -291,9 +282,6 @@ class UnlearnOptions:
             *number("lambda_resistance", self.lambda_resistance, low=0, open_low=True),
             *whole("recovery_steps", self.recovery_steps, low=1),
             *number("recovery_lr", self.recovery_lr, low=0, open_low=True),
-            *number("gamma", self.gamma, low=0),
-            *number("beta", self.beta, low=0),
-            *number("npo_beta", self.npo_beta, low=0, open_low=True),
         ]
         if self.alpha is not None:
             problems += number("alpha", self.alpha, low=0, high=1)

@@ -1,61 +1,211 @@
-"""The contract of an objective, and its linear form over a step."""
+"""The contract of an objective, and what a row brings to it."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NEEDS = ("row_nll", "token_nll", "logits", "hidden_states")
+REFERENCES = ("none", "loss", "logits")
+AVERAGES = ("rows", "labels")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RowOutputs:
+    """
+    What one forward pass has found for n rows. `token_nll`, `logits` and `hidden_states` are there only if the
+    objective's `needs` names them, `target` and `reference` only for forget rows of an objective that declares them.
+
+    Args:
+        nll: sum of the losses of each row's labels, (n,), nats.
+        items: number of each row's labels, (n,).
+        labels: (n, T) of a language model, or (n,) of a classifier; -100 where there is no label. Position t of
+            `logits` and of `token_nll` belongs to position t here: they are shifted already.
+        token_nll: loss of each label, (n, T), 0 where there is none; (n, 1) of a classifier.
+        logits: (n, T, V), or (n, C) of a classifier.
+        hidden_states: output of the layer that [`Objective.hidden_layer`] names, (n, T, d).
+        places: place of each row in the forget set, (n,); -1 for retain rows. For what is drawn once for a row.
+        target: mean loss that each row is to have, (n,), nats.
+        reference: sum of the losses of each row's labels before the request, (n,), nats.
+    """
+
+    nll: Tensor
+    items: Tensor
+    labels: Tensor | None = None
+    token_nll: Tensor | None = None
+    logits: Tensor | None = None
+    hidden_states: Tensor | None = None
+    places: Tensor | None = None
+    target: Tensor | None = None
+    reference: Tensor | None = None
+
+    @property
+    def loss(self) -> Tensor:
+        """Mean loss of each row's labels, (n,), nats."""
+        return self.nll / self.items
+
+    def select(self, mask: Tensor) -> RowOutputs:
+        """The rows where mask (n,) is True."""
+        found = {k: v if v is None else v[mask] for k, v in vars(self).items()}
+        return RowOutputs(**found)
+
+    def __repr__(self) -> str:
+        return f"RowOutputs({', '.join(f'{k} {tuple(v.shape)}' for k, v in vars(self).items() if v is not None)})"
+
+
+@dataclass(frozen=True)
+class Start:
+    """
+    What is known before the first step, for the rows' targets.
+
+    Args:
+        n: number of forget rows.
+        target: the option `target`: "current", "frozen" or "chance".
+        tau: τ before the first step, nats.
+        unseen: mean loss of each unseen row, (m,), nats.
+        measure: measures the mean loss of each forget row, (n,), nats; costs a forward pass over them.
+        seed: of the run, for what is drawn.
+    """
+
+    n: int
+    target: str
+    tau: float
+    unseen: Sequence[float] = dataclasses.field(repr=False)
+    measure: Callable[[], Sequence[float]] = dataclasses.field(repr=False)
+    seed: int = 0
+
+
+def shortfall(forget_loss: float, tau: float) -> float:
+    """(τ - L_f) / τ, what the forget rows' mean loss lacks of τ, as a share of it; negative beyond τ."""
+    return (tau - forget_loss) / max(tau, 1e-12)
 
 
 @dataclass(frozen=True)
 class Objective:
     """
-    What an unlearning step minimises. Subclasses define [`mean_value`], and [`row_value`] too where `aim` is not None.
+    What the steps of a request minimise. The loss of a step is
 
-    `mean_value` must be linear in the retain loss; it may be any function of the forget loss.
+        mean_value(L_f, L_r) + mean_i row_value(forget row i) + mean_j retain_row_value(retain row j)
+
+    with L_f and L_r the step's mean losses over all labels of its forget and of its retain rows. Subclasses
+    define `mean_value`; what they leave out of the others is 0. Where there is a `row_value`, `mean_value` must not
+    depend on the forget loss. An objective has targets for rows ([`targets`]) or a `reference`, not both.
+
+    A subclass is a frozen dataclass. Its fields are options of `UnlearnConfig`, each with `metadata={"help": …}` and,
+    where not every value of its type is allowed, `"check"`: (name, value) -> list of problems (`utils.checks`).
+
+    Class attributes say what the trainer must provide; it refuses an objective that asks for more:
+
+    * `name`, `citation`: how it is asked for, and the source that the model card names.
+    * `needs`: what [`RowOutputs`] holds beside the rows' losses: `"row_nll"` (nothing more), `"token_nll"`, `"logits"`
+      or `"hidden_states"`. Logits of the forget rows are then held twice.
+    * `reference`: what a forget row brings from before the request: `"none"`, `"loss"` (from the column
+      `reference_nll`, or measured before the first step), or `"logits"`.
+    * `average`: row values are averaged over the step's `"rows"`, or summed over a row's labels and averaged over the
+      step's `"labels"`.
+    * `recovers`: has a term on retain rows, so that a dip of what is kept can mend in the same run. Without one, a
+      spent retain budget ends the run at once.
+    * `stops_at_target`: the forget term's gradient vanishes by itself as the forget rows come to τ.
+    * `moving`: names of fields that [`after_step`] changes: no options, but state that a checkpoint keeps.
     """
 
     name: ClassVar[str]
     citation: ClassVar[str]
-    recovers: ClassVar[bool] = True  # has a retain term, so that a dip of what is kept can mend in the same run
-    # What a forget row brings beside its loss: a `"target"`, the mean loss it is to have, or its `"reference"`, the sum
-    # of its losses before the request. The forget term is then a mean over rows, and `mean_value` holds the rest.
-    aim: ClassVar[str | None] = None
+    needs: ClassVar[str] = "row_nll"
+    reference: ClassVar[str] = "none"
+    average: ClassVar[str] = "rows"
+    recovers: ClassVar[bool] = True
+    stops_at_target: ClassVar[bool] = False
+    moving: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self):
+        problems = [
+            problem
+            for field in dataclasses.fields(self)
+            if "check" in field.metadata
+            for problem in field.metadata["check"](field.name, getattr(self, field.name))
+        ]
+        if problems:
+            raise ValueError(" ".join(problems))
+
+    # ---- the loss of a step ----
+
+    def mean_value(self, forget_loss: Tensor, retain_loss: Tensor, *, alpha: float, tau: float) -> Tensor:
+        """
+        The part () of the loss that depends on the step's mean forget loss () and mean retain loss (), nats. Any
+        function of the forget loss, but linear in the retain loss.
+        """
+        raise NotImplementedError
+
+    def row_value(self, rows: RowOutputs, *, alpha: float) -> Tensor:
+        """The part of the loss that each forget row has, (n,)."""
+        raise NotImplementedError
+
+    def retain_row_value(self, rows: RowOutputs, *, alpha: float) -> Tensor:
+        """The part of the loss that each retain row has beside its share of L_r, (n,)."""
+        raise NotImplementedError
+
+    def hidden_layer(self, layers: int) -> int:
+        """Which of the model's layers gives `hidden_states`, 0 … layers - 1; for `needs = "hidden_states"`."""
+        raise NotImplementedError
+
+    def edit_weights(self, model, forget, retain) -> None:
+        """Changes the weights in place, once, from passes over batches of forget and retain rows; no step follows."""
+        raise NotImplementedError
 
     @property
     def by_rows(self) -> bool:
-        return self.aim is not None
+        """Whether the forget rows' part of the loss is a mean over rows, and not a function of their mean loss."""
+        return self.has("row_value")
 
-    def mean_value(self, forget_loss: Tensor, retain_loss: Tensor, *, alpha: float, tau: float) -> Tensor:
-        """The loss () as a function of the step's mean forget loss () and mean retain loss (), in nats."""
-        raise NotImplementedError
+    def has(self, hook: str) -> bool:
+        """Whether the class defines a method that [`Objective`] leaves open."""
+        return getattr(type(self), hook) is not getattr(Objective, hook)
 
-    def row_value(self, nll: Tensor, items: Tensor, aims: Tensor, *, alpha: float) -> Tensor:
-        """The forget term of each row (n,), from the sum of its losses (n,), its labels' number (n,), its aim (n,)."""
-        raise NotImplementedError
+    def after_step(self, forget_loss: Tensor, retain_loss: Tensor) -> Objective:
+        """
+        The objective of the next step, with the `moving` fields moved, from this step's mean losses (), detached; NaN
+        where a loss was not finite or the forget rows were not looked at.
+        """
+        return self
 
+    # ---- how far the forget rows are ----
 
-def slopes(
-    objective: Objective,
-    forget_loss: Tensor,  # (), the step's, detached
-    retain_loss: Tensor,  # (), the step's, detached
-    *,
-    alpha: float,
-    tau: float,
-) -> tuple[Tensor, Tensor]:
-    """
-    Derivatives of the objective with respect to the step's mean forget and retain loss, detached.
+    def targets(self, start: Start) -> list[float] | None:
+        """A target of its own for each forget row, (n,), mean loss in nats; None: the mean loss has one, τ."""
+        return None
 
-    They make any objective linear: the gradient of ``slope_f * L_f + slope_r * L_r`` is the objective's, and that sum
-    splits over micro-batches and processes. For ∇τ's hinge they are -2 * alpha * ReLU(tau - L_f) and 1 - alpha.
-    """
-    with torch.enable_grad():
-        forget = forget_loss.detach().requires_grad_()
-        retain = retain_loss.detach().requires_grad_()
-        value = objective.mean_value(forget, retain, alpha=alpha, tau=tau)
-        slope_f, slope_r = torch.autograd.grad(value, (forget, retain), allow_unused=True)
-    # 0·loss keeps a loss of inf from passing for one beyond the target, where the hinge has no slope
-    zero_f, zero_r = 0 * forget_loss.detach(), 0 * retain_loss.detach()
-    return (zero_f if slope_f is None else slope_f + zero_f), (zero_r if slope_r is None else slope_r + zero_r)
+    def shortfall(self, forget_loss: float, row_losses: Sequence[float], *, tau: float, targets) -> float:
+        """
+        What the forget rows lack of their target, as a share of it; negative beyond it.
+
+        Args:
+            forget_loss: mean loss over all labels of the forget set, nats.
+            row_losses: mean loss of each forget row, (n,), nats.
+            targets: what [`targets`] gave for these rows.
+        """
+        return shortfall(forget_loss, tau)
+
+    def shortfall_of_mean(self, forget_loss: float, *, tau: float, targets) -> float:
+        """What a mean loss alone, that of a few batches, says of [`shortfall`]."""
+        return shortfall(forget_loss, tau)
+
+    # ---- options ----
+
+    @classmethod
+    def fitting(cls, options) -> dict:
+        """Option -> value, for options of this class whose value leaves it to the others (`gap="auto"`)."""
+        return {}
+
+    def state(self) -> dict[str, float]:
+        """The `moving` fields as plain numbers, for a checkpoint."""
+        return {name: float(getattr(self, name)) for name in self.moving}
+
+    def settings(self) -> dict:
+        """Option -> value of this class's options, for records and cards."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in self.moving}

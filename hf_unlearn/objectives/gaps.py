@@ -1,37 +1,166 @@
-"""How far the forget rows are from their targets."""
+"""
+The gaps of ∇τ: how far the forget rows are from τ, and what pulls them there. Each is a strategy with `targets()`,
+`mean_value()` or `row_value()`, and `shortfall()`; [`fitting`] says which of them `gap="auto"` stands for.
+
+Differs from the paper: the gaps "rows", "matched" and "ranked", and the numbers below, are ours. (Trippa et al. 2024
+have "hinge"; "squared" is what their code for text computes.)
+"""
 
 from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
 
-TOLERANCE = 0.05  # of τ (ours): a forget loss within it counts as having reached the target
-SURE = 1e-6  # nats (ours): a logit of confidence goes on along its tangent below
-SPREAD = 0.5  # of the logits of confidence (ours): where targets differ by less, a distance is measured by this
+from .base import Start, shortfall
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TOLERANCE = 0.05  # of τ: a forget loss within it counts as having reached the target
+SURE = 1e-6  # nats: the logit of confidence goes on along its tangent below
+SPREAD = 0.5  # of the logits of confidence: where targets differ by less, a distance is measured by this
 
 
-def shortfall(forget_loss: float, tau: float) -> float:
-    """(τ - L_f) / τ, what is missing of the mean gate; negative beyond the target."""
-    return (tau - forget_loss) / max(tau, 1e-12)
-
-
-def matched_shortfall(row_losses, targets) -> float:
+def confidence(loss: Tensor) -> Tensor:
     """
-    mean |τ_i - l_i| / (2·mean τ), what is missing of the matched gate (ours); arrays (n,) of per-row losses.
+    Logit of the confidence p = exp(-loss): log(p / (1 - p)) = -log(expm1(loss)), of any shape (Carlini et al. 2022,
+    Membership Inference Attacks From First Principles). Below a loss of 1e-6 nats it goes on along its tangent, so that
+    value and gradient are finite at 0 too, and a row there is still pulled up.
     """
-    gaps = sum(abs(float(t) - float(x)) for t, x in zip(targets, row_losses, strict=True))
-    return gaps / max(2 * float(sum(targets)), 1e-12)
+    above = loss.clamp_min(SURE)
+    return -above - (-(-above).expm1()).log() + (SURE - loss).relu() / -math.expm1(-SURE)
 
 
-def rows_shortfall(row_losses, targets) -> float:
-    """mean ReLU(τ_i - l_i) / mean τ, what is missing of the hinge on each row (ours); arrays (n,) of per-row losses."""
-    gaps = sum(max(0.0, float(t) - float(x)) for t, x in zip(targets, row_losses, strict=True))
-    return gaps / max(float(sum(targets)), 1e-12)
+def confidence_of(loss: float) -> float:
+    """[`confidence`] of one number."""
+    loss = float(loss)
+    above = max(loss, SURE)
+    return -above - math.log(-math.expm1(-above)) + max(SURE - loss, 0.0) / -math.expm1(-SURE)
 
 
-def ranked_targets(row_losses, unseen_losses) -> list[float]:
+class Gap:
     """
-    The target of each of n rows (ours): the unseen losses' quantile at (k + ½)/n for the row with the k-th lowest loss,
+    How the forget rows' losses are compared with τ: as their mean, or row by row (`by_rows`), each with a target τ_i
+    of its own. Subclasses define `mean_value`, or all three of `row_value`, `targets` and `shortfall`.
+    """
+
+    by_rows: ClassVar[bool] = False
+
+    def mean_value(self, forget_loss: Tensor, tau: float) -> Tensor:
+        """The gap () of the forget rows' mean loss ()."""
+        raise NotImplementedError
+
+    def row_value(self, loss: Tensor, target: Tensor) -> Tensor:
+        """The gap (n,) of each row's mean loss (n,) from its target (n,)."""
+        raise NotImplementedError
+
+    def targets(self, start: Start) -> list[float] | None:
+        """τ_i of each forget row; None where the mean loss is compared."""
+        return None
+
+    def shortfall(self, forget_loss: float, row_losses: Sequence[float], *, tau: float, targets) -> float:
+        """What is missing, as a share of τ; arguments as of [`~hf_unlearn.objectives.base.Objective.shortfall`]."""
+        return shortfall(forget_loss, tau)
+
+    def shortfall_of_mean(self, forget_loss: float, *, tau: float, targets) -> float:
+        """What the mean loss of a few batches says of it."""
+        return shortfall(forget_loss, tau)
+
+
+class Hinge(Gap):
+    """
+    ReLU(τ - L_f)², the paper's. One-sided, on the mean: the gradient is 0 from τ on, and a row may stay as known as it
+    was behind others driven far up.
+    """
+
+    def mean_value(self, forget_loss: Tensor, tau: float) -> Tensor:
+        return (tau - forget_loss).relu() ** 2
+
+
+class Squared(Gap):
+    """(τ - L_f)²: the hinge without its ReLU, a pull to τ from both sides."""
+
+    def mean_value(self, forget_loss: Tensor, tau: float) -> Tensor:
+        return (tau - forget_loss) ** 2
+
+
+class Rows(Gap):
+    """mean_i ReLU(τ - l_i)²: the hinge on each row, so that none stays as known as it was behind others."""
+
+    by_rows = True
+
+    def row_value(self, loss: Tensor, target: Tensor) -> Tensor:
+        return (target - loss).relu() ** 2
+
+    def targets(self, start: Start) -> list[float]:
+        return [start.tau] * start.n
+
+    def shortfall(self, forget_loss: float, row_losses: Sequence[float], *, tau: float, targets) -> float:
+        """mean ReLU(τ_i - l_i) / mean τ."""
+        lacking = sum(max(0.0, float(t) - float(x)) for t, x in zip(targets, row_losses, strict=True))
+        return lacking / max(float(sum(targets)), 1e-12)
+
+
+class Matched(Gap):
+    """
+    mean_i (τ_i - l_i)² with τ_i drawn from the unseen rows' losses: the *distribution* of the forget losses goes to
+    that of the unseen ones, where a mean alone may be reached by driving half of the rows far up.
+    """
+
+    by_rows = True
+
+    def row_value(self, loss: Tensor, target: Tensor) -> Tensor:
+        return (target - loss) ** 2
+
+    def targets(self, start: Start) -> list[float]:
+        if start.target == "chance":
+            return [start.tau] * start.n
+        import numpy as np
+
+        draw = np.random.default_rng((start.seed, 5)).integers(len(start.unseen), size=start.n)
+        return [float(start.unseen[i]) for i in draw]
+
+    def shortfall(self, forget_loss: float, row_losses: Sequence[float], *, tau: float, targets) -> float:
+        """mean |τ_i - l_i| / (2·mean τ)."""
+        gaps = sum(abs(float(t) - float(x)) for t, x in zip(targets, row_losses, strict=True))
+        return gaps / max(2 * float(sum(targets)), 1e-12)
+
+
+class Ranked(Gap):
+    """
+    mean_i (φ(τ_i) - φ(l_i))² with φ the logit of [`confidence`], in which a loss of .0005 and one of .005 are apart,
+    and with [`ranked_targets`], the way to the distribution of the unseen losses that moves the rows least.
+    """
+
+    by_rows = True
+
+    def row_value(self, loss: Tensor, target: Tensor) -> Tensor:
+        return (confidence(target) - confidence(loss)) ** 2
+
+    def targets(self, start: Start) -> list[float]:
+        return [start.tau] * start.n if start.target == "chance" else ranked_targets(start.measure(), start.unseen)
+
+    def shortfall(self, forget_loss: float, row_losses: Sequence[float], *, tau: float, targets) -> float:
+        """
+        mean_k |φ(l_(k)) - φ(τ_(k))| / 2s: (k) the k-th lowest, s the standard deviation of φ(τ), at least ½. It is the
+        distance between the two *distributions* (of Wasserstein), whichever row has which loss; within [`TOLERANCE`]
+        it is a tenth of their spread.
+        """
+        found, wanted = sorted(map(confidence_of, row_losses)), sorted(map(confidence_of, targets))
+        gaps = sum(abs(a - b) for a, b in zip(found, wanted, strict=True))
+        return gaps / len(wanted) / (2 * _spread(wanted))
+
+    def shortfall_of_mean(self, forget_loss: float, *, tau: float, targets) -> float:
+        """(φ(L_f) - φ(mean τ)) / 2s; negative beyond the targets."""
+        lacking = confidence_of(forget_loss) - confidence_of(sum(targets) / len(targets))
+        return lacking / (2 * _spread([confidence_of(target) for target in targets]))
+
+
+def ranked_targets(row_losses: Sequence[float], unseen_losses: Sequence[float]) -> list[float]:
+    """
+    The target of each of n rows: the unseen losses' quantile at (k + ½)/n for the row with the k-th lowest loss,
     k = 0 … n - 1, ties by place. No other way to give out these quantiles moves the losses less; with n unseen rows
     they are the unseen losses. Sequences (n,) and (m,) of per-row losses.
     """
@@ -46,29 +175,23 @@ def ranked_targets(row_losses, unseen_losses) -> list[float]:
     return targets
 
 
-def ranked_shortfall(row_losses, targets) -> float:
-    """
-    mean_k |φ(l_(k)) - φ(τ_(k))| / 2s, what is missing of the ranked gate (ours): φ the logit of confidence, (k) the
-    k-th lowest, s the standard deviation of φ(τ), at least ½. It is the distance between the two *distributions* (of
-    Wasserstein), whichever row has which loss; within [`TOLERANCE`] it is a tenth of their spread. Sequences (n,).
-    """
-    found, wanted = sorted(map(_confidence, row_losses)), sorted(map(_confidence, targets))
-    gaps = sum(abs(a - b) for a, b in zip(found, wanted, strict=True))
-    return gaps / len(wanted) / (2 * _spread(wanted))
-
-
-def ranked_lack(forget_loss: float, targets) -> float:
-    """What a mean loss alone says of [`ranked_shortfall`]: (φ(L_f) - φ(mean τ)) / 2s; negative beyond the targets."""
-    lack = _confidence(forget_loss) - _confidence(sum(targets) / len(targets))
-    return lack / (2 * _spread([_confidence(target) for target in targets]))
-
-
-def _confidence(loss: float) -> float:
-    """`hf_unlearn.objectives.confidence` of one number."""
-    loss = float(loss)
-    above = max(loss, SURE)
-    return -above - math.log(-math.expm1(-above)) + max(SURE - loss, 0.0) / -math.expm1(-SURE)
-
-
 def _spread(logits: list[float]) -> float:
     return max(statistics.pstdev(logits), SPREAD)
+
+
+GAPS: dict[str, Gap] = {
+    "hinge": Hinge(),
+    "rows": Rows(),
+    "squared": Squared(),
+    "matched": Matched(),
+    "ranked": Ranked(),
+}
+
+
+def fitting(*, target: str, resists: bool) -> str:
+    """
+    The gap that `gap="auto"` stands for: the paper's hinge, but where that cannot do what is asked. Where a recovery is
+    simulated, "squared": what makes that fail drives the forget loss beyond τ, and the hinge has nothing to bring it
+    back. For the target "chance", "rows": to remove a class, no row of it may stay answered behind others.
+    """
+    return "squared" if resists else "rows" if target == "chance" else "hinge"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
 
-from torch import Tensor
-from torch.nn import functional as F
+from ..utils.checks import number
+from .base import Objective, RowOutputs
 
-from .base import Objective
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -20,10 +22,6 @@ class Npo(Objective):
 
     with p_i the probability of all labels of forget row i and q_i the one that the model before the request gave them.
     At the start a row is driven up as by ascent on the sum of its losses, and the less the more its p_i has fallen.
-
-    Args:
-        npo_beta: inverse temperature (β in the paper); towards 0 it is gradient ascent.
-        beta: weight of the descent on the retain rows.
     """
 
     name: ClassVar[str] = "npo"
@@ -31,12 +29,23 @@ class Npo(Objective):
         "Zhang et al. 2024, Negative Preference Optimization: From Catastrophic Collapse to Effective Unlearning, "
         "arXiv:2404.05868"
     )
-    aim: ClassVar[str] = "reference"
-    npo_beta: float = 0.1
-    beta: float = 1.0
+    reference: ClassVar[str] = "loss"
+    npo_beta: float = field(
+        default=0.1,
+        metadata={
+            "help": "Inverse temperature, β in the paper; the smaller, the nearer to gradient ascent. The reference is "
+            "each forget row's summed loss before the request, from a column `reference_nll` where the rows have one.",
+            "check": partial(number, low=0, open_low=True),
+        },
+    )
+    beta: float = field(
+        default=1.0, metadata={"help": "Weight of the descent on the retain rows.", "check": partial(number, low=0)}
+    )
 
     def mean_value(self, forget_loss: Tensor, retain_loss: Tensor, *, alpha: float, tau: float) -> Tensor:
         return self.beta * retain_loss
 
-    def row_value(self, nll: Tensor, items: Tensor, aims: Tensor, *, alpha: float) -> Tensor:
-        return -2 / self.npo_beta * F.logsigmoid(self.npo_beta * (nll - aims))
+    def row_value(self, rows: RowOutputs, *, alpha: float) -> Tensor:
+        from torch.nn.functional import logsigmoid
+
+        return -2 / self.npo_beta * logsigmoid(self.npo_beta * (rows.nll - rows.reference))

@@ -1,11 +1,13 @@
-"""Negative log-likelihood of each row: the one place where models' outputs become losses."""
+"""Negative log-likelihood of each row and label: the one place where models' outputs become losses."""
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
+from typing import TYPE_CHECKING
+
+from .base import RowOutputs
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IGNORE_INDEX = -100
 PIECE = 1 << 25  # logits that go through the softmax at a time (ours)
@@ -29,28 +31,76 @@ def per_row_nll(
     Raises:
         ValueError: if the shapes belong to neither case.
     """
+    labels = labels_by_position(logits, labels)
+    nll = _token_nll(logits, labels)
+    return nll.sum(1), labels.view(labels.shape[0], -1).ne(IGNORE_INDEX).sum(1)
+
+
+def row_outputs(logits: Tensor, labels: Tensor, needs: str = "row_nll") -> RowOutputs:
+    """
+    What an objective is to know of each row, from the model's logits; shapes and errors as of [`per_row_nll`].
+
+    Args:
+        needs: "row_nll", "token_nll" or "logits" ([`~hf_unlearn.objectives.base.Objective`]).
+    """
+    if needs == "row_nll":
+        return RowOutputs(*per_row_nll(logits, labels))
+    labels = labels_by_position(logits, labels)
+    nll = _token_nll(logits, labels)
+    return RowOutputs(
+        nll=nll.sum(1),
+        items=labels.view(labels.shape[0], -1).ne(IGNORE_INDEX).sum(1),
+        labels=labels,
+        token_nll=nll,
+        logits=logits if needs == "logits" else None,
+    )
+
+
+def labels_by_position(logits: Tensor, labels: Tensor) -> Tensor:
+    """
+    Labels by the position of the logits that predict them: (B, T) shifted by one place for a causal language model,
+    with -100 at its last, or (B,) as they are for a classifier.
+
+    Raises:
+        ValueError: if the shapes belong to neither case.
+    """
     if logits.dim() == 3 and labels.dim() == 2:
-        labels = F.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)  # not a slice of the logits, which would be a copy
-    elif not (logits.dim() == 2 and labels.dim() == 1):
-        raise ValueError(
-            f"`logits` {tuple(logits.shape)} with `labels` {tuple(labels.shape)}: expected (B, T, V) with (B, T) for a "
-            "causal language model, or (B, C) with (B,) for a classifier."
-        )
+        from torch.nn import functional as F
+
+        return F.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)  # not a slice of the logits, which would be a copy
+    if logits.dim() == 2 and labels.dim() == 1:
+        return labels
+    raise ValueError(
+        f"`logits` {tuple(logits.shape)} with `labels` {tuple(labels.shape)}: expected (B, T, V) with (B, T) for a "
+        "causal language model, or (B, C) with (B,) for a classifier."
+    )
+
+
+def _token_nll(logits: Tensor, labels: Tensor) -> Tensor:
+    """Loss of each label, (B, T) or (B, 1), 0 where there is none; labels as of [`labels_by_position`]."""
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
     flat, flat_labels = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)
     if logits.numel() <= PIECE:
-        nll = _nll(flat, flat_labels)
+        nll = _cross_entropy(flat, flat_labels)
     else:
         piece = max(1, PIECE // logits.shape[-1])
         nll = torch.cat(
             [
-                checkpoint(_nll, x, y, use_reentrant=False, preserve_rng_state=False) if x.requires_grad else _nll(x, y)
+                checkpoint(_cross_entropy, x, y, use_reentrant=False, preserve_rng_state=False)
+                if x.requires_grad
+                else _cross_entropy(x, y)
                 for x, y in zip(flat.split(piece), flat_labels.split(piece), strict=True)
             ]
         )
-    return nll.view(labels.shape[0], -1).sum(1), labels.view(labels.shape[0], -1).ne(IGNORE_INDEX).sum(1)
+    return nll.view(labels.shape[0], -1)
 
 
-def _nll(logits: Tensor, labels: Tensor) -> Tensor:
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    import torch
+    from torch.nn import functional as F
+
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
     return F.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="none")

@@ -17,14 +17,15 @@ from ..data.checks import reference_losses, reference_problems, split_problems
 from ..data.columns import FLAG, FORGET_INDEX
 from ..data.order import PairedDataset
 from ..evaluation import evaluating
-from ..objectives import gaps
-from ..objectives.base import slopes
-from ..objectives.registry import get_objective
-from ..objectives.row_nll import per_row_nll
+from ..objectives.base import Objective, RowOutputs, Start
+from ..objectives.gaps import TOLERANCE
+from ..objectives.registry import objective_of
+from ..objectives.row_nll import per_row_nll, row_outputs
+from ..objectives.surrogate import slopes
 from ..readiness.moving_weights import add_gradients_, scale_gradients_, take_gradients
 from ..readiness.recovery import recovery_gradient
 from ..unlearning import schedule, stop_rule
-from ..unlearning.defaults import with_fitting_gap, with_request_defaults
+from ..unlearning.defaults import with_fitting_options, with_request_defaults
 from ..unlearning.snapshots import WayBack
 from ..unlearning.step import IN_TURN, RETAIN_ONLY, TOGETHER, Gate, Recovery, UnlearnStep
 from ..utils import records
@@ -52,11 +53,25 @@ NEAR = 0.2  # a look at the whole forget set is taken from this share of the gap
 
 SNAPSHOTS = "_request_weights.pt"  # in a checkpoint; `push_to_hub` leaves out what begins with an underscore
 
+PROVIDED = {"needs": ("row_nll", "token_nll", "logits"), "reference": ("none", "loss")}
+
 LIMITS = (
     "Unlearning is approximate: the rows' loss is moved to that of unseen rows, which is no proof of deletion.",
     "A mean can match while single rows stay recognisable; see the membership measures and the histograms.",
     "Fine-tuning on the removed rows, or on rows like them, brings knowledge back faster than first training did.",
 )
+
+
+def unmet_needs(objective: Objective) -> list[str]:
+    """What an objective asks for that [`UnlearnTrainer`] does not provide."""
+    lacking = []
+    if objective.needs not in PROVIDED["needs"]:
+        lacking.append(f"{objective.needs} of the forward pass (there are {', '.join(PROVIDED['needs'])})")
+    if objective.reference not in PROVIDED["reference"]:
+        lacking.append(f"{objective.reference} from before the request (there are {', '.join(PROVIDED['reference'])})")
+    if objective.has("edit_weights"):
+        lacking.append("a change of the weights without steps")
+    return [f"The objective {objective.name!r} needs {what}; `UnlearnTrainer` has none." for what in lacking]
 
 
 class UnlearnTrainer(ForgettingTrainer):
@@ -110,10 +125,12 @@ class UnlearnTrainer(ForgettingTrainer):
                 self.readiness = records.find_readiness(name if args.readiness == "auto" else args.readiness)
                 if self.readiness is None and args.readiness != "auto":
                     problems.append(f"`readiness` is {args.readiness!r}, but there is no {records.READINESS}.")
-            args = with_fitting_gap(with_request_defaults(args, self.readiness))
+            args = with_fitting_options(with_request_defaults(args, self.readiness))
         except (TypeError, ValueError) as error:
             problems += getattr(error, "problems", [str(error)])
-        if args.objective == "npo":
+        self.objective = objective_of(args)
+        problems += unmet_needs(self.objective)
+        if self.objective.reference == "loss":
             problems += reference_problems(forget_dataset)
         step_rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         if args.resistance != "none" and not problems and min(step_rows, len(forget_dataset)) < 2:
@@ -121,7 +138,6 @@ class UnlearnTrainer(ForgettingTrainer):
         if problems:
             raise ArgumentError(problems)
 
-        self.objective = get_objective(args.objective, **args.objective_parameters())
         passes = schedule.forget_passes(len(forget_dataset), len(retain_dataset))
         if args.passes != "auto":
             passes = int(args.passes)
@@ -163,7 +179,8 @@ class UnlearnTrainer(ForgettingTrainer):
             recovers=self.objective.recovers,
         )
         self.request: schedule.State | None = None
-        self.targets: list[float] = []  # of the forget rows, in order: what the objective calls their aim
+        self.targets: list[float] = []  # mean loss that each forget row is to have; []: the objective sets none
+        self.references: list[float] = []  # sum of each forget row's losses before the request; []: not needed
         self._window: list[torch.Tensor] = []
         self._gate = Gate()
         self._recovery_gate = Gate()
@@ -197,16 +214,17 @@ class UnlearnTrainer(ForgettingTrainer):
         if self.stop_reason is not None:
             return [], None  # taken up from the checkpoint of the last step
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        counts = torch.zeros(4, dtype=torch.float64)
+        counts = torch.zeros(5, dtype=torch.float64)
         for batch in batches:
             forget = batch[FLAG]
             counts[0] += count_labels(batch["labels"][forget]).cpu()
             counts[1] += count_labels(batch["labels"][~forget]).cpu()
             counts[2] += forget.sum().cpu()
-            counts[3] += count_positions(batch, self.hidden_size)
+            counts[3] += (~forget).sum().cpu()
+            counts[4] += count_positions(batch, self.hidden_size)
         counts = total(self.accelerator, counts.float().to(device))
-        positions = float(counts[3]) / max(1, len(batches) * self.accelerator.num_processes)
-        self._step = UnlearnStep(batches, counts[0], counts[1], counts[2], positions)
+        positions = float(counts[4]) / max(1, len(batches) * self.accelerator.num_processes)
+        self._step = UnlearnStep(batches, *counts[:4], positions)
         return batches, counts[0] + counts[1]
 
     def _plan(self, step: UnlearnStep) -> str:
@@ -291,7 +309,7 @@ class UnlearnTrainer(ForgettingTrainer):
             for batch in batches:
                 with gradients_at_hand(self.accelerator, model):
                     with self.compute_loss_context_manager():
-                        term = self._forget_term(step, *self._nll(model, batch), batch[FORGET_INDEX])
+                        term = self._forget_term(step, self._outputs(model, batch), batch[FORGET_INDEX])
                     self._backward_if_open(term, len(batch["labels"]))
             return
         if self._shut:  # probably it still is: look before a backward is spent
@@ -325,12 +343,13 @@ class UnlearnTrainer(ForgettingTrainer):
         self.count_rows(rows)
 
     def _nll(self, model, inputs) -> tuple[torch.Tensor, torch.Tensor]:
-        logits = model(**{k: v for k, v in inputs.items() if k not in ("labels", FLAG, FORGET_INDEX)}).logits
-        return per_row_nll(logits, inputs["labels"])
+        return per_row_nll(self._logits(model, inputs), inputs["labels"])
 
-    @property
-    def _ranked(self) -> bool:
-        return getattr(self.objective, "gap", None) == "ranked"
+    def _logits(self, model, inputs) -> torch.Tensor:
+        return model(**{k: v for k, v in inputs.items() if k not in ("labels", FLAG, FORGET_INDEX)}).logits
+
+    def _outputs(self, model, inputs) -> RowOutputs:
+        return row_outputs(self._logits(model, inputs), inputs["labels"], self.objective.needs)
 
     @property
     def _shut(self) -> bool:
@@ -341,24 +360,41 @@ class UnlearnTrainer(ForgettingTrainer):
         zero = torch.zeros_like(forget_loss)
         return slopes(self.objective, forget_loss, zero, alpha=self.alpha, tau=self.request.tau)[0]
 
-    def _forget_term(self, step: UnlearnStep, nll, items, places) -> torch.Tensor:
+    def _forget_term(self, step: UnlearnStep, rows: RowOutputs, places: torch.Tensor) -> torch.Tensor:
         """What to differentiate for these forget rows, (): this process's part of the linear surrogate."""
-        share = nll.sum() / step.forget_items
+        share = rows.nll.sum() / step.forget_items
         step.add_forget(total(self.accelerator, share.detach()))
         if not self.objective.by_rows:
             self._gate.look(step.forget_loss)
             return self._forget_slope(step.forget_loss) * share
-        aims = torch.tensor(self.targets, device=nll.device, dtype=nll.dtype)[places]
-        term = self.objective.row_value(nll, items, aims, alpha=self.alpha).sum() / step.forget_rows
+        rows = dataclasses.replace(
+            rows,
+            places=places,
+            target=self._of_rows(self.targets, places, rows.nll),
+            reference=self._of_rows(self.references, places, rows.nll),
+        )
+        value = self.objective.row_value(rows, alpha=self.alpha)
+        return self._row_term(step, value, step.forget_rows, step.forget_items)
+
+    def _of_rows(self, values: list[float], places: torch.Tensor, like: torch.Tensor) -> torch.Tensor | None:
+        return torch.tensor(values, device=like.device, dtype=like.dtype)[places] if values else None
+
+    def _row_term(self, step: UnlearnStep, value: torch.Tensor, n_rows, n_labels) -> torch.Tensor:
+        """The share of the step's mean () that values of rows (n,) have; counted as part of the step's loss."""
+        term = value.sum() / (n_rows if self.objective.average == "rows" else n_labels)
         step.row_term = step.row_term + total(self.accelerator, term.detach())
         return term
 
-    def _retain_term(self, step: UnlearnStep, nll) -> torch.Tensor:
-        share = nll.sum() / step.retain_items
+    def _retain_term(self, step: UnlearnStep, rows: RowOutputs) -> torch.Tensor:
+        share = rows.nll.sum() / step.retain_items
         mean = total(self.accelerator, share.detach())
         step.retain_loss = step.retain_loss + mean
         zero = torch.zeros_like(mean)
-        return slopes(self.objective, zero, mean, alpha=self.alpha, tau=self.request.tau)[1] * share
+        term = slopes(self.objective, zero, mean, alpha=self.alpha, tau=self.request.tau)[1] * share
+        if self.objective.has("retain_row_value"):
+            value = self.objective.retain_row_value(rows, alpha=self.alpha)
+            term = term + self._row_term(step, value, step.retain_rows, step.retain_items)
+        return term
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The objective's value, with its gradient by way of the linear surrogate of [`hf_unlearn.objectives`]."""
@@ -366,10 +402,10 @@ class UnlearnTrainer(ForgettingTrainer):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         step = self._step
         forget = inputs[FLAG].to(self.args.device)
-        nll, items = self._nll(model, inputs)
-        surrogate = self._retain_term(step, nll[~forget])
+        rows = self._outputs(model, inputs)
+        surrogate = self._retain_term(step, rows.select(~forget))
         if step.plan == TOGETHER:
-            surrogate = surrogate + self._forget_term(step, nll[forget], items[forget], inputs[FORGET_INDEX][forget])
+            surrogate = surrogate + self._forget_term(step, rows.select(forget), inputs[FORGET_INDEX][forget])
         value = torch.zeros_like(surrogate)
         if step.another_done():
             value = value + self._end_of_batches(step)
@@ -438,7 +474,8 @@ class UnlearnTrainer(ForgettingTrainer):
             longer[stop_rule.DONE] = self._forget_pass < self.rule.passes
             if longer.get(self.request.stop_reason):  # than the run that was saved
                 self.request = dataclasses.replace(self.request, stop_reason=None)
-            self.targets = [math.nan if x is None else x for x in saved["targets"]]
+            self.objective = dataclasses.replace(self.objective, **saved.get("objective_state", {}))
+            self._put_row_values([math.nan if x is None else x for x in saved["targets"]])
             pairs = [[math.nan if x is None else x for x in pair] for pair in saved["window"]]
             precise = any(p.dtype == torch.float64 for p in self.trainable)
             like = torch.zeros((), device=self.args.device, dtype=torch.float64 if precise else torch.float32)
@@ -452,23 +489,31 @@ class UnlearnTrainer(ForgettingTrainer):
             return
         unseen, counts = self.row_losses(self.unseen_dataset)
         self.request = schedule.start(self.rule, float(unseen.sum() / counts.sum()), self._mean(self.retain_sample))
-        if self.objective.aim == "reference":
+        if self.objective.reference == "loss":
             given = reference_losses(self.forget_dataset)
-            self.targets = self.row_losses(self.forget_dataset)[0].tolist() if given is None else given
-        elif self.objective.aim == "target":
-            self.targets = self._targets(unseen / counts)
+            self._put_row_values(self.row_losses(self.forget_dataset)[0].tolist() if given is None else given)
+            return
+        start = Start(
+            n=len(self.forget_dataset),
+            target=self.rule.target,
+            tau=self.request.tau,
+            unseen=unseen / counts,
+            measure=lambda: np.divide(*self.row_losses(self.forget_dataset)),
+            seed=self.train_dataset.seed,
+        )
+        self._put_row_values(self.objective.targets(start) or [])
 
-    def _targets(self, unseen: np.ndarray) -> list[float]:
-        n = len(self.forget_dataset)
-        if self.rule.target == "chance" or self.objective.gap == "rows":
-            return [self.request.tau] * n
-        if self.objective.gap == "ranked":
-            sums, counts = self.row_losses(self.forget_dataset)
-            return gaps.ranked_targets(sums / counts, unseen)
-        return unseen[np.random.default_rng((self.train_dataset.seed, 5)).integers(len(unseen), size=n)].tolist()
+    def _put_row_values(self, values: list[float]) -> None:
+        """What was measured for each forget row before the first step; the record calls either "targets"."""
+        if self.objective.reference == "loss":
+            self.references = values
+        else:
+            self.targets = values
 
     def end_of_step(self) -> bool:
-        """After each optimizer step: moves the schedule on; True ends the run."""
+        """After each optimizer step: moves the objective and the schedule on; True ends the run."""
+        if self.objective.moving:
+            self.objective = self.objective.after_step(*self._window[-1][:2])
         measured = {}
         now = self._forget_pass
         steps_of_a_pass = max(1, math.ceil(len(self.forget_dataset) / self.step_rows))
@@ -512,13 +557,11 @@ class UnlearnTrainer(ForgettingTrainer):
         if not self.rule.stop:
             return {}
         limit = stop_rule.retain_limit(self.rule, self.request)
-        lacking = gaps.shortfall(forget, self.request.tau)
-        if self._ranked:
-            lacking = gaps.ranked_lack(forget, self.targets)
+        lacking = self.objective.shortfall_of_mean(forget, tau=self.request.tau, targets=self.targets)
         kept = retain <= limit
         back = self._way_back
         if kept:
-            back.vouch(lacking > gaps.TOLERANCE)
+            back.vouch(lacking > TOLERANCE)
         weak = not stop_rule.resists(self.request, recovered)  # a look could not end the run
         back.candidate = back.now(self.state.global_step) if kept and (lacking > NEAR or weak) else None
         lost = not retain <= stop_rule.transient_limit(self.rule, self.request)  # True for nan
@@ -527,17 +570,18 @@ class UnlearnTrainer(ForgettingTrainer):
             return {}
         found = self._measure_request()
         fresh = self.state.global_step - back.below[0] <= 3 * self.look_every
-        returns = self._resisting and self.objective.name == "nabla_tau"  # by itself: its pull is two-sided
-        beyond = found["shortfall"] < -gaps.TOLERANCE and not returns
-        if self.objective.aim != "target" and beyond and fresh:
+        # Where the objective stops at τ, the recovery's term alone drives rows beyond it; going back would undo that.
+        lifted = self._resisting and self.objective.stops_at_target
+        beyond = found["shortfall"] < -TOLERANCE and not lifted
+        if not self.targets and beyond and fresh:
             found = self._go_back()
             recovered = math.nan  # of other weights
         if self._resisting:
             found["recovered_loss"] = recovered
-        if found["shortfall"] > gaps.TOLERANCE:
+        if found["shortfall"] > TOLERANCE:
             self._gate = Gate()  # it is open, whatever the last forget rows of a step said
         if found["retain_loss"] <= limit:
-            back.confirm(self.state.global_step, found["shortfall"] > gaps.TOLERANCE)
+            back.confirm(self.state.global_step, found["shortfall"] > TOLERANCE)
         return found
 
     def _measure_request(self) -> dict:
@@ -556,19 +600,14 @@ class UnlearnTrainer(ForgettingTrainer):
         targets = [target for target, fine in zip(self.targets, good, strict=True) if fine] if self.targets else []
         sums, counts = sums[good], counts[good]
         found = {"forget_loss": float(sums.sum() / counts.sum()), "retain_loss": self._mean(self.retain_sample)}
-        if self._ranked:
-            found["shortfall"] = gaps.ranked_shortfall(sums / counts, targets)
-        elif self.objective.aim == "target" and self.objective.gap == "rows":
-            found["shortfall"] = gaps.rows_shortfall(sums / counts, targets)
-        elif self.objective.aim == "target":
-            found["shortfall"] = gaps.matched_shortfall(sums / counts, targets)
-        else:
-            found["shortfall"] = gaps.shortfall(found["forget_loss"], self.request.tau)
+        found["shortfall"] = self.objective.shortfall(
+            found["forget_loss"], sums / counts, tau=self.request.tau, targets=targets
+        )
         return found
 
     def _go_back(self) -> dict:
         """From beyond τ; the optimizer's momentum, which would drive the rows out again, is cleared (ours)."""
-        found = self._way_back.retreat(self._measure_request, gaps.TOLERANCE)
+        found = self._way_back.retreat(self._measure_request, TOLERANCE)
         self._gate = Gate()
         for state in self.optimizer.state.values():
             if "exp_avg" in state:
@@ -609,7 +648,7 @@ class UnlearnTrainer(ForgettingTrainer):
             "schema": records.SCHEMA,
             "method": self.objective.citation,
             "objective": self.objective.name,
-            **self.args.objective_parameters(),
+            **self.objective.settings(),
             **self.args.resistance_parameters(),
             "learning_rate": self.args.learning_rate,
             "rule": dataclasses.asdict(self.rule),
@@ -623,7 +662,8 @@ class UnlearnTrainer(ForgettingTrainer):
             "cost": self.cost,
             "skipped": self.skipped,
             "state": None if self.request is None else self.request.to_dict(),
-            "targets": [x if math.isfinite(x) else None for x in self.targets],
+            **({"objective_state": self.objective.state()} if self.objective.moving else {}),
+            "targets": [x if math.isfinite(x) else None for x in self.targets or self.references],
             "window": [[x if math.isfinite(x) else None for x in pair.tolist()] for pair in self._window],
             "gate": self._gate.to_dict(),
             "recovery_gate": self._recovery_gate.to_dict(),
@@ -637,7 +677,7 @@ class UnlearnTrainer(ForgettingTrainer):
         return {
             "kind": "unlearned",
             "settings": {key: record[key] for key in keys}
-            | self.args.objective_parameters()
+            | self.objective.settings()
             | self.args.resistance_parameters()
             | record["rows"]
             | record["rule"]

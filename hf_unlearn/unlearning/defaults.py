@@ -6,6 +6,7 @@ import copy
 import logging
 
 from ..config import UnlearnConfig
+from ..objectives.registry import OBJECTIVES
 from ..options import request_problems
 from ..utils import records
 from ..utils.checks import ArgumentError
@@ -32,18 +33,12 @@ def with_request_defaults(args: UnlearnConfig, readiness: dict | None) -> Unlear
     return with_values(args, changed)
 
 
-def with_fitting_gap(args: UnlearnConfig) -> UnlearnConfig:
-    """
-    The config with the gap that "auto" stands for: the paper's hinge, but where that cannot do what is asked (ours).
-    Where a recovery is simulated it is the squared one, since what makes that fail drives the forget loss beyond τ and
-    the hinge has nothing to bring it back; for the target "chance" the hinge on each row, since to remove a class no
-    row of it may stay answered behind others driven far up.
-    """
-    if args.gap != "auto":
+def with_fitting_options(args: UnlearnConfig) -> UnlearnConfig:
+    """The config with what "auto" stands for in the objective's own options, given the others."""
+    found = OBJECTIVES[args.objective].fitting(args)
+    if not found:
         return args
-    gap = "squared" if args.resistance != "none" else "rows" if args.target == "chance" else "hinge"
     args = copy.copy(args)
-    vars(args)["gap"] = gap  # not by assignment: nobody has given it
-    if args.objective == "nabla_tau" and args.gap != "hinge":
-        logger.info("`gap` is %r: the hinge on the mean cannot do what is asked.", args.gap)
+    vars(args).update(found)  # not by assignment: nobody has given these
+    logger.info("Options of %r that fit the others: %s.", args.objective, found)
     return args

@@ -48,11 +48,12 @@ class UnlearnStep:
     forget_items: torch.Tensor  # () labels of forget rows
     retain_items: torch.Tensor  # () labels of retain rows
     forget_rows: torch.Tensor  # () forget rows
+    retain_rows: torch.Tensor  # () retain rows
     positions: float  # of a micro-batch on one process, on average
     plan: str = TOGETHER
     forget_loss: torch.Tensor | None = None  # () mean so far
     retain_loss: torch.Tensor | float = 0.0  # () mean so far
-    row_term: torch.Tensor | float = 0.0  # () the forget term of an objective by rows, so far
+    row_term: torch.Tensor | float = 0.0  # () what the objective has of single rows, so far
     recovered_loss: torch.Tensor | None = None  # () of the rows held out of a simulated recovery, after it
     resistance_term: torch.Tensor | float = 0.0  # ()
     _done: int = field(default=0)

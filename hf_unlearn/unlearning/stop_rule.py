@@ -49,7 +49,8 @@ def update(
     One decision: `(state, alpha, stop_reason or None)`. What is None was not measured this time.
 
     Args:
-        shortfall: how far the whole forget set is from the target, as a fraction of τ ([`shortfall`]).
+        shortfall: how far the whole forget set is from the target, as a share of τ
+            ([`~hf_unlearn.objectives.base.Objective.shortfall`]).
         retain_loss: mean loss of the retain sample, in nats. The target counts as reached only while this is within
             the budget: until then the gate is closed and the retain rows recover. Beyond [`transient_limit`] twice
             in a row, or still beyond the budget after the last pass, the budget is spent.

@@ -135,8 +135,8 @@ class Cores:
 
     def nabla_tau(self, gap: str):
         """The gradient of ∇τ's linear surrogate."""
-        from hf_unlearn.objectives.base import slopes
         from hf_unlearn.objectives.registry import get_objective
+        from hf_unlearn.objectives.surrogate import slopes
 
         self.clear()
         shares = self.share("revocable"), self.share("stable")

@@ -9,11 +9,11 @@ import torch
 from helpers.tiny import batch_of, bert, image_rows, lm, lm64, lm_list, text_class_rows, vit
 
 from hf_unlearn.objectives import row_nll
-from hf_unlearn.objectives.base import slopes
-from hf_unlearn.objectives.gaps import SURE
-from hf_unlearn.objectives.nabla_tau import confidence
+from hf_unlearn.objectives.base import RowOutputs
+from hf_unlearn.objectives.gaps import SURE, confidence
 from hf_unlearn.objectives.registry import OBJECTIVES, get_objective
 from hf_unlearn.objectives.row_nll import per_row_nll
+from hf_unlearn.objectives.surrogate import slopes
 
 F_LOSS, R_LOSS, ALPHA, TAU = 1.5, 0.4, 0.2, 2.0
 HAND = {  # at the values above
@@ -31,6 +31,12 @@ PARAMETERS = {"grad_diff": {"gamma": 0.5, "beta": 3.0}, "npo": {"npo_beta": 0.2,
 
 def make(name, gap):
     return get_objective(name, gap=gap) if gap else get_objective(name, **PARAMETERS.get(name, {}))
+
+
+def row_outputs(nll, items, **brought):
+    """Rows in float64; `nll` takes gradients."""
+    brought = {name: torch.tensor(values, dtype=torch.float64) for name, values in brought.items()}
+    return RowOutputs(torch.tensor(nll, dtype=torch.float64).requires_grad_(), torch.tensor(items), **brought)
 
 
 def scalars(*values):
@@ -104,26 +110,24 @@ def test_value_by_hand(case):
 
 def test_the_hinge_on_each_row_by_hand():
     objective = get_objective("nabla_tau", gap="rows")
-    nll, items = torch.tensor([2.0, 9.0, 3.0]), torch.tensor([2, 3, 1])  # means 1, 3, 3
-    value = objective.row_value(nll, items, torch.tensor([2.0, 2.0, 3.5]), alpha=0.5)
-    assert value.tolist() == [0.5, 0.0, 0.125]
-    assert objective.by_rows and objective.aim == "target"
+    rows = row_outputs([2.0, 9.0, 3.0], [2, 3, 1], target=[2.0, 2.0, 3.5])  # means 1, 3, 3
+    assert objective.row_value(rows, alpha=0.5).tolist() == [0.5, 0.0, 0.125]
+    assert objective.by_rows and objective.reference == "none"
 
 
 def test_row_value_by_hand():
     objective = get_objective("nabla_tau", gap="matched")
-    assert objective.aim == "target" and objective.by_rows
-    assert get_objective("nabla_tau").aim is None and not get_objective("nabla_tau").by_rows
-    value = objective.row_value(torch.tensor([3.0, 6.0]), torch.tensor([3, 2]), torch.tensor([2.0, 2.5]), alpha=0.5)
-    assert value.tolist() == [0.5, 0.125]
+    assert objective.by_rows and not get_objective("nabla_tau").by_rows
+    rows = row_outputs([3.0, 6.0], [3, 2], target=[2.0, 2.5])
+    assert objective.row_value(rows, alpha=0.5).tolist() == [0.5, 0.125]
 
 
 def test_ranked_row_value_by_hand():
     objective = get_objective("nabla_tau", gap="ranked")
-    assert objective.aim == "target" and objective.by_rows
-    nll = torch.tensor([2 * math.log(2), -math.log(0.9), 1.0], dtype=torch.float64)  # p = ½, .9, e⁻¹
-    targets = torch.tensor([-math.log(0.2), -math.log(0.99), 1.0], dtype=torch.float64)
-    value = objective.row_value(nll, torch.tensor([2, 1, 1]), targets, alpha=0.3)
+    assert objective.by_rows
+    nll = [2 * math.log(2), -math.log(0.9), 1.0]  # p = ½, .9, e⁻¹
+    rows = row_outputs(nll, [2, 1, 1], target=[-math.log(0.2), -math.log(0.99), 1.0])
+    value = objective.row_value(rows, alpha=0.3)
     gaps = [math.log(0.2 / 0.8), math.log(99) - math.log(9), 0.0]
     assert value.tolist() == pytest.approx([0.3 * gap**2 for gap in gaps], rel=1e-12)
 
@@ -150,7 +154,8 @@ def test_a_row_that_the_model_is_sure_of_is_pulled_up(autocast):
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
         nll, items = per_row_nll(logits.requires_grad_(), torch.tensor([0]))
         assert float(nll.detach()) == 0.0
-        value = get_objective("nabla_tau", gap="ranked").row_value(nll, items, torch.tensor([0.5]), alpha=0.3)
+        rows = RowOutputs(nll, items, target=torch.tensor([0.5]))
+        value = get_objective("nabla_tau", gap="ranked").row_value(rows, alpha=0.3)
     row, logit = torch.autograd.grad(value.sum(), [nll, logits])
     assert row.isfinite().all() and -1e8 < float(row) < -1e6
     assert logit.isfinite().all() and (logit[0, 1:] < -1e-3).all()  # descending raises the other labels
@@ -159,10 +164,10 @@ def test_a_row_that_the_model_is_sure_of_is_pulled_up(autocast):
 def npo_term(nll, reference, beta):
     """(values, slopes) of the forget term of rows of two labels."""
     objective = get_objective("npo", npo_beta=beta)
-    assert objective.aim == "reference" and objective.by_rows
-    nll, reference = (torch.tensor(x, dtype=torch.float64) for x in (nll, reference))
-    value = objective.row_value(nll.requires_grad_(), torch.full((len(nll),), 2), reference, alpha=0.3)
-    return value.tolist(), torch.autograd.grad(value.sum(), nll)[0].tolist()
+    assert objective.reference == "loss" and objective.by_rows
+    rows = row_outputs(nll, [2] * len(nll), reference=reference)
+    value = objective.row_value(rows, alpha=0.3)
+    return value.tolist(), torch.autograd.grad(value.sum(), rows.nll)[0].tolist()
 
 
 @pytest.mark.parametrize("beta", [0.02, 0.1, 2.5])
@@ -192,9 +197,11 @@ def test_npo_by_hand_fades_with_the_probability_and_is_ascent_without_temperatur
 def test_row_values_have_the_gradient_of_the_finite_difference(case):
     torch.manual_seed(0)
     nll = (3 * torch.rand(6, dtype=torch.float64) + 0.1).requires_grad_()
-    items, aims = torch.tensor([1, 2, 3, 1, 2, 3]), 3 * torch.rand(6, dtype=torch.float64)
+    items, brought = torch.tensor([1, 2, 3, 1, 2, 3]), 3 * torch.rand(6, dtype=torch.float64)
     objective = make(*case)
-    assert torch.autograd.gradcheck(lambda x: objective.row_value(x, items, aims, alpha=ALPHA), nll)
+    assert torch.autograd.gradcheck(
+        lambda x: objective.row_value(RowOutputs(x, items, target=brought, reference=brought), alpha=ALPHA), nll
+    )
 
 
 @pytest.mark.parametrize("forget, hinge, squared", [(1.5, -0.2, -0.2), (2.5, 0.0, 0.2), (2.0, 0.0, 0.0)])
@@ -223,8 +230,7 @@ def losses_at(model, forget, retain):
 
 
 def row_term(objective, rows, targets, alpha=ALPHA):
-    aims = targets * rows[1] if objective.aim == "reference" else targets
-    return objective.row_value(*rows, aims, alpha=alpha).mean()
+    return objective.row_value(RowOutputs(*rows, target=targets, reference=targets * rows[1]), alpha=alpha).mean()
 
 
 def value_at(objective, model, forget, retain, tau, targets):
@@ -324,7 +330,7 @@ def test_with_alpha_one_the_forget_loss_rises_and_the_hinge_is_silent_beyond_the
 def test_registry_says_what_exists():
     assert set(OBJECTIVES) == {"nabla_tau", "gradient_ascent", "grad_diff", "npo"}
     assert all(cls.citation and cls().name == name for name, cls in OBJECTIVES.items())
-    with pytest.raises(ValueError, match=r"'npo2'.*'nabla_tau', 'gradient_ascent', 'grad_diff', 'npo'"):
+    with pytest.raises(ValueError, match=r"'npo2'.*'grad_diff', 'gradient_ascent', 'nabla_tau', 'npo'"):
         get_objective("npo2")
     with pytest.raises(ValueError, match=r"'grad_diff' has no parameter 'delta'.*gamma.*beta"):
         get_objective("grad_diff", delta=1)

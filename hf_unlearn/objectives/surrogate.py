@@ -1,0 +1,36 @@
+"""The linear form of an objective over a step, which splits over micro-batches and processes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .base import Objective
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def slopes(
+    objective: Objective,
+    forget_loss: Tensor,  # (), the step's, detached
+    retain_loss: Tensor,  # (), the step's, detached
+    *,
+    alpha: float,
+    tau: float,
+) -> tuple[Tensor, Tensor]:
+    """
+    Derivatives of `mean_value` with respect to the step's mean forget and retain loss, detached.
+
+    They make any objective linear: the gradient of ``slope_f * L_f + slope_r * L_r`` is the objective's, and that sum
+    splits over micro-batches and processes. For ∇τ's hinge they are -2 * alpha * ReLU(tau - L_f) and 1 - alpha.
+    """
+    import torch
+
+    with torch.enable_grad():
+        forget = forget_loss.detach().requires_grad_()
+        retain = retain_loss.detach().requires_grad_()
+        value = objective.mean_value(forget, retain, alpha=alpha, tau=tau)
+        slope_f, slope_r = torch.autograd.grad(value, (forget, retain), allow_unused=True)
+    # + 0·loss: NaN for a loss of inf. Without it, inf would pass for a loss beyond τ, where the hinge's slope is 0.
+    zero_f, zero_r = 0 * forget_loss.detach(), 0 * retain_loss.detach()
+    return (zero_f if slope_f is None else slope_f + zero_f), (zero_r if slope_r is None else slope_r + zero_r)

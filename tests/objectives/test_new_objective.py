@@ -1,0 +1,128 @@
+"""An objective is added by one file: the one that the docstring of `hf_unlearn.objectives` shows."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+import hf_unlearn.objectives
+from hf_unlearn.objectives import registry
+from hf_unlearn.objectives.base import Objective
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = """
+import contextlib, io, json, sys
+sys.path.insert(0, "tests")
+import hf_unlearn.objectives
+hf_unlearn.objectives.__path__.append(sys.argv[1])
+
+from transformers.hf_argparser import HfArgumentParser
+from hf_unlearn.options import UnlearnOptions
+
+found = {"help": io.StringIO(), "heavy": "torch" in sys.modules}
+with contextlib.redirect_stdout(found["help"]), contextlib.suppress(SystemExit):
+    HfArgumentParser([UnlearnOptions]).parse_args(["--help"])
+found["help"] = " ".join(found["help"].getvalue().split())
+
+import torch
+from helpers.tiny import QUIET, batch_of, distance, fit, lm64, lm_rows, tokenizer, weights
+from hf_unlearn import ArgumentError, UnlearnConfig, UnlearnTrainer, get_objective
+
+for name, options in (("name", {"objective": "wga2"}), ("value", {"objective": "wga", "wga_beta": -1.0})):
+    try:
+        UnlearnConfig(sys.argv[1], use_cpu=True, **options)
+    except ArgumentError as error:
+        found[name] = str(error)
+rows = {"forget": lm_rows(8), "retain": lm_rows(16, 8), "unseen": lm_rows(6, 100)}
+ends = []
+for each, accumulation in ((4, 1), (2, 2)):
+    args = UnlearnConfig(sys.argv[1] + "/out", **QUIET, objective="wga", wga_beta=0.5, passes="2", stop=False,
+                         learning_rate=0.1, optim="sgd", per_device_train_batch_size=each, max_grad_norm=0.0,
+                         gradient_accumulation_steps=accumulation)
+    run = UnlearnTrainer(fit(lm64(), [*rows["forget"], *rows["retain"]], steps=12), args, *rows.values(),
+                         processing_class=tokenizer())
+    start = weights(run.model)
+    run.train()
+    ends.append(weights(run.model))
+run.save_model()
+found |= {"stop_reason": run.stop_reason, "moved": distance(ends[0], start), "cut": distance(ends[1], ends[0])}
+found |= {"card": run.card_info()["settings"], "record": run.record()}
+print(json.dumps(found))
+"""
+
+
+def example() -> str:
+    """The file in the docstring of the room."""
+    lines = hf_unlearn.objectives.__doc__.splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("    from __future__"))
+    last = next(i for i in range(first, len(lines)) if lines[i] and not lines[i].startswith("    "))
+    return textwrap.dedent("\n".join(lines[first:last])).strip() + "\n"
+
+
+def test_one_file_of_under_30_lines_adds_an_objective(tmp_path):
+    assert len(example().splitlines()) < 30
+    (tmp_path / "wga.py").write_text(example())
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
+    command = [sys.executable, "-c", RUN, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert not found["heavy"]
+    assert "`npo`, `wga`" in found["help"] and "--wga_beta" in found["help"]
+    assert "`wga` only: larger: less for unlikely labels." in found["help"]
+    assert "`objective` is 'wga2'; it must be one of" in found["name"] and "'wga'" in found["name"]
+    assert "`wga_beta` is -1.0; it must be a finite number at least 0" in found["value"]
+    assert found["stop_reason"] == "all_passes_done" and found["moved"] > 1e-3 and found["cut"] < 1e-6
+    for told in (found["card"], found["record"]):
+        assert (told["objective"], told["wga_beta"]) == ("wga", 0.5) and "Wang et al. 2025" in told["method"]
+    assert "gap" not in found["record"]
+
+
+def refused(tmp_path, monkeypatch, text: str) -> str:
+    (tmp_path / "own.py").write_text(text)
+    monkeypatch.setattr(registry, "FOLDERS", [*registry.FOLDERS, str(tmp_path)])
+    monkeypatch.setattr(hf_unlearn.objectives, "__path__", registry.FOLDERS)
+    monkeypatch.delitem(sys.modules, "hf_unlearn.objectives.own", raising=False)
+    with pytest.raises(TypeError) as caught:
+        registry.find_objectives()
+    sys.modules.pop("hf_unlearn.objectives.own", None)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("old, new, words", [
+    ('name: ClassVar[str] = "wga"', "", "It has no `name`."),
+    ('name: ClassVar[str] = "wga"', 'name: ClassVar[str] = "npo"', "Npo has the name 'npo' already."),
+    ('"token_nll"', '"tokens"', "`needs` is 'tokens'; it must be one of 'row_nll', 'token_nll'"),
+    ('"labels"', '"tokens"', "`average` is 'tokens'; it must be one of 'rows', 'labels'."),
+    ('"help": "Larger: less for unlikely labels.", ', "", "The option `wga_beta` has no help."),
+    ("default=1.0, ", "", "The option `wga_beta` has no default."),
+    ("wga_beta: float", "npo_beta: float", "`npo_beta` has another type or default in Npo."),
+])  # fmt: skip
+def test_a_file_that_does_not_keep_to_the_contract_is_refused(tmp_path, monkeypatch, old, new, words):
+    assert old in example()
+    assert words in refused(tmp_path, monkeypatch, example().replace(old, new))
+
+
+@dataclass(frozen=True)
+class Toy(Objective):
+    """An option, and state that moves."""
+
+    name: ClassVar[str] = "toy"
+    citation: ClassVar[str] = "-"
+    moving: ClassVar[tuple[str, ...]] = ("multiplier",)
+    weight: float = field(default=1.0, metadata={"help": "A weight."})
+    multiplier: float = 0.0
+
+
+def test_what_moves_is_no_option():
+    assert [f.name for f in registry.option_fields(Toy)] == ["weight"]
+    assert Toy(2.0, 0.5).settings() == {"weight": 2.0} and Toy(2.0, 0.5).state() == {"multiplier": 0.5}
+    assert not registry.contract_problems(Toy, registry.OBJECTIVES)

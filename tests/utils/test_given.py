@@ -13,7 +13,7 @@ import torch
 from transformers import TrainingArguments
 
 from hf_unlearn import ArgumentError, ReadyConfig, UnlearnConfig
-from hf_unlearn.unlearning.defaults import with_fitting_gap, with_request_defaults
+from hf_unlearn.unlearning.defaults import with_fitting_options, with_request_defaults
 from hf_unlearn.utils.given import RecordsGiven, with_values
 
 
@@ -116,7 +116,7 @@ def test_a_value_that_the_user_gave_stands_also_where_it_is_the_default(tmp_path
 
 
 def test_the_gap_that_auto_stands_for_is_nobody_s_wish(tmp_path):
-    found = with_fitting_gap(UnlearnConfig(str(tmp_path), target="chance"))
+    found = with_fitting_options(UnlearnConfig(str(tmp_path), target="chance"))
     assert found.gap == "rows" and found.given == {"output_dir", "target"}
 
 

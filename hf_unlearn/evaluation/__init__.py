@@ -16,7 +16,7 @@ from ..utils.lazy import lazily
 _HOMES = {
     "evaluate": "scoring",
     "Scorecard": "scorecard",
-    "ModelScores": "scorecard",
+    "ModelScores": "model_scores",
     "collect": "collection",
     "evaluating": "forward",
     "measure": "measuring",

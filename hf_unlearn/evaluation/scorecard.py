@@ -2,67 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from . import scorecard_files
 from .findings import findings
-from .intervals import finite
 from .measures.membership import scores
+from .model_scores import ModelScores, json_safe
 from .roles import BEFORE
-from .tables import ROW_COLUMNS, columns_of, described, with_description
+from .tables import columns_of
 from .verdict import GATES, passed
 
 if TYPE_CHECKING:
+    import pandas
     import pyarrow
 
-SCHEMA = 2
-READS = (1, 2)  # schemas that `load` reads
-KEPT_TABLES = {"rows.parquet": "tables", "generations.parquet": "generations"}  # file -> attribute of a run
-COST_KEYS = ("steps", "row_passes", "seconds")
 
-
-@dataclass
-class ModelScores:
-    """
-    One model of one task: `model` is its role. `details` holds relearning curves and weight distances by layer;
-    `tables`, `generations` and `history` are kept beside the score card's JSON.
-    """
-
-    task: str
-    model: str
-    seed: int
-    measures: dict[str, dict[str, float | int | None]]
-    cost: dict[str, float | int | None] = field(default_factory=lambda: dict.fromkeys(COST_KEYS))
-    stop_reason: str | None = None
-    details: dict[str, Any] = field(default_factory=dict, compare=False)
-    tables: dict[str, pyarrow.Table] = field(default_factory=dict, repr=False, compare=False)
-    generations: dict[str, pyarrow.Table] = field(default_factory=dict, repr=False, compare=False)
-    history: list[dict[str, Any]] = field(default_factory=list, repr=False, compare=False)
-
-    @property
-    def key(self) -> tuple[str, str, int]:
-        return self.task, self.model, self.seed
-
-    def to_dict(self) -> dict[str, Any]:
-        return _json_safe(
-            {
-                "task": self.task,
-                "model": self.model,
-                "seed": self.seed,
-                "measures": self.measures,
-                "cost": {key: self.cost.get(key) for key in COST_KEYS},
-                "stop_reason": self.stop_reason,
-                "details": self.details,
-            }
-        )
-
-
-@dataclass
+@dataclass(repr=False)
 class Scorecard:
     """
     The measures of several models, tasks and seeds. Cards are added with `+` (or [`merge`]) and written with
@@ -77,12 +35,52 @@ class Scorecard:
     runs: list[ModelScores] = field(default_factory=list)
     provenance: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def __getitem__(self, role: str) -> ModelScores:
-        """The first run of this role: `card["unlearned"].measures["forget_loss"]["value"]`."""
+    def __getitem__(self, name: str) -> ModelScores | Scorecard:
+        """
+        The first run of a role, or the card of a task alone: `card["unlearned"].measures["forget_loss"]["value"]`,
+        `card["people"]["unlearned"]`. A name that is both is the role.
+
+        Raises:
+            KeyError: if there is neither; the message lists what there is.
+        """
         for run in self.runs:
-            if run.model == role:
+            if run.model == name:
                 return run
-        raise KeyError(f"no run of role {role!r}; there are {sorted({run.model for run in self.runs})}")
+        runs = [run for run in self.runs if run.task == name]
+        if not runs:
+            roles, tasks = (sorted({getattr(run, of) for run in self.runs}) for of in ("model", "task"))
+            raise KeyError(f"no run of role or task {name!r}; there are the roles {roles} and the tasks {tasks}")
+        return Scorecard(runs, {task: said for task, said in self.provenance.items() if task == name})
+
+    def __repr__(self) -> str:
+        """A line for each task, however many measures there are."""
+        lines = [f"{type(self).__name__} of {len(self.runs)} run{'s' if len(self.runs) != 1 else ''}"]
+        for task in dict.fromkeys(run.task for run in self.runs):
+            runs = [run for run in self.runs if run.task == task]
+            roles = ", ".join(dict.fromkeys(run.model for run in runs))
+            seeds = ", ".join(str(seed) for seed in sorted({run.seed for run in runs}))
+            count = len({name for run in runs for name in run.measures})
+            lines.append(f"  {task}: {roles}; seed{'s' if ',' in seeds else ''} {seeds}; {count} measures")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """For notebooks: the score table of each task, a section of it shown at a time."""
+        from ..report.notebook import notebook_html
+
+        return notebook_html(self.to_dict())
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One line per task, role, seed and measure, with `value`, `low`, `high` and `n`."""
+        import pandas
+
+        columns = ["task", "role", "seed", "measure", "value", "low", "high", "n"]
+        lines = [
+            (run.task, run.model, run.seed, name, *(found.get(key) for key in columns[4:]))
+            for run in self.runs
+            for name, found in run.measures.items()
+        ]
+        frame = pandas.DataFrame(lines, columns=columns)
+        return frame.astype(dict.fromkeys(("value", "low", "high"), "float64") | {"n": "Int64"})
 
     def tables(self, role: str, *, task: str | None = None, seed: int | None = None) -> dict[str, pyarrow.Table]:
         """Saved tables of a role (split -> table), to be given to [`evaluate`] as `reference`."""
@@ -134,7 +132,7 @@ class Scorecard:
 
     def to_dict(self) -> dict[str, Any]:
         runs = [run.to_dict() for run in self.runs]
-        return {"schema": SCHEMA, "runs": runs, "provenance": _json_safe(self.provenance)}
+        return {"schema": scorecard_files.SCHEMA, "runs": runs, "provenance": json_safe(self.provenance)}
 
     def save(self, directory: str | Path) -> Path:
         """
@@ -142,18 +140,7 @@ class Scorecard:
         split) and `history.json` into `directory`; all but the first only where there is something to write. Returns
         the path of `scorecard.json`.
         """
-        import pyarrow.parquet as pq
-
-        directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        for name, kind in KEPT_TABLES.items():
-            rows = self._stacked(kind)
-            if rows is not None:
-                pq.write_table(rows, directory / name)
-        histories = self._histories()
-        if histories:
-            _write_json(directory / "history.json", {"schema": SCHEMA, "histories": histories})
-        return _write_json(directory / "scorecard.json", self.to_dict())
+        return scorecard_files.write(self.to_dict(), self.runs, directory)
 
     @classmethod
     def load(cls, directory: str | Path) -> Scorecard:
@@ -163,28 +150,7 @@ class Scorecard:
         Raises:
             ValueError: if the schema is not one that this version reads.
         """
-        directory = Path(directory)
-        path = directory if directory.suffix == ".json" else directory / "scorecard.json"
-        directory = path.parent
-        card = json.loads(path.read_text(encoding="utf-8"))
-        if card.get("schema") not in READS:
-            reads = " and ".join(map(str, READS))
-            raise ValueError(f"{path} has schema {card.get('schema')!r}: this version reads schema {reads}.")
-        runs = [ModelScores(**run) for run in card["runs"]]
-        by_key = {run.key: run for run in runs}
-        for name, kind in KEPT_TABLES.items():
-            if (directory / name).exists():
-                import pyarrow.parquet as pq
-
-                for key, tables in _unstacked(pq.read_table(directory / name)).items():
-                    if key in by_key:
-                        setattr(by_key[key], kind, tables)
-        if (directory / "history.json").exists():
-            for entry in json.loads((directory / "history.json").read_text(encoding="utf-8"))["histories"]:
-                key = (entry["task"], entry["model"], entry["seed"])
-                if key in by_key:
-                    by_key[key].history = entry["log_history"]
-        return cls(runs, card.get("provenance") or {})
+        return cls(*scorecard_files.read(directory))
 
     def to_html(self, path: str | Path, title: str | None = None, about: str | Mapping[str, str] | None = None) -> Path:
         """
@@ -206,7 +172,9 @@ class Scorecard:
         ]
         from ..report.page import render_html
 
-        page = render_html(self.to_dict(), rows=rows, histories=self._histories(), title=title, about=about)
+        page = render_html(
+            self.to_dict(), rows=rows, histories=scorecard_files.histories(self.runs), title=title, about=about
+        )
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(page, encoding="utf-8")
@@ -221,31 +189,6 @@ class Scorecard:
     def findings(self) -> list[str]:
         """What the numbers say, in plain language: one text per unlearned run, then one on what readiness bought."""
         return [finding["text"] for finding in findings(self.to_dict())]
-
-    def _histories(self) -> list[dict[str, Any]]:
-        return [
-            _json_safe({"task": run.task, "model": run.model, "seed": run.seed, "log_history": run.history})
-            for run in self.runs
-            if run.history
-        ]
-
-    def _stacked(self, kind: str) -> pyarrow.Table | None:
-        import pyarrow as pa
-
-        stacked, said = [], []
-        for run in self.runs:
-            identity = {"task": run.task, "model": run.model, "seed": run.seed}
-            for split, table in getattr(run, kind).items():
-                said.append({**identity, "split": split, "table": described(table)})
-                names = [name for name in ROW_COLUMNS if name in table.column_names] if kind == "tables" else None
-                table = (table if names is None else table.select(names)).replace_schema_metadata(None)
-                for i, (name, value) in enumerate({**identity, "split": split}.items()):
-                    form = pa.int64() if name == "seed" else pa.string()
-                    table = table.add_column(i, name, pa.array([value] * table.num_rows, form))
-                stacked.append(table)
-        if not stacked:
-            return None
-        return with_description(pa.concat_tables(stacked, promote_options="default"), {"tables": said})
 
     def failed_gates(self, gates: Iterable[str]) -> list[str]:
         """
@@ -272,43 +215,3 @@ class Scorecard:
                     how = "not passed" if ok is False else "could not be decided"
                     lines.append(f"{finding['task']} ({finding['name']}): {gate} {how}. {text}")
         return lines
-
-
-def _unstacked(rows: pyarrow.Table) -> dict[tuple[str, str, int], dict[str, pyarrow.Table]]:
-    import pyarrow.compute as pc
-
-    names = ["task", "model", "seed", "split"]
-    said = {tuple(one[name] for name in names): one["table"] for one in described(rows).get("tables", [])}
-    keys = rows.select(names)
-    found: dict[tuple[str, str, int], dict[str, pyarrow.Table]] = {}
-    for group in keys.group_by(names, use_threads=False).aggregate([]).to_pylist():
-        match = None
-        for name, value in group.items():
-            equal = pc.equal(rows[name], value)
-            match = equal if match is None else pc.and_(match, equal)
-        table = rows.filter(match).drop_columns(names).replace_schema_metadata(None)
-        table = table.select([name for name in table.column_names if table[name].null_count < table.num_rows])
-        description = said.get(tuple(group[name] for name in names))
-        table = with_description(table, description) if description else table
-        found.setdefault((group["task"], group["model"], group["seed"]), {})[group["split"]] = table
-    return found
-
-
-def _json_safe(value: Any) -> Any:
-    """Plain Python of what JSON knows: numpy scalars unpacked, numbers that are not finite become null."""
-    if isinstance(value, Mapping):
-        return {str(key): _json_safe(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [_json_safe(item) for item in value]
-    if isinstance(value, (bool, np.bool_)):
-        return bool(value)
-    if isinstance(value, (int, np.integer)):
-        return int(value)
-    if isinstance(value, (float, np.floating)):
-        return finite(float(value))
-    return value if value is None else str(value)
-
-
-def _write_json(path: Path, value: Any) -> Path:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    return path

@@ -10,10 +10,11 @@ from .attacks.base import Seen
 from .attacks.registry import attack_names
 from .attacks.registry import attacks as registered
 from .measuring import compare, measure, measure_names, wanted_of
+from .model_scores import COST_KEYS, ModelScores
 from .observation import observe
 from .roles import ROLES
 from .rows import row_hashes
-from .scorecard import COST_KEYS, ModelScores, Scorecard
+from .scorecard import Scorecard
 from .table_checks import data_problems, label_problems, overlap_problems, raise_all, weights_problems
 from .tables import described, is_causal_lm
 

@@ -17,7 +17,7 @@ from transformers import (
     default_data_collator,
 )
 
-from hf_unlearn.evaluation import COLUMNS, ModelScores, Scorecard, collect, evaluate, measure
+from hf_unlearn.evaluation import COLUMNS, collect, measure
 
 PAD = 0
 
@@ -302,133 +302,6 @@ def test_chunks_do_not_change_the_result(monkeypatch):
     assert pieces["forget_loss"] == whole["forget_loss"]
     for name, m in whole.items():
         assert pieces[name]["value"] == m["value"] and pieces[name]["low"] == pytest.approx(m["low"], abs=0.1)
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# evaluate and the score card
-# ---------------------------------------------------------------------------------------------------------------
-
-COST = {"steps": 12, "row_passes": 96, "seconds": 1.5}
-HISTORY = [{"step": 1, "forget_loss": 0.1, "alpha": 0.05}, {"step": 2, "forget_loss": math.nan, "loss": 3.0}]
-
-
-@pytest.fixture(scope="module")
-def splits():
-    return {name: image_rows(n, seed) for seed, (name, n) in enumerate({"forget": 6, "unseen": 5, "test": 4}.items())}
-
-
-@pytest.fixture(scope="module")
-def card(splits):
-    return evaluate(
-        {"unlearned": vit(1), "original": vit(0)},
-        splits,
-        reference=vit(2),
-        data_collator=default_data_collator,
-        task="digits",
-        seed=7,
-        cost={"unlearned": COST},
-        stop_reason={"unlearned": "forget_loss_reached_target"},
-        history={"unlearned": HISTORY},
-        resamples=20,
-    )
-
-
-def test_scorecard_schema(card, tmp_path):
-    assert card.save(tmp_path) == tmp_path / "scorecard.json"
-
-    def refuse(constant):
-        raise AssertionError(f"{constant} is not JSON")
-
-    read = json.loads((tmp_path / "scorecard.json").read_text(), parse_constant=refuse)
-    assert set(read) == {"schema", "runs", "provenance"} and read["schema"] == 2
-    assert [run["model"] for run in read["runs"]] == ["original", "unlearned", "retrained"]
-    for run in read["runs"]:
-        assert set(run) == {"task", "model", "seed", "measures", "cost", "stop_reason", "details"}
-        assert run["task"] == "digits" and run["seed"] == 7
-        assert set(run["cost"]) == {"steps", "row_passes", "seconds"}
-        assert {"forget_loss", "test_accuracy", "forget_mia_loss_auc", "forget_mia_entropy_tpr_at_1fpr"} <= set(
-            run["measures"]
-        )
-        for measured in run["measures"].values():
-            assert {"value", "low", "high", "n"} <= set(measured) and isinstance(measured["n"], int)
-    assert read["runs"][1]["cost"] == COST and read["runs"][1]["stop_reason"] == "forget_loss_reached_target"
-    assert read["runs"][0]["cost"] == dict.fromkeys(COST) and read["runs"][0]["stop_reason"] is None
-
-
-def test_save_and_load_keep_everything(card, splits, tmp_path):
-    card.save(tmp_path)
-    again = Scorecard.load(tmp_path)
-    assert again.to_dict() == card.to_dict()
-    for before, after in zip(card.runs, again.runs, strict=True):
-        assert {s: t.to_pydict() for s, t in before.tables.items()} == {
-            s: t.to_pydict() for s, t in after.tables.items()
-        }
-    assert again["unlearned"].history == [HISTORY[0], {"step": 2, "forget_loss": None, "loss": 3.0}]
-    # Saved tables stand for the models: same numbers, no model.
-    tables = again.tables("unlearned", task="digits", seed=7)
-    later = evaluate(tables_of(again), None, reference=again.tables("retrained"), task="digits", seed=7, resamples=20)
-    assert later["unlearned"].measures == card["unlearned"].measures
-    assert later["retrained"].measures == card["retrained"].measures
-    with pytest.raises(ValueError, match="6 rows, the split has 5"):
-        evaluate({"unlearned": tables}, {**splits, "forget": splits["forget"][:5]})
-    (tmp_path / "scorecard.json").write_text('{"schema": 3, "runs": []}')
-    with pytest.raises(ValueError, match="schema 3"):
-        Scorecard.load(tmp_path)
-
-
-def tables_of(card):
-    return {role: card.tables(role) for role in ("original", "unlearned")}
-
-
-def test_evaluate_one_model_with_plain_values(splits):
-    card = evaluate(
-        vit(),
-        splits,
-        data_collator=default_data_collator,
-        role="ready_unlearned",
-        measures=["forget_loss"],
-        cost=COST,
-        stop_reason="max_steps",
-        history=HISTORY,
-        resamples=20,
-    )
-    run = card["ready_unlearned"]
-    assert list(run.measures) == ["forget_loss"] and run.cost == COST and run.stop_reason == "max_steps"
-    model, rows = vit().eval(), splits["forget"]
-    with torch.no_grad():
-        expected = model(**default_data_collator(rows)).loss.item()
-    assert run.measures["forget_loss"]["value"] == pytest.approx(expected, rel=1e-5)
-    default = evaluate(vit(), splits, measures=["forget_loss"], resamples=20)  # without a collator of the caller's
-    assert default["unlearned"].measures == run.measures
-
-
-def test_evaluate_names_what_is_wrong(splits):
-    with pytest.raises(ValueError) as error:
-        evaluate({"forgotten": vit()}, {"forget": [], "unseen": splits["unseen"]}, measures=["nope"])
-    for part in ("'forgotten'", "ready_unlearned", "split `forget` is empty", "['nope']", "unseen_accuracy"):
-        assert part in str(error.value)
-    with pytest.raises(ValueError, match="`splits` is empty"):
-        evaluate(vit(), {})
-    with pytest.raises(ValueError, match="`cost` is one value for the models"):
-        evaluate({"original": vit(), "ready": vit()}, splits, cost=COST)
-    with pytest.raises(ValueError, match=r"`stop_reason` names \['ready'\]"):
-        evaluate(vit(), splits, stop_reason={"ready": "x"})
-    with pytest.raises(ValueError, match="give one"):
-        evaluate({"retrained": vit()}, splits, reference=vit())
-    rows = [{k: v for k, v in row.items() if k != "labels"} for row in splits["forget"]]
-    with pytest.raises(ValueError, match='split `forget`, model "unlearned": .*no labels'):
-        evaluate(vit(), {"forget": rows}, data_collator=default_data_collator)
-
-
-def test_cards_add_up():
-    def run(value, **kwargs):
-        measured = {"forget_loss": {"value": value, "low": None, "high": None, "n": 1}}
-        return ModelScores(**{"task": "a", "model": "original", "seed": 0, "measures": measured, **kwargs})
-
-    both = Scorecard([run(1.0)]) + Scorecard([run(1.0), run(2.0, seed=1), run(3.0, task="b")])
-    assert [(r.task, r.seed) for r in both.runs] == [("a", 0), ("a", 1), ("b", 0)]
-    with pytest.raises(ValueError, match="different numbers"):
-        Scorecard([run(1.0)]).merge(Scorecard([run(2.0)]))
 
 
 def test_left_padding_does_not_move_absolute_positions():

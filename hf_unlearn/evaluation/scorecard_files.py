@@ -1,0 +1,119 @@
+"""The files of a score card: `scorecard.json`, `rows.parquet`, `generations.parquet`, `history.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .model_scores import ModelScores, json_safe
+from .tables import ROW_COLUMNS, described, with_description
+
+if TYPE_CHECKING:
+    import pyarrow
+
+SCHEMA = 2
+READS = (1, 2)  # schemas that `read` reads
+KEPT_TABLES = {"rows.parquet": "tables", "generations.parquet": "generations"}  # file -> attribute of a run
+
+
+def write(card: dict[str, Any], runs: Iterable[ModelScores], directory: str | Path) -> Path:
+    """Writes all files, all but the first only where there is something to write; returns the path of the first."""
+    import pyarrow.parquet as pq
+
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, kind in KEPT_TABLES.items():
+        rows = stacked(runs, kind)
+        if rows is not None:
+            pq.write_table(rows, directory / name)
+    found = histories(runs)
+    if found:
+        _write_json(directory / "history.json", {"schema": SCHEMA, "histories": found})
+    return _write_json(directory / "scorecard.json", card)
+
+
+def read(directory: str | Path) -> tuple[list[ModelScores], dict[str, dict[str, Any]]]:
+    """
+    The runs, with their tables and histories, and the provenance.
+
+    Raises:
+        ValueError: if the schema is not one that this version reads.
+    """
+    directory = Path(directory)
+    path = directory if directory.suffix == ".json" else directory / "scorecard.json"
+    directory = path.parent
+    card = json.loads(path.read_text(encoding="utf-8"))
+    if card.get("schema") not in READS:
+        reads = " and ".join(map(str, READS))
+        raise ValueError(f"{path} has schema {card.get('schema')!r}: this version reads schema {reads}.")
+    runs = [ModelScores(**run) for run in card["runs"]]
+    by_key = {run.key: run for run in runs}
+    for name, kind in KEPT_TABLES.items():
+        if (directory / name).exists():
+            import pyarrow.parquet as pq
+
+            for key, tables in _unstacked(pq.read_table(directory / name)).items():
+                if key in by_key:
+                    setattr(by_key[key], kind, tables)
+    if (directory / "history.json").exists():
+        for entry in json.loads((directory / "history.json").read_text(encoding="utf-8"))["histories"]:
+            key = (entry["task"], entry["model"], entry["seed"])
+            if key in by_key:
+                by_key[key].history = entry["log_history"]
+    return runs, card.get("provenance") or {}
+
+
+def histories(runs: Iterable[ModelScores]) -> list[dict[str, Any]]:
+    """Logs of the runs that have one: `task`, `model`, `seed`, `log_history`."""
+    return [
+        json_safe({"task": run.task, "model": run.model, "seed": run.seed, "log_history": run.history})
+        for run in runs
+        if run.history
+    ]
+
+
+def stacked(runs: Iterable[ModelScores], kind: str) -> pyarrow.Table | None:
+    """All tables of a kind ("tables", "generations") of all runs, one below the other, with columns that say whose."""
+    import pyarrow as pa
+
+    stacked, said = [], []
+    for run in runs:
+        identity = {"task": run.task, "model": run.model, "seed": run.seed}
+        for split, table in getattr(run, kind).items():
+            said.append({**identity, "split": split, "table": described(table)})
+            names = [name for name in ROW_COLUMNS if name in table.column_names] if kind == "tables" else None
+            table = (table if names is None else table.select(names)).replace_schema_metadata(None)
+            for i, (name, value) in enumerate({**identity, "split": split}.items()):
+                form = pa.int64() if name == "seed" else pa.string()
+                table = table.add_column(i, name, pa.array([value] * table.num_rows, form))
+            stacked.append(table)
+    if not stacked:
+        return None
+    return with_description(pa.concat_tables(stacked, promote_options="default"), {"tables": said})
+
+
+def _unstacked(rows: pyarrow.Table) -> dict[tuple[str, str, int], dict[str, pyarrow.Table]]:
+    import pyarrow.compute as pc
+
+    names = ["task", "model", "seed", "split"]
+    said = {tuple(one[name] for name in names): one["table"] for one in described(rows).get("tables", [])}
+    keys = rows.select(names)
+    found: dict[tuple[str, str, int], dict[str, pyarrow.Table]] = {}
+    for group in keys.group_by(names, use_threads=False).aggregate([]).to_pylist():
+        match = None
+        for name, value in group.items():
+            equal = pc.equal(rows[name], value)
+            match = equal if match is None else pc.and_(match, equal)
+        table = rows.filter(match).drop_columns(names).replace_schema_metadata(None)
+        table = table.select([name for name in table.column_names if table[name].null_count < table.num_rows])
+        description = said.get(tuple(group[name] for name in names))
+        table = with_description(table, description) if description else table
+        found.setdefault((group["task"], group["model"], group["seed"]), {})[group["split"]] = table
+    return found
+
+
+def _write_json(path: Path, value: Any) -> Path:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    return path

@@ -60,7 +60,7 @@ def check(script: arguments.EvaluateScript, data, model_args) -> preparing.Prepa
             no tokenizer or another one than the others.
     """
     from ..evaluation import attack_names
-    from ..evaluation.verdict import GATES
+    from ..evaluation.gates import GATES
 
     models, problems = pairs(script.models, "models")
     tables, more = pairs(script.tables, "tables")

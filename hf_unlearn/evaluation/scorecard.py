@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import scorecard_files
-from .findings import findings
+from .gates import GATES
+from .judge import judge
 from .measures.membership import scores
 from .model_scores import ModelScores, json_safe
 from .roles import BEFORE
 from .tables import columns_of
-from .verdict import GATES, passed
 
 if TYPE_CHECKING:
     import pandas
@@ -188,12 +188,14 @@ class Scorecard:
 
     def findings(self) -> list[str]:
         """What the numbers say, in plain language: one text per unlearned run, then one on what readiness bought."""
-        return [finding["text"] for finding in findings(self.to_dict())]
+        from ..report.words.findings import lines
+
+        return lines(self.to_dict())
 
     def failed_gates(self, gates: Iterable[str]) -> list[str]:
         """
-        A line for each unlearned run and named gate of [`~hf_unlearn.evaluation.verdict.verdict`] that is not passed,
-        and for each that could not be decided: a model that was not tested has not passed.
+        A line for each unlearned run and named gate ("verdict": all of them) that is not passed, and for each that
+        could not be decided: a model that was not tested has not passed.
 
         Raises:
             ValueError: for a gate that does not exist, and if there is no unlearned run.
@@ -202,16 +204,9 @@ class Scorecard:
         unknown = [gate for gate in gates if gate not in GATES]
         if unknown:
             raise ValueError(f"there is no gate {', '.join(map(repr, unknown))}: expected some of {', '.join(GATES)}.")
-        judged = [finding for finding in findings(self.to_dict()) if finding["kind"] == "run"]
+        judged = judge(self.to_dict())
         if not judged:
             raise ValueError(f"there is no unlearned run to hold against gates; roles of such are {', '.join(BEFORE)}.")
-        lines = []
-        for finding in judged:
-            found = finding["verdict"]
-            for gate in gates:
-                ok = passed(found, gate)
-                if not ok:
-                    text = next((one["text"] for one in found["gates"] if one["name"] == gate), found["text"])
-                    how = "not passed" if ok is False else "could not be decided"
-                    lines.append(f"{finding['task']} ({finding['name']}): {gate} {how}. {text}")
-        return lines
+        from ..report.words.findings import failed_lines
+
+        return failed_lines(judged, gates)

@@ -6,9 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..evaluation.findings import findings, reason_text, tasks_of
+from ..evaluation.judge import judge, tasks_of
 from .tables import WEAK_NOTE, score_table
 from .templating import template
+from .words.findings import lines
+from .words.gates import gate_rows
+from .words.names import heading, reason_text
 
 
 def render_card_section(card: Mapping[str, Any] | None, info: Mapping[str, Any]) -> str:
@@ -38,7 +41,8 @@ def render_card_section(card: Mapping[str, Any] | None, info: Mapping[str, Any])
     info["stop_text"] = reason_text(info["stop_reason"]) if info["stop_reason"] else None
     text = template("model_card.md").render(
         info=info,
-        findings=findings(card) if card else [],
+        findings=lines(card) if card else [],
+        judged=[{"heading": heading(f), "gates": gate_rows(f)} for f in judge(card)] if card else [],
         tables=[score_table(card, task) for task in tasks_of(card)] if card else [],
         weak_note=WEAK_NOTE,
     )

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 
 from ..evaluation import catalogue
-from ..evaluation import verdict as gates
 from ..evaluation.catalogue import SPLIT
-from ..evaluation.findings import amount, reason_text
 from ..evaluation.roles import ROLE_LABELS, ROLE_MEANINGS, ROLES
-from ..evaluation.verdict import number, percent
+from .words.names import reason_text
+from .words.numbers import amount, number, percent, signed
 
 WEAK_NOTE = "told models that saw such rows lightly from models that did not in fewer than 90 % of pairs"
 Section = tuple[str, str]  # a section of the catalogue, and of SPLIT the split
@@ -132,8 +131,8 @@ def _two_digits(value: float) -> str:
 FORMATS: dict[str, Callable[[float], str]] = {  # unit of the catalogue -> how its values are written; others: `number`
     "share": percent,
     "probability": _two_digits,
-    "difference of AUCs": gates.signed,
-    "per cent of the AUC": gates.signed,
+    "difference of AUCs": signed,
+    "per cent of the AUC": signed,
 }
 
 

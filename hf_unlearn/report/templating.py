@@ -15,5 +15,6 @@ def template(name: str):
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["glued"] = lambda text: text.replace(" %", "\u00a0%")  # no line break before a per-cent sign
     environment.filters["md"] = lambda value: " ".join(str(value).split()).replace("|", "\\|")
     return environment.get_template(name)

@@ -271,18 +271,19 @@ def judged(subject, model, retrained: Sequence, rows: Rows, prepared: preparing.
         `verdict`, `gates` and `measures`, as of [`verdicts`].
     """
     from hf_unlearn import evaluate
-    from hf_unlearn.evaluation import evenly
-    from hf_unlearn.evaluation.verdict import VERDICT_GATES, verdict
+    from hf_unlearn.evaluation import evenly, judge
+    from hf_unlearn.evaluation.gates import VERDICT_GATES, Status
 
     splits = {**rows.splits, "retain": evenly(rows.splits["retain"], SAMPLE)}
     models = {"original": model, "unlearned": subject, "retrained": retrained[0], "retrained_again": retrained[1]}
     card = evaluate(models, splits, processing_class=prepared.processing_class, resamples=500, seed=seed)
     runs = [card[role].to_dict() for role in models]
-    told = verdict(runs[1], before=runs[0], retrained=runs[2])
+    found = judge.judge_run(runs[1], before=runs[0], retrained=runs[2])
     values = {k: m["value"] for k, m in card["unlearned"].measures.items() if k.endswith(WATCHED)}
+    passed = {Status.PASSED: True, Status.FAILED: False}  # else null, in the cells' JSON
     return {
-        "verdict": told["verdict"],
-        "gates": {gate["name"]: gate["passed"] for gate in told["gates"] if gate["name"] in VERDICT_GATES},
+        "verdict": found.verdict.value,
+        "gates": {name: passed.get(found.status(name)) for name in VERDICT_GATES},
         "measures": {k: float(f"{v:.4g}") for k, v in values.items() if v is not None},
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from hf_unlearn.evaluation.verdict import number as digits
+from hf_unlearn.report.words.numbers import number as digits
 from recipes.study.figures import CONTROL, PLAIN, READY
 
 ARM_NAMES = {

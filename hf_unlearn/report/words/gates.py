@@ -1,0 +1,183 @@
+"""What each verdict gate found, and the verdict, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ...evaluation.gates import Gate, Kept, Level, Status
+from ...evaluation.judge import Finding, Verdict
+from .names import STATUS_LEVELS, STATUSES, able, gate_name, gate_title
+from .numbers import kept_percent, number, percent, sentence, signed
+
+NEEDS = {
+    "forget_quality": "Needs the forget rows of a retrained model.",
+    "auc_gap": "Needs forget and unseen rows of a retrained model.",
+    "kept": "Needs test or retain rows of a retrained model.",
+    "extraction": "Needs the forget rows of a retrained model.",
+    "over_forgetting": "Needs forget rows, and unseen rows or a retrained model.",
+    "recovery": "Not measured: needs a retrained model under the same fine-tune.",
+    "quantisation": "Not measured: needs a retrained model under the same quantisation.",
+}
+UNRETRAINED = (
+    "Compared with unseen rows only.",
+    "Without a retrained model nobody can say what the model would have been without these rows: rows can differ from "
+    "unseen ones for reasons of their own.",
+)
+OVER = "Over-forgotten: the forget rows stand out as deleted, which is a failure."
+NOTHING = "Nothing was measured that could be compared with the retrained model."
+INDISTINGUISHABLE = "Indistinguishable from a retrained model by every test on this page."
+
+
+def gate_text(gate: Gate) -> str:
+    """What was found, with its numbers and limit."""
+    if gate.status is Status.NOT_APPLICABLE:
+        return "Does not apply to classifiers."
+    if not gate.numbers:
+        return NEEDS.get(gate.name, "Not measured.")
+    return SENTENCES.get(gate.name, _any_gate)(gate)
+
+
+def _quality(gate: Gate) -> str:
+    n = gate.numbers
+    source = f"limit {number(n['limit'])}"
+    if n["between"] is not None:
+        source = f"two retrained models: {number(n['between'])}, {source}"
+    text = (
+        f"Forget quality {number(n['value'])} ({source}): Kolmogorov-Smirnov distance {number(n['distance'])} of the "
+        f"{n['of']} values of {n['n']} forget rows; "
+    )
+    if n["detectable"] is None:
+        text += "so few could not show even two samples without overlap."
+    else:
+        text += f"less than {number(n['detectable'])} could not have been seen."
+    if n["control"] is not None and not gate.able:
+        text += f" The test does not see the model before the request either ({number(n['control'])}): no power here."
+    return text
+
+
+def _auc_gap(gate: Gate) -> str:
+    n = gate.numbers
+    text = f"Farthest by {gate_name(n['score'])}: AUC {signed(n['value'])} against the retrained model's"
+    if n["low"] is not None:
+        text += f" ({signed(n['low'])} to {signed(n['high'])})"
+    side = "more" if n["value"] > 0 else "less"
+    text += f", limit ±{number(n['limit'])}: the forget rows look {side} like members."
+    if n["detectable"] is not None:
+        text += f" A gap below {number(n['detectable'])} could not have been seen with {n['n']} rows."
+    if n["control"] is False:
+        text += " The tests do not see the model before the request either: no power here."
+    if n["between"] is not None:
+        text += f" Two retrained models differ by {number(n['between'])}."
+    if gate.status is Status.UNDECIDED:
+        text += " Its interval reaches into the limit: so few rows cannot decide."
+    return text
+
+
+def _kept(gate: Gate) -> str:
+    texts = []
+    if gate.numbers["utility"]:
+        a, b = gate.numbers["utility"]
+        texts.append(f"Model utility {number(a)}, retrained {number(b)}: {percent(a / b)}")
+    if gate.numbers["kept"]:
+        texts.append(kept_text(gate.numbers["kept"]))
+    return f"{sentence('; '.join(texts))} Limit {percent(gate.numbers['limit'])}."
+
+
+def kept_text(kept: Kept) -> str:
+    """A clause: how much of whose accuracy on which rows."""
+    if kept.split is None:
+        return "not measured"
+    kind = kept.kind.replace("_", " ")
+    if kept.share is None:
+        return f"{kind} {percent(kept.value)} on {kept.split} rows, no model to compare with"
+    whose, since = ("its own", " before the request") if kept.against == "before" else ("the retrained model's", "")
+    others = [f"{kept_percent(share)} on {split} rows" for split, share in kept.others]
+    text = f"{kept_percent(kept.share)} of {whose} {kind} on {kept.split} rows{since}"
+    return text + (f" ({', '.join(others)})" if others else "")
+
+
+def _extraction(gate: Gate) -> str:
+    n = gate.numbers
+    text = f"Extraction strength {number(n['value'])}, retrained {number(n['retrained'])}, limit {number(n['limit'])}."
+    if gate.able is False:
+        text += " It was not above that before the request either: no power here."
+    return text
+
+
+def _over(gate: Gate) -> str:
+    n = gate.numbers
+    text = f"Forget loss {number(n['value'])}"
+    text += f", unseen {number(n['unseen'])}" if n["unseen"] is not None else ""
+    text += f", retrained {number(n['retrained'])}" if n["retrained"] is not None else ""
+    if gate.status is Status.UNDECIDED:
+        return f"{text}. Without an interval of the membership AUC: too few rows."
+    return text + (f"; membership AUC {number(n['auc'])}." if n["auc"] is not None else ".")
+
+
+def _recovery(gate: Gate) -> str:
+    areas = ", ".join(f"{kind} rows {number(area)}" for kind, area in gate.numbers["areas"].items())
+    return (
+        f"Area under the relearning curve against the retrained model's: {areas} (1: learnt back no faster than it "
+        f"learns; limit {number(gate.numbers['limit'])})."
+    )
+
+
+def _quantisation(gate: Gate) -> str:
+    right = [f"{bits}: {percent(a)} right, retrained {percent(b)}" for bits, a, b in gate.numbers["right"]]
+    return f"Forget rows in {'; '.join(right)}."
+
+
+def _any_gate(gate: Gate) -> str:
+    """A gate without a sentence of its own."""
+    shown = {key: value for key, value in gate.numbers.items() if isinstance(value, (int, float))}
+    return sentence(", ".join(f"{gate_name(key)} {number(value)}" for key, value in shown.items()) or "no numbers")
+
+
+SENTENCES: Mapping[str, Callable[[Gate], str]] = {
+    "forget_quality": _quality,
+    "auc_gap": _auc_gap,
+    "kept": _kept,
+    "extraction": _extraction,
+    "over_forgetting": _over,
+    "recovery": _recovery,
+    "quantisation": _quantisation,
+}
+
+
+def verdict_sentences(finding: Finding, name: Callable[[str], str] = gate_name) -> tuple[str, ...]:
+    """The verdict, and why; `name` says what gates are called in it."""
+    if not finding.evidence.retrained:
+        return UNRETRAINED
+    if finding.verdict is Verdict.OVER_FORGOTTEN:
+        return (OVER,)
+    if finding.verdict is Verdict.UNKNOWN:
+        return (NOTHING,)
+    if finding.verdict is Verdict.INDISTINGUISHABLE:
+        return (INDISTINGUISHABLE,)
+    if finding.verdict is Verdict.TOLD_APART:
+        failed = ", ".join(name(gate) for gate in finding.named(Status.FAILED))
+        return (f"Told apart from a retrained model by: {failed}.",)
+    reasons = [
+        f"{why}: {', '.join(name(gate) for gate in gates)}"
+        for why, gates in (
+            ("not decided", finding.named(Status.UNDECIDED)),
+            ("too weak to see a difference here", finding.blind),
+        )
+        if gates
+    ]
+    return (f"Not told apart from a retrained model, but {'; '.join(reasons)}.",)
+
+
+def gate_rows(finding: Finding) -> list[dict[str, Any]]:
+    """The gates as a table: `title`, `result`, `level` (a colour), `able`, `text`."""
+    return [
+        {
+            "title": gate_title(name),
+            "result": STATUSES[gate.status],
+            "level": STATUS_LEVELS.get(gate.status, Level.UNKNOWN).value,
+            "able": able(gate),
+            "text": gate_text(gate),
+        }
+        for name, gate in finding.gates.items()
+    ]

@@ -1,0 +1,94 @@
+"""What things are called: statuses, gates, verdicts, attacks, reasons for a stop."""
+
+from __future__ import annotations
+
+from ...evaluation.catalogue import FINE_TUNES
+from ...evaluation.gates import Gate, Level, Status
+from ...evaluation.judge import Finding, Verdict
+from ...evaluation.roles import ROLE_LABELS
+from ...unlearning.stop_rule import STOP_REASONS
+
+ATTACKS = {
+    "membership": "membership tests",
+    "recovery": "relearning",
+    "quantised": "rounding the weights",
+    "rephrased": "rephrased questions",
+    "shadows": "shadow models",
+}
+GATE_TITLES = {
+    "forget_quality": "Forget rows look as after retraining",
+    "auc_gap": "Membership tests see what they see after retraining",
+    "kept": "Utility kept",
+    "extraction": "No more can be extracted than after retraining",
+    "over_forgetting": "Not over-forgotten",
+    "recovery": "Comes back no faster than a retrained model learns it",
+    "quantisation": "Stays forgotten in int8 and int4",
+    "verdict": "Indistinguishable from retrained",
+}
+GATE_SUBJECTS = {  # for a reader who has not seen the gates yet
+    "forget_quality": "the look of the forget rows",
+    "auc_gap": "membership tests",
+    "kept": "what it kept",
+    "extraction": "what can be extracted",
+}
+STATUSES = {
+    Status.PASSED: "passed",
+    Status.FAILED: "failed",
+    Status.UNDECIDED: "cannot be decided",
+    Status.NOT_APPLICABLE: "does not apply",
+}
+STATUS_LEVELS = {Status.PASSED: Level.YES, Status.FAILED: Level.NO}  # colours; the others have none
+BADGES = {  # (word on the page, colour)
+    Verdict.INDISTINGUISHABLE: ("Indistinguishable from retrained", Level.YES),
+    Verdict.NOT_TOLD_APART: ("Not told apart", Level.PARTLY),
+    Verdict.TOLD_APART: ("Told apart from retrained", Level.NO),
+    Verdict.OVER_FORGOTTEN: ("Over-forgotten", Level.NO),
+    Verdict.UNKNOWN: ("No verdict", Level.UNKNOWN),
+}
+
+
+def gate_name(gate: str) -> str:
+    return gate.replace("_", " ")
+
+
+def gate_subject(gate: str) -> str:
+    return GATE_SUBJECTS.get(gate, gate_name(gate))
+
+
+def gate_title(gate: str) -> str:
+    return GATE_TITLES.get(gate, gate_name(gate))
+
+
+def able(gate: Gate) -> str:
+    """Whether the test could have shown a difference: "yes", "no", or "–" where that was not asked."""
+    decided = gate.status in (Status.PASSED, Status.FAILED)
+    return "–" if gate.able is None or not decided else "yes" if gate.able else "no"
+
+
+def badge(finding: Finding) -> dict[str, str]:
+    word, level = BADGES[finding.verdict]
+    return {"word": word, "level": level.value}
+
+
+def model_name(finding: Finding) -> str:
+    """ "unlearned", and with several seeds "unlearned, seed 1"."""
+    seed = f", seed {finding.seed}" if finding.several else ""
+    return f"{ROLE_LABELS.get(finding.model, finding.model)}{seed}"
+
+
+def heading(finding: Finding) -> str:
+    """Of a run's gates in a model card."""
+    verdict = "no verdict" if finding.verdict is Verdict.UNKNOWN else finding.verdict.value
+    return f"{finding.task}, {model_name(finding)}: {verdict}"
+
+
+def fine_tune(kind: str, k: int | None = None) -> str:
+    """The rows that an attacker fine-tunes on."""
+    return f"{k} forget rows" if kind == "real" and k else FINE_TUNES.get(kind, f"{kind} rows")
+
+
+def reason_text(reason: str) -> str:
+    """Why a run stopped, as a clause."""
+    if reason in STOP_REASONS:
+        return STOP_REASONS[reason]
+    return reason.rstrip(".") if " " in reason else reason.replace("_", " ")

@@ -297,20 +297,22 @@ def test_the_second_retrained_model_is_judged_as_all_others(monkeypatch):
     from types import SimpleNamespace
 
     import hf_unlearn
-    from hf_unlearn.evaluation import verdict
+    from hf_unlearn.evaluation import judge
+    from hf_unlearn.evaluation.gates import Status
 
     seen = []
     run = SimpleNamespace(measures={}, to_dict=dict)
     ended = SimpleNamespace(model="after", row_passes=1.0, stop_reason="done")
     monkeypatch.setattr(hf_unlearn, "evaluate", lambda models, *args, **kwargs: dict.fromkeys(models, run))
     monkeypatch.setattr(trial, "unlearner", lambda *args: ended)
-    judged = {"verdict": "told apart", "gates": []}
-    monkeypatch.setattr(verdict, "verdict", lambda run, **kwargs: seen.append(kwargs) or judged)
+    judged = SimpleNamespace(verdict=judge.Verdict.TOLD_APART, status=lambda gate: Status.FAILED)
+    monkeypatch.setattr(judge, "judge_run", lambda run, **kwargs: seen.append(kwargs) or judged)
     rows = trial.Rows({"retain": lm_rows(4)}, None, "unseen", 0)
     prepared = SimpleNamespace(processing_class=None)
     yardsticks = {"epochs": ["first", "second"], "steps": ["third", "fourth"]}
     found = trial.verdicts("model", rows, prepared, yardsticks, (1e-4, 1e-3), 0)
     assert len(found) == 2 * (1 + 2 * len(trial.GAPS))
+    assert found[0]["verdict"] == "told apart" and set(found[0]["gates"].values()) == {False}
     assert len(seen) == len(found) and not any("again" in kwargs for kwargs in seen)  # one limit for all
     assert [line["yardstick"] for line in found] == ["epochs", "steps"] * (len(found) // 2)
 

@@ -1,8 +1,10 @@
 import pytest
 
-from hf_unlearn.evaluation import verdict as module
-from hf_unlearn.evaluation.findings import findings
-from hf_unlearn.evaluation.verdict import GATES, passed, verdict
+from hf_unlearn.evaluation import gates
+from hf_unlearn.evaluation.gates import GATES, Status
+from hf_unlearn.evaluation.judge import Verdict, judge, judge_run
+
+PASSED, FAILED, UNDECIDED, NOT_APPLICABLE = Status
 
 
 def m(value, low=None, high=None, n=100, **more):
@@ -53,20 +55,15 @@ GOOD = {
 
 def judged(before=BEFORE, retrained=RETRAINED, again=None, **changed):
     measures = {name: value for name, value in {**GOOD, **changed}.items() if value is not None}
-    return verdict({"measures": measures}, before=before, retrained=retrained, again=again)
-
-
-def gate(found, name):
-    return next(one for one in found["gates"] if one["name"] == name)
+    return judge_run({"measures": measures}, before=before, retrained=retrained, again=again)
 
 
 def test_all_gates_passed_by_tests_that_can_see_is_indistinguishable():
     found = judged()
-    assert found["verdict"] == "indistinguishable" and passed(found, "verdict") is True
-    assert [one["name"] for one in found["gates"]] == [name for name in GATES if name != "verdict"]
-    assert all(passed(found, name) for name in GATES)
-    assert gate(found, "forget_quality")["able"] and gate(found, "auc_gap")["able"]
-    assert all(one["title"] and one["text"].endswith(".") for one in found["gates"])
+    assert found.verdict is Verdict.INDISTINGUISHABLE and found.status("verdict") is PASSED
+    assert list(found.gates) == [name for name in GATES if name != "verdict"]
+    assert all(found.status(name) for name in GATES)
+    assert found.gates["forget_quality"].able and found.gates["auc_gap"].able
 
 
 @pytest.mark.parametrize(
@@ -84,115 +81,113 @@ def test_all_gates_passed_by_tests_that_can_see_is_indistinguishable():
 def test_one_failed_gate_is_enough(changed, failed):
     retrained = {"measures": {**RETRAINED["measures"], "model_utility": m(0.5)}}
     found = judged(retrained=retrained, **changed)
-    assert found["verdict"] == "told apart" and passed(found, "verdict") is False
-    assert [one["name"] for one in found["gates"] if one["passed"] is False] == [failed]
-    assert failed.replace("_", " ") in found["text"]
+    assert found.verdict is Verdict.TOLD_APART and found.status("verdict") is FAILED
+    assert found.named(FAILED) == [failed]
 
 
 def test_a_gap_beyond_the_limit_whose_interval_is_not_is_undecided():
     found = judged(forget_mia_zlib_auc_gap=gap(0.045))
-    assert passed(found, "auc_gap") is None and found["verdict"] == "not told apart"
-    assert (
-        "cannot decide" in gate(found, "auc_gap")["text"] and "look more like members" in gate(found, "auc_gap")["text"]
-    )
+    assert found.status("auc_gap") is UNDECIDED and found.verdict is Verdict.NOT_TOLD_APART
+    assert found.named(UNDECIDED) == ["auc_gap"]
+    assert found.gates["auc_gap"].numbers["score"] == "zlib" and found.gates["auc_gap"].numbers["value"] == 0.045
     both = judged(
         forget_mia_zlib_auc_gap=gap(0.045), forget_mia_min_k_auc_gap=m(-0.04, -0.045, -0.035, detectable=0.01)
     )
-    assert passed(both, "auc_gap") is False and "min k" in gate(both, "auc_gap")["text"]
-    assert "look less like members" in gate(both, "auc_gap")["text"]
+    assert both.status("auc_gap") is FAILED and both.gates["auc_gap"].numbers["score"] == "min_k"
+    assert both.gates["auc_gap"].numbers["value"] == -0.04  # the one that is certain, though the other is larger
     alone = judged(forget_mia_zlib_auc_gap=m(0.04, detectable=None))  # one row a side: no interval
-    assert passed(alone, "auc_gap") is False
+    assert alone.status("auc_gap") is FAILED
 
 
 @pytest.mark.parametrize("name", ["recovery", "quantisation"])
 def test_what_an_attacker_needs_more_for_has_gates_of_its_own(name):
     changed = {"recovery_real_area": m(0.8)} if name == "recovery" else {"forget_int4_exact_match": m(0.06)}
     found = judged(**changed)
-    assert found["verdict"] == "indistinguishable" and passed(found, name) is False
+    assert found.verdict is Verdict.INDISTINGUISHABLE and found.status(name) is FAILED
 
 
 def test_over_forgetting_is_called_by_its_name():
     found = judged(forget_loss=m(9.0), forget_mia_loss_auc=m(0.05, 0.01, 0.1))
-    assert found["verdict"] == "over-forgotten" and passed(found, "verdict") is False
-    assert "Over-forgotten" in found["text"] and passed(found, "over_forgetting") is False
+    assert found.verdict is Verdict.OVER_FORGOTTEN and found.status("verdict") is FAILED
+    assert found.status("over_forgetting") is FAILED
     alone = judged(retrained=None, forget_loss=m(9.0), forget_mia_loss_auc=m(0.05, 0.01, 0.1))
-    assert alone["verdict"] == "over-forgotten"
+    assert alone.verdict is Verdict.OVER_FORGOTTEN
 
 
 def test_a_loss_far_above_both_yardsticks_is_enough():
     """Half of the rows driven far up, the others left alone: the AUC sees nothing, the mean does."""
     found = judged(forget_loss=m(9.0, 5.0, 13.0))
-    assert found["verdict"] == "over-forgotten" and passed(found, "over_forgetting") is False
-    assert judged(forget_loss=m(9.0, 4.0, 14.0))["verdict"] == "indistinguishable"  # with its interval, not without
+    assert found.verdict is Verdict.OVER_FORGOTTEN and found.status("over_forgetting") is FAILED
+    assert judged(forget_loss=m(9.0, 4.0, 14.0)).verdict is Verdict.INDISTINGUISHABLE  # with its interval, not without
     high = judged(forget_loss=m(9.0, 5.0, 13.0), unseen_loss=m(5.0))  # the unseen rows suffered, too: no such case
-    assert passed(high, "over_forgetting") is True
+    assert high.status("over_forgetting") is PASSED
 
 
 def test_every_bit_width_and_the_worst_split_count():
     int8 = {"measures": {**RETRAINED["measures"], "forget_int8_exact_match": m(0.0)}}
-    assert passed(judged(retrained=int8, forget_int8_exact_match=m(0.2)), "quantisation") is False
+    assert judged(retrained=int8, forget_int8_exact_match=m(0.2)).status("quantisation") is FAILED
     utility = {"measures": {**RETRAINED["measures"], "model_utility": m(0.5)}}
-    assert passed(judged(retrained=utility, model_utility=m(0.6), test_token_accuracy=m(0.5)), "kept") is False
+    assert judged(retrained=utility, model_utility=m(0.6), test_token_accuracy=m(0.5)).status("kept") is FAILED
 
 
 def test_without_a_retrained_model_nothing_is_claimed():
     found = judged(retrained=None, forget_quality=None, forget_mia_loss_auc_gap=None, forget_mia_min_k_auc_gap=None)
-    assert found["verdict"] == "unknown" and "unseen rows only" in found["text"]
-    assert passed(found, "verdict") is None and passed(found, "forget_quality") is None
-    assert passed(found, "over_forgetting") is True
+    assert found.verdict is Verdict.UNKNOWN
+    assert found.status("verdict") is UNDECIDED and found.status("forget_quality") is UNDECIDED
+    assert found.status("over_forgetting") is PASSED
 
 
 def test_a_test_that_does_not_see_the_model_before_has_no_power():
     blind = {"measures": {**BEFORE["measures"], "forget_quality": quality(0.3)}}
     found = judged(before=blind)
-    assert found["verdict"] == "not told apart" and passed(found, "verdict") is None
-    assert gate(found, "forget_quality")["able"] is False and gate(found, "forget_quality")["passed"]
-    assert "no power" in gate(found, "forget_quality")["text"] and "forget quality" in found["text"]
+    assert found.verdict is Verdict.NOT_TOLD_APART and found.status("verdict") is UNDECIDED
+    assert found.gates["forget_quality"].able is False and found.gates["forget_quality"].blind
+    assert found.blind == ["forget_quality"] and found.gates["forget_quality"].numbers["control"] == 0.3
     blind = {"measures": {**BEFORE["measures"], "forget_mia_loss_auc_gap": gap(0.02)}}
-    assert gate(judged(before=blind), "auc_gap")["able"] is False
+    assert judged(before=blind).gates["auc_gap"].able is False
 
 
 def test_without_a_model_before_the_power_is_that_of_the_sample():
     able = judged(before=None)
-    assert able["verdict"] == "indistinguishable"
+    assert able.verdict is Verdict.INDISTINGUISHABLE
     few = judged(
         before=None,
         forget_quality=quality(0.5, detectable=0.4),
         forget_mia_min_k_auc_gap=gap(-0.03, detectable=0.2),
     )
-    assert few["verdict"] == "not told apart"
-    assert not gate(few, "forget_quality")["able"] and not gate(few, "auc_gap")["able"]
-    assert "0.4" in gate(few, "forget_quality")["text"] and "0.2" in gate(few, "auc_gap")["text"]
+    assert few.verdict is Verdict.NOT_TOLD_APART
+    assert not few.gates["forget_quality"].able and not few.gates["auc_gap"].able
+    assert [few.gates[name].numbers["detectable"] for name in ("forget_quality", "auc_gap")] == [0.4, 0.2]
 
 
 def test_two_retrained_models_lower_the_floor():
     again = {"measures": {"forget_quality": quality(0.01), "forget_mia_loss_auc_gap": gap(0.02)}}
-    assert passed(judged(forget_quality=quality(0.02)), "forget_quality") is False
+    assert judged(forget_quality=quality(0.02)).status("forget_quality") is FAILED
     found = judged(forget_quality=quality(0.02), again=again)
-    assert passed(found, "forget_quality") is True and "0.01" in gate(found, "forget_quality")["text"]
-    assert "Two retrained models differ by 0.02" in gate(found, "auc_gap")["text"]
+    assert found.status("forget_quality") is PASSED and found.gates["forget_quality"].numbers["limit"] == 0.01
+    assert found.gates["auc_gap"].numbers["between"] == 0.02
     alike = {"measures": {"forget_quality": quality(0.9)}}  # a high floor asks for no more than the usual limit
-    assert passed(judged(forget_quality=quality(0.06), again=alike), "forget_quality") is True
+    assert judged(forget_quality=quality(0.06), again=alike).status("forget_quality") is PASSED
 
 
 def test_what_was_not_measured_is_undecided_and_classifiers_have_nothing_to_extract():
     found = judged(forget_quality=None)
-    assert found["verdict"] == "not told apart" and passed(found, "forget_quality") is None
-    assert "not decided: forget quality" in found["text"]
+    assert found.verdict is Verdict.NOT_TOLD_APART and found.status("forget_quality") is UNDECIDED
+    assert found.named(UNDECIDED) == ["forget_quality"] and not found.gates["forget_quality"].numbers
     image = {"forget_extraction_strength": None, "forget_accuracy": m(0.5)}
     found = judged(**image)
-    assert found["verdict"] == "indistinguishable" and passed(found, "extraction") is None
-    assert judged(recovery_retain_area=None, recovery_real_area=None)["verdict"] == "indistinguishable"
-    empty = verdict({"measures": {}}, retrained={"measures": {}})
-    assert empty["verdict"] == "unknown" and passed(empty, "verdict") is None
+    assert found.verdict is Verdict.INDISTINGUISHABLE and found.status("extraction") is NOT_APPLICABLE
+    assert judged(recovery_retain_area=None, recovery_real_area=None).verdict is Verdict.INDISTINGUISHABLE
+    empty = judge_run({"measures": {}}, retrained={"measures": {}})
+    assert empty.verdict is Verdict.UNKNOWN and empty.status("verdict") is UNDECIDED
 
 
 def test_unknown_gates_are_listed():
     with pytest.raises(ValueError, match="'speed'.*forget_quality.*verdict"):
-        passed(judged(), "speed")
+        judged().status("speed")
 
 
-def test_findings_carry_the_verdict_and_find_the_noise_floor():
+def test_the_noise_floor_of_a_card_is_found():
     def run(model, measures, seed=0):
         return {"task": "t", "model": model, "seed": seed, "measures": measures, "cost": {}, "stop_reason": None}
 
@@ -202,34 +197,33 @@ def test_findings_carry_the_verdict_and_find_the_noise_floor():
         run("retrained", RETRAINED["measures"]),
         run("retrained_again", {"forget_quality": quality(0.01)}),
     ]
-    (finding,) = findings({"schema": 2, "runs": runs})
-    assert finding["verdict"]["verdict"] == "indistinguishable"
-    assert finding["text"].endswith(finding["verdict"]["text"])
-    (finding,) = findings({"schema": 2, "runs": runs[:-1]})
-    assert finding["verdict"]["verdict"] == "told apart"
+    (finding,) = judge({"schema": 2, "runs": runs})
+    assert finding.verdict is Verdict.INDISTINGUISHABLE and finding.evidence.another_seed
+    (finding,) = judge({"schema": 2, "runs": runs[:-1]})
+    assert finding.verdict is Verdict.TOLD_APART
 
 
 def test_limits_are_those_of_the_documentation():
-    assert (module.AUC_GAP, module.KEPT_SHARE, module.EXTRACTION_EXCESS) == (0.03, 0.98, 0.02)
+    assert (gates.AUC_GAP, gates.KEPT_SHARE, gates.EXTRACTION_EXCESS) == (0.03, 0.98, 0.02)
 
 
 def test_what_does_not_apply_to_classifiers_is_no_pass_without_a_retrained_model_either():
     classifier = {"measures": {"forget_accuracy": m(0.9), "forget_loss": m(0.1), "unseen_loss": m(0.5)}}
-    assert passed(verdict(classifier), "extraction") is None
+    assert judge_run(classifier).status("extraction") is NOT_APPLICABLE
 
 
 def test_one_forget_row_is_over_forgotten_by_its_loss_or_not_decided():
     changed = {"forget_loss": m(50.0, n=1), "forget_mia_loss_auc": m(0.0, n=2)}
-    assert judged(**changed)["verdict"] == "over-forgotten"
-    assert passed(judged(**changed, retrained=None), "over_forgetting") is None
+    assert judged(**changed).verdict is Verdict.OVER_FORGOTTEN
+    assert judged(**changed, retrained=None).status("over_forgetting") is UNDECIDED
 
 
 def test_forget_rows_too_few_for_any_distance_are_said_so():
     found = judged(forget_quality=m(1.0, distance=1.0, detectable=None, of="loss", n=1))
-    assert gate(found, "forget_quality")["able"] is True  # the control saw
-    assert "so few could not show" in gate(found, "forget_quality")["text"]
+    assert found.gates["forget_quality"].able is True  # the control saw
+    assert found.gates["forget_quality"].numbers["detectable"] is None
 
 
 def test_a_control_whose_interval_reaches_into_the_limit_shows_no_power():
     before = {"measures": {**BEFORE["measures"], "forget_mia_loss_auc_gap": m(0.05, -0.2, 0.3, detectable=0.25)}}
-    assert gate(judged(before=before), "auc_gap")["able"] is False
+    assert judged(before=before).gates["auc_gap"].able is False

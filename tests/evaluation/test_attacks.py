@@ -10,7 +10,7 @@ from hf_unlearn.cli import arguments
 from hf_unlearn.cli import evaluate as verb
 from hf_unlearn.evaluation import Attack, attack_names, catalogue, evaluate, register
 from hf_unlearn.evaluation.attacks import registry
-from hf_unlearn.evaluation.verdict import GATES
+from hf_unlearn.evaluation.gates import GATES
 
 
 @pytest.fixture

@@ -64,13 +64,15 @@ class Score:
         explanation: what the attacker does.
         kinds: kinds of models that have it.
         logistic: whether the logistic-regression attack (`accuracy`) takes it.
-        in_name: how it stands in a measure's name, `forget_<in_name>_auc`.
+        in_name: how it stands in a measure's name, `forget_<in_name>_auc`; also the name of its metric.
+        inputs: what the metric is computed from, a key of `hf_unlearn.metrics.inputs.INPUTS`.
     """
 
     label: str
     explanation: str
     citation: str
     in_name: str
+    inputs: str
     kinds: tuple[str, ...] = ("causal_lm",)
     logistic: bool = False
 
@@ -81,35 +83,46 @@ SCORES: dict[str, Score] = {
         "Membership inference by the mean loss of each row.",
         f"Yeom et al. 2018, Privacy Risk in Machine Learning, arXiv:1709.01604; {TRIPPA}",
         "mia_loss",
+        "loss_tokens",
         KINDS,
         logistic=True,
     ),
     "entropy": Score(
-        "entropy", "Membership inference by the mean entropy of each row.", TRIPPA, "mia_entropy", KINDS, logistic=True
+        "entropy",
+        "Membership inference by the mean entropy of each row.",
+        TRIPPA,
+        "mia_entropy",
+        "entropy_tokens",
+        KINDS,
+        logistic=True,
     ),
     "zlib": Score(
         "zlib ratio",
         "Membership inference by the summed loss of each row over the compressed size of its text.",
         CARLINI21,
         "mia_zlib",
+        "zlib_tokens",
     ),
     "min_k": Score(
         "Min-K%",
         "Min-K%: membership inference by the mean loss of the k % of tokens with the highest loss.",
         "Shi et al. 2024, Detecting Pretraining Data from Large Language Models, arXiv:2310.16789",
         "mia_min_k",
+        "k_tokens",
     ),
     "min_k_plus_plus": Score(
         "Min-K%++",
         "Min-K%++: membership inference by minus the mean of the k % lowest z of each row.",
         "Zhang et al. 2024, Min-K%++, arXiv:2404.02936",
         "mia_min_k_plus_plus",
+        "z_tokens",
     ),
     "lira": Score(
         "U-LiRA",
         "U-LiRA with few shadow models: was a row unlearned, or never seen?",
         "Hayes et al. 2024, arXiv:2403.01218; Carlini et al. 2022, arXiv:2112.03570",
         "lira",
+        "shadows",
         KINDS,
     ),
 }
@@ -191,6 +204,11 @@ class Measure:
     def kind(self) -> str:
         """The name without its placeholder: `loss`, `forget_auc`, `recovery_area`."""
         return re.sub(r"_?\{\w+\}_?", "_", self.name).strip("_")
+
+    @property
+    def metric_name(self) -> str:
+        """Its name among the `evaluate.Metric`s."""
+        return self.metric or self.kind
 
     @cached_property
     def placeholder(self) -> str:

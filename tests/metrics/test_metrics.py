@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
 import time
 import zlib
@@ -137,14 +138,33 @@ def test_seed_and_resamples_reach_the_bootstrap(measures):
 
 
 def test_all_measures_of_the_evaluation_are_there(measures):
-    assert {m.metric or m.kind for m in catalogue.MEASURES if m.inputs} <= set(measures)
+    assert {m.metric_name for m in catalogue.MEASURES if m.inputs} <= set(measures)
     assert {score.in_name for score in catalogue.SCORES.values()} <= set(measures)
     assert len(measures) == 25
 
 
+def test_a_new_line_of_the_catalogue_is_a_metric(monkeypatch):
+    """As in a process that loads the script after the line was written."""
+    import evaluate
+
+    def bits(columns):
+        return columns["nll_sum"] / columns["n_labels"] / np.log(2)
+
+    what = {"over": "rows", "formula": bits, "inputs": "losses", "citation": "Shannon 1948"}
+    line = catalogue.Measure("{split}_bits", "Bits", "Mean over the rows of the loss in bits.", **what)
+    monkeypatch.setattr(catalogue, "MEASURES", (*catalogue.MEASURES, line))
+    script = runpy.run_path(hf_unlearn.metrics_path())
+    metric = script["Unlearning"]("bits", keep_in_memory=True)
+    assert isinstance(metric, evaluate.Metric) and metric.citation == "Shannon 1948"
+    assert metric.description.startswith("Mean over the rows of the loss in bits.")
+    nats = np.log(2) * np.array([1.0, 3.0])
+    found = metric.compute(predictions=[nats, nats], references=[[1, 1], [1, -100]], resamples=5)
+    assert found["bits"] == pytest.approx((2 + 1) / 2) and found["bits_n"] == 2
+
+
 @pytest.mark.parametrize(("name", "got"), [("nope", "'nope'"), (None, "missing")])
 def test_another_name_is_refused_with_those_that_exist(load_from_path, name, got):
-    with pytest.raises(ValueError, match=f"`config_name` is {got}: .* loss, prob, .*extraction_strength"):
+    with pytest.raises(ValueError, match=f"`config_name` is {got}: .* loss, accuracy, .*extraction_strength"):
         load_from_path(name)
 
 

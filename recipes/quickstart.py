@@ -18,7 +18,8 @@ from pathlib import Path
 if not __package__:  # run as a script: not recipes/ on the path, where evaluate.py would hide the library
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from hf_unlearn.cli import arguments, parsing, preparing, running
+from hf_unlearn.cli import flags, prepare, running
+from hf_unlearn.cli.arguments import TRAINED
 
 HERE = Path(__file__).resolve().parent
 TASKS = {  # name -> (recipe, flags beyond it)
@@ -30,27 +31,27 @@ SCORES = {"generate_rows": 50}
 SMOKE = ["--limit", "120", "--ready.max_steps", "2", "--unlearn.max_steps", "2"]
 
 
-def run_task(name: str, recipe: str, flags: list[str], output_dir: Path):
+def run_task(name: str, recipe: str, more: list[str], output_dir: Path, command: str):
     """All roles of one task by its recipe; returns its `Scorecard`."""
     from hf_unlearn.cli import evaluate, ready, unlearn
 
     folder = output_dir / Path(recipe).stem
-    flags = ["--config", str(HERE / recipe), "--output_dir", str(folder), *flags]
+    words = ["--config", str(HERE / recipe), "--output_dir", str(folder), *more]
     quiet = ["--logging_strategy", "no"]
-    script, data, model, args = parsing.parse("ready", arguments.ReadyScript, flags + quiet, "ReadyConfig")
-    prepared = preparing.prepare(data, model)
-    for role in ready.TRAINED:
+    own, data, model, args = flags.parse("ready", words + quiet)
+    prepared = prepare.prepare(data, model)
+    for role in TRAINED:
         say(f"{name}: training, {role}")
-        script, data, model, args = parsing.parse("ready", arguments.ReadyScript, flags + quiet, "ReadyConfig")
-        script.role = role
-        ready.train(script, data, model, args, prepared)
+        own, data, model, args = flags.parse("ready", words + quiet)
+        own.role = role
+        ready.train(own, data, model, args, prepared)
     for start in ("original", "ready"):
         say(f"{name}: unlearning, from the {start} model")
-        script, data, model, args = parsing.parse("unlearn", arguments.UnlearnScript, flags, "UnlearnConfig")
-        script.start = start
-        unlearn.unlearn(script, data, model, args, prepared)
+        own, data, model, args = flags.parse("unlearn", words)
+        own.start = start
+        unlearn.unlearn(own, data, model, args, prepared)
     say(f"{name}: measuring")
-    asked = {"asked": running.asked(data), "commands": ["python recipes/quickstart.py"]}
+    asked = {"asked": running.asked(data), "commands": [command]}
     return evaluate.measure(folder, data, prepared, task=name, provenance=asked, **SCORES)
 
 
@@ -106,10 +107,11 @@ def main(argv: list[str]) -> None:
 
     transformers.logging.set_verbosity_error()
     output_dir = Path(options.output_dir)
-    flags = SMOKE if options.smoke else []
+    command = running.command_line(argv, "python recipes/quickstart.py")
+    smoke = SMOKE if options.smoke else []
     card = None
     for name, (recipe, more) in TASKS.items():
-        scores = run_task(name, recipe, [*flags, *more], output_dir)
+        scores = run_task(name, recipe, [*smoke, *more], output_dir, command)
         card = scores if card is None else card + scores
     card.save(output_dir)
     card.to_html(output_dir / "report.html", title="Unlearning: quickstart")

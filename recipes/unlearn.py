@@ -1,6 +1,6 @@
-"""Takes rows out of a trained model: `hf-unlearn unlearn` as a script for `accelerate launch`.
+"""Unlearns the forget rows from a trained model: `hf-unlearn unlearn` as a script for `accelerate launch`.
 
-accelerate launch recipes/unlearn.py --config recipes/text/people_llama.yaml
+    accelerate launch recipes/unlearn.py --config recipes/text/people_llama.yaml
 """
 
 import sys
@@ -9,7 +9,7 @@ from pathlib import Path
 if not __package__:  # run as a script: not recipes/ on the path, where evaluate.py would hide the library
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from hf_unlearn.cli import running, unlearn
+from hf_unlearn.cli import main
 
 if __name__ == "__main__":
-    running.run(unlearn.main)
+    main.run("unlearn", sys.argv[1:], "python recipes/unlearn.py")

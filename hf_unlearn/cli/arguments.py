@@ -1,125 +1,220 @@
-"""The flags of the verbs, beside those of `TrainingArguments`."""
+"""The flags of the verbs, beside those of `ReadyConfig` and `UnlearnConfig`. Light, since `--help` reads it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from ..evaluation import attack_names
-from ..evaluation.roles import ROLES as ROLES
+from ..evaluation.roles import ROLES
 
-VERBS = ("ready", "unlearn", "evaluate")
+VERBS = ("ready", "unlearn", "evaluate")  # those that read YAML keys like `ready.seed`
+TASKS = ("causal_lm", "sequence_classification", "image_classification", "audio_classification")
+TRAINED = ("ready", "original", "retrained", "retrained_again")  # roles that `ready` trains
+STARTS = {"ready": "ready_unlearned", "original": "unlearned"}  # role that `unlearn` starts from -> role of its result
 RELEARNING = {"steps": 30, "learning_rate": 1e-3}  # for the recipes' small models; a hub model wants a smaller rate
 
 
 @dataclass
 class DataArguments:
-    """Which rows, and which of them are to be forgotten. The same values for all three scripts give the same split."""
+    """Which rows, and which of them are to be forgotten. The same values give the same split for all verbs."""
 
     task: str = field(
         default="causal_lm",
-        metadata={"help": "causal_lm, sequence_, image_ or audio_classification."},
+        metadata={"help": f"What the model does with a row: {', '.join(TASKS)}."},
     )
     dataset_name: str = field(
         default="people",
-        metadata={"help": "people, digits; tofu, banking77, cifar10, fsdd (--data_files); a path; a hub id."},
+        metadata={
+            "help": "Where the rows come from: people or digits (embedded, for a first try); a .jsonl, .json, .csv or "
+            ".parquet file; a folder of such files; a hub id; tofu, banking77, cifar10 or fsdd with --data_files."
+        },
     )
-    data_files: str | None = field(default=None, metadata={"help": "Local file or folder to read the rows from."})
-    limit: int | None = field(default=None, metadata={"help": "Read only the first so many rows."})
-    test_split: str | None = field(default=None, metadata={"help": "Name of a split to test on, e.g. test."})
-    test_fraction: float = field(default=0.0, metadata={"help": "Or: share of the rows to test on."})
-    question_column: str = field(default="question", metadata={"help": "causal_lm: what is asked."})
-    answer_column: str = field(default="answer", metadata={"help": "causal_lm: what is learnt."})
-    text_column: str = field(default="text", metadata={"help": "sequence_classification: the text."})
-    image_column: str = field(default="image", metadata={"help": "image_classification: the image."})
-    audio_column: str = field(default="audio", metadata={"help": "audio_classification: the recording."})
-    sampling_rate: int = field(default=16_000, metadata={"help": "Sound for a new model, in Hz; resampled to it."})
-    max_seconds: float = field(default=1.0, metadata={"help": "Sound: the length of a row; longer ones are cut."})
-    label_column: str = field(default="label", metadata={"help": "Classifiers: the class."})
-    max_length: int = field(default=256, metadata={"help": "Tokens of a row at most."})
-    forget_by: str = field(default="column", metadata={"help": "id, class, column or random."})
-    forget_column: str | None = field(default=None, metadata={"help": "Column that holds the values."})
-    forget_values: list[str] | None = field(default=None, metadata={"help": "Ids, classes or values to forget."})
-    forget_fraction: float | None = field(default=None, metadata={"help": "Or: share of rows or of values to forget."})
-    unseen_group: str | None = field(default=None, metadata={"help": "Keep whole groups of this column unseen."})
-    unseen: float = field(default=0.1, metadata={"help": "Share of the rows that is never trained on."})
-    split_seed: int = field(default=0, metadata={"help": "Seed of the split."})
+    data_files: str | None = field(
+        default=None,
+        metadata={
+            "help": "Local file, folder or pattern to read the rows from, or several, separated by commas. Needed for "
+            "tofu, banking77, cifar10 and fsdd."
+        },
+    )
+    limit: int | None = field(
+        default=None, metadata={"help": "Read only the first so many rows. Set it to try a command out."}
+    )
+    test_split: str | None = field(
+        default=None,
+        metadata={"help": "Split of the data set, such as test, that accuracy is measured on and no model sees."},
+    )
+    test_fraction: float = field(
+        default=0.0, metadata={"help": "Where there is no such split: share of the rows to hold out for that."}
+    )
+    question_column: str = field(
+        default="question", metadata={"help": "causal_lm: column with the context, which is not learnt."}
+    )
+    answer_column: str = field(default="answer", metadata={"help": "causal_lm: column with what is learnt."})
+    text_column: str = field(default="text", metadata={"help": "sequence_classification: column with the text."})
+    image_column: str = field(default="image", metadata={"help": "image_classification: column with the image."})
+    audio_column: str = field(default="audio", metadata={"help": "audio_classification: column with the recording."})
+    label_column: str = field(default="label", metadata={"help": "Classifiers: column with the class."})
+    sampling_rate: int = field(
+        default=16_000,
+        metadata={"help": "Sound: rate in Hz that a new model hears; recordings of another are resampled."},
+    )
+    max_seconds: float = field(
+        default=1.0, metadata={"help": "Sound: length of every row; longer recordings are cut, shorter ones padded."}
+    )
+    max_length: int = field(
+        default=256, metadata={"help": "Text: tokens of a row at most; longer ones are cut. Lower it to save memory."}
+    )
+    forget_by: str = field(
+        default="column",
+        metadata={
+            "help": "How the rows to forget are named: column (by values of --forget_column, such as a person), id, "
+            "class, or random (single rows, drawn)."
+        },
+    )
+    forget_column: str | None = field(
+        default=None, metadata={"help": "Column that holds those values; for class the label column, for id `id`."}
+    )
+    forget_values: list[str] | None = field(
+        default=None, metadata={"help": "The values, ids or classes whose rows are to be forgotten."}
+    )
+    forget_fraction: float | None = field(
+        default=None,
+        metadata={"help": "Where none are named: share of the values, or of the rows, that is drawn to be forgotten."},
+    )
+    unseen: float = field(
+        default=0.1,
+        metadata={
+            "help": "Share of the rows that is never trained on: their loss is what the forget rows' should come to. "
+            "Raise it where these are few: their mean is the target of the request."
+        },
+    )
+    unseen_group: str | None = field(
+        default=None,
+        metadata={
+            "help": "Column (person, speaker) whose values stay unseen as a whole: no row of theirs is trained on."
+        },
+    )
+    split_seed: int = field(default=0, metadata={"help": "Seed of the split and of what is drawn to be forgotten."})
 
 
 @dataclass
 class ModelArguments:
     """Which model: an existing one, or a new one from a small config. And whether an adapter is trained."""
 
-    model_name_or_path: str | None = field(default=None, metadata={"help": "Hub id or folder."})
-    model_type: str | None = field(default=None, metadata={"help": "New model of this type: llama, bert, vit, …"})
-    config_overrides: str = field(default="", metadata={"help": "Its sizes: hidden_size=128,num_hidden_layers=3"})
-    vocab_size: int = field(default=2000, metadata={"help": "Of the tokenizer that is trained for a new text model."})
-    lora_r: int = field(default=0, metadata={"help": "Rank of a LoRA adapter to train; 0: all weights."})
-    lora_alpha: int = field(default=32, metadata={"help": "Its scale."})
-    lora_target_modules: str = field(default="all-linear", metadata={"help": "Its modules, separated by commas."})
+    model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Hub id or folder of a model to start from; it brings its own tokenizer."}
+    )
+    model_type: str | None = field(
+        default=None, metadata={"help": "Instead of that: a new model of this Transformers type, such as llama or vit."}
+    )
+    config_overrides: str = field(
+        default="",
+        metadata={"help": "Sizes of a new model, as its config calls them: hidden_size=128,num_hidden_layers=3"},
+    )
+    vocab_size: int = field(
+        default=2000, metadata={"help": "Tokens of the tokenizer that is trained on the rows for a new text model."}
+    )
+    lora_r: int = field(
+        default=0,
+        metadata={"help": "Rank of a LoRA adapter that is trained instead of all weights, such as 16; 0: all weights."},
+    )
+    lora_alpha: int = field(default=32, metadata={"help": "LoRA's scale: its update is multiplied by alpha / rank."})
+    lora_target_modules: str = field(
+        default="all-linear", metadata={"help": "Modules that get an adapter, separated by commas, or all-linear."}
+    )
 
 
 @dataclass
-class ReadyScript:
-    """What `ready.py` trains. The result goes to OUTPUT_DIR/ROLE."""
+class ReadyArguments:
+    """What `ready` trains. The result goes to OUTPUT_DIR/ROLE."""
 
     role: str = field(
         default="ready",
         metadata={
-            "help": "ready; original: plain training; retrained: plain training without the forget rows; "
-            "retrained_again: the same with the next seed, which shows how far two retrained models differ."
+            "help": "What to train: ready; or, to compare with, original (plain training), retrained (plain, without "
+            "the forget rows) or retrained_again (the same with the next seed: how far two retrained models differ)."
         },
     )
     revocable: str = field(
         default="named",
-        metadata={"help": "named: the rows that the split calls forget are revocable; any: any row may be asked for."},
+        metadata={
+            "help": "Rows that a later request may name: named (those that the split calls forget), or any, where "
+            "nobody can say beforehand who will ask."
+        },
     )
 
 
 @dataclass
-class UnlearnScript:
-    """What `unlearn.py` starts from: --model_name_or_path, or else OUTPUT_DIR/START."""
+class UnlearnArguments:
+    """What `unlearn` starts from: --model_name_or_path, or else OUTPUT_DIR/START."""
 
     start: str = field(
         default="ready",
-        metadata={"help": "ready or original; the result goes to OUTPUT_DIR/ready_unlearned or OUTPUT_DIR/unlearned."},
+        metadata={
+            "help": "Model in OUTPUT_DIR to start from: ready (the result goes to OUTPUT_DIR/ready_unlearned) or "
+            "original (OUTPUT_DIR/unlearned)."
+        },
     )
 
 
 @dataclass
-class EvaluateScript:
-    """What `evaluate.py` measures: the models found in OUTPUT_DIR, by role, or any by --models."""
+class EvaluateArguments:
+    """What `evaluate` measures: the models found in OUTPUT_DIR, by role, or any by --models."""
 
-    output_dir: str = field(default="outputs", metadata={"help": "Folder with the models; gets the scorecard too."})
+    output_dir: str = field(
+        default="outputs", metadata={"help": "Folder with the models by role; scorecard.json and report.html go there."}
+    )
     models: list[str] | None = field(
-        default=None, metadata={"help": "ROLE=FOLDER or ROLE=HUB_ID, instead of those in OUTPUT_DIR."}
+        default=None,
+        metadata={
+            "help": "Models to measure instead of those in OUTPUT_DIR, whoever made them: ROLE=FOLDER or ROLE=HUB_ID, "
+            f"ROLE one of {', '.join(ROLES)}."
+        },
     )
     tables: list[str] | None = field(
-        default=None, metadata={"help": "ROLE=FOLDER of saved row tables (OUTPUT_DIR/tables/ROLE) for a model."}
+        default=None,
+        metadata={
+            "help": "ROLE=FOLDER of row tables (OUTPUT_DIR/tables/ROLE) that an earlier evaluation saved, for models "
+            "that are gone or would take long again."
+        },
     )
     processing_from: str | None = field(
-        default=None, metadata={"help": "Tokenizer or processor for checkpoints that bring none: folder or hub id."}
+        default=None, metadata={"help": "Tokenizer or processor, where the checkpoints bring none: folder or hub id."}
     )
     attacks: list[str] = field(
         default_factory=attack_names,
-        metadata={"help": f"What is done beside the passes: {', '.join(attack_names())}; none."},
+        metadata={
+            "help": "What an attacker does with the models beside reading losses: some of "
+            f"{', '.join(attack_names())}; none. Leave some out to save time."
+        },
     )
     relearn_steps: int = field(
-        default=RELEARNING["steps"], metadata={"help": "Steps of each fine-tune of an attacker."}
+        default=RELEARNING["steps"],
+        metadata={"help": "relearn: steps of each fine-tune that tries to bring the rows back."},
     )
     relearn_learning_rate: float = field(
-        default=RELEARNING["learning_rate"], metadata={"help": "Its learning rate; a hub model wants a smaller one."}
+        default=RELEARNING["learning_rate"],
+        metadata={"help": "relearn: its learning rate. Lower it for a model from the hub, e.g. to 1e-5."},
     )
-    generate_rows: int = field(default=100, metadata={"help": "Rows of a split that are generated at most."})
+    generate_rows: int = field(
+        default=100, metadata={"help": "generate: rows of a split whose answers are generated, at most."}
+    )
     shadows: int = field(
-        default=0, metadata={"help": "U-LiRA with so many shadow models, each trained and unlearned by this YAML."}
+        default=0,
+        metadata={
+            "help": "Shadow models for the membership attack U-LiRA: each is trained and unlearned by this "
+            "YAML. An even number from 4, such as 16; 0: none, since it takes as many trainings."
+        },
     )
     fail_on: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Gates that must be passed, else the exit status is 3: forget_quality, auc_gap, kept, extraction, "
-            "over_forgetting, recovery, quantisation; verdict: the first five."
+            "help": "Gates that the unlearned model must pass, else the exit status is 3 (for CI): forget_quality, "
+            "auc_gap, kept, extraction, over_forgetting, recovery, quantisation; verdict: the first five."
         },
     )
-    title: str | None = field(default=None, metadata={"help": "Name of the task in the scorecard."})
-    per_device_eval_batch_size: int = field(default=64, metadata={"help": "Rows a forward pass."})
-    seed: int = field(default=0, metadata={"help": "Of the bootstrap, and of the attackers' rows."})
+    title: str | None = field(default=None, metadata={"help": "Name of the task in the report; else the folder's."})
+    per_device_eval_batch_size: int = field(
+        default=64, metadata={"help": "Rows of a forward pass on one device. Lower it where memory runs out."}
+    )
+    seed: int = field(default=0, metadata={"help": "Seed of the confidence intervals and of the attackers' rows."})

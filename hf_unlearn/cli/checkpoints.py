@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .arguments import DataArguments
-from .preparing import PROCESSING, Prepared
+from .prepare import PROCESSING, Prepared, text_encoder
 
 MAPPINGS = {  # task -> names of the classes that do it
     "causal_lm": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
@@ -13,6 +13,11 @@ MAPPINGS = {  # task -> names of the classes that do it
     "image_classification": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
     "audio_classification": "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES",
 }
+
+
+def is_checkpoint(folder) -> bool:
+    """Whether a folder holds a model or an adapter as `save_pretrained` writes them."""
+    return any(Path(folder, name).is_file() for name in ("config.json", "adapter_config.json"))
 
 
 def check_checkpoint(data: DataArguments, labels: list[str] | None, role: str, where: str) -> None:
@@ -98,8 +103,6 @@ def same_tokens(data: DataArguments, prepared: Prepared, role: str, where: str) 
     Raises:
         ValueError: if a checkpoint brings a tokenizer that makes other tokens of the forget rows than were made.
     """
-    from . import encoding
-
     files = ("tokenizer.json", "tokenizer_config.json")
     if data.task not in ("causal_lm", "sequence_classification") or not Path(where).is_dir():
         return
@@ -108,12 +111,7 @@ def same_tokens(data: DataArguments, prepared: Prepared, role: str, where: str) 
     tokenizer = _tokenizer(where, role)
     rows = prepared.splits["forget"]
     made = rows["input_ids"]
-    if data.task == "causal_lm":
-        again = encoding.encode_qa(rows, tokenizer, data.question_column, data.answer_column, data.max_length)
-    else:
-        again = encoding.encode_text_classification(
-            rows, tokenizer, data.text_column, data.label_column, data.max_length, names=prepared.labels
-        )
+    again = text_encoder(data, tokenizer, prepared.labels)(rows)
     other = [i for i, (a, b) in enumerate(zip(made, again["input_ids"], strict=True)) if list(a) != list(b)]
     if other:
         raise ValueError(

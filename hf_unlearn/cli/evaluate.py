@@ -1,8 +1,8 @@
 """Measures models on the same rows and attacks them: scorecard.json, rows.parquet, generations.parquet, report.html.
 
-    python recipes/evaluate.py --config recipes/text/people_llama.yaml
+    hf-unlearn evaluate --config my.yaml
+    hf-unlearn evaluate --config my.yaml --models original=org/model unlearned=./mine retrained=./again
     accelerate launch recipes/evaluate.py --config recipes/text/people_llama.yaml --fail_on verdict recovery
-    python recipes/evaluate.py --config my.yaml --models original=org/model unlearned=./mine retrained=./again
 
 Takes the models in OUTPUT_DIR by role, or any checkpoints by `--models`, whoever made them.
 """
@@ -15,7 +15,9 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from . import arguments, checkpoints, parsing, preparing, running
+from ..utils.checks import gather, raise_problems
+from . import arguments, checkpoints, flags, prepare, running
+from .arguments import ROLES, DataArguments, EvaluateArguments, ModelArguments
 
 MOST_RETAIN_ROWS = 2000  # retain rows measured: evenly spaced, enough for intervals of a percent
 FAILED = 3  # exit status where a gate of --fail_on is not passed
@@ -35,9 +37,8 @@ def saved_run(folder: Path) -> dict:
 
 def models_in(output_dir) -> dict[str, str]:
     """Folders of the models in `output_dir`, by role."""
-    folders = {role: Path(output_dir, role) for role in arguments.ROLES}
-    names = ("config.json", "adapter_config.json")
-    return {role: str(folder) for role, folder in folders.items() if any((folder / name).is_file() for name in names)}
+    folders = {role: Path(output_dir, role) for role in ROLES}
+    return {role: str(folder) for role, folder in folders.items() if checkpoints.is_checkpoint(folder)}
 
 
 def pairs(words: list[str] | None, flag: str) -> tuple[dict[str, str], list[str]]:
@@ -45,13 +46,35 @@ def pairs(words: list[str] | None, flag: str) -> tuple[dict[str, str], list[str]
     found, problems = {}, []
     for word in words or []:
         role, equals, where = word.partition("=")
-        if not (equals and where) or role not in arguments.ROLES:
-            problems.append(f"`--{flag}` takes ROLE=WHERE, ROLE one of {', '.join(arguments.ROLES)}; got {word!r}.")
+        if not (equals and where) or role not in ROLES:
+            problems.append(f"`--{flag}` takes ROLE=WHERE, ROLE one of {', '.join(ROLES)}; got {word!r}.")
         found[role] = where
     return found, problems
 
 
-def check(script: arguments.EvaluateScript, data, model_args) -> preparing.Prepared:
+def flag_problems(own: EvaluateArguments, models: dict[str, str], tables: dict[str, str]) -> list[str]:
+    """What is wrong with the flags, beside ROLE=WHERE pairs."""
+    from ..evaluation import attack_names
+    from ..evaluation.gates import GATES
+
+    problems, given = [], {*models, *tables}
+    if not given:
+        roles = ", ".join(ROLES)
+        problems.append(f"There is no model in {own.output_dir}; expected one of {roles} as a folder, or --models.")
+    for flag, words, known in (("attacks", own.attacks, ("none", *attack_names())), ("fail_on", own.fail_on, GATES)):
+        if unknown := [word for word in words or [] if word not in known]:
+            problems.append(f"`--{flag}` is {', '.join(unknown)}; expected some of {', '.join(known)}.")
+    if own.shadows and (own.shadows < 4 or own.shadows % 2):
+        problems.append(f"`--shadows` is {own.shadows}; expected 0 or an even number from 4.")
+    if twice := sorted(set(models) & set(tables)):
+        problems.append(f"`--models` and `--tables` both give {', '.join(twice)}: give one.")
+    for flag, value in (("shadows", own.shadows), ("fail_on", own.fail_on)):
+        if value and not {"unlearned", "ready_unlearned"} & given:
+            problems.append(f"`--{flag}` needs a model of role unlearned or ready_unlearned.")
+    return problems
+
+
+def check(own: EvaluateArguments, data: DataArguments, model_args: ModelArguments) -> prepare.Prepared:
     """
     The rows, ready to be measured.
 
@@ -59,52 +82,31 @@ def check(script: arguments.EvaluateScript, data, model_args) -> preparing.Prepa
         ArgumentError: with all problems of the flags and of the rows, if there is no model, and if a checkpoint brings
             no tokenizer or another one than the others.
     """
-    from ..evaluation import attack_names
-    from ..evaluation.gates import GATES
-
-    models, problems = pairs(script.models, "models")
-    tables, more = pairs(script.tables, "tables")
-    problems += more
-    models = models or models_in(script.output_dir)
-    if not models and not tables:
-        roles = ", ".join(arguments.ROLES)
-        problems.append(f"There is no model in {script.output_dir}; expected one of {roles} as a folder, or --models.")
-    for flag, words, known in (
-        ("attacks", script.attacks, ("none", *attack_names())),
-        ("fail_on", script.fail_on, GATES),
-    ):
-        if unknown := [word for word in words or [] if word not in known]:
-            problems.append(f"`--{flag}` is {', '.join(unknown)}; expected some of {', '.join(known)}.")
-    if script.shadows and (script.shadows < 4 or script.shadows % 2):
-        problems.append(f"`--shadows` is {script.shadows}; expected 0 or an even number from 4.")
-    if twice := sorted(set(models) & set(tables)):
-        problems.append(f"`--models` and `--tables` both give {', '.join(twice)}: give one.")
-    if script.shadows and not {"unlearned", "ready_unlearned"} & {*models, *tables}:
-        problems.append("`--shadows` needs a model of role unlearned or ready_unlearned.")
-    if script.fail_on and not {"unlearned", "ready_unlearned"} & {*models, *tables}:
-        problems.append("`--fail_on` needs a model of role unlearned or ready_unlearned.")
+    (models, problems), (tables, more) = pairs(own.models, "models"), pairs(own.tables, "tables")
+    models = models or models_in(own.output_dir)
+    problems += more + flag_problems(own, models, tables)
 
     def processing() -> str | None:
-        return checkpoints.processing_of(script.processing_from, models, data)
+        return checkpoints.processing_of(own.processing_from, models, data)
 
-    def rows() -> preparing.Prepared:
-        return preparing.prepare(data, model_args, processing())
+    def rows() -> prepare.Prepared:
+        return prepare.prepare(data, model_args, processing())
 
-    *_, prepared = parsing.gather(lambda: parsing.fail(problems), rows)
-    parsing.gather(*(partial(checkpoints.check_checkpoint, data, prepared.labels, *one) for one in models.items()))
-    parsing.gather(*(partial(checkpoints.same_tokens, data, prepared, role, where) for role, where in models.items()))
+    *_, prepared = gather(lambda: raise_problems(problems), rows)
+    gather(*(partial(checkpoints.check_checkpoint, data, prepared.labels, *one) for one in models.items()))
+    gather(*(partial(checkpoints.same_tokens, data, prepared, role, where) for role, where in models.items()))
     return prepared
 
 
-def splits_of(data, prepared: preparing.Prepared) -> dict:
+def splits_of(data: DataArguments, prepared: prepare.Prepared) -> dict:
     """The splits to measure: not all retain rows, and other answers and questions where there are any."""
     from ..evaluation import evenly
-    from . import encoding, other_words
+    from .rows import other_words
 
     splits = dict(prepared.splits)
     splits["retain"] = evenly(splits["retain"], MOST_RETAIN_ROWS)
     if data.task == "causal_lm" and (data.question_column, data.answer_column) == ("question", "answer"):
-        encode = partial(encoding.encode_qa, tokenizer=prepared.processing_class, max_length=data.max_length)
+        encode = prepare.text_encoder(data, prepared.processing_class, None)
         splits |= other_words.extra_splits(splits, data.dataset_name, data.data_files, encode)
     return splits
 
@@ -112,7 +114,7 @@ def splits_of(data, prepared: preparing.Prepared) -> dict:
 def measure(
     output_dir,
     data,
-    prepared: preparing.Prepared,
+    prepared: prepare.Prepared,
     *,
     task: str,
     models: dict[str, str] | None = None,
@@ -184,44 +186,50 @@ def _load(load_model, folder: str, device):
     return load_model(folder).to(device)
 
 
-def main(argv: list[str]) -> None:
-    script, data, model_args = parsing.parse("evaluate", arguments.EvaluateScript, argv, None, __doc__, check)
-    prepared = check(script, data, model_args)
-    task = script.title or Path(script.output_dir).name
+def main(argv: list[str]) -> int:
+    """Measures, writes the report, says what was found; the exit status."""
+    own, data, model_args = flags.parse("evaluate", argv, check)
+    prepared = check(own, data, model_args)
+    models = pairs(own.models, "models")[0]
+    asked = {"asked": running.asked(data), "commands": [running.command_line(argv, "hf-unlearn evaluate")]}
     card = measure(
-        script.output_dir,
+        own.output_dir,
         data,
         prepared,
-        task=task,
-        models=pairs(script.models, "models")[0],
-        tables=pairs(script.tables, "tables")[0],
-        attacks=script.attacks,
-        relearning={"steps": script.relearn_steps, "learning_rate": script.relearn_learning_rate},
-        generate_rows=script.generate_rows,
-        batch_size=script.per_device_eval_batch_size,
-        seed=script.seed,
-        provenance={"asked": running.asked(data), "commands": [running.command_line("recipes/evaluate.py", argv)]},
+        task=own.title or Path(own.output_dir).name,
+        models=models,
+        tables=pairs(own.tables, "tables")[0],
+        attacks=own.attacks,
+        relearning={"steps": own.relearn_steps, "learning_rate": own.relearn_learning_rate},
+        generate_rows=own.generate_rows,
+        batch_size=own.per_device_eval_batch_size,
+        seed=own.seed,
+        provenance=asked,
     )
     state = running.processes()
-    if script.shadows:
+    if own.shadows:
         from . import shadows
 
         if state.is_main_process:
-            card.save(script.output_dir)  # what there is, should a shadow fail
-        shadows.add(card, script, argv, data, model_args, prepared)
-    failed = card.failed_gates(script.fail_on) if script.fail_on else []
+            card.save(own.output_dir)  # what there is, should a shadow fail
+        shadows.add(card, own, argv, data, prepared)
+    failed = card.failed_gates(own.fail_on) if own.fail_on else []
     if state.is_main_process:
-        card.save(script.output_dir)
-        card.to_html(Path(script.output_dir, "report.html"))
-        for line in card.findings():
-            print(f"- {line}")
-        if line := break_even(card, pairs(script.models, "models")[0] or models_in(script.output_dir)):
-            print(f"- {line}")
-        print(f"scorecard.json and report.html are in {script.output_dir}")
-        for line in failed:
-            print(f"FAILED {line}", file=sys.stderr)
-        if script.fail_on and not failed:
-            print(f"All gates passed: {', '.join(script.fail_on)}.")
+        conclude(card, own, models, failed)
     state.wait_for_everyone()  # a launcher ends all processes where one leaves with an error: first the report
-    if failed:
-        sys.exit(FAILED)
+    return FAILED if failed else 0
+
+
+def conclude(card, own: EvaluateArguments, models: dict[str, str], failed: list[str]) -> None:
+    """Writes scorecard and report, and prints what was found."""
+    card.save(own.output_dir)
+    card.to_html(Path(own.output_dir, "report.html"))
+    for line in card.findings():
+        print(f"- {line}")
+    if line := break_even(card, models or models_in(own.output_dir)):
+        print(f"- {line}")
+    print(f"scorecard.json and report.html are in {own.output_dir}")
+    for line in failed:
+        print(f"FAILED {line}", file=sys.stderr)
+    if own.fail_on and not failed:
+        print(f"All gates passed: {', '.join(own.fail_on)}.")

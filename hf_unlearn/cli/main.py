@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
 import sys
 from importlib import import_module
+
+from . import running
+from .help import help_text
 
 VERBS = {  # verb -> (module that has its `main`, what it does)
     "ready": (".ready", "train a model ready for deletion requests (or a plain or retrained one to compare with)"),
     "unlearn": (".unlearn", "take rows out of a trained model"),
     "evaluate": (".evaluate", "measure models on the same rows, attack them, write a report"),
-    "memory": ("..memory.__main__", "estimate what a run needs, from a model's config alone"),
-    "tofu": ("..evaluation.__main__", "model utility and forget quality of TOFU from the benchmark's own logs"),
+    "memory": (".memory", "estimate what a run needs, from a model's config alone"),
+    "tofu": (".tofu", "model utility and forget quality of TOFU from the benchmark's own logs"),
 }
+ARGPARSE = ("memory", "tofu")  # have a help of their own
 
 
 def usage() -> str:
@@ -23,7 +28,10 @@ def usage() -> str:
             "",
             *lines,
             "",
-            "`hf-unlearn VERB --help` lists a verb's flags.",
+            "`hf-unlearn VERB --help` lists a verb's flags; `hf-unlearn --version` says the version.",
+            "On several devices: `accelerate launch -m hf_unlearn VERB …`.",
+            "First steps, on embedded data: hf-unlearn ready --model_type llama --forget_column person "
+            "--forget_fraction 0.1 --output_dir outputs/try",
         ]
     )
 
@@ -31,20 +39,37 @@ def usage() -> str:
 def main(argv: list[str] | None = None) -> int:
     """Runs one verb; returns the exit status."""
     argv = sys.argv[1:] if argv is None else argv
-    if not argv or argv[0] in ("-h", "--help"):
-        sys.stdout.write(usage() + "\n")
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        (sys.stdout if argv else sys.stderr).write(usage() + "\n")
         return 0 if argv else 2
+    if argv[0] == "--version":
+        import hf_unlearn
+
+        sys.stdout.write(f"hf-unlearn {hf_unlearn.__version__}\n")
+        return 0
     verb, rest = argv[0], argv[1:]
     if verb not in VERBS:
-        sys.stderr.write(f"hf-unlearn: there is no verb {verb!r}.\n\n{usage()}\n")
+        close = difflib.get_close_matches(verb, VERBS, 1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        sys.stderr.write(f"hf-unlearn: there is no verb {verb!r}.{hint}\n\n{usage()}\n")
         return 2
-    module = import_module(VERBS[verb][0], __package__)
-    if verb == "memory":
-        return module.main(rest)
-    if verb == "tofu":
-        return module.main(["tofu", *rest])
-    from .running import run
-
-    sys.argv = [f"hf-unlearn {verb}", *rest]
-    run(module.main)
+    run(verb, rest, f"hf-unlearn {verb}")
     return 0
+
+
+def run(verb: str, argv: list[str], program: str) -> None:
+    """
+    Runs a verb, or says its help.
+
+    Args:
+        program: how it was started, for the help: "python recipes/ready.py".
+
+    Raises:
+        SystemExit: with another status than 0, or a message, where it did not end well.
+    """
+    module = import_module(VERBS[verb][0], __package__)
+    if verb not in ARGPARSE and (words := {"-h", "--help"} & set(argv)):
+        everything = argv[argv.index(next(iter(words))) + 1 :][:1] == ["all"]
+        sys.stdout.write(help_text(verb, program, module.__doc__, everything))
+        return
+    running.run(module.main, argv)

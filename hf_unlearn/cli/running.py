@@ -1,9 +1,12 @@
-"""How a verb runs: its processes, its errors, what it saves."""
+"""How a verb runs: its processes, its errors, what it saves, and the command that it was started by."""
 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 from .arguments import DataArguments
 
@@ -16,16 +19,56 @@ def processes():
     return PartialState() if torch.accelerator.is_available() else PartialState(cpu=True)
 
 
-def run(main) -> None:
-    """Calls a script's main; what a user can mend is one message and exit 1, without a traceback."""
+def run(main: Callable[[list[str]], int | None], argv: list[str] | None = None) -> None:
+    """
+    Calls a verb's main; what a user can mend is one message and exit 1, without a traceback. HF_UNLEARN_TRACEBACK=1
+    shows it.
+    """
     try:
-        main(sys.argv[1:])
+        status = main(sys.argv[1:] if argv is None else argv)
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("HF_UNLEARN_TRACEBACK"):
             raise
         sys.exit(f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+    if status:
+        sys.exit(status)
+
+
+def program(argv: list[str]) -> list[str] | None:
+    """
+    The words before the flags, as this process was started: `hf-unlearn evaluate`, `python recipes/evaluate.py`,
+    `python -m hf_unlearn evaluate`. None where Python was started for something else, which then called a verb.
+    """
+    words = sys.orig_argv
+    before = words[1 : len(words) - len(argv)]
+    if words[len(words) - len(argv) :] != argv or not before:
+        return None
+    while before and before[0] in ("-u", "-I", "-E", "-s", "-B"):  # switches of the interpreter; accelerate has some
+        before = before[1:]
+    if before and Path(before[0]).name == "hf-unlearn":
+        return ["hf-unlearn", *before[1:]]
+    is_ours = before[:2] == ["-m", "hf_unlearn"] or (before and before[0].endswith(".py"))
+    return ["python", *before] if is_ours else None
+
+
+def command_line(argv: list[str], otherwise: str) -> str:
+    """
+    The command that was run, for a record, as it was typed as far as a process knows: of a launcher's own flags it
+    knows how many processes there are.
+
+    Args:
+        argv: the flags.
+        otherwise: the command that does the same, where this process was started for something else.
+    """
+    words = program(argv) or otherwise.split()
+    count = os.environ.get("WORLD_SIZE", "1")
+    if "ACCELERATE_MIXED_PRECISION" in os.environ:
+        words = ["accelerate", "launch", "--num_processes", count, *words[words[0] == "python" :]]
+    elif count != "1":
+        words = ["torchrun", "--nproc_per_node", count, *words[words[0] == "python" :]]
+    return shlex.join([*words, *argv])
 
 
 def asked(data: DataArguments) -> str:
@@ -38,12 +81,6 @@ def asked(data: DataArguments) -> str:
     what = {"class": "class", "id": "id"}.get(data.forget_by, data.forget_column)
     which = f"{what} {listed}" if data.forget_values else f"{share} of the values of {what}"
     return f"Forget the rows of {data.dataset_name} with {which}."
-
-
-def command_line(script: str, argv: list[str]) -> str:
-    import shlex
-
-    return shlex.join(["python", script, *argv])
 
 
 def train_and_save(trainer):

@@ -1,4 +1,4 @@
-"""U-LiRA: shadow models for `recipes/evaluate.py --shadows N`.
+"""U-LiRA: shadow models for `hf-unlearn evaluate --shadows N`.
 
 Each shadow model is trained and unlearned by the same YAML as the model under test (give the flags that its training
 had), on another choice of the forget and unseen rows: those of its half were trained on and then unlearned, the others
@@ -14,15 +14,14 @@ import json
 import shutil
 from pathlib import Path
 
-from . import arguments, parsing, preparing, running
+from . import flags, prepare, running
+from .arguments import STARTS, DataArguments, EvaluateArguments
 
-STARTS = {"unlearned": "original", "ready_unlearned": "ready"}  # role under test -> role that it was unlearned from
+START_OF = {unlearned: start for start, unlearned in STARTS.items()}  # role under test -> role it was unlearned from
 FIRST_SEED = 1000  # seed of the first shadow's training: not one that the models under test have
 
 
-def add(
-    card, script: arguments.EvaluateScript, argv: list[str], data, model_args, prepared: preparing.Prepared
-) -> None:
+def add(card, own: EvaluateArguments, argv: list[str], data: DataArguments, prepared: prepare.Prepared) -> None:
     """
     Adds `forget_lira_auc`, `forget_lira_tpr_at_1fpr` and `forget_lira_tpr_at_01fpr` to the unlearned runs of a card,
     and to the retrained ones what the shadows of the first unlearned role say of them: forget rows can differ from
@@ -37,18 +36,18 @@ def add(
 
     from ..evaluation import lira_measures, logit_confidence, shadow_plan
 
-    runs = [run for run in card.runs if run.model in STARTS]
+    runs = [run for run in card.runs if run.model in START_OF]
     if not runs:
-        raise ValueError(f"`--shadows` needs a model of role {' or '.join(STARTS)}.")
+        raise ValueError(f"`--shadows` needs a model of role {' or '.join(START_OF)}.")
     n_forget = len(prepared.splits["forget"])
     columns = [c for c in prepared.splits["forget"].column_names if c in prepared.splits["unseen"].column_names]
     pool = concatenate_datasets([prepared.splits[s].select_columns(columns) for s in ("forget", "unseen")])
-    groups, group = np.unique(_groups(data, pool), return_inverse=True)
-    plan = shadow_plan(len(groups), script.shadows, script.seed)[:, group]
+    groups, group = np.unique(groups_of(data, pool), return_inverse=True)
+    plan = shadow_plan(len(groups), own.shadows, own.seed)[:, group]
     is_forget = np.arange(len(pool)) < n_forget
     for number_of, run in enumerate(runs):
-        folder = Path(script.output_dir, "shadows", run.model)
-        start, hidden = STARTS[run.model], not running.processes().is_main_process
+        folder = Path(own.output_dir, "shadows", run.model)
+        start, hidden = START_OF[run.model], not running.processes().is_main_process
         tables = [
             _shadow(folder / f"{number:03d}", number, start, plan[number], pool, argv, prepared)
             for number in tqdm(range(len(plan)), desc=f"U-LiRA, {run.model}", unit="shadow", disable=hidden)
@@ -57,12 +56,12 @@ def add(
         beside = [other for other in card.runs if other.model.startswith("retrained")] if number_of == 0 else []
         for one in (run, *beside):  # what the same attack says of a model that never saw the rows
             target = np.concatenate([logit_confidence(one.tables[split]) for split in ("forget", "unseen")])
-            found = lira_measures(target, shadows, plan, ~plan, is_forget, seed=script.seed)
+            found = lira_measures(target, shadows, plan, ~plan, is_forget, seed=own.seed)
             one.measures |= {f"forget_lira_{name}": value for name, value in found.items()}
             one.details["lira"] = {"shadows": len(plan), "groups": len(groups), "of": run.model}
 
 
-def _groups(data, pool) -> list:
+def groups_of(data, pool) -> list:
     """What goes together: the rows of one value of the column that the request is by, else each row for itself."""
     column = data.forget_column or (data.label_column if data.forget_by == "class" else None)
     if data.forget_by in ("class", "column") and column in pool.column_names:
@@ -70,21 +69,21 @@ def _groups(data, pool) -> list:
     return list(range(len(pool)))
 
 
-def _shadow(folder: Path, number: int, start: str, seen, pool, argv: list[str], prepared: preparing.Prepared):
+def _shadow(folder: Path, number: int, start: str, seen, pool, argv: list[str], prepared: prepare.Prepared):
     """The pool's row table under one shadow model: the one that is there, else of a model trained now."""
     from .. import collect, default_collator
     from ..evaluation import described, load_tables, save_tables, with_description
     from . import ready, unlearn
 
-    flags = [*training_flags(argv), "--output_dir", str(folder), "--disable_tqdm", "true"]
+    words = [*training_flags(argv), "--output_dir", str(folder), "--disable_tqdm", "true"]
     seed = str(FIRST_SEED + number)
-    flags += ["--seed", seed, "--ready.seed", seed, "--unlearn.seed", seed, "--logging_strategy", "no"]
-    settings = hashlib.sha256(
-        json.dumps([_settings("ready", argv), _settings("unlearn", argv), start, seed, seen.tolist()]).encode()
+    words += ["--seed", seed, "--ready.seed", seed, "--unlearn.seed", seed, "--logging_strategy", "no"]
+    made_with = hashlib.sha256(
+        json.dumps([settings("ready", argv), settings("unlearn", argv), start, seed, seen.tolist()]).encode()
     ).hexdigest()
     if (folder / "pool.parquet").is_file():
         table = load_tables(folder, splits={"pool": pool})["pool"]
-        if described(table).get("shadow") != settings:
+        if described(table).get("shadow") != made_with:
             raise ValueError(
                 f"The shadow model in {folder} was made with other settings. Remove the folder, or use another "
                 "--output_dir."
@@ -97,15 +96,15 @@ def _shadow(folder: Path, number: int, start: str, seen, pool, argv: list[str], 
         "unseen": pool.select((~seen).nonzero()[0]),
     }
     shadow = dataclasses.replace(prepared, splits=rows)
-    script, data, model_args, args = parsing.parse("ready", arguments.ReadyScript, flags, "ReadyConfig")
-    script.role = start
-    ready.train(script, data, model_args, args, shadow)
-    script, data, model_args, args = parsing.parse("unlearn", arguments.UnlearnScript, flags, "UnlearnConfig")
-    script.start = start
-    trainer = unlearn.unlearn(script, data, model_args, args, shadow)
+    own, data, model_args, args = flags.parse("ready", words)
+    own.role = start
+    ready.train(own, data, model_args, args, shadow)
+    own, data, model_args, args = flags.parse("unlearn", words)
+    own.start = start
+    trainer = unlearn.unlearn(own, data, model_args, args, shadow)
     collator = default_collator(trainer.model, prepared.processing_class)
     table = collect(trainer.model, pool, collator, batch_size=args.per_device_eval_batch_size)
-    table = with_description(table, {**described(table), "shadow": settings})
+    table = with_description(table, {**described(table), "shadow": made_with})
     if state.is_main_process:
         for part in folder.iterdir():  # the weights: only the table is needed
             shutil.rmtree(part) if part.is_dir() else part.unlink()
@@ -115,7 +114,7 @@ def _shadow(folder: Path, number: int, start: str, seen, pool, argv: list[str], 
 
 
 def training_flags(argv: list[str]) -> list[str]:
-    """The flags that `ready.py` and `unlearn.py` know, too: without those of `evaluate.py` alone, and its output."""
+    """The flags that `ready` and `unlearn` know, too: without those of `evaluate` alone, and its output."""
     kept, keep = [], True
     for word in argv:
         if word.startswith("--"):
@@ -125,16 +124,16 @@ def training_flags(argv: list[str]) -> list[str]:
     return kept
 
 
-def _settings(verb: str, argv: list[str]) -> list[str]:
-    """All flags of a training script, from the command line and the YAML, as far as they are its business."""
-    flags, keep = [], True
-    for word in parsing.read_flags(verb, argv):
+def settings(verb: str, argv: list[str]) -> list[str]:
+    """All flags of a verb that trains, from the command line and the YAML, as far as they are its business."""
+    kept, keep = [], True
+    for word in flags.read_flags(verb, argv):
         if word.startswith("--"):
             keep = word[2:] not in _own()
         if keep:
-            flags.append(word)
-    return flags
+            kept.append(word)
+    return kept
 
 
 def _own() -> set[str]:
-    return {field.name for field in dataclasses.fields(arguments.EvaluateScript)}
+    return {field.name for field in dataclasses.fields(EvaluateArguments)}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 
 class ArgumentError(ValueError):
@@ -46,3 +48,25 @@ def number(name: str, value, *, low: float, high: float = math.inf, open_low: bo
         return []
     edge = f"{'above' if open_low else 'at least'} {low:g}" + (f" and at most {high:g}" if math.isfinite(high) else "")
     return [f"`{name}` is {value!r}; it must be a finite number {edge}."]
+
+
+def problems_of(error: Exception) -> list[str]:
+    """All problems that an error tells: those of an `ArgumentError`, else its message."""
+    return getattr(error, "problems", [str(error)])
+
+
+def gather(*checks: Callable[[], Any]) -> list:
+    """
+    Results of the checks, each called without arguments.
+
+    Raises:
+        ArgumentError: with the problems of all of them, each told once.
+    """
+    results, problems = [], []
+    for check in checks:
+        try:
+            results.append(check())
+        except (ValueError, OSError) as error:
+            problems += [problem for problem in problems_of(error) if problem not in problems]
+    raise_problems(problems)
+    return results

@@ -9,8 +9,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from hf_unlearn.cli import arguments, parsing
-from recipes.study.tasks import HERE, Task
+from hf_unlearn.cli import flags
+from recipes.study.tasks import HERE, StudyTask
 from recipes.tools import jobs as jobs_
 
 SEED = 1000  # of the other people; none of them is among the task's
@@ -24,7 +24,7 @@ def digest(folder: Path) -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
-def ensure_base(task: Task, folder: Path, smoke: bool = False) -> None:
+def ensure_base(task: StudyTask, folder: Path, smoke: bool = False) -> None:
     """
     Trains the model of `task.base` into its folder, unless it is there, also by another process meanwhile.
 
@@ -32,12 +32,12 @@ def ensure_base(task: Task, folder: Path, smoke: bool = False) -> None:
         ValueError: if another one is there.
     """
     from hf_unlearn.cli import ready
-    from hf_unlearn.cli.people import people
+    from hf_unlearn.cli.rows.people import people
 
-    flags = ["--config", str(HERE / task.recipe), "--role", "original", *FLAGS, *jobs_.QUIET_FLAGS]
-    flags += ["--ready.max_steps", "4"] if smoke else []
+    words = ["--config", str(HERE / task.recipe), "--role", "original", *FLAGS, *jobs_.QUIET_FLAGS]
+    words += ["--ready.max_steps", "4"] if smoke else []
     recipe = (HERE / task.recipe).read_text(encoding="utf-8")
-    asked = {"recipe": recipe, "people": task.base, "seed": SEED, "flags": flags[2:]}
+    asked = {"recipe": recipe, "people": task.base, "seed": SEED, "flags": words[2:]}
     if is_there(folder, asked):
         return
     print(f"Training the model that adapters are put on, on {task.base} other people, first.", flush=True)
@@ -45,10 +45,10 @@ def ensure_base(task: Task, folder: Path, smoke: bool = False) -> None:
     with tempfile.TemporaryDirectory(prefix="base.", dir=folder.parent) as part:
         rows = Path(part, "people.jsonl")
         people(task.base, SEED).to_json(rows)
-        flags += ["--dataset_name", str(rows), "--output_dir", part]
-        script, data_args, model_args, args = parsing.parse("ready", arguments.ReadyScript, flags, "ReadyConfig")
+        words += ["--dataset_name", str(rows), "--output_dir", part]
+        parsed = flags.parse("ready", words)
         with contextlib.redirect_stdout(None):  # the trainer's summary
-            ready.train(script, data_args, model_args, args)
+            ready.train(*parsed)
         made = Path(part, "original")
         (made / RECORD).write_text(json.dumps(asked), encoding="utf-8")
         if not is_there(folder, asked):

@@ -20,9 +20,10 @@ import shlex
 import time
 from pathlib import Path
 
-from hf_unlearn.cli import arguments, parsing, preparing
+from hf_unlearn.cli import flags, prepare
+from hf_unlearn.utils.checks import raise_problems
 from recipes.study.base import digest, ensure_base
-from recipes.study.tasks import ARMS, TASKS, YARDSTICKS, Arm, Task, arms_of, flags_of, needed_by, requests_of
+from recipes.study.tasks import ARMS, TASKS, YARDSTICKS, Arm, StudyTask, arms_of, flags_of, needed_by, requests_of
 from recipes.tools import jobs as jobs_
 
 HERE = Path(__file__).resolve().parents[1]  # recipes/
@@ -30,16 +31,16 @@ SCHEMA = 1
 RESISTING_RATE = 1e-3  # learning rate of a request with resistance
 
 
-def settings_of(task: Task, arm: Arm, seed: int, smoke: bool, base: str | None = None) -> dict:
+def settings_of(task: StudyTask, arm: Arm, seed: int, smoke: bool, base: str | None = None) -> dict:
     """What a model depends on: the recipe, the flags, the defaults of readiness, and the weights it started from."""
     from hf_unlearn.options import GAIN_CAP, INNER_LR, INNER_LR_ADAPTER, ReadyOptions
 
-    flags = flags_of(task, seed, "DATA", smoke)[2:]
-    inner_lr = INNER_LR_ADAPTER if "--lora_r" in flags else INNER_LR
+    words = flags_of(task, seed, "DATA", smoke)[2:]
+    inner_lr = INNER_LR_ADAPTER if "--lora_r" in words else INNER_LR
     defaults = {**dataclasses.asdict(ReadyOptions()), "gain": GAIN_CAP, "inner_lr": inner_lr}
     return ({"base": base} if task.base else {}) | {
         "recipe": (HERE / task.recipe).read_text(encoding="utf-8"),
-        "flags": flags,
+        "flags": words,
         "arm": dataclasses.asdict(arm),
         "defaults": defaults if arm.role == "ready" else {},
         "smoke": smoke,
@@ -76,11 +77,11 @@ def train(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
         return folder
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    flags = flags_of(task, seed, data, smoke, str(base_of(root, name))) + arm.flags.format(by=task.by).split()
-    flags += ["--output_dir", str(part), "--seed", str(seed), *jobs_.QUIET_FLAGS]
-    script, data_args, model_args, args = parsing.parse("ready", arguments.ReadyScript, flags, "ReadyConfig")
-    script.role = arm.role
-    prepared = preparing.prepare(data_args, model_args, model_args.model_name_or_path)
+    words = flags_of(task, seed, data, smoke, str(base_of(root, name))) + arm.flags.format(by=task.by).split()
+    words += ["--output_dir", str(part), "--seed", str(seed), *jobs_.QUIET_FLAGS]
+    own, data_args, model_args, args = flags.parse("ready", words)
+    own.role = arm.role
+    prepared = prepare.prepare(data_args, model_args, model_args.model_name_or_path)
     if arm.like:
         args.max_steps = steps_like(root, name, arm, seed)
     if arm.forget_weight != 1:  # the others as often as ever, these less often
@@ -89,7 +90,7 @@ def train(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
         prepared = replace(prepared, splits={**prepared.splits, "retain": retain})
         args.num_train_epochs = args.num_train_epochs / copies
     with contextlib.redirect_stdout(None):  # the trainer's summary
-        trainer = ready.train(script, data_args, model_args, args, prepared)
+        trainer = ready.train(own, data_args, model_args, args, prepared)
     saved = part / arm.role
     size, rate = args.per_device_train_batch_size, args.learning_rate
     settings = settings_of(task, arm, seed, smoke, digest(base_of(root, name)))
@@ -217,22 +218,22 @@ def build(name: str, arm_name: str, seed: int, root: str, data: str | None, smok
 
 def rows_for(name: str, seed: int, data: str | None, smoke: bool, model, base: str = "BASE"):
     """
-    The rows of a task and seed, ready for the model: `(prepared, Rows)`.
+    The rows of a task and seed, ready for the model: `(prepared, RequestRows)`.
 
     Raises:
         ValueError: if the rows to test on have other classes.
     """
     from recipes.study import trial
 
-    task, flags = TASKS[name], flags_of(TASKS[name], seed, data, smoke, base)
+    task, words = TASKS[name], flags_of(TASKS[name], seed, data, smoke, base)
 
-    def prepare(flags: list[str]):
-        _, data_args, model_args, _ = parsing.parse("ready", arguments.ReadyScript, flags, "ReadyConfig")
-        return data_args, preparing.prepare(data_args, model_args, model_args.model_name_or_path)
+    def prepared_by(words: list[str]):
+        _, data_args, model_args, _ = flags.parse("ready", words)
+        return data_args, prepare.prepare(data_args, model_args, model_args.model_name_or_path)
 
-    data_args, prepared = prepare(flags)
+    data_args, prepared = prepared_by(words)
     if task.tested_on and not smoke:
-        _, others = prepare(flags + task.tested_on.split())
+        _, others = prepared_by(words + task.tested_on.split())
         if others.labels != prepared.labels:
             raise ValueError(f"{name}: the rows to test on have the classes {others.labels}, not {prepared.labels}.")
         prepared = dataclasses.replace(prepared, splits={**prepared.splits, "test": others.splits["test"]})
@@ -290,7 +291,7 @@ def pays(folder: Path, found: dict, plain: dict) -> None:
         write_json(folder / records.READINESS, {**record, "break_even": break_even.break_even(*trained, *asked)})
 
 
-def asked(model, rows, task: Task, arm_name: str, seed: int, plain: dict, training: dict) -> dict:
+def asked(model, rows, task: StudyTask, arm_name: str, seed: int, plain: dict, training: dict) -> dict:
     """What becomes of the model under requests."""
     from recipes.study import trial
 
@@ -319,7 +320,7 @@ def asked(model, rows, task: Task, arm_name: str, seed: int, plain: dict, traini
     return found
 
 
-def scenarios(model, rows, kept: float, seed: int, task: Task, training: dict) -> dict:
+def scenarios(model, rows, kept: float, seed: int, task: StudyTask, training: dict) -> dict:
     """What happens when the request is not the one that was expected; each at the learning rate that is best for it."""
     from recipes.study import trial
 
@@ -419,7 +420,7 @@ def check(options, tasks: list[str]) -> list[int]:
         problems.append("`--publish` says where the --page's figures go; ask for that, too.")
     if not tasks and not options.page:
         problems.append("Nothing to do: name a --task, or ask for the --page.")
-    parsing.fail(problems)
+    raise_problems(problems)
     return seeds
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from hf_unlearn.cli import arguments, parsing
+from hf_unlearn.cli import flags
 from recipes.study.tasks import ARMS, TASKS, Arm, flags_of
 
 NOTHING = Arm(None)
@@ -35,10 +35,10 @@ def peaks(folders: Iterable[tuple[str, str, Path]]) -> dict[str, dict[str, int]]
         if not known or arm_name in found.get(name, {}) or not (folder / "config.json").is_file():
             continue
         task, arm = TASKS[name], ARMS[arm_name]
-        flags = [*flags_of(task, 0, "DATA", False), *arm.flags.format(by=task.by).split()]
-        script, data, _, args = parsing.parse("ready", arguments.ReadyScript, flags, "ReadyConfig")
+        words = [*flags_of(task, 0, "DATA", False), *arm.flags.format(by=task.by).split()]
+        own, data, _, args = flags.parse("ready", words)
         ready = arm.role == "ready"
-        drawn = bool(args.request_rows) and (script.revocable == "named" or bool(args.request_group))
+        drawn = bool(args.request_rows) and (own.revocable == "named" or bool(args.request_group))
         run = Run(
             verb="ready" if ready else "train",
             batch_size=args.per_device_train_batch_size,

@@ -10,14 +10,14 @@ HERE = Path(__file__).resolve().parents[1]  # recipes/
 
 
 @dataclass(frozen=True)
-class Task:
+class StudyTask:
     """
     A recipe and how it is asked.
 
     Args:
         recipe: YAML file.
         flags: more flags; `{digit}`, `{authors}`, `{intents}`, `{animal}` (by the seed) and `{data}` are filled in.
-        goal: "unseen" or "chance", when rows count as forgotten ([`recipes.trial.Rows`]).
+        goal: "unseen" or "chance", when rows count as forgotten ([`recipes.study.trial.RequestRows`]).
         by: column whose values a request names; None: single rows.
         rates: learning rates of a request.
         beyond: more of them, for ∇τ on plain, ready and equal models alone: whether the best one lies at an end, or
@@ -29,7 +29,7 @@ class Task:
             all methods.
         judged_at: learning rates at which plain models, unlearned with each gap, are held against retrained ones.
         tested_on: more flags that give other rows to test on than those held out of the task's; None: these.
-        base: models are trained on top of one that was trained on so many other people ([`recipes.study_base`]), but
+        base: models are trained on top of one that was trained on so many other people ([`recipes.study.base`]), but
             for the recipe's unseen share of them; 0: models are new.
         role: "chooses": the defaults were chosen by it; "confirms": it was not looked at for that; "": neither is said.
     """
@@ -120,8 +120,8 @@ ANIMALS = ("bird", "cat", "deer", "dog", "frog", "horse")
 LOW = (1e-4, 3e-4, 1e-3)
 
 
-def _of_cifar10(share: float, arms: tuple[str, ...]) -> Task:
-    return Task(
+def _of_cifar10(share: float, arms: tuple[str, ...]) -> StudyTask:
+    return StudyTask(
         "vision/cifar10_vit_random.yaml",
         "unseen",
         flags=f"{CIFAR}--forget_fraction {share}",
@@ -133,21 +133,21 @@ def _of_cifar10(share: float, arms: tuple[str, ...]) -> Task:
     )
 
 
-def _of_digits(share: float, **more) -> Task:
-    return Task("vision/digits_vit_random.yaml", "unseen", flags=f"--forget_fraction {share}", arms=MAIN, **more)
+def _of_digits(share: float, **more) -> StudyTask:
+    return StudyTask("vision/digits_vit_random.yaml", "unseen", flags=f"--forget_fraction {share}", arms=MAIN, **more)
 
 
-def _of_people(share: float) -> Task:
-    return Task(PEOPLE, "unseen", by="person", flags=f"--forget_fraction {share}", rates=(3e-4, 1e-3), arms=MAIN)
+def _of_people(share: float) -> StudyTask:
+    return StudyTask(PEOPLE, "unseen", by="person", flags=f"--forget_fraction {share}", rates=(3e-4, 1e-3), arms=MAIN)
 
 
-def _of_people_rows(share: float) -> Task:
+def _of_people_rows(share: float) -> StudyTask:
     flags = f"--forget_by random --forget_column id --forget_fraction {share}"
-    return Task(PEOPLE, "unseen", flags=flags, rates=(3e-4, 1e-3), arms=("plain",), judged_at=(3e-4, 1e-3, 3e-3))
+    return StudyTask(PEOPLE, "unseen", flags=flags, rates=(3e-4, 1e-3), arms=("plain",), judged_at=(3e-4, 1e-3, 3e-3))
 
 
 TASKS = {
-    "digits": Task(
+    "digits": StudyTask(
         "vision/digits_vit.yaml",
         "chance",
         by="labels",
@@ -156,8 +156,10 @@ TASKS = {
         thorough=True,
         role="chooses",
     ),
-    "people": Task(PEOPLE, "unseen", by="person", rates=(3e-4, 1e-3), beyond=(2e-3,), thorough=True, role="chooses"),
-    "people LoRA": Task(
+    "people": StudyTask(
+        PEOPLE, "unseen", by="person", rates=(3e-4, 1e-3), beyond=(2e-3,), thorough=True, role="chooses"
+    ),
+    "people LoRA": StudyTask(
         PEOPLE,
         "unseen",
         by="person",
@@ -168,7 +170,7 @@ TASKS = {
         base=480,
         role="chooses",
     ),
-    "tofu": Task(
+    "tofu": StudyTask(
         "text/tofu_llama.yaml",
         "unseen",
         by="author",
@@ -181,7 +183,7 @@ TASKS = {
         adapters=True,
         role="chooses",
     ),
-    "banking77": Task(
+    "banking77": StudyTask(
         "text/banking77_bert.yaml",
         "chance",
         by="labels",
@@ -191,7 +193,7 @@ TASKS = {
         attack=3e-4,
         role="confirms",
     ),
-    "cifar10": Task(
+    "cifar10": StudyTask(
         "vision/cifar10_vit_class.yaml",
         "chance",
         by="labels",
@@ -217,7 +219,7 @@ TASKS = {
 }
 
 
-def flags_of(task: Task, seed: int, data: str | None, smoke: bool, base: str = "BASE") -> list[str]:
+def flags_of(task: StudyTask, seed: int, data: str | None, smoke: bool, base: str = "BASE") -> list[str]:
     """
     Flags of recipes/ready.py for the rows of a seed: another seed splits otherwise.
 
@@ -237,7 +239,7 @@ def flags_of(task: Task, seed: int, data: str | None, smoke: bool, base: str = "
     return flags + (["--limit", "160", "--ready.max_steps", "4"] if smoke else [])
 
 
-def requests_of(task: Task, arm_name: str):
+def requests_of(task: StudyTask, arm_name: str):
     from recipes.study.trial import Request
 
     arm = ARMS[arm_name]

@@ -14,7 +14,8 @@ import torch
 from torch.utils.data import DataLoader
 from transformers import TrainerCallback
 
-from hf_unlearn.cli import arguments, models, preparing
+from hf_unlearn.cli import arguments, prepare
+from hf_unlearn.cli.model import adapter
 from recipes.tools.jobs import QUIET
 
 SAMPLE = 300  # retain rows that are looked at on the way
@@ -41,7 +42,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Rows:
+class RequestRows:
     """The splits of a request with what reading them takes."""
 
     splits: Mapping
@@ -94,7 +95,7 @@ class Watch(TrainerCallback):
     the rows are forgotten and all is kept.
     """
 
-    def __init__(self, rows: Rows, kept: float):
+    def __init__(self, rows: RequestRows, kept: float):
         self.rows, self.kept, self.next = rows, kept, 1
         self.forget, self.retain = rows.batches("forget"), rows.batches("retain", SAMPLE)
         self.offset: float | None = None  # row passes of the looks before the first step
@@ -127,7 +128,7 @@ class Watch(TrainerCallback):
             control.should_training_stop = True
 
 
-def ask(model, rows: Rows, request: Request, kept: float, seed: int):
+def ask(model, rows: RequestRows, request: Request, kept: float, seed: int):
     """
     One request on a copy of the model.
 
@@ -143,7 +144,7 @@ def ask(model, rows: Rows, request: Request, kept: float, seed: int):
     return trainer.model, found | {"forgotten": watch.forgotten, "done": watch.done}
 
 
-def unlearner(model, rows: Rows, request: Request, seed: int, watch: Watch | None = None):
+def unlearner(model, rows: RequestRows, request: Request, seed: int, watch: Watch | None = None):
     """The trainer of a request on a copy of the model, when it has run; without the stop rule, unless that is asked."""
     from hf_unlearn import UnlearnConfig, UnlearnTrainer
 
@@ -164,7 +165,7 @@ def unlearner(model, rows: Rows, request: Request, seed: int, watch: Watch | Non
             args,
             *(rows.splits[name] for name in ("forget", "retain", "unseen")),
             data_collator=rows.collator,
-            peft_config=models.adapter(arguments.DataArguments(task=rows.task), lora),
+            peft_config=adapter(arguments.DataArguments(task=rows.task), lora),
             callbacks=[watch] if watch else None,
         )
         if watch:
@@ -184,7 +185,7 @@ def place_of(found: Mapping) -> tuple[bool, float]:
     return found["done"] is None, found["looks"][-1][1] if found["looks"] else math.inf
 
 
-def before(model, rows: Rows) -> dict:
+def before(model, rows: RequestRows) -> dict:
     """Loss and accuracy of each split; of forget and unseen rows their single losses too."""
     found = {}
     for name in rows.splits:
@@ -195,7 +196,7 @@ def before(model, rows: Rows) -> dict:
     return found
 
 
-def recovery(model, rows: Rows, learning_rate: float, seed: int) -> dict[str, list[float]]:
+def recovery(model, rows: RequestRows, learning_rate: float, seed: int) -> dict[str, list[float]]:
     """Kind of fine-tune -> loss of the forget rows that it does not train on, before it and every few steps."""
     from hf_unlearn.evaluation import recovery_curves
 
@@ -213,7 +214,7 @@ def membership(losses: Mapping[str, Sequence[float]]) -> float:
     return float(roc_auc_score([1] * len(forget) + [0] * len(unseen), -np.array([*forget, *unseen])))
 
 
-def resisted(model, rows: Rows, learning_rate: float, attack: float, seed: int) -> dict:
+def resisted(model, rows: RequestRows, learning_rate: float, attack: float, seed: int) -> dict:
     """A request with its simulated recovery and its own stop rule: its cost, its end, and what attackers bring back."""
     trainer = unlearner(model, rows, Request(learning_rate, options={"resistance": "relearn", "stop": True}), seed)
     return {
@@ -228,8 +229,8 @@ def resisted(model, rows: Rows, learning_rate: float, attack: float, seed: int) 
 
 def verdicts(
     model,
-    rows: Rows,
-    prepared: preparing.Prepared,
+    rows: RequestRows,
+    prepared: prepare.Prepared,
     yardsticks: Mapping[str, Sequence],
     rates: Sequence[float],
     seed: int,
@@ -259,7 +260,7 @@ def verdicts(
     return found
 
 
-def judged(subject, model, retrained: Sequence, rows: Rows, prepared: preparing.Prepared, seed: int) -> dict:
+def judged(subject, model, retrained: Sequence, rows: RequestRows, prepared: prepare.Prepared, seed: int) -> dict:
     """
     What the report's verdict says of a model.
 
@@ -288,7 +289,7 @@ def judged(subject, model, retrained: Sequence, rows: Rows, prepared: preparing.
     }
 
 
-def other_rows(rows: Rows, share: float, seed: int, by: str | None) -> Rows:
+def other_rows(rows: RequestRows, share: float, seed: int, by: str | None) -> RequestRows:
     """
     The same request for other rows: `share` of the forget rows (or of their values) are exchanged for as many of the
     retain rows'.
@@ -321,7 +322,7 @@ def other_rows(rows: Rows, share: float, seed: int, by: str | None) -> Rows:
     return replace(rows, splits={**rows.splits, **new})
 
 
-def thirds(rows: Rows, by: str | None) -> list[Rows]:
+def thirds(rows: RequestRows, by: str | None) -> list[RequestRows]:
     """Three requests in a row for parts of the forget rows; what is still to come counts as retained."""
     from dataclasses import replace
 
@@ -338,7 +339,7 @@ def thirds(rows: Rows, by: str | None) -> list[Rows]:
     return found
 
 
-def fine_tuned(model, rows: Rows, learning_rate: float, batch_size: int, seed: int):
+def fine_tuned(model, rows: RequestRows, learning_rate: float, batch_size: int, seed: int):
     """A copy of the model after an ordinary epoch on the retain rows."""
     from transformers import Trainer, TrainingArguments
 
@@ -358,8 +359,9 @@ def fine_tuned(model, rows: Rows, learning_rate: float, batch_size: int, seed: i
     return model
 
 
-def rows_of(data: arguments.DataArguments, prepared: preparing.Prepared, model, goal: str) -> Rows:
+def rows_of(data: arguments.DataArguments, prepared: prepare.Prepared, model, goal: str) -> RequestRows:
     from hf_unlearn.data.collate import default_collator
 
     classes = len(prepared.labels) if prepared.labels else 0
-    return Rows(dict(prepared.splits), default_collator(model, prepared.processing_class), goal, classes, data.task)
+    collator = default_collator(model, prepared.processing_class)
+    return RequestRows(dict(prepared.splits), collator, goal, classes, data.task)

@@ -28,8 +28,9 @@ import numpy as np
 if not __package__:  # run as a script: not recipes/ on the path, where evaluate.py would hide the library
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from hf_unlearn.cli import arguments, parsing, preparing, running
+from hf_unlearn.cli import arguments, flags, prepare, running
 from hf_unlearn.evaluation import catalogue
+from hf_unlearn.utils.checks import raise_problems
 from recipes.tools import jobs as jobs_
 
 HERE = Path(__file__).resolve().parents[1]  # recipes/
@@ -53,7 +54,7 @@ HARDER = "lightly"
 REFERENCE = "reference"  # one more that never saw, which others are compared with; in no pool
 WEAK = 0.9  # a measure with a lower AUC is weak
 ROLE = "unlearned"  # what a model is called in its score card: such are attacked in every way
-DEFAULTS = arguments.EvaluateScript  # of evaluate.py: what it measures is what is tried here
+DEFAULTS = arguments.EvaluateArguments  # of evaluate.py: what it measures is what is tried here
 RELEARNING = {"steps": DEFAULTS.relearn_steps, "learning_rate": DEFAULTS.relearn_learning_rate}
 GENERATED = DEFAULTS.generate_rows
 SMOKE = ["--limit", "120", "--ready.max_steps", "2"]
@@ -162,8 +163,8 @@ def prepared_of(task: str, smoke: bool):
     """`(DataArguments, Prepared, splits to measure)` of a task."""
     from hf_unlearn.cli import evaluate
 
-    _, data, model, _ = parsing.parse("ready", arguments.ReadyScript, flags_of(task, smoke), "ReadyConfig")
-    prepared = preparing.prepare(data, model)
+    _, data, model, _ = flags.parse("ready", flags_of(task, smoke))
+    prepared = prepare.prepare(data, model)
     return data, prepared, evaluate.splits_of(data, prepared)
 
 
@@ -180,16 +181,16 @@ def build(task: str, pool: str, seed: int, folder: Path, smoke: bool) -> float:
     data, prepared, splits = prepared_of(task, smoke)
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
-    flags = [*flags_of(task, smoke), "--output_dir", str(part), "--seed", str(seed), *jobs_.QUIET_FLAGS]
-    script, data, model_args, args = parsing.parse("ready", arguments.ReadyScript, flags, "ReadyConfig")
-    script.role = "original" if pool in SAW else "retrained"
+    words = [*flags_of(task, smoke), "--output_dir", str(part), "--seed", str(seed), *jobs_.QUIET_FLAGS]
+    own, data, model_args, args = flags.parse("ready", words)
+    own.role = "original" if pool in SAW else "retrained"
     if pool == HARDER:  # the others as often as ever, the forget rows a few times
         copies = int(args.num_train_epochs) // TASKS[task].passes
         args.num_train_epochs = TASKS[task].passes
         retain = concatenate_datasets([prepared.splits["retain"]] * copies)
         prepared = replace(prepared, splits={**prepared.splits, "retain": retain})
     with contextlib.redirect_stdout(None):  # the trainer's summary; a line a model is enough
-        model = ready.train(script, data, model_args, args, prepared).model
+        model = ready.train(own, data, model_args, args, prepared).model
     card = evaluate(
         model,
         splits,
@@ -204,11 +205,11 @@ def build(task: str, pool: str, seed: int, folder: Path, smoke: bool) -> float:
         resamples=1,  # the tables are kept, measures come from them
     )
     if pool == REFERENCE:
-        (part / script.role).rename(part / "model")
+        (part / own.role).rename(part / "model")
     else:
         reference = load_model(str(folder.parent / REFERENCE / "model")).to(model.device)
         card[ROLE].details["weights"] = {"to_retrained": weight_distance(model, reference)}
-        shutil.rmtree(part / script.role)
+        shutil.rmtree(part / own.role)
     card.save(part)
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)  # whole, or not there
@@ -288,7 +289,7 @@ def measured(task: str, models: int, root: Path, smoke: bool) -> dict:
     values: dict[str, list] = {pool: [] for pool in SEEDS}
     for (pool, _), folder in folders_of(task, models, root).items():
         values[pool].append(values_of(Scorecard.load(folder)[ROLE], reference))
-    _, data, _, args = parsing.parse("ready", arguments.ReadyScript, flags_of(task, smoke), "ReadyConfig")
+    _, data, _, args = flags.parse("ready", flags_of(task, smoke))
     return {
         "recipe": TASKS[task].recipe,
         "kind": "causal_lm" if data.task == "causal_lm" else "classifier",
@@ -348,7 +349,7 @@ def check(tasks: Sequence[str], models: int, jobs: int) -> None:
         problems.append(f"`--models` is {models}; a pool needs at least 2, and 8 to say something.")
     if jobs < 1:
         problems.append(f"`--jobs` is {jobs}; expected at least 1.")
-    parsing.fail(problems)
+    raise_problems(problems)
 
 
 def main(argv: list[str]) -> None:
@@ -368,7 +369,7 @@ def main(argv: list[str]) -> None:
     found = {task: measured(task, options.models, root, options.smoke) for task in tasks}
     result = {
         "schema": 1,
-        "command": running.command_line("recipes/tools/faithfulness.py", argv),
+        "command": running.command_line(argv, "python recipes/tools/faithfulness.py"),
         "versions": library_versions(),
         "threshold": WEAK,
         "weak": weak_measures(found),

@@ -1,4 +1,4 @@
-"""`recipes/other_words.py`: other words for the same facts, from columns, files or the people's phrasings."""
+"""Other words for the same facts, from columns, files or the people's phrasings."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import json
 import pytest
 from datasets import Dataset
 
-from hf_unlearn.cli import other_words
-from hf_unlearn.cli import people as embedded_people
+from hf_unlearn.cli.rows import other_words
+from hf_unlearn.cli.rows import people as embedded_people
 
 
 def encode(rows):
@@ -38,9 +38,9 @@ def test_every_phrasing_is_read_back():
         value = {"birthday": "6 July 1944", "town": "Foxhaven", "book": "Hidden Bell"}.get(attribute, "a red goat")
         for asked in range(3):
             for answered in range(3):
-                text = other_words._sentence(forms[answered], value)
+                text = other_words.sentence(forms[answered], value)
                 row = {"id": f"p001-{attribute}", "person": "A B", "question": questions[asked].format(name="A B")}
-                assert other_words._parse({**row, "answer": text}) == (attribute, asked, answered, value)
+                assert other_words.parse_row({**row, "answer": text}) == (attribute, asked, answered, value)
     with pytest.raises(ValueError, match="not one of the embedded people's"):
         other_words.people_in_other_words([{"id": "x", "person": "A", "question": "Why?", "answer": "So."}])
 

@@ -11,7 +11,10 @@ import torch
 from transformers import AutoFeatureExtractor, Wav2Vec2FeatureExtractor
 
 from hf_unlearn import default_collator
-from hf_unlearn.cli import arguments, building, preparing, sound, sources
+from hf_unlearn.cli import arguments, prepare
+from hf_unlearn.cli import model as models
+from hf_unlearn.cli.encode import sound
+from hf_unlearn.cli.rows.by_name import load_rows
 
 AST = sound.AST
 SMALL = "hidden_size=16,intermediate_size=32,num_hidden_layers=1,num_attention_heads=2,num_mel_bins=32"
@@ -46,7 +49,7 @@ def table(sounds, **columns):
 
 
 def extractor(max_seconds=0.3):
-    return sound.build_feature_extractor(AST, building.model_settings(AST, SMALL), max_seconds=max_seconds)
+    return sound.build_feature_extractor(AST, models.model_settings(AST, SMALL), max_seconds=max_seconds)
 
 
 # ---- decoding -------------------------------------------------------------------------------------------------------
@@ -132,7 +135,7 @@ def test_rows_have_one_length_whatever_the_sounds():
 def test_the_extractor_and_the_model_of_a_folder(tmp_path):
     own = extractor()
     own.save_pretrained(tmp_path)
-    model = building.build_model("audio_classification", AST, SMALL, own, labels=["no", "yes"], seed=1)
+    model = models.build_model("audio_classification", AST, SMALL, own, labels=["no", "yes"], seed=1)
     assert (model.config.max_length, model.config.num_mel_bins) == (30, 32)
     model.save_pretrained(tmp_path)
     rows = sound.encode_sounds(table([wav(sine(300)), wav(sine(900))]), own, max_seconds=0.3)
@@ -140,7 +143,7 @@ def test_the_extractor_and_the_model_of_a_folder(tmp_path):
         table([wav(sine(300)), wav(sine(900))]), AutoFeatureExtractor.from_pretrained(tmp_path), max_seconds=0.3
     )
     assert rows["input_values"] == again["input_values"]
-    loaded = building.load_model("audio_classification", tmp_path)
+    loaded = models.load_model("audio_classification", tmp_path)
     batch = default_collator(loaded, own)([rows[0], rows[1]])
     assert set(batch) == {"input_values", "labels"} and batch["input_values"].shape == (2, 30, 32)
     assert torch.equal(loaded(**batch).logits, model(**batch).logits)
@@ -200,9 +203,9 @@ def test_an_audio_column_is_left_undecoded(tmp_path):
     rows = rows.cast_column("audio", datasets.Audio())
     for path, write in ((tmp_path / "a.parquet", rows.to_parquet), (tmp_path / "saved", rows.save_to_disk)):
         write(str(path))
-        assert sources.load_rows(str(path))[0]["audio"] == {"bytes": content, "path": "a.wav"}
+        assert load_rows(str(path))[0]["audio"] == {"bytes": content, "path": "a.wav"}
     with pytest.raises(FileNotFoundError, match="--data_files path/to/fsdd/recordings.parquet"):
-        sources.load_rows("fsdd")
+        load_rows("fsdd")
 
 
 def test_a_model_folder_without_its_extractor(tmp_path):
@@ -212,7 +215,7 @@ def test_a_model_folder_without_its_extractor(tmp_path):
         forget_values=["a"],
     )  # fmt: skip
     with pytest.raises(ValueError, match="There is no preprocessor_config.json"):
-        preparing.prepare(data, arguments.ModelArguments(), str(tmp_path))
+        prepare.prepare(data, arguments.ModelArguments(), str(tmp_path))
     data.audio_column = "take"
     with pytest.raises(ValueError, match="no column 'take'"):
-        preparing.prepare(data, arguments.ModelArguments(), str(tmp_path))
+        prepare.prepare(data, arguments.ModelArguments(), str(tmp_path))

@@ -56,9 +56,9 @@ def failed(lines) -> set[str]:
 def launch(driver: str, tmp_path, *words) -> tuple[int, list[str], str]:
     """A script of these lines, with the check as `check`, on two processes by `cpu2.yaml`."""
     head = f"import sys\nsys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]!r}\n"
-    head += "from recipes import check_engine as check\n"
+    head += "from recipes.tools import check_engine as check\n"
     script = tmp_path / "driver.py"
-    script.write_text(f"{head}{driver}\ncheck.common.run(check.main)\n")
+    script.write_text(f"{head}{driver}\ncheck.running.run(check.main)\n")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])

@@ -1,4 +1,4 @@
-"""`recipes/evaluate.py`: any checkpoints by role, gates as an exit status, and input that does not belong together."""
+"""The verb evaluate: any checkpoints by role, gates as an exit status, and input that does not belong together."""
 
 from __future__ import annotations
 
@@ -14,37 +14,20 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import pytest
-from helpers.tiny import cheap_collections
+from helpers.recipes import PEOPLE, ROOT, TINY, problems_of, refusal
 
-from hf_unlearn.cli import (
-    arguments,
-    checkpoints,
-    encoding,
-    evaluate,
-    other_words,
-    people,
-    preparing,
-    ready,
-    running,
-    shadows,
-    unlearn,
-)
+from hf_unlearn.cli import arguments, checkpoints, evaluate, prepare, ready, running, shadows, unlearn
+from hf_unlearn.cli.encode import text as texts
+from hf_unlearn.cli.rows import other_words, people
 from hf_unlearn.evaluation import ModelScores, Scorecard, described
 from hf_unlearn.trainers.models import load_model
-from recipes.test_recipes import PEOPLE, ROOT, TINY, problems_of, refusal
 
 QUICK = ["--attacks", "none", "--per_device_eval_batch_size", "128"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def short_collections():
-    yield from cheap_collections()
-
-
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
+def small_reports(monkeypatch):
     monkeypatch.setattr(Scorecard, "to_html", lambda self, path: Path(path).write_text("<!doctype html>"))
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(evaluate, "MOST_RETAIN_ROWS", 40)
     monkeypatch.setattr(other_words, "MOST_ROWS", 6)
 
@@ -78,10 +61,8 @@ def test_any_checkpoints_by_role_and_the_gates_they_fail(models, tmp_path, capsy
             (models / role / name).unlink(missing_ok=True)  # made by someone else
     out = tmp_path / "out"
     argv = [*PEOPLE, *QUICK, *named(models), "--output_dir", str(out), "--title", "mine"]
-    with pytest.raises(SystemExit) as end:
-        evaluate.main([*argv, "--fail_on", "kept", "auc_gap", "recovery"])
+    assert evaluate.main([*argv, "--fail_on", "kept", "auc_gap", "recovery"]) == evaluate.FAILED
     told = capsys.readouterr()
-    assert end.value.code == evaluate.FAILED
     assert "FAILED mine (unlearned): recovery could not be decided" in told.err and "- mine (unlearned)" in told.out
     card = Scorecard.load(out)
     assert [run.model for run in card.runs] == ["original", "unlearned", "retrained"]
@@ -92,7 +73,7 @@ def test_any_checkpoints_by_role_and_the_gates_they_fail(models, tmp_path, capsy
     assert found["forget_quality"]["of"] == "truth ratio"
     said = card.provenance["mine"]
     assert said["asked"] == "Forget the rows of people with 10 % of the values of person."
-    assert said["commands"][0].startswith("python recipes/evaluate.py --config") and said["versions"]["torch"]
+    assert said["commands"][0].startswith("hf-unlearn evaluate --config") and said["versions"]["torch"]
     assert len({model["weights"] for model in said["models"].values()}) == 3
     assert said["data"]["forget"]["rows"] == card["unlearned"].tables["forget"].num_rows
     assert (out / "report.html").is_file() and (out / "tables/retrained/forget.parquet").is_file()
@@ -146,7 +127,7 @@ def test_a_checkpoint_without_its_tokenizer(models, tmp_path, monkeypatch):
 
 def test_models_that_make_other_tokens(models, tmp_path, monkeypatch):
     rows = people.people(20)
-    other = encoding.build_tokenizer([*rows["question"], *rows["answer"]], 280)
+    other = texts.build_tokenizer([*rows["question"], *rows["answer"]], 280)
     other.save_pretrained(models / "retrained")
     argv = [*PEOPLE, *QUICK, *named(models), "--output_dir", str(tmp_path / "out")]
     text = refusal(evaluate.main, argv, monkeypatch)
@@ -207,21 +188,21 @@ def test_classifiers_of_other_classes_are_refused_by_their_configs(tmp_path):
 def test_shadows_halve_what_the_request_is_by():
     pool = datasets.Dataset.from_dict({"person": ["a", "a", "b", "c"], "label": [1, 1, 2, 2], "id": list("wxyz")})
     by_person = arguments.DataArguments(forget_by="column", forget_column="person")
-    assert shadows._groups(by_person, pool) == ["a", "a", "b", "c"]
-    assert shadows._groups(arguments.DataArguments(forget_by="class"), pool) == ["1", "1", "2", "2"]
-    assert shadows._groups(arguments.DataArguments(forget_by="random"), pool) == [0, 1, 2, 3]
-    assert shadows._groups(arguments.DataArguments(forget_by="id", forget_column="id"), pool) == [0, 1, 2, 3]
+    assert shadows.groups_of(by_person, pool) == ["a", "a", "b", "c"]
+    assert shadows.groups_of(arguments.DataArguments(forget_by="class"), pool) == ["1", "1", "2", "2"]
+    assert shadows.groups_of(arguments.DataArguments(forget_by="random"), pool) == [0, 1, 2, 3]
+    assert shadows.groups_of(arguments.DataArguments(forget_by="id", forget_column="id"), pool) == [0, 1, 2, 3]
 
 
 def test_more_shadows_and_other_titles_leave_the_settings(tmp_path):
     recipe = tmp_path / "a.yaml"
     recipe.write_text("ready.learning_rate: 1\nevaluate.title: x\nshadows: 4\nfail_on: kept\nlimit: 9\n")
-    before = [shadows._settings(verb, ["--config", str(recipe), "--shadows", "4"]) for verb in ("ready", "unlearn")]
+    before = [shadows.settings(verb, ["--config", str(recipe), "--shadows", "4"]) for verb in ("ready", "unlearn")]
     recipe.write_text("ready.learning_rate: 1\nevaluate.title: y\nshadows: 8\nlimit: 9\n")
-    again = [shadows._settings(verb, ["--config", str(recipe), "--attacks", "none"]) for verb in ("ready", "unlearn")]
+    again = [shadows.settings(verb, ["--config", str(recipe), "--attacks", "none"]) for verb in ("ready", "unlearn")]
     assert before == again == [["--limit", "9", "--learning_rate", "1"], ["--limit", "9"]]
     recipe.write_text("ready.learning_rate: 2\nlimit: 9\n")
-    assert shadows._settings("ready", ["--config", str(recipe)]) != before[0]
+    assert shadows.settings("ready", ["--config", str(recipe)]) != before[0]
 
 
 def test_gates_need_an_unlearned_model(folder, tmp_path, monkeypatch):
@@ -251,11 +232,11 @@ def test_lira_says_unlearned_of_what_looks_unlearned(monkeypatch, tmp_path):
     run = ModelScores(
         "t", "unlearned", 0, {}, tables={"forget": table(np.ones(12, bool)), "unseen": table(np.zeros(12, bool))}
     )
-    script = arguments.EvaluateScript(output_dir=str(tmp_path), shadows=8)
-    prepared = preparing.Prepared(splits, None, None)
+    script = arguments.EvaluateArguments(output_dir=str(tmp_path), shadows=8)
+    prepared = prepare.Prepared(splits, None, None)
     never = table(np.zeros(24, bool))
     other = ModelScores("t", "retrained", 0, {}, tables={"forget": never.slice(0, 12), "unseen": never.slice(12)})
-    shadows.add(Scorecard([run, other]), script, [], arguments.DataArguments(forget_by="random"), None, prepared)
+    shadows.add(Scorecard([run, other]), script, [], arguments.DataArguments(forget_by="random"), prepared)
     assert run.measures["forget_lira_auc"]["value"] == 1.0
     assert run.details["lira"] == {"shadows": 8, "groups": 24, "of": "unlearned"}
     assert 0.1 < other.measures["forget_lira_auc"]["value"] < 0.9 and other.details["lira"]["of"] == "unlearned"

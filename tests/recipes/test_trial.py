@@ -13,7 +13,7 @@ import torch
 from helpers.tiny import bert, image_rows, lm, lm_rows, text_class_rows, tokenizer, vit
 
 from hf_unlearn import ArgumentError
-from hf_unlearn.cli import evaluate, preparing, ready
+from hf_unlearn.cli import evaluate, prepare, ready
 from hf_unlearn.data.collate import default_collator
 from hf_unlearn.evaluation import collect
 from hf_unlearn.readiness import break_even
@@ -22,9 +22,9 @@ from recipes.study import cells, trial
 from recipes.study.tasks import ARMS, JUDGES, TASKS, YARDSTICKS, arms_of, flags_of, needed_by, requests_of
 
 
-def rows_of(model, make, goal="unseen", n=12) -> trial.Rows:
+def rows_of(model, make, goal="unseen", n=12) -> trial.RequestRows:
     splits = {"forget": make(n), "retain": make(3 * n, n), "unseen": make(n, 100)}
-    return trial.Rows(splits, default_collator(model, tokenizer()), goal, 3)
+    return trial.RequestRows(splits, default_collator(model, tokenizer()), goal, 3)
 
 
 @pytest.mark.parametrize("model, make", [(lm, lm_rows), (bert, text_class_rows), (vit, image_rows)], ids=list("lbv"))
@@ -66,11 +66,11 @@ def test_accuracy_may_be_measured_on_other_rows(monkeypatch):
     asked = cells.measured_as("more", "plain")
     assert asked == {**cells.measured_as("none", "plain"), "tested_on": TASKS["more"].tested_on}
 
-    def prepare(data, *given, prepare=preparing.prepare):
-        found = prepare(data, *given)
+    def with_other_classes(data, *given, plain=prepare.prepare):
+        found = plain(data, *given)
         return dataclasses.replace(found, labels=found.labels[1:]) if data.limit == 200 else found
 
-    monkeypatch.setattr(preparing, "prepare", prepare)
+    monkeypatch.setattr(prepare, "prepare", with_other_classes)
     with pytest.raises(ValueError, match="more: the rows to test on have the classes"):
         cells.rows_for("more", 0, None, False, vit())
 
@@ -125,7 +125,7 @@ def test_an_adapter_is_asked_too_and_the_model_stays():
 def test_a_task_may_train_adapters_on_a_model_that_learned_other_people(tmp_path, monkeypatch, capsys):
     from peft import PeftModel
 
-    from hf_unlearn.cli import people
+    from hf_unlearn.cli.rows import people
     from hf_unlearn.options import INNER_LR, INNER_LR_ADAPTER
     from hf_unlearn.trainers.models import load_model
     from recipes.study.base import SEED, digest, ensure_base
@@ -307,7 +307,7 @@ def test_the_second_retrained_model_is_judged_as_all_others(monkeypatch):
     monkeypatch.setattr(trial, "unlearner", lambda *args: ended)
     judged = SimpleNamespace(verdict=judge.Verdict.TOLD_APART, status=lambda gate: Status.FAILED)
     monkeypatch.setattr(judge, "judge_run", lambda run, **kwargs: seen.append(kwargs) or judged)
-    rows = trial.Rows({"retain": lm_rows(4)}, None, "unseen", 0)
+    rows = trial.RequestRows({"retain": lm_rows(4)}, None, "unseen", 0)
     prepared = SimpleNamespace(processing_class=None)
     yardsticks = {"epochs": ["first", "second"], "steps": ["third", "fourth"]}
     found = trial.verdicts("model", rows, prepared, yardsticks, (1e-4, 1e-3), 0)

@@ -4,21 +4,6 @@ from __future__ import annotations
 
 import random
 
-SMALL = {  # sizes for a laptop CPU; `config_overrides` wins over them
-    "llama": {"hidden_size": 128, "intermediate_size": 344, "num_hidden_layers": 3, "num_attention_heads": 4},
-    "bert": {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 3, "num_attention_heads": 4},
-    "vit": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4},
-    "audio-spectrogram-transformer": {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "num_mel_bins": 64,
-        "frequency_stride": 16,
-        "time_stride": 16,
-    },
-}
-
 
 def _list(text, sep=None):
     return tuple(text.split(sep))

@@ -4,9 +4,13 @@
 (`undecoded`) and soundfile reads them: WAV, FLAC, OGG, MP3. Importing this module is instant.
 """
 
+from __future__ import annotations
+
 import io
 import math
 import os
+
+from .columns import check_columns, class_labels, name_rows
 
 SHORTEST = 400  # samples: one frame of 25 ms at 16 kHz; shorter sounds get zeros at their end
 FRAME_RATE = 100  # frames a second of AST's spectrogram: a hop of 160 samples at 16 kHz
@@ -103,7 +107,7 @@ def build_feature_extractor(model_type, settings, sampling_rate=AST_RATE, max_se
     """The feature extractor of a new model: log-mel frames for AST, the waveform itself for the Wav2Vec2 family.
 
     Args:
-        settings: of the model, from `sources.model_settings`; AST: `num_mel_bins` (default: 64).
+        settings: of the model, from [`hf_unlearn.cli.model.model_settings`]; AST: `num_mel_bins` (default: 64).
         sampling_rate: in Hz. AST takes 16,000 only: transformers counts its frames in samples, torchaudio (where it is
             installed) in milliseconds, and at that rate the two agree.
         max_seconds: length of a row; AST: 100 frames a second, at least one patch.
@@ -160,8 +164,6 @@ def encode_sounds(
     """
     import numpy as np
     from datasets import Array2D, ClassLabel, List, Value
-
-    from .encoding import check_columns, class_labels, name_rows
 
     check_columns(dataset, audio_column, label_column)
     if not len(dataset):

@@ -33,7 +33,7 @@ def extra_splits(splits: dict, dataset_name: str, data_files: str | None, encode
     """
     from datasets import Dataset
 
-    from ..evaluation import evenly
+    from ...evaluation import evenly
 
     found = {}
     files = _tofu_files(data_files) if dataset_name == "tofu" else {}
@@ -102,7 +102,7 @@ def people_in_other_words(rows: list[dict]) -> list[dict]:
     Raises:
         ValueError: for a row that is not one of the embedded people's.
     """
-    parsed = [_parse(row) for row in rows]
+    parsed = [parse_row(row) for row in rows]
     values: dict[str, list[str]] = {}
     for attribute, _, _, value in parsed:
         values.setdefault(attribute, []).append(value)
@@ -119,14 +119,14 @@ def people_in_other_words(rows: list[dict]) -> list[dict]:
             {
                 **row,
                 "paraphrased_question": questions[(asked + 1) % len(questions)].format(name=row["person"]),
-                "paraphrased_answer": _sentence(say, value),
-                "perturbed_answer": [_sentence(say, other) for other in wrong],
+                "paraphrased_answer": sentence(say, value),
+                "perturbed_answer": [sentence(say, other) for other in wrong],
             }
         )
     return done
 
 
-def _parse(row: dict) -> tuple[str, int, int, str]:
+def parse_row(row: dict) -> tuple[str, int, int, str]:
     """Attribute, number of the question's phrasing, number of the answer's, and the value."""
     from .people import ATTRIBUTES
 
@@ -154,6 +154,6 @@ def _bare(answers: tuple[str, ...], text: str) -> int | None:
     return max(fits, key=lambda i: len(answers[i]), default=None)
 
 
-def _sentence(form: str, value: str) -> str:
+def sentence(form: str, value: str) -> str:
     text = form.format(v=value)
     return text[0].upper() + text[1:]

@@ -1,15 +1,86 @@
-"""New models from a config, and models by name."""
+"""The model that the flags describe: a new one from a config, or one by name; and the adapter to train on it."""
 
 from __future__ import annotations
 
 import ast
 import os
 import re
+from typing import TYPE_CHECKING
 
-from .people import SMALL
+from ..utils.checks import problems_of, raise_problems
+from .arguments import TASKS, DataArguments, ModelArguments
 
-TASKS = ("causal_lm", "sequence_classification", "image_classification", "audio_classification")
-BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
+if TYPE_CHECKING:
+    from .prepare import Prepared
+
+SMALL = {  # sizes for a laptop CPU; `config_overrides` wins over them
+    "llama": {"hidden_size": 128, "intermediate_size": 344, "num_hidden_layers": 3, "num_attention_heads": 4},
+    "bert": {"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 3, "num_attention_heads": 4},
+    "vit": {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4},
+    "audio-spectrogram-transformer": {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_mel_bins": 64,
+        "frequency_stride": 16,
+        "time_stride": 16,
+    },
+}
+
+
+def check_model(model: ModelArguments) -> None:
+    """
+    Raises:
+        ArgumentError: with all that can be said of the model's flags without it.
+    """
+    problems = []
+    if bool(model.model_name_or_path) == bool(model.model_type):
+        problems.append("Give either --model_name_or_path, or --model_type for a new model.")
+    elif model.model_type:
+        try:
+            model_settings(model.model_type, model.config_overrides)
+        except ValueError as error:
+            problems += problems_of(error)
+    if model.lora_r < 0:
+        problems.append(f"`--lora_r` is {model.lora_r}; it must be 0 (all weights) or a rank.")
+    raise_problems(problems)
+
+
+def new_model(data: DataArguments, model: ModelArguments, prepared: Prepared, seed: int):
+    """The named model, or a new one from a config; what is drawn of it is the same for the same seed."""
+    if model.model_name_or_path:
+        import torch
+
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)  # of a head that is drawn
+            return load_model(data.task, model.model_name_or_path, prepared.labels)
+    return build_model(
+        data.task,
+        model.model_type,
+        model.config_overrides,
+        prepared.processing_class,
+        prepared.labels,
+        prepared.image_size,
+        prepared.num_channels,
+        seed,
+    )
+
+
+def adapter(data: DataArguments, model: ModelArguments):
+    """The `LoraConfig` that the flags describe, or None."""
+    if not model.lora_r:
+        return None
+    from peft import LoraConfig
+
+    modules = model.lora_target_modules
+    kinds = {"causal_lm": "CAUSAL_LM", "sequence_classification": "SEQ_CLS"}  # others have no type of their own
+    return LoraConfig(
+        r=model.lora_r,
+        lora_alpha=model.lora_alpha,
+        target_modules=modules if modules == "all-linear" else modules.split(","),
+        task_type=kinds.get(data.task),
+    )
 
 
 def build_model(
@@ -39,31 +110,16 @@ def build_model(
     import torch
     from transformers import AutoConfig
 
-    auto = _auto_class(task)
+    auto = auto_class(task)
     values = model_settings(model_type, config_overrides)
     if task == "audio_classification":
         sizes = ("num_mel_bins", "max_length") if model_type == "audio-spectrogram-transformer" else ()
         values |= {key: getattr(tokenizer, key) for key in sizes if hasattr(tokenizer, key)}
-    elif task != "image_classification":
-        if tokenizer is None:
-            raise ValueError(f"task={task!r} needs a tokenizer: its size is the model's `vocab_size`.")
-        values = {
-            "vocab_size": len(tokenizer),
-            "pad_token_id": tokenizer.pad_token_id,
-            "bos_token_id": tokenizer.bos_token_id,
-            "eos_token_id": tokenizer.eos_token_id,
-            **values,
-        }
-        if values["vocab_size"] < len(tokenizer):
-            raise ValueError(
-                f"vocab_size={values['vocab_size']} is smaller than the tokenizer's {len(tokenizer)} tokens."
-            )
+    elif task == "image_classification":
+        sizes = {"image_size": image_size, "num_channels": num_channels}
+        values |= {key: value for key, value in sizes.items() if value is not None}
     else:
-        values |= {
-            key: value
-            for key, value in (("image_size", image_size), ("num_channels", num_channels))
-            if value is not None
-        }
+        values = _with_tokens(task, tokenizer, values)
     if task != "causal_lm":
         if not labels:
             raise ValueError(f"task={task!r} needs `labels`: the class names, or how many classes there are.")
@@ -76,6 +132,22 @@ def build_model(
         except ValueError as error:
             raise ValueError(f"A {model_type!r} model cannot be built for task={task!r}: {error}") from error
     return model.eval()
+
+
+def _with_tokens(task: str, tokenizer, values: dict) -> dict:
+    """The settings of a text model with its tokenizer's size and special tokens; what is set already stands."""
+    if tokenizer is None:
+        raise ValueError(f"task={task!r} needs a tokenizer: its size is the model's `vocab_size`.")
+    values = {
+        "vocab_size": len(tokenizer),
+        "pad_token_id": tokenizer.pad_token_id,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        **values,
+    }
+    if values["vocab_size"] < len(tokenizer):
+        raise ValueError(f"vocab_size={values['vocab_size']} is smaller than the tokenizer's {len(tokenizer)} tokens.")
+    return values
 
 
 def model_settings(model_type, config_overrides=""):
@@ -111,7 +183,7 @@ def load_model(task, name_or_path, labels=None):
     """
     import torch
 
-    auto = _auto_class(task)
+    auto = auto_class(task)
     name = os.path.expanduser(str(name_or_path))
     if not os.path.isdir(name) and (name.startswith((".", "/")) or name.count("/") > 1):
         raise FileNotFoundError(
@@ -156,7 +228,8 @@ def parse_overrides(text, known):
     return values
 
 
-def _auto_class(task):
+def auto_class(task: str):
+    """The Auto class of Transformers for a task."""
     import transformers
 
     if task not in TASKS:

@@ -1,0 +1,139 @@
+"""From images to the rows of an image classifier."""
+
+from __future__ import annotations
+
+from .columns import check_columns, class_labels
+
+
+def build_image_processor(image_size, num_channels=3):
+    """A `ViTImageProcessor` without torchvision for square images: resize, to 0..1, then (x - 0.5) / 0.5."""
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    return ViTImageProcessorPil(
+        size={"height": image_size, "width": image_size},
+        image_mean=[0.5] * num_channels,
+        image_std=[0.5] * num_channels,
+    )
+
+
+def encode_images(
+    dataset,
+    processor=None,
+    image_column="image",
+    label_column="label",
+    image_size=None,
+    num_channels=3,
+    names=None,
+    batch_size=256,
+):
+    """Images with one class each for an image classifier.
+
+    An image may be a PIL image (an Image column), or an array or nested list of shape (H, W) or (H, W, C): integers
+    count 0..255, floats 0..1. Without a processor: convert to `num_channels`, resize (bilinear) where the size
+    differs, then (x - 0.5) / 0.5. Rows are read, converted and written `batch_size` at a time; a data set that lies on
+    disk stays there.
+
+    Args:
+        processor: an image processor from `AutoImageProcessor`, or None.
+        image_size: side in pixels; default: the processor's own, else that of the first image.
+        num_channels: 1 or 3.
+        names: class names in the model's order, as in `encode_text_classification`.
+
+    Returns:
+        The data set without the image column, with `pixel_values` (num_channels, image_size, image_size) float32 and
+        `labels` (ClassLabel, ints). All other columns stay.
+
+    Raises:
+        ValueError: a column is missing, a label is not among `names`, `num_channels` is neither 1 nor 3, or something
+            is not an image.
+    """
+    import numpy as np
+    from datasets import Array3D, ClassLabel
+
+    check_columns(dataset, image_column, label_column)
+    if num_channels not in (1, 3):
+        raise ValueError(f"`num_channels` must be 1 or 3, got {num_channels}.")
+    if not len(dataset):
+        raise ValueError("The data set has no rows; there is no image to encode.")
+    names, labels = class_labels(dataset, label_column, names)
+    size = image_size
+
+    def convert(image):  # -> (C, H, W) float32
+        pixels = _pixels(image, num_channels)
+        if pixels.shape[:2] != (size, size):
+            pixels = _resize(pixels, size)
+        return ((pixels - 0.5) / 0.5).transpose(2, 0, 1).astype(np.float32)
+
+    def process(images):
+        arrays = [np.rint(_pixels(image, num_channels) * 255).astype(np.uint8) for image in images]
+        more = {} if image_size is None else {"size": {"height": image_size, "width": image_size}}
+        out = processor(arrays, return_tensors="np", input_data_format="channels_last", **more)
+        return np.asarray(out["pixel_values"], dtype=np.float32)
+
+    first = dataset[0][image_column]
+    if processor is not None:
+        shape = process([first]).shape[1:]
+    else:
+        size = size or _pixels(first, num_channels).shape[0]
+        shape = convert(first).shape
+
+    def encode(batch):
+        images = batch[image_column]
+        return {
+            "pixel_values": process(images) if processor is not None else np.stack([convert(image) for image in images])
+        }
+
+    features = dataset.features.copy()
+    del features[image_column]
+    features.pop("labels", None)
+    features["pixel_values"] = Array3D(shape=tuple(shape), dtype="float32")
+    encoded = dataset.map(
+        encode,
+        batched=True,
+        batch_size=batch_size,
+        writer_batch_size=batch_size,
+        features=features,
+        remove_columns=[c for c in dataset.column_names if c == image_column or c == "labels"],
+        desc="Preparing images",
+    )
+    return encoded.add_column("labels", labels, feature=ClassLabel(names=names))
+
+
+def _pixels(image, num_channels):
+    """Any image -> (H, W, num_channels) float32 in 0..1."""
+    import numpy as np
+
+    if hasattr(image, "convert"):  # PIL
+        pixels = np.asarray(image.convert("L" if num_channels == 1 else "RGB"))
+    else:
+        try:
+            pixels = np.asarray(image)
+        except ValueError:
+            pixels = np.asarray(None)
+    if pixels.dtype.kind not in "uif" or pixels.ndim not in (2, 3):
+        raise ValueError(
+            f"Not an image: a value of type {type(image).__name__} and shape {pixels.shape}; expected a PIL "
+            "image or an array of shape (H, W) or (H, W, C)."
+        )
+    pixels = pixels.astype(np.float32) / (1 if pixels.dtype.kind == "f" else 255)
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if pixels.shape[2] == num_channels:
+        return pixels
+    if pixels.shape[2] not in (1, 3):
+        raise ValueError(f"Not an image: {pixels.shape[2]} channels in the last dimension, expected 1 or 3.")
+    if num_channels == 3:
+        return np.repeat(pixels, 3, axis=2)
+    luma = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # weights of ITU-R BT.601, as PIL has them
+    return (pixels @ luma)[:, :, None]
+
+
+def _resize(pixels, size):
+    import numpy as np
+    from PIL import Image
+
+    channels = [
+        Image.fromarray(np.ascontiguousarray(pixels[:, :, c])).resize((size, size), Image.Resampling.BILINEAR)
+        for c in range(pixels.shape[2])
+    ]
+    return np.stack([np.asarray(channel) for channel in channels], axis=2)

@@ -1,0 +1,147 @@
+"""From texts to what a language model or a text classifier takes."""
+
+from __future__ import annotations
+
+from .columns import check_columns, class_labels, name_rows
+
+PROMPT = "Question: {question}\nAnswer:"
+
+
+def build_tokenizer(texts, vocab_size=2000):
+    """Train a byte-level BPE tokenizer: every text can be encoded and decoded without loss, there is no unknown token.
+
+    Args:
+        texts: iterable of strings to learn the merges from.
+        vocab_size: tokens in all, at least 259 (256 bytes and three special tokens); small texts give fewer than asked
+            for.
+
+    Returns:
+        `PreTrainedTokenizerFast` with distinct `<pad>` (0), `<s>` (1, bos and cls) and `</s>` (2, eos and sep). Called
+        on a text it gives `<s> ... </s>`; `save_pretrained` and `AutoTokenizer.from_pretrained` keep all of it.
+
+    Raises:
+        TypeError: `texts` is a single string.
+        ValueError: `texts` is empty, or `vocab_size` is below 259.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    if isinstance(texts, str):
+        raise TypeError("`texts` must be an iterable of strings, got one string.")
+    texts = list(texts)
+    special = ["<pad>", "<s>", "</s>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    if not texts or not vocab_size >= len(special) + len(alphabet):
+        raise ValueError(
+            f"A byte-level tokenizer needs at least one text and `vocab_size` >= {len(special) + len(alphabet)}; "
+            f"got {len(texts)} texts, vocab_size={vocab_size}."
+        )
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    bpe.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=vocab_size, special_tokens=special, initial_alphabet=sorted(alphabet), show_progress=False
+        ),
+    )
+    bpe.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        cls_token="<s>",
+        sep_token="</s>",
+        model_input_names=["input_ids", "attention_mask"],
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def encode_qa(dataset, tokenizer, question_column="question", answer_column="answer", max_length=256, prompt=PROMPT):
+    """Question-answer rows for a causal language model: the question is context, the answer is what is learnt.
+
+    A row becomes `<bos> Question: ... \\nAnswer:` with label -100, followed by ` answer <eos>` with its own ids as
+    labels (the model shifts them). Rows are not padded here; the collator does that.
+
+    Args:
+        dataset: `datasets.Dataset` with the two columns.
+        max_length: tokens in all; a longer row loses the end of its answer.
+        prompt: text with the placeholder `{question}`.
+
+    Returns:
+        The data set with all its columns and `input_ids`, `attention_mask`, `labels` (lists of int of one length a
+        row).
+
+    Raises:
+        ValueError: a column is missing, an answer is empty, the tokenizer has no eos token, or truncation to
+            `max_length` leaves rows without any label (their ids are listed).
+    """
+    check_columns(dataset, question_column, answer_column)
+    if tokenizer.eos_token_id is None:
+        raise ValueError("The tokenizer has no eos token; an answer could not end. Fix: set `tokenizer.eos_token`.")
+    start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+
+    def encode(batch):
+        out = {"input_ids": [], "attention_mask": [], "labels": []}
+        questions = [prompt.format(question=question) for question in batch[question_column]]
+        contexts = tokenizer(questions, add_special_tokens=False)["input_ids"]
+        answers = [" " + answer.strip() for answer in batch[answer_column]]
+        answers = tokenizer(answers, add_special_tokens=False)["input_ids"]
+        for context, answer in zip(contexts, answers, strict=True):
+            context, answer = start + context, answer + [tokenizer.eos_token_id]
+            out["input_ids"].append((context + answer)[:max_length])
+            out["labels"].append(([-100] * len(context) + answer)[:max_length])
+            out["attention_mask"].append([1] * len(out["input_ids"][-1]))
+        return out
+
+    empty = [i for i, answer in enumerate(dataset[answer_column]) if not (answer or "").strip()]
+    if empty:
+        raise ValueError(f"{len(empty)} rows have no answer in column {answer_column!r}: {name_rows(dataset, empty)}.")
+    encoded = _tokenize(dataset, encode)
+    # Labels follow the context without a gap, so the last one tells whether a row has any.
+    lost = [i for i, labels in enumerate(encoded["labels"]) if labels[-1] == -100]
+    if lost:
+        raise ValueError(
+            f"{len(lost)} rows have no label left after truncation to max_length={max_length}: "
+            f"{name_rows(dataset, lost)}. Fix: a larger `max_length`, or leave these rows out."
+        )
+    return encoded
+
+
+def encode_text_classification(
+    dataset, tokenizer, text_column="text", label_column="label", max_length=128, names=None
+):
+    """Texts with one class each for a sequence classifier.
+
+    Args:
+        dataset: `datasets.Dataset`; the label column holds class names (str), ints from 0, or is a ClassLabel.
+        max_length: longer texts are cut at the end.
+        names: class names in the model's order. Give the training set's to the test set, so that a number means one
+            class: `names=train.features["labels"].names`. Default: the ClassLabel's, else the sorted names found.
+
+    Returns:
+        The data set with all its columns and `input_ids`, `attention_mask`, and `labels` (ClassLabel, ints; its
+        `.names` are the class names).
+
+    Raises:
+        ValueError: a column is missing, or a label is not among `names`.
+    """
+    from datasets import ClassLabel
+
+    check_columns(dataset, text_column, label_column)
+    names, labels = class_labels(dataset, label_column, names)
+
+    def encode(batch):
+        out = tokenizer(batch[text_column], truncation=True, max_length=max_length)
+        return {"input_ids": out["input_ids"], "attention_mask": out["attention_mask"]}
+
+    encoded = _tokenize(dataset, encode)
+    return encoded.add_column("labels", labels, feature=ClassLabel(names=names))
+
+
+def _tokenize(dataset, function):
+    gone = [c for c in ("input_ids", "attention_mask", "labels") if c in dataset.column_names]
+    return dataset.map(function, batched=True, desc="Tokenizing", remove_columns=gone)

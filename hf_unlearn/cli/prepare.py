@@ -1,0 +1,184 @@
+"""From the data's flags to encoded rows by split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..utils.checks import gather, problems_of, raise_problems
+from .arguments import TASKS, DataArguments, ModelArguments
+
+PROCESSING = "preprocessor_config.json"
+
+
+@dataclass
+class Prepared:
+    """Encoded rows by split, and what a model of them needs."""
+
+    splits: dict
+    processing_class: object
+    labels: list[str] | None
+    image_size: int | None = None
+    num_channels: int | None = None
+
+
+def prepare(data: DataArguments, model: ModelArguments, processing_from: str | None = None) -> Prepared:
+    """
+    Reads, splits and encodes the rows.
+
+    Args:
+        processing_from: folder or hub id of the tokenizer, image processor or feature extractor; None: made from the
+            data.
+
+    Raises:
+        ArgumentError: with all that is wrong with the files, or else with the split and the rows, at once.
+    """
+    from .. import split
+
+    rows, test = _read(data)
+    column = data.forget_column
+    if data.forget_by == "class" and column is None:
+        column = data.label_column
+    try:
+        parts = split(
+            rows,
+            by=data.forget_by,
+            values=data.forget_values,
+            fraction=data.forget_fraction,
+            column=column,
+            group=data.unseen_group,
+            seed=data.split_seed,
+            unseen=data.unseen,
+        )
+    except ValueError as error:  # beside it, what is wrong with the rows themselves
+        problems = problems_of(error)
+        gather(lambda: raise_problems(problems), lambda: _encode(data, model, rows, {"retain": rows}, processing_from))
+    if test is not None:
+        parts["test"] = test
+    return _encode(data, model, rows, parts, processing_from)
+
+
+def _read(data: DataArguments):
+    """Rows to train on and to forget, and rows to test on or None."""
+    from .rows.by_name import load_rows
+
+    rows, test = gather(
+        lambda: load_rows(data.dataset_name, data.data_files),
+        lambda: load_rows(data.dataset_name, data.data_files, data.test_split) if data.test_split else None,
+    )
+    if data.limit:
+        rows = rows.select(range(min(data.limit, len(rows))))
+        test = test and test.select(range(min(data.limit, len(test))))
+    if data.test_fraction and test is None:
+        halves = rows.train_test_split(test_size=data.test_fraction, seed=data.split_seed)
+        rows, test = halves["train"], halves["test"]
+    return rows, test
+
+
+def _encode(data: DataArguments, model: ModelArguments, rows, parts: dict, processing_from: str | None) -> Prepared:
+    if data.task not in TASKS:
+        raise ValueError(f"`--task` is {data.task!r}; it must be one of {', '.join(TASKS)}.")
+    wanted = {
+        "causal_lm": (data.question_column, data.answer_column),
+        "sequence_classification": (data.text_column, data.label_column),
+        "image_classification": (data.image_column, data.label_column),
+        "audio_classification": (data.audio_column, data.label_column),
+    }[data.task]
+    for part in parts.values():
+        if missing := [column for column in wanted if column not in part.column_names]:
+            raise ValueError(
+                f"There is no column {', '.join(map(repr, missing))}; the rows have "
+                f"{', '.join(map(repr, part.column_names))}."
+            )
+    if data.task == "image_classification":
+        return _encode_images(data, rows, parts, processing_from)
+    if data.task == "audio_classification":
+        return _encode_sounds(data, model, rows, parts, processing_from)
+    return _encode_texts(data, model, rows, parts, processing_from)
+
+
+def _encode_images(data: DataArguments, rows, parts: dict, processing_from: str | None) -> Prepared:
+    from .encode import images
+
+    processor, names, encoded = None, None, {}
+    if processing_from and Path(processing_from, PROCESSING).is_file():
+        from transformers import AutoImageProcessor
+
+        processor = AutoImageProcessor.from_pretrained(processing_from)
+    for name in ("retain", *(n for n in parts if n != "retain")):
+        encoded[name] = images.encode_images(
+            parts[name],
+            processor,
+            data.image_column,
+            data.label_column,
+            num_channels=_channels(rows[0][data.image_column]),
+            names=names or _class_names(rows, data.label_column),
+        )
+        names = encoded[name].features["labels"].names
+    channels, size = encoded["retain"].features["pixel_values"].shape[::2]
+    processor = processor or images.build_image_processor(size, channels)
+    return Prepared(encoded, processor, names, image_size=size, num_channels=channels)
+
+
+def _encode_sounds(data: DataArguments, model: ModelArguments, rows, parts: dict, processing_from: str | None):
+    from .encode import sound
+
+    extractor, names = _feature_extractor(data, model, processing_from), _class_names(rows, data.label_column)
+    columns = (data.audio_column, data.label_column, data.max_seconds)
+    encoded = {name: sound.encode_sounds(part, extractor, *columns, names=names) for name, part in parts.items()}
+    return Prepared(encoded, extractor, names)
+
+
+def _encode_texts(data: DataArguments, model: ModelArguments, rows, parts: dict, processing_from: str | None):
+    from .encode import text
+
+    if processing_from:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(processing_from)
+    else:
+        columns = [data.text_column] if data.task != "causal_lm" else [data.question_column, data.answer_column]
+        tokenizer = text.build_tokenizer([one for column in columns for one in rows[column]], model.vocab_size)
+    names = None if data.task == "causal_lm" else _class_names(rows, data.label_column)
+    encode = text_encoder(data, tokenizer, names)
+    return Prepared({name: encode(part) for name, part in parts.items()}, tokenizer, names)
+
+
+def text_encoder(data: DataArguments, tokenizer, names: list[str] | None):
+    """Rows of text -> encoded rows; `names`: of the classes, None for a language model."""
+    from .encode import text
+
+    if names is None:
+        columns = (data.question_column, data.answer_column, data.max_length)
+        return lambda rows: text.encode_qa(rows, tokenizer, *columns)
+    columns = (data.text_column, data.label_column, data.max_length)
+    return lambda rows: text.encode_text_classification(rows, tokenizer, *columns, names=names)
+
+
+def _class_names(rows, column: str) -> list[str]:
+    """Class names in the order of their numbers, from all rows, so that a forgotten class keeps its number."""
+    feature = rows.features[column]
+    return list(feature.names) if hasattr(feature, "names") else [str(v) for v in sorted(set(rows[column]))]
+
+
+def _feature_extractor(data: DataArguments, model: ModelArguments, processing_from: str | None):
+    """The model's own, or one for a new model."""
+    from .encode import sound
+    from .model import model_settings
+
+    if processing_from and Path(processing_from).is_dir() and not Path(processing_from, PROCESSING).is_file():
+        raise ValueError(f"There is no {PROCESSING} in {processing_from}: sounds need the model's feature extractor.")
+    if processing_from:
+        from transformers import AutoFeatureExtractor
+
+        return AutoFeatureExtractor.from_pretrained(processing_from)
+    settings = model_settings(model.model_type, model.config_overrides)
+    return sound.build_feature_extractor(model.model_type, settings, data.sampling_rate, data.max_seconds)
+
+
+def _channels(image) -> int:
+    if hasattr(image, "getbands"):
+        return 1 if len(image.getbands()) == 1 else 3
+    import numpy as np
+
+    return 1 if np.ndim(image) == 2 else np.shape(image)[-1]

@@ -1,0 +1,157 @@
+"""From rows to what a model takes: texts and images."""
+
+from __future__ import annotations
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+from transformers import AutoImageProcessor, AutoTokenizer
+
+from hf_unlearn.cli import model
+from hf_unlearn.cli.encode import images, text
+from hf_unlearn.cli.rows import people as embedded
+from hf_unlearn.cli.rows.digits import digits
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Arrow files of these tests go away with them."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def people():
+    return embedded.people()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(people):
+    return text.build_tokenizer([f"{q} {a}" for q, a in zip(people["question"], people["answer"], strict=True)])
+
+
+# ---- text -----------------------------------------------------------------------------------------------------------
+
+
+def test_tokenizer_round_trip(tokenizer, tmp_path):
+    text = "Where does Velra Langdale live? Über 9 naïve 猫!\n  In Coldcombe."
+    assert len({tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id}) == 3
+    assert tokenizer.decode(tokenizer(text)["input_ids"], skip_special_tokens=True) == text
+    # A tokenizer is loaded from a model's folder, where config.json could talk AutoTokenizer into another class.
+    for kind, task in (("llama", "causal_lm"), ("bert", "sequence_classification")):
+        folder = tmp_path / kind
+        tokenizer.save_pretrained(folder)
+        model.build_model(task, kind, "num_hidden_layers=1", tokenizer=tokenizer, labels=2).save_pretrained(folder)
+        loaded = AutoTokenizer.from_pretrained(folder)
+        encoded = loaded(text)
+        assert encoded["input_ids"] == tokenizer(text)["input_ids"] and set(encoded) == {"input_ids", "attention_mask"}
+        assert encoded["input_ids"][0] == loaded.bos_token_id and encoded["input_ids"][-1] == loaded.eos_token_id
+        assert loaded.pad_token_id == tokenizer.pad_token_id
+        assert loaded.decode(encoded["input_ids"], skip_special_tokens=True) == text
+
+
+def test_tokenizer_refuses_what_it_cannot_learn_from():
+    with pytest.raises(TypeError, match="iterable"):
+        text.build_tokenizer("one string")
+    with pytest.raises(ValueError, match="at least one"):
+        text.build_tokenizer([])
+    with pytest.raises(ValueError, match="259"):
+        text.build_tokenizer(["a"], vocab_size=100)
+
+
+def test_qa_labels_cover_the_answer_and_nothing_else(people, tokenizer):
+    rows = people.select(range(8))
+    encoded = text.encode_qa(rows, tokenizer)
+    assert encoded["id"] == rows["id"] and encoded["person"] == rows["person"]
+    for raw, row in zip(rows, encoded, strict=True):
+        ids, labels = row["input_ids"], row["labels"]
+        first = next(i for i, label in enumerate(labels) if label != -100)
+        assert len(ids) == len(labels) == len(row["attention_mask"]) and set(row["attention_mask"]) == {1}
+        assert labels[:first] == [-100] * first and labels[first:] == ids[first:]
+        assert tokenizer.decode(ids[1:first]) == f"Question: {raw['question']}\nAnswer:"
+        assert tokenizer.decode(labels[first:-1]) == " " + raw["answer"]
+        assert ids[0] == tokenizer.bos_token_id and ids[-1] == tokenizer.eos_token_id
+
+
+def test_qa_truncation(people, tokenizer):
+    rows = people.select(range(4))
+    full = text.encode_qa(rows, tokenizer)
+    context = max(sum(label == -100 for label in labels) for labels in full["labels"])
+    cut = text.encode_qa(rows, tokenizer, max_length=context + 1)
+    assert all(len(ids) <= context + 1 for ids in cut["input_ids"])
+    with pytest.raises(ValueError, match=r"4 rows have no label.*max_length=6.*id p000"):
+        text.encode_qa(rows, tokenizer, max_length=6)
+    with pytest.raises(ValueError, match="no column 'reply'"):
+        text.encode_qa(rows, tokenizer, answer_column="reply")
+    empty = datasets.Dataset.from_dict({"id": ["x"], "question": ["q"], "answer": [" "]})
+    with pytest.raises(ValueError, match="no answer.*id x"):
+        text.encode_qa(empty, tokenizer)
+
+
+def test_text_classification_shares_class_numbers(tokenizer):
+    train = datasets.Dataset.from_dict(
+        {"id": ["1", "2", "3"], "text": ["b b", "a", "c " * 50], "category": list("bac")}
+    )
+    test = datasets.Dataset.from_dict({"text": ["c"], "category": ["c"]})
+    encoded = text.encode_text_classification(train, tokenizer, label_column="category", max_length=9)
+    names = encoded.features["labels"].names
+    assert names == ["a", "b", "c"] and encoded["labels"] == [1, 0, 2] and encoded["id"] == ["1", "2", "3"]
+    assert len(encoded["input_ids"][2]) == 9
+    assert all(ids[0] == tokenizer.cls_token_id and ids[-1] == tokenizer.eos_token_id for ids in encoded["input_ids"])
+    encoded = text.encode_text_classification(test, tokenizer, label_column="category", names=names)
+    assert encoded["labels"] == [2]
+    with pytest.raises(ValueError, match="'c'.*classes are"):
+        text.encode_text_classification(test, tokenizer, label_column="category", names=["a", "b"])
+    numbers = datasets.Dataset.from_dict({"text": ["x", "y"], "label": [2, 0]})
+    encoded = text.encode_text_classification(numbers, tokenizer, names=["no", "maybe", "yes"])
+    assert encoded["labels"] == [2, 0]
+
+
+# ---- images ---------------------------------------------------------------------------------------------------------
+
+
+def test_digits_become_pixel_values():
+    rows = digits().select(range(20))
+    encoded = images.encode_images(rows, num_channels=1)
+    pixels = np.array(encoded["pixel_values"], dtype=np.float32)
+    assert pixels.shape == (20, 1, 8, 8) and encoded.features["pixel_values"].dtype == "float32"
+    assert np.allclose(pixels[:, 0], np.array(rows["image"]) / 127.5 - 1, atol=1e-6)
+    assert encoded["labels"] == rows["label"] and encoded["id"] == rows["id"] and "image" not in encoded.column_names
+
+
+def test_processor_and_plain_path_agree(tmp_path):
+    images.build_image_processor(8, 1).save_pretrained(tmp_path)
+    processor = AutoImageProcessor.from_pretrained(tmp_path)
+    rows = digits().select(range(5))
+    plain = images.encode_images(rows, num_channels=1)["pixel_values"]
+    assert np.allclose(images.encode_images(rows, processor, num_channels=1)["pixel_values"], plain, atol=1e-6)
+    larger = images.encode_images(rows, num_channels=1, image_size=16)["pixel_values"]
+    assert np.array(larger).shape == (5, 1, 16, 16)
+    by_processor = images.encode_images(rows, processor, num_channels=1, image_size=16)["pixel_values"]
+    assert np.abs(np.array(larger) - np.array(by_processor)).max() < 0.02  # the processor resizes whole grey levels
+
+
+def test_colour_grey_and_float_images():
+    red = Image.fromarray(np.full((4, 4, 3), (255, 0, 0), dtype=np.uint8))
+    rows = datasets.Dataset.from_dict(
+        {"image": [red], "label": [0]},
+        features=datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")}),
+    )
+    assert np.array(images.encode_images(rows)["pixel_values"])[0, :, 0, 0].tolist() == [1, -1, -1]
+    grey = np.array(images.encode_images(rows, num_channels=1)["pixel_values"])
+    assert grey.shape == (1, 1, 4, 4) and grey[0, 0, 0, 0] == pytest.approx(0.299 * 2 - 1, abs=0.01)
+    floats = datasets.Dataset.from_dict({"image": [[[0.0, 1.0], [0.5, 0.25]]], "label": [0]})
+    pixels = np.array(images.encode_images(floats)["pixel_values"])
+    assert pixels.shape == (1, 3, 2, 2) and pixels[0, 2].tolist() == [[-1, 1], [0, -0.5]]
+
+
+def test_what_is_no_image_is_refused():
+    rows = datasets.Dataset.from_dict({"image": ["cat.png"], "label": [0]})
+    with pytest.raises(ValueError, match="Not an image"):
+        images.encode_images(rows)
+    with pytest.raises(ValueError, match="num_channels"):
+        images.encode_images(digits().select([0]), num_channels=2)
+    with pytest.raises(ValueError, match="no rows"):
+        images.encode_images(digits().select([]))
+    with pytest.raises(ValueError, match="no column 'kind'"):
+        images.encode_images(rows, label_column="kind")

@@ -1,0 +1,151 @@
+"""`hf-unlearn` and the scripts: verbs, help by subject in about a second, and the command that a record names."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import fields
+
+import pytest
+from helpers.recipes import ROOT
+
+import hf_unlearn
+from hf_unlearn.cli import arguments, help, main, running
+from hf_unlearn.evaluation import __main__ as evaluation
+
+HEAVY = ("torch", "transformers", "datasets", "accelerate", "peft", "sklearn", "matplotlib")
+
+
+def python(code: str, cwd=ROOT) -> str:
+    env = {**os.environ, "COLUMNS": "100", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=cwd, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_help_of_all_verbs_and_scripts_loads_nothing_heavy():
+    code = f"""
+import runpy, sys
+sys.path.insert(0, {str(ROOT)!r})
+from hf_unlearn.cli.main import main
+for verb in ("ready", "unlearn", "evaluate", "memory", "tofu"):
+    print("=== verb", verb)
+    try:
+        main([verb, "--help"])
+    except SystemExit as error:
+        assert not error.code
+for name in ("ready", "unlearn", "evaluate", "quickstart", "tools/check_engine"):
+    sys.argv = [f"recipes/{{name}}.py", "--help"]
+    print("=== script", name)
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    except SystemExit as error:
+        assert not error.code
+print("=== heavy", [name for name in {HEAVY!r} if name in sys.modules])
+"""
+    out = python(code)
+    texts = dict(part.split("\n", 1) for part in out.split("=== ")[1:-1])
+    expected = {
+        "verb ready": ["what is trained:", "rows:", "rows to forget:", "model:", "adapter:", "--help all", "--role"],
+        "verb unlearn": ["--start", "--objective", "--retain_budget", "--forget_values", "Default: 0.0003."],
+        "verb evaluate": ["evaluation:", "--title", "--output_dir", "--dataset_name", "--fail_on"],
+        "verb memory": ["--batch_size", "--memory"],
+        "verb tofu": ["--logs", "--retrained"],
+        "script ready": ["python recipes/ready.py", "--role", "--meta_gradient", "--lambda_efficiency", "--lora_r"],
+        "script unlearn": ["python recipes/unlearn.py", "--start"],
+        "script evaluate": ["python recipes/evaluate.py", "--title"],
+        "script quickstart": ["--output-dir", "--smoke"],
+        "script tools/check_engine": ["--peft", "--steps"],
+    }
+    for name, words in expected.items():
+        assert all(word in texts[name] for word in words), (name, words)
+    assert out.rstrip().endswith("=== heavy []") or "heavy []" in out
+
+
+@pytest.mark.parametrize("verb", help.KINDS)
+def test_every_flag_of_a_verb_is_in_its_help_once_with_a_text(verb):
+    text = help.help_text(verb, "hf-unlearn", "")
+    for kind in help.KINDS[verb]:
+        for one in fields(kind):
+            assert len(re.findall(rf"^  --{one.name}\b", text, re.M)) == 1, one.name
+            assert len(one.metadata["help"]) > 10
+    if verb in help.CONFIGS:
+        assert text.index("the Trainer's own") > text.index("adapter:")
+
+
+@pytest.mark.parametrize("kind", help.SUBJECTS)
+def test_every_subject_begins_with_a_flag_that_exists(kind):
+    assert set(help.SUBJECTS[kind].values()) <= {one.name for one in fields(kind)}
+    assert list(help.by_subject(kind)) == list(help.SUBJECTS[kind])
+
+
+@pytest.mark.parametrize("verb", help.CONFIGS)
+def test_the_trainer_s_arguments_and_defaults_in_the_help_are_its_own(verb):
+    known = {one.name: one.default for one in fields(getattr(hf_unlearn, help.CONFIGS[verb]))}
+    assert set(help.TRAINER) <= set(known)
+    for name, default in help.DEFAULTS[verb].items():
+        assert known[name] == default, name
+
+
+def test_help_all_lists_every_argument_of_the_trainer():
+    text = help.help_text("unlearn", "hf-unlearn unlearn", "", everything=True)
+    for one in fields(hf_unlearn.UnlearnConfig):
+        if one.init:
+            assert len(re.findall(rf"^  --{one.name}\b", text, re.M)) == 1, one.name
+
+
+def test_no_verb_an_unknown_verb_and_the_version(capsys):
+    assert main.main([]) == 2
+    assert "usage: hf-unlearn VERB" in capsys.readouterr().err
+    assert main.main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(re.search(rf"^  {verb} ", out, re.M) for verb in main.VERBS)
+    assert main.main(["unlern"]) == 2
+    assert "there is no verb 'unlern'. Did you mean 'unlearn'?" in capsys.readouterr().err
+    assert main.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"hf-unlearn {hf_unlearn.__version__}\n"
+
+
+def test_the_verb_tofu_is_the_command_of_the_evaluation(capsys, tmp_path):
+    told, words = [], ["--logs", str(tmp_path / "nowhere.json")]
+    for run in (lambda: main.run("tofu", words, ""), lambda: sys.exit(evaluation.main(["tofu", *words]))):
+        with pytest.raises(SystemExit) as end:
+            run()
+        told.append((end.value.code, capsys.readouterr().err))
+    assert told[0] == told[1] and told[0][0] == 1 and "nowhere.json" in told[0][1]
+
+
+def test_roles_and_attacks_are_the_evaluation_s(capsys):
+    from hf_unlearn.evaluation import attack_names, roles
+
+    assert arguments.ROLES is roles.ROLES and arguments.EvaluateArguments().attacks == attack_names()
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["/x/python", "recipes/evaluate.py", "--limit", "9"], "python recipes/evaluate.py --limit 9"),
+        (["/x/python", "/x/bin/hf-unlearn", "evaluate", "--limit", "9"], "hf-unlearn evaluate --limit 9"),
+        (["python3", "-m", "hf_unlearn", "evaluate", "--limit", "9"], "python -m hf_unlearn evaluate --limit 9"),
+        (["python", "-u", "my own.py", "--limit", "9"], "python 'my own.py' --limit 9"),
+        (["python", "-m", "pytest", "tests"], "hf-unlearn evaluate --limit 9"),
+    ],
+)
+def test_a_record_names_the_command_that_was_run(words, expected, monkeypatch):
+    monkeypatch.setattr(sys, "orig_argv", words)
+    for name in ("ACCELERATE_MIXED_PRECISION", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    assert running.command_line(["--limit", "9"], "hf-unlearn evaluate") == expected
+
+
+def test_a_record_names_the_launcher_and_its_processes(monkeypatch):
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-u", "recipes/evaluate.py", "--limit", "9"])
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("ACCELERATE_MIXED_PRECISION", raising=False)
+    said = running.command_line(["--limit", "9"], "hf-unlearn evaluate")
+    assert said == "torchrun --nproc_per_node 2 recipes/evaluate.py --limit 9"
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    said = running.command_line(["--limit", "9"], "hf-unlearn evaluate")
+    assert said == "accelerate launch --num_processes 2 recipes/evaluate.py --limit 9"

@@ -1,0 +1,180 @@
+"""Rows by name: embedded people and digits, local files in their layouts, and what is missing."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+
+import datasets
+import numpy as np
+import pytest
+from PIL import Image
+
+from hf_unlearn.cli.rows import people as embedded
+from hf_unlearn.cli.rows.by_name import load_rows
+from hf_unlearn.cli.rows.digits import digits
+from hf_unlearn.cli.rows.named import FILES_OF
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Arrow files of these tests go away with them."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def people():
+    return embedded.people()
+
+
+def write_jsonl(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def png(value, size=4):
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((size, size, 3), value, dtype=np.uint8)).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+# ---- embedded data --------------------------------------------------------------------------------------------------
+
+
+def test_people_are_the_same_everywhere(people):
+    digest = hashlib.sha256(json.dumps(people.to_list(), sort_keys=True).encode()).hexdigest()
+    assert digest == "fe33864cc5e958608461f8e65af9675ba41784ae3b5f118d92154b1b3719df41"
+    assert people.to_list() == embedded.people().to_list()
+    assert people["person"][0] != embedded.people(seed=1)["person"][0]
+
+
+def test_people_counts_and_variety(people):
+    rows = people.to_list()
+    assert people.column_names == ["id", "person", "question", "answer"]
+    assert len(rows) == 480 and len(set(people["person"])) == 120
+    assert len(set(people["id"])) == 480 and rows[17 * 4]["id"].startswith("p017-")
+    assert len({(row["question"], row["answer"]) for row in rows}) == 480
+    assert all(row["person"] in row["question"] and row["person"] not in row["answer"] for row in rows)
+    phrasings, answers = {}, {}
+    for row in rows:
+        attribute = row["id"].split("-")[1]
+        phrasings.setdefault(attribute, set()).add(row["question"].replace(row["person"], "{name}"))
+        answers.setdefault(attribute, set()).add(row["answer"])
+    assert set(phrasings) == set(embedded.ATTRIBUTES)
+    assert all(len(found) == 3 for found in phrasings.values())
+    assert all(len(found) >= 30 for found in answers.values())
+    per_person = {}
+    for row in rows:
+        per_person.setdefault(row["person"], set()).add(row["id"].split("-")[1])
+    assert all(len(found) == 4 for found in per_person.values())
+
+
+def test_people_have_unique_names_in_a_crowd():
+    crowd = embedded.people(3000)  # drawn from 79,200 names: some come twice, and must be drawn again
+    assert len(crowd) == len(set(crowd["id"])) == 12_000 and len(set(crowd["person"])) == 3000
+
+
+def test_people_does_not_touch_the_global_generator():
+    import random
+
+    random.seed(3)
+    before = random.getstate()
+    assert len(embedded.people(5)) == 20
+    assert random.getstate() == before
+
+
+@pytest.mark.parametrize("n", [0, -1, 20_000])
+def test_people_refuses_a_bad_count(n):
+    with pytest.raises(ValueError, match="n_people"):
+        embedded.people(n)
+
+
+def test_digits_are_the_real_ones():
+    rows = digits()
+    images = np.array(rows["image"])
+    assert images.shape == (1797, 8, 8) and images.min() == 0 and images.max() == 255
+    assert rows.features["label"].names == [str(i) for i in range(10)]
+    assert len(set(rows["id"])) == 1797 and rows["id"][17] == "digit-0017"
+    assert rows["label"][:10] == list(range(10))
+    assert images[0, 0].tolist() == [0, 0, 80, 207, 143, 16, 0, 0]  # 0, 0, 5, 13, 9, 1, 0, 0 sixteenths of 255
+
+
+# ---- loaders --------------------------------------------------------------------------------------------------------
+
+
+def test_embedded_by_name_and_slice():
+    assert len(load_rows("people", split="train[:12]")) == 12
+    assert load_rows("digits", split="train[5:8]")["label"] == [5, 6, 7]
+    with pytest.raises(ValueError, match="one split"):
+        load_rows("people", split="test")
+    with pytest.raises(ValueError, match="data_files"):
+        load_rows("people", data_files="x.csv")
+
+
+def test_banking77_folder_has_ids_that_tell_the_splits_apart(tmp_path):
+    (tmp_path / "train.csv").write_text('text,category\n"where, is my card?",card\ntop up,top_up\n')
+    (tmp_path / "test.csv").write_text("text,category\nhello,card\n")
+    train = load_rows("banking77", data_files=str(tmp_path))
+    assert train["id"] == ["train-0", "train-1"] and train["text"][0] == "where, is my card?"
+    assert load_rows("banking77", data_files=str(tmp_path), split="test")["id"] == ["test-0"]
+    assert load_rows("banking77", data_files=str(tmp_path / "test.csv"), split="test")["text"] == ["hello"]
+    with pytest.raises(ValueError, match="split 'dev'"):
+        load_rows("banking77", data_files=str(tmp_path), split="dev")
+    with pytest.raises(ValueError, match="'train' split"):
+        load_rows("banking77", data_files=str(tmp_path / "train.csv"), split="test")
+
+
+def test_tofu_authors_are_blocks_of_twenty(tmp_path):
+    rows = [{"question": f"q{i}", "answer": f"a{i}"} for i in range(60)]
+    write_jsonl(tmp_path / "full.jsonl", rows)
+    write_jsonl(tmp_path / "forget10.jsonl", rows[:20])
+    loaded = load_rows("tofu", data_files=str(tmp_path))
+    assert len(loaded) == 60 and loaded["author"] == [i // 20 for i in range(60)]
+    assert loaded["id"][19:21] == ["a000-19", "a001-00"] and loaded["question"][59] == "q59"
+    write_jsonl(tmp_path / "full.jsonl", rows[:30])
+    with pytest.raises(ValueError, match="blocks of 20"):
+        load_rows("tofu", data_files=str(tmp_path / "full.jsonl"))
+
+
+def test_cifar10_parquet_decodes_image_bytes(tmp_path):
+    table = {"image": [{"bytes": png(v), "path": None} for v in (0, 255)], "label": [3, 9], "id": ["x/1", "x/2"]}
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table(table), tmp_path / "train-00.parquet")
+    rows = load_rows("cifar10", data_files=str(tmp_path / "train-*.parquet"))
+    assert isinstance(rows[0]["image"], Image.Image) and rows[0]["image"].size == (4, 4)
+    assert rows.features["label"].int2str(rows["label"]) == ["cat", "truck"] and rows["id"] == ["x/1", "x/2"]
+    plain = pa.table({"image": [png(7)], "label": [1]})
+    pq.write_table(plain, tmp_path / "plain.parquet")
+    rows = load_rows(str(tmp_path / "plain.parquet"))
+    assert rows[0]["image"].getpixel((0, 0)) == (7, 7, 7) and rows["id"] == ["0"]
+
+
+def test_local_files_get_string_ids(tmp_path):
+    path = write_jsonl(tmp_path / "mine.jsonl", [{"text": "a"}, {"text": "b"}])
+    assert load_rows(str(path))["id"] == ["0", "1"]
+    path = write_jsonl(tmp_path / "own.jsonl", [{"text": "a", "id": 7}, {"text": "b", "id": 9}])
+    assert load_rows("json", data_files=str(path))["id"] == ["7", "9"]
+    assert load_rows(str(path), split="train[1:]")["id"] == ["9"]
+    path = tmp_path / "whole.json"
+    path.write_text(json.dumps([{"text": "a"}]))
+    assert load_rows(str(path))["text"] == ["a"]
+    embedded.people(3).save_to_disk(tmp_path / "saved")
+    assert len(load_rows(str(tmp_path / "saved"))) == 12
+
+
+def test_missing_files_name_the_flag(tmp_path):
+    for name in FILES_OF:
+        with pytest.raises(FileNotFoundError, match="--data_files path/to"):
+            load_rows(name)
+    with pytest.raises(FileNotFoundError, match="--data_files"):
+        load_rows("tofu", data_files=str(tmp_path / "nowhere.jsonl"))
+    with pytest.raises(FileNotFoundError, match="full.jsonl"):
+        load_rows("tofu", data_files=str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="--data_files"):
+        load_rows(str(tmp_path / "nowhere.csv"))
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(ValueError, match="one type"):
+        load_rows("banking77", data_files=str(tmp_path / "notes.txt"))

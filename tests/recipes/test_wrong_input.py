@@ -1,0 +1,135 @@
+"""Wrong input of the verbs is refused in one message, before a model is made; a run that breaks keeps what is good."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from helpers.recipes import PEOPLE, ROOT, TINY, problems_of, refusal, strict_json
+
+from hf_unlearn import ArgumentError, NonFiniteError, UnlearnTrainer
+from hf_unlearn.cli import evaluate, ready, running, unlearn
+from hf_unlearn.trainers.models import load_model
+
+BY_ID = ["--forget_by", "id", "--forget_column", "null", "--forget_fraction", "null"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--bogus", "1"], "no flag --bogus"),
+        (["--forget_values", "Nobody", "--forget_fraction", "null"], "Not in the column 'person': Nobody."),
+        ([*BY_ID, "--forget_values", "p998-town", "p999-town"], "Not in the column 'id': p998-town, p999-town."),
+        (["--forget_column", "family"], "no column 'family'"),
+        (["--question_column", "prompt"], "no column 'prompt'"),
+        (["--dataset_name", "tofu"], "--data_files path/to/tofu/full.jsonl"),
+        (["--dataset_name", "tofu", "--data_files", "nowhere.jsonl"], "No such file: 'nowhere.jsonl'"),
+        (["--dataset_name", "./nowhere.csv"], "No such file: './nowhere.csv'"),
+        (["--task", "poetry"], "`--task` is 'poetry'"),
+        (["--role", "redy"], "`--role` is 'redy'"),
+        (["--revocable", "none"], "`--revocable` is 'none'"),
+        (["--model_type", "lama"], "Unknown `model_type` 'lama'"),
+        (["--model_type", "null"], "Give either --model_name_or_path, or --model_type"),
+        (["--config_overrides", "size=3"], "Unknown key 'size'"),
+        (["--label_smoothing_factor", "0.1"], "`label_smoothing_factor` is 0.1"),
+        (["--unseen", "0"], "`unseen` is 0.0"),
+        (["--max_length", "4"], "no label left after truncation"),
+    ],
+    ids=lambda value: "-".join(value).strip("-") if isinstance(value, list) else "",
+)
+def test_wrong_input_is_refused_with_one_problem(flags, expected, tmp_path, monkeypatch):
+    text = refusal(ready.main, [*PEOPLE, "--output_dir", tmp_path, *flags], monkeypatch)
+    assert expected in text
+    assert len(problems_of(text)) == 1
+    assert not list(tmp_path.glob("ready*"))
+
+
+def test_a_class_that_does_not_exist(files, tmp_path, monkeypatch):
+    argv = ["--config", ROOT / "recipes/text/banking77_bert.yaml", "--data_files", files["banking77"]]
+    argv += ["--output_dir", tmp_path]
+    text = refusal(ready.main, [*argv, "--forget_values", "card_arrival", "card_departure"], monkeypatch)
+    assert len(problems_of(text)) == 1 and "Not in the column 'category': card_departure." in text
+    text = refusal(ready.main, [*argv, "--label_column", "intent"], monkeypatch)
+    assert "no column 'intent'" in text
+
+
+def test_all_problems_of_flags_and_rows_come_in_one_error(tmp_path, monkeypatch):
+    flags = ["--label_smoothing_factor", "0.1", "--meta_gradient", "guess", "--inner_lr", "-1", "--bogus", "1"]
+    flags += ["--role", "redy", "--config_overrides", "size=3"]
+    flags += ["--forget_column", "family", "--answer_column", "reply"]
+    found = problems_of(refusal(ready.main, [*PEOPLE, "--output_dir", tmp_path, *flags], monkeypatch))
+    wanted = ["--bogus", "meta_gradient", "inner_lr", "label_smoothing", "--role", "'size'", "'family'", "'reply'"]
+    assert len(found) == len(wanted)
+    assert all(any(word in problem for problem in found) for word in wanted)
+
+    flags = ["--label_smoothing_factor", "0.1", "--target", "moon", "--start", "redy", "--forget_fraction", "2"]
+    found = problems_of(refusal(unlearn.main, [*PEOPLE, "--output_dir", tmp_path, *flags], monkeypatch))
+    assert len(found) == 4
+
+
+def test_no_model_to_start_from_or_to_measure(tmp_path, monkeypatch):
+    argv = [*PEOPLE, "--output_dir", tmp_path, "--forget_column", "family"]
+    text = refusal(unlearn.main, [*argv, "--start", "ready"], monkeypatch)
+    assert f"There is no model in {tmp_path / 'ready'}. Train it first" in text and "'family'" in text
+    text = refusal(evaluate.main, argv, monkeypatch)
+    assert f"There is no model in {tmp_path}" in text and "'family'" in text
+    text = refusal(evaluate.main, [*argv, "--bogus", "1"], monkeypatch)
+    assert len(problems_of(text)) == 3
+
+
+def test_yaml_files_that_cannot_be_used(tmp_path, monkeypatch):
+    missing = tmp_path / "missing.yaml"
+    assert "there is no file" in refusal(ready.main, ["--config", missing], monkeypatch)
+    assert "needs the path" in refusal(ready.main, ["--config"], monkeypatch)
+    for content, expected in (
+        ("ready:\n  seed: 1\n", "holds a mapping"),
+        ("a: [1\n", "is no YAML"),
+        ("- a\n", "`key: value` lines"),
+    ):
+        missing.write_text(content)
+        assert expected in refusal(ready.main, ["--config", missing], monkeypatch)
+    assert "'loose' is no flag" in refusal(ready.main, ["loose"], monkeypatch)
+
+
+def test_a_label_that_the_training_rows_do_not_have(tmp_path, monkeypatch):
+    (tmp_path / "train.csv").write_text("text,category\n" + "".join(f"text {i},c{i % 3}\n" for i in range(30)))
+    (tmp_path / "test.csv").write_text("text,category\nhello,c7\n")
+    argv = ["--config", ROOT / "recipes/text/banking77_bert.yaml", "--data_files", tmp_path, "--forget_values", "c1"]
+    assert "'c7'" in refusal(ready.main, [*argv, "--output_dir", tmp_path / "out"], monkeypatch)
+
+
+# ---- a run that breaks ----------------------------------------------------------------------------------------------
+
+
+def test_a_poisoned_request_ends_with_the_last_good_weights_on_disk(tmp_path, monkeypatch):
+    flags = [*PEOPLE, "--output_dir", str(tmp_path), *TINY]
+    ready.main([*flags, "--role", "original"])
+    start = load_model(str(tmp_path / "original")).state_dict()
+    after = {}
+    plain = UnlearnTrainer._logits
+
+    def poisoned(self, model, inputs):
+        logits = plain(self, model, inputs)
+        if model.training and self.state.global_step >= 1:
+            after.update({k: v.clone() for k, v in self.model.state_dict().items()})
+            logits = logits * float("nan")
+        return logits
+
+    monkeypatch.setattr(UnlearnTrainer, "_logits", poisoned)
+    argv = ["unlearn.py", *flags, "--start", "original", "--max_steps", "5", "--stop", "false"]
+    monkeypatch.setattr(sys, "argv", argv)
+    with pytest.raises(SystemExit) as end:
+        running.run(unlearn.main)
+    assert str(end.value.code).startswith(NonFiniteError.__name__) and str(tmp_path / "unlearned") in end.value.code
+    saved = load_model(str(tmp_path / "unlearned")).state_dict()
+    assert after and all(torch.equal(saved[k], after[k]) for k in saved)
+    assert not all(torch.equal(saved[k], start[k]) for k in saved)  # the first step was good
+    assert strict_json(tmp_path / "unlearned/unlearning.json")["stop_reason"] is None
+
+
+def test_errors_keep_their_traceback_on_request(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_UNLEARN_TRACEBACK", "1")
+    monkeypatch.setattr(sys, "argv", ["ready.py", *PEOPLE, "--output_dir", str(tmp_path), "--role", "redy"])
+    with pytest.raises(ArgumentError):
+        running.run(ready.main)

@@ -43,10 +43,10 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for editors and type checkers
     from .objectives.registry import OBJECTIVES as OBJECTIVES
     from .objectives.registry import get_objective as get_objective
     from .objectives.row_nll import per_row_nll as per_row_nll
-    from .options import ArgumentError as ArgumentError
     from .trainers.callbacks import NonFiniteError as NonFiniteError
     from .trainers.ready import ReadyTrainer as ReadyTrainer
     from .trainers.unlearn import UnlearnTrainer as UnlearnTrainer
+    from .utils.checks import ArgumentError as ArgumentError
     from .utils.records import commitment as commitment
 
 __version__ = "0.1.0"

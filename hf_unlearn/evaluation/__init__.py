@@ -11,7 +11,51 @@ card.to_html("out/report.html")
 ```
 """
 
+from typing import TYPE_CHECKING
+
 from ..utils.lazy import lazily
+
+if TYPE_CHECKING:  # the same names as in _HOMES, for editors and type checkers
+    from .attacks.base import Attack as Attack
+    from .attacks.generate import generate as generate
+    from .attacks.generate import rouge_recall as rouge_recall
+    from .attacks.quantise import quantised as quantised
+    from .attacks.registry import attack_names as attack_names
+    from .attacks.registry import register as register
+    from .attacks.relearn import recovery_area as recovery_area
+    from .attacks.relearn import recovery_curves as recovery_curves
+    from .attacks.relearn import relearn as relearn
+    from .attacks.weights import weight_distance as weight_distance
+    from .catalogue import Measure as Measure
+    from .collection import collect as collect
+    from .forward import evaluating as evaluating
+    from .measures.forget_quality import forget_quality_of as forget_quality_of
+    from .measures.forget_quality import ks_detectable as ks_detectable
+    from .measures.lira import lira_measures as lira_measures
+    from .measures.lira import logit_confidence as logit_confidence
+    from .measures.lira import shadow_plan as shadow_plan
+    from .measures.membership import compare_membership as compare_membership
+    from .measures.membership import membership_inference as membership_inference
+    from .measures.membership import scores as scores
+    from .measures.tofu_logs import forget_quality as forget_quality
+    from .measures.tofu_logs import model_utility as model_utility
+    from .measures.truth_ratio import answer_probability as answer_probability
+    from .measures.truth_ratio import truth_ratio as truth_ratio
+    from .measures.truth_ratio import truth_ratio_score as truth_ratio_score
+    from .measures.utility import utility_of as utility_of
+    from .measuring import compare as compare
+    from .measuring import measure as measure
+    from .measuring import measure_names as measure_names
+    from .model_scores import ModelScores as ModelScores
+    from .rows import evenly as evenly
+    from .scorecard import Scorecard as Scorecard
+    from .scoring import evaluate as evaluate
+    from .table_files import load_tables as load_tables
+    from .table_files import save_tables as save_tables
+    from .tables import COLUMNS as COLUMNS
+    from .tables import described as described
+    from .tables import with_description as with_description
+    from .weights import weights_hash as weights_hash
 
 _HOMES = {
     "evaluate": "scoring",

@@ -1,31 +1,38 @@
-"""The answers that the study's page begins with, and what they rest on."""
+"""The answers that the study's page begins with, and what they rest on: the judgement of `judgement`, in sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from recipes.study.figures import PLAIN, READY
-from recipes.study.seeds import FEWEST, side
+from hf_unlearn.evaluation.gates import Level
+from recipes.study.judgement import (
+    AUC_GAP,
+    CHEAP,
+    KNOWN,
+    UTILITY,
+    Standing,
+    again_of,
+    best_verdicts,
+    like_retraining,
+    not_told,
+    outcome,
+    pays_for,
+    sides,
+    standing,
+    told_by_arm,
+)
+from recipes.study.outcomes import PLAIN, READY
 from recipes.study.tasks import TASKS
 from recipes.study.trial import KINDS
 from recipes.study.words import ANY, cell, inline, name_of, number, points, share, signed
 
 RESISTING = ("relearn", "align")
-UTILITY = -0.01  # of plain's accuracy, that readiness may cost before any request
-KNOWN = -0.1  # of the forget rows, that may be wrong before any request and are right for plain
-NOT_TOLD = ("indistinguishable", "not told apart")
-AUC_GAP = "forget_mia_loss_auc_gap"
-CHEAP = 0.2  # of retraining's row passes, that a match may cost
-
-
-def figure(one: Mapping, arm: str, name: str) -> dict | None:
-    return one["figures"].get(arm, {}).get(name)
 
 
 def measured(tasks: Mapping[str, Mapping], name: str, arms: Sequence[str]) -> dict[str, dict]:
     """Case (a task, with more arms than one "task, arm") -> figure, of those that have some seeds."""
     found = {
-        task if len(arms) == 1 else f"{task}, {name_of(arm)}": figure(one, arm, name)
+        task if len(arms) == 1 else f"{task}, {name_of(arm)}": outcome(one, arm, name)
         for task, one in tasks.items()
         for arm in arms
     }
@@ -41,22 +48,13 @@ def extremes(found: Mapping[str, Mapping], text: Callable[[float], str]) -> str:
     return f"from {low} to {high}"
 
 
-def sides(found: Mapping[str, Mapping]) -> dict[str, dict]:
-    """ "above", "below", "open" (not told apart) and "few" (seeds, too few for an interval) -> its cases."""
-    parts: dict[str, dict] = {"above": {}, "below": {}, "open": {}, "few": {}}
-    for case, f in found.items():
-        few = f["low"] is None and f["high"] is None and f.get("of") != "median"
-        parts["few" if few else f["apart"] or "open"][case] = f
-    return parts
-
-
-def verdict(parts: Mapping[str, Mapping]) -> dict[str, str]:
-    """Level (a colour) and words of a badge: on how many of the cases with an interval the good side is shown."""
-    good, known = len(parts["above"]), sum(len(parts[key]) for key in ("above", "below", "open"))
-    if not known:
-        return {"level": "unknown", "word": "too few seeds to say" if parts["few"] else "not measured yet"}
-    level = "yes" if good == known else "partly" if good else "no"
-    return {"level": level, "word": f"yes, on {good} of {known}" if good else f"not shown on any of {known}"}
+def badge(found: Standing) -> dict[str, str]:
+    """Level (a colour) and words: on how many of the cases with an interval the good side is shown."""
+    if not found.known:
+        word = "too few seeds to say" if found.few else "not measured yet"
+    else:
+        word = f"yes, on {found.good} of {found.known}" if found.good else f"not shown on any of {found.known}"
+    return {"level": found.level.value, "word": word}
 
 
 def sentences(
@@ -87,35 +85,19 @@ def pays(tasks: Mapping[str, Mapping]) -> dict:
             said.append(("", f"{label} {shown}."))
         if name == "break_even" and (never := [task for task, f in found.items() if f["value"] is None]):
             said.append(("Never paid back in half of the seeds or more:", f"{', '.join(never)}."))
-    known = [task for task, f in asked.items() if f["n"] + len(f["neither"]) >= FEWEST]
-    good = [task for task in known if by_all_marks(tasks[task])]
-    badge = verdict(parts)
-    if known:
-        level = "yes" if len(good) == len(known) else "partly" if good else "no"
-        badge = {"level": level, "word": f"by all marks on {len(good)} of {len(known)}"}
+    paying = pays_for(tasks, asked)
+    word = {"word": f"by all marks on {paying.good} of {paying.known}", "level": paying.level.value}
+    shown = word if paying.known else badge(standing(parts))
     marks = "half the row passes, interval beyond 1; not shown to keep less; on average no more lost before the "
     marks += f"request than {share(-UTILITY)} of plain's accuracy and {share(-KNOWN)} of the forget rows. "
     said.append(("All marks:", f"{marks}They do not ask whether requests pay for training."))
-    return {"question": "Does readiness pay?", **badge, "said": said}
-
-
-def by_all_marks(one: Mapping) -> bool:
-    """
-    Half the row passes of equal compute with an interval beyond 1; not shown to keep less; before the request an
-    accuracy whose mean is within 1 % of plain's, and on the forget rows within ten points: what has half forgotten
-    already is not ready (that mark is ours).
-    """
-    ratio, kept = (figure(one, READY, name) for name in ("ratio", "kept_difference"))
-    faster = ratio["apart"] == "above" and ratio["value"] >= 2
-    before = [(figure(one, READY, "utility"), UTILITY), (figure(one, READY, "forget_before"), KNOWN)]
-    as_good = all(found and found["value"] is not None and found["value"] >= least for found, least in before)
-    return faster and as_good and not (kept and kept["apart"] == "below")
+    return {"question": "Does readiness pay?", **shown, "said": said}
 
 
 def pays_for_any(tasks: Mapping[str, Mapping]) -> dict:
     parts = sides(measured(tasks, "ratio", ANY))
     words = {"above": "Times fewer row passes than with equal compute:", "below": "More row passes (below 1):"}
-    return {"question": "And if no row was named?", **verdict(parts), "said": sentences(parts, words, number)}
+    return {"question": "And if no row was named?", **badge(standing(parts)), "said": sentences(parts, words, number)}
 
 
 def recovers(tasks: Mapping[str, Mapping]) -> dict:
@@ -131,56 +113,7 @@ def recovers(tasks: Mapping[str, Mapping]) -> dict:
             said.append(("", f"Where {arm} models forgot under resistance, against a retrained model (1): {shown}."))
     if shown := extremes(measured(tasks, name, RESISTING), signed):
         said.append(("", f"With a resistance term in training, − equal compute: {shown}."))
-    return {"question": "Does it resist recovery from real rows?", **verdict(parts), "said": said}
-
-
-def told_apart(one: Mapping, arm: str) -> bool | None:
-    """
-    From the retrained model: the interval of the AUC gap excludes 0, or the KS p-value is below .05 in more than half
-    of the seeds. None where fewer than 3 seeds finished.
-    """
-    gap, p = figure(one, arm, "auc_gap"), figure(one, arm, "ks_p")
-    if not gap or gap["low"] is None:
-        return None
-    return gap["apart"] is not None or 2 * p["apart"] > p["n"]
-
-
-def not_told(line: Mapping) -> int:
-    """Seeds of a line of verdicts that were not told apart."""
-    return sum(len(line["verdicts"].get(word, ())) for word in NOT_TOLD)
-
-
-def level_of(line: Mapping) -> str:
-    """Colour of a line of verdicts: no seed was told apart, some were, all were."""
-    good = not_told(line)
-    return "yes" if good == len(line["seeds"]) else "partly" if good else "no"
-
-
-def best_verdicts(tasks: Mapping[str, Mapping]) -> dict[str, list[Mapping]]:
-    """
-    Task -> its lines of verdicts, one a yardstick, by one gap for all tasks and the learning rate that is best for the
-    task, both chosen by the smallest share of seeds that are told apart.
-    """
-    found: dict[str, dict[str, list[Mapping]]] = {}
-    for task, one in tasks.items():
-        lines: dict[tuple[str, float], list[Mapping]] = {}
-        for line in one["verdicts"]:
-            if line["rate"]:
-                lines.setdefault((line["gap"], line["rate"]), []).append(line)
-        for (gap, _), some in lines.items():
-            best = found.setdefault(gap, {}).get(task)
-            if best is None or _share_not_told(some) > _share_not_told(best):
-                found[gap][task] = some
-    return max(found.values(), key=lambda by: sum(map(_share_not_told, by.values())), default={})
-
-
-def _share_not_told(lines: Sequence[Mapping]) -> float:
-    return sum(map(not_told, lines)) / sum(len(line["seeds"]) for line in lines)
-
-
-def again_of(one: Mapping, yardstick: str) -> Mapping | None:
-    """The line of a yardstick's second retrained model."""
-    return next((v for v in one["verdicts"] if not v["rate"] and v["yardstick"] == yardstick), None)
+    return {"question": "Does it resist recovery from real rows?", **badge(standing(parts)), "said": said}
 
 
 def said_of_verdicts(tasks: Mapping[str, Mapping]) -> list[tuple[str, str]]:
@@ -201,62 +134,36 @@ def said_of_verdicts(tasks: Mapping[str, Mapping]) -> list[tuple[str, str]]:
     return said
 
 
-def as_retrained(one: Mapping, line: Mapping) -> bool | None:
-    """
-    Whether a line is not told apart as often as the second retrained model, by CHEAP of retraining's row passes at
-    most, and over all seeds the AUC gap to retraining has an interval that holds 0. None where it cannot be said: no
-    such model, or it is always told apart itself, or no row passes to compare.
-    """
-    again, passes = again_of(one, line["yardstick"]), line["share"]["value"]
-    if not again or not not_told(again) or passes is None:
-        return None
-    as_often = not_told(line) * len(again["seeds"]) >= not_told(again) * len(line["seeds"])
-    gap = line["measures"].get(AUC_GAP)
-    return as_often and passes <= CHEAP and not (gap and side(gap, 0.0))
-
-
 def matches(tasks: Mapping[str, Mapping]) -> dict:
     """∇τ against retraining, from plain and from ready models."""
-    said, seen, few = said_of_verdicts(tasks), [], []
-    for arm in (PLAIN, READY):
-        told = {task: told_apart(one, arm) for task, one in tasks.items() if figure(one, arm, "passes")}
-        known = [task for task, one in told.items() if one is not None]
-        few += [f"{task} from {arm}" for task, one in told.items() if one is None]
-        seen += [told[task] for task in known]
+    said, told = said_of_verdicts(tasks), told_by_arm(tasks)
+    for arm, by_task in told.items():
+        known = [task for task, one in by_task.items() if one is not None]
         if known:
-            shown = extremes(measured({task: tasks[task] for task in known}, "auc_gap", [arm]), signed)
-            below, n = (sum(figure(tasks[t], arm, "ks_p")[key] for t in known) for key in ("apart", "n"))
-            apart = ", ".join(task for task in known if told[task]) or "none"
-            rest = f"{apart}. AUC gap: {shown}. KS p below .05 in {below} of {n} seeds."
+            gaps = extremes(measured({task: tasks[task] for task in known}, "auc_gap", [arm]), signed)
+            below, n = (sum(outcome(tasks[t], arm, "ks_p")[key] for t in known) for key in ("apart", "n"))
+            apart = ", ".join(task for task in known if by_task[task]) or "none"
+            rest = f"{apart}. AUC gap: {gaps}. KS p below .05 in {below} of {n} seeds."
             said.append((f"From {arm} models, at their first good look, told apart from retrained:", rest))
+    few = [f"{task} from {arm}" for arm, by_task in told.items() for task, one in by_task.items() if one is None]
     if few:
         said.append(("Too few seeds that finished:", f"{', '.join(few)}."))
+    seen = [one for by_task in told.values() for one in by_task.values() if one is not None]
     classes = [task for task in tasks if task in TASKS and TASKS[task].goal == "chance"]
     if classes and seen:
         said.append(("", f"For a class ({', '.join(classes)}) the target is guessing, not the retrained model's loss."))
     said.append(("", "Not told apart is no proof of a match: with few rows and seeds only large differences show."))
-    best = [
-        (line, as_retrained(tasks[task], line))
-        for task, lines in best_verdicts(tasks).items()
-        for line in lines
-        if len(line["seeds"]) >= FEWEST
-    ]
-    best = [(line, good) for line, good in best if good is not None]
-    if best:
-        good = sum(good for _, good in best)
-        some = any(not_told(line) for line, _ in best)
-        level = "yes" if good == len(best) else "partly" if some else "no"
-        word = f"like retraining in {good} of {len(best)} cases"
-        like = f"not told apart as often as a second retrained model, by {share(CHEAP)} of its row passes at most, "
-        like += "the AUC gap over all seeds not apart from 0."
-        said.append(("Like retraining:", like))
-        found = {"level": level, "word": word}
+    like = like_retraining(tasks)
+    if like:
+        rule = f"not told apart as often as a second retrained model, by {share(CHEAP)} of its row passes at most, "
+        said.append(("Like retraining:", f"{rule}the AUC gap over all seeds not apart from 0."))
+        shown = {"level": like.level.value, "word": f"like retraining in {like.good} of {like.known} cases"}
     elif not seen:
-        found = {"level": "unknown", "word": "too few seeds to say" if few else "not measured yet"}
+        shown = badge(Standing(Level.UNKNOWN, 0, 0, bool(few)))
     else:
-        level = "no" if all(seen) else "partly" if any(seen) else "unknown"
-        found = {"level": level, "word": f"told apart in {sum(seen)} of {len(seen)} cases"}
-    return {"question": "Does ∇τ match retraining?", **found, "said": said}
+        level = Level.NO if all(seen) else Level.PARTLY if any(seen) else Level.UNKNOWN
+        shown = {"level": level.value, "word": f"told apart in {sum(seen)} of {len(seen)} cases"}
+    return {"question": "Does ∇τ match retraining?", **shown, "said": said}
 
 
 def cards(tasks: Mapping[str, Mapping]) -> list[dict]:
@@ -275,12 +182,12 @@ def details(tasks: Mapping[str, Mapping]) -> dict:
         ("AUC gap to retrained, from plain", PLAIN, "auc_gap", signed),
         ("AUC gap, from ready", READY, "auc_gap", signed),
     ]
-    columns = [c for c in columns if any(figure(one, *c[1:3]) for one in tasks.values())]
+    columns = [c for c in columns if any(outcome(one, *c[1:3]) for one in tasks.values())]
     lines = []
     for task, one in tasks.items():
         cells = []
         for _, arm, name, text in columns:
-            found = figure(one, arm, name)
+            found = outcome(one, arm, name)
             good = {"above": "yes", "below": "no"} if name != "auc_gap" else {"above": "no", "below": "no"}
             cells.append({**cell(found, text), "level": good.get(found and found["apart"], "")})
         lines.append({"name": task, "cells": cells})

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recipes.study import words
-from recipes.study.figures import READY
+from recipes.study.outcomes import READY
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "study.json"
@@ -61,7 +61,7 @@ def two_digits(value: float) -> str:
 def lines(tasks: Mapping[str, Mapping]) -> list[Line]:
     """
     Args:
-        tasks: task -> `figures` (arm -> `ratio`), as in study.json or as `recipes.study.figures.study` returns them.
+        tasks: task -> `figures` (arm -> `ratio`), as in study.json or as `recipes.study.outcomes.study` returns them.
     """
     found = []
     for arm, group in GROUPS.items():

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import hf_unlearn
 from hf_unlearn.utils.versions import library_versions
-from recipes.study import answers, figures, forest, memory, plots, tables, words
+from recipes.study import answers, forest, memory, outcomes, plots, tables, words
 from recipes.study import cells as study_
-from recipes.study.answers import figure
-from recipes.study.figures import METHOD, NEVER_ASKED, READY, RETRAINED, SERIES
+from recipes.study.judgement import outcome
+from recipes.study.outcomes import METHOD, NEVER_ASKED, READY, RETRAINED, SERIES
 from recipes.study.seeds import Passes
 from recipes.study.tasks import ARMS, TASKS, VERDICT
 from recipes.study.trial import KEPT, KINDS, TOLERANCE
@@ -187,7 +187,7 @@ def recoveries(one: Mapping, prefix: str) -> list[dict]:
 
 
 def seeds_passes(values: Mapping[int, Mapping], method: str = METHOD) -> list[Passes]:
-    return list(figures.passes_of(values, method).values())
+    return list(outcomes.passes_of(values, method).values())
 
 
 def method_picture(one: Mapping, prefix: str) -> dict | None:
@@ -217,7 +217,7 @@ def size_pictures(tasks: Mapping[str, Mapping]) -> list[dict]:
         for task in names:
             rows = tasks[task]["rows"]
             for arm in (READY, *ANY):
-                found = figure(tasks[task], arm, "ratio")
+                found = outcome(tasks[task], arm, "ratio")
                 if found and found["n"]:
                     asked = rows["forget"] / (rows["forget"] + rows["retain"])
                     lines.setdefault(arm, []).append((asked, found))
@@ -402,7 +402,7 @@ def write(root: Path, command: str, results: Path | None = None, picture: Path |
     cells = gather(root)
     if not cells:
         raise ValueError(f"No cell in {str(root)!r}: run some tasks first, `python -m recipes.study --task digits`.")
-    tasks = figures.study(cells)
+    tasks = outcomes.study(cells)
     folders = [(c["task"], c["arm"], study_.cell_path(root, c["task"], c["arm"], c["seed"])) for c in cells]
     peaks = memory.peaks((task, arm, path.with_suffix("")) for task, arm, path in folders)
     for task, one in tasks.items():

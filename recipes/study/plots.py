@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hf_unlearn.report import plots
-from recipes.study.figures import RETRAINED
+from recipes.study.outcomes import RETRAINED
 from recipes.study.seeds import Passes
 from recipes.study.trial import KEPT, RELEARNING
 

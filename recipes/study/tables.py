@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from recipes.study import answers
-from recipes.study.answers import figure
-from recipes.study.figures import CONTROL, METHOD, PLAIN, READY, SERIES
+from recipes.study.judgement import level_of, outcome
+from recipes.study.outcomes import CONTROL, METHOD, PLAIN, READY, SERIES
 from recipes.study.seeds import FEWEST
 from recipes.study.trial import KINDS
-from recipes.study.words import MAIN, cell, name_of, number, points, seeds_text, share, signed
+from recipes.study.words import MAIN, cell, inline, name_of, nothing, number, points, seeds_text, share, signed
 
 METHOD_NAMES = {
     "nabla_tau": "∇τ",
@@ -50,7 +49,7 @@ def summary(tasks: Mapping[str, Mapping]) -> list[list[str]]:
         seeds = sorted({seed for arm in there for seed in one["values"][arm]})
 
         def of(arm: str, name: str, text: Callable[[float], str] = number, one=one, seeds=seeds) -> str:
-            return brief(figure(one, arm, name), text, len(seeds))
+            return inline(outcome(one, arm, name), text, usual=len(seeds))
 
         lines.append(
             [
@@ -69,16 +68,9 @@ def summary(tasks: Mapping[str, Mapping]) -> list[list[str]]:
     return lines
 
 
-def brief(found: Mapping | None, text: Callable[[float], str], n: int) -> str:
-    """[`inline`] without n where it is that of the line."""
-    shown = cell(found, text)
-    small = [part for part in shown["small"] if part != f"n\u00a0=\u00a0{n}"]
-    return f"{shown['value']} ({', '.join(small)})" if small else shown["value"]
-
-
 def for_readme(tasks: Mapping[str, Mapping]) -> dict[str, Mapping]:
     """Tasks of which ready and the control were asked with FEWEST seeds or more."""
-    asked = {task: figure(one, READY, "ratio") for task, one in tasks.items()}
+    asked = {task: outcome(one, READY, "ratio") for task, one in tasks.items()}
     return {task: tasks[task] for task, f in asked.items() if f and f["n"] + len(f["neither"]) >= FEWEST}
 
 
@@ -161,7 +153,7 @@ def compared(found: Mapping[str, Mapping[str, Mapping]], names: Mapping[str, str
         lines.append({"name": names.get(key, key) if key else "as planned", "cells": cells})
     head = [f"row passes, {name_of(arm)}" for arm in arms] + ["equal compute ÷ ready"]
     head += [f"kept, {name_of(arm)}" for arm in arms]
-    some = [k for k in range(len(head)) if any(line["cells"][k]["value"] != "–" for line in lines)]
+    some = [k for k in range(len(head)) if not all(line["cells"][k].get("nothing") for line in lines)]
     lines = [{**line, "cells": [line["cells"][k] for k in some]} for line in lines]
     return {"head": [head[k] for k in some], "lines": lines}
 
@@ -215,12 +207,12 @@ def _told(verdicts: Sequence[Mapping]) -> dict:
         counts = [(word, len(seeds)) for word, seeds in sorted(v["verdicts"].items())]
         n = len(v["seeds"])
         cells = [
-            {"value": f"{v['rate']:g}" if v["rate"] else "–", "small": [], "title": ""},
+            {"value": f"{v['rate']:g}", "small": [], "title": ""} if v["rate"] else nothing(),
             {
                 "value": ", ".join(f"{word} {count} of {n}" for word, count in counts),
                 "small": [],
                 "title": f"seeds {seeds_text(v['seeds'])}",
-                "level": answers.level_of(v),
+                "level": level_of(v).value,
             },
             {
                 "value": ", ".join(f"{gate.replace('_', ' ')} {len(seeds)}" for gate, seeds in v["failed"].items())
@@ -235,7 +227,8 @@ def _told(verdicts: Sequence[Mapping]) -> dict:
     head = ["learning rate", "verdict, seeds", "gates failed, seeds", "row passes, of retraining's"]
     again = next((v for v in verdicts if v["gap"] == "retrained again"), None)
     unseen = again and again["unseen"]
-    said = f"KS p below .05 in {unseen['apart']} of {unseen['n']} seeds" if unseen and unseen["n"] else ""
-    differs = bool(said and unseen["apart"])
+    counted = bool(unseen and unseen["n"])
+    said = f"KS p below .05 in {unseen['apart']} of {unseen['n']} seeds" if counted else ""
+    differs = counted and bool(unseen["apart"])
     found = {"head": [*head, *(label for _, label in measures)], "lines": lines, "unseen": said, "differs": differs}
     return found | {"yardstick": verdicts[0]["yardstick"]}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from hf_unlearn.report.words.numbers import number as digits
-from recipes.study.figures import CONTROL, PLAIN, READY
+from recipes.study.outcomes import CONTROL, PLAIN, READY
 
 ARM_NAMES = {
     "retrained": "retrained",
@@ -87,15 +87,25 @@ def seeds_text(seeds: Sequence[int]) -> str:
     return ", ".join(f"{a}" if a == b else f"{a}–{b}" for a, b in runs)
 
 
-def cell(found: Mapping | None, text: Callable[[float], str] = number) -> dict:
-    """Value, below it interval (or range) and n, as title the seeds."""
+def nothing() -> dict:
+    """A cell where nothing is known."""
+    return {"value": "–", "small": [], "title": "", "nothing": True}
+
+
+def cell(found: Mapping | None, text: Callable[[float], str] = number, usual: int | None = None) -> dict:
+    """
+    Value, below it interval (or range) and n, as title the seeds; [`nothing`] where nothing is known. An n that is
+    the `usual` one of a line goes without saying.
+    """
     if not found or not found["n"]:
         neither, unknown = (len((found or {}).get(key, ())) for key in ("neither", "unknown"))
-        value = f"neither finished ({neither} of {neither} seeds)" if neither else "–"
-        value = f"unknown ({unknown} of {unknown} seeds)" if unknown else value
-        return {"value": value, "small": [], "title": ""}
+        if unknown:
+            return {"value": f"unknown ({unknown} of {unknown} seeds)", "small": [], "title": ""}
+        if neither:
+            return {"value": f"neither finished ({neither} of {neither} seeds)", "small": [], "title": ""}
+        return nothing()
     if "least" in found:
-        return _middle_cell(found, text)
+        return _middle_cell(found, text, usual)
     small = interval(found, text)
     bound = found.get("bound", "")
     value = f"{'not bounded, ' if bound == '?' else bound and bound + chr(160)}{text(found['value'])}"
@@ -103,12 +113,16 @@ def cell(found: Mapping | None, text: Callable[[float], str] = number) -> dict:
         small += [f"{words} in {len(found[key])}"] if found.get(key) else []
     return {
         "value": value,
-        "small": [*small, f"n\u00a0=\u00a0{found['n']}"],
+        "small": [*small, *counted(found["n"], usual)],
         "title": f"seeds {seeds_text(found['seeds'])}",
     }
 
 
-def _middle_cell(found: Mapping, text: Callable[[float], str]) -> dict:
+def counted(n: int, usual: int | None) -> list[str]:
+    return [] if n == usual else [f"n\u00a0=\u00a0{n}"]
+
+
+def _middle_cell(found: Mapping, text: Callable[[float], str], usual: int | None) -> dict:
     n, never = found["n"], len(found.get("never", ()))
     title = f"seeds {seeds_text(found['seeds'])}"
     unknown = [f"unknown in {len(found['unknown'])}"] if found.get("unknown") else []
@@ -120,13 +134,13 @@ def _middle_cell(found: Mapping, text: Callable[[float], str]) -> dict:
     ends = found["least"], found["most"]
     small = [span(*ends, text)] if ends[0] != ends[1] else [ALIKE] if n > 1 else []
     small += unknown
-    small += [f"never in {never} of {n} seeds"] if never else [f"n\u00a0=\u00a0{n}"]
+    small += [f"never in {never} of {n} seeds"] if never else counted(n, usual)
     return {"value": value, "small": small, "title": title}
 
 
-def inline(found: Mapping | None, text: Callable[[float], str] = number) -> str:
+def inline(found: Mapping | None, text: Callable[[float], str] = number, usual: int | None = None) -> str:
     """The same on a line: 2.31 (1.9–2.8, n = 5)."""
-    shown = cell(found, text)
+    shown = cell(found, text, usual)
     return f"{shown['value']} ({', '.join(shown['small'])})" if shown["small"] else shown["value"]
 
 

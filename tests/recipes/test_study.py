@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recipes.study import answers, cells, figures, page, tables, words
+from recipes.study import answers, cells, judgement, outcomes, page, tables, words
 from recipes.study import seeds as statistics
 from recipes.study.seeds import Passes
 from recipes.study.tasks import ARMS, YARDSTICKS
@@ -60,8 +60,8 @@ def cell(task: str, arm: str, seed: int, passes: float | None = 1000.0, **given)
     rng = np.random.default_rng([seed, len(arm), len(task)])
     found = {"schema": cells.SCHEMA, "task": task, "arm": arm, "seed": seed, "rows": ROWS, "seconds": 1.0}
     found["training"] = {"steps": 10, "row_passes": given.get("training", 10_000.0), "seconds": 1.0, "batch_size": 32}
-    found["before"] = splits(rng, 1.9 if arm in figures.NEVER_ASKED else 0.05, retain=retain)
-    if arm in figures.NEVER_ASKED:
+    found["before"] = splits(rng, 1.9 if arm in outcomes.NEVER_ASKED else 0.05, retain=retain)
+    if arm in outcomes.NEVER_ASKED:
         return {**found, "recovery": recovery(0.3)}
     some = {"forgotten": given.get("forgotten", True)}
     found["requests"] = [
@@ -221,7 +221,7 @@ def test_six_seeds_bound_the_median_where_some_never_finished():
     assert (between["bound"], between["value"]) == ("≥", pytest.approx(3.0))
     both = statistics.ratio(gone(*[300.0] * 5, -300.0), gone(-100.0, *[100.0] * 5))
     assert (both["low"], both["high"], both["apart"], both["value"]) == (None, None, None, pytest.approx(3.0))
-    assert answers.sides({"a": both})["open"] and not answers.sides({"a": both})["few"]
+    assert judgement.sides({"a": both})["open"] and not judgement.sides({"a": both})["few"]
     same = statistics.ratio(gone(300.0, 300.0, 300.0), gone(100.0, 100.0, 100.0))
     assert same["low"] == same["high"] and same["apart"] is None and "all alike" in words.inline(same)
     assert statistics.order_interval(range(9), range(9)) == (1, 7)  # P(B(9, ½) < 2) = 10 / 512
@@ -249,16 +249,16 @@ def test_break_even():
 
 
 def test_request_and_the_fewest_over_rates():
-    r = figures.request(asked(4000.0, kept=0.99), 0.9)
+    r = outcomes.request(asked(4000.0, kept=0.99), 0.9)
     assert (r["passes"], r["reached"], r["forgotten"]) == (4000.0, True, 2000.0)
     assert (r["kept"], r["kept_then"]) == pytest.approx((1.1, 0.97 / 0.9))
-    never = figures.request(asked(None, forgotten=False, end=50.0), 0.9)
+    never = outcomes.request(asked(None, forgotten=False, end=50.0), 0.9)
     assert (never["passes"], never["reached"], never["kept"], never["forgotten"]) == (50.0, False, None, None)
-    assert figures.request(asked(1.0), 0.0)["kept"] is None
-    assert figures.request({**asked(1.0), "looks": []}, 1.0) is None
-    assert figures.fewest([never, r]) is r
-    assert figures.fewest([{**never, "passes": 70.0}, never]) is never  # the fewest is at least 50
-    assert figures.fewest([r], "npo") is None
+    assert outcomes.request(asked(1.0), 0.0)["kept"] is None
+    assert outcomes.request({**asked(1.0), "looks": []}, 1.0) is None
+    assert outcomes.fewest([never, r]) is r
+    assert outcomes.fewest([{**never, "passes": 70.0}, never]) is never  # the fewest is at least 50
+    assert outcomes.fewest([r], "npo") is None
 
 
 def test_area_is_the_librarys():
@@ -266,14 +266,14 @@ def test_area_is_the_librarys():
 
     losses, reference = [2.0, 1.0, 0.5], [2.0, 1.8, 1.7]
     curves = [[{"step": 5 * k, "loss": x} for k, x in enumerate(some)] for some in (losses, reference)]
-    assert figures.area(losses, reference) == pytest.approx(recovery_area(*curves))
-    assert figures.area([1.0, math.nan], [1.0, 1.0]) is None and figures.area([1.0, 1.0], [0.0, 0.0]) is None
+    assert outcomes.area(losses, reference) == pytest.approx(recovery_area(*curves))
+    assert outcomes.area([1.0, math.nan], [1.0, 1.0]) is None and outcomes.area([1.0, 1.0], [0.0, 0.0]) is None
 
 
 def test_values_are_against_the_models_of_the_same_seed():
     cells = {arm: cell("digits", arm, 0, training=15_000.0, scenarios=True) for arm in ("retrained", "ready")}
     plain = cell("digits", "plain", 0, training=10_000.0, retain=0.5)
-    found = figures.values_of(cells["ready"], plain, cells["retrained"])
+    found = outcomes.values_of(cells["ready"], plain, cells["retrained"])
     after, gone_from = (
         cells["ready"]["after"]["splits"]["forget"]["rows"],
         cells["retrained"]["before"]["forget"]["rows"],
@@ -287,7 +287,7 @@ def test_values_are_against_the_models_of_the_same_seed():
     assert found["after"]["area"]["real"] == pytest.approx(1.7 / 1.85)
     assert found["scenarios"]["three in a row"]["passes"] == 3000.0
     assert found["scenarios"]["three in a row"]["beyond_unseen"] == pytest.approx([-0.5, -0.2, 0.1])
-    alone = figures.values_of(cells["ready"], None, None)
+    alone = outcomes.values_of(cells["ready"], None, None)
     assert alone["training"][1] is None and alone["requests"][0]["kept"] is None and "ks_p" not in alone["after"]
 
 
@@ -301,7 +301,7 @@ def written(tmp_path_factory):
     cells = many(tasks=["people"], arms=ARMS) + many(seeds=2, tasks=["people 30 %"])
     put(cells, root)
     page.write(root, "python -m recipes.study --page", root / "study.json", root / "study.png")
-    return figures.study(page.gather(root)), root
+    return outcomes.study(page.gather(root)), root
 
 
 def test_figures_of_a_task(written):
@@ -323,7 +323,7 @@ def test_resistance_is_set_against_none(written):
     assert set(one) == {"plain", "ready", "equal"} and one["ready"]["passes"]["never"] == [0]
     assert one["ready"]["kept"]["value"] == pytest.approx(0.9) and one["ready"]["after_loss"]["value"] == 2.1
     losses = [2.0 - 0.2 * k / 6 for k in range(7)], [2.0 - 0.3 * k / 6 for k in range(7)]
-    resisting = figures.area(*(np.round(some, 4).tolist() for some in losses))
+    resisting = outcomes.area(*(np.round(some, 4).tolist() for some in losses))
     assert one["ready"]["area_real"]["value"] == pytest.approx(resisting)
     without = statistics.mean({s: v["after"]["area"]["real"] for s, v in values.items() if s})["value"]
     assert one["ready"]["area_real"]["n"] == 2  # of those that forgot
@@ -339,11 +339,11 @@ def test_verdicts_are_counted_by_yardstick_gap_and_rate(written):
     assert hinge["verdicts"] == {"told apart": [0, 1, 2]} and hinge["failed"] == {"forget_quality": [0, 1, 2]}
     assert ranked["verdicts"] == {"told apart": [0], "not told apart": [1, 2]}
     assert ranked["share"]["value"] == pytest.approx(1100.0 / 10_000)
-    assert [answers.level_of(v) for v in (again, hinge, ranked)] == ["yes", "no", "partly"]
+    assert [judgement.level_of(v) for v in (again, hinge, ranked)] == ["yes", "no", "partly"]
     steps = [v for v in tasks["people"]["verdicts"] if v["yardstick"] == "as many steps"]
-    assert answers.level_of(steps[2]) == "yes" and steps[2]["share"]["n"] == 3
-    assert answers.best_verdicts(tasks)["people"] == [ranked, steps[2]]
-    assert not answers.as_retrained(tasks["people"], ranked)
+    assert judgement.level_of(steps[2]) == "yes" and steps[2]["share"]["n"] == 3
+    assert judgement.best_verdicts(tasks)["people"] == [ranked, steps[2]]
+    assert not judgement.as_retrained(tasks["people"], ranked)
     text = (root / "study.html").read_text(encoding="utf-8")
     assert "Can it be told from a retrained model?" in text and "told apart 3 of 3" in text
     apart = again["unseen"]["apart"]
@@ -403,7 +403,7 @@ def test_the_readme_says_what_the_results_say():
     assert len(shown) - 2 == sum(one["passes"]["n"] > 2 for one in ready) >= 4
     assert shown == published["table"]
     tasks = {name: whole(published["tasks"][name]) for name, ratio in asked.items() if ratio}
-    good = [name for name, one in tasks.items() if answers.by_all_marks(one)]
+    good = [name for name, one in tasks.items() if judgement.by_all_marks(one)]
     wanted = ["digits", "people", "banking77", "cifar10", "digits 1 %", "digits 10 %", "people 1 %"]
     assert "on five tasks" in readme and good == wanted
 
@@ -419,10 +419,10 @@ def test_told_apart_by_the_gap_or_by_most_seeds():
         gap = statistics.difference(dict(enumerate(gaps)), dict.fromkeys(range(len(gaps)), 0.0))
         return {"figures": {"plain": {"auc_gap": gap, "ks_p": {"apart": apart, "n": len(gaps)}}}}
 
-    assert answers.told_apart(one([0.1, 0.11, 0.12], 0), "plain")
-    assert not answers.told_apart(one([0.1, -0.1, 0.0], 1), "plain")
-    assert answers.told_apart(one([0.1, -0.1, 0.0], 2), "plain")
-    assert answers.told_apart(one([0.1, 0.11], 2), "plain") is None
+    assert judgement.told_apart(one([0.1, 0.11, 0.12], 0), "plain")
+    assert not judgement.told_apart(one([0.1, -0.1, 0.0], 1), "plain")
+    assert judgement.told_apart(one([0.1, -0.1, 0.0], 2), "plain")
+    assert judgement.told_apart(one([0.1, 0.11], 2), "plain") is None
 
 
 def test_a_match_has_no_gap_over_all_seeds(written):
@@ -431,8 +431,8 @@ def test_a_match_has_no_gap_over_all_seeds(written):
     noisy = {**again, "verdicts": {"told apart": [0], "not told apart": [1, 2]}}
 
     def answer(gaps):
-        measures = {**ranked["measures"], answers.AUC_GAP: statistics.mean(dict(enumerate(gaps)))}
-        return answers.as_retrained({**people, "verdicts": [noisy]}, {**ranked, "measures": measures})
+        measures = {**ranked["measures"], judgement.AUC_GAP: statistics.mean(dict(enumerate(gaps)))}
+        return judgement.as_retrained({**people, "verdicts": [noisy]}, {**ranked, "measures": measures})
 
     assert answer([0.02, -0.02, 0.01]) and not answer([0.04, 0.05, 0.045])
 
@@ -536,7 +536,7 @@ def test_methods_that_plain_models_alone_were_asked_by(tmp_path):
     arms = ("plain", "ready", "equal")
     put([cell("tofu", arm, seed, 50.0 + seed, methods=arm == "plain") for arm in arms for seed in range(3)], tmp_path)
     page.write(tmp_path, "x", tmp_path / "a.json", tmp_path / "a.png")
-    found = tables.compared(figures.study(page.gather(tmp_path))["tofu"]["methods"], {}, None)
+    found = tables.compared(outcomes.study(page.gather(tmp_path))["tofu"]["methods"], {}, None)
     lines = {line["name"]: [c["value"] for c in line["cells"]] for line in found["lines"]}
     assert lines["nabla_tau"][:4] == ["51", "51", "51", "1"] and lines["npo"][1:4] == ["–", "–", "–"]
 

@@ -224,7 +224,7 @@ def area_of(values: Mapping[int, Mapping], kind: str) -> dict[int, float | None]
     return {seed: (v.get("after", {}).get("area") or {}).get(kind) for seed, v in values.items()}
 
 
-def arm_figures(arms: Mapping[str, Mapping[int, Mapping]], arm: str) -> dict[str, dict]:
+def arm_outcomes(arms: Mapping[str, Mapping[int, Mapping]], arm: str) -> dict[str, dict]:
     """Figures of an arm: its own, and against the control, plain and retrained models of the same seeds."""
     from recipes.study.trial import KINDS
 
@@ -276,7 +276,7 @@ def curves_of(values: Mapping[int, Mapping]) -> dict[str, list[float]]:
     return {kind: np.mean([curves[kind] for curves in some], 0).tolist() for kind in (some[0] if some else ())}
 
 
-def scenario_figures(arms: Mapping[str, Mapping[int, Mapping]], arm: str) -> dict[str, dict]:
+def scenario_outcomes(arms: Mapping[str, Mapping[int, Mapping]], arm: str) -> dict[str, dict]:
     """Scenario -> `passes`, `kept`, `ratio` to the control, and of the series `beyond_unseen`, a mean for each part."""
     values, found = arms[arm], {}
     names = list(dict.fromkeys(name for v in values.values() for name in v["scenarios"]))
@@ -297,7 +297,7 @@ def scenario_figures(arms: Mapping[str, Mapping[int, Mapping]], arm: str) -> dic
     return found
 
 
-def method_figures(arms: Mapping[str, Mapping[int, Mapping]], arm: str) -> dict[str, dict]:
+def method_outcomes(arms: Mapping[str, Mapping[int, Mapping]], arm: str) -> dict[str, dict]:
     """Method -> `passes`, `kept`, `ratio` to the control by the same method."""
     values, found = arms[arm], {}
     for method in dict.fromkeys(r["method"] for v in values.values() for r in v["requests"]):
@@ -308,10 +308,10 @@ def method_figures(arms: Mapping[str, Mapping[int, Mapping]], arm: str) -> dict[
     return found
 
 
-def resisted_figures(arms: Mapping[str, Mapping[int, Mapping]], arm: str) -> dict[str, dict]:
+def resisted_outcomes(arms: Mapping[str, Mapping[int, Mapping]], arm: str) -> dict[str, dict]:
     """
-    Of requests with resistance: as in [`arm_figures`], of the seeds whose rows were forgotten by the trainer's own stop
-    rule, and each area less that of the arm's best request without.
+    Of requests with resistance: as in [`arm_outcomes`], of the seeds whose rows were forgotten by the trainer's own
+    stop rule, and each area less that of the arm's best request without.
     """
     values = arms[arm]
     there = {seed: v["resisted"] for seed, v in values.items() if v.get("resisted")}
@@ -333,7 +333,7 @@ def resisted_figures(arms: Mapping[str, Mapping[int, Mapping]], arm: str) -> dic
     return found
 
 
-def verdict_figures(values: Mapping[int, Mapping]) -> list[dict]:
+def verdict_outcomes(values: Mapping[int, Mapping]) -> list[dict]:
     """
     Of each yardstick, gap and learning rate: `yardstick`, `gap`, `rate`, `seeds`, `verdicts` (word -> seeds), `failed`
     (gate -> seeds), `share` (mean of the row passes relative to retraining's) and `measures` (means; of p-values
@@ -376,8 +376,8 @@ def study(cells: Sequence[Mapping]) -> dict[str, dict]:
 
     Returns:
         task -> `rows` (split -> number, of the first seed), `seeds`, `values` (arm -> seed -> [`values_of`]),
-        `judged` (seed -> [`verdicts_of`]), `figures` ([`arm_figures`]), `curves` ([`curves_of`]), `scenarios`,
-        `methods`, `resisted`: each arm -> …; `verdicts` ([`verdict_figures`]).
+        `judged` (seed -> [`verdicts_of`]), `figures` ([`arm_outcomes`]), `curves` ([`curves_of`]), `scenarios`,
+        `methods`, `resisted`: each arm -> …; `verdicts` ([`verdict_outcomes`]).
     """
     by = {(cell["task"], cell["arm"], cell["seed"]): cell for cell in cells}
     found: dict[str, dict] = {}
@@ -394,11 +394,11 @@ def study(cells: Sequence[Mapping]) -> dict[str, dict]:
         arms = one["values"]
         asked = [arm for arm in arms if arm not in NEVER_ASKED]
         one["seeds"] = sorted(one["seeds"])
-        one["figures"] = {arm: arm_figures(arms, arm) for arm in arms}
+        one["figures"] = {arm: arm_outcomes(arms, arm) for arm in arms}
         one["curves"] = {arm: curves_of(values) for arm, values in arms.items()}
-        one["scenarios"] = {arm: found_ for arm in asked if (found_ := scenario_figures(arms, arm))}
-        methods = {arm: method_figures(arms, arm) for arm in asked}
+        one["scenarios"] = {arm: found_ for arm in asked if (found_ := scenario_outcomes(arms, arm))}
+        methods = {arm: method_outcomes(arms, arm) for arm in asked}
         one["methods"] = methods if any(len(some) > 1 for some in methods.values()) else {}
-        one["resisted"] = {arm: found_ for arm in asked if (found_ := resisted_figures(arms, arm))}
-        one["verdicts"] = verdict_figures(one["judged"])
+        one["resisted"] = {arm: found_ for arm in asked if (found_ := resisted_outcomes(arms, arm))}
+        one["verdicts"] = verdict_outcomes(one["judged"])
     return found

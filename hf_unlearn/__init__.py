@@ -4,7 +4,7 @@ The map of the house. A room imports from the rooms below it in this list, never
 holds that):
 
     cli/                   the verbs `hf-unlearn ready | unlearn | evaluate | …`: flags, YAML, rows and models by name
-    trainers/              the two trainers: hooks of transformers.Trainer, checkpoints, callbacks, cards, engines
+    trainers/              the two trainers: hooks of transformers.Trainer, checkpoints, records, cards, engines
     readiness/             a training step that simulates a request, and the way its gradient takes back through it
     unlearning/            how a request runs: schedule, stop rule, step, snapshots; pure functions from state to state
     evaluation/            what a model still knows: catalogue of measures, attacks, gates, the judgement as data
@@ -14,7 +14,7 @@ holds that):
     data/                  which row is forget, retain or unseen; which row comes when
     objectives/            what a request minimises: one file an idea, one registry
     options.py config.py   every argument of the two trainers and every check on it
-    utils/                 files, records, versions, lazy loading
+    utils/                 files, versions, lazy loading
 
 To add …             touch …
     an objective         one file in objectives/, one test
@@ -43,11 +43,11 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for editors and type checkers
     from .objectives.registry import OBJECTIVES as OBJECTIVES
     from .objectives.registry import get_objective as get_objective
     from .objectives.row_nll import per_row_nll as per_row_nll
-    from .trainers.callbacks import NonFiniteError as NonFiniteError
+    from .trainers.finite import NonFiniteError as NonFiniteError
     from .trainers.ready import ReadyTrainer as ReadyTrainer
+    from .trainers.records import commitment as commitment
     from .trainers.unlearn import UnlearnTrainer as UnlearnTrainer
     from .utils.checks import ArgumentError as ArgumentError
-    from .utils.records import commitment as commitment
 
 __version__ = "0.1.0"
 
@@ -57,11 +57,11 @@ _HOMES = {
     "ReadyConfig": "config",
     "UnlearnConfig": "config",
     "ArgumentError": "utils.checks",
-    "NonFiniteError": "trainers.callbacks",
+    "NonFiniteError": "trainers.finite",
     "split": "data.split",
     "find_duplicates": "data.duplicates",
     "default_collator": "data.collate",
-    "commitment": "utils.records",
+    "commitment": "trainers.records",
     "evaluate": "evaluation.scoring",
     "collect": "evaluation.collection",
     "Scorecard": "evaluation.scorecard",

@@ -155,8 +155,8 @@ def test_the_mathematics_knows_no_trainer(module):
     assert imports(module) <= allowed
 
 
-LIGHT = ("options", "utils.checks", "utils.files", "utils.records", "utils.lazy", "utils.versions")
-LIGHT += ("unlearning.schedule", "unlearning.stop_rule", "trainers.checkpoints")
+LIGHT = ("options", "utils.checks", "utils.files", "utils.lazy", "utils.versions")
+LIGHT += ("unlearning.schedule", "unlearning.stop_rule", "trainers.records")
 LIGHT += ("memory", "memory.__main__", "memory.run", "memory.estimate")
 LIGHT += tuple(module for module in MODULES if room_of(module) == "objectives")  # the registry imports all of them
 

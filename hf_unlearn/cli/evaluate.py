@@ -164,7 +164,7 @@ def break_even(card, folders: dict[str, str]) -> str | None:
     sentence, and `break_even` in the ready model's readiness.json, where that is a folder here. None: one is missing.
     """
     from ..readiness import break_even
-    from ..utils import records
+    from ..trainers import records
     from ..utils.files import read_json, write_json
 
     roles = ("ready", "original", "ready_unlearned", "unlearned")

@@ -13,7 +13,7 @@ from torch import Tensor
 PIECE = 1 << 18  # products of an inner product at a time on a CPU; on a GPU 64 times as many
 
 
-def _local(tensor: Tensor) -> Tensor:
+def local_shard(tensor: Tensor) -> Tensor:
     """This rank's shard of a DTensor, or the tensor itself."""
     return tensor.to_local() if hasattr(tensor, "to_local") else tensor
 
@@ -21,14 +21,14 @@ def _local(tensor: Tensor) -> Tensor:
 @torch.no_grad()
 def copies_of(params: Iterable[Tensor], device=None) -> list[Tensor]:
     """Copies of this rank's shards of the tensors, on `device` or where they are."""
-    return [_local(p.detach()).to(device or p.device, copy=True) for p in params]
+    return [local_shard(p.detach()).to(device or p.device, copy=True) for p in params]
 
 
 @torch.no_grad()
 def put_(params: Iterable[Tensor], values: Iterable[Tensor]) -> None:
     """params = values, in place on local shards."""
     for p, value in zip(params, values, strict=True):
-        _local(p.detach()).copy_(value)
+        local_shard(p.detach()).copy_(value)
     torch.clear_autocast_cache()  # half-precision copies of other values, under an autocast of the caller's
 
 
@@ -95,7 +95,7 @@ def move_(params: Sequence[Tensor], direction: Sequence[Tensor | None], factor: 
     """params += factor·direction, in place on local shards. A None direction leaves its parameter."""
     for p, d in zip(params, direction, strict=True):
         if d is not None:
-            _add_(_local(p.detach()), _local(d), factor)
+            _add_(local_shard(p.detach()), local_shard(d), factor)
     torch.clear_autocast_cache()
 
 
@@ -129,20 +129,20 @@ def add_gradients_(params: Iterable[Tensor], values: Iterable[Tensor | None], fa
             continue
         if p.grad is None:
             p.grad = torch.zeros_like(p)
-        _add_(_local(p.grad), _local(value), factor)
+        _add_(local_shard(p.grad), local_shard(value), factor)
 
 
 @torch.no_grad()
 def scale_gradients_(params: Iterable[Tensor], factor: Tensor | float) -> None:
     for p in params:
         if p.grad is not None:
-            _local(p.grad).mul_(factor)
+            local_shard(p.grad).mul_(factor)
 
 
 @torch.no_grad()
 def inner_product(a: Sequence[Tensor | None], b: Sequence[Tensor | None], reduce=lambda x: x) -> Tensor:
     """⟨a, b⟩ over all tensors, float64 (); `reduce` sums it over shards where tensors are sharded."""
-    parts = [_dot(_local(x), _local(y)) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
+    parts = [_dot(local_shard(x), local_shard(y)) for x, y in zip(a, b, strict=True) if x is not None and y is not None]
     return reduce(torch.stack(parts).sum() if parts else torch.zeros((), dtype=torch.float64))
 
 

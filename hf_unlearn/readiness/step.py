@@ -10,7 +10,7 @@ from ..data.batch import count_labels, count_positions, part
 from ..data.columns import FLAG
 
 
-class _ReadyStep:
+class ReadyStep:
     """The micro-batches of one optimizer step, and which of their rows play which part."""
 
     def __init__(self, batches: list[dict]):

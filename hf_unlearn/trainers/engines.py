@@ -96,6 +96,12 @@ def steps_in_backward(accelerator) -> bool:
     return accelerator.distributed_type == DistributedType.DEEPSPEED
 
 
+def engine_gradient_norm(accelerator) -> float:
+    """Norm of the gradient with which an engine that steps inside `backward` has stepped; 0 where it tells none."""
+    norm = accelerator.deepspeed_engine_wrapped.get_global_grad_norm()
+    return 0.0 if norm is None else norm
+
+
 def keeps_shards(accelerator) -> bool:
     """Whether parameters are in shards, which are saved and loaded in a form of their own."""
     return accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, set_seed
 from transformers.models.auto import modeling_auto
 
 from .engines import class_name
@@ -78,6 +78,24 @@ def load_model(name_or_path: str) -> PreTrainedModel:
     if not config.architectures:
         raise ValueError(f"The config of {name_or_path!r} names no architecture; load the model and pass it itself.")
     return getattr(transformers, config.architectures[0]).from_pretrained(name_or_path)
+
+
+def with_adapter(model, peft_config, seed: int):
+    """
+    The model with a new adapter on it.
+
+    Raises:
+        ValueError: if it has one already.
+    """
+    from peft import PeftModel, get_peft_model
+
+    if isinstance(model, PeftModel):
+        raise ValueError(
+            "`peft_config` was given with a model that has an adapter already. Merge that adapter first "
+            "(`model = model.merge_and_unload()`), or leave `peft_config` out to train it on."
+        )
+    set_seed(seed)  # as `Trainer` does after the model is there; the adapter's first weights are drawn
+    return get_peft_model(model, peft_config)
 
 
 def has_adapter(model) -> bool:

@@ -28,11 +28,10 @@ from ..unlearning import schedule, stop_rule
 from ..unlearning.defaults import with_fitting_options, with_request_defaults
 from ..unlearning.snapshots import WayBack
 from ..unlearning.step import IN_TURN, RETAIN_ONLY, TOGETHER, Gate, Recovery, UnlearnStep
-from ..utils import records
 from ..utils.checks import ArgumentError
 from ..utils.files import read_json
 from ..utils.versions import library_versions
-from . import checkpoints
+from . import checkpointing, records
 from .base import ForgettingTrainer
 from .callbacks import ScheduleCallback
 from .engines import (
@@ -466,8 +465,8 @@ class UnlearnTrainer(ForgettingTrainer):
         self._gate, self._recovery_gate = Gate(), Gate()
         self._way_back = WayBack(lambda: self.trainable, self.state.global_step)
         saved = None
-        if self._resume_from:
-            saved = read_json(os.path.join(self._resume_from, self.record_name))
+        if self.resumed_from:
+            saved = read_json(os.path.join(self.resumed_from, self.record_name))
         if saved and saved.get("state"):
             self.request = schedule.State(**saved["state"])
             longer = {"max_steps": self.state.global_step < self.state.max_steps}
@@ -483,7 +482,7 @@ class UnlearnTrainer(ForgettingTrainer):
             self._gate = Gate.from_dict(saved.get("gate"), like)
             self._recovery_gate = Gate.from_dict(saved.get("recovery_gate"), like)
             self._resume_counts(saved)
-            snapshots = os.path.join(self._resume_from, SNAPSHOTS)
+            snapshots = os.path.join(self.resumed_from, SNAPSHOTS)
             if os.path.exists(snapshots):
                 self._way_back.load(torch.load(snapshots, weights_only=True))
             return
@@ -625,8 +624,8 @@ class UnlearnTrainer(ForgettingTrainer):
         if self.request.stop_reason is None:
             self.request = dataclasses.replace(self.request, stop_reason="interrupted")
         elif self.args.should_save:  # weights that still know the rows, needed only to resume, as this run cannot be
-            for folder in checkpoints.folders(self.args.output_dir).values():
-                checkpoints.drop(folder, SNAPSHOTS)
+            for folder in checkpointing.folders(self.args.output_dir).values():
+                checkpointing.drop(folder, SNAPSHOTS)
         reason = self.request.stop_reason
         self.log({"stop_reason": reason, "unlearn_steps": self.state.global_step})
         logger.info("Stopped after %d steps: %s.", self.state.global_step, stop_rule.STOP_REASONS[reason])
@@ -660,7 +659,7 @@ class UnlearnTrainer(ForgettingTrainer):
             "was_ready": bool(self.readiness and self.readiness.get("ready")),
             "stop_reason": self.stop_reason,
             "cost": self.cost,
-            "skipped": self.skipped,
+            "skipped": self._finite.to_dict(),
             "state": None if self.request is None else self.request.to_dict(),
             **({"objective_state": self.objective.state()} if self.objective.moving else {}),
             "targets": [x if math.isfinite(x) else None for x in self.targets or self.references],

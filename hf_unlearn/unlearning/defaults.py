@@ -8,7 +8,6 @@ import logging
 from ..config import UnlearnConfig
 from ..objectives.registry import OBJECTIVES
 from ..options import request_problems
-from ..utils import records
 from ..utils.checks import ArgumentError
 from ..utils.given import with_values
 
@@ -25,11 +24,11 @@ def with_request_defaults(args: UnlearnConfig, readiness: dict | None) -> Unlear
     """
     wanted = (readiness or {}).get("request") or {}
     if problems := request_problems(wanted):
-        raise ArgumentError([f"{records.READINESS}: {problem}" for problem in problems])
+        raise ArgumentError([f"readiness.json: {problem}" for problem in problems])
     changed = {k: v for k, v in wanted.items() if k not in args.given and v != getattr(args, k)}
     if not changed:
         return args
-    logger.info("Defaults from the checkpoint's %s: %s.", records.READINESS, changed)
+    logger.info("Defaults from the checkpoint's readiness.json: %s.", changed)
     return with_values(args, changed)
 
 

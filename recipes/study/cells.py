@@ -282,7 +282,7 @@ def judge(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
 def pays(folder: Path, found: dict, plain: dict) -> None:
     """`break_even` in the model's readiness.json, where both models were done with the request."""
     from hf_unlearn.readiness import break_even
-    from hf_unlearn.utils import records
+    from hf_unlearn.trainers import records
     from hf_unlearn.utils.files import read_json, write_json
 
     if "after" in found and "after" in plain:

@@ -18,7 +18,7 @@ import torch
 from helpers.tiny import lm, lm_rows, tokenizer
 
 from hf_unlearn import ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer
-from hf_unlearn.trainers import checkpoints
+from hf_unlearn.trainers import checkpointing
 
 QUIET = {"report_to": [], "log_level": "error", "use_cpu": True, "disable_tqdm": True, "dataloader_pin_memory": False}
 QUIET |= {"save_strategy": "steps", "logging_steps": 1}
@@ -70,7 +70,7 @@ KINDS = {"ready": ready, "unlearn": unlearn, "ascent": ascent}
 def go_on(kind, out, weights=None, **options):
     """One life of a run: resumes where there is something to resume from, and saves the model at the end."""
     base = KINDS[kind](out, weights, **options)
-    base.train(resume_from_checkpoint=bool(checkpoints.folders(out)))
+    base.train(resume_from_checkpoint=bool(checkpointing.folders(out)))
     base.save_model()
     return base
 
@@ -159,9 +159,9 @@ def draw_out(marks) -> None:
         )
     os.unlink = slow_unlink  # what `shutil.rmtree` calls, a file at a time
     own = base.ForgettingTrainer
-    base.rotate_checkpoints = in_phase("delete", base.rotate_checkpoints)
-    checkpoints.remove = in_phase("delete", checkpoints.remove)
-    checkpoints.drop = in_phase("end", checkpoints.drop)
+    checkpointing.rotate_checkpoints = in_phase("delete", checkpointing.rotate_checkpoints)
+    checkpointing.remove = in_phase("delete", checkpointing.remove)
+    checkpointing.drop = in_phase("end", checkpointing.drop)
     own._save_checkpoint = in_phase("write", own._save_checkpoint)
 
     class FirstStep(TrainerCallback):

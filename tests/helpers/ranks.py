@@ -337,18 +337,19 @@ def ready(out, world: int, accumulation: int = 1, *, revocable="revocable", peft
     def now() -> bool:
         return last and trainer.state.global_step + 1 in poison
 
-    compute, measure = trainer.compute_loss, trainer._get_grad_norm
+    compute, micro_step = trainer.compute_loss, trainer.micro_step
 
     def compute_loss(*args, **kwargs):
         loss = compute(*args, **kwargs)
         return loss * float("nan") if now() and poisoned == "loss" else loss
 
-    def get_grad_norm(*args, **kwargs):
-        if now() and poisoned == "gradient":
+    def poisoned_step(*args, **kwargs):
+        loss = micro_step(*args, **kwargs)
+        if now() and poisoned == "gradient" and trainer.accelerator.sync_gradients:
             _shard(next(p.grad for p in trainer.trainable if _shard(p.grad).numel())).fill_(float("nan"))
-        return measure(*args, **kwargs)
+        return loss
 
-    trainer.compute_loss, trainer._get_grad_norm = compute_loss, get_grad_norm
+    trainer.compute_loss, trainer.micro_step = compute_loss, poisoned_step
     error = None
     try:
         trainer.train()

@@ -13,7 +13,7 @@ import pytest
 from helpers.recipes import PEOPLE, ROOT
 
 from hf_unlearn.cli import ready, unlearn
-from hf_unlearn.trainers import checkpoints
+from hf_unlearn.trainers import checkpointing
 
 
 @pytest.mark.slow
@@ -41,7 +41,7 @@ def test_two_processes_log_what_one_does(tmp_path):
             assert a.keys() == b.keys()
             assert all(a[key] == pytest.approx(b[key], rel=2e-5, abs=1e-5) for key in a)
         checkpoint = tmp_path / "two" / role / "checkpoint-2"
-        assert checkpoints.problem(checkpoint) is None and (checkpoint / "rng_state_1.pth").exists()
+        assert checkpointing.problem(checkpoint) is None and (checkpoint / "rng_state_1.pth").exists()
 
 
 def _launch(ready_flags, unlearn_flags, env) -> None:

@@ -30,8 +30,7 @@ from transformers import TrainerState
 from hf_unlearn import ArgumentError, ReadyConfig, ReadyTrainer, UnlearnTrainer
 from hf_unlearn.cli import ready as ready_recipe
 from hf_unlearn.readiness import moving_weights
-from hf_unlearn.trainers import base as trainer_module
-from hf_unlearn.trainers import checkpoints
+from hf_unlearn.trainers import checkpointing
 from hf_unlearn.trainers.unlearn import SNAPSHOTS
 from hf_unlearn.unlearning import stop_rule
 
@@ -52,7 +51,7 @@ def whole(parent, step=1) -> Path:
     (folder / "adapter").mkdir(parents=True)
     for name, size in {"model.safetensors": 100, "optimizer.pt": 30, "adapter/a.bin": 7, "empty.txt": 0}.items():
         (folder / name).write_bytes(b"x" * size)
-    checkpoints.write_manifest(str(folder))
+    checkpointing.write_manifest(str(folder))
     return folder
 
 
@@ -61,10 +60,10 @@ def test_a_manifest_lists_every_file_with_its_size(tmp_path):
     written = json.loads((folder / "complete.json").read_text())
     sizes = {"adapter/a.bin": 7, "empty.txt": 0, "model.safetensors": 100, "optimizer.pt": 30}
     assert written == {"schema": 1, "files": sizes}
-    assert checkpoints.problem(folder) is None
+    assert checkpointing.problem(folder) is None
     (folder / "later.txt").write_text("a file more does no harm")
-    assert checkpoints.problem(folder) is None
-    checkpoints.write_manifest(folder)
+    assert checkpointing.problem(folder) is None
+    checkpointing.write_manifest(folder)
     assert json.loads((folder / "complete.json").read_text())["files"].keys() == {*sizes, "later.txt"}
 
 
@@ -82,11 +81,11 @@ def test_a_manifest_lists_every_file_with_its_size(tmp_path):
 def test_what_is_not_whole_is_told(tmp_path, harm, why):
     folder = whole(tmp_path)
     harm(folder)
-    assert why in checkpoints.problem(folder)
+    assert why in checkpointing.problem(folder)
 
 
 def test_the_last_whole_checkpoint_is_found_and_the_skipped_ones_are_named(tmp_path, caplog):
-    assert checkpoints.last_complete(tmp_path / "nothing") is None
+    assert checkpointing.last_complete(tmp_path / "nothing") is None
     for step in (2, 9, 10, 11):
         whole(tmp_path, step)
     (tmp_path / "checkpoint-10" / "optimizer.pt").unlink()
@@ -95,14 +94,14 @@ def test_the_last_whole_checkpoint_is_found_and_the_skipped_ones_are_named(tmp_p
         shutil.copytree(tmp_path / "checkpoint-9", tmp_path / name)
     (tmp_path / "checkpoint-14").write_text("no folder")
     with caplog.at_level(logging.WARNING):
-        assert checkpoints.last_complete(tmp_path) == str(tmp_path / "checkpoint-9")
+        assert checkpointing.last_complete(tmp_path) == str(tmp_path / "checkpoint-9")
     assert [m.split("checkpoint-")[-1] for m in caplog.messages] == [
         "11: it has no complete.json, the file that is written last.", "10: it lacks optimizer.pt."
     ]  # fmt: skip
 
 
 def test_what_a_run_resumes_from(tmp_path, caplog):
-    resume = checkpoints.resume_from
+    resume = checkpointing.resume_from
     assert resume(None, tmp_path) is None and resume(False, tmp_path) is None
     assert resume(True, tmp_path) is True and resume(True, tmp_path / "nothing") is True  # the Trainer's own error
     folder = whole(tmp_path)
@@ -112,9 +111,10 @@ def test_what_a_run_resumes_from(tmp_path, caplog):
     with pytest.raises(ArgumentError, match=r"Cannot resume from .*checkpoint-1: it lacks optimizer.pt.$"):
         resume(str(folder), tmp_path)
     (folder / "complete.json").unlink()
-    with pytest.raises(ArgumentError, match="no complete.json.*If you know it is whole, say so by `hf_unlearn.check"):
+    said = "no complete.json.*If you know it is whole, say so by `hf_unlearn.trainers.checkpointing.write_manifest"
+    with pytest.raises(ArgumentError, match=said):
         resume(str(folder), tmp_path)
-    checkpoints.write_manifest(folder)
+    checkpointing.write_manifest(folder)
     assert resume(True, tmp_path) == str(folder)
     with pytest.raises(ArgumentError, match="no such folder.$"):
         resume(str(tmp_path / "checkpoint-7"), tmp_path)
@@ -128,23 +128,23 @@ def test_deletions_cut_short_leave_nothing_that_looks_whole(tmp_path, monkeypatc
     with monkeypatch.context() as cut:
         cut.setattr(shutil, "rmtree", refuse)
         with pytest.raises(OSError, match="killed"):
-            checkpoints.remove(folder)
-    assert (folder / "model.safetensors").exists() and checkpoints.problem(folder) is not None
-    checkpoints.remove(folder)
-    checkpoints.remove(folder)
+            checkpointing.remove(folder)
+    assert (folder / "model.safetensors").exists() and checkpointing.problem(folder) is not None
+    checkpointing.remove(folder)
+    checkpointing.remove(folder)
     assert not folder.exists()
     # a file that is no longer needed, on the other hand, goes without a moment at which the folder is not whole
     folder = whole(tmp_path)
     with monkeypatch.context() as cut:
         cut.setattr(Path, "unlink", refuse)
         with pytest.raises(OSError, match="killed"):
-            checkpoints.drop(folder, "optimizer.pt")
-    assert (folder / "optimizer.pt").exists() and checkpoints.problem(folder) is None
-    checkpoints.drop(folder, "optimizer.pt")
-    checkpoints.drop(folder, "optimizer.pt")
-    assert not (folder / "optimizer.pt").exists() and checkpoints.problem(folder) is None
+            checkpointing.drop(folder, "optimizer.pt")
+    assert (folder / "optimizer.pt").exists() and checkpointing.problem(folder) is None
+    checkpointing.drop(folder, "optimizer.pt")
+    checkpointing.drop(folder, "optimizer.pt")
+    assert not (folder / "optimizer.pt").exists() and checkpointing.problem(folder) is None
     (folder / "complete.json").unlink()
-    checkpoints.drop(folder, "model.safetensors")  # half-written: the weights go all the same
+    checkpointing.drop(folder, "model.safetensors")  # half-written: the weights go all the same
     assert not (folder / "model.safetensors").exists() and not (folder / "complete.json").exists()
 
 
@@ -153,8 +153,8 @@ def test_leftovers_of_later_steps_go_and_whole_ones_stay(tmp_path):
         whole(tmp_path, step)
     for step in (1, 4):
         (tmp_path / f"checkpoint-{step}" / "complete.json").unlink()
-    checkpoints.remove_leftovers(tmp_path, above=3)
-    assert list(checkpoints.folders(tmp_path)) == [1, 3, 5]
+    checkpointing.remove_leftovers(tmp_path, above=3)
+    assert list(checkpointing.folders(tmp_path)) == [1, 3, 5]
 
 
 # ---- the trainers' checkpoints ----
@@ -221,16 +221,16 @@ def test_at_every_moment_there_is_a_whole_checkpoint_of_this_save_or_the_last(tm
 
     def look():
         step = run.state.global_step
-        found = [n for n, folder in checkpoints.folders(tmp_path).items() if checkpoints.problem(folder) is None]
+        found = [n for n, folder in checkpointing.folders(tmp_path).items() if checkpointing.problem(folder) is None]
         if step > 1:
             behind[step - max(found, default=-99)] += 1
 
     with EVENTS.watch(tmp_path, look):
         run.train()
     assert behind.keys() == {0, 1} and min(behind.values()) > 10
-    assert list(checkpoints.folders(tmp_path)) == [3]
+    assert list(checkpointing.folders(tmp_path)) == [3]
     folder = tmp_path / "checkpoint-3"
-    assert checkpoints.problem(folder) is None
+    assert checkpointing.problem(folder) is None
     arguments = torch.load(folder / "training_args.bin", weights_only=False)
     assert arguments.save_total_limit == run.args.save_total_limit == 1
     listed = json.loads((folder / "complete.json").read_text())["files"]
@@ -242,9 +242,9 @@ def test_at_every_moment_there_is_a_whole_checkpoint_of_this_save_or_the_last(tm
 def test_the_checkpoints_of_a_finished_run_are_whole_and_hold_no_weights_that_still_know(uninterrupted):
     for kind in OPTIONS:
         run = uninterrupted(kind)
-        folders = checkpoints.folders(run.args.output_dir)
+        folders = checkpointing.folders(run.args.output_dir)
         assert len(folders) == 2 and max(folders) == run.state.global_step, kind  # `save_total_limit`
-        assert [checkpoints.problem(folder) for folder in folders.values()] == [None, None]
+        assert [checkpointing.problem(folder) for folder in folders.values()] == [None, None]
         assert not any(Path(folder, SNAPSHOTS).exists() for folder in folders.values())
     run = uninterrupted("ascent")
     assert run.stop_reason == stop_rule.BUDGET and run.state.global_step == 6 < run.state.max_steps
@@ -258,11 +258,11 @@ def test_a_request_that_has_ended_takes_no_further_step(uninterrupted, start, tm
     """
     before = uninterrupted("ascent")
     shutil.copytree(before.args.output_dir, tmp_path, dirs_exist_ok=True)
-    monkeypatch.setattr(checkpoints, "remove", None)
+    monkeypatch.setattr(checkpointing, "remove", None)
     after = go_on("ascent", tmp_path, start, save_strategy=strategy)
     assert same_bits(saved(tmp_path), saved(before.args.output_dir)) and after.request == before.request
     assert after.state.global_step == before.state.global_step == 6
-    assert list(checkpoints.folders(tmp_path)) == [4, 6]
+    assert list(checkpointing.folders(tmp_path)) == [4, 6]
 
 
 def test_a_request_ended_from_outside_can_still_be_resumed_from(start, tmp_path, uninterrupted):
@@ -293,19 +293,19 @@ def test_the_best_checkpoint_is_loaded_whole(tmp_path):
     run = ReadyTrainer(vit(), args, image_rows(16), eval_dataset=image_rows(8, 40))
     run.train()
     best = run.state.best_model_checkpoint
-    assert best.endswith("checkpoint-1") and list(checkpoints.folders(tmp_path)) == [1, 2, 3]
+    assert best.endswith("checkpoint-1") and list(checkpointing.folders(tmp_path)) == [1, 2, 3]
     assert same_bits(weights(run.model), weights(type(run.model).from_pretrained(best)))
-    assert not checkpoints.weight_names(best) <= run.model.state_dict().keys()
+    assert not checkpointing.weight_names(best) <= run.model.state_dict().keys()
 
 
 def test_names_of_the_weights_in_a_folder(tmp_path):
-    assert checkpoints.weight_names(tmp_path) == set()
+    assert checkpointing.weight_names(tmp_path) == set()
     model = killed_run.model()
     model.save_pretrained(tmp_path / "one")
     model.save_pretrained(tmp_path / "shards", max_shard_size="10KB")
     assert not (tmp_path / "shards" / "model.safetensors").exists()
     for folder in ("one", "shards"):
-        assert checkpoints.weight_names(tmp_path / folder) == model.state_dict().keys()
+        assert checkpointing.weight_names(tmp_path / folder) == model.state_dict().keys()
 
 
 # ---- killed at the worst moments ----
@@ -381,7 +381,7 @@ def in_the_trainers_state(count):
 
 
 def before_the_manifest(count):
-    checkpoints.write_manifest = die_at(count, checkpoints.write_manifest)
+    checkpointing.write_manifest = die_at(count, checkpointing.write_manifest)
 
 
 def with_the_manifest_still_beside(count):
@@ -389,7 +389,7 @@ def with_the_manifest_still_beside(count):
 
 
 def after_the_manifest_before_the_rotation(count):
-    trainer_module.rotate_checkpoints = die_at(count, trainer_module.rotate_checkpoints)
+    checkpointing.rotate_checkpoints = die_at(count, checkpointing.rotate_checkpoints)
 
 
 def within_the_rotation(count):
@@ -401,7 +401,7 @@ def before_the_put_back(count):
 
 
 def before_copies_are_deleted(count):
-    checkpoints.drop = die_at(count, checkpoints.drop)
+    checkpointing.drop = die_at(count, checkpointing.drop)
 
 
 def with_copies_deleted_from_the_manifest_only(count):
@@ -462,10 +462,10 @@ MORE_MOMENTS = {
 def test_killed_and_resumed_it_ends_in_the_same_weights(moment, start, uninterrupted, tmp_path):
     kind, where, count, left = (MOMENTS | MORE_MOMENTS)[moment]
     killed(lambda: go_on(kind, tmp_path, start, **OPTIONS[kind]), lambda: where(count))
-    found = {n: checkpoints.problem(folder) is None for n, folder in checkpoints.folders(tmp_path).items()}
+    found = {n: checkpointing.problem(folder) is None for n, folder in checkpointing.folders(tmp_path).items()}
     assert found == left
-    for folder in checkpoints.folders(tmp_path).values():
-        if checkpoints.problem(folder) is not None:
+    for folder in checkpointing.folders(tmp_path).values():
+        if checkpointing.problem(folder) is not None:
             Path(folder, "stale.bin").touch()  # of an attempt that wrote more files
     again, whole = go_on(kind, tmp_path, start, **OPTIONS[kind]), uninterrupted(kind)
     assert same_bits(saved(tmp_path), saved(whole.args.output_dir))
@@ -473,7 +473,7 @@ def test_killed_and_resumed_it_ends_in_the_same_weights(moment, start, uninterru
     for key in ("steps", "probe") if kind == "ready" else ("stop_reason", "state", "targets"):
         assert records_[0][key] == records_[1][key]
     assert again.row_passes == pytest.approx(whole.row_passes, abs=2e-3)
-    assert all(checkpoints.problem(folder) is None for folder in checkpoints.folders(tmp_path).values())
+    assert all(checkpointing.problem(folder) is None for folder in checkpointing.folders(tmp_path).values())
     assert not list(tmp_path.rglob("stale.bin"))
 
 
@@ -570,7 +570,7 @@ def test_after_random_kills_runs_end_in_the_same_weights(start, tmp_path, capsys
                         break
                     kills += 1
                     phases[phase] += 1
-                    torn += any(checkpoints.problem(folder) for folder in checkpoints.folders(out).values())
+                    torn += any(checkpointing.problem(folder) for folder in checkpointing.folders(out).values())
                 assert same_bits(saved(out), whole), f"{kind} after {kills} kills"
                 finished += 1
     finally:

@@ -8,7 +8,7 @@ from helpers import ranks
 from helpers.tiny import cheap_collections, fit, lm64, lm_list, lm_rows, weights
 
 from hf_unlearn.data.columns import FLAG
-from hf_unlearn.readiness.step import _ReadyStep
+from hf_unlearn.readiness.step import ReadyStep
 
 CLOSE = 1e-6  # relative; float64 but for the shares of labels
 GRADIENTS, READY, UNLEARN = ranks.gradient_runs(), ranks.ready_runs(), ranks.unlearn_runs()
@@ -185,7 +185,7 @@ def parts(cut, world, share, used) -> dict[str, set[int]]:
     sent = []
 
     def divide(rank, reduce):
-        step = _ReadyStep([
+        step = ReadyStep([
             {"labels": torch.tensor([row["id"] for row in micro[rank]]),
              FLAG: torch.tensor([row["revocable"] for row in micro[rank]])}
             for micro in cut

@@ -146,7 +146,7 @@ def ready(out, name, mode, accumulation=1, attention=None, trainer=ReadyTrainer,
     rows = plain.rows(plain.n, every=2)
     run = trainer(model, args, rows, peft_config=plain.peft(), callbacks=[keep], **collation(plain))
     if plain.epsilon and mode == "finite_difference":
-        run._terms = dataclasses.replace(run._terms, fd_epsilon=plain.epsilon)
+        run.terms = dataclasses.replace(run.terms, fd_epsilon=plain.epsilon)
     adapters = [p.detach().clone() for p in run.trainable]
     run.train()
     assert all(torch.equal(p, a) for p, a in zip(run.trainable, adapters, strict=True))
@@ -210,7 +210,7 @@ def test_readiness_is_what_it_is_without_the_feature(tmp_path, folder, feature):
 
 def by_hand(run, name):
     """(first order, exact): the step's gradient with respect to the trainable weights, written down a second time."""
-    plain, terms = PLAIN[name], run._terms
+    plain, terms = PLAIN[name], run.terms
     model, rows = run.model, plain.rows(8, every=2)
     model.train()
     order = spread_order(torch.tensor(rows["revocable"]).numpy(), 8, 42, 0).tolist()

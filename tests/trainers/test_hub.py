@@ -13,7 +13,7 @@ import re
 import pytest
 from helpers.loopback_hub import LoopbackHub, run_client
 
-from hf_unlearn.utils import records
+from hf_unlearn.trainers import records
 
 pytestmark = pytest.mark.slow
 CLIENT = r"""

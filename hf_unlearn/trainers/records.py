@@ -1,4 +1,16 @@
-"""The records that travel with a checkpoint: `readiness.json` and `unlearning.json`, and the commitment to row ids."""
+"""
+The records that travel with a model, and the commitment to row ids in one of them.
+
+`readiness.json`, beside the weights that [`ReadyTrainer`] saves: the method and its settings, how many rows are
+revocable with the commitment to their ids, steps with and without readiness terms, the last logged readiness measures
+("probe"), the cost, and what a later request should be run with ("request"). `UnlearnTrainer` reads it.
+
+`unlearning.json`, beside the weights that [`UnlearnTrainer`] saves: objective, settings and rule of the request,
+numbers of rows, why the run stopped, its cost, and the state of the schedule, from which a checkpoint is resumed.
+
+`_revocable_salt.json`, in the output folder of a [`ReadyTrainer`]: the salt of the commitment. The owner keeps it:
+`push_to_hub` leaves out files whose names begin with an underscore.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +19,25 @@ import json
 import secrets
 from pathlib import Path
 
-from .files import read_json, write_json
+from ..utils.files import read_json, write_json
 
 SCHEMA = 1
 READINESS = "readiness.json"
 UNLEARNING = "unlearning.json"
-SALT = "_revocable_salt.json"  # `push_to_hub` leaves out what begins with an underscore
+SALT = "_revocable_salt.json"
 
 
 def commitment(ids, salt: str) -> str:
     """
-    SHA-256 (hex) over the salt and the sorted row ids: says later which rows were revocable, and tells nothing before
-    the salt is shown (ours).
+    SHA-256 (hex) over the salt and the sorted row ids. Whoever has ids and salt can check later which rows were
+    revocable; without the salt it tells nothing about them.
     """
     text = "\n".join([salt, *sorted(map(str, ids))])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def salt_for(folder: str) -> str:
-    """The salt kept in `folder`, made on the first call. It stays with the owner: it is not pushed."""
+    """The salt kept in `folder`; the first call draws it."""
     path = Path(folder) / SALT
     if path.exists():
         return json.loads(path.read_text())["salt"]
@@ -40,7 +52,7 @@ def find_readiness(source: str | None) -> dict | None:
     `readiness.json` of a folder, of a file, or of a hub id (from the cache when offline); None if there is none.
 
     Raises:
-        ValueError: if it is there but its schema is not known.
+        ValueError: if it is there but this version does not read its schema.
     """
     if not source:
         return None

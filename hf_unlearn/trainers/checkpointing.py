@@ -1,0 +1,230 @@
+"""
+Checkpoints: what one holds, when it is whole, how it is written, and how a run is taken up from one.
+
+A checkpoint is the folder `checkpoint-STEP` in `output_dir`. The Trainer writes
+
+    model.safetensors, config.json, …      weights and their config; with an adapter adapter_model.safetensors and
+                                           adapter_config.json
+    tokenizer.json, …                      the `processing_class`, where the trainer has one
+    optimizer.pt, scheduler.pt             state of the optimizer and of the learning rate's schedule
+    rng_state.pth                          random states, one file a process
+    trainer_state.json                     step, epoch, log, best checkpoint
+    training_args.bin                      the config
+
+and we add
+
+    readiness.json or unlearning.json      the run's record ([`hf_unlearn.trainers.records`])
+    _request_weights.pt                    of a request: weights that its stop rule may put back; deleted at its end
+    complete.json                          the manifest: these files with their sizes
+
+The manifest is written last: a folder without it, or whose files differ from it, was cut short in its writing or its
+deletion, and no run is resumed from it. Older checkpoints are deleted only when the newer one has its manifest.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import shutil
+from contextlib import nullcontext
+from pathlib import Path
+
+from transformers import PreTrainedModel, Trainer
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+
+from ..utils.checks import ArgumentError
+from ..utils.files import read_json, write_json
+from . import records
+from .engines import keeps_shards, whole_state
+
+logger = logging.getLogger(__name__)
+
+MANIFEST = "complete.json"
+NAMED = 4  # files that a message names, at most
+
+
+def folders(output_dir: str) -> dict[int, str]:
+    """Paths of the checkpoint folders by step, ascending, whole or not."""
+    found = {}
+    for path in Path(output_dir).glob("checkpoint-*"):
+        if (step := re.fullmatch(r"checkpoint-(\d+)", path.name)) and path.is_dir():
+            found[int(step[1])] = os.path.join(output_dir, path.name)
+    return dict(sorted(found.items()))
+
+
+def write_manifest(folder: str) -> None:
+    """Declares the folder whole, with the files that are there now, subfolders included."""
+    root = Path(folder)
+    beside = (MANIFEST, MANIFEST + ".part")
+    files = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if path.is_file()}
+    sizes = {name: path.stat().st_size for name, path in files.items() if name not in beside}
+    write_json(root / MANIFEST, {"schema": records.SCHEMA, "files": sizes})
+
+
+def problem(folder: str) -> str | None:
+    """Why the folder cannot be resumed from; None if it is whole."""
+    root = Path(folder)
+    if not root.is_dir():
+        return "there is no such folder"
+    try:
+        listed = (read_json(root / MANIFEST) or {}).get("files")
+    except ValueError:
+        return f"its {MANIFEST} cannot be read"
+    if listed is None:
+        return f"it has no {MANIFEST}, the file that is written last"
+    sizes = {name: (root / name).stat().st_size if (root / name).is_file() else None for name in listed}
+    if missing := [name for name, size in sizes.items() if size is None]:
+        return f"it lacks {_names(missing)}"
+    if wrong := [f"{name} ({size} bytes for {listed[name]})" for name, size in sizes.items() if size != listed[name]]:
+        return f"the size is wrong of {_names(wrong)}"
+    return None
+
+
+def _names(found: list[str]) -> str:
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return ", ".join(found[:NAMED]) + more
+
+
+def weight_names(folder: str) -> set[str]:
+    """Names of the weights in the folder's safetensors files; empty where it has none, as with an adapter."""
+    root = Path(folder)
+    if index := read_json(root / "model.safetensors.index.json"):
+        return set(index["weight_map"])
+    if not (root / "model.safetensors").exists():
+        return set()
+    with open(root / "model.safetensors", "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return set(header) - {"__metadata__"}
+
+
+def last_complete(output_dir: str) -> str | None:
+    """The whole checkpoint with the highest step, or None; a warning names each one above it that is skipped."""
+    for folder in reversed(folders(output_dir).values()):
+        if (why := problem(folder)) is None:
+            return folder
+        logger.warning("Skipped %s: %s.", folder, why)
+    return None
+
+
+def resume_from(wanted: str | bool | None, output_dir: str) -> str | bool | None:
+    """
+    What to hand to `Trainer.train`: True becomes the last whole checkpoint, or None, the beginning, where all were cut
+    short. Where there is none at all it stays True, for the Trainer's own error.
+
+    Raises:
+        ArgumentError: if a named folder is not whole.
+    """
+    if not wanted:
+        return None
+    if wanted is True:
+        if not folders(output_dir):
+            return True
+        if (found := last_complete(output_dir)) is None:
+            logger.warning("No checkpoint in %s is whole; the run starts from the beginning.", output_dir)
+        return found
+    if (why := problem(wanted)) is not None:
+        hint = ""
+        if os.path.isdir(wanted) and not os.path.exists(os.path.join(wanted, MANIFEST)):
+            hint = " If you know it is whole, say so by `hf_unlearn.trainers.checkpointing.write_manifest(folder)`."
+        raise ArgumentError([f"Cannot resume from {wanted}: {why}.{hint}"])
+    return os.fspath(wanted)
+
+
+def remove(folder: str) -> None:
+    """Deletes the folder, its manifest first, so that a deletion cut short leaves none that looks whole."""
+    if os.path.isdir(folder):
+        Path(folder, MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(folder)
+
+
+def remove_leftovers(output_dir: str, above: int) -> None:
+    """Deletes what a killed run has left half-written at later steps, which a rotation would take for the newest."""
+    for step, folder in folders(output_dir).items():
+        if step > above and problem(folder) is not None:
+            remove(folder)
+
+
+def drop(folder: str, name: str) -> None:
+    """Deletes a file of a checkpoint that stays whole without it: from the manifest first."""
+    manifest = Path(folder, MANIFEST)
+    content = read_json(manifest)
+    if content and content["files"].pop(name, None) is not None:
+        write_json(manifest, content)
+    Path(folder, name).unlink(missing_ok=True)
+
+
+class CheckpointingTrainer(Trainer):
+    """`transformers.Trainer` that writes a record beside the weights and tells whole checkpoints from cut-off ones."""
+
+    record_name: str  # file of the record
+    resumed_from: str | None = None  # the checkpoint that the present `train` went on from
+    _postponed: dict | None = None  # arguments for what follows a checkpoint, while one is being written
+
+    def record(self) -> dict:
+        """What [`save_model`] writes beside the weights, JSON-ready."""
+        raise NotImplementedError
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
+        with nullcontext() if _internal_call else whole_state(self.accelerator):
+            super().save_model(output_dir, _internal_call)
+        if self.args.should_save:
+            folders = {output_dir or self.args.output_dir, self.args.output_dir}  # the latter is what a push uploads
+            for folder in folders:
+                os.makedirs(folder, exist_ok=True)
+                write_json(os.path.join(folder, self.record_name), self.record())
+        if self._postponed is not None:  # `training_args.bin` is written: from here on a checkpoint's files are added
+            vars(self.args).update(save_total_limit=None, push_to_hub=False)
+
+    def _save_checkpoint(self, model, trial) -> None:
+        """The Trainer's checkpoint, then its manifest, and only then the push and the deletion of older checkpoints."""
+        run_dir = self._get_output_dir(trial)
+        folder = os.path.join(run_dir, f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}")
+        if self.resumed_from and os.path.realpath(folder) == os.path.realpath(self.resumed_from):
+            return  # no step was taken since, and a kill while it is written anew would leave nothing
+        if self.args.should_save:
+            remove(folder)  # of a killed run: its files must not be mixed with the new ones
+        self.accelerator.wait_for_everyone()
+        self._postponed = {name: getattr(self.args, name) for name in ("save_total_limit", "push_to_hub")}
+        try:
+            super()._save_checkpoint(model, trial)
+        finally:
+            vars(self.args).update(self._postponed)
+            self._postponed = None
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            write_manifest(folder)
+            if self.args.save_total_limit:
+                remove_leftovers(run_dir, self.state.global_step)
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(folder)
+        if self.args.should_save:
+            rotate_checkpoints(
+                output_dir=run_dir,
+                save_total_limit=self.args.save_total_limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+                use_mtime=True,
+            )
+
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        if not self._load_renamed(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_best_model(self):
+        if not self._load_renamed(self.state.best_model_checkpoint):
+            super()._load_best_model()
+
+    def _load_renamed(self, folder: str) -> bool:
+        """
+        Loads weights that have other names in the file than in the model, as `save_pretrained` gives them for some
+        architectures (ViT); the Trainer leaves those as they were (transformers issue 43701). False: no such names.
+        """
+        model = self.model
+        if keeps_shards(self.accelerator) or not isinstance(model, PreTrainedModel):
+            return False
+        if weight_names(folder) <= model.state_dict().keys():
+            return False
+        widest = max((p.dtype for p in model.parameters()), key=lambda dtype: dtype.itemsize)  # a cast back is exact
+        model.load_state_dict(type(model).from_pretrained(folder, dtype=widest).state_dict())
+        return True

@@ -1,0 +1,114 @@
+"""Simulated requests of the training: on which step one is made, and which rows play it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ..data.columns import FLAG
+from ..data.order import draw_groups, draw_request
+from ..readiness.step import ReadyStep
+from .engines import total
+
+if TYPE_CHECKING:
+    from .ready import ReadyTrainer
+
+
+class SimulatedRequests:
+    """
+    Says of each optimizer step which rows play the request and which the recovery data ("proxy").
+
+    Args:
+        flags: (N,) of the training set's rows, True for the revocable ones; None: any row may be asked for.
+        codes: group (N,) of each row, 0 … G - 1, where requests are for whole groups; None: they are for rows.
+    """
+
+    def __init__(self, trainer: ReadyTrainer, flags: np.ndarray | None, codes: np.ndarray | None):
+        self.trainer, self.flags, self.codes = trainer, flags, codes
+        self.steps_with_revocable_rows = 0
+        self.steps_with_readiness_terms = 0
+
+    def __repr__(self) -> str:
+        return f"SimulatedRequests(drawn={self.drawn}, {self.to_dict()})"
+
+    def to_dict(self) -> dict:
+        return {
+            "with_revocable_rows": self.steps_with_revocable_rows,
+            "with_readiness_terms": self.steps_with_readiness_terms,
+        }
+
+    def resume(self, steps: dict) -> None:
+        """Takes up the counts of a record."""
+        self.steps_with_revocable_rows = steps["with_revocable_rows"]
+        self.steps_with_readiness_terms = steps["with_readiness_terms"]
+
+    @property
+    def drawn(self) -> bool:
+        """Whether requests are drawn beside the batch; without names and groups a part of the batch plays them."""
+        return bool(self.trainer.args.request_rows) and (self.flags is not None or self.codes is not None)
+
+    def prepare(self, batches: list[dict]) -> ReadyStep:
+        """The step over these micro-batches; `active` where it is its turn and it has the rows it needs."""
+        trainer, args, step = self.trainer, self.trainer.args, ReadyStep(batches)
+        if not (args.readiness_is_on and batches and trainer.state.global_step >= self._first_step):
+            return step
+        turn_has_come = self.steps_with_revocable_rows % int(args.meta_every) == 0
+        if self.drawn and not turn_has_come:
+            self.steps_with_revocable_rows += 1
+            return step
+        with_proxy = trainer.terms.lambda_resistance > 0
+        places = self._draw(step, with_proxy) if self.drawn else None
+        step.divide(
+            share=args.revocable_share if self.flags is None and self.codes is None else None,
+            used=args.meta_rows,
+            with_proxy=with_proxy,
+            world=trainer.accelerator.num_processes,
+            rank=trainer.accelerator.process_index,
+            reduce=self._sum,
+            drawn=self.drawn,
+        )
+        step.count(self._sum, trainer.hidden_size)
+        if places is not None:
+            cut = math.ceil(len(places) / 2) if with_proxy else len(places)
+            step.draw("request", self._parts_of(places[:cut]), self._sum)
+            step.draw("proxy", self._parts_of(places[cut:]), self._sum)
+        if step.items["request"] > 0 and step.items["kept"] > 0:
+            step.active = turn_has_come
+            self.steps_with_revocable_rows += 1
+        return step
+
+    @property
+    def _first_step(self) -> float:
+        return self.trainer.args.meta_start * self.trainer.state.max_steps
+
+    def _sum(self, counts: torch.Tensor) -> torch.Tensor:
+        return total(self.trainer.accelerator, counts.to(self.trainer.args.device))
+
+    def _draw(self, step: ReadyStep, with_proxy: bool) -> np.ndarray:
+        """Numbers of the rows that play request and proxy. Rows of the step that share their groups are flagged."""
+        args, turn = self.trainer.args, self.steps_with_readiness_terms
+        k = int(args.request_rows) * (2 if with_proxy else 1)
+        if self.codes is None:
+            return draw_request(np.flatnonzero(self.flags), k, args.seed, turn)
+        places, chosen = draw_groups(self.codes, k, args.seed, turn)
+        for batch in step.batches:
+            batch[FLAG] = torch.isin(batch[FLAG], torch.as_tensor(chosen, device=batch[FLAG].device))
+        return places
+
+    def _parts_of(self, places: np.ndarray) -> list[tuple[dict, bool]]:
+        """
+        These rows of the training set, dealt out to the processes, in batches of the usual size: as many passes on
+        every process, with a row that counts nothing where there is none left.
+        """
+        trainer = self.trainer
+        world, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
+        size = int(trainer.args.per_device_train_batch_size)
+        mine, parts = places[rank::world], []
+        for start in range(0, math.ceil(len(places) / world), size):
+            some = mine[start : start + size]
+            rows = trainer.data_collator([trainer.train_dataset[int(i)] for i in (some if len(some) else places[:1])])
+            parts.append(({k: v for k, v in rows.items() if k != FLAG}, bool(len(some))))
+        return parts

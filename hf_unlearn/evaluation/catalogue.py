@@ -371,6 +371,14 @@ class Entry(NamedTuple):
         return self.measure.label.replace("{rows}", FINE_TUNES.get(self.place, f"{self.place} rows"))
 
     @property
+    def title(self) -> str:
+        """The label with the split that it is of, for tables that are not one to a split."""
+        if self.measure.section != SPLIT:
+            return self.label
+        split = SPLITS.get(self.place, f"{self.place} rows")
+        return f"{split}: {self.label[0].lower()}{self.label[1:]}"
+
+    @property
     def order(self) -> tuple:
         """Its place in its section: membership measures score by score, others measure by measure."""
         known = {"score": [score.in_name for score in SCORES.values()], "rows": list(FINE_TUNES)}

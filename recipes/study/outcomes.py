@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from hf_unlearn.evaluation import catalogue
 from hf_unlearn.unlearning.stop_rule import REACHED
 from recipes.study.seeds import LEVEL, Passes, break_even, difference, mean, median, middle, ratio
 from recipes.study.tasks import VERDICT, YARDSTICKS
@@ -364,7 +365,8 @@ def verdict_outcomes(values: Mapping[int, Mapping]) -> list[dict]:
 
 def _summary(name: str, values: Mapping[int, float | None]) -> dict:
     """Mean and interval; of p-values, median and range."""
-    if not name.endswith("forget_quality"):
+    entry = catalogue.find(name)
+    if entry is None or entry.measure.unit != "p-value":
         return mean(values)
     return middle({seed: v for seed, v in values.items() if v is not None})
 

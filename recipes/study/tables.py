@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from hf_unlearn.evaluation import catalogue
 from recipes.study.judgement import level_of, outcome
 from recipes.study.outcomes import CONTROL, METHOD, PLAIN, READY, SERIES
 from recipes.study.seeds import FEWEST
@@ -23,14 +24,10 @@ SCENARIO_NAMES = {
     "after a fine-tune": "after an epoch on the retain rows, at a tenth of the learning rate",
     SERIES: "three requests in a row",
 }
-MEASURES = {  # of verdicts, those shown
-    "forget_loss": "forget loss",
-    "forget_quality": "forget quality (KS p)",
-    "forget_mia_loss_auc_gap": "AUC gap to retrained, by loss",
-    "forget_extraction_strength": "extraction strength",
-    "retain_accuracy": "retain accuracy",
-    "test_accuracy": "test accuracy",
-}
+SHOWN = (  # measures of verdicts
+    *("forget_loss", "forget_quality", "forget_mia_loss_auc_gap", "forget_extraction_strength"),
+    *("retain_accuracy", "test_accuracy"),
+)
 HEAD = (
     *("task", "seeds", "training passes, ×plain", "row passes until forgotten and kept: plain", "equal compute"),
     *("ready", "equal compute ÷ ready", "kept, ready − equal compute, points", "accuracy before, ready ÷ plain − 1, %"),
@@ -201,7 +198,7 @@ def told(one: Mapping) -> list[dict]:
 
 def _told(verdicts: Sequence[Mapping]) -> dict:
     there = {name for v in verdicts for name in v["measures"]}
-    measures = [(name, label) for name, label in MEASURES.items() if name in there]
+    measures = [name for name in SHOWN if name in there]
     lines = []
     for v in verdicts:
         counts = [(word, len(seeds)) for word, seeds in sorted(v["verdicts"].items())]
@@ -221,7 +218,7 @@ def _told(verdicts: Sequence[Mapping]) -> dict:
                 "title": "",
             },
             cell(v["share"], share),
-            *(cell(v["measures"].get(name)) for name, _ in measures),
+            *(cell(v["measures"].get(name)) for name in measures),
         ]
         lines.append({"name": v["gap"], "cells": cells})
     head = ["learning rate", "verdict, seeds", "gates failed, seeds", "row passes, of retraining's"]
@@ -230,5 +227,6 @@ def _told(verdicts: Sequence[Mapping]) -> dict:
     counted = bool(unseen and unseen["n"])
     said = f"KS p below .05 in {unseen['apart']} of {unseen['n']} seeds" if counted else ""
     differs = counted and bool(unseen["apart"])
-    found = {"head": [*head, *(label for _, label in measures)], "lines": lines, "unseen": said, "differs": differs}
+    head += [catalogue.find(name).title for name in measures]
+    found = {"head": head, "lines": lines, "unseen": said, "differs": differs}
     return found | {"yardstick": verdicts[0]["yardstick"]}

@@ -16,6 +16,7 @@ from transformers import TrainerCallback
 
 from hf_unlearn.cli import arguments, prepare
 from hf_unlearn.cli.model import adapter
+from hf_unlearn.evaluation.catalogue import FINE_TUNES
 from recipes.tools.jobs import QUIET
 
 SAMPLE = 300  # retain rows that are looked at on the way
@@ -23,7 +24,7 @@ KEPT = 0.97  # share of the plain model's retain accuracy that "kept" means
 TOLERANCE = 0.05  # of τ: a forget loss within it counts as the unseen one, as in the trainers' stop rule
 GAPS = ("hinge", "squared", "matched", "ranked")
 WATCHED = ("forget_quality", "_auc_gap", "forget_loss", "retain_accuracy", "test_accuracy", "extraction_strength")
-KINDS = ("retain", "similar", "real")
+KINDS = tuple(FINE_TUNES)
 RELEARNING = {"steps": 30, "every": 5, "batch_size": 16}
 
 

@@ -24,27 +24,46 @@ from ...evaluation.gates import (
 )
 
 GLOSSARY = (
-    ("Forget rows", "The rows that were asked to be deleted."),
-    ("Retain rows", "Rows the model was trained on and should go on knowing."),
-    ("Unseen rows", "Rows of the same kind that the model was never trained on: the yardstick for having forgotten."),
-    ("Test rows", "Rows that were used for no decision at all; they show what the model is worth."),
+    ("Forget rows", "The rows that someone asked to remove."),
+    ("Retain rows", "Rows that the model was trained on and should still know after the request."),
+    (
+        "Unseen rows",
+        "Rows of the same kind that the model was never trained on. A model that has forgotten does on the forget rows "
+        "what it does on these.",
+    ),
+    ("Test rows", "Rows that no decision used, in training or in unlearning. They show how good the model is."),
     (
         "Retrained model",
-        "The same model trained from the start without the forget rows. It is the yardstick where it exists; "
-        "training it is what unlearning is meant to save.",
+        "The same model, trained from the start without the forget rows: what unlearning tries to reach at less cost. "
+        "Where there is one, everything is compared with it.",
     ),
     (
         "Noise floor",
-        "How far two retrained models differ that differ in their seed alone. A difference within it means nothing.",
+        "How far two retrained models differ when only their training seeds do. A difference no larger means nothing.",
     ),
     (
         "Ready",
-        "Trained so that a later request for deletion is quick to meet (“unlearning readiness”); nothing has been "
-        "deleted from a ready model yet.",
+        "Trained so that a later request takes few steps (“unlearning readiness”). Nothing has been removed from a "
+        "ready model yet.",
+    ),
+    (
+        "Forgotten",
+        "Yes, when the loss of the forget rows has reached that of unseen rows, and neither membership tests by loss "
+        "and entropy nor right answers still give the rows away.",
+    ),
+    (
+        "Kept",
+        "The model's accuracy as a share of the retrained model's; without one, of its own before the request. Of test "
+        "and retain rows the lower share counts. More than 100 % is no gain, so the page does not say how much more.",
+    ),
+    (
+        "Verdict",
+        "Whether any test tells the model from a retrained one. Each test is a gate: it is passed, failed, or cannot "
+        "be decided because something was not measured or there are too few rows.",
     ),
     (
         "Loss",
-        "How surprised the model is by the right answer, in nats (natural-log units) per label. 0 is certainty. For a "
+        "How surprised the model is by the right answer, in nats (natural-log units) per label; 0 is certainty. For a "
         "language model a label is a token.",
     ),
     (
@@ -52,99 +71,108 @@ GLOSSARY = (
         "The loss that the forget rows should reach: by default that of the unseen rows, measured again as the model "
         "changes.",
     ),
-    ("α (forget weight)", "Weight of forgetting against keeping in each step; it falls to zero during the run."),
+    (
+        "α (forget weight)",
+        "How much forgetting counts against keeping in each step. It falls to zero during the run.",
+    ),
     (
         "Over-forgetting",
-        "The forget rows do so much worse than rows never seen that the deletion itself shows. It is a failure, too.",
+        "The forget rows do so much worse than rows the model never saw that the deletion itself can be seen. This is "
+        "a failure, too.",
     ),
     (
         "Membership test",
-        "An attacker sees how well the model does on a row and guesses whether the row was in its training data. "
-        "AUC: shown one forget row and one unseen row, how often the guess is right; 0.5 is blind guessing, 1 is "
-        "certainty. Clearly below 0.5 the rows stand out as deleted.",
+        "An attacker sees how well the model does on a row and guesses whether it was trained on it. AUC: given one "
+        "forget row and one unseen row, how often the guess is right. 0.5 is blind guessing, 1 is certainty; clearly "
+        "below 0.5 the forget rows stand out as deleted.",
     ),
     (
         "ROC, TPR, FPR",
-        "An attacker who accuses more rows finds more forget rows (true positives, TPR) and wrongly accuses more "
-        "unseen rows (false positives, FPR); the ROC curve shows the one over the other. The start of the curve "
-        "counts most: rows found at 1 % false alarms are found almost for certain.",
+        "An attacker who accuses more rows finds more forget rows (true positive rate, TPR) and wrongly accuses more "
+        "unseen rows (false positive rate, FPR). The ROC curve plots TPR over FPR. Its start counts most: the rows "
+        "found at 1 % false alarms are almost certainly members.",
     ),
     (
         "Min-K%, zlib, U-LiRA",
-        "Other membership tests: on the least likely tokens of a row; on the loss against how well the text "
-        "compresses; against a few “shadow” models that unlearned the row and some that never saw it.",
+        "Other membership tests. Min-K% looks at the least likely tokens of a row; zlib at the loss beside the size of "
+        "the compressed text; U-LiRA compares with “shadow” models, half of which unlearned the row while the other "
+        "half never saw it.",
     ),
     (
         "PrivLeak",
-        "AUC against the retrained model's, in per cent of it. Above 0 more leaks, below 0 is over-forgetting.",
+        "How far the AUC is from the retrained model's, in per cent of that. Above 0 the rows leak more, below 0 they "
+        "are over-forgotten.",
     ),
     (
         "Word for word",
-        "Every labelled token of the answer is the model's first choice when the right answer so far is given "
+        "At every token of the answer the model's first choice is the right one, given the right tokens before it "
         "(teacher forcing).",
     ),
     (
         "Extraction strength",
-        "The share of an answer, at its end, that the model gives by itself once the part before is given.",
+        "The share of an answer, counted from its end, that the model completes by itself once it is given the rest.",
     ),
     (
         "Truth ratio",
-        "How likely wrong answers are beside the right one in other words. A model that never saw a row has no reason "
-        "to prefer either.",
+        "How likely wrong answers are compared with a paraphrase of the right one. A model that never saw a row has no "
+        "reason to prefer either.",
     ),
     (
         "Forget quality",
-        "p-value of a test (Kolmogorov-Smirnov) that the forget rows' values look alike in the unlearned and in the "
-        "retrained model. Near 0: they do not.",
+        "p-value of a Kolmogorov-Smirnov test: do the forget rows' values look alike in the unlearned and in the "
+        "retrained model? Near 0 they do not.",
     ),
     (
         "Power",
-        "What a test could have seen. With few rows a difference can be there and not show: a test that is passed "
-        "without power proves nothing.",
+        "Whether a test could have seen a difference. With few rows a difference may be there and not show, so passing "
+        "a test without power proves nothing.",
     ),
     (
         "Relearning",
-        "Fine-tuning for a few steps, to see whether the forget rows come back faster than a model learns them that "
-        "never saw them.",
+        "The model is fine-tuned for a few steps, to see whether the forget rows come back faster than a model learns "
+        "them that never saw them.",
     ),
     (
         "Quantisation",
-        "Rounding the weights to 8 or 4 bits, as is done to run a model on small machines. Small changes that "
-        "unlearning made can be rounded away.",
+        "Rounding the weights to 8 or 4 bits, as is done to run a model on small machines. Rounding can undo the small "
+        "changes that unlearning made.",
     ),
     (
         "Interval",
-        "95 % bootstrap interval over rows: what other rows of the same kind could have given with this same model. "
-        "It does not contain the spread between training seeds.",
+        "95 % bootstrap interval over rows: what other rows of the same kind could have given with this model. It does "
+        "not contain the differences between training seeds.",
     ),
-    ("Steps, row passes", "Weight updates of the run, and how many rows went forward and backward through the model."),
+    (
+        "Steps, row passes",
+        "Updates of the weights, and the number of rows that went forward and backward through the model.",
+    ),
 )
 LIMITS = (
-    "Only the attacks named on this page were tried, with the rows and steps that it names. Others, or the same with "
-    "more of them, may still bring something back; no measure proves that no trace is left in the weights.",
-    "“Unseen rows” are a yardstick only if they are of the same kind as the forget rows and were never trained on. "
-    "Where a whole class was removed, look at the retrained model instead.",
-    "Compared with unseen rows only, that is without a retrained model, nobody can say what the model would have been "
-    "without these rows: rows can be easier or harder than unseen ones for reasons of their own.",
-    "A test that is passed shows no more than it could have seen; the page says where that is too little.",
-    "The words yes, partly, no and too much, and the limits of the gates, are thresholds of this project (listed "
-    "below), not a standard.",
+    "Only the attacks named on this page were tried, with the rows and steps given here. Other attacks, or the same "
+    "with more rows or steps, may still bring something back. No measure proves that the weights hold no trace.",
+    "Unseen rows are a fair comparison only if they are of the same kind as the forget rows and were never trained on. "
+    "Where a whole class was removed there are no such rows: compare with the retrained model instead.",
+    "Without a retrained model nobody can say how the model would treat the forget rows had it never seen them: they "
+    "may be easier or harder than unseen rows for reasons of their own.",
+    "Passing a test shows no more than the test could have seen. The page says where that is too little.",
+    "Yes, partly, no and too much, and the limits of the gates, are thresholds of this project (listed below). They "
+    "are not a standard.",
 )
 THRESHOLDS = (
-    ("forgot: yes, from this share of the unseen loss", FORGOT_LOSS_SHARE),
-    ("forgot: partly, from this share of the way", PARTLY_SHARE),
-    ("still told apart: AUC interval above", SEPARABLE_AUC),
-    ("too much: AUC interval below", OVER_AUC),
-    ("… and below the retrained model's by", OVER_AUC_MARGIN),
-    ("… or forget loss above the unseen and the retrained model's, times", OVER_LOSS_RATIO),
-    ("still answered right: more often than the yardstick by", STILL_KNOWN_EXCESS),
-    ("damage: unseen loss above that before, times", DAMAGE_RATIO),
-    ("kept: yes, from this share", KEPT_WELL),
-    ("kept: partly, from this share", KEPT_PARTLY),
-    ("gate: forget quality at least (or the noise floor, if lower)", QUALITY_FLOOR),
-    ("gate: AUC from the retrained model's at most", AUC_GAP),
-    ("gate: utility, share of the retrained model's at least", KEPT_SHARE),
-    ("gate: extraction strength above the retrained model's at most", EXTRACTION_EXCESS),
-    ("gate: relearning area, share of the retrained model's at least", RECOVERY_AREA),
-    ("gate: right after quantisation beyond the retrained model's at most", QUANTISED_EXCESS),
+    ("Forgotten, yes: forget loss at least this share of the unseen loss", FORGOT_LOSS_SHARE),
+    ("Forgotten, partly: at least this share of the way there from before the request", PARTLY_SHARE),
+    ("Forgotten, not yes: the whole interval of a membership AUC lies above", SEPARABLE_AUC),
+    ("Forgotten, not yes: share of rows still right exceeds the comparison's by more than", STILL_KNOWN_EXCESS),
+    ("Too much: the whole interval of the membership AUC lies below", OVER_AUC),
+    ("… and below the retrained model's interval by", OVER_AUC_MARGIN),
+    ("… or the forget loss exceeds both the unseen and the retrained model's, times", OVER_LOSS_RATIO),
+    ("Damage to the model: unseen loss above that before the request, times", DAMAGE_RATIO),
+    ("Kept, yes: at least this share", KEPT_WELL),
+    ("Kept, partly: at least this share", KEPT_PARTLY),
+    ("Gate: forget quality at least (or the noise floor, if that is lower)", QUALITY_FLOOR),
+    ("Gate: membership AUC from the retrained model's at most", AUC_GAP),
+    ("Gate: accuracy and utility, share of the retrained model's at least", KEPT_SHARE),
+    ("Gate: extraction strength above the retrained model's at most", EXTRACTION_EXCESS),
+    ("Gate: area of relearning, share of the retrained model's at least", RECOVERY_AREA),
+    ("Gate: share of rows right after rounding, above the retrained model's at most", QUANTISED_EXCESS),
 )

@@ -59,10 +59,10 @@ def gate_title(gate: str) -> str:
     return GATE_TITLES.get(gate, gate_name(gate))
 
 
-def able(gate: Gate) -> str:
-    """Whether the test could have shown a difference: "yes", "no", or "–" where that was not asked."""
+def able(gate: Gate) -> str | None:
+    """Whether the test could have shown a difference; None where that is not known or nothing was decided."""
     decided = gate.status in (Status.PASSED, Status.FAILED)
-    return "–" if gate.able is None or not decided else "yes" if gate.able else "no"
+    return None if gate.able is None or not decided else "yes" if gate.able else "no"
 
 
 def badge(finding: Finding) -> dict[str, str]:

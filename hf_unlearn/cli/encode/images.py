@@ -47,7 +47,6 @@ def encode_images(
         ValueError: a column is missing, a label is not among `names`, `num_channels` is neither 1 nor 3, or something
             is not an image.
     """
-    import numpy as np
     from datasets import Array3D, ClassLabel
 
     check_columns(dataset, image_column, label_column)
@@ -56,47 +55,53 @@ def encode_images(
     if not len(dataset):
         raise ValueError("The data set has no rows; there is no image to encode.")
     names, labels = class_labels(dataset, label_column, names)
-    size = image_size
-
-    def convert(image):  # -> (C, H, W) float32
-        pixels = _pixels(image, num_channels)
-        if pixels.shape[:2] != (size, size):
-            pixels = _resize(pixels, size)
-        return ((pixels - 0.5) / 0.5).transpose(2, 0, 1).astype(np.float32)
-
-    def process(images):
-        arrays = [np.rint(_pixels(image, num_channels) * 255).astype(np.uint8) for image in images]
-        more = {} if image_size is None else {"size": {"height": image_size, "width": image_size}}
-        out = processor(arrays, return_tensors="np", input_data_format="channels_last", **more)
-        return np.asarray(out["pixel_values"], dtype=np.float32)
-
     first = dataset[0][image_column]
     if processor is not None:
-        shape = process([first]).shape[1:]
+        pixel_values = _by_processor(processor, image_size, num_channels)
     else:
-        size = size or _pixels(first, num_channels).shape[0]
-        shape = convert(first).shape
-
-    def encode(batch):
-        images = batch[image_column]
-        return {
-            "pixel_values": process(images) if processor is not None else np.stack([convert(image) for image in images])
-        }
-
+        pixel_values = _by_hand(image_size or _pixels(first, num_channels).shape[0], num_channels)
+    gone = [c for c in dataset.column_names if c in (image_column, "labels")]
     features = dataset.features.copy()
-    del features[image_column]
-    features.pop("labels", None)
-    features["pixel_values"] = Array3D(shape=tuple(shape), dtype="float32")
+    for column in gone:
+        del features[column]
+    features["pixel_values"] = Array3D(shape=pixel_values([first]).shape[1:], dtype="float32")
     encoded = dataset.map(
-        encode,
+        lambda batch: {"pixel_values": pixel_values(batch[image_column])},
         batched=True,
         batch_size=batch_size,
         writer_batch_size=batch_size,
         features=features,
-        remove_columns=[c for c in dataset.column_names if c == image_column or c == "labels"],
+        remove_columns=gone,
         desc="Preparing images",
     )
     return encoded.add_column("labels", labels, feature=ClassLabel(names=names))
+
+
+def _by_processor(processor, size: int | None, channels: int):
+    """Images -> (n, C, H, W) float32, by the model's own processor."""
+    import numpy as np
+
+    more = {} if size is None else {"size": {"height": size, "width": size}}
+
+    def pixel_values(images):
+        arrays = [np.rint(_pixels(image, channels) * 255).astype(np.uint8) for image in images]
+        out = processor(arrays, return_tensors="np", input_data_format="channels_last", **more)
+        return np.asarray(out["pixel_values"], dtype=np.float32)
+
+    return pixel_values
+
+
+def _by_hand(size: int, channels: int):
+    """Images -> (n, C, size, size) float32 in -1..1."""
+    import numpy as np
+
+    def convert(image):
+        pixels = _pixels(image, channels)
+        if pixels.shape[:2] != (size, size):
+            pixels = _resize(pixels, size)
+        return ((pixels - 0.5) / 0.5).transpose(2, 0, 1).astype(np.float32)
+
+    return lambda images: np.stack([convert(image) for image in images])
 
 
 def _pixels(image, num_channels):

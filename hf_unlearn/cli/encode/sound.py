@@ -162,7 +162,6 @@ def encode_sounds(
         ValueError: a column is missing, a label is not among `names`, a row is no sound (it is named), or another
             kind of extractor.
     """
-    import numpy as np
     from datasets import Array2D, ClassLabel, List, Value
 
     check_columns(dataset, audio_column, label_column)
@@ -174,25 +173,10 @@ def encode_sounds(
             "or Wav2Vec2FeatureExtractor. Fix: encode the rows yourself and hand them to the trainers."
         )
     names, labels = class_labels(dataset, label_column, names)
-    dataset, rate = undecoded(dataset), extractor.sampling_rate
-    length = max(SHORTEST, round(max_seconds * rate))
-
-    def waveform(sound, row):
-        try:
-            samples = decode(sound, rate)[:length]
-        except (ValueError, OSError) as error:
-            raise ValueError(f"Column {audio_column!r}, {name_rows(dataset, [row])}: {error}.") from error
-        return np.pad(samples, (0, max(0, SHORTEST - len(samples))))
-
-    def encode(sounds, rows):
-        waves = [waveform(sound, row) for sound, row in zip(sounds, rows, strict=True)]
-        more = {} if hasattr(extractor, "num_mel_bins") else {"padding": "max_length", "max_length": length}
-        out = extractor(waves, sampling_rate=rate, return_tensors="np", **more)
-        types = {"input_values": np.float32, "attention_mask": np.int64}
-        return {key: np.asarray(out[key], dtype=kind) for key, kind in types.items() if key in out}
-
-    features = dataset.features.copy()
+    dataset = undecoded(dataset)
+    encode = _by_extractor(dataset, extractor, audio_column, max_seconds)
     gone = [c for c in dataset.column_names if c in (audio_column, "labels", "input_values", "attention_mask")]
+    features = dataset.features.copy()
     for column in gone:
         del features[column]
     for key, value in encode([dataset[0][audio_column]], [0]).items():
@@ -209,3 +193,27 @@ def encode_sounds(
         desc="Preparing sounds",
     )
     return encoded.add_column("labels", labels, feature=ClassLabel(names=names))
+
+
+def _by_extractor(dataset, extractor, audio_column: str, max_seconds: float):
+    """Recordings and their row numbers -> arrays of what the model takes; a row that is no sound is named."""
+    import numpy as np
+
+    rate = extractor.sampling_rate
+    length = max(SHORTEST, round(max_seconds * rate))
+    more = {} if hasattr(extractor, "num_mel_bins") else {"padding": "max_length", "max_length": length}
+    types = {"input_values": np.float32, "attention_mask": np.int64}
+
+    def waveform(sound, row):
+        try:
+            samples = decode(sound, rate)[:length]
+        except (ValueError, OSError) as error:
+            raise ValueError(f"Column {audio_column!r}, {name_rows(dataset, [row])}: {error}.") from error
+        return np.pad(samples, (0, max(0, SHORTEST - len(samples))))
+
+    def encode(sounds, rows):
+        waves = [waveform(sound, row) for sound, row in zip(sounds, rows, strict=True)]
+        out = extractor(waves, sampling_rate=rate, return_tensors="np", **more)
+        return {key: np.asarray(out[key], dtype=kind) for key, kind in types.items() if key in out}
+
+    return encode

@@ -12,7 +12,10 @@ engine cannot do must be refused with a message, which counts as expected there.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import sys
+import tempfile
 from pathlib import Path
 
 if not __package__:  # run as a script: not recipes/ on the path, where evaluate.py would hide the library
@@ -341,101 +344,116 @@ def difference(trainer, plain) -> tuple[float, float, float]:
     return weights, losses, float(went / torch.tensor([float(b.norm()) for _, _, b in ways.values()]).norm())
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str]) -> int:
+    """Compares all runs with plain loops; the exit status."""
     flags = parse(argv)
-    import os
-    import tempfile
-
     asked = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # sums are compared here, not roundings
     import torch
     import transformers
-    from accelerate.utils import DistributedType
-
-    from hf_unlearn import ArgumentError
 
     transformers.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    tolerance = TOLERANCES[flags.dtype] if flags.tolerance is None else flags.tolerance
-    failed, compared, refused = [], 0, 0
-    heading_shown = False
+    found: dict[str, str] = {}  # label of a run -> PASS, FAIL or refused
+    cases = [("ready", run_ready, name) for name in READY] + [("unlearn", run_unlearn, name) for name in UNLEARN]
     with tempfile.TemporaryDirectory() as out:
-        cases = [("ready", run_ready, name) for name in READY] + [("unlearn", run_unlearn, name) for name in UNLEARN]
         for verb, make, name in cases:
             for accumulation in (1, 2):
-                world = int(os.environ.get("WORLD_SIZE", "1"))
-                step_rows = world * max(2, 8 // world // 2 * 2)
                 label = f"{verb:8}{name:28}{accumulation} micro-batch{'es' if accumulation > 1 else ''}".ljust(52)
-                if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":  # its config is to say so too
-                    os.environ["ACCELERATE_GRADIENT_ACCUMULATION_STEPS"] = str(accumulation)
-                with _quiet():
-                    try:
-                        trainer, reference = make(flags, out, name, accumulation, step_rows, world)
-                    except ArgumentError as error:
-                        trainer, message = None, " ".join(" ".join(error.problems).split())
+                trainer, reference = made(make, flags, out, name, accumulation, label)
                 if trainer is None:
-                    refused += 1
-                    if world_zero():
-                        print(f"{label}refused: {message}", flush=True)
-                    if not may_refuse(DistributedType):
-                        failed.append(label)
+                    found[label] = "refused" if may_refuse() else "FAIL"
                     continue
-                engine = trainer.accelerator
-                if not heading_shown and trainer.is_world_process_zero():
-                    kind = f"{engine.distributed_type.value}, {engine.num_processes} process(es), {engine.device.type}"
-                    print(f"{kind}; {flags.dtype}; {'LoRA' if flags.peft else 'all weights'}; tolerance {tolerance:g}")
-                    if asked != "no":
-                        print(f"The engine's mixed precision ({asked}) is off here.")
-                heading_shown = True
-                with _quiet():
-                    trainer.train()
-                plain = Plain(flags, trainer.args.device)
-                reference(plain)
-                weights, losses, went = difference(trainer, plain)
-                good = weights <= tolerance and losses <= tolerance and went > 1e-4
-                good = bool(engine.gather(torch.tensor([good], device=engine.device)).all())
-                compared += 1
-                if not good:
-                    failed.append(label)
-                if trainer.is_world_process_zero():
-                    verdict = "PASS" if good else "FAIL"
-                    print(f"{label}weights {weights:.1e}  losses {losses:.1e}  {verdict}", flush=True)
-                engine.free_memory()
+                if not {"PASS", "FAIL"} & set(found.values()):
+                    print_heading(trainer, flags, asked)
+                found[label] = compared(trainer, reference, flags, label)
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    return conclude(found)
+
+
+def made(make, flags, out: str, name: str, accumulation: int, label: str):
+    """A case's trainer and what runs its plain loop; `(None, None)` where this engine refuses it, which is printed."""
+    from hf_unlearn import ArgumentError
+
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    step_rows = world * max(2, 8 // world // 2 * 2)
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true":  # its config is to say so too
+        os.environ["ACCELERATE_GRADIENT_ACCUMULATION_STEPS"] = str(accumulation)
+    try:
+        with _quiet():
+            return make(flags, out, name, accumulation, step_rows, world)
+    except ArgumentError as error:
+        if world_zero():
+            print(f"{label}refused: {' '.join(' '.join(error.problems).split())}", flush=True)
+        return None, None
+
+
+def compared(trainer, reference, flags, label: str) -> str:
+    """Runs a case by its trainer and by the plain loop, and prints how far they are apart: PASS or FAIL."""
+    import torch
+
+    with _quiet():
+        trainer.train()
+    plain = Plain(flags, trainer.args.device)
+    reference(plain)
+    weights, losses, went = difference(trainer, plain)
+    tolerance = tolerance_of(flags)
+    good = weights <= tolerance and losses <= tolerance and went > 1e-4
+    engine = trainer.accelerator
+    good = bool(engine.gather(torch.tensor([good], device=engine.device)).all())
+    verdict = "PASS" if good else "FAIL"
+    if trainer.is_world_process_zero():
+        print(f"{label}weights {weights:.1e}  losses {losses:.1e}  {verdict}", flush=True)
+    engine.free_memory()
+    return verdict
+
+
+def tolerance_of(flags) -> float:
+    return TOLERANCES[flags.dtype] if flags.tolerance is None else flags.tolerance
+
+
+def print_heading(trainer, flags, mixed_precision: str) -> None:
+    engine = trainer.accelerator
+    if not trainer.is_world_process_zero():
+        return
+    kind = f"{engine.distributed_type.value}, {engine.num_processes} process(es), {engine.device.type}"
+    trained = "LoRA" if flags.peft else "all weights"
+    print(f"{kind}; {flags.dtype}; {trained}; tolerance {tolerance_of(flags):g}")
+    if mixed_precision != "no":
+        print(f"The engine's mixed precision ({mixed_precision}) is off here.")
+
+
+def conclude(found: dict[str, str]) -> int:
+    """Prints the last line; the exit status."""
+    failed = [label for label, verdict in found.items() if verdict == "FAIL"]
+    refused = sum(verdict == "refused" for verdict in found.values())
+    nothing = not {"PASS", "FAIL"} & set(found.values())
     if world_zero():
         if failed:
             print("FAIL: " + "; ".join(" ".join(label.split()) for label in failed))
-        elif not compared:
+        elif nothing:
             print("FAIL: nothing was compared")
         else:
-            print(f"PASS: {compared} runs agree" + (f", {refused} refused" if refused else ""))
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
-    if failed or not compared:
-        sys.exit(1)
+            print(f"PASS: {len(found) - refused} runs agree" + (f", {refused} refused" if refused else ""))
+    return 1 if failed or nothing else 0
 
 
 def world_zero() -> bool:
-    import os
-
     return os.environ.get("RANK", "0") == "0"
 
 
-def may_refuse(kinds) -> bool:
+def may_refuse() -> bool:
     """Whether a refusal is expected on this engine: not on one process, nor where the model is merely copied."""
     from accelerate.state import AcceleratorState, is_initialized
+    from accelerate.utils import DistributedType
 
-    return is_initialized() and AcceleratorState().distributed_type in (
-        kinds.DEEPSPEED,
-        kinds.MEGATRON_LM,
-        kinds.XLA,
-    )
+    kinds = (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM, DistributedType.XLA)
+    return is_initialized() and AcceleratorState().distributed_type in kinds
 
 
 def _quiet():
     """The trainers print each log line; here only the verdicts are of interest."""
-    import contextlib
-    import os
-
     return contextlib.redirect_stdout(open(os.devnull, "w"))
 
 

@@ -53,14 +53,14 @@ def put_back(tensors: Iterable[torch.Tensor]):
     [`~hf_unlearn.readiness.moving_weights.restored`], which is for moments, it lets Ctrl-C end the block; the way back
     itself is shielded.
     """
-    from ..readiness.moving_weights import _shielded, copies_of, put_
+    from ..readiness.moving_weights import copies_of, put_, shielded
 
     tensors = list(tensors)
     copies = copies_of(tensors, "cpu")
     try:
         yield
     finally:
-        with _shielded():
+        with shielded():
             put_(tensors, copies)
 
 

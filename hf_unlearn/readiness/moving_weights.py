@@ -33,7 +33,7 @@ def put_(params: Iterable[Tensor], values: Iterable[Tensor]) -> None:
 
 
 @contextmanager
-def _shielded():
+def shielded():
     """Holds Ctrl-C back until the end of the block; a second one is let through. Main thread only, else a no-op."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -68,7 +68,7 @@ def restored(params: Iterable[Tensor]):
     Undoing a move by subtraction would leave 4 to 5 % of fp32 weights not bit-equal; the copy costs their memory once.
     """
     params = list(params)
-    with _shielded():
+    with shielded():
         copies = copies_of(params)
         try:
             yield copies

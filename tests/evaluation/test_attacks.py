@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from helpers.tiny import lm, lm_rows, tokenizer
 
-from hf_unlearn import ArgumentError
 from hf_unlearn.cli import arguments
 from hf_unlearn.cli import evaluate as verb
 from hf_unlearn.evaluation import Attack, attack_names, catalogue, evaluate, register
@@ -51,11 +50,12 @@ def test_a_registered_attack_runs_and_is_in_the_score_card_and_the_report(count_
 
 
 def test_a_registered_attack_is_accepted_on_the_command_line(count_weights):
-    assert "count_weights" in attack_names() and "count_weights" in arguments.EvaluateScript().attacks
-    script = arguments.EvaluateScript(attacks=["count_weights", "guess"], output_dir="nowhere")
-    with pytest.raises(ArgumentError) as error:
-        verb.check(script, arguments.DataArguments(), arguments.ModelArguments())
-    assert "`--attacks` is guess; expected some of none, count_weights, generate" in str(error.value)
+    assert "count_weights" in attack_names() and "count_weights" in arguments.EvaluateArguments().attacks
+    own = arguments.EvaluateArguments(attacks=["count_weights", "guess"])
+    problems = verb.flag_problems(own, {"unlearned": "somewhere"}, {})
+    assert problems == [
+        "`--attacks` is guess; expected some of none, count_weights, generate, quantise, relearn, weights."
+    ]
 
 
 def test_a_name_can_be_registered_once(count_weights):

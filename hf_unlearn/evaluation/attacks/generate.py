@@ -107,7 +107,6 @@ def generate(
             than tokens; if `processing_class` is no tokenizer, `model` is no causal language model, or a prompt leaves
             no room for `max_new_tokens` in the model's positions.
     """
-    import pyarrow as pa
     import torch
 
     inner, named = signature_of(model)
@@ -121,26 +120,35 @@ def generate(
     limit = _limit(inner, rows, max_new_tokens)
     stops = _stop_tokens(inner, tokenizer)
     pad = next((token for token in (tokenizer.pad_token_id, *stops) if token is not None), 0)
+    with evaluating(model), torch.no_grad(), _greedy(model, limit, pad, stops) as configuration:
+        generated: list[list[int]] = []
+        for start in progress_bar(range(0, len(rows), batch_size), progress, "generate"):
+            prompts = [row.prompt for row in rows[start : start + batch_size]]
+            generated += [_until(answer, stops) for answer in _continued(model, prompts, pad, configuration)]
+    return _table(rows, generated, tokenizer, stops)
+
+
+def _continued(model: torch.nn.Module, prompts: list[list[int]], pad: int, configuration: Any) -> list[list[int]]:
+    """Tokens that the model adds to each prompt, from prompts padded on the left."""
+    import torch
+
     parameter = next(model.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
     runner = model
     while not hasattr(runner, "generate") and hasattr(runner, "module"):  # data parallel wrappers
         runner = runner.module
+    width = max(map(len, prompts))
+    ids = torch.full((len(prompts), width), pad, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for i, prompt in enumerate(prompts):
+        ids[i, width - len(prompt) :] = torch.tensor(prompt)
+        mask[i, width - len(prompt) :] = 1
+    found = runner.generate(input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=configuration)
+    return found[:, width:].tolist()
 
-    generated: list[list[int]] = []
-    with evaluating(model), torch.no_grad(), _greedy(model, limit, pad, stops) as configuration:
-        for start in progress_bar(range(0, len(rows), batch_size), progress, "generate"):
-            prompts = [row.prompt for row in rows[start : start + batch_size]]
-            width = max(map(len, prompts))
-            ids = torch.full((len(prompts), width), pad, dtype=torch.long)
-            mask = torch.zeros_like(ids)
-            for i, prompt in enumerate(prompts):
-                ids[i, width - len(prompt) :] = torch.tensor(prompt)
-                mask[i, width - len(prompt) :] = 1
-            found = runner.generate(
-                input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=configuration
-            )
-            generated += [_until(answer, stops) for answer in found[:, width:].tolist()]
+
+def _table(rows: list[_Row], generated: list[list[int]], tokenizer: Any, stops: list[int]) -> pyarrow.Table:
+    import pyarrow as pa
 
     def texts(tokens: list[list[int]]) -> list[str]:
         return [tokenizer.decode(ids, skip_special_tokens=True) for ids in tokens]

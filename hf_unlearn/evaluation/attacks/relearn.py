@@ -79,12 +79,8 @@ def relearn(
     """
     import torch
 
-    from ...objectives.row_nll import per_row_nll
-
     _check(rows, held_out, steps, learning_rate, batch_size, every, seed)
-    inner, named = signature_of(model)
-    extra = {"use_cache": False} if named is not None and "use_cache" in named else {}
-    device = next(model.parameters()).device
+    _, named = signature_of(model)
     hashes = row_hashes(held_out)
     curve: list[dict[str, float | int]] = []
     passes = 0.0
@@ -96,14 +92,8 @@ def relearn(
         nll, labels, right = (table.column(c).to_numpy().sum() for c in ("nll_sum", "n_labels", "n_correct"))
         if not math.isfinite(nll):
             raise FloatingPointError(f"the loss of `held_out` is {nll} after step {step}: lower `learning_rate`.")
-        curve.append(
-            {
-                "step": step,
-                "loss": float(nll / labels),
-                "accuracy": float(right / labels),
-                "row_passes": round(passes, 3),
-            }
-        )
+        point = {"step": step, "loss": float(nll / labels), "accuracy": float(right / labels)}
+        curve.append({**point, "row_passes": round(passes, 3)})
 
     with _attacked(model, trainable_only) as params, evaluating(model), torch.enable_grad():
         look(0)
@@ -111,15 +101,7 @@ def relearn(
         optimizer = torch.optim.AdamW(leaves, lr=learning_rate, weight_decay=0.0)
         for step in progress_bar(range(1, steps + 1), progress, "relearn"):
             chosen = [kept_columns(row, named) for row in rows_at(rows, batch_rows(len(rows), batch_size, seed, step))]
-            batch = data_collator(chosen)
-            if batch.get("labels") is None:
-                raise ValueError(f"`data_collator` returned {sorted(batch)} without `labels`: `rows` need labels.")
-            labels = batch["labels"].to(device)
-            inputs = model_inputs(batch, named, device)
-            nll, count = (part.sum() for part in per_row_nll(logits_of(model(**inputs, **extra), inner), labels))
-            if not count:
-                raise ValueError(f"`rows` have no labels in the batch of step {step}: drop such rows, or label them.")
-            loss = nll / count
+            loss = _mean_nll(model, data_collator(chosen), step)
             if not torch.isfinite(loss):
                 raise FloatingPointError(
                     f"the loss of `rows` is {loss.item()} in step {step}: lower `learning_rate` ({learning_rate:g}), "
@@ -131,6 +113,22 @@ def relearn(
             if step % every == 0 or step == steps:
                 look(step)
     return curve
+
+
+def _mean_nll(model: torch.nn.Module, batch: Mapping[str, Any], step: int) -> torch.Tensor:
+    """Mean loss of a batch, nats per label, with its graph."""
+    from ...objectives.row_nll import per_row_nll
+
+    if batch.get("labels") is None:
+        raise ValueError(f"`data_collator` returned {sorted(batch)} without `labels`: `rows` need labels.")
+    inner, named = signature_of(model)
+    extra = {"use_cache": False} if named is not None and "use_cache" in named else {}
+    device = next(model.parameters()).device
+    logits = logits_of(model(**model_inputs(batch, named, device), **extra), inner)
+    nll, count = (part.sum() for part in per_row_nll(logits, batch["labels"].to(device)))
+    if not count:
+        raise ValueError(f"`rows` have no labels in the batch of step {step}: drop such rows, or label them.")
+    return nll / count
 
 
 def batch_rows(n: int, batch_size: int, seed: int, step: int) -> list[int]:

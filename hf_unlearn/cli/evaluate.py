@@ -55,13 +55,14 @@ def pairs(words: list[str] | None, flag: str) -> tuple[dict[str, str], list[str]
 def flag_problems(own: EvaluateArguments, models: dict[str, str], tables: dict[str, str]) -> list[str]:
     """What is wrong with the flags, beside ROLE=WHERE pairs."""
     from ..evaluation import attack_names
-    from ..evaluation.gates import GATES
+    from ..evaluation.gates import gate_names
 
     problems, given = [], {*models, *tables}
     if not given:
         roles = ", ".join(ROLES)
         problems.append(f"There is no model in {own.output_dir}; expected one of {roles} as a folder, or --models.")
-    for flag, words, known in (("attacks", own.attacks, ("none", *attack_names())), ("fail_on", own.fail_on, GATES)):
+    asked = (("attacks", own.attacks, ("none", *attack_names())), ("fail_on", own.fail_on, gate_names()))
+    for flag, words, known in asked:
         if unknown := [word for word in words or [] if word not in known]:
             problems.append(f"`--{flag}` is {', '.join(unknown)}; expected some of {', '.join(known)}.")
     if own.shadows and (own.shadows < 4 or own.shadows % 2):

@@ -282,12 +282,28 @@ IN_VERDICT: dict[str, Callable[[Sides], Gate]] = {  # the verdict is their conju
     "extraction": extraction,
     "over_forgetting": over_forgetting,
 }
-BESIDE: dict[str, Callable[[Sides], Gate]] = {  # what an attacker needs more for: shown beside the verdict
+BESIDE: dict[str, Callable[[Sides], Gate]] = {  # of attacks that need more: shown beside the verdict
     "recovery": recovery,
     "quantisation": quantisation,
 }
 VERDICT_GATES = tuple(IN_VERDICT)
-GATES = (*IN_VERDICT, *BESIDE, "verdict")  # what `--fail_on` may name
+
+
+def add_gate(name: str, gate: Callable[[Sides], Gate]) -> None:
+    """
+    Adds the gate of an attack: judged, shown and known to `--fail_on`, but no part of the verdict.
+
+    Raises:
+        ValueError: if there is one of this name.
+    """
+    if name in gate_names():
+        raise ValueError(f"there is a gate {name!r} already: give it another name.")
+    BESIDE[name] = gate
+
+
+def gate_names() -> tuple[str, ...]:
+    """What `--fail_on` may name; "verdict" is the conjunction of VERDICT_GATES."""
+    return (*IN_VERDICT, *BESIDE, "verdict")
 
 
 def value_of(measures: Mapping[str, Any], name: str) -> float | None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from .attacker import Attacker, attacker_of, aucs
 from .forgotten import Forgotten, ends_of, forgotten_of
-from .gates import BESIDE, GATES, IN_VERDICT, Gate, Kept, Level, Sides, Status, beyond, gaps_of, kept_of, value_of
+from .gates import BESIDE, IN_VERDICT, Gate, Kept, Level, Sides, Status, beyond, gaps_of, gate_names, kept_of, value_of
 from .roles import BEFORE, ROLES
 
 KEPT_MORE = 1.02  # a test accuracy above the retrained model's by this factor is worth a word: it is no gain
@@ -85,7 +85,7 @@ class Finding:
         if gate == "verdict":
             return self.verdict.status
         if gate not in self.gates:
-            raise ValueError(f"there is no gate {gate!r}: expected one of {', '.join(GATES)}.")
+            raise ValueError(f"there is no gate {gate!r}: expected one of {', '.join(gate_names())}.")
         return self.gates[gate].status
 
     def named(self, status: Status) -> list[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import scorecard_files
-from .gates import GATES
+from .gates import gate_names
 from .judge import judge
 from .measures.membership import scores
 from .model_scores import ModelScores, json_safe
@@ -201,9 +201,10 @@ class Scorecard:
             ValueError: for a gate that does not exist, and if there is no unlearned run.
         """
         gates = [gates] if isinstance(gates, str) else list(gates)
-        unknown = [gate for gate in gates if gate not in GATES]
+        known = gate_names()
+        unknown = ", ".join(repr(gate) for gate in gates if gate not in known)
         if unknown:
-            raise ValueError(f"there is no gate {', '.join(map(repr, unknown))}: expected some of {', '.join(GATES)}.")
+            raise ValueError(f"there is no gate {unknown}: expected some of {', '.join(known)}.")
         judged = judge(self.to_dict())
         if not judged:
             raise ValueError(f"there is no unlearned run to hold against gates; roles of such are {', '.join(BEFORE)}.")

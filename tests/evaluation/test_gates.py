@@ -1,7 +1,8 @@
 import pytest
 
 from hf_unlearn.evaluation import gates
-from hf_unlearn.evaluation.gates import GATES, Status
+from hf_unlearn.evaluation import judge as judge_module
+from hf_unlearn.evaluation.gates import Status, gate_names
 from hf_unlearn.evaluation.judge import Verdict, judge, judge_run
 
 PASSED, FAILED, UNDECIDED, NOT_APPLICABLE = Status
@@ -61,8 +62,8 @@ def judged(before=BEFORE, retrained=RETRAINED, again=None, **changed):
 def test_all_gates_passed_by_tests_that_can_see_is_indistinguishable():
     found = judged()
     assert found.verdict is Verdict.INDISTINGUISHABLE and found.status("verdict") is PASSED
-    assert list(found.gates) == [name for name in GATES if name != "verdict"]
-    assert all(found.status(name) for name in GATES)
+    assert list(found.gates) == [name for name in gate_names() if name != "verdict"]
+    assert all(found.status(name) is PASSED for name in gate_names())
     assert found.gates["forget_quality"].able and found.gates["auc_gap"].able
 
 
@@ -227,3 +228,14 @@ def test_forget_rows_too_few_for_any_distance_are_said_so():
 def test_a_control_whose_interval_reaches_into_the_limit_shows_no_power():
     before = {"measures": {**BEFORE["measures"], "forget_mia_loss_auc_gap": m(0.05, -0.2, 0.3, detectable=0.25)}}
     assert judged(before=before).gates["auc_gap"].able is False
+
+
+def test_a_gate_can_be_added_and_is_no_part_of_the_verdict(monkeypatch):
+    monkeypatch.setattr(gates, "BESIDE", dict(gates.BESIDE))
+    monkeypatch.setattr(judge_module, "BESIDE", gates.BESIDE)
+    gates.add_gate("speed", lambda sides: gates.Gate("speed", FAILED, numbers={"value": 0.5}))
+    found = judged()
+    assert found.status("speed") is FAILED and found.verdict is Verdict.INDISTINGUISHABLE
+    assert gate_names()[-2:] == ("speed", "verdict")
+    with pytest.raises(ValueError, match="there is a gate 'kept' already"):
+        gates.add_gate("kept", lambda sides: gates.Gate("kept", PASSED))

@@ -3,7 +3,7 @@
 import pytest
 from helpers.cards import GOOD, NOT_FINITE, ORIGINAL, RETRAINED, card, m, run
 
-from hf_unlearn.evaluation.gates import BESIDE, GATES, IN_VERDICT, Gate, Level, Status
+from hf_unlearn.evaluation.gates import BESIDE, IN_VERDICT, Gate, Level, Status, gate_names
 from hf_unlearn.evaluation.judge import Verdict, judge, judge_run
 from hf_unlearn.report.words import findings, first_screen, gates, names, numbers
 from hf_unlearn.unlearning.stop_rule import REACHED, STOP_REASONS
@@ -165,7 +165,7 @@ def test_what_was_asked():
 
 def test_failed_gates_are_named_with_what_was_found():
     found = [judged(RETRAINED, retain_token_accuracy=0.5)]
-    lines = findings.failed_lines(found, GATES)
+    lines = findings.failed_lines(found, gate_names())
     assert [line.removeprefix("people (unlearned): ").split(".")[0] for line in lines] == [
         "forget_quality could not be decided",
         "auc_gap could not be decided",
@@ -179,7 +179,7 @@ def test_failed_gates_are_named_with_what_was_found():
 
 
 def test_everything_that_can_be_judged_has_words():
-    assert set(names.GATE_TITLES) == set(GATES) and set(names.BADGES) == set(Verdict)
+    assert set(names.GATE_TITLES) == set(gate_names()) and set(names.BADGES) == set(Verdict)
     assert set(names.STATUSES) == set(Status) and set(first_screen.FORGOT) == set(Level)
     assert set(findings.REASONS) == set(findings.Why)
     for name in (*IN_VERDICT, *BESIDE):

@@ -28,7 +28,7 @@ def alpha_at(alpha0: float, forget_pass: int, passes: int) -> float:
 @dataclass(frozen=True)
 class Rule:
     """
-    The fixed part of a run.
+    The fixed part of a request.
 
     Args:
         alpha0: α of the first pass.
@@ -52,7 +52,17 @@ class Rule:
 
 @dataclass(frozen=True)
 class State:
-    """The moving part of a run; plain numbers, so that a checkpoint can hold it."""
+    """
+    The moving part of a request; plain numbers, so that a checkpoint can hold it.
+
+    Args:
+        tau: τ, nats.
+        tau_initial, retain_initial: τ and the retain sample's mean loss before the first step, nats.
+        forget_pass: forget passes done.
+        reached: looks in a row that found the target reached.
+        over_budget: looks in a row that found the retain loss beyond the transient limit.
+        stop_reason: why the run ended, a key of `stop_rule.STOP_REASONS`; None before its end.
+    """
 
     tau: float
     tau_initial: float
@@ -94,6 +104,6 @@ def retarget(rule: Rule, state: State, unseen_loss: float) -> State:
     return replace(state, tau=min(unseen_loss, cap(rule, state)))
 
 
-def look_every(n_forget: int, batch_size: int) -> int:
-    """Steps between two looks at the whole forget set: half a forget pass, so that a look never costs much (ours)."""
-    return max(1, round(n_forget / batch_size / 2))
+def measures_tau(rule: Rule, step: int, *, every: int, steps_of_a_pass: int) -> bool:
+    """Whether τ is measured again after this step: with the target "current", every so many forget passes."""
+    return rule.target == "current" and step % (every * steps_of_a_pass) == 0

@@ -1,4 +1,4 @@
-"""Weights that a request may have to return to, and the way back to them (all ours)."""
+"""Snapshots of the weights that a request may have to return to, and the ways back to them (all ours)."""
 
 from __future__ import annotations
 
@@ -10,53 +10,60 @@ from ..readiness.moving_weights import copies_of, put_
 
 BISECTIONS = 6  # halvings of a way back, at most
 Snapshot = tuple[int, list[torch.Tensor]]  # step, trainable weights on the CPU
+# Attribute -> key in the file beside a checkpoint.
+KEYS = {"good": "good", "measured": "measured", "short_of_target": "below", "candidate": "candidate"}
 
 
-class WayBack:
+class Snapshots:
     """
-    Snapshots of the trainable weights, on the CPU.
+    Copies of the trainable weights, on the CPU.
 
     Args:
         trainable: gives the trainable weights. It is asked each time, since where they are sharded they must be made
             shards again before anyone writes to them.
-        step: of the weights of now, which are taken as good.
+        step: the step of the present weights, which are taken as good.
 
     Attributes:
-        good: the last weights known to be within the retain budget, or that the batches after them say this of.
-        measured: the last weights that the retain sample has shown to be within it.
-        below: the last of the good ones that were short of τ.
-        candidate: weights that the coming batches have still to say this of; None: no such.
+        good: last snapshot within the retain budget, by the retain sample or by the batches that followed it.
+        measured: last snapshot that the retain sample has shown to be within the retain budget.
+        short_of_target: last good snapshot whose forget loss was short of the target.
+        candidate: snapshot awaiting confirmation; becomes `good` if the next batches stay within the retain budget.
+            None: there is none.
     """
-
-    KEYS = ("good", "measured", "below", "candidate")
 
     def __init__(self, trainable: Callable[[], Sequence[torch.Tensor]], step: int):
         self.trainable = trainable
-        self.good = self.measured = self.below = self.now(step)
+        self.good = self.measured = self.short_of_target = self.now(step)
         self.candidate: Snapshot | None = None
 
+    def __repr__(self) -> str:
+        steps = {name: None if getattr(self, name) is None else getattr(self, name)[0] for name in KEYS}
+        return f"Snapshots({', '.join(f'{name}: step {step}' for name, step in steps.items() if step is not None)})"
+
     def now(self, step: int) -> Snapshot:
+        """A snapshot of the present weights, which are those of `step`."""
         return step, copies_of(self.trainable(), "cpu")
 
-    def vouch(self, short: bool) -> None:
-        """The batches since say that the candidate's rows are kept; `short`: and short of τ."""
+    def accept_candidate(self, short: bool) -> None:
+        """The batches since are within the retain budget; `short`: and their forget loss is short of the target."""
         if self.candidate is not None:
             self.good = self.candidate
             if short:
-                self.below = self.candidate
+                self.short_of_target = self.candidate
 
-    def confirm(self, step: int, short: bool) -> None:
-        """The retain sample says so of the weights of now."""
+    def accept_now(self, step: int, short: bool) -> None:
+        """The retain sample is within the retain budget at the present weights; `short` likewise."""
         self.measured = self.good = self.now(step)
         if short:
-            self.below = self.good
+            self.short_of_target = self.good
 
-    def retreat(self, measure: Callable[[], dict], tolerance: float) -> dict:
+    def go_back(self, measure: Callable[[], dict], tolerance: float) -> dict:
         """
-        Rows driven beyond τ stand out as deleted. The weights go back on the straight line to the last that were short
-        of τ, until |`shortfall`| of what `measure` finds is within the tolerance; returns what it found last.
+        Rows driven beyond the target stand out as deleted. Bisects the straight line from the last snapshot short of
+        it to the present weights, until |`shortfall`| of what `measure` finds is within the tolerance; leaves the
+        weights there and returns what was found last.
         """
-        start, end = self.below[1], copies_of(self.trainable(), "cpu")
+        start, end = self.short_of_target[1], copies_of(self.trainable(), "cpu")
         low, high = 0.0, 1.0
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
@@ -67,16 +74,16 @@ class WayBack:
             low, high = (middle, high) if found["shortfall"] > 0 else (low, middle)
         return found
 
-    def restore(self, within: Callable[[], bool]) -> int:
+    def restore_good(self, within: Callable[[], bool]) -> int:
         """
-        Puts the good weights back and returns their step. Where only batches vouched for them and the retain sample
-        disagrees (`within`), weights on the way to them from those that it was measured on.
+        Puts the good snapshot back and returns its step. Where only batches have shown it to be good and the retain
+        sample disagrees (`within`), puts weights on the straight line to it from the measured snapshot.
         """
-        (step, good), (_, safe) = self.good, self.measured
-        shares = [1.0] if good is safe else [*(0.5**k for k in range(BISECTIONS)), 0.0]
+        (step, good), (_, measured) = self.good, self.measured
+        shares = [1.0] if good is measured else [*(0.5**k for k in range(BISECTIONS)), 0.0]
         for share in shares:
-            self._put(safe, good, share)
-            if good is safe or within():
+            self._put(measured, good, share)
+            if good is measured or within():
                 break
         return step
 
@@ -84,8 +91,8 @@ class WayBack:
         put_(self.trainable(), [torch.lerp(a, b, share) for a, b in zip(start, end, strict=True)])
 
     def to_dict(self) -> dict[str, Snapshot | None]:
-        return {key: getattr(self, key) for key in self.KEYS}
+        return {key: getattr(self, name) for name, key in KEYS.items()}
 
     def load(self, saved: dict[str, Snapshot | None]) -> None:
-        for key in self.KEYS:
-            setattr(self, key, saved[key])
+        for name, key in KEYS.items():
+            setattr(self, name, saved[key])

@@ -17,15 +17,19 @@ TOGETHER, IN_TURN, RETAIN_ONLY = "together", "in_turn", "retain_only"
 @dataclass
 class Gate:
     """
-    The forget loss when a step last looked at its forget rows. The gate is shut where the objective has no slope there:
-    by the target of now, which may have moved since.
+    The hinge gate: what the last look of a step at its forget rows has found. The gate is closed when the objective's
+    derivative at this loss is zero under the current τ, which may have moved since.
     """
 
-    loss: torch.Tensor | None = None  # (), None: not known
+    loss: torch.Tensor | None = None  # () mean forget loss, nats; None: not known
     unlooked: int = 0  # steps since then
 
     def look(self, loss: torch.Tensor) -> None:
         self.loss, self.unlooked = loss.detach(), 0
+
+    def is_closed(self, slope: Callable[[torch.Tensor], torch.Tensor]) -> bool:
+        """`slope`: loss () -> the objective's derivative () there, under the current τ."""
+        return self.loss is not None and bool(slope(self.loss) == 0)
 
     def to_dict(self) -> dict:
         if self.loss is None or not torch.isfinite(self.loss):
@@ -44,7 +48,7 @@ class Gate:
 class UnlearnStep:
     """The micro-batches of one optimizer step, with counts over all of them on all processes, and the sums so far."""
 
-    batches: list[dict]
+    batches: list[dict] = field(repr=False)
     forget_items: torch.Tensor  # () labels of forget rows
     retain_items: torch.Tensor  # () labels of retain rows
     forget_rows: torch.Tensor  # () forget rows
@@ -56,15 +60,35 @@ class UnlearnStep:
     row_term: torch.Tensor | float = 0.0  # () what the objective has of single rows, so far
     recovered_loss: torch.Tensor | None = None  # () of the rows held out of a simulated recovery, after it
     resistance_term: torch.Tensor | float = 0.0  # ()
-    _done: int = field(default=0)
+    begun: int = 0  # micro-batches whose passes have begun
+    done: int = 0  # micro-batches whose retain rows have had their forward
+
+    def begin(self, inputs: dict) -> bool:
+        """
+        Counts a micro-batch whose passes begin; True at the step's first.
+
+        Raises:
+            RuntimeError: if it is not the one that comes next.
+        """
+        n, rule = len(self.batches), "The Trainer must hand over what `get_batch_samples` gave, in order, once each."
+        if self.begun == n:
+            raise RuntimeError(f"This optimizer step has {n} micro-batch(es); another one came. {rule}")
+        expected, found = (tuple(batch["labels"].shape) for batch in (self.batches[self.begun], inputs))
+        if expected != found:
+            raise RuntimeError(
+                f"Micro-batch {self.begun + 1} of {n} of this optimizer step: labels of shape {expected} were "
+                f"expected, {found} came. {rule}"
+            )
+        self.begun += 1
+        return self.begun == 1
+
+    def end(self) -> bool:
+        """Counts a micro-batch whose retain rows have had their forward; True at the step's last."""
+        self.done += 1
+        return self.done == len(self.batches)
 
     def add_forget(self, mean: torch.Tensor) -> None:
         self.forget_loss = mean if self.forget_loss is None else self.forget_loss + mean
-
-    def another_done(self) -> bool:
-        """Counts one micro-batch; True at the step's last."""
-        self._done += 1
-        return self._done == len(self.batches)
 
     def value(self, objective: Objective, *, forget_loss: torch.Tensor, alpha: float, tau: float) -> torch.Tensor:
         """The objective (), after the last micro-batch."""
@@ -74,7 +98,7 @@ class UnlearnStep:
 
 class Recovery:
     """
-    Which forget rows of a step the attacker has ("proxy") and which are "held" out of the recovery: by turns, in the
+    Which forget rows of a step a simulated attacker trains on ("proxy") and which are "held" out: by turns, in the
     order of the data set; a row that comes twice plays the same part. So it does not matter how the step is cut.
 
     Args:
@@ -102,6 +126,7 @@ class Recovery:
 
     @property
     def possible(self) -> bool:
+        """Whether both parts have labels to play with."""
         return all(self.items.values())
 
     def parts(self, kind: str) -> list[tuple[dict, bool]]:

@@ -1,36 +1,38 @@
-"""When a request stops, and why (ours)."""
+"""When a request stops, and why (all ours)."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from ..objectives.gaps import TOLERANCE
-from .schedule import Rule, State, alpha_at, cap
+from .schedule import Rule, State, cap
 
 REACHED = "forget_loss_reached_target"
 BUDGET = "retain_budget_spent"
 DONE = "all_passes_done"
+MAX_STEPS = "max_steps"
+INTERRUPTED = "interrupted"
 STOP_REASONS = {
     REACHED: "the forget rows' loss reached the target and stayed there",
     BUDGET: "the retain rows' loss rose beyond the retain budget; the last weights within it were put back",
     DONE: "all forget passes were done",
-    "max_steps": "`max_steps` was reached",
-    "interrupted": "the run was ended from outside",
+    MAX_STEPS: "`max_steps` was reached",
+    INTERRUPTED: "the run was ended from outside",
 }
-PATIENCE = 2  # consecutive looks (ours): "reached and stayed", and likewise for the budget
-RECOVERY = 0.1  # of τ (ours): by so much the loss after a simulated recovery may be short of it
-OVERSHOOT = 0.1  # of τ (ours): a forget loss further above it marks the rows as deleted, and does not count as reached
+PATIENCE = 2  # consecutive looks: "reached and stayed", and likewise for the budget
+RECOVERY = 0.1  # of τ: by so much the loss after a simulated recovery may be short of it
+OVERSHOOT = 0.1  # of τ: a forget loss further above it marks the rows as deleted, and does not count as reached
 
 
 def retain_limit(rule: Rule, state: State) -> float:
-    """The retain loss in nats that a finished run may leave behind (ours)."""
+    """The retain loss in nats that a finished run may leave behind."""
     return state.retain_initial + rule.retain_budget
 
 
 def transient_limit(rule: Rule, state: State) -> float:
     """
     The retain loss in nats at which the model is no better than guessing, or than a model that never saw the rows, and
-    the run is stopped (ours). Below it a run goes on: what is kept dips while the forget rows rise, then recovers.
+    the run is stopped. Below it a run goes on: what is kept dips while the forget rows rise, then recovers.
     """
     limit = retain_limit(rule, state)
     return max(cap(rule, state), limit) if rule.recovers else limit
@@ -44,15 +46,15 @@ def update(
     shortfall: float | None = None,
     retain_loss: float | None = None,
     recovered_loss: float | None = None,
-) -> tuple[State, float, str | None]:
+) -> State:
     """
-    One decision: `(state, alpha, stop_reason or None)`. What is None was not measured this time.
+    The state after a step, with a `stop_reason` where the run is to end. What is None was not measured this time.
 
     Args:
         shortfall: how far the whole forget set is from the target, as a share of τ
             ([`~hf_unlearn.objectives.base.Objective.shortfall`]).
         retain_loss: mean loss of the retain sample, in nats. The target counts as reached only while this is within
-            the budget: until then the gate is closed and the retain rows recover. Beyond [`transient_limit`] twice
+            the budget: until then the run goes on and the retain rows recover. Beyond [`transient_limit`] twice
             in a row, or still beyond the budget after the last pass, the budget is spent.
         recovered_loss: mean loss in nats of the rows held out of simulated recoveries, after them; None: none are
             simulated. The target counts as reached only while [`resists`] says so.
@@ -71,10 +73,15 @@ def update(
         reason = REACHED
     elif forget_pass >= rule.passes:
         reason = BUDGET if rule.stop and retain_loss is not None and not kept else DONE
-    state = replace(state, forget_pass=forget_pass, reached=reached, over_budget=over, stop_reason=reason)
-    return state, alpha_at(rule.alpha0, min(forget_pass, rule.passes), rule.passes), reason
+    return replace(state, forget_pass=forget_pass, reached=reached, over_budget=over, stop_reason=reason)
 
 
 def resists(state: State, recovered_loss: float | None) -> bool:
     """Whether simulated recoveries leave the rows held out of them near τ, or none are simulated; False for nan."""
     return recovered_loss is None or recovered_loss >= (1 - RECOVERY) * state.tau
+
+
+def end(rule: Rule, state: State, *, retain_loss: float | None) -> State:
+    """The state after the last step that `max_steps` allows, where [`update`] has found no other reason to stop."""
+    spent = retain_loss is not None and not retain_loss <= retain_limit(rule, state)  # True for nan
+    return replace(state, stop_reason=BUDGET if spent else MAX_STEPS)

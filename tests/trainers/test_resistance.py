@@ -50,7 +50,7 @@ class Tau(TrainerCallback):
         self.tau, self.run = tau, None
 
     def on_step_begin(self, args, state, control, **kwargs):
-        self.run.request = dataclasses.replace(self.run.request, tau=self.tau)
+        self.run.progress = dataclasses.replace(self.run.progress, tau=self.tau)
 
 
 # ---- the arithmetic ----
@@ -169,7 +169,7 @@ def test_a_steps_gradient_is_that_without_it_and_the_hinges_after_a_recovery(tmp
         return nll.sum() / n.sum()
 
     value, grads = by_hand(loss, list(model.parameters()), steps=2, lr=0.02)
-    tau = run.request.tau_initial
+    tau = run.progress.tau_initial
     assert tau - value > 0.1  # its gate is open
     wanted = [a - 2 * 0.3 * 0.7 * (tau - value) * g for a, g in zip(steps[0], grads, strict=True)]
     assert relative(steps[1], wanted) < 1e-6 and relative(steps[1], steps[0]) > 1e-2
@@ -197,14 +197,14 @@ def test_weights_and_buffers_are_what_they_were_before_the_ordinary_passes(tmp_p
     hold = Tau(9.0)
     run = trainer(tmp_path, resnet(), sets, max_steps=2, stop=False, per_device_train_batch_size=4, callbacks=[hold],
                   **ON)  # fmt: skip
-    hold.run, seen, resist = run, [], run._resist
+    hold.run, seen, resist = run, [], run.steps.resist
 
     def watched(*args):
         before = weights(run.model)
         resist(*args)
         seen.append(same_bits(weights(run.model), before) and any(p.grad is not None for p in run.trainable))
 
-    run._resist = watched
+    run.steps.resist = watched
     run.train()
     assert seen == [True, True] and not same_bits(weights(run.model), weights(resnet()))
 
@@ -236,8 +236,8 @@ def test_reached_also_needs_that_the_recovery_fails():
     for recovered, reason in ((1.8, stop_rule.REACHED), (1.79, None), (math.nan, None), (None, stop_rule.REACHED)):
         state = schedule.start(rule, 2.0, 0.1)
         for k in range(2):
-            state, _, found = stop_rule.update(rule, state, forget_pass=k, recovered_loss=recovered, **near)
-        assert found == reason, recovered
+            state = stop_rule.update(rule, state, forget_pass=k, recovered_loss=recovered, **near)
+        assert state.stop_reason == reason, recovered
 
 
 def test_the_run_ends_where_the_recovery_fails(tmp_path):
@@ -280,7 +280,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, options):
     assert whole.state.global_step > 6
     again = trainer(tmp_path, lm(seed=5, layers=2, hidden=32), **options)
     again.train(resume_from_checkpoint=str(tmp_path / "killed" / "checkpoint-3"))
-    assert same_bits(weights(again.model), weights(whole.model)) and again.request == whole.request
+    assert same_bits(weights(again.model), weights(whole.model)) and again.progress == whole.progress
     assert again.cost["row_passes"] == pytest.approx(whole.cost["row_passes"], abs=2e-3)
 
 

@@ -115,7 +115,7 @@ def test_with_the_data_alone_it_forgets_up_to_the_target_and_keeps_the_rest(tmp_
     logged = [log["stop_reason"] for log in run.state.log_history if "stop_reason" in log]
     assert logged == ["forget_loss_reached_target"]
     assert result.metrics["row_passes"] > 0 and run.state.global_step < run.state.max_steps
-    tau = run.request.tau
+    tau = run.progress.tau
     assert tau <= max(before["unseen"], math.log(50)) + 1e-6
     assert after["forget"] >= (1 - gaps.TOLERANCE) * tau - 1e-6  # reached …
     assert after["forget"] <= (1 + 2 * gaps.TOLERANCE) * tau  # … and not beyond
@@ -129,7 +129,7 @@ def test_with_the_data_alone_it_forgets_up_to_the_target_and_keeps_the_rest(tmp_
 def test_sizes_give_alpha_passes_and_looks(tmp_path):
     run = trainer(tmp_path, per_device_train_batch_size=2)
     assert run.rule.alpha0 == pytest.approx(5 / 3 * 6 / 24)
-    assert run.rule.passes == 9 and len(run.train_dataset) == 54 and run.look_every == 2
+    assert run.rule.passes == 9 and len(run.train_dataset) == 54 and run.looks.every == 2
     assert run.rule.chance == math.log(50)
     own = trainer(tmp_path, per_device_train_batch_size=2, alpha=0.1, passes="4", target="frozen", stop=False)
     assert (own.rule.alpha0, own.rule.passes, own.rule.target, own.rule.stop) == (0.1, 4, "frozen", False)
@@ -169,7 +169,7 @@ def test_plain_ascent_spends_the_budget_and_the_weights_within_it_are_put_back(t
     start = mean_loss(run.model, MORE["retain"])
     result = run.train()
     assert run.stop_reason == result.metrics["stop_reason"] == "retain_budget_spent"
-    limit = stop_rule.retain_limit(run.rule, run.request)
+    limit = stop_rule.retain_limit(run.rule, run.progress)
     assert limit == pytest.approx(start + 0.1, rel=1e-4)
     assert mean_loss(run.model, MORE["retain"]) <= limit + 1e-6
     assert mean_loss(run.model, MORE["forget"]) > 1.0
@@ -185,7 +185,7 @@ def test_a_budget_spent_in_the_first_step_leaves_the_model_as_it_came(tmp_path):
     run = trainer(tmp_path, objective="gradient_ascent", learning_rate=0.3, passes="10")
     run.train()
     assert run.stop_reason == "retain_budget_spent"
-    assert mean_loss(run.model, ROWS["retain"]) <= stop_rule.retain_limit(run.rule, run.request)
+    assert mean_loss(run.model, ROWS["retain"]) <= stop_rule.retain_limit(run.rule, run.progress)
 
 
 def test_a_fleeing_target_is_capped(tmp_path):
@@ -195,9 +195,9 @@ def test_a_fleeing_target_is_capped(tmp_path):
     run.train()
     unseen = [log["unseen_loss"] for log in run.state.log_history if "unseen_loss" in log]
     taus = [log["tau"] for log in run.state.log_history if "tau" in log]
-    cap = max(run.request.tau_initial, math.log(50))
+    cap = max(run.progress.tau_initial, math.log(50))
     assert max(unseen) > cap  # it did flee
-    assert max(taus) <= cap + 1e-6 and run.request.tau <= cap
+    assert max(taus) <= cap + 1e-6 and run.progress.tau <= cap
 
 
 @pytest.mark.parametrize("target", ["frozen", "chance"])
@@ -207,14 +207,14 @@ def test_targets_that_stay(tmp_path, target):
     run.train()
     wanted = unseen if target == "frozen" else math.log(50)
     taus = {log["tau"] for log in run.state.log_history if "tau" in log}
-    assert all(tau == pytest.approx(wanted, rel=1e-4) for tau in taus) and run.request.tau_initial == run.request.tau
+    assert all(tau == pytest.approx(wanted, rel=1e-4) for tau in taus) and run.progress.tau_initial == run.progress.tau
 
 
 def test_fixed_length_runs_all_passes(tmp_path):
     run = trainer(tmp_path, stop=False, passes="7", per_device_train_batch_size=4, learning_rate=5e-3)
     result = run.train()
     assert result.metrics["stop_reason"] == "all_passes_done"
-    assert run.state.global_step == math.ceil(42 / 4) and run.request.forget_pass == 7
+    assert run.state.global_step == math.ceil(42 / 4) and run.progress.forget_pass == 7
     alphas = [log["alpha"] for log in run.state.log_history if "alpha" in log]
     assert alphas == pytest.approx([run.rule.alpha0 * (1 - min(k * 4 // 6, 6) / 7) for k in range(11)], rel=1e-4)
 
@@ -242,7 +242,7 @@ def test_npo_ends_by_the_rule_of_the_mean(tmp_path):
     run = trainer(tmp_path, memorised_more(), MORE, objective="npo", npo_beta=0.05, **options)
     run.train()
     assert run.stop_reason == "forget_loss_reached_target"
-    lacking = shortfall(mean_loss(run.model, MORE["forget"]), run.request.tau)
+    lacking = shortfall(mean_loss(run.model, MORE["forget"]), run.progress.tau)
     assert -stop_rule.OVERSHOOT - 1e-6 <= lacking <= gaps.TOLERANCE + 1e-6
 
 
@@ -312,7 +312,7 @@ def test_a_steps_gradient_and_loss_are_the_objectives_on_the_whole_batch(tmp_pat
         sides.append(per_row_nll(model(**{k: v for k, v in batch.items() if k != "labels"}).logits, batch["labels"]))
     (fs, fn), (rs, rn) = sides
     forget, retain = fs.sum() / fn.sum(), rs.sum() / rn.sum()
-    tau = run.request.tau_initial
+    tau = run.progress.tau_initial
     assert tau == pytest.approx(mean_loss(open_gate(), EIGHT["unseen"]), rel=1e-6)
     parameters = {k: v for k, v in options.items() if k != "objective"}
     objective = get_objective(options.get("objective", "nabla_tau"), **parameters)
@@ -348,7 +348,7 @@ def test_the_cut_into_micro_batches_does_not_matter(tmp_path, name):
                       optim="sgd", per_device_train_batch_size=rows_each,
                       gradient_accumulation_steps=accumulation, **OBJECTIVES[name])  # fmt: skip
         run.train()
-        assert run.state.global_step == 2 and not run._shut
+        assert run.state.global_step == 2 and not run.steps.is_closed
         ends.append(weights(run.model))
     assert distance(ends[0], weights(open_gate(rows))) > 1e-3
     assert distance(ends[1], ends[0]) < 1e-6 and distance(ends[2], ends[0]) < 1e-6
@@ -428,7 +428,7 @@ def test_a_gate_that_the_target_opens_again_is_open_at_once(tmp_path, accumulati
     class Raise(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
             if state.global_step == 2:
-                run.request = dataclasses.replace(run.request, tau=20.0)
+                run.progress = dataclasses.replace(run.progress, tau=20.0)
 
     keep = Gradients()
     run = trainer(tmp_path, memorised(), SHUT, max_steps=5, stop=False, per_device_train_batch_size=8 // accumulation,
@@ -508,7 +508,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, options):
     again = trainer(tmp_path, lm(seed=5, layers=2, hidden=32), **options)
     again.train(resume_from_checkpoint=str(tmp_path / "killed" / "checkpoint-3"))
     assert same_bits(weights(again.model), weights(whole.model))
-    assert again.request == whole.request and again.stop_reason == whole.stop_reason
+    assert again.progress == whole.progress and again.stop_reason == whole.stop_reason
     assert (again.targets, again.references) == (whole.targets, whole.references)
     assert again.cost["row_passes"] == pytest.approx(whole.cost["row_passes"], abs=2e-3)
 
@@ -686,7 +686,7 @@ def test_classifiers_forget_rows_too(tmp_path, make, rows, accumulation):
     run = trainer(tmp_path, model, sets, learning_rate=3e-3, passes="160", target="chance", retain_budget=0.5,
                   per_device_train_batch_size=6 // accumulation, gradient_accumulation_steps=accumulation)  # fmt: skip
     run.train()
-    assert run.stop_reason == "forget_loss_reached_target" and run.request.tau == math.log(3)
+    assert run.stop_reason == "forget_loss_reached_target" and run.progress.tau == math.log(3)
     assert before < 0.2 and mean_loss(run.model, sets["forget"]) >= 0.94 * math.log(3)
     assert mean_loss(run.model, sets["retain"]) < 0.6
 
@@ -710,7 +710,7 @@ def test_to_remove_a_class_no_row_may_stay_answered(tmp_path):
     assert UnlearnConfig(str(tmp_path), target="chance", use_cpu=True).gap == "auto"  # on a copy
     run = trainer(tmp_path, model, sets, gap="rows", max_steps=1, stop=False)
     run.train()
-    assert set(run.targets) == {run.request.tau_initial}
+    assert set(run.targets) == {run.progress.tau_initial}
 
 
 @pytest.mark.parametrize("strategy", ["checkpoint", "all_checkpoints"])

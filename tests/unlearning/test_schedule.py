@@ -23,8 +23,8 @@ def feed(rule, state, looks, first=0):
     """Feeds one look a pass; returns the state and the reasons given."""
     reasons = []
     for i, look in enumerate(looks):
-        state, _, reason = update(rule, state, forget_pass=first + i, **look)
-        reasons.append(reason)
+        state = update(rule, state, forget_pass=first + i, **look)
+        reasons.append(state.stop_reason)
     return state, reasons
 
 
@@ -47,11 +47,14 @@ def test_number_of_forget_passes_is_the_papers_for_full_batches(n_forget, n_reta
     assert schedule.forget_passes(n_forget, n_retain) == paper
 
 
-def test_alpha_decays_linearly_by_pass_and_update_returns_it():
+def test_alpha_decays_linearly_by_pass():
     assert [schedule.alpha_at(0.5, e, 5) for e in range(6)] == pytest.approx([0.5, 0.4, 0.3, 0.2, 0.1, 0.0])
-    state = start(RULE, 2.0, 0.1)
-    for e in (0, 3, 10, 14):
-        assert update(RULE, state, forget_pass=e)[1] == pytest.approx(0.3 * (1 - min(e, 10) / 10))
+
+
+def test_tau_is_measured_again_every_so_many_forget_passes_and_only_where_it_follows_the_model():
+    due = [step for step in range(1, 31) if schedule.measures_tau(RULE, step, every=5, steps_of_a_pass=2)]
+    assert due == [10, 20, 30]
+    assert not any(schedule.measures_tau(rule(target=t), 10, every=5, steps_of_a_pass=2) for t in ("frozen", "chance"))
 
 
 def test_targets_at_the_start():
@@ -104,9 +107,9 @@ def test_the_target_is_not_reached_while_the_retain_rows_are_beyond_the_budget(r
 @pytest.mark.parametrize("retain", [0.2001, 0.55, math.nan])
 def test_a_run_that_ends_beyond_the_budget_says_so(retain):
     look = {"shortfall": 0.5, "retain_loss": retain}
-    assert update(RULE, start(RULE, 2.0, 0.1), forget_pass=10, **look)[2] == BUDGET
-    assert update(rule(stop=False), start(RULE, 2.0, 0.1), forget_pass=10, **look)[2] == DONE
-    assert update(RULE, start(RULE, 2.0, 0.1), forget_pass=10, shortfall=0.5, retain_loss=0.2)[2] == DONE
+    assert update(RULE, start(RULE, 2.0, 0.1), forget_pass=10, **look).stop_reason == BUDGET
+    assert update(rule(stop=False), start(RULE, 2.0, 0.1), forget_pass=10, **look).stop_reason == DONE
+    assert update(RULE, start(RULE, 2.0, 0.1), forget_pass=10, shortfall=0.5, retain_loss=0.2).stop_reason == DONE
 
 
 def test_the_budget_is_spent_after_two_looks_in_a_row_far_beyond_it_and_nan_spends_it():
@@ -121,7 +124,7 @@ def test_the_budget_is_spent_after_two_looks_in_a_row_far_beyond_it_and_nan_spen
 
 
 def test_the_budget_is_counted_from_the_first_retain_loss_whatever_the_target_does():
-    state, _, _ = update(RULE, retarget(RULE, start(RULE, 2.0, 0.1), 3.0), forget_pass=1, retain_loss=0.15)
+    state = update(RULE, retarget(RULE, start(RULE, 2.0, 0.1), 3.0), forget_pass=1, retain_loss=0.15)
     assert stop_rule.retain_limit(RULE, state) == pytest.approx(0.2)
     assert stop_rule.retain_limit(RULE, start(RULE, 0.5, 1.0)) == pytest.approx(1.1)
 
@@ -137,6 +140,12 @@ def test_the_last_pass_ends_the_run_and_the_reason_is_kept():
     assert state.stop_reason == DONE and state.forget_pass == 10
 
 
+def test_the_last_step_of_max_steps_is_a_reason_too():
+    state = start(RULE, 2.0, 0.1)
+    for loss, reason in ((None, "max_steps"), (0.2, "max_steps"), (0.2001, BUDGET), (math.nan, BUDGET)):
+        assert stop_rule.end(RULE, state, retain_loss=loss).stop_reason == reason
+
+
 def test_fixed_length_ends_only_with_the_last_pass():
     fixed = rule(stop=False)
     look = {"shortfall": -1.0, "retain_loss": math.nan}
@@ -147,14 +156,9 @@ def test_fixed_length_ends_only_with_the_last_pass():
 def test_update_leaves_its_arguments_and_a_state_survives_json():
     before = start(RULE, 2.0, 0.1)
     copy = dataclasses.replace(before)
-    after, _, _ = update(RULE, before, forget_pass=4, shortfall=0.01, retain_loss=9.0)
+    after = update(RULE, before, forget_pass=4, shortfall=0.01, retain_loss=9.0)
     assert before == copy and after != before
     assert State(**json.loads(json.dumps(after.to_dict()))) == after
-
-
-@pytest.mark.parametrize("n_forget, batch, every", [(40, 8, 2), (10, 16, 1), (160, 16, 5), (1, 1, 1), (48, 16, 2)])
-def test_a_look_costs_at_most_two_forget_passes_a_pass(n_forget, batch, every):
-    assert schedule.look_every(n_forget, batch) == every
 
 
 def test_every_reason_has_words():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from hf_unlearn.unlearning.snapshots import WayBack
+from hf_unlearn.unlearning.snapshots import KEYS, Snapshots
 
 
 class Weights:
@@ -24,7 +24,7 @@ class Weights:
 
 def test_a_retreat_halves_the_way_and_asks_for_the_weights_before_each_write():
     weights, seen = Weights(1.0), []
-    back = WayBack(weights, 0)
+    shots = Snapshots(weights, 0)
     weights.set(5.0)
     asked = weights.asked
 
@@ -32,34 +32,40 @@ def test_a_retreat_halves_the_way_and_asks_for_the_weights_before_each_write():
         seen.append(weights.weight.item())
         return {"shortfall": 2.2 - seen[-1]}
 
-    found = back.retreat(measure, 0.05)
+    found = shots.go_back(measure, 0.05)
     assert seen == [3.0, 2.0, 2.5, 2.25] and found == {"shortfall": 2.2 - 2.25}
     assert weights.asked == asked + 1 + len(seen)
 
 
 def test_the_good_weights_come_back_or_what_is_within_on_the_way_to_them():
     weights = Weights(1.0)
-    back = WayBack(weights, 0)
+    shots = Snapshots(weights, 0)
     weights.set(2.0)
-    back.vouch(short=True)
-    assert back.good[0] == 0  # there was no candidate
-    back.candidate = back.now(4)
+    shots.accept_candidate(short=True)
+    assert shots.good[0] == 0  # there was no candidate
+    shots.candidate = shots.now(4)
     weights.set(9.0)
-    back.vouch(short=False)
-    assert (back.good[0], back.below[0], back.measured[0]) == (4, 0, 0)
-    assert back.restore(lambda: weights.weight.item() <= 1.5) == 4  # half of the way from 1 to 2
+    shots.accept_candidate(short=False)
+    assert (shots.good[0], shots.short_of_target[0], shots.measured[0]) == (4, 0, 0)
+    assert shots.restore_good(lambda: weights.weight.item() <= 1.5) == 4  # half of the way from 1 to 2
     assert weights.weight.item() == 1.5
-    back.confirm(6, short=True)
+    shots.accept_now(6, short=True)
     weights.set(9.0)
-    assert back.restore(lambda: False) == 6 and weights.weight.item() == 1.5  # measured: nothing to ask
-    assert back.below[0] == 6
+    assert shots.restore_good(lambda: False) == 6 and weights.weight.item() == 1.5  # measured: nothing to ask
+    assert shots.short_of_target[0] == 6
 
 
 def test_saved_and_loaded(tmp_path):
-    back = WayBack(Weights(1.0), 3)
-    back.candidate = back.now(5)
-    torch.save(back.to_dict(), tmp_path / "weights.pt")
-    other = WayBack(Weights(7.0), 0)
+    shots = Snapshots(Weights(1.0), 3)
+    shots.candidate = shots.now(5)
+    assert list(shots.to_dict()) == ["good", "measured", "below", "candidate"]  # of the file, as it always was
+    torch.save(shots.to_dict(), tmp_path / "weights.pt")
+    other = Snapshots(Weights(7.0), 0)
     other.load(torch.load(tmp_path / "weights.pt", weights_only=True))
-    assert [getattr(other, key)[0] for key in WayBack.KEYS] == [3, 3, 3, 5]
+    assert [getattr(other, key)[0] for key in KEYS] == [3, 3, 3, 5]
     assert other.good[1] is other.measured[1] and other.good[1][0].item() == 1.0
+
+
+def test_snapshots_print_their_steps_and_no_weights():
+    shots = Snapshots(Weights(1.0), 3)
+    assert repr(shots) == "Snapshots(good: step 3, measured: step 3, short_of_target: step 3)"

@@ -1,0 +1,109 @@
+"""Where τ, the forget set and the retain sample are measured: forward passes in eval mode, on all processes."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ..evaluation import evaluating
+from ..objectives.base import Start
+from ..unlearning import schedule
+from ..unlearning.schedule import State
+
+if TYPE_CHECKING:
+    from .unlearn import UnlearnTrainer
+
+logger = logging.getLogger(__name__)
+
+RETAIN_SAMPLE = 256  # retain rows measured for the budget, at least (ours); as many as forget rows if these are more
+NAMED = 8  # places of broken rows that a warning names, at most
+
+
+class Measurements:
+    """The losses of a trainer's rows under its present model."""
+
+    def __init__(self, trainer: UnlearnTrainer):
+        self.trainer = trainer
+        n, n_forget = len(trainer.retain_dataset), len(trainer.forget_dataset)
+        places = np.linspace(0, n - 1, min(n, max(RETAIN_SAMPLE, n_forget))).round().astype(int)
+        self.retain_sample = [trainer.retain_dataset[int(i)] for i in places]
+        self._told_broken = False
+
+    def row_losses(self, rows) -> tuple[np.ndarray, np.ndarray]:
+        """`(nll_sum (N,), n_labels (N,))` of the rows, float64, in order, the same on every process."""
+        trainer = self.trainer
+        args, accelerator = trainer.args, trainer.accelerator
+        given = args.per_device_eval_batch_size
+        # Capped at the training batch size, so that a measurement needs no more memory than a step.
+        args.per_device_eval_batch_size = min(given, args.per_device_train_batch_size)
+        try:
+            loader = trainer.get_test_dataloader(rows)
+        finally:
+            args.per_device_eval_batch_size = given
+        trainer.count_rows(len(rows), 1 / 3 / accelerator.num_processes)
+        sums, counts = [], []
+        with evaluating(trainer.model), torch.no_grad():
+            for batch in loader:
+                batch = trainer._prepare_inputs(batch)
+                with trainer.compute_loss_context_manager():
+                    pair = trainer.steps.nll(trainer.model, batch)
+                nll, n = accelerator.gather_for_metrics((pair[0].double(), pair[1]))
+                sums.append(nll.cpu().numpy())
+                counts.append(n.cpu().numpy())
+        return np.concatenate(sums), np.concatenate(counts)
+
+    def mean_loss(self, rows) -> float:
+        """Mean loss over all labels of the rows, nats."""
+        sums, counts = self.row_losses(rows)
+        return float(sums.sum() / counts.sum())
+
+    def unseen_loss(self) -> float:
+        """The mean loss of the unseen rows, nats: τ, where the target is "current"."""
+        return self.mean_loss(self.trainer.unseen_dataset)
+
+    def retain_loss(self) -> float:
+        """The mean loss of the retain sample, nats."""
+        return self.mean_loss(self.retain_sample)
+
+    def before_first_step(self) -> tuple[State, Start]:
+        """Measures τ and the retain loss of the model as it came; also what the rows' targets are made from."""
+        trainer, rule = self.trainer, self.trainer.rule
+        unseen, counts = self.row_losses(trainer.unseen_dataset)
+        state = schedule.start(rule, float(unseen.sum() / counts.sum()), self.retain_loss())
+        return state, Start(
+            n=len(trainer.forget_dataset),
+            target=rule.target,
+            tau=state.tau,
+            unseen=unseen / counts,
+            measure=lambda: np.divide(*self.row_losses(trainer.forget_dataset)),
+            seed=trainer.train_dataset.seed,
+        )
+
+    def look(self) -> dict[str, float]:
+        """`forget_loss` of the whole forget set and `retain_loss` of the sample, nats, and the `shortfall`."""
+        trainer = self.trainer
+        sums, counts = self.row_losses(trainer.forget_dataset)
+        good = np.isfinite(sums)
+        self._tell_broken(np.flatnonzero(~good))
+        if not good.any():
+            good[:] = True
+        targets = np.array(trainer.targets)[good].tolist() if trainer.targets else []
+        sums, counts = sums[good], counts[good]
+        found = {"forget_loss": float(sums.sum() / counts.sum()), "retain_loss": self.retain_loss()}
+        found["shortfall"] = trainer.objective.shortfall(
+            found["forget_loss"], sums / counts, tau=trainer.progress.tau, targets=targets
+        )
+        return found
+
+    def _tell_broken(self, places: np.ndarray) -> None:
+        if not len(places) or self._told_broken:
+            return
+        self._told_broken = True
+        named = ", ".join(map(str, places[:NAMED])) + (", …" if len(places) > NAMED else "")
+        logger.warning(
+            "%d forget row(s) have a loss that is not finite and are left out of the looks; every step that holds "
+            "one is skipped. Their places in the forget set: %s.", len(places), named
+        )  # fmt: skip

@@ -1,0 +1,121 @@
+"""What is done between the steps of a request: τ, looks and snapshots; decided by [`hf_unlearn.unlearning`]."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING
+
+from ..objectives.gaps import TOLERANCE
+from ..unlearning import look, schedule, stop_rule
+from ..unlearning.snapshots import Snapshots
+from ..unlearning.step import Gate
+
+if TYPE_CHECKING:
+    from .unlearn import UnlearnTrainer
+
+logger = logging.getLogger(__name__)
+
+
+class UnlearnLooks:
+    """
+    Carries out, after each step of an [`UnlearnTrainer`], what schedule and stop rule decide.
+
+    Args:
+        every: steps between two decisions about a look.
+    """
+
+    def __init__(self, trainer: UnlearnTrainer, every: int):
+        self.trainer, self.every = trainer, every
+        self.snapshots: Snapshots | None = None
+
+    def reset(self) -> None:
+        """The present weights are the first snapshot."""
+        self.snapshots = Snapshots(lambda: self.trainer.trainable, self.trainer.state.global_step)
+
+    def after_step(self) -> bool:
+        """Moves the objective and the request's state on; True ends the run."""
+        trainer, step = self.trainer, self.trainer.state.global_step
+        if trainer.objective.moving:
+            trainer.objective = trainer.objective.after_step(*trainer.steps.window[-1][:2])
+        last = step >= trainer.state.max_steps
+        measured = self._tau(step)
+        if last or step % self.every == 0:
+            measured |= self._look(step, last)
+        found = {k: measured.get(k) for k in ("shortfall", "retain_loss", "recovered_loss")}
+        state = stop_rule.update(trainer.rule, trainer.progress, forget_pass=trainer.forget_pass, **found)
+        if lines := {f"look_{k}" if k != "unseen_loss" else k: v for k, v in measured.items()}:
+            trainer.log({**lines, "tau": state.tau})
+        if state.stop_reason is None and last:
+            state = stop_rule.end(trainer.rule, state, retain_loss=found["retain_loss"])
+        trainer.progress = state
+        if state.stop_reason == stop_rule.BUDGET:
+            self._restore_good()
+        return state.stop_reason is not None
+
+    def _tau(self, step: int) -> dict[str, float]:
+        """Measures τ again where it is due."""
+        trainer = self.trainer
+        steps_of_a_pass = max(1, math.ceil(len(trainer.forget_dataset) / trainer.step_rows))
+        every = int(trainer.args.unseen_every)
+        if not schedule.measures_tau(trainer.rule, step, every=every, steps_of_a_pass=steps_of_a_pass):
+            return {}
+        loss = trainer.measurements.unseen_loss()
+        trainer.progress = schedule.retarget(trainer.rule, trainer.progress, loss)
+        return {"unseen_loss": loss}
+
+    def _look(self, step: int, last: bool) -> dict[str, float]:
+        """Keeps a snapshot, and measures the whole forget set and the retain sample, where the batches call for it."""
+        trainer, snapshots = self.trainer, self.snapshots
+        forget, retain, recovered = trainer.steps.means_since_look()
+        if not trainer.rule.stop:
+            return {}
+        lacking = trainer.objective.shortfall_of_mean(forget, tau=trainer.progress.tau, targets=trainer.targets)
+        plan = look.plan_look(
+            trainer.rule,
+            trainer.progress,
+            shortfall=lacking,
+            retain_loss=retain,
+            recovered_loss=recovered,
+            last=last,
+        )
+        if plan.kept:
+            snapshots.accept_candidate(plan.short)
+        snapshots.candidate = snapshots.now(step) if plan.snapshot else None
+        if not plan.measure:
+            return {}
+        found = trainer.measurements.look()
+        resisting = trainer.steps.resisting
+        if look.goes_back(
+            found["shortfall"],
+            has_targets=bool(trainer.targets),
+            lifted=resisting and trainer.objective.stops_at_target,
+            steps=step - snapshots.short_of_target[0],
+            every=self.every,
+        ):
+            found = self._go_back()
+            recovered = math.nan  # of other weights
+        if resisting:
+            found["recovered_loss"] = recovered
+        short = found["shortfall"] > TOLERANCE
+        if short:
+            trainer.steps.gate = Gate()  # it is open, whatever the last forget rows of a step said
+        if found["retain_loss"] <= stop_rule.retain_limit(trainer.rule, trainer.progress):
+            snapshots.accept_now(step, short)
+        return found
+
+    def _go_back(self) -> dict[str, float]:
+        """From beyond τ; the optimizer's momentum, which would drive the rows out again, is cleared (ours)."""
+        trainer = self.trainer
+        found = self.snapshots.go_back(trainer.measurements.look, TOLERANCE)
+        trainer.steps.gate = Gate()
+        for state in trainer.optimizer.state.values():
+            if "exp_avg" in state:
+                state["exp_avg"].zero_()
+        return found
+
+    def _restore_good(self) -> None:
+        trainer = self.trainer
+        limit = stop_rule.retain_limit(trainer.rule, trainer.progress)
+        step = self.snapshots.restore_good(lambda: trainer.measurements.retain_loss() <= limit)
+        logger.warning("The retain budget was spent; the weights of step %d were put back.", step)

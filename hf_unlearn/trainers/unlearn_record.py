@@ -1,0 +1,121 @@
+"""What a request leaves behind: `unlearning.json`, the snapshots in a checkpoint, and its part of the model card."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..unlearning import schedule, stop_rule
+from ..unlearning.step import Gate
+from ..utils.files import read_json
+from ..utils.versions import library_versions
+from . import records
+
+if TYPE_CHECKING:
+    from .unlearn import UnlearnTrainer
+
+SNAPSHOTS = "_request_weights.pt"  # in a checkpoint; `push_to_hub` leaves out what begins with an underscore
+
+LIMITS = (
+    "Unlearning is approximate: the rows' loss is moved to that of unseen rows, which is no proof of deletion.",
+    "A mean can match while single rows stay recognisable; see the membership measures and the histograms.",
+    "Fine-tuning on the removed rows, or on rows like them, brings knowledge back faster than first training did.",
+)
+
+
+def record(trainer: UnlearnTrainer) -> dict:
+    """The content of `unlearning.json`, from which [`take_up`] resumes."""
+    objective, steps, progress = trainer.objective, trainer.steps, trainer.progress
+    return {
+        "schema": records.SCHEMA,
+        "method": objective.citation,
+        "objective": objective.name,
+        **objective.settings(),
+        **trainer.args.resistance_parameters(),
+        "learning_rate": trainer.args.learning_rate,
+        "rule": dataclasses.asdict(trainer.rule),
+        "rows": {
+            "forget": len(trainer.forget_dataset),
+            "retain": len(trainer.retain_dataset),
+            "unseen": len(trainer.unseen_dataset),
+        },
+        "was_ready": bool(trainer.readiness and trainer.readiness.get("ready")),
+        "stop_reason": trainer.stop_reason,
+        "cost": trainer.cost,
+        "skipped": trainer._finite.to_dict(),
+        "state": None if progress is None else progress.to_dict(),
+        **({"objective_state": objective.state()} if objective.moving else {}),
+        "targets": _finite(trainer.targets or trainer.references),
+        "window": [_finite(means.tolist()) for means in steps.window],
+        "gate": steps.gate.to_dict(),
+        "recovery_gate": steps.recovery_gate.to_dict(),
+        "versions": library_versions(),
+    }
+
+
+def _finite(values: list[float]) -> list[float | None]:
+    """JSON has no NaN."""
+    return [x if math.isfinite(x) else None for x in values]
+
+
+def _with_nan(values: list[float | None]) -> list[float]:
+    return [math.nan if x is None else x for x in values]
+
+
+def take_up(trainer: UnlearnTrainer, folder: str) -> bool:
+    """Takes up the request where a checkpoint left it; False where it has no state of one."""
+    saved = read_json(os.path.join(folder, trainer.record_name))
+    if not saved or not saved.get("state"):
+        return False
+    state = schedule.State(**saved["state"])
+    longer = {stop_rule.MAX_STEPS: trainer.state.global_step < trainer.state.max_steps}
+    longer[stop_rule.DONE] = trainer.forget_pass < trainer.rule.passes
+    if longer.get(state.stop_reason):  # than the run that was saved
+        state = dataclasses.replace(state, stop_reason=None)
+    trainer.progress = state
+    trainer.objective = dataclasses.replace(trainer.objective, **saved.get("objective_state", {}))
+    trainer.keep_row_values(_with_nan(saved["targets"]))
+    steps = trainer.steps
+    precise = any(p.dtype == torch.float64 for p in trainer.trainable)
+    like = torch.zeros((), device=trainer.args.device, dtype=torch.float64 if precise else torch.float32)
+    windows = [like.new_tensor(_with_nan(means)) for means in saved["window"]]
+    steps.window = [means for means in windows if len(means) == 2 + steps.resisting]  # else of a run with other options
+    steps.gate = Gate.from_dict(saved.get("gate"), like)
+    steps.recovery_gate = Gate.from_dict(saved.get("recovery_gate"), like)
+    trainer._resume_counts(saved)
+    snapshots = os.path.join(folder, SNAPSHOTS)
+    if os.path.exists(snapshots):
+        trainer.looks.snapshots.load(torch.load(snapshots, weights_only=True))
+    return True
+
+
+def save_snapshots(trainer: UnlearnTrainer, folder: str) -> None:
+    """
+    Saves beside a checkpoint the weights that a spent budget or an overshot target may call for. Not where parameters
+    are sharded: there a resumed run counts its own weights as good.
+    """
+    whole = not any(hasattr(p, "to_local") for p in trainer.trainable)
+    if whole and trainer.args.should_save and trainer.looks.snapshots is not None:
+        torch.save(trainer.looks.snapshots.to_dict(), os.path.join(folder, SNAPSHOTS))
+
+
+def card_info(trainer: UnlearnTrainer) -> dict:
+    """The request's part of the model card."""
+    found = record(trainer)
+    state = found["state"] or {}
+    return {
+        "kind": "unlearned",
+        "settings": {key: found[key] for key in ("method", "objective", "learning_rate", "was_ready")}
+        | trainer.objective.settings()
+        | trainer.args.resistance_parameters()
+        | found["rows"]
+        | found["rule"]
+        | {key: state[key] for key in ("tau", "tau_initial") if key in state},
+        "stop_reason": stop_rule.STOP_REASONS.get(trainer.stop_reason, "not run yet"),
+        "limits": list(LIMITS),
+        "how_to_load": trainer.loading_code(),
+    }

@@ -1,0 +1,316 @@
+"""
+How the passes of a request's step run: a simulated recovery first (if any), then its forget and its retain rows.
+
+What the objective has of means is nonlinear in the batch, so its slopes are taken at the step's means
+([`hf_unlearn.objectives.surrogate`]): with accumulation the forget rows of all micro-batches come first, their bare
+gradient is scaled once the mean of all is known, and the retain rows follow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..data.batch import count_labels, count_positions, forward_together, select_rows
+from ..data.columns import FLAG, FORGET_INDEX
+from ..objectives.base import RowOutputs
+from ..objectives.row_nll import per_row_nll, row_outputs
+from ..objectives.surrogate import slopes
+from ..readiness.moving_weights import add_gradients_, scale_gradients_, take_gradients
+from ..readiness.recovery import recovery_gradient
+from ..unlearning.step import IN_TURN, RETAIN_ONLY, TOGETHER, Gate, Recovery, UnlearnStep
+from .engines import gradients_at_hand, shard_sum, steps_in_backward, total
+from .passes import RowsPass
+
+if TYPE_CHECKING:
+    from .unlearn import UnlearnTrainer
+
+
+class UnlearnSteps:
+    """
+    The steps of an [`UnlearnTrainer`], one after the other.
+
+    Attributes:
+        gate, recovery_gate: the hinge gates of the forget rows and of the simulated recovery.
+        window: mean losses of each step since the last look: forget, retain and, with `resistance`, after recovery.
+    """
+
+    def __init__(self, trainer: UnlearnTrainer):
+        self.trainer = trainer
+        self.step: UnlearnStep | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets what earlier steps have found."""
+        self.window: list[torch.Tensor] = []
+        self.gate, self.recovery_gate = Gate(), Gate()
+
+    @property
+    def resisting(self) -> bool:
+        return self.trainer.args.resistance != "none"
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether forget rows have no gradient, by the last look at them and the current τ."""
+        return self.gate.is_closed(self.slope_at)
+
+    def slope_at(self, forget_loss: torch.Tensor) -> torch.Tensor:
+        """The objective's derivative () at a mean forget loss ()."""
+        trainer, zero = self.trainer, torch.zeros_like(forget_loss)
+        return slopes(trainer.objective, forget_loss, zero, alpha=trainer.alpha, tau=trainer.progress.tau)[0]
+
+    def _total(self, value: torch.Tensor) -> torch.Tensor:
+        return total(self.trainer.accelerator, value)
+
+    # ---- what a step holds, and what is done with it ----
+
+    def take(self, batches: list[dict], device: torch.device) -> torch.Tensor:
+        """Begins a step with these micro-batches; returns its number of labels on all processes, ()."""
+        trainer = self.trainer
+        counts = torch.zeros(5, dtype=torch.float64)
+        for batch in batches:
+            forget = batch[FLAG]
+            counts[0] += count_labels(batch["labels"][forget]).cpu()
+            counts[1] += count_labels(batch["labels"][~forget]).cpu()
+            counts[2] += forget.sum().cpu()
+            counts[3] += (~forget).sum().cpu()
+            counts[4] += count_positions(batch, trainer.hidden_size)
+        counts = self._total(counts.float().to(device))
+        positions = float(counts[4]) / max(1, len(batches) * trainer.accelerator.num_processes)
+        self.step = UnlearnStep(batches, *counts[:4], positions)
+        return counts[0] + counts[1]
+
+    def begin_micro_batch(self, model, inputs: dict) -> dict:
+        """
+        The rows of a micro-batch that are left for the Trainer's own pass. Before the first of a step: the simulated
+        recovery, and the forget rows of all its micro-batches where these come first.
+        """
+        step = self.step
+        if step.begin(inputs):
+            if self.resisting:
+                self.resist(model, step)
+            step.plan = self._plan(step)
+            if step.plan == RETAIN_ONLY:
+                self.gate.unlooked += 1
+            elif step.plan == IN_TURN:
+                self._forget_first(model, step)
+        if step.plan != TOGETHER:
+            retain = ~inputs[FLAG]
+            inputs = {**select_rows(inputs, retain), FLAG: torch.zeros(int(retain.sum()), dtype=bool)}
+        self.trainer.count_rows(len(inputs["labels"]))
+        return inputs
+
+    def _plan(self, step: UnlearnStep) -> str:
+        """The same on every process: it rests on global numbers alone."""
+        args, closed = self.trainer.args, self.is_closed
+        if closed and self.gate.unlooked + 1 < int(args.gate_every):
+            return RETAIN_ONLY
+        if steps_in_backward(self.trainer.accelerator):  # one backward a step
+            return TOGETHER
+        if len(step.batches) > 1 and not self.trainer.objective.by_rows:
+            return IN_TURN  # the objective's slope belongs to the mean of all forget micro-batches
+        if args.forget_forward != "auto":
+            return args.forget_forward
+        return TOGETHER if not closed and forward_together(step.positions, args.device.type) else IN_TURN
+
+    def resist(self, model, step: UnlearnStep) -> None:
+        """
+        Before the step's ordinary passes: a simulated recovery from half of its forget rows, and on the other half the
+        gradient of λ·α·ReLU(τ - L)² after it, with a gate like that of the ordinary term.
+        """
+        trainer, gate, tau = self.trainer, self.recovery_gate, self.trainer.progress.tau
+        args, accelerator = trainer.args, trainer.accelerator
+        closed = gate.loss is not None and bool(gate.loss >= tau)
+        if closed and gate.unlooked + 1 < int(args.gate_every):
+            gate.unlooked += 1
+            return
+        parts = Recovery(
+            step.batches,
+            args.per_device_train_batch_size,
+            accelerator.num_processes,
+            accelerator.process_index,
+            lambda value: self._total(value.to(args.device)),
+        )
+        if not parts.possible:
+            return
+        strength = args.lambda_resistance * trainer.alpha
+
+        def sum_of(model, rows):
+            return self.nll(model, rows)[0].sum()
+
+        def gap(loss):
+            return torch.relu(tau - loss) + 0 * loss  # not 0 for inf
+
+        step.recovered_loss = recovery_gradient(
+            trainer.trainable,
+            **{k: RowsPass(trainer, model, parts.parts(k), parts.items[k], sum_of=sum_of) for k in ("held", "proxy")},
+            steps=int(args.recovery_steps),
+            lr=args.recovery_lr,
+            slope=lambda loss: -2 * strength * gap(loss),
+            buffers=trainer.buffers,
+            reduce=shard_sum(accelerator),
+        )
+        step.resistance_term = strength * gap(step.recovered_loss) ** 2
+        gate.look(step.recovered_loss)
+
+    # ---- forget rows before retain rows ----
+
+    def _forget_first(self, model, step: UnlearnStep) -> None:
+        """The step's forget rows, before its retain rows: their forward, and their backward if the gate is open."""
+        trainer = self.trainer
+        model.train()
+        batches = []
+        for batch in step.batches:
+            rows = {**select_rows(batch, batch[FLAG]), FORGET_INDEX: batch[FORGET_INDEX][batch[FLAG]]}
+            batches.append(trainer._prepare_inputs(rows))
+        if trainer.objective.by_rows or len(batches) == 1:
+            for batch in batches:
+                with gradients_at_hand(trainer.accelerator, model):
+                    with trainer.compute_loss_context_manager():
+                        term = self._forget_term(step, self._outputs(model, batch), batch[FORGET_INDEX])
+                    self._backward_if_open(term, len(batch["labels"]))
+        elif not (self.is_closed and self._still_closed(model, step, batches)):
+            self._backward_of_the_mean(model, step, batches)
+
+    def _still_closed(self, model, step: UnlearnStep, batches: list[dict]) -> bool:
+        """Looks at the forget rows by a forward alone, before a backward is spent; True if the gate is still closed."""
+        trainer = self.trainer
+        with torch.no_grad(), trainer.compute_loss_context_manager():
+            losses = [self.nll(model, batch)[0].sum() / step.forget_items for batch in batches]
+        trainer.count_rows(sum(len(batch["labels"]) for batch in batches), 1 / 3)
+        step.add_forget(self._total(torch.stack(losses).sum()))
+        self.gate.look(step.forget_loss)
+        return self.is_closed
+
+    def _backward_of_the_mean(self, model, step: UnlearnStep, batches: list[dict]) -> None:
+        """
+        The gradient of the forget rows' mean loss over several micro-batches, scaled by the objective's slope once
+        that mean is known: no second buffer, activations of one micro-batch.
+        """
+        trainer = self.trainer
+        before = take_gradients(trainer.trainable)
+        losses = []
+        for batch in batches:
+            with gradients_at_hand(trainer.accelerator, model):
+                with trainer.compute_loss_context_manager():
+                    share = self.nll(model, batch)[0].sum() / step.forget_items
+                trainer.accelerator.backward(share * trainer.accelerator.num_processes)
+            trainer.count_rows(len(batch["labels"]))
+            losses.append(share.detach())
+        step.forget_loss = self._total(torch.stack(losses).sum())
+        self.gate.look(step.forget_loss)
+        scale_gradients_(trainer.trainable, self.slope_at(step.forget_loss))
+        add_gradients_(trainer.trainable, before)
+
+    def _backward_if_open(self, term: torch.Tensor, rows: int) -> None:
+        trainer = self.trainer
+        if not trainer.objective.by_rows and self.is_closed:
+            trainer.count_rows(rows, 1 / 3)
+            return
+        trainer.accelerator.backward(term * trainer.accelerator.num_processes)
+        trainer.count_rows(rows)
+
+    # ---- the terms of the loss ----
+
+    def nll(self, model, inputs) -> tuple[torch.Tensor, torch.Tensor]:
+        """`(sum of losses (B,), number of labels (B,))` of each row."""
+        return per_row_nll(self._logits(model, inputs), inputs["labels"])
+
+    def _logits(self, model, inputs) -> torch.Tensor:
+        return model(**{k: v for k, v in inputs.items() if k not in ("labels", FLAG, FORGET_INDEX)}).logits
+
+    def _outputs(self, model, inputs) -> RowOutputs:
+        return row_outputs(self._logits(model, inputs), inputs["labels"], self.trainer.objective.needs)
+
+    def _forget_term(self, step: UnlearnStep, rows: RowOutputs, places: torch.Tensor) -> torch.Tensor:
+        """What to differentiate for these forget rows, (): this process's part of the linear surrogate."""
+        trainer = self.trainer
+        share = rows.nll.sum() / step.forget_items
+        step.add_forget(self._total(share.detach()))
+        if not trainer.objective.by_rows:
+            self.gate.look(step.forget_loss)
+            return self.slope_at(step.forget_loss) * share
+        rows = dataclasses.replace(
+            rows,
+            places=places,
+            target=_of_rows(trainer.targets, places, rows.nll),
+            reference=_of_rows(trainer.references, places, rows.nll),
+        )
+        value = trainer.objective.row_value(rows, alpha=trainer.alpha)
+        return self._row_term(step, value, step.forget_rows, step.forget_items)
+
+    def _retain_term(self, step: UnlearnStep, rows: RowOutputs) -> torch.Tensor:
+        """What to differentiate for these retain rows, ()."""
+        trainer = self.trainer
+        share = rows.nll.sum() / step.retain_items
+        mean = self._total(share.detach())
+        step.retain_loss = step.retain_loss + mean
+        zero = torch.zeros_like(mean)
+        term = slopes(trainer.objective, zero, mean, alpha=trainer.alpha, tau=trainer.progress.tau)[1] * share
+        if trainer.objective.has("retain_row_value"):
+            value = trainer.objective.retain_row_value(rows, alpha=trainer.alpha)
+            term = term + self._row_term(step, value, step.retain_rows, step.retain_items)
+        return term
+
+    def _row_term(self, step: UnlearnStep, value: torch.Tensor, n_rows, n_labels) -> torch.Tensor:
+        """The share of the step's mean, (), that values of rows (n,) have; counted as part of the step's loss."""
+        term = value.sum() / (n_rows if self.trainer.objective.average == "rows" else n_labels)
+        step.row_term = step.row_term + self._total(term.detach())
+        return term
+
+    def loss(self, model, inputs: dict) -> torch.Tensor:
+        """
+        The loss of the Trainer's own pass over a micro-batch, (): the objective's value at the step's last one, else 0,
+        with the gradient of the linear surrogate.
+        """
+        step = self.step
+        forget = inputs[FLAG].to(self.trainer.args.device)
+        rows = self._outputs(model, inputs)
+        needed = rows if self.trainer.objective.has("retain_row_value") else RowOutputs(rows.nll, rows.items)
+        surrogate = self._retain_term(step, needed.select(~forget))
+        if step.plan == TOGETHER:
+            surrogate = surrogate + self._forget_term(step, rows.select(forget), inputs[FORGET_INDEX][forget])
+        value = torch.zeros_like(surrogate)
+        if step.end():
+            value = value + self._end_of_batches(step)
+        surrogate = surrogate * self.trainer.accelerator.num_processes
+        return surrogate - surrogate.detach() + value
+
+    def _end_of_batches(self, step: UnlearnStep) -> torch.Tensor:
+        """After the last micro-batch: the step's losses for the looks and the log; returns the objective, ()."""
+        trainer = self.trainer
+        alpha, tau = trainer.alpha, trainer.progress.tau
+        seen = step.forget_loss is not None
+        forget_loss = step.forget_loss if seen else self.gate.loss
+        means = [forget_loss if seen else forget_loss * math.nan, step.retain_loss]
+        if self.resisting:
+            recovered = step.recovered_loss
+            means.append(step.retain_loss * math.nan if recovered is None else recovered)
+            if recovered is not None:
+                trainer.track(recovered_loss=recovered)
+        means = torch.stack(means)
+        self.window.append(torch.where(torch.isfinite(means), means, math.nan))
+        trainer.track(retain_loss=step.retain_loss, tau=tau, alpha=alpha)
+        if seen:
+            trainer.track(forget_loss=forget_loss)
+        return step.value(trainer.objective, forget_loss=forget_loss, alpha=alpha, tau=tau)
+
+    def means_since_look(self) -> tuple[float, float, float | None]:
+        """
+        `(forget, retain, recovered)` loss in nats over the steps since the last call; what was not looked at since is
+        taken from the gates, nan where these do not know it either. `recovered` is None without `resistance`.
+        """
+        means = torch.stack(self.window).nanmean(0).tolist() if self.window else [math.nan] * 3
+        for i, gate in ((0, self.gate), (2, self.recovery_gate)):
+            if i < len(means) and math.isnan(means[i]) and gate.loss is not None:
+                means[i] = float(gate.loss)
+        self.window = []
+        return means[0], means[1], means[-1] if self.resisting else None
+
+
+def _of_rows(values: list[float], places: torch.Tensor, like: torch.Tensor) -> torch.Tensor | None:
+    """The values (n,) at these places of the forget set; None where there are none."""
+    return torch.tensor(values, device=like.device, dtype=like.dtype)[places] if values else None

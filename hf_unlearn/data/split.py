@@ -47,13 +47,49 @@ def split(
     Raises:
         ArgumentError: with all problems at once: no such column, id or value; no rows left for one of the three.
     """
-    names = column_names(dataset)
+    if column is None:
+        column = {"id": "id", "class": "label" if "label" in column_names(dataset) else "labels"}.get(by)
+    raise_problems(_argument_problems(dataset, by, values, fraction, column, group, unseen, duplicates))
+
+    # Two generators, so that the unseen rows do not depend on how many draws the forget rows take.
+    draw_forget, draw_unseen = np.random.default_rng([seed, 1]), np.random.default_rng([seed, 2])
     n = len(dataset)
-    problems = []
+    is_forget = np.zeros(n, bool)
+    if by != "random":
+        keys = column_values(dataset, column)
+        wanted = _wanted(keys, values, fraction, dataset, column, draw_forget)
+        is_forget = np.array([key in wanted for key in keys])
+    free = np.arange(n) if by in ("class", "random") else np.flatnonzero(~is_forget)
+    group = group or (column if by == "column" else None)
+    if not isinstance(unseen, (int, float)):
+        is_unseen = _kept_out(dataset, unseen, is_forget)
+    elif group is None:
+        is_unseen = np.zeros(n, bool)
+        is_unseen[draw_unseen.permutation(free)[: max(1, round(unseen * len(free)))]] = True
+    else:
+        of = np.array([str(v) for v in column_values(dataset, group)])
+        groups = np.unique(of[free])
+        drawn = draw_unseen.permutation(groups)[: max(1, round(unseen * len(groups)))]
+        is_unseen = np.isin(of, drawn) & ~is_forget
+    if by == "random":
+        rest = np.flatnonzero(~is_unseen)
+        is_forget[draw_forget.permutation(rest)[: max(1, round(fraction * n))]] = True
+    is_forget &= ~is_unseen
+
+    parts = {"forget": is_forget, "retain": ~is_forget & ~is_unseen, "unseen": is_unseen}
+    if duplicates != "keep":
+        parts = _settle_duplicates(dataset, parts, duplicates, {column, group} if by == "column" else {group})
+    raise_problems([f"No rows are left for {name!r}." for name, mask in parts.items() if not mask.any()])
+
+    from datasets import DatasetDict
+
+    return DatasetDict({name: dataset.select(np.flatnonzero(mask)) for name, mask in parts.items()})
+
+
+def _argument_problems(dataset, by, values, fraction, column, group, unseen, duplicates) -> list[str]:
+    names, problems = column_names(dataset), []
     if by not in ("id", "class", "column", "random"):
         problems.append(f"`by` is {by!r}; it must be 'id', 'class', 'column' or 'random'.")
-    if column is None:
-        column = {"id": "id", "class": "label" if "label" in names else "labels"}.get(by)
     if by == "column" and column is None:
         problems.append("`by='column'` needs `column`, the name of the column that holds the values.")
     for name in {column, group} - {None}:
@@ -69,55 +105,30 @@ def split(
         problems.append(f"`unseen` is {unseen!r}; it must be above 0 and below 1: τ is measured on unseen rows.")
     if duplicates not in ("move", "error", "keep"):
         problems.append(f"`duplicates` is {duplicates!r}; it must be 'move', 'error' or 'keep'.")
-    raise_problems(problems)
+    return problems
 
-    rng = np.random.default_rng([seed, 1])
-    keys = None if by == "random" else column_values(dataset, column)
-    if by == "random":
-        wanted = None
-    elif values is None:
+
+def _wanted(keys: list, values, fraction, dataset, column, draw: np.random.Generator) -> set:
+    """The values of the column whose rows are forgotten: those named, or a draw of the distinct ones."""
+    if values is None:
         distinct = sorted(set(keys), key=str)
-        chosen = rng.permutation(len(distinct))[: max(1, round(fraction * len(distinct)))]
-        wanted = {distinct[i] for i in chosen}
-    else:
-        wanted = _as_values(values, keys, dataset, column)
-        missing = [v for v in wanted if v not in set(keys)]
-        if missing:
-            raise_problems([f"Not in the column {column!r}: {first_ids(missing)}."])
-        wanted = set(wanted)
+        chosen = draw.permutation(len(distinct))[: max(1, round(fraction * len(distinct)))]
+        return {distinct[i] for i in chosen}
+    wanted = _as_values(values, keys, dataset, column)
+    known = set(keys)
+    if missing := [v for v in wanted if v not in known]:
+        raise_problems([f"Not in the column {column!r}: {first_ids(missing)}."])
+    return set(wanted)
 
-    is_forget = np.zeros(n, bool) if wanted is None else np.array([k in wanted for k in keys])
-    drawn_first = by in ("class", "random")
-    free = np.arange(n) if drawn_first else np.flatnonzero(~is_forget)
-    group = group or (column if by == "column" else None)
-    order = np.random.default_rng([seed, 2])
-    if not isinstance(unseen, (int, float)):  # ids of the rows that were kept out of training
-        known = set(map(str, unseen))
-        is_unseen = np.array([str(i) in known for i in row_ids(dataset)])
-        if by != "random" and (
-            asked := [i for i, f, u in zip(row_ids(dataset), is_forget, is_unseen, strict=True) if f and u]
-        ):
-            raise_problems([f"{len(asked)} row(s) to forget were kept out of training, ids {first_ids(asked)}."])
-    elif group is None:
-        is_unseen = np.zeros(n, bool)
-        is_unseen[order.permutation(free)[: max(1, round(unseen * len(free)))]] = True
-    else:
-        of = np.array([str(v) for v in column_values(dataset, group)])
-        groups = np.unique(of[free])
-        is_unseen = np.isin(of, order.permutation(groups)[: max(1, round(unseen * len(groups)))]) & (~is_forget)
-    if by == "random":
-        rest = np.flatnonzero(~is_unseen)
-        is_forget[rng.permutation(rest)[: max(1, round(fraction * n))]] = True
-    is_forget &= ~is_unseen
 
-    parts = {"forget": is_forget, "retain": ~is_forget & ~is_unseen, "unseen": is_unseen}
-    if duplicates != "keep":
-        parts = _settle_duplicates(dataset, parts, duplicates, {column, group} if by == "column" else {group})
-    raise_problems([f"No rows are left for {name!r}." for name, mask in parts.items() if not mask.any()])
-
-    from datasets import DatasetDict
-
-    return DatasetDict({name: dataset.select(np.flatnonzero(mask)) for name, mask in parts.items()})
+def _kept_out(dataset, unseen: Sequence, is_forget: np.ndarray) -> np.ndarray:
+    """(n,) bool: rows whose ids were kept out of training, none of which can be asked to be forgotten."""
+    known = set(map(str, unseen))
+    ids = row_ids(dataset)
+    found = np.array([str(i) in known for i in ids])
+    if asked := [i for i, f, u in zip(ids, is_forget, found, strict=True) if f and u]:
+        raise_problems([f"{len(asked)} row(s) to forget were kept out of training, ids {first_ids(asked)}."])
+    return found
 
 
 def _as_values(values, keys, dataset, column) -> list:

@@ -21,9 +21,9 @@ from helpers.tiny import (
     same_bits,
     weights,
 )
+from helpers.unlearning import EIGHT, MORE, QUIET, AsAtTheKill, memorised, memorised_more, open_gate, trainer
 from readiness.test_meta import Net, passes
 from torch.func import functional_call
-from trainers.test_unlearn_trainer import EIGHT, MORE, QUIET, AsAtTheKill, memorised, memorised_more, open_gate, trainer
 from transformers import TrainerCallback
 
 from hf_unlearn import ArgumentError, UnlearnConfig

@@ -1,0 +1,141 @@
+"""From rows to batches: padding, labels, flags, and what is asked of a batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset
+from helpers.tiny import bert, image_rows, lm, lm_list, text_class_rows, tokenizer, vit
+
+from hf_unlearn import ArgumentError, default_collator, split
+from hf_unlearn.data import batch, order
+from hf_unlearn.data.batch import select_rows
+from hf_unlearn.data.collate import FlagCollator
+from hf_unlearn.data.columns import FLAG, FORGET_INDEX
+from hf_unlearn.data.order import PairedDataset
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_language_rows_are_padded_on_the_tokenizers_side(side):
+    rows = lm_list(4)
+    rows[0].pop("attention_mask"), rows[1].pop("attention_mask")
+    batch = default_collator(lm(), tokenizer(side))(rows[:2])
+    width = max(len(row["input_ids"]) for row in rows[:2])
+    for i, row in enumerate(rows[:2]):
+        n = len(row["input_ids"])
+        real = slice(0, n) if side == "right" else slice(width - n, width)
+        assert batch["input_ids"][i, real].tolist() == row["input_ids"]
+        assert batch["labels"][i, real].tolist() == row["labels"]
+        assert batch["attention_mask"][i].sum() == n and batch["attention_mask"][i, real].all()
+        assert (batch["labels"][i] != -100).sum() == sum(y != -100 for y in row["labels"])
+    assert set(batch) == {"input_ids", "attention_mask", "labels"}
+
+
+def test_a_mask_of_its_own_is_kept_where_pad_is_a_token_of_the_text():
+    row = {"input_ids": [5, 0, 6], "attention_mask": [1, 1, 1], "labels": [5, 0, 6]}
+    longer = {"input_ids": [5, 6, 7, 8], "attention_mask": [1] * 4, "labels": [5, 6, 7, 8]}
+    batch = default_collator(lm(), tokenizer())([row, longer])
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
+    assert batch["labels"].tolist()[0] == [5, 0, 6, -100]
+
+
+def test_classifier_and_image_rows():
+    batch = default_collator(bert(), tokenizer())(list(text_class_rows(3)))
+    assert batch["labels"].tolist() == [0, 1, 2] and batch["input_ids"].shape[0] == 3 and "id" not in batch
+    renamed = [{("label" if k == "labels" else k): v for k, v in row.items()} for row in text_class_rows(3)]
+    assert default_collator(bert(), tokenizer())(renamed)["labels"].tolist() == [0, 1, 2]
+    batch = default_collator(vit())(list(image_rows(3)))
+    assert batch["pixel_values"].shape == (3, 1, 8, 8) and batch["labels"].tolist() == [0, 1, 2]
+    assert set(batch) == {"pixel_values", "labels"}
+
+
+def test_flags_of_pairs_and_of_revocable_rows():
+    collator = FlagCollator(default_collator(lm(), tokenizer()), None, "revocable")
+    rows = lm_list(9)
+    batch = collator(rows[3:6])
+    assert batch[FLAG].tolist() == [False, True, False] and batch[FLAG].dtype == torch.bool
+    batch = collator([(rows[0], rows[6], 5), (rows[1], rows[7], 2)])
+    assert batch[FLAG].tolist() == [True, True, False, False]
+    assert batch[FORGET_INDEX].tolist() == [5, 2, -1, -1]
+    for i, row in enumerate((rows[0], rows[1], rows[6], rows[7])):
+        assert batch["input_ids"][i, : len(row["input_ids"])].tolist() == row["input_ids"]
+    plain = collator([{k: v for k, v in row.items() if k != "revocable"} for row in rows[:2]])
+    assert FLAG not in plain
+
+
+def test_a_users_collator_does_not_see_the_flag_and_with_names_only_those():
+    seen = []
+
+    def mine(rows):
+        seen.extend(rows)
+        return {"labels": torch.zeros(len(rows))}
+
+    FlagCollator(mine, None, "revocable")(lm_list(1))
+    FlagCollator(mine, {"labels"}, "revocable")(lm_list(1))
+    assert set(seen[0]) == {"id", "input_ids", "attention_mask", "labels"} and set(seen[1]) == {"labels"}
+
+
+def test_select_rows_cuts_what_has_a_row_each_and_drops_the_flags():
+    mask = torch.tensor([True, False, True])
+    batch = {"x": torch.arange(6).view(3, 2), "table": torch.zeros(4, 2), "k": 3}
+    batch |= {FLAG: mask, FORGET_INDEX: mask.long()}
+    part = select_rows(batch, mask)
+    assert set(part) == {"x", "table", "k"}
+    assert part["x"].tolist() == [[0, 1], [4, 5]] and len(part["table"]) == 4 and part["k"] == 3
+
+
+def test_labels_are_counted_without_the_place_that_is_never_predicted():
+    assert int(batch.count_labels(torch.tensor([[5, 1, -100], [-100, 2, 3]]))) == 3
+    assert int(batch.count_labels(torch.tensor([5, -100, 1]))) == 2
+
+
+def test_another_request_keeps_the_rows_unseen_that_were_kept_out():
+    rows = Dataset.from_list([{"id": i, "who": i // 4, "text": f"row {i}"} for i in range(80)])
+    first = split(rows, by="column", column="who", values=list(range(10)), unseen=0.2)
+    out = first["unseen"]["id"]
+    again = split(rows, by="column", column="who", values=[3], unseen=out)
+    assert list(again["unseen"]["id"]) == list(out)
+    assert set(again["forget"]["id"]) == {12, 13, 14, 15}
+    trained = set(first["forget"]["id"]) | set(first["retain"]["id"])
+    assert set(again["forget"]["id"]) | set(again["retain"]["id"]) == trained
+    with pytest.raises(ArgumentError, match="4 row.s. to forget were kept out of training"):
+        split(rows, by="column", column="who", values=[first["unseen"]["who"][0]], unseen=out)
+
+
+def test_rows_with_the_same_content_are_twins_whoever_they_belong_to():
+    rows = [{"id": i, "who": i % 5, "text": f"row {i}"} for i in range(40)] + [{"id": 99, "who": 4, "text": "row 0"}]
+    parts = split(Dataset.from_list(rows), by="column", column="who", values=[0], unseen=0.25)
+    assert 99 in parts["forget"]["id"]
+
+
+@pytest.mark.parametrize("make", [list, Dataset.from_list], ids=["list", "arrow"])
+def test_pairs_read_as_a_batch_are_the_pairs_read_one_by_one(make):
+    forget, retain = ([{"id": i} for i in range(start, start + n)] for start, n in ((0, 5), (100, 7)))
+    pairs = PairedDataset(make(forget), make(retain), 3, 42)
+    places = [14, 0, 3, 7, 7]
+    wanted = [(forget[f], retain[r], f) for f, r in map(pairs.indices, places)]
+    assert pairs.__getitems__(places) == wanted == [pairs[i] for i in places]
+    with pytest.raises(IndexError):
+        pairs.__getitems__([0, 15])
+
+
+def test_drawn_requests_use_each_row_once_before_any_twice_and_depend_on_nothing_else():
+    pool = np.array([3, 5, 8, 13, 21, 34, 55])
+    turns = [order.draw_request(pool, 3, 1, turn) for turn in range(7)]
+    drawn = np.concatenate(turns).reshape(3, 7)
+    assert all(sorted(part) == pool.tolist() for part in drawn) and not np.array_equal(drawn[0], drawn[1])
+    assert np.array_equal(order.draw_request(pool, 3, 1, 4), turns[4])
+    assert sorted(order.draw_request(pool, 9, 1, 4)) == pool.tolist()
+    assert not np.array_equal(order.draw_request(pool, 3, 2, 0), turns[0])
+
+
+def test_drawn_groups_are_whole_until_there_are_rows_enough_and_never_all():
+    codes = np.repeat(np.arange(5), [4, 1, 6, 2, 3])
+    for turn in range(20):
+        rows, chosen = order.draw_groups(codes, 5, 0, turn)
+        assert len(rows) == min(5, np.isin(codes, chosen).sum()) and len(set(rows)) == len(rows)
+        assert np.isin(codes[rows], chosen).all() and len(chosen) < 5
+        assert len(chosen) == 1 or np.isin(codes, chosen[:-1]).sum() < 5  # none too many
+    everything, chosen = order.draw_groups(codes, 100, 0, 0)
+    assert len(chosen) == 4 and len(everything) == np.isin(codes, chosen).sum()

@@ -1,0 +1,159 @@
+"""`split`: which rows are forgotten, kept and unseen, and what a wrong call is told."""
+
+from __future__ import annotations
+
+import collections
+import logging
+
+import numpy as np
+import pytest
+from datasets import ClassLabel, Dataset
+
+from hf_unlearn import ArgumentError, split
+
+N = 60
+
+
+def people(n=N) -> Dataset:
+    """Six rows a person, three classes, text that differs in each row."""
+    rows = [{"id": 1000 + i, "person": f"p{i // 6}", "label": i % 3, "text": f"row {i}"} for i in range(n)]
+    return Dataset.from_list(rows)
+
+
+def ids(rows) -> list:
+    return list(rows["id"])
+
+
+def check_partition(parts, dataset):
+    got = [ids(parts[name]) for name in ("forget", "retain", "unseen")]
+    assert sorted(sum(got, [])) == sorted(ids(dataset))
+    assert all(got)
+    assert set(parts) == {"forget", "retain", "unseen"}
+
+
+def test_by_id_takes_just_these_rows():
+    parts = split(people(), by="id", values=[1003, 1059])
+    check_partition(parts, people())
+    assert ids(parts["forget"]) == [1003, 1059]
+    assert len(parts["unseen"]) == 6  # a tenth of the rest
+
+
+def test_ids_may_come_as_text_and_alone():
+    assert ids(split(people(), by="id", values=["1003", 1004])["forget"]) == [1003, 1004]
+    assert ids(split(people(), by="id", values=1003)["forget"]) == [1003]
+
+
+def test_by_class_by_number_and_by_name():
+    rows = people().cast_column("label", ClassLabel(names=["cat", "dog", "emu"]))
+    for values in ([2], ["emu"], "emu"):
+        parts = split(rows, by="class", values=values)
+        check_partition(parts, rows)
+        assert set(parts["forget"]["label"]) == {2} and 2 not in parts["retain"]["label"]
+    # the unseen rows are drawn before: they hold the forgotten class too, τ is that of any unseen row
+    assert 2 in split(rows, by="class", values=[2], unseen=0.3)["unseen"]["label"]
+
+
+def test_by_column_keeps_whole_persons_unseen():
+    parts = split(people(), by="column", column="person", values=["p2", "p7"], unseen=0.25)
+    check_partition(parts, people())
+    assert collections.Counter(parts["forget"]["person"]) == {"p2": 6, "p7": 6}
+    assert sorted(collections.Counter(parts["unseen"]["person"]).values()) == [6, 6]
+    assert not set(parts["unseen"]["person"]) & set(parts["retain"]["person"])
+
+
+def test_by_random_takes_a_fraction_of_all_rows():
+    parts = split(people(), by="random", fraction=0.2, unseen=0.1)
+    check_partition(parts, people())
+    assert (len(parts["forget"]), len(parts["unseen"])) == (12, 6)
+    grouped = split(people(), by="random", fraction=0.2, unseen=0.2, group="person")
+    assert sorted(collections.Counter(grouped["unseen"]["person"]).values()) == [6, 6]
+    assert not set(grouped["unseen"]["person"]) & {*grouped["retain"]["person"], *grouped["forget"]["person"]}
+
+
+def test_a_fraction_of_the_values_draws_whole_values():
+    parts = split(people(), by="column", column="person", fraction=0.3)
+    assert sorted(collections.Counter(parts["forget"]["person"]).values()) == [6, 6, 6]
+    assert len(set(split(people(), by="class", fraction=0.3)["forget"]["label"])) == 1
+    assert len(split(people(), by="id", fraction=0.2)["forget"]) == 12
+
+
+@pytest.mark.parametrize("options", [
+    {"by": "random", "fraction": 0.2},
+    {"by": "class", "fraction": 0.4},
+    {"by": "column", "column": "person", "fraction": 0.3},
+])  # fmt: skip
+def test_the_same_call_gives_the_same_rows_and_another_seed_others(options):
+    np.random.seed(0)
+    one = split(people(), seed=3, **options)
+    np.random.seed(1)
+    two = split(people(), seed=3, **options)
+    assert all(ids(one[name]) == ids(two[name]) for name in one)
+    others = [split(people(), seed=s, **options) for s in range(4, 9)]
+    assert any(ids(o["unseen"]) != ids(one["unseen"]) for o in others)
+    assert any(ids(o["forget"]) != ids(one["forget"]) for o in others)
+
+
+def test_training_time_and_request_time_keep_the_same_rows_unseen():
+    """A class that is named only later: the unseen rows were drawn before it, so nothing unseen was trained on."""
+    unseen = [ids(split(people(), by="class", values=[c], seed=1)["unseen"]) for c in range(3)]
+    assert unseen[0] == unseen[1] == unseen[2]
+
+
+def with_twins():
+    rows = [{"id": i, "text": f"row {i}", "label": i % 2} for i in range(40)]
+    rows += [{"id": 100 + i, "text": f"row {i}", "label": i % 2} for i in (0, 1)]  # twins of rows 0 and 1
+    return Dataset.from_list(rows)
+
+
+def test_twins_of_forget_rows_are_named_and_moved(caplog):
+    with caplog.at_level(logging.WARNING):
+        parts = split(with_twins(), by="id", values=[0, 1])
+    assert sorted(ids(parts["forget"])) == [0, 1, 100, 101]
+    assert "2 row(s)" in caplog.text and "100, 101" in caplog.text and "moved to the forget set" in caplog.text
+    check_partition(parts, with_twins())
+
+
+def test_twins_are_an_error_or_stay_when_asked():
+    with pytest.raises(ArgumentError, match=r"2 row\(s\).*100, 101"):
+        split(with_twins(), by="id", values=[0, 1], duplicates="error")
+    kept = split(with_twins(), by="id", values=[0, 1], duplicates="keep")
+    assert ids(kept["forget"]) == [0, 1]
+    with pytest.raises(ArgumentError, match="`duplicates` is 'drop'"):
+        split(with_twins(), by="id", values=[0, 1], duplicates="drop")
+
+
+def test_unseen_rows_with_a_twin_in_retain_go_to_retain(caplog):
+    rows = Dataset.from_list([{"id": i, "text": f"row {i // 2}"} for i in range(40)])  # everything twice
+    with caplog.at_level(logging.WARNING):
+        parts = split(rows, by="id", values=[0], unseen=0.2)
+    assert "moved to retain" in caplog.text
+    assert sorted(ids(parts["forget"])) == [0, 1]
+    assert not set(parts["unseen"]["text"]) & set(parts["retain"]["text"])
+    check_partition(parts, rows)
+
+
+def test_all_problems_of_a_split_come_at_once():
+    with pytest.raises(ArgumentError) as caught:
+        split(people(), by="column", column="author", group="team", values=[1], fraction=2.0, unseen=0.0)
+    text = str(caught.value)
+    assert len(caught.value.problems) == 5
+    for part in ("'author'", "'team'", "'id', 'person', 'label', 'text'", "`values` or `fraction`", "2.0", "`unseen`"):
+        assert part in text
+
+
+@pytest.mark.parametrize("options, words", [
+    ({"by": "id", "values": [1003, 7, "x"]}, r"Not in the column 'id': 7, x"),
+    ({"by": "id", "values": list(range(9))}, r"0, 1, 2, 3, 4, … \(9 in all\)"),
+    ({"by": "class", "values": [9]}, r"Not in the column 'label': 9"),
+    ({"by": "author", "values": [9]}, r"`by` is 'author'"),
+    ({"by": "column", "values": [9]}, r"needs `column`"),
+    ({"by": "random", "values": [9]}, r"takes `fraction`"),
+    ({"by": "random"}, r"either `values` or `fraction`"),
+    ({"by": "random", "fraction": float("nan")}, r"`fraction` is nan"),
+    ({"by": "random", "fraction": 0.5, "unseen": float("nan")}, r"`unseen` is nan"),
+    ({"by": "class", "values": [0, 1, 2]}, r"No rows are left for 'retain'"),
+    ({"by": "id", "values": []}, r"No rows are left for 'forget'"),
+])  # fmt: skip
+def test_what_a_wrong_split_is_told(options, words):
+    with pytest.raises(ArgumentError, match=words):
+        split(people(), **options)

@@ -6,14 +6,14 @@ holds that):
     cli/                   the verbs `hf-unlearn ready | unlearn | evaluate | …`: flags, YAML, rows and models by name
     trainers/              the two trainers: hooks of transformers.Trainer, checkpoints, records, cards, engines
     readiness/             a training step that simulates a request, and the way its gradient takes back through it
-    unlearning/            how a request runs: schedule, stop rule, step, snapshots; pure functions from state to state
+    unlearning/            how a request runs: schedule, looks, stop rule, step, snapshots; pure state to state
     evaluation/            what a model still knows: catalogue of measures, attacks, gates, the judgement as data
     report/                the judgement in words, tables and pictures; judges nothing itself, imports no torch
     memory/                does it fit on a device? estimated from a model's config
     metrics/               the measures as `evaluate.Metric`
+    options.py config.py   every argument of the two trainers and every check on it
     data/                  which row is forget, retain or unseen; which row comes when
     objectives/            what a request minimises: one file an idea, one registry
-    options.py config.py   every argument of the two trainers and every check on it
     utils/                 files, versions, lazy loading
 
 To add …             touch …

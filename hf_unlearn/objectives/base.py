@@ -138,7 +138,7 @@ class Objective:
     def mean_value(self, forget_loss: Tensor, retain_loss: Tensor, *, alpha: float, tau: float) -> Tensor:
         """
         The part () of the loss that depends on the step's mean forget loss () and mean retain loss (), nats. Any
-        function of the forget loss, but linear in the retain loss.
+        function of the forget loss, plus a constant times the retain loss.
         """
         raise NotImplementedError
 

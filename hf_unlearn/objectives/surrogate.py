@@ -34,3 +34,26 @@ def slopes(
     # + 0·loss: NaN for a loss of inf. Without it, inf would pass for a loss beyond τ, where the hinge's slope is 0.
     zero_f, zero_r = 0 * forget_loss.detach(), 0 * retain_loss.detach()
     return (zero_f if slope_f is None else slope_f + zero_f), (zero_r if slope_r is None else slope_r + zero_r)
+
+
+def form_problems(objective: Objective) -> list[str]:
+    """
+    Why the linear form would not be this objective's: probed at a few losses, since it would be wrong without a word.
+    """
+    import torch
+
+    def at(forget: float, retain: float) -> list[float]:
+        losses = (torch.tensor(x, dtype=torch.float64) for x in (forget, retain))
+        return [float(slope) for slope in slopes(objective, *losses, alpha=0.5, tau=2.0)]
+
+    problems, (forget, retain) = [], at(1.0, 1.0)
+    if objective.by_rows and forget:
+        problems.append(
+            f"`mean_value` of the objective {objective.name!r} depends on the forget loss, beside its `row_value`."
+        )
+    if not all(abs(at(f, r)[1] - retain) <= 1e-9 * abs(retain) for f, r in ((1.0, 3.0), (0.5, 1.0))):
+        problems.append(
+            f"`mean_value` of the objective {objective.name!r} must be linear in the retain loss, with a slope that "
+            "does not depend on the forget loss."
+        )
+    return problems

@@ -22,6 +22,7 @@ from ..data.columns import FLAG
 from ..data.order import PairedDataset
 from ..objectives.base import Objective
 from ..objectives.registry import objective_of
+from ..objectives.surrogate import form_problems
 from ..unlearning import schedule, stop_rule
 from ..unlearning.defaults import with_fitting_options, with_request_defaults
 from ..unlearning.look import look_every
@@ -61,7 +62,7 @@ def unmet_needs(objective: Objective) -> list[str]:
         problems.append(
             f"The objective {objective.name!r} edits the weights itself; `UnlearnTrainer` only takes steps on a loss."
         )
-    return problems
+    return problems or form_problems(objective)
 
 
 class UnlearnTrainer(ForgettingTrainer):

@@ -13,7 +13,7 @@ from hf_unlearn.objectives.base import RowOutputs
 from hf_unlearn.objectives.gaps import SURE, confidence
 from hf_unlearn.objectives.registry import OBJECTIVES, get_objective
 from hf_unlearn.objectives.row_nll import per_row_nll
-from hf_unlearn.objectives.surrogate import slopes
+from hf_unlearn.objectives.surrogate import form_problems, slopes
 
 F_LOSS, R_LOSS, ALPHA, TAU = 1.5, 0.4, 0.2, 2.0
 HAND = {  # at the values above
@@ -217,6 +217,29 @@ def test_slopes_of_the_baselines_and_under_no_grad():
     with torch.no_grad():
         assert [float(s) for s in slopes(make("grad_diff", None), *scalars(1.0, 1.0), alpha=0, tau=0)] == [-0.5, 3.0]
         assert [float(s) for s in slopes(make("gradient_ascent", None), *scalars(1.0, 1.0), alpha=0, tau=0)] == [-1, 0]
+
+
+@pytest.mark.parametrize("case", HAND, ids=str)
+def test_every_objective_has_the_form_that_the_surrogate_needs(case):
+    assert form_problems(make(*case)) == []
+
+
+def test_a_form_that_the_surrogate_would_get_wrong_is_told():
+    class Mixed(type(make("npo", None))):
+        def mean_value(self, forget_loss, retain_loss, *, alpha, tau):
+            return retain_loss - forget_loss
+
+    class Curved(type(make("grad_diff", None))):
+        def mean_value(self, forget_loss, retain_loss, *, alpha, tau):
+            return retain_loss**2 - forget_loss
+
+    class Product(Curved):
+        def mean_value(self, forget_loss, retain_loss, *, alpha, tau):
+            return -forget_loss * retain_loss
+
+    assert ["depends on the forget loss" in problem for problem in form_problems(Mixed())] == [True]
+    for kind in (Curved, Product):
+        assert ["must be linear in the retain loss" in problem for problem in form_problems(kind())] == [True]
 
 
 def losses_at(model, forget, retain):

@@ -1,13 +1,13 @@
 """The verbs `hf-unlearn ready | unlearn | evaluate | memory | tofu`.
 
-    main.py                        chooses the verb
-    ready.py unlearn.py evaluate.py memory.py tofu.py      one file a verb
-    arguments.py help.py flags.py  the flags: what there is; what `--help` says; command line and YAML -> dataclasses
-    rows/                          rows by name: embedded people and digits, local files, the Hub; other words for them
-    encode/                        rows -> what a model takes: text, images, sound
-    prepare.py                     flags -> split and encoded rows, by the two above
-    model.py                       flags -> a new model, one by name, an adapter
-    checkpoints.py                 what can be said of a checkpoint before it is loaded
-    shadows.py                     shadow models of `evaluate --shadows N`
-    running.py                     errors as one message, processes, saving, the command for the records
+main.py                        chooses the verb
+ready.py unlearn.py evaluate.py memory.py tofu.py      one file a verb
+arguments.py help.py flags.py  the flags: what there is; what `--help` says; command line and YAML -> dataclasses
+rows/                          rows by name: embedded people and digits, local files, the Hub; other words for them
+encode/                        rows -> what a model takes: text, images, sound
+prepare.py                     flags -> split and encoded rows, by the two above
+model.py                       flags -> a new model, one by name, an adapter
+checkpoints.py                 what can be said of a checkpoint before it is loaded
+shadows.py                     shadow models of `evaluate --shadows N`
+running.py                     errors as one message, processes, saving, the command for the records
 """

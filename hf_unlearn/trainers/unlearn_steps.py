@@ -89,7 +89,7 @@ class UnlearnSteps:
         recovery, and the forget rows of all its micro-batches where these come first.
         """
         step = self.step
-        if step.begin(inputs):
+        if self.trainer.place == 0:
             if self.resisting:
                 self.resist(model, step)
             step.plan = self._plan(step)

@@ -60,27 +60,7 @@ class UnlearnStep:
     row_term: torch.Tensor | float = 0.0  # () what the objective has of single rows, so far
     recovered_loss: torch.Tensor | None = None  # () of the rows held out of a simulated recovery, after it
     resistance_term: torch.Tensor | float = 0.0  # ()
-    begun: int = 0  # micro-batches whose passes have begun
     done: int = 0  # micro-batches whose retain rows have had their forward
-
-    def begin(self, inputs: dict) -> bool:
-        """
-        Counts a micro-batch whose passes begin; True at the step's first.
-
-        Raises:
-            RuntimeError: if it is not the one that comes next.
-        """
-        n, rule = len(self.batches), "The Trainer must hand over what `get_batch_samples` gave, in order, once each."
-        if self.begun == n:
-            raise RuntimeError(f"This optimizer step has {n} micro-batch(es); another one came. {rule}")
-        expected, found = (tuple(batch["labels"].shape) for batch in (self.batches[self.begun], inputs))
-        if expected != found:
-            raise RuntimeError(
-                f"Micro-batch {self.begun + 1} of {n} of this optimizer step: labels of shape {expected} were "
-                f"expected, {found} came. {rule}"
-            )
-        self.begun += 1
-        return self.begun == 1
 
     def end(self) -> bool:
         """Counts a micro-batch whose retain rows have had their forward; True at the step's last."""

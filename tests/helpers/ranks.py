@@ -383,8 +383,8 @@ def unlearn(out, world: int, accumulation: int = 1, model=None, peft_config=None
         peft_config=peft_config,
         callbacks=[watch],
     )
-    counted, back = [], trainer._go_back
-    trainer._go_back = lambda *args: counted.append(trainer.state.global_step) or back(*args)
+    counted, back = [], trainer.looks._go_back
+    trainer.looks._go_back = lambda *args: counted.append(trainer.state.global_step) or back(*args)
     trainer.train()
     found = finish(trainer, watch) | {"stop_reason": trainer.stop_reason, "went_back": counted}
     found["looked"] = ["forget_loss" in line for line in trainer.state.log_history if "loss" in line]

@@ -80,7 +80,6 @@ def test_every_recipe_runs(path, files, tmp_path, monkeypatch):
     assert page.lstrip().lower().startswith("<!doctype html") and not re.search(r"(src|href)=\"https?:", page)
 
 
-
 @pytest.mark.parametrize("path", [*YAMLS, *ACCELERATE], ids=names)
 def test_the_first_line_is_the_command(path):
     first = path.read_text().splitlines()[0]
@@ -114,5 +113,3 @@ def test_flags_of_a_recipe_are_flags_of_its_scripts(path, tmp_path):
     assert model.model_settings(chosen.model_type, chosen.config_overrides)
     _, same, _, _ = flags.parse("unlearn", argv)
     assert flags.parse("evaluate", argv)[1] == data == same
-
-

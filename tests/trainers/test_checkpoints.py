@@ -31,7 +31,7 @@ from hf_unlearn import ArgumentError, ReadyConfig, ReadyTrainer, UnlearnTrainer
 from hf_unlearn.cli import ready as ready_recipe
 from hf_unlearn.readiness import moving_weights
 from hf_unlearn.trainers import checkpointing
-from hf_unlearn.trainers.unlearn import SNAPSHOTS
+from hf_unlearn.trainers.unlearn_record import SNAPSHOTS
 from hf_unlearn.unlearning import stop_rule
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,8 +1,7 @@
-"""One optimizer step of a request: its micro-batches are counted, its hinge gate follows τ."""
+"""One optimizer step of a request: the hinge gate follows τ."""
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from hf_unlearn.unlearning.step import Gate, UnlearnStep
@@ -17,24 +16,9 @@ def step(given):
     return UnlearnStep(given, one, one, one, one, 1.0)
 
 
-def test_micro_batches_are_counted_whatever_object_holds_them():
-    given = batches((4, 7), (4, 9), (2, 9))
-    this = step(given)
-    assert [this.begin(dict(batch)) for batch in given] == [True, False, False]
-    assert [this.end() for _ in given] == [False, False, True]
-
-
-def test_a_micro_batch_that_does_not_come_next_is_told_with_what_was_expected():
-    given = batches((4, 7), (4, 9))
-    this = step(given)
-    with pytest.raises(RuntimeError, match=r"Micro-batch 1 of 2 .*shape \(4, 7\) were expected, \(4, 9\) came"):
-        this.begin(given[1])
-    assert this.begin(given[0])
-    with pytest.raises(RuntimeError, match=r"Micro-batch 2 of 2 .*shape \(4, 9\) were expected, \(4, 7\) came"):
-        this.begin(given[0])
-    this.begin(given[1])
-    with pytest.raises(RuntimeError, match=r"has 2 micro-batch\(es\); another one came"):
-        this.begin(given[1])
+def test_the_last_micro_batch_of_a_step_ends_it():
+    this = step(batches((4, 7), (4, 9), (2, 9)))
+    assert [this.end() for _ in this.batches] == [False, False, True]
 
 
 def test_a_step_prints_itself_briefly():

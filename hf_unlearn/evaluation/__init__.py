@@ -4,6 +4,10 @@
 need, so a table can be saved, compared years later, and measured again in another way without the model. Text, images
 and sound share this code; they differ in the one shape rule of [`~hf_unlearn.objectives.per_row_nll`].
 
+The way of the numbers: `collection` (a pass over a split) → `tables` → `attacks/` (a file each) → `measuring` (by the
+lines of `catalogue`, with the formulas in `measures/` and the bootstrap in `intervals`) → `scorecard` → `gates` and
+`judge`. `scoring` holds `evaluate`, which goes this way.
+
 ```python
 card = evaluate({"original": model, "unlearned": new_model}, splits, reference=retrained_model, processing_class=tok)
 card.save("out")  # scorecard.json, rows.parquet, history.json

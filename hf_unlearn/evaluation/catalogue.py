@@ -319,7 +319,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure(
         "recovery_{rows}_area",
         "Fine-tuned on {rows}",
-        "Area under a relearning curve over that of the retrained model, by trapezoids (ours). Below 1: what was "
+        "Area under a relearning curve over that of the retrained model, by trapezoids. Below 1: what was "
         "forgotten comes back faster than a model that never saw it learns it.",
         unit="ratio of areas",
         section=RECOVERY,

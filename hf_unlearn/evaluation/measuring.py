@@ -143,7 +143,7 @@ def compare(
     """
     A model against the retrained one, row by row the same data: `forget_quality` (p-value of the two-sample
     Kolmogorov-Smirnov test between the truth ratios of the forget rows, as in Maini et al. 2024; where there are no
-    wrong answers, between their losses, which is ours; `distance` is the KS distance, `detectable` the smallest one
+    wrong answers, between their losses; `distance` is the KS distance, `detectable` the smallest one
     that so many rows can show, `of` the statistic), and for each membership score `forget_mia_<score>_auc_gap` and
     `_privleak` (AUC against the retrained model's; [`compare_membership`]).
 

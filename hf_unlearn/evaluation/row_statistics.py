@@ -12,7 +12,7 @@ from .table_checks import shown
 if TYPE_CHECKING:
     import torch
 
-PIECE = 1 << 26  # logits that go through the softmax at a time; on a CPU as many as its cache holds (ours)
+PIECE = 1 << 26  # logits that go through the softmax at a time; on a CPU as many as its cache holds
 PIECE_CPU = 1 << 18
 VARIANCE_FLOOR = 1e-6  # of the log-probabilities over the vocabulary, in Min-K%++
 

@@ -18,7 +18,7 @@ SHOWN = 5  # names listed in an error
 def weights_hash(model: torch.nn.Module) -> str:
     """
     Name of a model's weights: blake2b over names, shapes, dtypes and bytes of all parameters and of the buffers that
-    are saved with them, 32 hexadecimal characters (ours).
+    are saved with them, 32 hexadecimal characters.
 
     Equal in every run and on every device, and for a model saved and loaded; one bit changes it. Of a PEFT model it
     covers base and adapters, which adapters are active, and their scaling. Takes about a second a GB, and the memory

@@ -1,4 +1,10 @@
-"""Relearning: how fast forgotten rows come back under a short fine-tune, beside a model that never saw them."""
+"""
+Relearning: how fast forgotten rows come back under a short fine-tune, beside a model that never saw them.
+
+Differs from the paper (Siddiqui et al. 2025, arXiv:2505.22310, who fine-tune on retain rows): the attacker may also
+have similar rows or some of the forget rows, and the curve is summed up as an area relative to the retrained model's.
+The default learning rate and number of forget rows are ours.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +27,7 @@ if TYPE_CHECKING:
 
 KINDS = tuple(FINE_TUNES)  # what the attacker has rows of
 ATTACKED = (*BEFORE, "retrained", "retrained_again")  # roles of models that are attacked: those that should not know
-MOST_REAL = 32  # forget rows given to the attacker by default: a quarter of them, at most so many (ours)
+MOST_REAL = 32  # forget rows given to the attacker by default: a quarter of them, at most so many
 FORWARD = 1 / 3  # a forward pass alone, in row passes (forward and backward of one row), as the trainers count
 
 
@@ -59,7 +65,7 @@ def relearn(
         held_out: what is measured.
         data_collator: makes a batch with `labels` from a list of dicts.
         steps: optimizer steps.
-        learning_rate: constant. The default (ours) is for models from the Hub; one trained from scratch with 1e-3 is
+        learning_rate: constant. The default is for models from the Hub; one trained from scratch with 1e-3 is
             moved by about that. Where no curve of a comparison moves, it says nothing: raise it.
         batch_size: rows a step (all, where there are fewer), and rows a forward pass of the measurement.
         every: steps between measurements; there is one before the first step and one after the last.
@@ -194,7 +200,7 @@ def recovery_area(
     reference: Sequence[Mapping[str, float]],
 ) -> float:
     """
-    Area under a curve of [`relearn`] over that of the retrained model under the same fine-tune (ours).
+    Area under a curve of [`relearn`] over that of the retrained model under the same fine-tune.
 
     Both areas are of the held-out loss over the steps, by trapezoids. 1: the forget rows come back no faster than a
     model that never saw them learns them; below 1: faster, there was something left; above 1: slower, or from a loss
@@ -245,8 +251,7 @@ def recovery_curves(
 
     An attacker may have (`kinds`) "retain": retain rows only; "similar": rows like the forgotten ones, the split
     `similar` or else `unseen`; "real": `k` of the forget rows. In all three the measured rows are the *other* forget
-    rows, so the curves of all kinds and models compare. The "retain" attack is that of Siddiqui et al. 2025
-    (arXiv:2505.22310), the rest ours.
+    rows, so the curves of all kinds and models compare. The "retain" attack is that of Siddiqui et al. 2025.
 
     Args:
         models: role -> model; with a model retrained without the forget rows among them, [`recovery_area`] of another

@@ -1,4 +1,10 @@
-"""How far a model's weights are from those of another model, whole and by layer: nearness is a way back."""
+"""
+How far a model's weights are from those of another model, whole and by layer.
+
+Of unlearned vision classifiers, Siddiqui et al. 2025 (arXiv:2505.22310) found that the L2 distance to the model before
+unlearning predicts how well they withstand relearning: close by, what was forgotten comes back with a few steps on
+retain rows. Differs from the paper: the distance is divided by the norm, and summed by layer, too.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +24,6 @@ if TYPE_CHECKING:
 def weight_distance(model: torch.nn.Module, other: torch.nn.Module) -> dict:
     """
     Relative L2 distance ‖θ - θ_o‖ / ‖θ_o‖ of the parameters of `model` to those of `other`, whole and by layer.
-
-    Of unlearned vision classifiers, Siddiqui et al. 2025 (arXiv:2505.22310) found that the L2 distance to the model
-    before unlearning predicts how well they withstand relearning: close by, what was forgotten comes back with a few
-    steps on retain rows. Dividing by the norm and the sums by layer are ours.
 
     Sums are in float64, tensor by tensor: no second copy of a model is made. The models may be on different devices
     and of different dtypes. Weights tied in both models count once. A PEFT model on either side is taken with its

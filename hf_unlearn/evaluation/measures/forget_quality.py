@@ -3,6 +3,9 @@ Forget quality: can the forget rows under a model be told from those under a mod
 
 The p-value of a Kolmogorov-Smirnov test between the two samples of a statistic (Maini et al. 2024, arXiv 2401.06121),
 and what a test of so few rows could have seen.
+
+Differs from the paper: without wrong answers to the forget rows the statistic is their loss; and the smallest distance
+that so many rows can show is given beside the p-value.
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ def forget_quality_measure(
     `forget_quality` of a model beside the retrained one, from the columns of their tables (split -> columns).
 
     The statistic is the geometric truth ratio where both have wrong answers to the forget rows, as in the source; else
-    the loss, which is ours. Besides the p-value: `distance` (KS), `detectable` (the smallest distance that so many rows
+    the loss. Besides the p-value: `distance` (KS), `detectable` (the smallest distance that so many rows
     can show, [`ks_detectable`]), `of` (the statistic). None where a value is not finite.
     """
     statistics = [answers(columns).get("forget", {}) for columns in (mine, theirs)]
@@ -65,7 +68,7 @@ def forget_quality_measure(
 @lru_cache(maxsize=256)
 def ks_detectable(n: int, m: int, alpha: float = 0.05) -> float | None:
     """
-    Smallest Kolmogorov-Smirnov distance that samples of `n` and `m` values can show at level `alpha` (ours).
+    Smallest Kolmogorov-Smirnov distance that samples of `n` and `m` values can show at level `alpha`.
 
     A distance between two such samples is |i/n - j/m|. Of all of these the smallest whose two-sided p-value is below
     `alpha`, by `scipy.stats.ks_2samp` itself (exact up to 10 000 values a side where scipy's exact sum succeeds, else

@@ -7,6 +7,9 @@ the others never saw it, and [`lira`] asks which of the two the audited model's 
 
 Sources: Hayes et al. 2024, arXiv 2403.01218 (U-LiRA: LiRA's test between "unlearned" and "never seen"); Carlini et al.
 2022, arXiv 2112.03570 (LiRA: the logit scale, Gaussians per row, one variance for all rows where shadows are few).
+
+Differs from the papers: shadows come in pairs of complementary halves, and a variance for all rows is taken from the
+deviations of each row from its own mean.
 """
 
 from __future__ import annotations
@@ -55,7 +58,7 @@ def shadow_plan(n_rows: int, n_shadows: int, seed: int = 0) -> np.ndarray:
     """
     Which rows of the pool each shadow model is trained on and then made to unlearn; the others it never sees.
 
-    Shadows come in pairs, the second with the rows that the first lacks (ours): each row is in exactly half of the
+    Shadows come in pairs, the second with the rows that the first lacks: each row is in exactly half of the
     shadows and their sizes differ by one at most. A function of the arguments alone; the first shadows of a longer plan
     are those of a shorter one, so more can be added to trained ones.
 
@@ -102,7 +105,7 @@ def lira(
         unlearned: where the shadow was trained on the row and made to unlearn it.
         never: where the shadow never saw the row.
         variance: "per_row": one per row and side; "pooled": one per side, from the deviations of all rows from the
-            row's own mean (ours: the spread between rows is no part of it); "auto": "per_row" where every row has 32
+            row's own mean (the spread between rows is no part of it); "auto": "per_row" where every row has 32
             shadows or more on each side, else "pooled" (Carlini et al. 2022, figure 9: below 64 models in all one
             variance for all rows does better).
 

@@ -1,4 +1,11 @@
-"""Membership inference: can rows that were trained on be told from rows that were not? Arrays only."""
+"""
+Membership inference: can rows that were trained on be told from rows that were not? Arrays only.
+
+Scores of rows ([`scores`]), how well a score tells members from others ([`membership_inference`]), and how much better
+than under a retrained model ([`compare_membership`]). The intervals are bootstrap intervals over the rows of both sides
+(`intervals.resampled_sides`). Differs from the papers: differences come with what so few rows could have shown
+(`detectable`).
+"""
 
 from __future__ import annotations
 
@@ -153,7 +160,7 @@ def compare_membership(
     `auc_gap` is AUC - AUC_retrained and `privleak` is 100 (AUC - AUC_retrained) / AUC_retrained (Shi et al. 2024, MUSE,
     arXiv 2407.06460), with the AUC of [`membership_inference`]: above 0 the model leaks more than the retrained one,
     below 0 it over-forgot. MUSE's published figures count the other way round (about -100 where nothing was unlearned):
-    its AUC is one minus ours, and its figure is what this function returns for the four arrays times -1.
+    its AUC is one minus the AUC here, and its figure is what this function returns for the four arrays times -1.
 
     Intervals are those of [`membership_inference`], over the same resamples for equal sizes and seeds, and *paired*:
     each resample takes the same rows of both models, so what both models find easy cancels. The models are held fixed.
@@ -165,7 +172,7 @@ def compare_membership(
 
     Returns:
         `auc_gap` and `privleak` (per cent) -> `{"value", "low", "high", "n", "detectable"}`; n = M + N. `detectable`
-        (ours) is half the width of the interval: about the smallest difference that samples of this size would tell
+        is half the width of the interval: about the smallest difference that samples of this size would tell
         from none at 95 %. It is `None` where there is no interval or one without width (a model against itself,
         members and others all apart under both): there the bootstrap cannot tell. Values are `None` if a score is not
         finite or a side is empty, `privleak` also if AUC_retrained is 0.

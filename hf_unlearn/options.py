@@ -39,96 +39,145 @@ def request_problems(request: dict) -> list[str]:
 class ReadyOptions:
     """
     How ready a model is trained to be. Ready2Unlearn (Duan et al. 2025, arXiv:2505.10845), reconstructed: the paper
-    fixes the three objectives and the dual loop, the formulas here are ours (see `meta.py`).
+    fixes the three objectives and the dual loop, the formulas here are ours (see `hf_unlearn.readiness`).
     """
 
     inner_lr: float | None = field(
         default=None,
         metadata={
-            "help": "Size of the simulated request's ascent step. With `inner_normalize` the step's length as a share "
-            "of the norm of the trainable parameters, else the factor on the gradient. Default: "
+            "help": "Size of the ascent step that simulates a request: with `inner_normalize` its length as a "
+            "share of the norm of the trainable parameters, else the factor on the gradient. Raise it where "
+            "`probe.gain` in readiness.json stays near 0; lower it where training becomes unsteady. Default: "
             f"{INNER_LR:g}, for an adapter {INNER_LR_ADAPTER:g}."
         },
     )
-    inner_steps: int = field(default=1, metadata={"help": "Ascent steps of the simulated request."})
+    inner_steps: int = field(
+        default=1,
+        metadata={
+            "help": "Ascent steps of a simulated request. More imitate a longer request, and each costs one "
+            "more pass over its rows."
+        },
+    )
     inner_normalize: bool = field(
-        default=True, metadata={"help": "Take steps of fixed length, so that `inner_lr` carries over between models."}
+        default=True,
+        metadata={
+            "help": "Take ascent steps of a fixed length, so that one `inner_lr` fits models of all sizes. "
+            "Leave it on unless the gradient's own length is to count."
+        },
     )
     meta_gradient: str = field(
         default="first_order",
         metadata={
-            "help": "`first_order` drops the curvature; `finite_difference` adds it by one more pass over the "
-            "revocable rows (needs fp32 weights); `exact` is double backward on one device, the oracle for tests."
+            "help": "How the gradient gets back through the simulated request: `first_order` leaves out the "
+            "curvature and is the cheapest; `finite_difference` adds it by one more pass over the revocable "
+            "rows, and needs float32 weights; `exact` is double backward on one device, to check the other two "
+            "on a small model."
         },
     )
     meta_every: int = field(
         default=1,
-        metadata={"help": "Readiness terms on every k-th step (with `request_rows` 0: of those with revocable rows)."},
+        metadata={
+            "help": "Simulate a request on every k-th step (with `request_rows` 0: of those whose batch has "
+            "revocable rows). Raise it to make training cheaper and the model less ready."
+        },
     )
     request_rows: int = field(
         default=16,
         metadata={
-            "help": "Revocable rows drawn for each simulated request, beside the step's batch and over all processes; "
-            "a resistance term draws as many again. 0: the batch's own revocable rows play the request."
+            "help": "Revocable rows drawn for each simulated request, beside the step's batch and over all "
+            "processes; a resistance term draws as many again. Lower it to make a step cheaper; 0: the batch's "
+            "own revocable rows play the request."
         },
     )
     request_group: str | None = field(
         default=None,
         metadata={
-            "help": "With `revocable=None`: column whose values a request would name (class, person, author). Each "
+            "help": "Where nobody is named as revocable (`revocable=None`, on the command line --revocable "
+            "any): column whose values a request would name, such as a person, an author or a class. Each "
             "simulated request is drawn from random ones of them. Needs `request_rows`."
         },
     )
     meta_rows: float = field(
         default=1.0,
         metadata={
-            "help": "Share of a step's rows that pass through the model again at the moved weights: all revocable "
-            "ones, and stable ones to fill the share."
+            "help": "Share of a step's rows that pass through the model again after the simulated request: all "
+            "revocable ones, and stable ones to fill the share. Lower it to make a step cheaper."
         },
     )
     meta_forward: str = field(
         default="auto",
         metadata={
-            "help": "Forward of revocable and stable rows at the moved weights: `together` (faster on small batches; "
-            "first order and the usual losses only), `in_turn` (fewer activations), `auto` by size."
+            "help": "How revocable and stable rows pass through the model after the simulated request: "
+            "`together` (faster on small batches; first order and the usual losses only), `in_turn` (fewer "
+            "activations in memory), `auto` by size."
         },
     )
     meta_start: float = field(
         default=0.5,
         metadata={
-            "help": "Share of the training before the readiness terms begin: a model learns first, then gets ready."
+            "help": "Share of the training before requests are simulated: a model learns first, then gets "
+            "ready. Lower it for a model that knows its task already."
         },
     )
     gain_cap: float | None = field(
         default=None,
         metadata={
-            "help": f"Nats that one simulated request can gain; more counts nothing. Default: {GAIN_CAP:g}, or the "
-            "loss of guessing (log of the number of classes or of the vocabulary), if that is less. One "
-            "above the loss of guessing also raises the cap on the losses of a resistance term and of efficiency "
-            "`loss`, which is else the loss of guessing."
+            "help": "Most nats that one simulated request can be rewarded for; more counts nothing, so that "
+            f"training does not drive losses ever higher. Default: {GAIN_CAP:g}, or the loss of guessing (log of the "
+            "number of classes or of the vocabulary) where that is less. A cap above the loss of guessing also raises "
+            "the cap on the losses of a resistance term and of efficiency `loss`, which is the loss of guessing "
+            "otherwise."
         },
     )
-    lambda_efficiency: float = field(default=0.1, metadata={"help": "Weight of: a request raises the forget loss."})
-    lambda_retention: float = field(default=1.0, metadata={"help": "Weight of: after it, the other rows are kept."})
-    lambda_resistance: float = field(default=0.0, metadata={"help": "Weight of: it is not undone by later training."})
+    lambda_efficiency: float = field(
+        default=0.1,
+        metadata={
+            "help": "Weight of the efficiency term, which rewards a rise of the forget loss after a simulated "
+            "request. Raise it for requests that take fewer steps; 0 leaves the term out."
+        },
+    )
+    lambda_retention: float = field(
+        default=1.0,
+        metadata={
+            "help": "Weight of the retention term, which penalises the loss of the other rows after a simulated "
+            "request. Raise it where requests cost accuracy on what is to be kept; 0 leaves the term out."
+        },
+    )
+    lambda_resistance: float = field(
+        default=0.0,
+        metadata={
+            "help": "Weight of the resistance term, which penalises that training on like rows brings the "
+            "forgotten ones back. Set it together with `resistance`, e.g. to 0.1."
+        },
+    )
     efficiency: str = field(
         default="gain",
         metadata={
-            "help": "`gain`: the rise of the loss by the request; `loss`: the loss after it (leaks into ascent)."
+            "help": "What the efficiency term rewards: `gain`, the rise of the forget loss by the request; "
+            "`loss`, the forget loss after it, which also rewards not learning the rows at all."
         },
     )
     resistance: str = field(
         default="none",
-        metadata={"help": "`relearn`: simulated recovery step; `align`: cosine of recovery and forget gradient."},
+        metadata={
+            "help": "Resistance term: `relearn` rewards a high forget loss after the request and a step of training on "
+            "rows like the forgotten ones; `align` penalises that the gradients of such a step and of the forget rows "
+            "agree (their cosine); `none`."
+        },
     )
     revocable_share: float = field(
-        default=0.25, metadata={"help": "With `revocable=None`: share of each batch that plays the request."}
+        default=0.25,
+        metadata={
+            "help": "Where nobody is named as revocable and there is no `request_group`: share of each batch that "
+            "plays the request."
+        },
     )
     request: str | None = field(
         default=None,
         metadata={
-            "help": "JSON object of `UnlearnConfig` values that `readiness.json` passes on as defaults to whoever "
-            "unlearns from this checkpoint, e.g. '{\"learning_rate\": 1e-4}'."
+            "help": "JSON object of `UnlearnConfig` values to recommend for requests to this checkpoint, e.g. "
+            "'{\"learning_rate\": 1e-4}'. They travel in readiness.json and hold for whatever the one who "
+            "unlearns does not set."
         },
     )
 
@@ -200,67 +249,91 @@ class UnlearnOptions(ObjectiveOptions):
     """How rows are unlearned: ∇τ (Trippa et al. 2024, arXiv:2403.14339). No value needs a touch."""
 
     alpha: float | None = field(
-        default=None, metadata={"help": "First α of ∇τ. Default: (5/3)·|forget| / |all|, never above .5."}
+        default=None,
+        metadata={
+            "help": "First weight α of ∇τ's forget term; that of the retain term is 1 − α. Raise it where too "
+            "little is forgotten. Default: (5/3)·|forget| / |all|, never above .5."
+        },
     )
     passes: str = field(
-        default="auto", metadata={"help": "Forget passes at most. `auto`: about three passes over the retain rows."}
+        default="auto",
+        metadata={
+            "help": "Forget passes (each forget row once) that a request takes at most. Raise it where the run "
+            "ends with all passes done before the rows are forgotten. `auto`: as many as make about three "
+            "passes over the retain rows."
+        },
     )
     unseen_every: int = field(
         default=5,
-        metadata={"help": "Forget passes between two measurements of τ (a pass counts as one step at least)."},
+        metadata={
+            "help": "Forget passes between two measurements of τ on the unseen rows; a pass counts as one step "
+            "at least. Raise it where there are many unseen rows and looks take long."
+        },
     )
     gate_every: int = field(
         default=1,
         metadata={
-            "help": "While the gate is shut (the hinge, forget loss beyond τ), look at a step's forget rows on every "
-            "k-th step only; likewise for the simulated recovery."
+            "help": "While the hinge gate is closed (the forget loss is beyond τ), look at a step's forget rows "
+            "on every k-th step only; likewise for the simulated recovery. Raise it, e.g. to 8, where "
+            "many such steps follow each other: it saves the forget rows' forward."
         },
     )
     forget_forward: str = field(
         default="auto",
         metadata={
-            "help": "Forward of forget and retain rows: `together` (faster on small batches), `in_turn` (half the "
-            "activations, and no backward behind a shut gate), `auto` by size."
+            "help": "How forget and retain rows pass through the model: `together` (faster on small batches), "
+            "`in_turn` (half the activations in memory, and no backward of forget rows while the hinge gate is "
+            "closed), `auto` by size."
         },
     )
     target: str = field(
         default="current",
         metadata={
-            "help": "What τ is: `current`, the model's loss on unseen rows as it moves (the paper; capped); `frozen`, "
-            "that loss before the first step; `chance`, the loss of guessing (to remove a whole class)."
+            "help": "What τ is, the loss that the forget rows should come to: `current`, the model's loss on "
+            "unseen rows as it moves (the paper; capped); `frozen`, that loss before the first step; `chance`, "
+            "the loss of guessing: choose it to remove a whole class."
         },
     )
     resistance: str = field(
         default="none",
         metadata={
-            "help": "`relearn`: each step also plays an attacker who trains on half of its forget rows, and raises the "
-            "loss of the other half after that to τ (after TAR). A step then takes twice the row passes, and the hinge "
-            "becomes the squared gap."
+            "help": "`relearn`: each step also plays an attacker who trains on half of its forget rows, and "
+            "raises the loss of the other half after that to τ (after TAR). Choose it where others may "
+            "fine-tune the model. A step then takes twice the row passes, and `gap` auto means `squared`."
         },
     )
     lambda_resistance: float = field(
-        default=1.0, metadata={"help": "Weight of this term relative to α, that of ∇τ's forget term."}
+        default=1.0, metadata={"help": "Weight of the resistance term relative to α, the weight of ∇τ's forget term."}
     )
-    recovery_steps: int = field(default=3, metadata={"help": "Steps of the simulated recovery."})
+    recovery_steps: int = field(default=3, metadata={"help": "Steps of the attacker that `resistance` simulates."})
     recovery_lr: float = field(
-        default=0.01, metadata={"help": "Length of each of them, as a share of the norm of the trainable parameters."}
+        default=0.01,
+        metadata={
+            "help": "Length of each of the attacker's steps, as a share of the norm of the trainable "
+            "parameters."
+        },
     )
     stop: bool = field(
-        default=True, metadata={"help": "Stop at the target or at the budget; false: the paper's fixed length."}
+        default=True,
+        metadata={
+            "help": "Stop when the rows are forgotten or the retain budget is spent; false: always take all "
+            "passes, as in the paper."
+        },
     )
     retain_budget: float = field(
         default=0.1,
         metadata={
-            "help": "Nats by which the retain rows' mean loss may have risen at the end; 0.1 is a tenth of their "
-            "labels' probability (geometric mean). A dip on the way may recover; where it does not, or where the loss "
-            "becomes no better than guessing, the last weights within the budget are put back."
+            "help": "Nats by which the retain rows' mean loss may have risen at the end; 0.1 is a tenth of "
+            "their labels' probability (geometric mean). Raise it where the run stops for the budget before the "
+            "rows are forgotten. A dip on the way may recover; where it does not, or where the loss becomes no "
+            "better than guessing, the last weights within the budget are put back."
         },
     )
     readiness: str = field(
         default="auto",
         metadata={
-            "help": "Folder, file or hub id with the `readiness.json` to take defaults from; `auto`: the model's own; "
-            "`none`: ignore it."
+            "help": "Where to take recommended values from: `auto`, the model's own readiness.json; a folder, "
+            "file or hub id; `none`: nowhere. What you set yourself always stands."
         },
     )
 

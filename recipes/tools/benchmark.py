@@ -39,7 +39,7 @@ FIGURES = [
            "extra"),
     Figure("unlearn_open", "unlearn step, gate open", "open", "half", 2.05, 2.0),
     Figure("unlearn_open_activations", "  its activations", "open", "half", 1.05, 1.0, "activations"),
-    Figure("unlearn_closed", "unlearn step, gate shut", "shut", "half", 1.45, 1.333),
+    Figure("unlearn_closed", "unlearn step, gate closed", "shut", "half", 1.45, 1.333),
     Figure("unlearn_closed_every_8", "  looked at every 8th step", "shut_8", "half", 1.10, 1.042),
     Figure("features_off", "all features off vs the stock Trainer", "off", "plain", 1.02, 1.0),
     Figure("vs_npo_kl", "unlearn step, gate open, vs NPO with KL", "open", "npo_kl", 0.70),

@@ -4,9 +4,9 @@
     python -m recipes.study --page
 
 Every cell (task, arm, seed) is one JSON file in OUTPUT_DIR; a killed run goes on where it was. `--page` gathers all
-cells that are there into study.html, study.json and, where a task has three seeds, study.png, in OUTPUT_DIR; with
-`--publish` the latter two replace recipes/study/results/study.json and .github/study.png. Tasks whose rows are in files
-need `--data DIR` with the folders tofu/, banking77/ and cifar10/.
+cells that are there into study.html, study.json and, where a task has three seeds, study.png and study_ratios.png, in
+OUTPUT_DIR; with `--publish` the JSON and the pictures replace recipes/study/results/study.json and those in .github/.
+Tasks whose rows are in files need `--data DIR` with the folders tofu/, banking77/ and cifar10/.
 """
 
 from __future__ import annotations

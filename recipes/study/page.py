@@ -20,7 +20,7 @@ from recipes.study.trial import KEPT, KINDS, TOLERANCE
 from recipes.study.words import ANY, MAIN, name_of, seeds_text
 
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results" / "study.json"
+RESULTS = forest.RESULTS
 PICTURE = HERE.parents[1] / ".github" / "study.png"
 DIGITS = 4  # significant ones kept of a value
 REQUEST_KEYS = ("rate", "passes", "reached", "kept", "forgotten", "kept_then")  # the last two of ∇τ only

@@ -244,6 +244,7 @@ def test_the_page_is_whole_and_hides_no_failure(written):
     words = re.sub(r"<svg.*?</svg>|<style>.*?</style>|<[^>]*>", " ", text, flags=re.S).lower()
     assert "people" in words and not re.search(r"\b(nan|inf)\b", words)
     assert (written[1] / "study.png").stat().st_size < 60_000
+    assert (written[1] / "study_ratios.png").is_file()
 
 
 @pytest.mark.parametrize("arms", [["plain"], ["retrained"], ["ready", "equal"], ["equal", "any row"]])

@@ -1,13 +1,13 @@
-"""Memory of a run: an estimate before it, and peaks measured during it.
+"""
+Memory of a run, estimated before it starts.
 
     python -m hf_unlearn.memory --model meta-llama/Llama-3.1-8B --peft lora:r=16 --dtype bfloat16 \\
         --batch_size 1 --length 4096 --gradient_checkpointing --memory 24GB
 
 One process's share, for a step of plain training, of readiness and of unlearning. The estimate takes the steps on
-tensors without data (see [`hf_unlearn.memory.simulation`]): it needs the model's config and no weights, no GPU and,
-with a config file, no network. On the CPU it is within 2 % of the measured peaks of language models and text
-classifiers, and within 5 % for a tiny ViT (`tests/memory/test_memory.py`). Not measured: GPUs, and FSDP2 and ZeRO,
-which are by formula.
+tensors without data: it needs the model's config and no weights, no GPU and, with a config file, no network. On the CPU
+it is within 2 % of the measured peaks of language models and text classifiers, and within 5 % for a tiny ViT
+(`tests/memory/`). Not measured: GPUs, and FSDP2 and ZeRO, which are by formula.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ from ..utils.checks import ArgumentError
 from .advice import advice
 from .estimate import Estimate, estimate
 from .run import VERBS, Run
-from .table import _number, parse_bytes, table
+from .table import bytes_as_text, parse_bytes, table
 
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m hf_unlearn.memory", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python -m hf_unlearn.memory",
+        description=__doc__.strip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     for f in fields(Run):
         text = f.metadata["help"] + ("" if f.default in (None, "", False) else f" Default: {f.default}.")
@@ -67,7 +69,7 @@ def main(argv: list[str]) -> int:
             if memory is not None and e.needed > memory:
                 steps = advice(e, memory)
                 for words, after in steps:
-                    sys.stdout.write(f"  {e.run.verb} with {words}: {_number(after.needed)}\n")
+                    sys.stdout.write(f"  {e.run.verb} with {words}: {bytes_as_text(after.needed)}\n")
                 if not steps or steps[-1][1].needed > memory:
                     sys.stdout.write(f"  {e.run.verb}: more is needed: shorter rows, or --engine fsdp2.\n")
     for problem, of in problems.items():

@@ -1,4 +1,4 @@
-"""What to change where a run does not fit."""
+"""What to change where a run does not fit, the cheapest change first."""
 
 from __future__ import annotations
 

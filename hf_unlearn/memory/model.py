@@ -12,8 +12,13 @@ from ..utils.checks import ArgumentError
 from .run import TASKS, Run
 
 
-def _build(run: Run, config, task: str, dtype, adapters_in_float32: bool):
-    """The model on the meta device, with its adapter, as a trainer would get it."""
+def build_model(run: Run, config, task: str, dtype, adapters_in_float32: bool):
+    """
+    The model on the meta device, with its adapter, as a trainer would get it.
+
+    Raises:
+        ArgumentError: if no model for the task can be made of the config.
+    """
     import torch
     import transformers
 
@@ -29,7 +34,7 @@ def _build(run: Run, config, task: str, dtype, adapters_in_float32: bool):
         if run.peft:
             from peft import get_peft_model
 
-            model = get_peft_model(model, _adapter(run.peft, task), autocast_adapter_dtype=adapters_in_float32)
+            model = get_peft_model(model, adapter_config(run.peft, task), autocast_adapter_dtype=adapters_in_float32)
     if run.gradient_checkpointing:
         if hasattr(model, "activation_checkpointing_enable"):  # transformers 5.20 or so; the other name goes with 6
             model.activation_checkpointing_enable()
@@ -38,7 +43,8 @@ def _build(run: Run, config, task: str, dtype, adapters_in_float32: bool):
     return model
 
 
-def _batches(run: Run, config, task: str) -> Callable[[int], dict]:
+def batches_of(run: Run, config, task: str) -> Callable[[int], dict]:
+    """A function of n that makes n rows of zeros, of the sizes that the run names."""
     import torch
 
     def images(n: int) -> dict:
@@ -57,7 +63,13 @@ def _batches(run: Run, config, task: str) -> Callable[[int], dict]:
     return images if task == "image_classification" else texts
 
 
-def _task_of(config) -> str:
+def task_of(config) -> str:
+    """
+    What the config's architecture is for, one of TASKS.
+
+    Raises:
+        ArgumentError: if it names no architecture of these tasks.
+    """
     from transformers.models.auto import modeling_auto
 
     names = ("MODEL_FOR_CAUSAL_LM", "MODEL_FOR_SEQUENCE_CLASSIFICATION", "MODEL_FOR_IMAGE_CLASSIFICATION")
@@ -89,7 +101,7 @@ def read_config(run: Run):
                 hint = f" Did you mean {', '.join(near)}?" if near else ""
                 raise ArgumentError([f"There is no `model_type` {run.model_type!r}.{hint}"])
             known = AutoConfig.for_model(run.model_type).to_dict()
-            values = _pairs(run.config_overrides)
+            values = pairs_of(run.config_overrides)
             if unknown := sorted(set(values) - set(known) - {"num_labels"}):
                 raise ArgumentError([f"A {run.model_type} config has no {', '.join(unknown)}."])
             return AutoConfig.for_model(run.model_type, **values), run
@@ -105,14 +117,15 @@ def read_config(run: Run):
     except ArgumentError:
         raise
     except Exception as error:  # whatever a config's own checks raise
-        raise ArgumentError([f"The config cannot be used: {_first_line(error)}"]) from error
+        raise ArgumentError([f"The config cannot be used: {first_line(error)}"]) from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Of the error's text, or the name of its class where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _pairs(text: str) -> dict:
+def pairs_of(text: str) -> dict:
     """ "r=16,target_modules=q_proj+v_proj" as a dict; values by JSON where they are JSON, `+` makes a list."""
     found = {}
     for pair in filter(None, text.split(",")):
@@ -126,14 +139,14 @@ def _pairs(text: str) -> dict:
     return found
 
 
-def _adapter(text: str, task: str):
+def adapter_config(text: str, task: str):
     """The adapter's config from a folder, a hub id, a JSON file, or "lora:r=16,…" (all linear layers by default)."""
     from peft import LoraConfig, PeftConfig, get_peft_config
 
     kinds = dict(zip(TASKS, ("CAUSAL_LM", "SEQ_CLS", None), strict=True))
     try:
         if text.partition(":")[0] == "lora":
-            values = {"target_modules": "all-linear", "task_type": kinds[task], **_pairs(text[len("lora:") :])}
+            values = {"target_modules": "all-linear", "task_type": kinds[task], **pairs_of(text[len("lora:") :])}
             return LoraConfig(**values)
         if Path(text).is_file():
             config = get_peft_config(json.loads(Path(text).read_text()))

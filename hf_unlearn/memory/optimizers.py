@@ -1,4 +1,4 @@
-"""Bytes of state that optimizers hold."""
+"""Bytes that optimizers hold: their state, and what a step takes for a moment."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OPTIMIZERS: dict[str, Callable] = {  # bytes of state of a parameter
 }
 
 
-def _scratch(run: Run, sizes: list[int]) -> int:
+def scratch_bytes(run: Run, sizes: list[int]) -> int:
     """Bytes that the optimizer's step needs for a moment, from those of the trainable parameters."""
     if run.optim == "adafactor":
         return 2 * max(sizes)

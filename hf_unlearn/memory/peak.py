@@ -1,4 +1,4 @@
-"""Peaks measured during a run."""
+"""Measures the peak of a run, on CUDA and on the CPU."""
 
 from __future__ import annotations
 

@@ -14,54 +14,58 @@ REQUEST_ROWS = 16  # the default of `ReadyConfig.request_rows`
 VERBS = ("train", "ready", "unlearn")
 
 
+def _option(default, help: str):
+    return field(default=default, metadata={"help": help})
+
+
 @dataclass(frozen=True)
 class Run:
     """What is to be run. The names are those of `TrainingArguments` and of the recipes, `per_device_` left out."""
 
-    model: str | None = field(
-        default=None, metadata={"help": "Folder, hub id or path of a config.json; a folder with an adapter works too."}
+    model: str | None = _option(None, "Folder, hub id or path of a config.json; a folder with an adapter works too.")
+    model_type: str | None = _option(None, "In place of `model`: a new model of this type (llama, bert, vit, …).")
+    config_overrides: str = _option("", "Sizes of a new model: hidden_size=128,num_hidden_layers=3")
+    task: str | None = _option(
+        None, f"What the model is for: {', '.join(TASKS)}. Default: what the config's architecture is for."
     )
-    model_type: str | None = field(default=None, metadata={"help": "Or a new model of this type: llama, bert, vit, …"})
-    config_overrides: str = field(default="", metadata={"help": "Its sizes: hidden_size=128,num_hidden_layers=3"})
-    task: str | None = field(
-        default=None, metadata={"help": f"{', '.join(TASKS)}; default: what the config's architecture is for."}
+    verb: str = _option("train", "What the step is of: " + ", ".join(VERBS) + ".")
+    peft: str | None = _option(
+        None,
+        "Adapter: its folder, a JSON file of its config, or lora:r=16,target_modules=q_proj+v_proj. Default: none.",
     )
-    verb: str = field(default="train", metadata={"help": ", ".join(VERBS) + "; several may be given."})
-    peft: str | None = field(
-        default=None,
-        metadata={"help": "Folder of an adapter, JSON file of its config, or lora:r=16,target_modules=q_proj+v_proj"},
+    dtype: str = _option(
+        "auto", f"Type of the weights: {', '.join(DTYPES)} (float32 weights, bfloat16 autocast). auto: the config's."
     )
-    dtype: str = field(
-        default="auto", metadata={"help": f"{', '.join(DTYPES)} (float32 weights, autocast); auto: the config's."}
+    batch_size: int = _option(
+        8, "Rows of a micro-batch on one process; of unlearning as many forget rows and as many retain rows."
     )
-    batch_size: int = field(default=8, metadata={"help": "Rows of a micro-batch; of forget and of retain each."})
-    eval_batch_size: int = field(
-        default=8, metadata={"help": "Rows of the looks of unlearning, where these are fewer than `batch_size`."}
+    eval_batch_size: int = _option(
+        8, "Rows at a time when unlearning measures the forget set; `batch_size` if that is fewer."
     )
-    length: int = field(default=512, metadata={"help": "Tokens of a row, padding included."})
-    padded: bool | None = field(
-        default=None, metadata={"help": "Rows are padded: attention keeps a mask. Default: with several rows."}
+    length: int = _option(512, "Tokens of a row, padding included.")
+    padded: bool | None = _option(
+        None, "Whether rows are padded, so that attention keeps a mask. Default: yes with several rows."
     )
-    gradient_checkpointing: bool = field(default=False, metadata={"help": "Keep layers' inputs only."})
-    attn_implementation: str | None = field(default=None, metadata={"help": "sdpa or eager; default: the model's."})
-    optim: str = field(default="adamw_torch_fused", metadata={"help": "As in TrainingArguments."})
-    engine: str = field(default="single", metadata={"help": ", ".join(ENGINES)})
-    processes: int = field(default=1, metadata={"help": "Processes; the estimate is for one of them."})
-    request_rows: int | None = field(
-        default=None, metadata={"help": "ready: rows of the simulated request; default: 16, or a quarter of the batch."}
+    gradient_checkpointing: bool = _option(
+        False, "Keep only the inputs of layers for the backward and compute the rest again: slower, less memory."
     )
-    drawn: bool = field(
-        default=True, metadata={"help": "ready: they are drawn beside the batch; false: they are some of its rows."}
+    attn_implementation: str | None = _option(None, "Attention kernel, sdpa or eager. Default: the model's.")
+    optim: str = _option("adamw_torch_fused", f"Optimizer, as in TrainingArguments: {', '.join(OPTIMIZERS)}.")
+    engine: str = _option("single", "How processes share the work: " + ", ".join(ENGINES) + ".")
+    processes: int = _option(1, "Number of processes; the estimate is for one of them.")
+    request_rows: int | None = _option(
+        None, "ready: rows of the simulated request. Default: 16, or with `drawn` false a quarter of the batch."
     )
-    meta_gradient: str = field(default="first_order", metadata={"help": "ready: first_order, finite_difference"})
-    inner_steps: int = field(default=1, metadata={"help": "ready: steps of the simulated request."})
-    resistance: str = field(
-        default="none", metadata={"help": f"ready: {', '.join(RESISTANCES)}; unlearn: relearn, the others are none."}
+    drawn: bool = _option(
+        True, "ready: the request's rows are drawn beside the batch; false: they are some of its rows."
     )
-    together: bool | None = field(
-        default=None, metadata={"help": "unlearn: forget and retain rows in one pass. Default: by size."}
+    meta_gradient: str = _option("first_order", "ready: first_order, or finite_difference, which holds more gradients.")
+    inner_steps: int = _option(1, "ready: ascent steps of the simulated request.")
+    resistance: str = _option("none", f"ready: {', '.join(RESISTANCES)}; unlearn: relearn, the others are none.")
+    together: bool | None = _option(
+        None, "unlearn: forget and retain rows in one pass; false: in turn. Default: together where both are small."
     )
-    device: str = field(default="cuda", metadata={"help": "cuda or cpu: whose kernels."})
+    device: str = _option("cuda", "Whose kernels to assume: cuda or cpu.")
 
     @property
     def resists(self) -> bool:

@@ -1,4 +1,4 @@
-"""Bytes as text."""
+"""Bytes as text and back, and the table of an estimate."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def parse_bytes(text: str) -> int:
     return int(float(number) * (1024 if binary else 1000) ** power)
 
 
-def _number(size: float) -> str:
+def bytes_as_text(size: float) -> str:
+    """"1.50 GB": three digits or more, powers of ten."""
     for unit, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if size >= factor:
             return f"{size / factor:.2f} {unit}B"
@@ -46,11 +47,12 @@ def table(estimates: list[Estimate], memory: int | None = None) -> str:
     ]
     for part, meaning in PARTS.items():
         if any(e.parts[part] for e in estimates):
-            lines.append(f"{part:<14}" + "".join(f"{_number(e.parts[part]):>12}" for e in estimates) + f"   {meaning}")
-    lines.append(f"{'peak':<14}" + "".join(f"{_number(e.peak):>12}" for e in estimates))
+            sizes = "".join(f"{bytes_as_text(e.parts[part]):>12}" for e in estimates)
+            lines.append(f"{part:<14}{sizes}   {meaning}")
+    lines.append(f"{'peak':<14}" + "".join(f"{bytes_as_text(e.peak):>12}" for e in estimates))
     if any(e.host for e in estimates):
         lines.append(
-            f"{'on the host':<14}" + "".join(f"{_number(e.host) if e.host else '':>12}" for e in estimates)
+            f"{'on the host':<14}" + "".join(f"{bytes_as_text(e.host) if e.host else '':>12}" for e in estimates)
             + "   copies of the trainable weights"
         )  # fmt: skip
     lines.append("")
@@ -60,8 +62,8 @@ def table(estimates: list[Estimate], memory: int | None = None) -> str:
         lines.append(f"{e.run.verb}: most in {e.moment}; the largest parts are {part} and {second}.")
     if memory is not None:
         lines.append("")
-        more = f", with {_number(CONTEXT)} for the GPU's own use" if run.device == "cuda" else ""
+        more = f", with {bytes_as_text(CONTEXT)} for the GPU's own use" if run.device == "cuda" else ""
         for e in estimates:
             fits = "fits" if e.needed <= memory else "DOES NOT FIT"
-            lines.append(f"{e.run.verb}: {fits} {_number(memory)}: needs {_number(e.needed)}{more}.")
+            lines.append(f"{e.run.verb}: {fits} {bytes_as_text(memory)}: needs {bytes_as_text(e.needed)}{more}.")
     return "\n".join(lines)

@@ -1,15 +1,15 @@
-"""After how many requests readiness has paid for itself."""
+"""After how many requests the dearer training of a ready model has paid for itself."""
 
 from __future__ import annotations
 
 
 def break_even(ready: float, plain: float, ready_request: float, plain_request: float) -> dict:
     """
-    After how many requests has the dearer training paid for itself (ours)? All costs in row passes.
+    requests = (ready - plain) / (plain_request - ready_request), all in row passes.
 
     Args:
-        ready, plain: of the two trainings.
-        ready_request, plain_request: of the same request to the model of each.
+        ready, plain: costs of the two trainings.
+        ready_request, plain_request: costs of the same request to the model of each.
 
     Returns:
         `{"training_extra", "request_saves", "requests"}`; `requests` is None where a request saves nothing, and 0 where

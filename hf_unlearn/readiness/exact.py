@@ -1,4 +1,7 @@
-"""The readiness gradient by double backward, the oracle of the other modes."""
+"""
+The readiness gradient, (3) to (5) of [`hf_unlearn.readiness`], by double backward: slow, on one device, and the oracle
+against which the other modes are tested.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ def exact_readiness_gradient(
     terms: Terms,
 ) -> tuple[list[Tensor], dict[str, Tensor]]:
     """
-    The gradient of (3) to (5) by double backward, the oracle of the other modes. One device, eager attention.
+    The gradient of (3) to (5), with eager attention: fused attention kernels have no double backward.
 
     Args:
         params: θ.

@@ -1,4 +1,8 @@
-"""Moves weights in place and puts them back bit for bit; arithmetic on gradients."""
+"""
+Moves weights in place and puts them back bit for bit; arithmetic on gradients.
+
+All of it works on this rank's shards: under FSDP2 nothing is gathered, and sums over shards are the caller's `reduce`.
+"""
 
 from __future__ import annotations
 
@@ -109,6 +113,7 @@ def perturbed(params: Sequence[Tensor], direction: Sequence[Tensor | None], radi
 
 
 def gradients(params: Iterable[Tensor]) -> list[Tensor | None]:
+    """The gradients themselves, not copies; they stay in `.grad`."""
     return [p.grad for p in params]
 
 
@@ -134,6 +139,7 @@ def add_gradients_(params: Iterable[Tensor], values: Iterable[Tensor | None], fa
 
 @torch.no_grad()
 def scale_gradients_(params: Iterable[Tensor], factor: Tensor | float) -> None:
+    """.grad *= factor for each parameter that has one."""
     for p in params:
         if p.grad is not None:
             local_shard(p.grad).mul_(factor)
@@ -161,4 +167,5 @@ def _dot(x: Tensor, y: Tensor) -> Tensor:
 
 
 def norm(tensors: Sequence[Tensor | None], reduce=lambda x: x) -> Tensor:
+    """‖·‖ over all tensors, float64 (); `reduce` as in [`inner_product`]."""
     return inner_product(tensors, tensors, reduce).sqrt()

@@ -1,4 +1,10 @@
-"""What a simulated recovery says, (6)."""
+"""
+The gradient against a recovery, (6) of [`hf_unlearn.readiness`]: a request simulates that someone trains the rows back
+in, and moves the weights to where this fails.
+
+Differs from the paper (TAR, Tamirisa et al. 2024, arXiv:2408.00761, MAML's inner loop in first order): steps of fixed
+length and the weight w, the slope of a hinge, are ours.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +28,14 @@ def recovery_gradient(
     reduce=lambda x: x,
 ) -> Tensor:
     """
-    Adds to `.grad` what makes a simulated recovery fail, with the weights back bit for bit at the end:
+    Adds to `.grad` the gradient of the held-out rows' loss after a simulated recovery, with the weights back bit for
+    bit at the end:
 
         θ⁰ = θ,  θ^{k+1} = θ^k - lr·‖θ‖·∇L_q(θ^k)/‖∇L_q(θ^k)‖,  θ'' = θ^K;   .grad += w(L_h(θ''))·∇L_h(θ'')        (6)
 
-    with L_q the loss of the rows that an attacker has and L_h that of rows like them. That a recovery is simulated in
-    the request itself, and its outcome's gradient applied where it began, is TAR's (Tamirisa et al. 2024,
-    arXiv:2408.00761: MAML's inner loop, in first order); steps of fixed length and w, the slope of a hinge, are ours.
-    One copy of the parameters, and of gradients no more than there were or one step needs.
+    L_q is the loss of the rows that an attacker has, L_h that of rows like them. A step against this gradient raises
+    L_h(θ''), so that the next recovery brings less back. Needs one copy of the parameters, and as many gradients as
+    there were or one step needs.
 
     Args:
         params: the trainable parameters θ.

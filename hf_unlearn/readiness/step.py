@@ -1,4 +1,4 @@
-"""The rows of one step of readiness, and which part each plays."""
+"""Which rows of an optimizer step play the request, the recovery data ("proxy"), and the rows to keep ("stable")."""
 
 from __future__ import annotations
 
@@ -11,23 +11,39 @@ from ..data.columns import FLAG
 
 
 class ReadyStep:
-    """The micro-batches of one optimizer step, and which of their rows play which part."""
+    """
+    The micro-batches of one optimizer step and the part that each of their rows plays. A part is counted over the whole
+    step, so it does not depend on how the step is cut into micro-batches and processes.
+
+    Attributes:
+        active: whether the readiness terms are added in this step.
+        masks: of each micro-batch, which rows are "request", "proxy", "stable" and "kept", each (B,).
+        items: labels of each part and of "all" rows, in the step, on all processes.
+        places: of each part, the micro-batches with such rows on any process.
+        drawn: rows from outside the step, by the part that they play in place of its own rows.
+        positions: of the rows that pass through the model again at θ', in the step, on all processes.
+    """
 
     def __init__(self, batches: list[dict]):
         self.batches = batches
         self.active = False
         self.items: dict[str, float] = {}
-        self.drawn: dict[str, list[tuple[dict, bool]]] = {}  # parts that are no rows of the step
+        self.drawn: dict[str, list[tuple[dict, bool]]] = {}
 
     def divide(
         self, share: float | None, used: float, with_proxy: bool, world: int, rank: int, reduce, drawn: bool = False
     ) -> None:
         """
-        Marks rows as request, proxy or stable, by their place in the step: micro-batch by micro-batch, within one rank
-        by rank, which is the order of the data set. So it does not matter how the step is cut. With `share`, rows
-        spread over the step play the request; else the flagged rows do. Every second of them is a proxy. Stable rows
-        are "kept" where they take part in the retention term: so many that `used` of the step's rows are at θ'. With
-        `drawn`, request and proxy are other rows, and flagged rows of the step only keep out of the retention term.
+        Makes `masks`. A row's part depends on its place in the step: micro-batch by micro-batch, within one rank by
+        rank, which is the order of the data set. "stable" are all rows that nobody asks for; of these "kept" are the
+        ones in the retention term.
+
+        Args:
+            share: this share of the rows, spread over the step, plays the request; None: the flagged rows do.
+            used: share of the step's rows that pass through the model again at θ'; it says how many are "kept".
+            with_proxy: every second row that would play the request is a proxy.
+            reduce: sums a tensor over processes.
+            drawn: request and proxy are rows from outside the step; flagged rows of the step are in no part.
         """
         here = torch.zeros(len(self.batches), world, 2, dtype=torch.float64)  # rows and flagged rows of each cut
         for i, batch in enumerate(self.batches):

@@ -10,7 +10,10 @@ FD_EPSILON_BF16 = 2e-3  # the same under bf16 autocast over fp32 weights: error 
 
 @dataclass(frozen=True)
 class Terms:
-    """What the readiness gradient consists of; the names of `ReadyConfig`. `gain_cap` (g) and `cap` in nats."""
+    """
+    The numbers in (2) to (5), under the names of `ReadyConfig`, where they are explained. `gain_cap` (g) and `cap` are
+    in nats, `inner_lr` is a share of ‖θ‖ with `inner_normalize`, `fd_epsilon` always is.
+    """
 
     inner_lr: float = 0.005
     inner_steps: int = 1
@@ -27,4 +30,5 @@ class Terms:
 
     @property
     def efficiency_cap(self) -> float:
+        """Beyond it the efficiency term has no gradient, nats: of the gain or of the loss, whichever the term uses."""
         return self.gain_cap if self.efficiency == "gain" else self.cap

@@ -17,11 +17,21 @@ holds that):
     utils/                 files, versions, lazy loading
 
 To add …             touch …
-    an objective         one file in objectives/, one test
+    an objective         one file in objectives/ (its __init__.py shows one), one test
     a measure            its formula in evaluation/measures/, one line in the catalogue
     an attack            one file in evaluation/attacks/
     a task               one YAML file in recipes/
     a public name        `_HOMES` and the imports under TYPE_CHECKING, both below
+
+Where is …?
+    τ measured           trainers/measuring.py; when it is measured again: unlearning/schedule.py
+    the stop rule        unlearning/stop_rule.py
+    a checkpoint's file  trainers/checkpointing.py lists all; what a request keeps: trainers/unlearn_record.py
+    the AUC's interval   evaluation/intervals.py
+    a verdict's gate     evaluation/gates.py; from gates to the verdict: `verdict_of` in evaluation/judge.py; the
+                         sentences: report/words/gates.py
+    the simulated step   `move_(params, first, factor)` in readiness/gradient.py moves the weights; `move_` itself is in
+                         readiness/moving_weights.py
 
 Public names are loaded on first use: importing the package imports no torch.
 """

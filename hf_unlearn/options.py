@@ -246,7 +246,7 @@ ObjectiveOptions = make_dataclass(
 
 @dataclass
 class UnlearnOptions(ObjectiveOptions):
-    """How rows are unlearned: ∇τ (Trippa et al. 2024, arXiv:2403.14339). No value needs a touch."""
+    """How rows are unlearned: ∇τ (Trippa et al. 2024, arXiv:2403.14339). No option has to be set."""
 
     alpha: float | None = field(
         default=None,
@@ -273,9 +273,9 @@ class UnlearnOptions(ObjectiveOptions):
     gate_every: int = field(
         default=1,
         metadata={
-            "help": "While the hinge gate is closed (the forget loss is beyond τ), look at a step's forget rows "
-            "on every k-th step only; likewise for the simulated recovery. Raise it, e.g. to 8, where "
-            "many such steps follow each other: it saves the forget rows' forward."
+            "help": "While the hinge gate is closed (the forget loss is at or beyond τ, so the forget term has no "
+            "gradient), run the forget rows of every k-th step only, and likewise the simulated recovery. Raise "
+            "it, e.g. to 8, where many such steps follow each other: it saves the forward passes of these rows."
         },
     )
     forget_forward: str = field(
@@ -323,10 +323,11 @@ class UnlearnOptions(ObjectiveOptions):
     retain_budget: float = field(
         default=0.1,
         metadata={
-            "help": "Nats by which the retain rows' mean loss may have risen at the end; 0.1 is a tenth of "
-            "their labels' probability (geometric mean). Raise it where the run stops for the budget before the "
-            "rows are forgotten. A dip on the way may recover; where it does not, or where the loss becomes no "
-            "better than guessing, the last weights within the budget are put back."
+            "help": "Nats by which the retain rows' mean loss may be higher at the end than before the first step; "
+            "0.1 means that their labels become about a tenth less likely (geometric mean). Raise it where the run "
+            "ends with `retain_budget_spent` before the rows are forgotten. During the run the loss may rise further, "
+            "if it falls again; where it does not, or becomes no better than guessing, the last weights within the "
+            "budget are put back."
         },
     )
     readiness: str = field(

@@ -84,14 +84,15 @@ class DataArguments:
     unseen: float = field(
         default=0.1,
         metadata={
-            "help": "Share of the rows that is never trained on: their loss is what the forget rows' should come to. "
-            "Raise it where these are few: their mean is the target of the request."
+            "help": "Share of the rows that is never trained on. Their mean loss is the target that the forget rows' "
+            "loss should reach. Raise it where this leaves only few rows: a mean over few rows is uncertain."
         },
     )
     unseen_group: str | None = field(
         default=None,
         metadata={
-            "help": "Column (person, speaker) whose values stay unseen as a whole: no row of theirs is trained on."
+            "help": "Column, such as person or speaker: the unseen rows are then all rows of some of its values. "
+            "Default: single rows, or with --forget_by column those of --forget_column."
         },
     )
     split_seed: int = field(default=0, metadata={"help": "Seed of the split and of what is drawn to be forgotten."})

@@ -37,9 +37,10 @@ def split(
         column: the column that `by` reads; default `id` for "id", `label` or `labels` for "class".
         group: unseen rows are drawn as whole groups of this column (all rows of a person); default `column` for
             `by="column"`, since rows of one person tell about each other; else single rows.
-        unseen: share of the rows to keep out of training, drawn before the forget rows of "class" and "random", and
-            from the rows that are not forgotten for "id" and "column". The draw depends on the other arguments: for
-            another request to the same model, give the ids of the rows that were kept out instead.
+        unseen: share of the rows to keep out of training, or the ids of these rows. For "class" and "random" the share
+            is drawn from all rows, before the forget rows are taken; for "id" and "column" it is drawn from the rows
+            that are not to be forgotten. The draw depends on the other arguments: for another request to the same
+            model, pass the ids of the rows that were kept out.
         duplicates: rows of retain or unseen with the same content as a forget row are named in a warning and moved
             to forget (`"move"`), are an error (`"error"`), or stay (`"keep"`). Unseen rows with the same content as a
             retain row go to retain.

@@ -77,7 +77,7 @@ class Forgotten:
 
     @property
     def overall(self) -> Level:
-        """The level by all tests: fine-tuning brings back rows of retrained models, too, so it alone changes none."""
+        """The level by all tests. Recovery alone does not lower it: fine-tuning teaches a retrained model rows, too."""
         return Level.PARTLY if set(self.against) - {"recovery"} else self.level
 
     @property
@@ -88,7 +88,7 @@ class Forgotten:
 
 def forgotten_of(sides: Sides, gates: Mapping[str, Gate]) -> Forgotten:
     """
-    Decided in this order.
+    The level, by the first of these that holds.
     "unknown": there is no finite forget loss, or nothing to hold it against.
     "too much": by [`~hf_unlearn.evaluation.gates.over_forgotten`].
     "yes": the forget loss is at least FORGOT_LOSS_SHARE of the unseen loss, no membership AUC's interval lies above

@@ -1,7 +1,8 @@
 """Verdict gates: the tests that an unlearned model must pass, from measures alone. Numbers in, status and numbers out.
 
 Each gate has a limit and, where it applies, a positive control: a test that does not even tell the model *before* the
-request from the retrained model is blind, and passing it means nothing (`able` is False).
+request from the retrained model is blind, and passing it means nothing (`able` is False). The verdict follows from the
+gates in `judge.verdict_of`; `report/words/gates.py` puts both into sentences.
 
 Differs from the paper: all limits are ours, but that of forget quality, which is that of Maini et al. 2024.
 """
@@ -123,11 +124,13 @@ def kept_of(sides: Sides) -> Kept:
 
 def over_forgotten(measures: Mapping[str, Any], reference: Mapping[str, Any]) -> bool:
     """
-    Whether the forget rows do so much worse than rows that were never seen that the deletion shows (the Streisand
-    effect). Either of two is enough: the forget loss, with its interval, is above OVER_LOSS_RATIO times the higher of
-    the unseen loss and the retrained model's forget loss (`reference`: its measures), with theirs; or the interval of
-    `forget_mia_loss_auc` lies below OVER_AUC, with a retrained model only if it also lies OVER_AUC_MARGIN below the
-    retrained model's (after removing a whole class that is low, too).
+    Whether the forget rows do so much worse than rows that were never seen that the deletion itself shows (the
+    Streisand effect). Either of two findings is enough:
+
+    * The low end of the forget loss is above OVER_LOSS_RATIO times the yardstick: the high end of the unseen loss or of
+      the retrained model's forget loss (`reference`: its measures), whichever is higher.
+    * The interval of `forget_mia_loss_auc` lies below OVER_AUC. Where there is a retrained model, it must also lie
+      OVER_AUC_MARGIN below that model's interval, which is low, too, after the removal of a whole class.
     """
     low = _end(measures, "forget_loss", "low")
     yardsticks = [_end(measures, "unseen_loss", "high"), _end(reference, "forget_loss", "high")]

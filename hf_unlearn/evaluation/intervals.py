@@ -1,9 +1,10 @@
 """
 The bootstrap: how the interval of a measure is made. Arrays only.
 
-A measure's value is that of its rows. Its interval is the 2.5 % and 97.5 % percentiles of the same formula over
-`resamples` resamples of the rows, each drawn with replacement and of the same size. That is what other rows of the same
-kind could have given with this same model; the spread over training seeds is not in it.
+The value of a measure is its formula applied to the rows. Its interval goes from the 2.5 % to the 97.5 % percentile of
+the same formula applied to `resamples` resamples of the rows, each of the same size and drawn with replacement. The
+interval says what other rows of the same kind could have given with this same model; it does not hold the spread over
+training seeds. Called from `measuring.py` and from the files in `measures/` and `attacks/`.
 
 * a statistic of one sample (loss, accuracy, …): [`counts`] says how often each row is in each resample;
 * a mean over some rows (truth ratio, ROUGE-L): [`mean_measure`];

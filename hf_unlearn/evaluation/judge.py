@@ -112,7 +112,7 @@ class Gain:
 def judge(card: Mapping[str, Any]) -> list[Finding]:
     """
     A finding per unlearned run of a score card (as a dict, of schema 1 or 2), task by task, in the order of seeds and
-    roles. A retrained model of another seed still shows what a model without these rows does.
+    roles. Where a seed has no retrained model, that of another seed stands in.
     """
     found = []
     for task in tasks_of(card):
@@ -235,7 +235,7 @@ def rows_of(card: Mapping[str, Any], task: str) -> dict[str, int]:
 
 
 def _no_gain(sides: Sides) -> Iterable[tuple[str, float, float]]:
-    """More than the retrained model on test rows is no gain: it may be what that model cannot answer."""
+    """Test accuracies above the retrained model's: no gain, since they may come from what that model cannot answer."""
     for kind in ("accuracy", "token_accuracy"):
         value, aim = (value_of(side, f"test_{kind}") for side in (sides.mine, sides.reference))
         if value is not None and aim and value / aim > KEPT_MORE:

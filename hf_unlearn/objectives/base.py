@@ -92,9 +92,9 @@ class Objective:
 
         mean_value(L_f, L_r) + mean_i row_value(forget row i) + mean_j retain_row_value(retain row j)
 
-    with L_f and L_r the step's mean losses over all labels of its forget and of its retain rows. Subclasses
-    define `mean_value`; what they leave out of the others is 0. Where there is a `row_value`, `mean_value` must not
-    depend on the forget loss. An objective has targets for rows ([`targets`]) or a `reference`, not both.
+    with L_f and L_r the step's mean losses over all labels of its forget and of its retain rows. Subclasses must define
+    `mean_value`; a part that they do not define counts as 0. If a subclass defines `row_value`, its `mean_value` must
+    not depend on the forget loss. An objective may have targets for rows ([`targets`]) or a `reference`, not both.
 
     A subclass is a frozen dataclass. Its fields are options of `UnlearnConfig`, each with `metadata={"help": …}` and,
     where not every value of its type is allowed, `"check"`: (name, value) -> list of problems (`utils.checks`).
@@ -192,14 +192,14 @@ class Objective:
         return shortfall(forget_loss, tau)
 
     def shortfall_of_mean(self, forget_loss: float, *, tau: float, targets) -> float:
-        """What a mean loss alone, that of a few batches, says of [`shortfall`]."""
+        """An estimate of [`shortfall`] from a mean loss alone, that of a few batches."""
         return shortfall(forget_loss, tau)
 
     # ---- options ----
 
     @classmethod
     def fitting(cls, options) -> dict:
-        """Option -> value, for options of this class whose value leaves it to the others (`gap="auto"`)."""
+        """Option -> value, for options of this class whose value depends on the other options (`gap="auto"`)."""
         return {}
 
     def state(self) -> dict[str, float]:

@@ -65,14 +65,14 @@ class Gap:
         return shortfall(forget_loss, tau)
 
     def shortfall_of_mean(self, forget_loss: float, *, tau: float, targets) -> float:
-        """What the mean loss of a few batches says of it."""
+        """An estimate of the shortfall from the mean loss of a few batches."""
         return shortfall(forget_loss, tau)
 
 
 class Hinge(Gap):
     """
-    ReLU(τ - L_f)², the paper's. One-sided, on the mean: the gradient is 0 from τ on, and a row may stay as known as it
-    was behind others driven far up.
+    ReLU(τ - L_f)², the paper's. It is one-sided and on the mean: the gradient is 0 from τ on, and the mean can reach τ
+    while some rows keep a low loss and others have a very high one.
     """
 
     def mean_value(self, forget_loss: Tensor, tau: float) -> Tensor:
@@ -87,7 +87,7 @@ class Squared(Gap):
 
 
 class Rows(Gap):
-    """mean_i ReLU(τ - l_i)²: the hinge on each row, so that none stays as known as it was behind others."""
+    """mean_i ReLU(τ - l_i)²: the hinge on each row, so that no row keeps a low loss while others make up for it."""
 
     by_rows = True
 
@@ -105,8 +105,8 @@ class Rows(Gap):
 
 class Matched(Gap):
     """
-    mean_i (τ_i - l_i)² with τ_i drawn from the unseen rows' losses: the *distribution* of the forget losses goes to
-    that of the unseen ones, where a mean alone may be reached by driving half of the rows far up.
+    mean_i (τ_i - l_i)² with τ_i drawn from the unseen rows' losses: the *distribution* of the forget losses moves to
+    that of the unseen losses. A mean alone could be reached by driving half of the rows far up.
     """
 
     by_rows = True
@@ -130,8 +130,8 @@ class Matched(Gap):
 
 class Ranked(Gap):
     """
-    mean_i (φ(τ_i) - φ(l_i))² with φ the logit of [`confidence`], in which a loss of .0005 and one of .005 are apart,
-    and with [`ranked_targets`], the way to the distribution of the unseen losses that moves the rows least.
+    mean_i (φ(τ_i) - φ(l_i))². φ is the logit of [`confidence`]; it sets losses such as .0005 and .005 well apart. The
+    targets are those of [`ranked_targets`]: they lead to the distribution of the unseen losses and move the rows least.
     """
 
     by_rows = True
@@ -144,9 +144,9 @@ class Ranked(Gap):
 
     def shortfall(self, forget_loss: float, row_losses: Sequence[float], *, tau: float, targets) -> float:
         """
-        mean_k |φ(l_(k)) - φ(τ_(k))| / 2s: (k) the k-th lowest, s the standard deviation of φ(τ), at least ½. It is the
-        distance between the two *distributions* (of Wasserstein), whichever row has which loss; within [`TOLERANCE`]
-        it is a tenth of their spread.
+        mean_k |φ(l_(k)) - φ(τ_(k))| / 2s, where (k) is the k-th lowest and s the standard deviation of φ(τ), at least
+        ½. The mean is the Wasserstein distance between the two *distributions*, so it does not matter which row has
+        which loss. At [`TOLERANCE`] this distance is a tenth of s.
         """
         found, wanted = sorted(map(confidence_of, row_losses)), sorted(map(confidence_of, targets))
         gaps = sum(abs(a - b) for a, b in zip(found, wanted, strict=True))
@@ -160,9 +160,9 @@ class Ranked(Gap):
 
 def ranked_targets(row_losses: Sequence[float], unseen_losses: Sequence[float]) -> list[float]:
     """
-    The target of each of n rows: the unseen losses' quantile at (k + ½)/n for the row with the k-th lowest loss,
-    k = 0 … n - 1, ties by place. No other way to give out these quantiles moves the losses less; with n unseen rows
-    they are the unseen losses. Sequences (n,) and (m,) of per-row losses.
+    The target of each of n rows, from the per-row losses (n,) of the forget and (m,) of the unseen rows. The row with
+    the k-th lowest loss, k = 0 … n - 1 (ties by place), gets the quantile of the unseen losses at (k + ½)/n. No other
+    assignment of these quantiles to the rows moves the losses less. With m = n the targets are the unseen losses.
     """
     losses, unseen = [float(x) for x in row_losses], sorted(float(x) for x in unseen_losses)
     n, m = len(losses), len(unseen)
@@ -190,8 +190,11 @@ GAPS: dict[str, Gap] = {
 
 def fitting(*, target: str, resists: bool) -> str:
     """
-    The gap that `gap="auto"` stands for: the paper's hinge, but where that cannot do what is asked. Where a recovery is
-    simulated, "squared": what makes that fail drives the forget loss beyond τ, and the hinge has nothing to bring it
-    back. For the target "chance", "rows": to remove a class, no row of it may stay answered behind others.
+    The gap that `gap="auto"` stands for: the first that applies.
+
+    * "squared" where recoveries are simulated: making them fail drives the forget loss beyond τ, and the hinge has no
+      gradient there that would bring it back.
+    * "rows" for the target "chance": a class is removed only when every row of it has a high loss, not just their mean.
+    * else "hinge", the paper's.
     """
     return "squared" if resists else "rows" if target == "chance" else "hinge"

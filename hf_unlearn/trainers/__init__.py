@@ -1,1 +1,22 @@
-"""The two trainers and what they share."""
+"""The two trainers and what they share.
+
+ready.py                   `ReadyTrainer`: its arguments, the order of its rows, the keys of readiness.json
+simulated_requests.py      on which steps is a request simulated, and which rows play it?
+ready_passes.py            which passes does such a step run, and what gradient do they add?
+unlearn.py                 `UnlearnTrainer`: what does it take, and how does a request begin?
+unlearn_steps.py           in which order do the forget and the retain rows of a step pass through the model?
+unlearn_looks.py           what happens between two steps: τ, looks, snapshots, the end of the run
+measuring.py               where is τ measured? And the forget set and the retain sample
+unlearn_record.py          what is in unlearning.json, and how does a request go on from a checkpoint?
+base.py                    what do both trainers override in `transformers.Trainer`?
+passes.py                  how do some rows of a step pass through the model, over all micro-batches and processes?
+micro_batches.py           which micro-batch of the step is this one?
+finite.py                  what happens to a step whose loss or gradient is NaN or inf?
+step_log.py                how do measurements of a step come into the log?
+callbacks.py               how does a request's schedule see each step?
+checkpointing.py           what does a checkpoint hold, and when is one complete?
+records.py                 readiness.json, unlearning.json and the commitment to the revocable rows: where, what for?
+card.py                    what do we add to the Trainer's model card?
+models.py                  which models are accepted, and what is their loss of guessing?
+engines.py                 what differs under DDP, FSDP2 and DeepSpeed?
+"""

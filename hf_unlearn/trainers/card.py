@@ -1,4 +1,9 @@
-"""The model card: what we add to the Trainer's own, and the lines of code that load the saved model."""
+"""
+The model card: what we add to the Trainer's own, and the lines of code that load the saved model.
+
+`report/card_section.py` writes our section from the template `report/templates/model_card.md`; what stands in it comes
+from `card_info()` of the trainers.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Engines: the only file that names DDP, FSDP or DeepSpeed. Everything here does nothing where it is not needed."""
+"""Engines: the only file that branches on DDP, FSDP or DeepSpeed. Where none is in use, nothing here does anything."""
 
 from __future__ import annotations
 

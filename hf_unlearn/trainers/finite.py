@@ -1,4 +1,9 @@
-"""The guard against NaN and inf: a step that holds one changes nothing, and three in a row end the run."""
+"""
+The guard against NaN and inf: a step that holds one changes nothing, and three in a row end the run.
+
+See also: `base.py` saves the last good weights when the run ends so; `engines.py` knows where an engine has stepped
+before the guard can see the gradient; the count is `skipped` in the records.
+"""
 
 from __future__ import annotations
 

@@ -56,11 +56,12 @@ class ReadyTrainer(ForgettingTrainer):
     """
     Drop-in for `transformers.Trainer` that trains a model ready for later deletion requests.
 
-    The main loss is untouched: every row is seen once an epoch, the revocable ones spread evenly over the batches. On
-    every `meta_every`-th step the terms of [`hf_unlearn.readiness`] are added: a simulated request for `request_rows`
-    of the revocable rows, drawn beside the batch (with 0 for those in it), and what it should and should not do. They
-    begin after `meta_start` of the training, by default its first half, since a model that is still learning is held
-    back by them. With all λ = 0 the run is the stock Trainer's, bit for bit, in the same row order.
+    The main loss is that of the stock Trainer: every row is seen once an epoch; the revocable ones are spread evenly
+    over the batches. Every `meta_every`-th step also simulates a request and adds the terms of
+    [`hf_unlearn.readiness`], which reward a request that removes its rows and penalise one that harms the others. The
+    request is for `request_rows` revocable rows that are drawn beside the batch; with `request_rows` 0 it is for those
+    in the batch. The terms begin after the share `meta_start` of the training, by default half, since they slow down a
+    model that is still learning. With all λ = 0 the run is the stock Trainer's, bit for bit, in the same row order.
 
     Args:
         model: a model, or the name or path of one, which is then loaded after the checks.

@@ -30,8 +30,9 @@ class ReadyPasses:
 
     def add_gradient(self, model, step: ReadyStep) -> Tensor:
         """
-        .grad = the request rows' part of the main pass, which is the inner gradient too, and that of the readiness
-        terms. Returns what the request's rows add to the logged loss, ().
+        Sets `.grad` to the gradient of the readiness terms, plus that of the request's rows where they are rows of the
+        batch (their pass in the main loss also gives the inner gradient). Returns what the request's rows add to the
+        logged loss, (); 0 where they were drawn beside the batch.
         """
         trainer = self.trainer
         rows = {

@@ -3,10 +3,12 @@ The records that travel with a model, and the commitment to row ids in one of th
 
 `readiness.json`, beside the weights that [`ReadyTrainer`] saves: the method and its settings, how many rows are
 revocable with the commitment to their ids, steps with and without readiness terms, the last logged readiness measures
-("probe"), the cost, and what a later request should be run with ("request"). `UnlearnTrainer` reads it.
+("probe"), the cost, and what a later request should be run with ("request"). `UnlearnTrainer` reads it. Its keys are
+those of [`ReadyTrainer.record`].
 
 `unlearning.json`, beside the weights that [`UnlearnTrainer`] saves: objective, settings and rule of the request,
-numbers of rows, why the run stopped, its cost, and the state of the schedule, from which a checkpoint is resumed.
+numbers of rows, why the run stopped, its cost, and the state of the schedule, from which a checkpoint is resumed. Its
+keys are those of `record` in `unlearn_record.py`.
 
 `_revocable_salt.json`, in the output folder of a [`ReadyTrainer`]: the salt of the commitment. The owner keeps it:
 `push_to_hub` leaves out files whose names begin with an underscore.

@@ -41,7 +41,7 @@ class SimulatedRequests:
         }
 
     def resume(self, steps: dict) -> None:
-        """Takes up the counts of a record."""
+        """Goes on from the counts of a record."""
         self.steps_with_revocable_rows = steps["with_revocable_rows"]
         self.steps_with_readiness_terms = steps["with_readiness_terms"]
 

@@ -258,7 +258,7 @@ class UnlearnTrainer(ForgettingTrainer):
     # ---- the request ----
 
     def begin_request(self) -> None:
-        """Before the first step: measures τ and the retain rows, or takes up the state of the checkpoint."""
+        """Before the first step: measures τ and the retain rows, or restores the state of the checkpoint."""
         self.steps.reset()
         self.looks.reset()
         if self.resumed_from and unlearn_record.take_up(self, self.resumed_from):

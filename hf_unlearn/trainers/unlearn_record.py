@@ -67,14 +67,14 @@ def _with_nan(values: list[float | None]) -> list[float]:
 
 
 def take_up(trainer: UnlearnTrainer, folder: str) -> bool:
-    """Takes up the request where a checkpoint left it; False where it has no state of one."""
+    """Resumes the request from a checkpoint; returns False where the checkpoint holds no state of a request."""
     saved = read_json(os.path.join(folder, trainer.record_name))
     if not saved or not saved.get("state"):
         return False
     state = schedule.State(**saved["state"])
     longer = {stop_rule.MAX_STEPS: trainer.state.global_step < trainer.state.max_steps}
     longer[stop_rule.DONE] = trainer.forget_pass < trainer.rule.passes
-    if longer.get(state.stop_reason):  # than the run that was saved
+    if longer.get(state.stop_reason):  # this run may take more steps or passes than the saved one
         state = dataclasses.replace(state, stop_reason=None)
     trainer.progress = state
     trainer.objective = dataclasses.replace(trainer.objective, **saved.get("objective_state", {}))
@@ -83,7 +83,7 @@ def take_up(trainer: UnlearnTrainer, folder: str) -> bool:
     precise = any(p.dtype == torch.float64 for p in trainer.trainable)
     like = torch.zeros((), device=trainer.args.device, dtype=torch.float64 if precise else torch.float32)
     windows = [like.new_tensor(_with_nan(means)) for means in saved["window"]]
-    steps.window = [means for means in windows if len(means) == 2 + steps.resisting]  # else of a run with other options
+    steps.window = [means for means in windows if len(means) == 2 + steps.resisting]  # others: of other options
     steps.gate = Gate.from_dict(saved.get("gate"), like)
     steps.recovery_gate = Gate.from_dict(saved.get("recovery_gate"), like)
     trainer._resume_counts(saved)
@@ -95,8 +95,8 @@ def take_up(trainer: UnlearnTrainer, folder: str) -> bool:
 
 def save_snapshots(trainer: UnlearnTrainer, folder: str) -> None:
     """
-    Saves beside a checkpoint the weights that a spent budget or an overshot target may call for. Not where parameters
-    are sharded: there a resumed run counts its own weights as good.
+    Saves the snapshots beside a checkpoint; a resumed run needs them if it spends its budget or overshoots the target.
+    Where parameters are sharded none are saved, and a resumed run takes the checkpoint's weights as good.
     """
     whole = not any(hasattr(p, "to_local") for p in trainer.trainable)
     if whole and trainer.args.should_save and trainer.looks.snapshots is not None:

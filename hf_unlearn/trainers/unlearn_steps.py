@@ -1,9 +1,9 @@
 """
 How the passes of a request's step run: a simulated recovery first (if any), then its forget and its retain rows.
 
-What the objective has of means is nonlinear in the batch, so its slopes are taken at the step's means
-([`hf_unlearn.objectives.surrogate`]): with accumulation the forget rows of all micro-batches come first, their bare
-gradient is scaled once the mean of all is known, and the retain rows follow.
+The objective is not linear in the mean forget loss, so its derivatives must be taken at the means of the whole step
+([`hf_unlearn.objectives.surrogate`]), not at those of a micro-batch. With accumulation the forget rows of all
+micro-batches therefore come first; their gradient is scaled once the mean loss of all is known; the retain rows follow.
 """
 
 from __future__ import annotations

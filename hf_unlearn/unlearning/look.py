@@ -1,6 +1,8 @@
 """
-Looks: measurements of the whole forget set and of the retain sample between two steps. When one is worth its forward
-passes, and what is done with the weights then (all ours).
+Looks: measurements of the whole forget set and of the retain sample between two steps. This file decides when a look is
+worth its forward passes, and whether the weights go back after it.
+
+Differs from the paper: it has no looks; all of this is ours.
 """
 
 from __future__ import annotations
@@ -11,8 +13,8 @@ from ..objectives.gaps import TOLERANCE
 from .schedule import Rule, State
 from .stop_rule import resists, retain_limit, transient_limit
 
-NEAR = 0.2  # shortfall from which on the batches call for a look
-FRESH = 3  # looks: a snapshot short of the target that is older than these is too far away to go back to
+NEAR = 0.2  # of τ: a look is due once the batches' mean forget loss is at most so far short of the target
+FRESH = 3  # looks: the run does not go back to a snapshot short of the target that is older than so many
 
 
 def look_every(n_forget: int, batch_size: int) -> int:
@@ -23,10 +25,10 @@ def look_every(n_forget: int, batch_size: int) -> int:
 @dataclass(frozen=True)
 class Look:
     """
-    What the batches since the last look call for.
+    What to do next, judged by the losses of the batches since the last look.
 
     Args:
-        kept: their retain loss is within the retain budget, which vouches for the snapshot awaiting confirmation.
+        kept: their retain loss is within the retain budget, which confirms the snapshot awaiting confirmation.
         short: their forget loss is short of the target.
         snapshot: take a snapshot now, for the next batches to confirm.
         measure: measure the whole forget set and the retain sample.
@@ -69,13 +71,15 @@ def plan_look(
 
 def goes_back(shortfall: float, *, has_targets: bool, lifted: bool, steps: int, every: int) -> bool:
     """
-    Whether the weights go back from beyond τ, where rows stand out as deleted, to where the forget rows are at it.
+    Whether the weights go back to where the forget loss was at τ, because it is now beyond it. A loss beyond τ would
+    show an attacker that the rows were deleted.
 
     Args:
         shortfall: what a look has found.
-        has_targets: each forget row has a target of its own, which pulls it from both sides or not at all.
-        lifted: the objective stops at τ by itself, and simulated recoveries drive the rows beyond it: going back would
-            undo what they are for.
+        has_targets: each forget row has a target of its own. The weights then never go back: the shortfall is a mean
+            of distances, and does not say on which side of their targets the rows are.
+        lifted: the objective stops at τ by itself, and the simulated recoveries drive the forget loss beyond it on
+            purpose. The weights then stay: going back would undo the resistance.
         steps: since the last snapshot that was short of the target.
         every: steps between two looks.
     """

@@ -14,8 +14,8 @@ def initial_alpha(n_forget: int, n_retain: int) -> float:
 def forget_passes(n_forget: int, n_retain: int) -> int:
     """
     E = int(3·|D_r| / |D_f|), at least 1: about three passes over the retain rows, since each forget row is paired with
-    one of them. The authors' image code counts full batches, int(6·n_retain_batches / (2·n_forget_batches)), which is
-    the same where both sets fill theirs; by rows, a request smaller than a batch gets its steps too.
+    one of them. The authors' image code counts full batches, int(6·n_retain_batches / (2·n_forget_batches)); both give
+    the same where all batches are full. Rows are counted here so that a request smaller than a batch gets steps, too.
     """
     return max(1, int(3 * n_retain / n_forget))
 

@@ -1,4 +1,8 @@
-"""Snapshots of the weights that a request may have to return to, and the ways back to them (all ours)."""
+"""
+Snapshots: copies of the weights that a request may have to return to, and how it returns.
+
+Differs from the paper: it never goes back; all of this is ours.
+"""
 
 from __future__ import annotations
 
@@ -59,9 +63,9 @@ class Snapshots:
 
     def go_back(self, measure: Callable[[], dict], tolerance: float) -> dict:
         """
-        Rows driven beyond the target stand out as deleted. Bisects the straight line from the last snapshot short of
-        it to the present weights, until |`shortfall`| of what `measure` finds is within the tolerance; leaves the
-        weights there and returns what was found last.
+        Bisects the straight line from the last snapshot short of the target to the present weights, until
+        |`shortfall`| of what `measure` finds is within the tolerance. Leaves the weights there and returns what was
+        found last. The reason: rows whose loss is beyond the target stand out as deleted.
         """
         start, end = self.short_of_target[1], copies_of(self.trainable(), "cpu")
         low, high = 0.0, 1.0

@@ -1,4 +1,9 @@
-"""When a request stops, and why (all ours)."""
+"""
+When a request stops, and why. The target counts as reached where the forget loss is at most TOLERANCE (5 % of τ,
+`objectives/gaps.py`) short of it and at most OVERSHOOT (10 %) beyond it.
+
+Differs from the paper: it has no stop rule; all of this is ours.
+"""
 
 from __future__ import annotations
 
@@ -31,8 +36,9 @@ def retain_limit(rule: Rule, state: State) -> float:
 
 def transient_limit(rule: Rule, state: State) -> float:
     """
-    The retain loss in nats at which the model is no better than guessing, or than a model that never saw the rows, and
-    the run is stopped. Below it a run goes on: what is kept dips while the forget rows rise, then recovers.
+    The retain loss in nats beyond which the run is stopped: there the model does no better on retain rows than by
+    guessing, nor than it did on unseen rows before the first step. Below it the run goes on, since the retain loss
+    often rises while the forget loss does, and falls again afterwards.
     """
     limit = retain_limit(rule, state)
     return max(cap(rule, state), limit) if rule.recovers else limit

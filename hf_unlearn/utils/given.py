@@ -1,4 +1,4 @@
-"""Which keys of a config somebody set: so that a default from elsewhere never overwrites them."""
+"""Records which fields of a config the user has set, so that a default from elsewhere never overwrites them."""
 
 import dataclasses
 import functools
@@ -10,14 +10,15 @@ from collections.abc import Iterable
 @dataclasses.dataclass
 class RecordsGiven:
     """
-    A dataclass that comes after its other bases keeps in `given` the names of the fields that somebody set, also where
-    the value is the default: in the call, by position or by name; by `dataclasses.replace`, which keeps the record of
-    what it copies; and by assignment afterwards. Copies and pickles keep it. It is no field: `to_dict`, `asdict`,
-    `repr` and `==` do not know it.
+    Base class for dataclasses, to be named last among their bases. It keeps in `given` the names of the fields that the
+    user has set, even to their default: in the call, by position or by name; by `dataclasses.replace`, which also keeps
+    the names that the original had; and by assignment afterwards. Copies and pickles keep `given`. It is not a field:
+    `to_dict`, `asdict`, `repr` and `==` leave it out.
     """
 
-    # `dataclasses.replace` hands on what it changes, then every other field in order; this one is the first of them,
-    # so that what stands before it in the call is what was changed.
+    # `dataclasses.replace` calls the class with the changed fields first, then with all others in order. `given` is the
+    # first of those others, since a dataclass takes the fields of its last base first: so the keywords before `given`
+    # are the changed fields.
     given: dataclasses.InitVar[Iterable[str]] = dataclasses.field(default=frozenset(), kw_only=True)
 
     def __new__(cls, *args, **kwargs):
@@ -32,7 +33,7 @@ class RecordsGiven:
         return made
 
     def __init_subclass__(cls, **kwargs):
-        """Lets `__post_init__` be written without an argument for `given`, and knows when it has ended."""
+        """Wraps `__post_init__`: it needs no argument for `given`, and its own assignments are not recorded."""
         super().__init_subclass__(**kwargs)
         checks = cls.__dict__.get("__post_init__")
         if checks is None:
@@ -41,7 +42,7 @@ class RecordsGiven:
         @functools.wraps(checks)
         def __post_init__(self, *_):
             checks(self)
-            if type(self).__post_init__ is __post_init__:  # the outermost: from here on it is the user who assigns
+            if type(self).__post_init__ is __post_init__:  # the outermost: later assignments are the user's
                 self.__dict__["_is_made"] = True
 
         cls.__post_init__ = __post_init__
@@ -53,7 +54,7 @@ class RecordsGiven:
 
 
 def with_values(config, values: dict):
-    """A copy of a config with other values that nobody has given: its record stays as it was."""
+    """A copy of a config with other values, which do not count as set by the user: `given` stays as it was."""
     found = dataclasses.replace(config, **values)
     found.__dict__["given"] = config.given
     return found

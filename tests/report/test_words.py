@@ -122,7 +122,7 @@ def test_answer_on_an_attacker():
         "Given the beginning of an answer, the model completes the last 6 % (retrained 3 %).",
         "Asked in other words: 12 of 48 answers word for word (as in training 0).",
         "Fine-tuned on 12 forget rows (0.7): the others come back faster than a retrained model learns them; not so on "
-        "retain rows (0.95). 1 is as fast.",
+        "retain rows (0.95). (1 = as fast as the retrained model.)",
         "Weights rounded to int8: 24 of 48 answers word for word (not rounded 0, retrained 0).",
     ]
     nothing = first_screen.attacker(judged(forget_mia_loss_auc=NOT_FINITE).attacker)
@@ -144,7 +144,8 @@ def test_answer_on_how_sure_that_is():
     assert first_screen.sure(found) == [
         "Indistinguishable from a retrained model by every test on this page.",
         "This rests on 48 forget and 48 unseen rows, one training seed and a retrained model.",
-        "Too small for them to show: fewer than 5 in 100 guesses or a shift in loss of fewer than 28 in 100 rows.",
+        "So few rows cannot show a difference of fewer than 5 in 100 guesses or a shift in loss of fewer than 28 in "
+        "100 rows.",
         "The noise floor was measured.",
     ]
     alone = first_screen.sure(judged())

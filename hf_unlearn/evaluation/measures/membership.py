@@ -115,8 +115,9 @@ def membership_inference(
     How well a score tells members from others, the *lower* score being the member's. Definitions in [`measure`].
 
     `tpr_at_01fpr` is `tpr_at_1fpr` at a false-positive rate of at most .1 % (Carlini et al. 2022, arXiv 2112.03570).
-    The smallest rate above 0 that N others can show is 1/N, given with both as `resolution`: with fewer than 100 others
-    the one, with fewer than 1000 the other is the share of members below *every* other row, no false positive at all.
+    N others can show no false-positive rate between 0 and 1/N, which both give as `resolution`. So with fewer than 100
+    others `tpr_at_1fpr` is the share of members below *every* other row, without any false positive; with fewer than
+    1000 the same holds for `tpr_at_01fpr`.
 
     Returns:
         `auc`, `tpr_at_1fpr`, `tpr_at_01fpr`, `accuracy` (those asked for) -> `{"value", "low", "high", "n"}`, and
@@ -159,8 +160,8 @@ def compare_membership(
 
     `auc_gap` is AUC - AUC_retrained and `privleak` is 100 (AUC - AUC_retrained) / AUC_retrained (Shi et al. 2024, MUSE,
     arXiv 2407.06460), with the AUC of [`membership_inference`]: above 0 the model leaks more than the retrained one,
-    below 0 it over-forgot. MUSE's published figures count the other way round (about -100 where nothing was unlearned):
-    its AUC is one minus the AUC here, and its figure is what this function returns for the four arrays times -1.
+    below 0 it over-forgot. MUSE's published figures have the opposite sign (about -100 where nothing was unlearned),
+    because its AUC is one minus the AUC here. To get MUSE's figure, multiply the four arrays by -1.
 
     Intervals are those of [`membership_inference`], over the same resamples for equal sizes and seeds, and *paired*:
     each resample takes the same rows of both models, so what both models find easy cancels. The models are held fixed.
@@ -172,9 +173,9 @@ def compare_membership(
 
     Returns:
         `auc_gap` and `privleak` (per cent) -> `{"value", "low", "high", "n", "detectable"}`; n = M + N. `detectable`
-        is half the width of the interval: about the smallest difference that samples of this size would tell
-        from none at 95 %. It is `None` where there is no interval or one without width (a model against itself,
-        members and others all apart under both): there the bootstrap cannot tell. Values are `None` if a score is not
+        is half the width of the interval: about the smallest difference from 0 that samples of this size could show
+        at 95 %. It is `None` without an interval, and where the interval has no width (a model against itself; members
+        and others fully separated under both models). Values are `None` if a score is not
         finite or a side is empty, `privleak` also if AUC_retrained is 0.
 
     Raises:

@@ -1,2 +1,10 @@
-"""All sentences about a score card: from the data of `evaluation.judge`, by subject. No other file phrases a judgement,
-and none reads a sentence."""
+"""All sentences about a score card, made from the data of `evaluation.judge`. No other file phrases a judgement, and no
+code reads a sentence.
+
+first_screen.py   the five answers of the page: asked, forgotten, kept, what an attacker could do, how sure
+findings.py       the lines for a terminal and a model card: one a run, with the reasons for "forgot: …"
+gates.py          what did each verdict gate find, and what is the verdict?
+glossary.py       the page's explanations of words, its limits and the thresholds
+names.py          what are statuses, gates, verdicts, attacks and stop reasons called?
+numbers.py        how is a number written?
+"""

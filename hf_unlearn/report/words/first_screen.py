@@ -230,10 +230,13 @@ def _recovery(attempt: Attempt) -> list[str]:
         sides[area["fast"]].append(f"{fine_tune(kind, area['k'])} ({number(area['value'])})")
     fast, slow = sides[True], sides[False]
     if not fast:
-        return [f"Fine-tuned on {listed(slow, 'or')}: no faster than a retrained model learns them. 1 is as fast."]
+        return [
+            f"Fine-tuned on {listed(slow, 'or')}: no faster than a retrained model learns them. "
+            "(1 = as fast as the retrained model.)"
+        ]
     text = f"Fine-tuned on {listed(fast, 'or')}: the others come back faster than a retrained model learns them"
     text += f"; not so on {listed(slow, 'or')}" if slow else ""
-    return [f"{text}. 1 is as fast."]
+    return [f"{text}. (1 = as fast as the retrained model.)"]
 
 
 def _quantised(attempt: Attempt) -> list[str]:
@@ -271,11 +274,11 @@ def sure(finding: Finding) -> list[str]:
     rests.append("one training seed" if found.seeds == 1 else f"{found.seeds} training seeds")
     rests.append("a retrained model" if found.retrained else "no retrained model")
     said = [*verdict_sentences(finding, gate_subject), f"This rests on {listed(rests)}."]
-    small = [f"fewer than {hundred(found.gap, up=True)} in 100 guesses"] if found.gap else []
+    small = [f"a difference of fewer than {hundred(found.gap, up=True)} in 100 guesses"] if found.gap else []
     if found.shift:
         small.append(f"a shift in {found.shift_of} of fewer than {hundred(found.shift, up=True)} in 100 rows")
     if small:
-        said.append(f"Too small for them to show: {listed(small, 'or')}.")
+        said.append(f"So few rows cannot show {listed(small, 'or')}.")
     elif found.spread is not None:
         said.append(f"Other rows of the same kind could give ±{hundred(found.spread, up=True)} in 100 guesses.")
     if found.another_seed:

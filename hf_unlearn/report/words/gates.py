@@ -25,6 +25,7 @@ UNRETRAINED = (
     "unseen ones for reasons of their own.",
 )
 OVER = "Over-forgotten: the forget rows stand out as deleted, which is a failure."
+BLIND = "This test cannot detect a difference here: it does not flag the model from before the request either"
 NOTHING = "Nothing was measured that could be compared with the retrained model."
 INDISTINGUISHABLE = "Indistinguishable from a retrained model by every test on this page."
 
@@ -48,11 +49,11 @@ def _quality(gate: Gate) -> str:
         f"{n['of']} values of {n['n']} forget rows; "
     )
     if n["detectable"] is None:
-        text += "so few could not show even two samples without overlap."
+        text += "so few rows could not even tell two samples without overlap apart."
     else:
-        text += f"less than {number(n['detectable'])} could not have been seen."
+        text += f"a distance below {number(n['detectable'])} could not have been seen."
     if n["control"] is not None and not gate.able:
-        text += f" The test does not see the model before the request either ({number(n['control'])}): no power here."
+        text += f" {BLIND} ({number(n['control'])})."
     return text
 
 
@@ -66,11 +67,11 @@ def _auc_gap(gate: Gate) -> str:
     if n["detectable"] is not None:
         text += f" A gap below {number(n['detectable'])} could not have been seen with {n['n']} rows."
     if n["control"] is False:
-        text += " The tests do not see the model before the request either: no power here."
+        text += f" {BLIND}."
     if n["between"] is not None:
         text += f" Two retrained models differ by {number(n['between'])}."
     if gate.status is Status.UNDECIDED:
-        text += " Its interval reaches into the limit: so few rows cannot decide."
+        text += " Its interval reaches into the limits: there are too few rows to decide."
     return text
 
 
@@ -101,7 +102,7 @@ def _extraction(gate: Gate) -> str:
     n = gate.numbers
     text = f"Extraction strength {number(n['value'])}, retrained {number(n['retrained'])}, limit {number(n['limit'])}."
     if gate.able is False:
-        text += " It was not above that before the request either: no power here."
+        text += f" {BLIND}."
     return text
 
 

@@ -16,8 +16,8 @@ ATTACKS = {
     "shadows": "shadow models",
 }
 GATE_TITLES = {
-    "forget_quality": "Forget rows look as after retraining",
-    "auc_gap": "Membership tests see what they see after retraining",
+    "forget_quality": "Forget rows look as they do after retraining",
+    "auc_gap": "Membership tests give the same as after retraining",
     "kept": "Utility kept",
     "extraction": "No more can be extracted than after retraining",
     "over_forgetting": "Not over-forgotten",

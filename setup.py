@@ -14,7 +14,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["hf_unlearn", "hf_unlearn.*"]),
-    package_data={"hf_unlearn": ["report/templates/*"]},
+    package_data={"hf_unlearn": ["py.typed", "report/templates/*"]},
     entry_points={"console_scripts": ["hf-unlearn = hf_unlearn.cli.main:main"]},
     install_requires=[
         "torch>=2.6",

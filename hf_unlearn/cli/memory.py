@@ -1,10 +1,113 @@
-"""Does it fit? `python -m hf_unlearn.memory` as a verb."""
+"""Does it fit? Estimates what the verbs need, from a model's config or from a YAML of the other verbs.
+
+    hf-unlearn memory --config my.yaml --memory 24GB
+    hf-unlearn memory --model meta-llama/Llama-3.1-8B --peft lora:r=16 --batch_size 1 --length 4096
+"""
 
 from __future__ import annotations
 
+import sys
+
+from ..memory.__main__ import build_parser, report
 from ..memory.__main__ import main as estimate
+from ..memory.run import VERBS, Run
+from . import flags, model, prepare
+from .arguments import DataArguments, ModelArguments
+
+PROGRAM = "hf-unlearn memory"
 
 
 def main(argv: list[str]) -> int:
     """The exit status: 0, or 1 where nothing could be estimated or it does not fit."""
-    return estimate(argv)
+    if "--config" not in argv or {"-h", "--help"} & set(argv):
+        if {"-h", "--help"} & set(argv):
+            sys.stdout.write("With --config FILE.yaml: the sizes of that recipe; the flags below win over them.\n\n")
+        return estimate(argv, PROGRAM)
+    own, of_recipe = divided(argv)
+    values = vars(build_parser(PROGRAM).parse_args(own))
+    memory, as_json, verbs = values.pop("memory"), values.pop("json"), values.pop("verb")
+    typed = {word[2:].partition("=")[0].replace("-", "_") for word in own if word.startswith("--")}
+    typed = {name.removeprefix("no_") for name in typed}
+    runs = []
+    for verb in VERBS:
+        if verb in verbs:
+            known = recipe_values(verb, of_recipe)
+            runs.append(Run(**{**values, **{k: v for k, v in known.items() if k not in typed}, "verb": verb}))
+    return report(runs, memory, as_json)
+
+
+def divided(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Words of the estimate's own flags, and those of the recipe."""
+    names = {name for field in Run.__dataclass_fields__ for name in (field, f"no_{field}")} | {"memory", "json"}
+    own: list[str] = []
+    others: list[str] = []
+    into = others
+    for word in argv:
+        if word.startswith("--"):
+            into = own if word[2:].partition("=")[0].replace("-", "_") in names else others
+        into.append(word)
+    return own, others
+
+
+def recipe_values(verb: str, argv: list[str]) -> dict:
+    """
+    What a recipe says of a run: fields of [`hf_unlearn.memory.run.Run`].
+
+    Raises:
+        ArgumentError: if the flags are wrong, or the rows, which tell the sizes of a new model, cannot be read.
+    """
+    own, data, model_args, args = flags.parse("unlearn" if verb == "unlearn" else "ready", [*argv, "--output_dir", "."])
+    return {**model_values(data, model_args), **step_values(verb, own, data, args)}
+
+
+def model_values(data: DataArguments, chosen: ModelArguments) -> dict:
+    """The model, with the sizes that the rows give to a new one; and its adapter."""
+    found: dict = {"task": data.task}
+    if chosen.lora_r:
+        modules = chosen.lora_target_modules.replace(",", "+")
+        found["peft"] = f"lora:r={chosen.lora_r},lora_alpha={chosen.lora_alpha},target_modules={modules}"
+    if chosen.model_name_or_path:
+        return {**found, "model": chosen.model_name_or_path}
+    sizes = model.model_settings(chosen.model_type, chosen.config_overrides)
+    rows = prepare.prepare(data, chosen)
+    if rows.image_size:
+        sizes |= {"image_size": rows.image_size, "num_channels": rows.num_channels}
+    elif data.task in ("causal_lm", "sequence_classification"):
+        sizes.setdefault("vocab_size", len(rows.processing_class))
+    if rows.labels:
+        sizes["num_labels"] = len(rows.labels)
+    given = ",".join(f"{key}={value}" for key, value in sizes.items() if value is not None)
+    return {**found, "model_type": chosen.model_type, "config_overrides": given}
+
+
+def step_values(verb: str, own, data: DataArguments, args) -> dict:
+    """
+    The step of a training or a request.
+
+    Args:
+        verb: train, ready or unlearn.
+        own: `ReadyArguments` or `UnlearnArguments`.
+        args: `ReadyConfig` or `UnlearnConfig`.
+    """
+    found = {
+        "batch_size": args.per_device_train_batch_size,
+        "eval_batch_size": args.per_device_eval_batch_size,
+        "length": data.max_length,
+        "dtype": "bf16-mixed" if args.bf16 else "float32",
+        "gradient_checkpointing": bool(args.gradient_checkpointing),
+        "optim": str(getattr(args.optim, "value", args.optim)),
+    }
+    if verb == "unlearn":
+        together = {"together": True, "in_turn": False}.get(args.forget_forward)
+        return {**found, "resistance": args.resistance, "together": together}
+    drawn = bool(args.request_rows) and (own.revocable == "named" or bool(args.request_group))
+    if verb == "train":
+        return {**found, "drawn": drawn}
+    return {
+        **found,
+        "drawn": drawn,
+        "request_rows": int(args.request_rows) if drawn else None,
+        "meta_gradient": args.meta_gradient,
+        "inner_steps": int(args.inner_steps),
+        "resistance": args.resistance,
+    }

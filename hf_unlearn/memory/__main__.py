@@ -23,26 +23,44 @@ from .estimate import Estimate, estimate
 from .run import VERBS, Run
 from .table import bytes_as_text, parse_bytes, table
 
+# Subject of the help -> the first of its flags, in the order of `Run`.
+SUBJECTS = {"model": "model", "step": "batch_size", "device": "engine", "ready and unlearn": "request_rows"}
+OF_DEVICE = ("device",)  # though it comes last
 
-def main(argv: list[str]) -> int:
+
+def build_parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m hf_unlearn.memory",
-        description=__doc__.strip(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        prog=program, description=__doc__.strip(), formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    groups = {subject: parser.add_argument_group(subject) for subject in SUBJECTS}
+    subject = "model"
     for f in fields(Run):
+        subject = next((name for name, first in SUBJECTS.items() if first == f.name), subject)
+        group = groups["device" if f.name in OF_DEVICE else subject]
         text = f.metadata["help"] + ("" if f.default in (None, "", False) else f" Default: {f.default}.")
         if f.name == "verb":
-            parser.add_argument("--verb", nargs="+", default=list(VERBS), help=f"{', '.join(VERBS)}; default: all.")
+            group.add_argument("--verb", nargs="+", default=list(VERBS), help=f"{', '.join(VERBS)}; default: all.")
         elif "bool" in f.type:
-            parser.add_argument(f"--{f.name}", action=argparse.BooleanOptionalAction, default=f.default, help=text)
+            group.add_argument(f"--{f.name}", action=argparse.BooleanOptionalAction, default=f.default, help=text)
         else:
             kind = int if "int" in f.type else str
-            parser.add_argument(f"--{f.name}", type=kind, default=f.default, help=text)
-    parser.add_argument("--memory", type=parse_bytes, help="Of one device, like 24GB (10⁹) or 24GiB: does it fit?")
+            group.add_argument(f"--{f.name}", type=kind, default=f.default, help=text)
+    groups["device"].add_argument(
+        "--memory", type=parse_bytes, help="Of one device, like 24GB (10⁹) or 24GiB: does it fit?"
+    )
     parser.add_argument("--json", action="store_true", help="One JSON list instead of the table.")
-    values = vars(parser.parse_args(argv))
+    return parser
+
+
+def main(argv: list[str], program: str = "python -m hf_unlearn.memory") -> int:
+    """Estimates what the flags describe; the exit status: 1 where nothing could be estimated or it does not fit."""
+    values = vars(build_parser(program).parse_args(argv))
     memory, as_json, verbs = values.pop("memory"), values.pop("json"), values.pop("verb")
+    return report([Run(**values, verb=verb) for verb in verbs], memory, as_json)
+
+
+def report(runs: list[Run], memory: int | None = None, as_json: bool = False) -> int:
+    """Estimates runs; writes a table or JSON, and what would make fit what does not. The exit status as of [`main`]."""
     import logging
     import warnings
 
@@ -53,28 +71,33 @@ def main(argv: list[str]) -> int:
     warnings.simplefilter("ignore")
     found: list[Estimate] = []
     problems: dict[str, list[str]] = {}
-    for verb in verbs:
+    for run in runs:
         if sys.stderr.isatty():
-            sys.stderr.write(f"taking the steps of {verb!r} on tensors without data …\n")
+            sys.stderr.write(f"taking the steps of {run.verb!r} on tensors without data …\n")
         try:
-            found.append(estimate(Run(**values, verb=verb)))
+            found.append(estimate(run))
         except ArgumentError as error:
             for problem in error.problems:
-                problems.setdefault(problem, []).append(verb)
+                problems.setdefault(problem, []).append(run.verb)
     if as_json:
         sys.stdout.write(json.dumps([e.to_dict() for e in found], indent=2) + "\n")
     elif found:
         sys.stdout.write(table(found, memory) + "\n")
         for e in found:
             if memory is not None and e.needed > memory:
-                steps = advice(e, memory)
-                for words, after in steps:
-                    sys.stdout.write(f"  {e.run.verb} with {words}: {bytes_as_text(after.needed)}\n")
-                if not steps or steps[-1][1].needed > memory:
-                    sys.stdout.write(f"  {e.run.verb}: more is needed: shorter rows, or --engine fsdp2.\n")
+                _advise(e, memory)
     for problem, of in problems.items():
         sys.stderr.write(f"{', '.join(of)}: {problem}\n")
     return 0 if found and (memory is None or all(e.needed <= memory for e in found)) else 1
+
+
+def _advise(e: Estimate, memory: int) -> None:
+    """Writes what would make it fit."""
+    steps = advice(e, memory)
+    for words, after in steps:
+        sys.stdout.write(f"  {e.run.verb} with {words}: {bytes_as_text(after.needed)}\n")
+    if not steps or steps[-1][1].needed > memory:
+        sys.stdout.write(f"  {e.run.verb}: more is needed: shorter rows, or --engine fsdp2.\n")
 
 
 if __name__ == "__main__":

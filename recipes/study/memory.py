@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hf_unlearn.cli import flags
+from hf_unlearn.cli.memory import step_values
 from recipes.study.tasks import ARMS, TASKS, Arm, flags_of
 
 NOTHING = Arm(None)
@@ -37,20 +38,9 @@ def peaks(folders: Iterable[tuple[str, str, Path]]) -> dict[str, dict[str, int]]
         task, arm = TASKS[name], ARMS[arm_name]
         words = [*flags_of(task, 0, "DATA", False), *arm.flags.format(by=task.by).split()]
         own, data, _, args = flags.parse("ready", words)
-        ready = arm.role == "ready"
-        drawn = bool(args.request_rows) and (own.revocable == "named" or bool(args.request_group))
-        run = Run(
-            verb="ready" if ready else "train",
-            batch_size=args.per_device_train_batch_size,
-            length=data.max_length,
-            dtype="float32",
-            device="cpu",
-            request_rows=int(args.request_rows) if ready and drawn else None,
-            drawn=drawn,
-            meta_gradient=args.meta_gradient if ready else "first_order",
-            inner_steps=int(args.inner_steps) if ready else 1,
-            resistance=args.resistance if ready else "none",
-        )
+        verb = "ready" if arm.role == "ready" else "train"
+        step = step_values(verb, own, data, args) | {"eval_batch_size": Run.eval_batch_size, "optim": Run.optim}
+        run = Run(**step, verb=verb, device="cpu")
         key = (name, run)
         if key not in runs:
             config, _ = read_config(Run(model=str(folder)))

@@ -259,6 +259,8 @@ def test_two_processes_write_what_one_does(folder, tmp_path):
     assert "FAILED" in done.stderr or done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.count("scorecard.json and report.html are in") == 1  # one process speaks
     one, two = (Scorecard.load(tmp_path / name) for name in ("one", "two"))
+    (command,) = two.provenance["two"]["commands"]
+    assert command.startswith("accelerate launch --num_processes 2 recipes/evaluate.py --config")
     for a, b in zip(one.runs, two.runs, strict=True):
         assert a.measures.keys() == b.measures.keys()
         ends = ("_loss", "_prob", "real_area", "similar_area", "_recall")

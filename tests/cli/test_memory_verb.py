@@ -1,0 +1,51 @@
+"""`hf-unlearn memory --config`: a recipe's sizes are what is estimated, and flags win over them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from helpers.recipes import PEOPLE, ROOT
+
+from hf_unlearn.cli import main, memory
+from hf_unlearn.memory import __main__ as estimate
+
+DIGITS = ["--config", str(ROOT / "recipes/vision/digits_vit.yaml"), "--limit", "60"]
+
+
+def test_a_recipe_says_the_model_s_sizes_and_the_step_s():
+    found = memory.recipe_values("ready", PEOPLE)
+    assert found["model_type"] == "llama" and "hidden_size=16" in found["config_overrides"]
+    assert "vocab_size=300" in found["config_overrides"]  # that of the tokenizer that its rows give
+    assert (found["batch_size"], found["length"], found["dtype"], found["request_rows"]) == (32, 64, "float32", 16)
+    found = memory.recipe_values("unlearn", DIGITS)
+    assert all(size in found["config_overrides"] for size in ("image_size=8", "num_channels=1", "num_labels=10"))
+    assert (found["task"], found["batch_size"], found["resistance"]) == ("image_classification", 16, "none")
+    lora = memory.recipe_values("train", [*PEOPLE, "--lora_r", "4", "--lora_target_modules", "q_proj,v_proj"])
+    assert lora["peft"] == "lora:r=4,lora_alpha=32,target_modules=q_proj+v_proj"
+
+
+def test_flags_win_over_the_recipe(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(memory, "report", lambda runs, *more: asked.append((runs, more)) or 0)
+    argv = ["memory", *DIGITS, "--batch_size=5", "--device", "cpu", "--memory", "1GB", "--verb", "unlearn", "train"]
+    assert main.main(argv) == 0
+    ((runs, (limit, as_json)),) = asked
+    assert [run.verb for run in runs] == ["train", "unlearn"] and limit == 10**9 and not as_json
+    assert {run.batch_size for run in runs} == {5} and {run.device for run in runs} == {"cpu"}
+    assert {run.model_type for run in runs} == {"vit"}
+
+
+def test_without_a_recipe_the_verb_is_the_command_of_the_room(monkeypatch, capsys):
+    argv = ["--model_type", "vit", "--config_overrides", "hidden_size=16,num_hidden_layers=1,num_attention_heads=2"]
+    argv += ["--task", "image_classification", "--device", "cpu", "--verb", "train", "--json"]
+    assert main.main(["memory", *argv]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert estimate.main(argv) == 0
+    assert told == json.loads(capsys.readouterr().out)
+
+
+def test_a_recipe_whose_rows_cannot_be_read_is_refused():
+    tofu = ["memory", "--config", str(ROOT / "recipes/text/tofu_llama.yaml")]
+    with pytest.raises(SystemExit, match="data_files path/to/tofu"):
+        main.main(tofu)

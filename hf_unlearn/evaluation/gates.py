@@ -79,7 +79,7 @@ class Sides:
     before: Mapping[str, Any] = field(default_factory=dict)
     reference: Mapping[str, Any] = field(default_factory=dict)  # the retrained model's
     again: Mapping[str, Any] = field(default_factory=dict)  # those of one retrained with another seed: the noise floor
-    retrained: bool = False  # whether there is a retrained model, if only with measures that do not help here
+    retrained: bool = False  # whether there is a retrained model, even if none of its measures is of use here
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from .forgotten import Forgotten, ends_of, forgotten_of
 from .gates import BESIDE, IN_VERDICT, Gate, Kept, Level, Sides, Status, beyond, gaps_of, gate_names, kept_of, value_of
 from .roles import BEFORE, ROLES
 
-KEPT_MORE = 1.02  # a test accuracy above the retrained model's by this factor is worth a word: it is no gain
+KEPT_MORE = 1.02  # the report remarks on a test accuracy above the retrained model's by this factor: it is no gain
 SPLITS = ("forget", "retain", "unseen", "test")
 
 

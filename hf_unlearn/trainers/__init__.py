@@ -15,7 +15,7 @@ finite.py                  what happens to a step whose loss or gradient is NaN 
 step_log.py                how do measurements of a step come into the log?
 callbacks.py               how does a request's schedule see each step?
 checkpointing.py           what does a checkpoint hold, and when is one complete?
-records.py                 readiness.json, unlearning.json and the commitment to the revocable rows: where, what for?
+records.py                 which records travel with a model, and how can its owner prove which rows were revocable?
 card.py                    what do we add to the Trainer's model card?
 models.py                  which models are accepted, and what is their loss of guessing?
 engines.py                 what differs under DDP, FSDP2 and DeepSpeed?

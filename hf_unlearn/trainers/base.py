@@ -103,11 +103,11 @@ class ForgettingTrainer(CheckpointingTrainer):
         the weights nor the optimizer's state).
 
         Args:
-            resume_from_checkpoint: True takes the last checkpoint that is whole, and starts from the beginning where
-                a kill has left none that is ([`hf_unlearn.trainers.checkpointing`]).
+            resume_from_checkpoint: True takes the last complete checkpoint; where a killed run has left only
+                incomplete ones, the run starts from the beginning ([`hf_unlearn.trainers.checkpointing`]).
 
         Raises:
-            ArgumentError: if the folder to resume from is not whole.
+            ArgumentError: if the folder to resume from is not complete.
             NonFiniteError: after three such steps in a row; the last good weights are then in `output_dir`. On
                 DeepSpeed, which steps inside backward, after the first, and no weights are saved.
         """
@@ -155,7 +155,7 @@ class ForgettingTrainer(CheckpointingTrainer):
     # ---- cost and log ----
 
     def _take_up(self, folder: str) -> None:
-        """Takes up what the checkpoint's record holds beside the Trainer's own state."""
+        """Restores what the checkpoint's record holds beside the Trainer's own state."""
 
     def _resume_counts(self, record: dict) -> None:
         self.row_passes, self.seconds = record["cost"]["row_passes"], record["cost"]["seconds"]

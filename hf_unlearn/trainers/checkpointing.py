@@ -1,5 +1,5 @@
 """
-Checkpoints: what one holds, when it is whole, how it is written, and how a run is taken up from one.
+Checkpoints: what one holds, when it is complete, how it is written, and how a run resumes from one.
 
 A checkpoint is the folder `checkpoint-STEP` in `output_dir`. The Trainer writes
 
@@ -46,7 +46,7 @@ NAMED = 4  # files that a message names, at most
 
 
 def folders(output_dir: str) -> dict[int, str]:
-    """Paths of the checkpoint folders by step, ascending, whole or not."""
+    """Paths of the checkpoint folders by step, ascending, complete or not."""
     found = {}
     for path in Path(output_dir).glob("checkpoint-*"):
         if (step := re.fullmatch(r"checkpoint-(\d+)", path.name)) and path.is_dir():
@@ -55,7 +55,7 @@ def folders(output_dir: str) -> dict[int, str]:
 
 
 def write_manifest(folder: str) -> None:
-    """Declares the folder whole, with the files that are there now, subfolders included."""
+    """Declares the folder complete, with the files that are there now, subfolders included."""
     root = Path(folder)
     beside = (MANIFEST, MANIFEST + ".part")
     files = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if path.is_file()}
@@ -64,7 +64,7 @@ def write_manifest(folder: str) -> None:
 
 
 def problem(folder: str) -> str | None:
-    """Why the folder cannot be resumed from; None if it is whole."""
+    """Why the folder cannot be resumed from; None if it is complete."""
     root = Path(folder)
     if not root.is_dir():
         return "there is no such folder"
@@ -100,7 +100,7 @@ def weight_names(folder: str) -> set[str]:
 
 
 def last_complete(output_dir: str) -> str | None:
-    """The whole checkpoint with the highest step, or None; a warning names each one above it that is skipped."""
+    """The complete checkpoint with the highest step, or None; a warning names each one above it that is skipped."""
     for folder in reversed(folders(output_dir).values()):
         if (why := problem(folder)) is None:
             return folder
@@ -110,11 +110,11 @@ def last_complete(output_dir: str) -> str | None:
 
 def resume_from(wanted: str | bool | None, output_dir: str) -> str | bool | None:
     """
-    What to hand to `Trainer.train`: True becomes the last whole checkpoint, or None, the beginning, where all were cut
-    short. Where there is none at all it stays True, for the Trainer's own error.
+    What to hand to `Trainer.train`. True becomes the last complete checkpoint, or None (start from the beginning) where
+    all were cut short. Where there is no checkpoint at all it stays True, and the Trainer raises its own error.
 
     Raises:
-        ArgumentError: if a named folder is not whole.
+        ArgumentError: if a named folder is not complete.
     """
     if not wanted:
         return None
@@ -122,18 +122,18 @@ def resume_from(wanted: str | bool | None, output_dir: str) -> str | bool | None
         if not folders(output_dir):
             return True
         if (found := last_complete(output_dir)) is None:
-            logger.warning("No checkpoint in %s is whole; the run starts from the beginning.", output_dir)
+            logger.warning("No checkpoint in %s is complete; the run starts from the beginning.", output_dir)
         return found
     if (why := problem(wanted)) is not None:
         hint = ""
         if os.path.isdir(wanted) and not os.path.exists(os.path.join(wanted, MANIFEST)):
-            hint = " If you know it is whole, say so by `hf_unlearn.trainers.checkpointing.write_manifest(folder)`."
+            hint = " If you know it is complete, say so by `hf_unlearn.trainers.checkpointing.write_manifest(folder)`."
         raise ArgumentError([f"Cannot resume from {wanted}: {why}.{hint}"])
     return os.fspath(wanted)
 
 
 def remove(folder: str) -> None:
-    """Deletes the folder, its manifest first, so that a deletion cut short leaves none that looks whole."""
+    """Deletes the folder, its manifest first, so that a deletion cut short leaves none that looks complete."""
     if os.path.isdir(folder):
         Path(folder, MANIFEST).unlink(missing_ok=True)
         shutil.rmtree(folder)
@@ -147,7 +147,7 @@ def remove_leftovers(output_dir: str, above: int) -> None:
 
 
 def drop(folder: str, name: str) -> None:
-    """Deletes a file of a checkpoint that stays whole without it: from the manifest first."""
+    """Deletes a file of a checkpoint that stays complete without it: from the manifest first."""
     manifest = Path(folder, MANIFEST)
     content = read_json(manifest)
     if content and content["files"].pop(name, None) is not None:
@@ -156,7 +156,7 @@ def drop(folder: str, name: str) -> None:
 
 
 class CheckpointingTrainer(Trainer):
-    """`transformers.Trainer` that writes a record beside the weights and tells whole checkpoints from cut-off ones."""
+    """`transformers.Trainer` that writes a record beside the weights and resumes from complete checkpoints only."""
 
     record_name: str  # file of the record
     resumed_from: str | None = None  # the checkpoint that the present `train` went on from

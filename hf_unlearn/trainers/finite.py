@@ -55,7 +55,7 @@ class FiniteGuard(TrainerCallback):
         return {"steps": self.skipped_steps, "in_a_row": self.in_a_row}
 
     def resume(self, found: dict | None) -> None:
-        """Takes up the counts that a record holds."""
+        """Goes on from the counts that a record holds."""
         found = found or {}
         self.skipped_steps, self.in_a_row = found.get("steps", 0), found.get("in_a_row", 0)
 
@@ -72,7 +72,7 @@ class FiniteGuard(TrainerCallback):
         finite = torch.isfinite(loss)
         self._all_finite = self._all_finite * finite
         self._last_loss = torch.where(finite, loss, self._last_loss)
-        if self.trainer.accelerator.sync_gradients:  # the step's last micro-batch: its gradient is whole, and unclipped
+        if self.trainer.accelerator.sync_gradients:  # the step's last micro-batch: gradients are complete, unclipped
             self._all_finite = self._all_finite * torch.isfinite(self._gradient_norm())
         return self._last_loss
 

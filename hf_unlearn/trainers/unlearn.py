@@ -69,12 +69,12 @@ class UnlearnTrainer(ForgettingTrainer):
     """
     Unlearns the forget rows with ∇τ (Trippa et al. 2024), or with a baseline of the same registry, and stops by itself.
 
-    The rows are all it needs. α, the number of passes, τ and its refresh come from their sizes; the run ends when the
-    whole forget set's loss has reached τ and stayed while the retain rows' loss is within its budget. What is kept may
-    dip on the way and recover; where it becomes no better than guessing, or is still beyond the budget at the end, the
-    last weights within the budget are put back. With `resistance="relearn"` simulated recoveries must fail too, before
-    the target counts as reached. The reason is in `stop_reason`, in the log (`trainer.state`) and in the result's
-    metrics.
+    It needs nothing but the rows: α, the number of passes and τ follow from them. The run ends when the loss of the
+    whole forget set has reached τ and stayed there while the retain rows' loss is within its budget. The retain loss
+    may rise further during the run if it falls again. Where the model becomes no better than guessing on retain rows,
+    or their loss is still beyond the budget at the end, the last weights within the budget are put back. With
+    `resistance="relearn"` the target counts as reached only when simulated recoveries fail, too. Why the run
+    ended is in `stop_reason`, in the log (`trainer.state`) and in the result's metrics.
 
     Args:
         model: a model, or the name or path of one, which is then loaded after the checks.
@@ -223,7 +223,7 @@ class UnlearnTrainer(ForgettingTrainer):
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         if self.stop_reason is not None:
-            return [], None  # taken up from the checkpoint of the last step
+            return [], None  # resumed from the checkpoint of the last step
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         return batches, self.steps.take(batches, device)
 

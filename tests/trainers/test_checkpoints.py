@@ -111,7 +111,7 @@ def test_what_a_run_resumes_from(tmp_path, caplog):
     with pytest.raises(ArgumentError, match=r"Cannot resume from .*checkpoint-1: it lacks optimizer.pt.$"):
         resume(str(folder), tmp_path)
     (folder / "complete.json").unlink()
-    said = "no complete.json.*If you know it is whole, say so by `hf_unlearn.trainers.checkpointing.write_manifest"
+    said = "no complete.json.*If you know it is complete, say so by `hf_unlearn.trainers.checkpointing.write_manifest"
     with pytest.raises(ArgumentError, match=said):
         resume(str(folder), tmp_path)
     checkpointing.write_manifest(folder)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers import ranks
-from helpers.tiny import cheap_collections, fit, lm64, lm_list, lm_rows, weights
+from helpers.same_runs import assert_same_run, assert_saved, assert_skipped
+from helpers.tiny import cheap_collections, lm_list
 
 from hf_unlearn.data.columns import FLAG
 from hf_unlearn.readiness.step import ReadyStep
 
-CLOSE = 1e-6  # relative; float64 but for the shares of labels
 GRADIENTS, READY, UNLEARN = ranks.gradient_runs(), ranks.ready_runs(), ranks.unlearn_runs()
 
 
@@ -20,50 +20,8 @@ def short_collections():
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory):
-    """Weights that know the rows by heart."""
-    rows = [*lm_rows(16, **ranks.RAGGED), *lm_rows(48, 16, **ranks.RAGGED)]
-    path = tmp_path_factory.mktemp("start") / "start.pt"
-    torch.save(weights(fit(lm64(), rows, steps=150)), path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def one(start, tmp_path_factory):
-    """`one(name)`: the run on one process, in one micro-batch."""
-    runs, done = ranks.everything(), {}
-
-    def get(name):
-        if name not in done:
-            done[name] = runs[name](tmp_path_factory.mktemp("one"), 1, 1, start)
-        return done[name]
-
-    return get
-
-
-@pytest.fixture(scope="module")
 def two(start, tmp_path_factory):
     return ranks.launch("ddp", start, tmp_path_factory.mktemp("two"))
-
-
-def assert_same_run(results, name, accumulation, wanted):
-    """Both ranks ended with the same bits, and where `wanted` did."""
-    first, second = (rank[f"{name} / {accumulation}"] for rank in results)
-    assert all(torch.equal(first["weights"][k], second["weights"][k]) for k in first["weights"])
-    for run in (first, second):
-        assert run["restored"]
-        assert run["steps"] == wanted["steps"]
-    assert len(first["grads"]) == len(wanted["grads"])
-    for got, want in zip(first["grads"], wanted["grads"], strict=True):
-        assert ranks.apart(got, want) < CLOSE
-    assert first["weights"].keys() == wanted["weights"].keys()
-    assert ranks.apart(first["weights"], wanted["weights"]) < CLOSE
-    assert len(first["logs"]) == len(wanted["logs"])
-    for got, want in zip(first["logs"], wanted["logs"], strict=True):
-        assert got.keys() == want.keys()
-        if run.get("skipped"):  # the line's loss is each process's last finite one
-            got, want = ({k: v for k, v in line.items() if k != "loss"} for line in (got, want))
-        assert got == pytest.approx(want, rel=1e-5, abs=2e-6)  # components are logged with six places
 
 
 @pytest.mark.slow
@@ -107,29 +65,10 @@ def test_the_runs_are_what_they_are_called(one):
     assert ranks.apart(one("ready: first_order")["weights"], one("ready: finite_difference")["weights"]) > 1e-3
 
 
-def assert_skipped(results, one, accumulation):
-    """What is NaN on one rank is a skipped step on both; three in a row end the run with the good weights saved."""
-    for name in ("poisoned", "poisoned gradient", "poisoned to the end"):
-        wanted = one(f"ready: {name}")
-        for rank in results:
-            run = rank[f"ready: {name} / {accumulation}"]
-            assert (run["skipped"], run["steps"]) == ((3, 4) if "end" in name else (2, 5))
-            assert ranks.apart(run["weights"], wanted["weights"]) < CLOSE
-            if "end" in name:
-                assert run["error"].startswith("Steps 3 to 5: the loss or the gradient is not finite")
-                assert_saved(run)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("accumulation", [1, 2])
 def test_what_is_nan_on_one_rank_is_skipped_on_both(one, two, accumulation):
     assert_skipped(two, one, accumulation)
-
-
-def assert_saved(run):
-    """The file holds the weights of the run's end, but for a tied head."""
-    assert run["saved"].keys() | {"lm_head.weight"} >= run["weights"].keys()
-    assert all(torch.equal(run["saved"][k], run["weights"][k]) for k in run["weights"])
 
 
 @pytest.mark.slow

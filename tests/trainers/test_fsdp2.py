@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from helpers import ranks
-from trainers.test_ddp import assert_same_run, assert_saved, assert_skipped
+from helpers import rank_cores, ranks
+from helpers.same_runs import assert_same_run, assert_saved, assert_skipped
 
 pytestmark = pytest.mark.slow
 
@@ -20,12 +20,12 @@ def two(start, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def core():
-    return ranks.Cores(ranks.Tower()).everything()
+    return rank_cores.Cores(rank_cores.Tower()).everything()
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-@pytest.mark.parametrize("terms", ranks.TERMS)
-@pytest.mark.parametrize("mode", ranks.MODES)
+@pytest.mark.parametrize("terms", rank_cores.TERMS)
+@pytest.mark.parametrize("mode", rank_cores.MODES)
 def test_the_readiness_gradient_on_shards(two, core, mode, terms, steps):
     grads, parts, _ = core[f"{mode} {terms} {steps}"]
     for rank in two:

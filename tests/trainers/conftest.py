@@ -1,0 +1,33 @@
+"""Weights and runs that several modules compare theirs with; made once."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory):
+    """A file of weights that know the rows of `helpers.ranks` by heart."""
+    import torch
+    from helpers import ranks
+    from helpers.tiny import fit, lm64, lm_rows, weights
+
+    rows = [*lm_rows(16, **ranks.RAGGED), *lm_rows(48, 16, **ranks.RAGGED)]
+    path = tmp_path_factory.mktemp("start") / "start.pt"
+    torch.save(weights(fit(lm64(), rows, steps=150)), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def one(start, tmp_path_factory):
+    """`one(name)`: the run of `helpers.ranks` on one process, in one micro-batch."""
+    from helpers import ranks
+
+    runs, done = ranks.everything(), {}
+
+    def get(name):
+        if name not in done:
+            done[name] = runs[name](tmp_path_factory.mktemp("one"), 1, 1, start)
+        return done[name]
+
+    return get

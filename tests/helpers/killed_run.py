@@ -1,5 +1,5 @@
 """
-The runs that `test_checkpoints.py` kills and resumes. As a script: one of them, named by a line of JSON from stdin (a
+The runs that `test_killed_runs.py` kills and resumes. As a script: one of them, named by a line of JSON from stdin (a
 list: kind, output folder, weights to begin with, marks), with the moments that matter drawn out and marked in a file.
 """
 
@@ -11,11 +11,13 @@ import os
 import sys
 import time
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import safetensors.torch
 import torch
-from helpers.tiny import lm, lm_rows, tokenizer
+from helpers.tiny import fit, lm, lm_rows, tokenizer
+from helpers.tiny import weights as weights_of
 
 from hf_unlearn import ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer
 from hf_unlearn.trainers import checkpointing
@@ -78,6 +80,16 @@ def go_on(kind, out, weights=None, **options):
 def saved(out) -> dict[str, torch.Tensor]:
     found = [p for p in map(Path(out).joinpath, ("model.safetensors", "adapter_model.safetensors")) if p.exists()]
     return safetensors.torch.load_file(found[0])
+
+
+SHORT = {"ready": {"max_steps": 4}, "unlearn": {"passes": "6"}, "ascent": {}}  # short, for the tests of every day
+
+
+@cache
+def memorised() -> bytes:
+    """Weights that know the rows by heart, as a safetensors file."""
+    rows = [*ROWS["forget"], *ROWS["retain"]]
+    return safetensors.torch.save(weights_of(fit(model(), rows, steps=40)))
 
 
 # ---- drawn out and marked ----

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
 
@@ -31,3 +33,21 @@ def one(start, tmp_path_factory):
         return done[name]
 
     return get
+
+
+@pytest.fixture(scope="session")
+def memorised(tmp_path_factory):
+    """A file of the weights that the runs of `helpers.killed_run` begin with."""
+    from helpers import killed_run
+
+    path = tmp_path_factory.mktemp("memorised") / "start.safetensors"
+    path.write_bytes(killed_run.memorised())
+    return path
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(memorised, tmp_path_factory):
+    """`uninterrupted(kind)`: the trainer of a run that nobody killed, in a folder of its own."""
+    from helpers.killed_run import SHORT, go_on
+
+    return cache(lambda kind: go_on(kind, tmp_path_factory.mktemp(kind), memorised, **SHORT[kind]))

@@ -21,8 +21,8 @@ from helpers.tiny import (
     same_bits,
     weights,
 )
+from helpers.toys import Net, passes
 from helpers.unlearning import EIGHT, MORE, QUIET, AsAtTheKill, memorised, memorised_more, open_gate, trainer
-from readiness.test_meta import Net, passes
 from torch.func import functional_call
 from transformers import TrainerCallback
 

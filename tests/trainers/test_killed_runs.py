@@ -1,0 +1,315 @@
+"""Runs that are killed, at bad moments and at random, end in the weights of a run that nobody killed."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import datasets
+import peft.peft_model
+import pytest
+import safetensors.torch
+import torch
+import transformers.modeling_utils
+from helpers import killed_run
+from helpers.killed_run import SHORT, go_on, saved
+from helpers.tiny import cheap_collections, same_bits
+from transformers import TrainerState
+
+from hf_unlearn import ArgumentError, UnlearnTrainer
+from hf_unlearn.cli import ready as ready_recipe
+from hf_unlearn.readiness import moving_weights
+from hf_unlearn.trainers import checkpointing
+from hf_unlearn.trainers.unlearn_record import SNAPSHOTS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_collections():
+    yield from cheap_collections()
+
+
+def die(*args, **kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_at(count, then=None, when=lambda *args: True):
+    """A function that dies at its count-th call for which `when` holds, and else is `then`."""
+    left = [count]
+
+    def call(*args, **kwargs):
+        left[0] -= when(*args)
+        if left[0] == 0:
+            die()
+        return then(*args, **kwargs)
+
+    return call
+
+
+def half_and_die(path, data: bytes):
+    Path(path).write_bytes(data[: len(data) // 2])
+    die()
+
+
+def named(name):
+    return lambda *args: any(str(a).endswith(name) for a in args if isinstance(a, (str, os.PathLike)))
+
+
+def between_perturb_and_restore(count):
+    moving_weights.move_ = die_at(count, moving_weights.move_)
+
+
+def in_the_optimizers_file(count):
+    real, left = torch.save, [count]
+
+    def save(content, path, *args, **kwargs):
+        left[0] -= named("optimizer.pt")(path)
+        if left[0] == 0:
+            data = io.BytesIO()
+            real(content, data)
+            half_and_die(path, data.getvalue())
+        real(content, path, *args, **kwargs)
+
+    torch.save = save
+
+
+def in_the_weights(count):
+    for module in (transformers.modeling_utils, peft.peft_model):
+        real = module.safe_save_file
+
+        def save(tensors, path, metadata=None, real=real, left=[count]):  # noqa: B006
+            left[0] -= 1
+            if left[0] == 0:
+                half_and_die(path, safetensors.torch.save(tensors, metadata))
+            real(tensors, path, metadata)
+
+        module.safe_save_file = save
+
+
+def in_the_trainers_state(count):
+    real, left = TrainerState.save_to_json, [count]
+
+    def save(state, path):
+        real(state, path)
+        left[0] -= 1
+        if left[0] == 0:
+            half_and_die(path, Path(path).read_bytes())
+
+    TrainerState.save_to_json = save
+
+
+def before_the_manifest(count):
+    checkpointing.write_manifest = die_at(count, checkpointing.write_manifest)
+
+
+def with_the_manifest_still_beside(count):
+    os.replace = die_at(count, os.replace, named("complete.json"))
+
+
+def after_the_manifest_before_the_rotation(count):
+    checkpointing.rotate_checkpoints = die_at(count, checkpointing.rotate_checkpoints)
+
+
+def within_the_rotation(count):
+    os.unlink = die_at(3 + count, os.unlink, lambda path, *args, **kwargs: True)  # what `shutil.rmtree` calls
+
+
+def before_the_put_back(count):
+    UnlearnTrainer._put_back_good = die_at(count, UnlearnTrainer._put_back_good)
+
+
+def before_copies_are_deleted(count):
+    checkpointing.drop = die_at(count, checkpointing.drop)
+
+
+def with_copies_deleted_from_the_manifest_only(count):
+    Path.unlink = die_at(count, Path.unlink, named(SNAPSHOTS))
+
+
+def killed(run, prepare) -> None:
+    """Runs in a process of its own, prepared to end by SIGKILL at some moment."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            prepare()
+            run()
+        finally:
+            os._exit(1)  # it was to be killed
+    deadline = time.monotonic() + 60
+    while (ended := os.waitpid(pid, os.WNOHANG))[0] == 0:
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            pytest.fail("hangs")
+        time.sleep(0.01)
+    assert os.WIFSIGNALED(ended[1]) and os.WTERMSIG(ended[1]) == signal.SIGKILL
+
+
+MOMENTS = {  # kind, where, at which such call, what is left behind: by step, whether it is whole
+    "perturbed": ("ready", between_perturb_and_restore, 6, {1: True, 2: True}),
+    "optimizer": ("ready", in_the_optimizers_file, 3, {1: True, 2: True, 3: False}),
+    "manifest": ("ready", before_the_manifest, 2, {1: True, 2: False}),
+    "first weights": ("ready", in_the_weights, 1, {1: False}),
+    "copies": ("ascent", with_copies_deleted_from_the_manifest_only, 1, {4: True, 6: True}),
+    "after copies": ("ascent", in_the_weights, 3, {4: True, 6: True}),
+}
+MORE_MOMENTS = {
+    "weights": ("ready", in_the_weights, 3, {1: True, 2: True, 3: False}),
+    "state": ("ready", in_the_trainers_state, 4, {2: True, 3: True, 4: False}),
+    "beside": ("ready", with_the_manifest_still_beside, 3, {1: True, 2: True, 3: False}),
+    "before rotation": ("ready", after_the_manifest_before_the_rotation, 4, {2: True, 3: True, 4: True}),
+    "rotation": ("ready", within_the_rotation, 1, {1: False, 2: True, 3: True}),
+    "last weights": ("ready", in_the_weights, 5, {3: True, 4: True}),
+    "adapter": ("unlearn", in_the_weights, 3, {2: True, 4: True, 6: False}),
+    "request": ("unlearn", in_the_optimizers_file, 4, {4: True, 6: True, 8: False}),
+    "put back": ("unlearn", before_the_put_back, 1, {6: True, 8: True}),
+    "before copies": ("unlearn", before_copies_are_deleted, 2, {8: True, 9: True}),
+    "last adapter": ("unlearn", in_the_weights, 6, {8: True, 9: True}),
+    "early put back": ("ascent", before_the_put_back, 1, {4: True}),
+    "early state": ("ascent", in_the_trainers_state, 2, {4: True, 6: False}),
+}
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(moment, marks=[] if moment in ("copies", "manifest") else [pytest.mark.slow])
+        for moment in (*MOMENTS, *MORE_MOMENTS)
+    ],
+)
+def test_killed_and_resumed_it_ends_in_the_same_weights(moment, memorised, uninterrupted, tmp_path):
+    kind, where, count, left = (MOMENTS | MORE_MOMENTS)[moment]
+    killed(lambda: go_on(kind, tmp_path, memorised, **SHORT[kind]), lambda: where(count))
+    found = {n: checkpointing.problem(folder) is None for n, folder in checkpointing.folders(tmp_path).items()}
+    assert found == left
+    for folder in checkpointing.folders(tmp_path).values():
+        if checkpointing.problem(folder) is not None:
+            Path(folder, "stale.bin").touch()  # of an attempt that wrote more files
+    again, whole = go_on(kind, tmp_path, memorised, **SHORT[kind]), uninterrupted(kind)
+    assert same_bits(saved(tmp_path), saved(whole.args.output_dir))
+    records_ = [run.record() for run in (again, whole)]
+    for key in ("steps", "probe") if kind == "ready" else ("stop_reason", "state", "targets"):
+        assert records_[0][key] == records_[1][key]
+    assert again.row_passes == pytest.approx(whole.row_passes, abs=2e-3)
+    assert all(checkpointing.problem(folder) is None for folder in checkpointing.folders(tmp_path).values())
+    assert not list(tmp_path.rglob("stale.bin"))
+
+
+@pytest.mark.slow
+def test_a_recipe_goes_on_where_it_was_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    flags = ["--config", str(ROOT / "recipes/vision/digits_vit.yaml"), "--limit", "60", "--max_steps", "3"]
+    flags += ["--save_strategy", "steps", "--save_steps", "1", "--meta_start", "0", "--use_cpu", "true"]
+    flags += ["--per_device_train_batch_size", "8", "--disable_tqdm", "true", "--report_to", "none"]
+
+    def run(out, *more):
+        ready_recipe.main([*flags, "--output_dir", str(tmp_path / out), *more])
+
+    run("whole")
+    killed(lambda: run("cut"), lambda: in_the_optimizers_file(3))
+    shutil.copytree(tmp_path / "cut", tmp_path / "again")
+    run("cut", "--resume_from_checkpoint", "true")
+    run("again", "--resume_from_checkpoint", str(tmp_path / "again" / "ready" / "checkpoint-1"))
+    for out in ("cut", "again"):
+        assert same_bits(saved(tmp_path / out / "ready"), saved(tmp_path / "whole" / "ready"))
+    with pytest.raises(ArgumentError, match="checkpoint-9: there is no such folder"):
+        run("again", "--resume_from_checkpoint", str(tmp_path / "again" / "ready" / "checkpoint-9"))
+
+
+# ---- killed at random ----
+
+
+KILLS = 20
+LONGEST = 2.5  # seconds that a life may last from its first step on; a whole run takes some more
+AT_START = 5  # every so manieth life is killed soon after its very beginning instead
+
+
+class Lives:
+    """Interpreters in which a run can begin or go on; while one is at it the next one does its imports."""
+
+    def __init__(self, log):
+        self.log, self.waiting = log, []
+
+    def next(self) -> subprocess.Popen:
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+        for _ in range(2 - len(self.waiting)):
+            with open(self.log, "a") as log:
+                command = [sys.executable, killed_run.__file__]
+                self.waiting.append(
+                    subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=log, stderr=log, text=True)
+                )
+        return self.waiting.pop(0)
+
+    def end(self):
+        for process in self.waiting:
+            process.communicate("")  # nothing to do: it ends
+
+
+def live(process, run, seconds: float | None, at_start: bool) -> str | None:
+    """
+    Lets the run go on for some seconds, then kills it. Returns the phase that the kill fell into, or None where the
+    run came to its end before; with None for seconds it always does.
+    """
+    marks = Path(f"{run[1]}-marks")
+    marks.unlink(missing_ok=True)
+    process.stdin.write(json.dumps([*map(str, run), str(marks)]) + "\n")
+    process.stdin.close()
+    awaited = "+start" if at_start else "-start"
+    while not (marks.exists() and awaited in marks.read_text()) and process.poll() is None:
+        time.sleep(0.002)
+    try:
+        process.wait(seconds if seconds is not None else 120)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        assert seconds is not None, "the run does not end"
+        return (killed_run.open_phases(marks) or ["step"])[-1]
+    assert process.returncode == 0
+    return None
+
+
+@pytest.mark.slow
+def test_after_random_kills_runs_end_in_the_same_weights(memorised, tmp_path, capsys):
+    """The figure in recipes/README.md. `pytest -n 0 -m slow -k random` on this file shows where the kills fell."""
+    began, times = time.monotonic(), random.Random(20)
+    phases, torn, finished, lives = Counter(), 0, 0, Lives(tmp_path / "log")
+    try:
+        for kind in ("ready", "unlearn"):
+            whole = saved(go_on(kind, tmp_path / kind, memorised).args.output_dir)
+            kills = 0
+            while kills < KILLS // 2:
+                out = tmp_path / f"{kind}-{finished}"
+                while True:
+                    at_start = kills % AT_START == 0
+                    seconds = times.uniform(0, LONGEST / 5 if at_start else LONGEST)
+                    run = (kind, out, memorised)
+                    phase = live(lives.next(), run, seconds if kills < KILLS // 2 else None, at_start)
+                    if phase is None:
+                        break
+                    kills += 1
+                    phases[phase] += 1
+                    torn += any(checkpointing.problem(folder) for folder in checkpointing.folders(out).values())
+                assert same_bits(saved(out), whole), f"{kind} after {kills} kills"
+                finished += 1
+    finally:
+        lives.end()
+        errors = (tmp_path / "log").read_text()
+    assert "Traceback" not in errors, errors
+    with capsys.disabled():
+        where = ", ".join(f"{count} in {phase}" for phase, count in phases.most_common())
+        print(
+            f"\n{phases.total()} kills ({where}; {torn} left a checkpoint that is not whole), {finished} runs ended in "
+            f"the uninterrupted run's weights, bit for bit; {time.monotonic() - began:.0f} s"
+        )
+    assert phases.total() == KILLS
+    assert phases["perturbed"] and phases["write"] + phases["delete"] and torn  # else the test says little

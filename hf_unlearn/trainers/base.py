@@ -73,8 +73,8 @@ class ForgettingTrainer(CheckpointingTrainer):
         self._set_signature_columns_if_needed()
         if flag and flag not in self._signature_columns:
             self._signature_columns.append(flag)  # the Trainer drops columns that the model's forward does not name
-        self._finite = FiniteGuard(self)
-        self.add_callback(self._finite)
+        self.finite_guard = FiniteGuard(self)
+        self.add_callback(self.finite_guard)
         if self.accelerator.mixed_precision == "fp16":
             raise_problems(["fp16 rescales gradients between passes, which these trainers do not support. Use bf16."])
 
@@ -114,7 +114,7 @@ class ForgettingTrainer(CheckpointingTrainer):
         resume = checkpointing.resume_from(resume_from_checkpoint, self.args.output_dir)
         self.resumed_from = None if resume is True else resume
         if self.resumed_from:
-            self._take_up(self.resumed_from)
+            self.resume_record(self.resumed_from)
         self._began = time.perf_counter()
         try:
             result = super().train(resume, *args, **kwargs)
@@ -138,7 +138,7 @@ class ForgettingTrainer(CheckpointingTrainer):
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         self.place = self._micro_batches.next(inputs)
-        return self._finite.saw_loss(self.micro_step(model, inputs, num_items_in_batch))
+        return self.finite_guard.saw_loss(self.micro_step(model, inputs, num_items_in_batch))
 
     def micro_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         """
@@ -154,17 +154,17 @@ class ForgettingTrainer(CheckpointingTrainer):
 
     # ---- cost and log ----
 
-    def _take_up(self, folder: str) -> None:
+    def resume_record(self, folder: str) -> None:
         """Restores what the checkpoint's record holds beside the Trainer's own state."""
 
-    def _resume_counts(self, record: dict) -> None:
+    def resume_costs(self, record: dict) -> None:
         self.row_passes, self.seconds = record["cost"]["row_passes"], record["cost"]["seconds"]
-        self._finite.resume(record.get("skipped"))
+        self.finite_guard.resume(record.get("skipped"))
 
     @property
     def skipped_steps(self) -> int:
         """Steps with NaN or inf, which have changed nothing."""
-        return self._finite.skipped_steps
+        return self.finite_guard.skipped_steps
 
     @property
     def cost(self) -> dict:
@@ -191,7 +191,7 @@ class ForgettingTrainer(CheckpointingTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         if "loss" in logs:
             logs.update(self._step_log.take_means(self.accelerator))
-        self._finite.clean(logs)
+        self.finite_guard.clean(logs)
         super().log(logs, start_time)
 
     # ---- the model card ----

@@ -183,11 +183,11 @@ class ReadyTrainer(ForgettingTrainer):
 
     # ---- the record ----
 
-    def _take_up(self, folder):
+    def resume_record(self, folder):
         if record := read_json(os.path.join(folder, self.record_name)):
             self.simulated.resume(record["steps"])
             self._step_log.last = {f"{PROBE}{name}": value for name, value in record["probe"].items()}
-            self._resume_counts(record)
+            self.resume_costs(record)
 
     def record(self) -> dict:
         if self._commitment is None:
@@ -215,7 +215,7 @@ class ReadyTrainer(ForgettingTrainer):
             **self._commitment,
             "steps": {"all": self.state.global_step, **self.simulated.to_dict()},
             "cost": self.cost,
-            "skipped": self._finite.to_dict(),
+            "skipped": self.finite_guard.to_dict(),
             "probe": probe,
             "request": self.args.request_defaults(),
             "versions": library_versions(),

@@ -46,7 +46,7 @@ def record(trainer: UnlearnTrainer) -> dict:
         "was_ready": bool(trainer.readiness and trainer.readiness.get("ready")),
         "stop_reason": trainer.stop_reason,
         "cost": trainer.cost,
-        "skipped": trainer._finite.to_dict(),
+        "skipped": trainer.finite_guard.to_dict(),
         "state": None if progress is None else progress.to_dict(),
         **({"objective_state": objective.state()} if objective.moving else {}),
         "targets": _finite(trainer.targets or trainer.references),
@@ -86,7 +86,7 @@ def take_up(trainer: UnlearnTrainer, folder: str) -> bool:
     steps.window = [means for means in windows if len(means) == 2 + steps.resisting]  # others: of other options
     steps.gate = Gate.from_dict(saved.get("gate"), like)
     steps.recovery_gate = Gate.from_dict(saved.get("recovery_gate"), like)
-    trainer._resume_counts(saved)
+    trainer.resume_costs(saved)
     snapshots = os.path.join(folder, SNAPSHOTS)
     if os.path.exists(snapshots):
         trainer.looks.snapshots.load(torch.load(snapshots, weights_only=True))

@@ -1,4 +1,9 @@
-"""`ReadyTrainer`: a `transformers.Trainer` whose models are ready to forget."""
+"""
+`ReadyTrainer`: a `transformers.Trainer` whose models are ready to forget.
+
+Differs from the paper: requests drawn beside the batch, whole groups of rows, requests for any row (`revocable=None`)
+and a later start of the terms (`meta_start`) are ours.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +72,7 @@ class ReadyTrainer(ForgettingTrainer):
         model: a model, or the name or path of one, which is then loaded after the checks.
         args: a [`ReadyConfig`].
         train_dataset: rows with labels, and with the boolean column `revocable`.
-        revocable: name of that column. None: any row may be asked for one day (ours); on each step a random
+        revocable: name of that column. None: any row may be asked for one day; on each step a random
             `revocable_share` of the batch plays the request, or the rows of random values of `request_group`.
         eval_dataset, data_collator, processing_class, callbacks, …: as in `transformers.Trainer`.
         peft_config: trains this adapter; θ is then the adapter's weights.

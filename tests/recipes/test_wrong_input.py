@@ -8,9 +8,10 @@ import pytest
 import torch
 from helpers.recipes import PEOPLE, ROOT, TINY, problems_of, refusal, strict_json
 
-from hf_unlearn import ArgumentError, NonFiniteError, UnlearnTrainer
+from hf_unlearn import ArgumentError, NonFiniteError
 from hf_unlearn.cli import evaluate, ready, running, unlearn
 from hf_unlearn.trainers.models import load_model
+from hf_unlearn.trainers.unlearn_steps import UnlearnSteps
 
 BY_ID = ["--forget_by", "id", "--forget_column", "null", "--forget_fraction", "null"]
 
@@ -107,16 +108,16 @@ def test_a_poisoned_request_ends_with_the_last_good_weights_on_disk(tmp_path, mo
     ready.main([*flags, "--role", "original"])
     start = load_model(str(tmp_path / "original")).state_dict()
     after = {}
-    plain = UnlearnTrainer._logits
+    plain = UnlearnSteps._logits
 
     def poisoned(self, model, inputs):
         logits = plain(self, model, inputs)
-        if model.training and self.state.global_step >= 1:
-            after.update({k: v.clone() for k, v in self.model.state_dict().items()})
+        if model.training and self.trainer.state.global_step >= 1:
+            after.update({k: v.clone() for k, v in self.trainer.model.state_dict().items()})
             logits = logits * float("nan")
         return logits
 
-    monkeypatch.setattr(UnlearnTrainer, "_logits", poisoned)
+    monkeypatch.setattr(UnlearnSteps, "_logits", poisoned)
     argv = ["unlearn.py", *flags, "--start", "original", "--max_steps", "5", "--stop", "false"]
     monkeypatch.setattr(sys, "argv", argv)
     with pytest.raises(SystemExit) as end:

@@ -11,17 +11,7 @@ from typing import Any
 
 from .catalogue import FINE_TUNES
 from .forgotten import STILL_KNOWN_EXCESS, count_of, ends_of, right_of
-from .gates import (
-    AUC_GAP,
-    BITS,
-    EXTRACTION_EXCESS,
-    QUANTISED_EXCESS,
-    RECOVERY_AREA,
-    Sides,
-    beyond,
-    gaps_of,
-    value_of,
-)
+from .gates import AUC_GAP, BITS, EXTRACTION_EXCESS, QUANTISED_EXCESS, RECOVERY_AREA, Sides, beyond, gaps_of, value_of
 
 SURE_RATE = 0.01  # the rate of false alarms at which forget rows are counted as found
 

@@ -23,7 +23,7 @@ class NablaTau(Objective):
         alpha * ReLU(tau - L_f)^2 + (1 - alpha) * L_r
 
     with L_f and L_r the mean losses of the forget and the retain rows, and tau the mean loss on unseen rows: measured
-    in `trainers/measuring.py`, updated by `unlearning/schedule.py`. The ascent is as strong as what is left of the
+    in `trainers/measuring_tau.py`, updated by `unlearning/schedule.py`. The ascent is as strong as what is left of the
     gap, and exactly zero once L_f has reached tau.
 
     Args:

@@ -1,12 +1,12 @@
 """The two trainers and what they share.
 
 ready.py                   `ReadyTrainer`: its arguments, the order of its rows, the keys of readiness.json
-simulated_requests.py      on which steps is a request simulated, and which rows play it?
+request_rows.py            on which steps is a request simulated, and which rows play it?
 ready_passes.py            which passes does such a step run, and what gradient do they add?
 unlearn.py                 `UnlearnTrainer`: what does it take, and how does a request begin?
 unlearn_steps.py           in which order do the forget and the retain rows of a step pass through the model?
 unlearn_looks.py           what happens between two steps: τ, looks, snapshots, the end of the run
-measuring.py               where is τ measured? And the forget set and the retain sample
+measuring_tau.py           where is τ measured? And the forget set and the retain sample
 unlearn_record.py          what is in unlearning.json, and how does a request go on from a checkpoint?
 base.py                    what do both trainers override in `transformers.Trainer`?
 passes.py                  how do some rows of a step pass through the model, over all micro-batches and processes?

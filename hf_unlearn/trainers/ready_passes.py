@@ -13,7 +13,7 @@ from ..objectives.row_nll import per_row_nll
 from ..readiness.exact import exact_readiness_gradient
 from ..readiness.gradient import readiness_gradient
 from ..readiness.moving_weights import add_gradients_, restored, take_gradients
-from ..readiness.step import ReadyStep
+from ..readiness.step_rows import ReadyStep
 from .engines import reshard, shard_sum, total
 from .passes import JointRowsPass, RowsPass
 

@@ -1,8 +1,8 @@
 """`UnlearnTrainer`: a `transformers.Trainer` that takes rows out of a model and stops by itself.
 
 How its steps run is in `unlearn_steps.py`; where τ, the forget set and the retain sample are measured in
-`measuring.py`; what is done between steps in `unlearn_looks.py`, by the stop rule of `unlearning/stop_rule.py`; what a
-checkpoint and the record hold in `unlearn_record.py`.
+`measuring_tau.py`; what is done between steps in `unlearn_looks.py`, by the stop rule of `unlearning/stop_rule.py`; what
+a checkpoint and the record hold in `unlearn_record.py`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from . import checkpointing, records, unlearn_record
 from .base import ForgettingTrainer
 from .callbacks import ScheduleCallback
 from .engines import accumulation_problem, several_backwards_problem
-from .measuring import Measurements
+from .measuring_tau import Measurements
 from .models import chance_loss
 from .unlearn_looks import UnlearnLooks
 from .unlearn_steps import UnlearnSteps

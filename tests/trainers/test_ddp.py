@@ -9,7 +9,7 @@ from helpers.same_runs import assert_same_run, assert_saved, assert_skipped
 from helpers.tiny import cheap_collections, lm_list
 
 from hf_unlearn.data.columns import FLAG
-from hf_unlearn.readiness.step import ReadyStep
+from hf_unlearn.readiness.step_rows import ReadyStep
 
 GRADIENTS, READY, UNLEARN = ranks.gradient_runs(), ranks.ready_runs(), ranks.unlearn_runs()
 

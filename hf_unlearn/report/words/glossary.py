@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from ...evaluation.forgotten import (
-    DAMAGE_RATIO,
-    FORGOT_LOSS_SHARE,
-    PARTLY_SHARE,
-    SEPARABLE_AUC,
-    STILL_KNOWN_EXCESS,
-)
+from ...evaluation.forgotten import DAMAGE_RATIO, FORGOT_LOSS_SHARE, PARTLY_SHARE, SEPARABLE_AUC, STILL_KNOWN_EXCESS
 from ...evaluation.gates import (
     AUC_GAP,
     EXTRACTION_EXCESS,

@@ -10,7 +10,7 @@ import torch
 
 from ..data.columns import FLAG
 from ..data.order import draw_groups, draw_request
-from ..readiness.step import ReadyStep
+from ..readiness.step_rows import ReadyStep
 from .engines import total
 
 if TYPE_CHECKING:

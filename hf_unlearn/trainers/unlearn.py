@@ -1,8 +1,8 @@
 """`UnlearnTrainer`: a `transformers.Trainer` that takes rows out of a model and stops by itself.
 
 How its steps run is in `unlearn_steps.py`; where τ, the forget set and the retain sample are measured in
-`measuring_tau.py`; what is done between steps in `unlearn_looks.py`, by the stop rule of `unlearning/stop_rule.py`; what
-a checkpoint and the record hold in `unlearn_record.py`.
+`measuring_tau.py`; what is done between steps in `unlearn_looks.py`, by the stop rule of `unlearning/stop_rule.py`;
+what a checkpoint and the record hold in `unlearn_record.py`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 [`collect`] is what touches a model. What it returns, an Arrow table with one line per row, is all that the measures
 need, so a table can be saved, compared years later, and measured again in another way without the model. Text, images
-and sound share this code; they differ in the one shape rule of [`~hf_unlearn.objectives.per_row_nll`].
+and sound share this code; they differ in the one shape rule of [`~hf_unlearn.objectives.row_nll.per_row_nll`].
 
 The way of the numbers: `collection` (a pass over a split) → `tables` → `attacks/` (a file each) → `measuring` (by the
 lines of `catalogue`, with the formulas in `measures/` and the bootstrap in `intervals`) → `scorecard` → `gates` and

@@ -39,9 +39,9 @@ class NablaTau(Objective):
     gap: str = field(
         default="auto",
         metadata={
-            "help": "The pull to the target τ: `hinge` (the paper's, on the mean), `rows` (ours: the hinge on each "
-            "row), `squared` (symmetric), `matched` (ours: each forget row has a target of its own), `ranked` (ours: "
-            "the same, given out by the rows' rank and met in the logit of confidence); `auto`: the hinge, but `rows` "
+            "help": "The pull to the target τ: `hinge` (the paper's, on the mean), `rows` (the hinge on each "
+            "row), `squared` (symmetric), `matched` (each forget row has a target of its own), `ranked` (the "
+            "same, given out by the rows' rank and met in the logit of confidence); `auto`: the hinge, but `rows` "
             "with the target `chance`, and `squared` with `resistance`.",
             "check": partial(one_of, allowed=("auto", *GAPS)),
         },

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..objectives.gaps import TOLERANCE
 from ..unlearning import look, schedule, stop_rule
 from ..unlearning.snapshots import Snapshots
-from ..unlearning.step import Gate
+from ..unlearning.step import HingeGate
 
 if TYPE_CHECKING:
     from .unlearn import UnlearnTrainer
@@ -99,7 +99,7 @@ class UnlearnLooks:
             found["recovered_loss"] = recovered
         short = found["shortfall"] > TOLERANCE
         if short:
-            trainer.steps.gate = Gate()  # it is open, whatever the last forget rows of a step said
+            trainer.steps.gate = HingeGate()  # it is open, whatever the last forget rows of a step said
         if found["retain_loss"] <= stop_rule.retain_limit(trainer.rule, trainer.progress):
             snapshots.accept_now(step, short)
         return found
@@ -108,7 +108,7 @@ class UnlearnLooks:
         """From beyond τ; the optimizer's momentum, which would drive the rows out again, is cleared (ours)."""
         trainer = self.trainer
         found = self.snapshots.go_back(trainer.measurements.look, TOLERANCE)
-        trainer.steps.gate = Gate()
+        trainer.steps.gate = HingeGate()
         for state in trainer.optimizer.state.values():
             if "exp_avg" in state:
                 state["exp_avg"].zero_()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..unlearning import schedule, stop_rule
-from ..unlearning.step import Gate
+from ..unlearning.step import HingeGate
 from ..utils.files import read_json
 from ..utils.versions import library_versions
 from . import records
@@ -84,8 +84,8 @@ def take_up(trainer: UnlearnTrainer, folder: str) -> bool:
     like = torch.zeros((), device=trainer.args.device, dtype=torch.float64 if precise else torch.float32)
     windows = [like.new_tensor(_with_nan(means)) for means in saved["window"]]
     steps.window = [means for means in windows if len(means) == 2 + steps.resisting]  # others: of other options
-    steps.gate = Gate.from_dict(saved.get("gate"), like)
-    steps.recovery_gate = Gate.from_dict(saved.get("recovery_gate"), like)
+    steps.gate = HingeGate.from_dict(saved.get("gate"), like)
+    steps.recovery_gate = HingeGate.from_dict(saved.get("recovery_gate"), like)
     trainer.resume_costs(saved)
     snapshots = os.path.join(folder, SNAPSHOTS)
     if os.path.exists(snapshots):

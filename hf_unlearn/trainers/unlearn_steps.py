@@ -21,7 +21,7 @@ from ..objectives.row_nll import per_row_nll, row_outputs
 from ..objectives.surrogate import slopes
 from ..readiness.moving_weights import add_gradients_, scale_gradients_, take_gradients
 from ..readiness.recovery import recovery_gradient
-from ..unlearning.step import IN_TURN, RETAIN_ONLY, TOGETHER, Gate, Recovery, UnlearnStep
+from ..unlearning.step import IN_TURN, RETAIN_ONLY, TOGETHER, HingeGate, Recovery, UnlearnStep
 from .engines import gradients_at_hand, shard_sum, steps_in_backward, total
 from .passes import RowsPass
 
@@ -46,7 +46,7 @@ class UnlearnSteps:
     def reset(self) -> None:
         """Forgets what earlier steps have found."""
         self.window: list[torch.Tensor] = []
-        self.gate, self.recovery_gate = Gate(), Gate()
+        self.gate, self.recovery_gate = HingeGate(), HingeGate()
 
     @property
     def resisting(self) -> bool:

@@ -1,4 +1,9 @@
-"""When to ascend, how hard and towards what: pure functions from sizes and losses to α, τ and the number of passes."""
+"""
+When to ascend, how hard and towards what: pure functions from sizes and losses to α, τ and the number of passes.
+
+Differs from the paper and its authors' code: α₀ is never above .5, the forget passes are counted by rows, and τ may not
+rise above a cap.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 
 
 def initial_alpha(n_forget: int, n_retain: int) -> float:
-    """α₀ = (5/3)·|D_f| / |D| (authors' code: 3 % gives .05, 15 % gives .25, 30 % gives .5); never above .5 (ours)."""
+    """α₀ = (5/3)·|D_f| / |D| (authors' code: 3 % gives .05, 15 % gives .25, 30 % gives .5); never above .5."""
     return min(5 / 3 * n_forget / (n_forget + n_retain), 0.5)
 
 
@@ -93,7 +98,7 @@ def start(rule: Rule, unseen_loss: float, retain_loss: float) -> State:
 
 
 def cap(rule: Rule, state: State) -> float:
-    """The highest value that τ may take: the first τ, or the loss of guessing where that is higher (ours)."""
+    """The highest value that τ may take: the first τ, or the loss of guessing where that is higher."""
     return max(state.tau_initial, rule.chance)
 
 

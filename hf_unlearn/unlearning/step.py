@@ -15,7 +15,7 @@ TOGETHER, IN_TURN, RETAIN_ONLY = "together", "in_turn", "retain_only"
 
 
 @dataclass
-class Gate:
+class HingeGate:
     """
     The hinge gate: what the last look of a step at its forget rows has found. The gate is closed when the objective's
     derivative at this loss is zero under the current τ, which may have moved since.
@@ -37,7 +37,7 @@ class Gate:
         return {"loss": float(self.loss), "unlooked": self.unlooked}
 
     @classmethod
-    def from_dict(cls, found: dict | None, like: torch.Tensor) -> Gate:
+    def from_dict(cls, found: dict | None, like: torch.Tensor) -> HingeGate:
         """`like`: a tensor of the losses' type and device."""
         if not found:
             return cls()

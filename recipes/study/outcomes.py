@@ -137,12 +137,13 @@ def verdicts_of(cell: Mapping, plain: Mapping | None, retrained: Mapping[str, Ma
     Verdicts and their control.
 
     Args:
-        cell: of `recipes.study.judge`.
+        cell: of `recipes.study.cells.judge`.
         retrained: yardstick -> the cell of its retrained model.
 
     Returns:
-        `lines` (dicts of [`recipes.trial.verdicts`], with the row passes as `share` of that retraining's) and `unseen`
-        (yardstick -> p of a Kolmogorov-Smirnov test between plain and retrained on rows that neither ever saw).
+        `lines` (dicts of [`recipes.study.trial.verdicts`], with the row passes as `share` of that retraining's) and
+        `unseen` (yardstick -> p of a Kolmogorov-Smirnov test between plain and retrained on rows that neither ever
+        saw).
     """
     from scipy.stats import ks_2samp
 

@@ -9,6 +9,7 @@ import importlib
 import inspect
 import pkgutil
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import transformers.trainer
@@ -56,7 +57,7 @@ USED = {
     "compute_loss_context_manager": "passes.py",
     "add_callback": "base.py",
     "is_world_process_zero": "base.py",
-    "get_test_dataloader": "unlearn.py",
+    "get_test_dataloader": "measuring_tau.py",
 }
 
 
@@ -129,7 +130,9 @@ def test_every_listed_hook_is_overridden_where_it_says():
 
 @pytest.mark.parametrize("name", USED)
 def test_a_name_that_we_use_exists(name):
+    file = Path(hf_unlearn.trainers.__path__[0], USED[name])
     assert hasattr(Trainer, name), f"transformers.Trainer has no `{name}` any more: hf_unlearn/trainers/{USED[name]}"
+    assert name in file.read_text(encoding="utf-8"), f"`{name}` is not used in {file.name} any more."
 
 
 # ---- what we rely on ----

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from hf_unlearn.unlearning.step import Gate, UnlearnStep
+from hf_unlearn.unlearning.step import HingeGate, UnlearnStep
 
 
 def batches(*shapes):
@@ -31,13 +31,13 @@ def test_the_gate_is_closed_where_the_slope_is_zero_under_the_current_target():
     def slope(loss):
         return -2 * (tau[0] - loss).relu()
 
-    gate = Gate()
+    gate = HingeGate()
     assert not gate.is_closed(slope)
     gate.look(torch.tensor(2.5))
     assert gate.is_closed(slope)
     tau[0] = 3.0
     assert not gate.is_closed(slope)
-    again = Gate.from_dict(gate.to_dict(), torch.zeros((), dtype=torch.float64))
+    again = HingeGate.from_dict(gate.to_dict(), torch.zeros((), dtype=torch.float64))
     assert (float(again.loss), again.loss.dtype, again.unlooked) == (2.5, torch.float64, 0)
     gate.look(torch.tensor(float("inf")))
-    assert gate.to_dict() == {} and Gate.from_dict({}, torch.zeros(())).loss is None
+    assert gate.to_dict() == {} and HingeGate.from_dict({}, torch.zeros(())).loss is None

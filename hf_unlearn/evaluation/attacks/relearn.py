@@ -257,7 +257,7 @@ def recovery_curves(
         models: role -> model; with a model retrained without the forget rows among them, [`recovery_area`] of another
             model's curve and the retrained one's says how much faster the rows come back.
         splits: `forget` (at least two rows), and `retain` and `similar` or `unseen` for the kinds that train on them.
-        data_collator: makes batches; None: [`hf_unlearn.data.default_collator`] of each model and `processing_class`.
+        data_collator: makes batches; None: [`hf_unlearn.default_collator`] of each model and `processing_class`.
         processing_class: tokenizer or image processor.
         kinds: any of "retain", "similar", "real".
         k: forget rows that are not measured, and trained on in the kind "real"; chosen by `seed`. None: a quarter of

@@ -211,7 +211,8 @@ class EvaluateArguments:
         default=None,
         metadata={
             "help": "Gates that the unlearned model must pass, else the exit status is 3 (for CI): forget_quality, "
-            "auc_gap, kept, extraction, over_forgetting, recovery, quantisation; verdict: the first five."
+            "auc_gap, kept, extraction, over_forgetting; `verdict` for all of these; and those of attacks. An unknown "
+            "name lists all."
         },
     )
     title: str | None = field(default=None, metadata={"help": "Name of the task in the report; else the folder's."})

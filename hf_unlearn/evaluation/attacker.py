@@ -11,7 +11,17 @@ from typing import Any
 
 from .catalogue import FINE_TUNES
 from .forgotten import STILL_KNOWN_EXCESS, count_of, ends_of, right_of
-from .gates import AUC_GAP, BITS, EXTRACTION_EXCESS, QUANTISED_EXCESS, RECOVERY_AREA, Sides, beyond, gaps_of, value_of
+from .gates import (
+    AUC_GAP,
+    EXTRACTION_EXCESS,
+    QUANTISED_EXCESS,
+    RECOVERY_AREA,
+    ROUNDED,
+    Sides,
+    beyond,
+    gaps_of,
+    value_of,
+)
 
 SURE_RATE = 0.01  # the rate of false alarms at which forget rows are counted as found
 
@@ -40,7 +50,7 @@ def attacker_of(run: Mapping[str, Any], sides: Sides) -> Attacker:
     tried = {
         "membership": bool(aucs(mine)),
         "recovery": any(name.startswith("recovery_") for name in mine) or bool(curves_of(run)),
-        "quantised": any(right_of(mine, f"forget_{bits}") for bits in BITS),
+        "quantised": any(right_of(mine, f"forget_{bits}") for bits in ROUNDED),
         "rephrased": bool(right_of(mine, "forget_rephrased"))
         or not ("forget_token_accuracy" in mine or "forget_exact_match" in mine),
         "shadows": "forget_lira_auc" in mine,
@@ -197,7 +207,7 @@ def quantised(run: Mapping, sides: Sides) -> Attempt | None:
     Rows right with rounded weights: `kind`, `n`, `right` (bits -> rows), `plain` (not rounded), `retrained` (bits ->
     rows, or None). Possible where rounding brings back rows, more than a retrained model has.
     """
-    found = {bits: right for bits in BITS if (right := right_of(sides.mine, f"forget_{bits}"))}
+    found = {bits: right for bits in ROUNDED if (right := right_of(sides.mine, f"forget_{bits}"))}
     if not found:
         return None
     kind, n = next((kind, n) for kind, _, n in found.values())

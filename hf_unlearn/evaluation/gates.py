@@ -31,7 +31,7 @@ WEAK_DISTANCE = 0.3  # the same for the Kolmogorov-Smirnov distance
 
 UTILITIES = ("test", "retain"), ("accuracy", "token_accuracy")  # kept is the worst share over these splits and kinds
 RIGHT = ("exact_match", "accuracy")  # how a row counts as answered right; word for word where that was measured
-BITS = ("int8", "int4")
+ROUNDED = ("int8", "int4")  # splits of the forget rows under rounded weights, after `forget_`
 
 
 class Status(str, Enum):
@@ -150,7 +150,8 @@ def _end(measures: Mapping[str, Any], name: str, end: str) -> float | None:
     return measure.get(end) if measure.get(end) is not None else measure.get("value")
 
 
-def _status(ok: bool | None) -> Status:
+def status_of(ok: bool | None) -> Status:
+    """The status of a test that was passed (True), failed (False), or could not be decided (None)."""
     return {True: Status.PASSED, False: Status.FAILED, None: Status.UNDECIDED}[ok]
 
 
@@ -167,7 +168,7 @@ def forget_quality(sides: Sides) -> Gate:
     able = control <= limit if control is not None else seen is not None and seen <= WEAK_DISTANCE
     numbers = {"value": p, "limit": limit, "between": between, "control": control, "detectable": seen}
     numbers |= {key: quality[key] for key in ("distance", "of", "n")}
-    return Gate("forget_quality", _status(p >= limit), able, numbers)
+    return Gate("forget_quality", status_of(p >= limit), able, numbers)
 
 
 def auc_gap(sides: Sides) -> Gate:
@@ -188,7 +189,7 @@ def auc_gap(sides: Sides) -> Gate:
     numbers = {key: gap.get(key) for key in ("value", "low", "high", "n", "detectable")}
     numbers |= {"score": score, "limit": AUC_GAP, "control": able if control else None}
     numbers["between"] = max((abs(one["value"]) for one in noise.values()), default=None)
-    return Gate("auc_gap", _status(True if within else False if far else None), able, numbers)
+    return Gate("auc_gap", status_of(True if within else False if far else None), able, numbers)
 
 
 def beyond(gap: Mapping[str, Any]) -> bool:
@@ -219,7 +220,7 @@ def kept(sides: Sides) -> Gate:
         return Gate("kept", Status.UNDECIDED)
     numbers = {"value": min(shares), "limit": KEPT_SHARE, "utility": utility}
     numbers["kept"] = found if found.share is not None else None
-    return Gate("kept", _status(min(shares) >= KEPT_SHARE), None, numbers)
+    return Gate("kept", status_of(min(shares) >= KEPT_SHARE), None, numbers)
 
 
 def extraction(sides: Sides) -> Gate:
@@ -233,7 +234,7 @@ def extraction(sides: Sides) -> Gate:
     limit = b + EXTRACTION_EXCESS
     able = None if control is None else control > limit
     numbers = {"value": a, "retrained": b, "limit": limit, "control": control}
-    return Gate("extraction", _status(a <= limit), able, numbers)
+    return Gate("extraction", status_of(a <= limit), able, numbers)
 
 
 def over_forgetting(sides: Sides) -> Gate:
@@ -245,37 +246,7 @@ def over_forgetting(sides: Sides) -> Gate:
     numbers = {"value": loss, "unseen": unseen, "retrained": aim, "auc": auc}
     if aim is None and (sides.mine.get("forget_mia_loss_auc") or {}).get("high") is None:
         return Gate("over_forgetting", Status.UNDECIDED, None, numbers)
-    return Gate("over_forgetting", _status(not over_forgotten(sides.mine, sides.reference)), None, numbers)
-
-
-def recovery(sides: Sides) -> Gate:
-    """Numbers: `areas` (kind of fine-tune -> area), `value` (the smallest), `limit`."""
-    areas = {
-        name.removeprefix("recovery_").removesuffix("_area"): m["value"]
-        for name, m in sides.mine.items()
-        if name.startswith("recovery_") and name.endswith("_area") and m["value"] is not None
-    }
-    if not areas:
-        return Gate("recovery", Status.UNDECIDED)
-    least = min(areas.values())
-    numbers = {"areas": areas, "value": least, "limit": RECOVERY_AREA}
-    return Gate("recovery", _status(least >= RECOVERY_AREA), None, numbers)
-
-
-def quantisation(sides: Sides) -> Gate:
-    """Numbers: `right`: (bits, share of forget rows right, the retrained model's) for each width and way of being
-    right, and `excess`, the limit of their difference."""
-    found = [
-        (bits, a, b)
-        for bits in BITS
-        for kind in RIGHT
-        for a, b in [[value_of(side, f"forget_{bits}_{kind}") for side in (sides.mine, sides.reference)]]
-        if a is not None and b is not None
-    ]
-    if not found:
-        return Gate("quantisation", Status.UNDECIDED)
-    numbers = {"right": found, "excess": QUANTISED_EXCESS}
-    return Gate("quantisation", _status(all(a <= b + QUANTISED_EXCESS for _, a, b in found)), None, numbers)
+    return Gate("over_forgetting", status_of(not over_forgotten(sides.mine, sides.reference)), None, numbers)
 
 
 IN_VERDICT: dict[str, Callable[[Sides], Gate]] = {  # the verdict is their conjunction
@@ -285,28 +256,32 @@ IN_VERDICT: dict[str, Callable[[Sides], Gate]] = {  # the verdict is their conju
     "extraction": extraction,
     "over_forgetting": over_forgetting,
 }
-BESIDE: dict[str, Callable[[Sides], Gate]] = {  # of attacks that need more: shown beside the verdict
-    "recovery": recovery,
-    "quantisation": quantisation,
-}
 VERDICT_GATES = tuple(IN_VERDICT)
 
 
-def add_gate(name: str, gate: Callable[[Sides], Gate]) -> None:
+def beside() -> dict[str, Callable[[Sides], Gate]]:
     """
-    Adds the gate of an attack: judged, shown and known to `--fail_on`, but no part of the verdict.
+    Name -> gate of the attacks that bring one: judged, shown and known to `--fail_on`, but no part of the verdict.
+    Those of attacks that train come first.
 
     Raises:
-        ValueError: if there is one of this name.
+        ValueError: if two gates have one name.
     """
-    if name in gate_names():
-        raise ValueError(f"there is a gate {name!r} already: give it another name.")
-    BESIDE[name] = gate
+    from .attacks.registry import attacks
+
+    found: dict[str, Callable[[Sides], Gate]] = {}
+    for attack in reversed(attacks()):
+        if attack.gate is None:
+            continue
+        if attack.gate in (*IN_VERDICT, *found, "verdict"):
+            raise ValueError(f"there is a gate {attack.gate!r} already: give that of {attack.name!r} another name.")
+        found[attack.gate] = attack.judge
+    return found
 
 
 def gate_names() -> tuple[str, ...]:
     """What `--fail_on` may name; "verdict" is the conjunction of VERDICT_GATES."""
-    return (*IN_VERDICT, *BESIDE, "verdict")
+    return (*IN_VERDICT, *beside(), "verdict")
 
 
 def value_of(measures: Mapping[str, Any], name: str) -> float | None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from .attacker import Attacker, attacker_of, aucs
 from .forgotten import Forgotten, ends_of, forgotten_of
-from .gates import BESIDE, IN_VERDICT, Gate, Kept, Level, Sides, Status, beyond, gaps_of, gate_names, kept_of, value_of
+from .gates import IN_VERDICT, Gate, Kept, Level, Sides, Status, beside, beyond, gaps_of, gate_names, kept_of, value_of
 from .roles import BEFORE, ROLES
 
 KEPT_MORE = 1.02  # the report remarks on a test accuracy above the retrained model's by this factor: it is no gain
@@ -153,7 +153,7 @@ def judge_run(
     """
     measures = [(other or {}).get("measures", {}) for other in (run, before, retrained, again)]
     sides = Sides(*measures, retrained=bool(retrained))
-    gates = {name: gate(sides) for name, gate in {**IN_VERDICT, **BESIDE}.items()}
+    gates = {name: gate(sides) for name, gate in {**IN_VERDICT, **beside()}.items()}
     utility, theirs = (value_of(side, "model_utility") for side in (sides.mine, sides.reference))
     return Finding(
         run.get("task", ""),

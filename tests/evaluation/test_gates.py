@@ -1,7 +1,8 @@
 import pytest
 
 from hf_unlearn.evaluation import gates
-from hf_unlearn.evaluation import judge as judge_module
+from hf_unlearn.evaluation.attacks import registry
+from hf_unlearn.evaluation.attacks.base import Attack
 from hf_unlearn.evaluation.gates import Status, gate_names
 from hf_unlearn.evaluation.judge import Verdict, judge, judge_run
 
@@ -230,12 +231,17 @@ def test_a_control_whose_interval_reaches_into_the_limit_shows_no_power():
     assert judged(before=before).gates["auc_gap"].able is False
 
 
-def test_a_gate_can_be_added_and_is_no_part_of_the_verdict(monkeypatch):
-    monkeypatch.setattr(gates, "BESIDE", dict(gates.BESIDE))
-    monkeypatch.setattr(judge_module, "BESIDE", gates.BESIDE)
-    gates.add_gate("speed", lambda sides: gates.Gate("speed", FAILED, numbers={"value": 0.5}))
+def test_an_attack_brings_its_gate_which_is_no_part_of_the_verdict(monkeypatch):
+    def judge(sides):
+        return gates.Gate("speed", FAILED, numbers={"value": 0.5})
+
+    monkeypatch.setitem(registry.ADDED, "race", Attack("race", "", print, gate="speed", judge=judge))
     found = judged()
     assert found.status("speed") is FAILED and found.verdict is Verdict.INDISTINGUISHABLE
-    assert gate_names()[-2:] == ("speed", "verdict")
-    with pytest.raises(ValueError, match="there is a gate 'kept' already"):
-        gates.add_gate("kept", lambda sides: gates.Gate("kept", PASSED))
+    assert "speed" in gate_names() and gate_names()[-1] == "verdict"
+
+
+def test_two_gates_of_one_name_are_refused(monkeypatch):
+    monkeypatch.setitem(registry.ADDED, "race", Attack("race", "", print, gate="kept", judge=print))
+    with pytest.raises(ValueError, match="there is a gate 'kept' already: give that of 'race' another name"):
+        gate_names()

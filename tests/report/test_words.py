@@ -3,7 +3,7 @@
 import pytest
 from helpers.cards import GOOD, NOT_FINITE, ORIGINAL, RETRAINED, card, m, run
 
-from hf_unlearn.evaluation.gates import BESIDE, IN_VERDICT, Gate, Level, Status, gate_names
+from hf_unlearn.evaluation.gates import IN_VERDICT, Gate, Level, Status, beside, gate_names
 from hf_unlearn.evaluation.judge import Verdict, judge, judge_run
 from hf_unlearn.report.words import findings, first_screen, gates, names, numbers
 from hf_unlearn.unlearning.stop_rule import REACHED, STOP_REASONS
@@ -183,7 +183,7 @@ def test_everything_that_can_be_judged_has_words():
     assert set(names.GATE_TITLES) == set(gate_names()) and set(names.BADGES) == set(Verdict)
     assert set(names.STATUSES) == set(Status) and set(first_screen.FORGOT) == set(Level)
     assert set(findings.REASONS) == set(findings.Why)
-    for name in (*IN_VERDICT, *BESIDE):
+    for name in (*IN_VERDICT, *beside()):
         assert name in gates.SENTENCES and gates.gate_text(Gate(name, Status.UNDECIDED)).startswith(("Needs", "Not"))
     other = Gate("speed", Status.FAILED, numbers={"value": 0.5, "limit": 0.25})  # a gate that nobody wrote words for
     assert gates.gate_text(other) == "Value 0.5, limit 0.25." and names.gate_title("speed") == "speed"

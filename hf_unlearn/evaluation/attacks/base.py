@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     import pyarrow
     import torch
 
+    from ..gates import Gate, Sides
+
 
 @dataclass
 class Seen:
@@ -80,7 +82,8 @@ class Attack:
         measures: function of (what was seen of the model, of the retrained one or None) that returns what more goes
             into the score card, name -> `{"value", "low", "high", "n"}`. Called for every model, attacked or not.
             Names have a line in the catalogue (`catalogue.add`), or stand under "Other" in the report.
-        gate: the verdict gate that rests on what it finds, if there is one.
+        gate, judge: name of the verdict gate that rests on what it finds, and function of the measures of the model and
+            of those that it is held against that returns the [`~hf_unlearn.evaluation.gates.Gate`]; None: no gate.
         turn: attacks run in this order, the cheapest first, those that train last.
     """
 
@@ -89,4 +92,5 @@ class Attack:
     run: Callable[..., None]
     measures: Callable[[Seen, Seen | None], Mapping[str, dict[str, Any]]] | None = None
     gate: str | None = None
+    judge: Callable[[Sides], Gate] | None = None
     turn: int = 5

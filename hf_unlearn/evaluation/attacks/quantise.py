@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..forward import signature_of
+from ..gates import QUANTISED_EXCESS, RIGHT, ROUNDED, Gate, Sides, Status, status_of, value_of
 from ..weights import listed, piece_on, put_back
 from .base import Attack, Subject
 
@@ -157,6 +158,29 @@ def _run(subject: Subject) -> None:
                 subject.seen.tables[f"forget_int{bits}"] = subject.table_of("forget", note=f"int{bits}")
 
 
+def _gate(sides: Sides) -> Gate:
+    """
+    Numbers: `right`: (bits, share of forget rows right, the retrained model's) for each width and way of being right,
+    and `excess`, the limit of their difference.
+    """
+    found = [
+        (bits, a, b)
+        for bits in ROUNDED
+        for kind in RIGHT
+        for a, b in [[value_of(side, f"forget_{bits}_{kind}") for side in (sides.mine, sides.reference)]]
+        if a is not None and b is not None
+    ]
+    if not found:
+        return Gate("quantisation", Status.UNDECIDED)
+    numbers = {"right": found, "excess": QUANTISED_EXCESS}
+    return Gate("quantisation", status_of(all(a <= b + QUANTISED_EXCESS for _, a, b in found)), None, numbers)
+
+
 ATTACK = Attack(
-    "quantise", "measure the forget rows again with weights rounded to int8 and int4", _run, gate="quantisation", turn=1
+    "quantise",
+    "measure the forget rows again with weights rounded to int8 and int4",
+    _run,
+    gate="quantisation",
+    judge=_gate,
+    turn=1,
 )

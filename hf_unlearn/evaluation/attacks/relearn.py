@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ..catalogue import FINE_TUNES
 from ..collection import collect
 from ..forward import evaluating, kept_columns, logits_of, model_inputs, progress_bar, signature_of
+from ..gates import RECOVERY_AREA, Gate, Sides, Status, status_of
 from ..intervals import summary
 from ..roles import BEFORE
 from ..rows import row_hashes, rows_at
@@ -368,11 +369,26 @@ def _measures(seen: Seen, retrained: Seen | None) -> dict[str, dict[str, Any]]:
     return found
 
 
+def _gate(sides: Sides) -> Gate:
+    """Numbers: `areas` (kind of fine-tune -> area), `value` (the smallest), `limit`."""
+    areas = {
+        name.removeprefix("recovery_").removesuffix("_area"): m["value"]
+        for name, m in sides.mine.items()
+        if name.startswith("recovery_") and name.endswith("_area") and m["value"] is not None
+    }
+    if not areas:
+        return Gate("recovery", Status.UNDECIDED)
+    least = min(areas.values())
+    numbers = {"areas": areas, "value": least, "limit": RECOVERY_AREA}
+    return Gate("recovery", status_of(least >= RECOVERY_AREA), None, numbers)
+
+
 ATTACK = Attack(
     "relearn",
     "fine-tune unlearned and retrained models on retain, similar and some forget rows",
     _run,
     _measures,
     gate="recovery",
+    judge=_gate,
     turn=4,
 )

@@ -61,7 +61,7 @@ def read(verb: str, kinds: list[type], argv: list[str]) -> tuple[dict, list[str]
         def error(self, message):
             raise ValueError(message)
 
-    parser = Parser(kinds)
+    parser = Parser(kinds, allow_abbrev=False)  # a mistyped flag must not pass for a longer one
     absent = object()
     names = {f.name for kind in kinds for f in fields(kind)}
     try:

@@ -7,9 +7,9 @@ import json
 import sys
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, program: str = "python -m hf_unlearn.evaluation") -> int:
     """The command line; the exit status: 0, or 1 for input that cannot be measured (argparse leaves with 2)."""
-    parser = argparse.ArgumentParser(prog="python -m hf_unlearn.evaluation", description="Measures from saved logs.")
+    parser = argparse.ArgumentParser(prog=program, description="Measures from saved logs.")
     commands = parser.add_subparsers(dest="command", required=True)
     tofu = commands.add_parser(
         "tofu",

@@ -65,3 +65,8 @@ def test_a_value_of_another_type_is_one_problem_without_a_page_of_usage(tmp_path
     with pytest.raises(ArgumentError) as caught:
         flags.parse("ready", ["--output_dir", str(tmp_path), "--max_steps", "few", *CPU])
     assert caught.value.problems == ["Argument --max_steps/--max-steps: invalid int value: 'few'."]
+
+
+def test_a_flag_is_not_known_by_its_beginning():
+    with pytest.raises(ArgumentError, match="There is no flag --meta_ev \\(did you mean --meta_every\\?\\)"):
+        flags.parse("ready", ["--output_dir", "out", "--dataset_name", "people", "--meta_ev", "2"])

@@ -12,7 +12,7 @@ import pytest
 from helpers.recipes import ROOT
 
 import hf_unlearn
-from hf_unlearn.cli import arguments, help, main, running
+from hf_unlearn.cli import arguments, help, main, running, tofu
 from hf_unlearn.evaluation import __main__ as evaluation
 
 HEAVY = ("torch", "transformers", "datasets", "accelerate", "peft", "sklearn", "matplotlib")
@@ -113,7 +113,7 @@ def test_the_verb_tofu_is_the_command_of_the_evaluation(capsys, tmp_path):
     for run in (lambda: main.run("tofu", words, ""), lambda: sys.exit(evaluation.main(["tofu", *words]))):
         with pytest.raises(SystemExit) as end:
             run()
-        told.append((end.value.code, capsys.readouterr().err))
+        told.append((end.value.code, capsys.readouterr().err.partition(": ")[2]))  # without the program's name
     assert told[0] == told[1] and told[0][0] == 1 and "nowhere.json" in told[0][1]
 
 
@@ -149,3 +149,9 @@ def test_a_record_names_the_launcher_and_its_processes(monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     said = running.command_line(["--limit", "9"], "hf-unlearn evaluate")
     assert said == "accelerate launch --num_processes 2 recipes/evaluate.py --limit 9"
+
+
+def test_the_verb_tofu_reads_a_yaml_file(capsys, tmp_path):
+    (tmp_path / "logs.yaml").write_text(f"logs: {tmp_path / 'none.json'}\n")
+    assert tofu.main(["--config", str(tmp_path / "logs.yaml")]) == 1
+    assert "hf-unlearn" in (said := capsys.readouterr().err) and "none.json" in said

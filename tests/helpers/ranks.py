@@ -36,7 +36,7 @@ def set_engine() -> None:
     """Called between a config and its trainer."""
 
 
-def launch(kind: str, start: Path, out: Path, ranks: int = 2, seconds: int = 400, **env: str) -> list[dict]:
+def launch(kind: str, start: Path, out: Path, ranks: int = 2, seconds: int = 1200, **env: str) -> list[dict]:
     """What the runs of `kind` ended with, one dict a rank."""
     words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
     out.mkdir(exist_ok=True)

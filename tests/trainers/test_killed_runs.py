@@ -25,10 +25,11 @@ from helpers.killed_run import SHORT, go_on, saved
 from helpers.tiny import cheap_collections, same_bits
 from transformers import TrainerState
 
-from hf_unlearn import ArgumentError, UnlearnTrainer
+from hf_unlearn import ArgumentError
 from hf_unlearn.cli import ready as ready_recipe
 from hf_unlearn.readiness import moving_weights
 from hf_unlearn.trainers import checkpointing
+from hf_unlearn.trainers.unlearn_looks import UnlearnLooks
 from hf_unlearn.trainers.unlearn_record import SNAPSHOTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,7 +126,7 @@ def within_the_rotation(count):
 
 
 def before_the_put_back(count):
-    UnlearnTrainer._put_back_good = die_at(count, UnlearnTrainer._put_back_good)
+    UnlearnLooks._restore_good = die_at(count, UnlearnLooks._restore_good)
 
 
 def before_copies_are_deleted(count):

@@ -173,7 +173,8 @@ def session(tmp_path_factory):
     """The hub after the client has finished, and the client's notes."""
     folder = tmp_path_factory.mktemp("client")
     with LoopbackHub() as hub:
-        run_client(CLIENT, hub, folder, env={"NOTES": str(folder / "notes.json"), "TESTS": os.path.dirname(__file__)})
+        tests = os.path.dirname(os.path.dirname(__file__))
+        run_client(CLIENT, hub, folder, env={"NOTES": str(folder / "notes.json"), "TESTS": tests})
         yield hub, json.loads((folder / "notes.json").read_text())
 
 

@@ -117,7 +117,7 @@ BROKEN = {
         {f"ready {name}" for name in check_engine.READY},
     ),
     "no curvature": (
-        "hf_unlearn.readiness.gradient._Pullback.hessian_product",
+        "hf_unlearn.readiness.gradient._Pullback.add_hessian_product",
         lambda real: lambda *args: None,
         {"ready finite_difference", "ready finite_difference, relearn"},
     ),

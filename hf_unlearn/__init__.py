@@ -24,6 +24,7 @@ To add …             touch …
     a public name        `_HOMES` and the imports under TYPE_CHECKING, both below
 
 Where is …?
+    a flag               declared: cli/arguments.py, options.py, config.py; read from words and YAML: cli/parsing.py
     τ measured           trainers/measuring_tau.py; when it is measured again: unlearning/schedule.py
     the stop rule        unlearning/stop_rule.py
     a checkpoint's file  trainers/checkpointing.py lists all; what a request keeps: trainers/unlearn_record.py

@@ -18,7 +18,7 @@ from pathlib import Path
 if not __package__:  # run as a script: not recipes/ on the path, where evaluate.py would hide the library
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from hf_unlearn.cli import flags, prepare, running
+from hf_unlearn.cli import parsing, prepare, running
 from hf_unlearn.cli.arguments import TRAINED
 
 HERE = Path(__file__).resolve().parent
@@ -38,16 +38,16 @@ def run_task(name: str, recipe: str, more: list[str], output_dir: Path, command:
     folder = output_dir / Path(recipe).stem
     words = ["--config", str(HERE / recipe), "--output_dir", str(folder), *more]
     quiet = ["--logging_strategy", "no"]
-    own, data, model, args = flags.parse("ready", words + quiet)
+    own, data, model, args = parsing.parse("ready", words + quiet)
     prepared = prepare.prepare(data, model)
     for role in TRAINED:
         say(f"{name}: training, {role}")
-        own, data, model, args = flags.parse("ready", words + quiet)
+        own, data, model, args = parsing.parse("ready", words + quiet)
         own.role = role
         ready.train(own, data, model, args, prepared)
     for start in ("original", "ready"):
         say(f"{name}: unlearning, from the {start} model")
-        own, data, model, args = flags.parse("unlearn", words)
+        own, data, model, args = parsing.parse("unlearn", words)
         own.start = start
         unlearn.unlearn(own, data, model, args, prepared)
     say(f"{name}: measuring")

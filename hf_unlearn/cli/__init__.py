@@ -2,7 +2,9 @@
 
 main.py                        chooses the verb
 ready.py unlearn.py evaluate.py memory.py tofu.py      one file a verb
-arguments.py help.py flags.py  the flags: what there is; what `--help` says; command line and YAML -> dataclasses
+arguments.py                   declares the flags of the verbs
+parsing.py                     command line and YAML -> the dataclasses of a verb; what is wrong with them, at once
+help.py                        what `--help` says
 rows/                          rows by name: embedded people and digits, local files, the Hub; other words for them
 encode/                        rows -> what a model takes: text, images, sound
 prepare.py                     flags -> split and encoded rows, by the two above

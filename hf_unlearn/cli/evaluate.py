@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from ..utils.checks import gather, raise_problems
-from . import arguments, checkpoints, flags, prepare, running
+from . import arguments, checkpoints, parsing, prepare, running
 from .arguments import ROLES, DataArguments, EvaluateArguments, ModelArguments
 
 MOST_RETAIN_ROWS = 2000  # retain rows measured: evenly spaced, enough for intervals of a percent
@@ -189,7 +189,7 @@ def _load(load_model, folder: str, device):
 
 def main(argv: list[str]) -> int:
     """Measures, writes the report, says what was found; the exit status."""
-    own, data, model_args = flags.parse("evaluate", argv, check)
+    own, data, model_args = parsing.parse("evaluate", argv, check)
     prepared = check(own, data, model_args)
     models = pairs(own.models, "models")[0]
     asked = {"asked": running.asked(data), "commands": [running.command_line(argv, "hf-unlearn evaluate")]}

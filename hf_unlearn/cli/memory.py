@@ -11,7 +11,7 @@ import sys
 from ..memory.__main__ import build_parser, report
 from ..memory.__main__ import main as estimate
 from ..memory.run import VERBS, Run
-from . import flags, model, prepare
+from . import model, parsing, prepare
 from .arguments import DataArguments, ModelArguments
 
 PROGRAM = "hf-unlearn memory"
@@ -56,7 +56,8 @@ def recipe_values(verb: str, argv: list[str]) -> dict:
     Raises:
         ArgumentError: if the flags are wrong, or the rows, which tell the sizes of a new model, cannot be read.
     """
-    own, data, model_args, args = flags.parse("unlearn" if verb == "unlearn" else "ready", [*argv, "--output_dir", "."])
+    kind = "unlearn" if verb == "unlearn" else "ready"
+    own, data, model_args, args = parsing.parse(kind, [*argv, "--output_dir", "."])
     return {**model_values(data, model_args), **step_values(verb, own, data, args)}
 
 

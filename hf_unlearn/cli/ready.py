@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..utils.checks import gather, raise_problems
-from . import flags, model, prepare, running
+from . import model, parsing, prepare, running
 from .arguments import TRAINED, DataArguments, ModelArguments, ReadyArguments
 
 OFF = {"lambda_efficiency": 0.0, "lambda_retention": 0.0, "lambda_resistance": 0.0, "resistance": "none"}
@@ -80,6 +80,6 @@ def train(
 
 
 def main(argv: list[str]) -> None:
-    trainer = train(*flags.parse("ready", argv, check))
+    trainer = train(*parsing.parse("ready", argv, check))
     if trainer.is_world_process_zero():
         print(f"{trainer.state.global_step} steps; saved in {trainer.args.output_dir}")

@@ -14,7 +14,7 @@ import json
 import shutil
 from pathlib import Path
 
-from . import flags, prepare, running
+from . import parsing, prepare, running
 from .arguments import STARTS, DataArguments, EvaluateArguments
 
 START_OF = {unlearned: start for start, unlearned in STARTS.items()}  # role under test -> role it was unlearned from
@@ -96,10 +96,10 @@ def _shadow(folder: Path, number: int, start: str, seen, pool, argv: list[str], 
         "unseen": pool.select((~seen).nonzero()[0]),
     }
     shadow = dataclasses.replace(prepared, splits=rows)
-    own, data, model_args, args = flags.parse("ready", words)
+    own, data, model_args, args = parsing.parse("ready", words)
     own.role = start
     ready.train(own, data, model_args, args, shadow)
-    own, data, model_args, args = flags.parse("unlearn", words)
+    own, data, model_args, args = parsing.parse("unlearn", words)
     own.start = start
     trainer = unlearn.unlearn(own, data, model_args, args, shadow)
     collator = default_collator(trainer.model, prepared.processing_class)
@@ -127,7 +127,7 @@ def training_flags(argv: list[str]) -> list[str]:
 def settings(verb: str, argv: list[str]) -> list[str]:
     """All flags of a verb that trains, from the command line and the YAML, as far as they are its business."""
     kept, keep = [], True
-    for word in flags.read_flags(verb, argv):
+    for word in parsing.read_flags(verb, argv):
         if word.startswith("--"):
             keep = word[2:] not in _own()
         if keep:

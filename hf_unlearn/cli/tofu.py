@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..evaluation.__main__ import main as measures_from_logs
-from .flags import read_flags
+from .parsing import read_flags
 
 
 def main(argv: list[str]) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..utils.checks import gather, raise_problems
-from . import flags, model, prepare, running
+from . import model, parsing, prepare, running
 from .arguments import STARTS, DataArguments, ModelArguments, UnlearnArguments
 from .checkpoints import is_checkpoint
 
@@ -74,7 +74,7 @@ def unlearn(
 
 
 def main(argv: list[str]) -> None:
-    trainer = unlearn(*flags.parse("unlearn", argv, check))
+    trainer = unlearn(*parsing.parse("unlearn", argv, check))
     from ..unlearning.stop_rule import STOP_REASONS
 
     if trainer.is_world_process_zero():

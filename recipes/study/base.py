@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from hf_unlearn.cli import flags
+from hf_unlearn.cli import parsing
 from recipes.study.tasks import HERE, StudyTask
 from recipes.tools import jobs as jobs_
 
@@ -46,7 +46,7 @@ def ensure_base(task: StudyTask, folder: Path, smoke: bool = False) -> None:
         rows = Path(part, "people.jsonl")
         people(task.base, SEED).to_json(rows)
         words += ["--dataset_name", str(rows), "--output_dir", part]
-        parsed = flags.parse("ready", words)
+        parsed = parsing.parse("ready", words)
         with contextlib.redirect_stdout(None):  # the trainer's summary
             ready.train(*parsed)
         made = Path(part, "original")

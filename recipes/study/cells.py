@@ -20,7 +20,7 @@ import shlex
 import time
 from pathlib import Path
 
-from hf_unlearn.cli import flags, prepare
+from hf_unlearn.cli import parsing, prepare
 from hf_unlearn.utils.checks import raise_problems
 from recipes.study.base import digest, ensure_base
 from recipes.study.tasks import ARMS, TASKS, YARDSTICKS, Arm, StudyTask, arms_of, flags_of, needed_by, requests_of
@@ -79,7 +79,7 @@ def train(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
     shutil.rmtree(part, ignore_errors=True)
     words = flags_of(task, seed, data, smoke, str(base_of(root, name))) + arm.flags.format(by=task.by).split()
     words += ["--output_dir", str(part), "--seed", str(seed), *jobs_.QUIET_FLAGS]
-    own, data_args, model_args, args = flags.parse("ready", words)
+    own, data_args, model_args, args = parsing.parse("ready", words)
     own.role = arm.role
     prepared = prepare.prepare(data_args, model_args, model_args.model_name_or_path)
     if arm.like:
@@ -228,7 +228,7 @@ def rows_for(name: str, seed: int, data: str | None, smoke: bool, model, base: s
     task, words = TASKS[name], flags_of(TASKS[name], seed, data, smoke, base)
 
     def prepared_by(words: list[str]):
-        _, data_args, model_args, _ = flags.parse("ready", words)
+        _, data_args, model_args, _ = parsing.parse("ready", words)
         return data_args, prepare.prepare(data_args, model_args, model_args.model_name_or_path)
 
     data_args, prepared = prepared_by(words)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from hf_unlearn.cli import flags
+from hf_unlearn.cli import parsing
 from hf_unlearn.cli.memory import step_values
 from recipes.study.tasks import ARMS, TASKS, Arm, flags_of
 
@@ -37,7 +37,7 @@ def peaks(folders: Iterable[tuple[str, str, Path]]) -> dict[str, dict[str, int]]
             continue
         task, arm = TASKS[name], ARMS[arm_name]
         words = [*flags_of(task, 0, "DATA", False), *arm.flags.format(by=task.by).split()]
-        own, data, _, args = flags.parse("ready", words)
+        own, data, _, args = parsing.parse("ready", words)
         verb = "ready" if arm.role == "ready" else "train"
         step = step_values(verb, own, data, args) | {"eval_batch_size": Run.eval_batch_size, "optim": Run.optim}
         run = Run(**step, verb=verb, device="cpu")

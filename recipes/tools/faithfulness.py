@@ -28,7 +28,7 @@ import numpy as np
 if not __package__:  # run as a script: not recipes/ on the path, where evaluate.py would hide the library
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
-from hf_unlearn.cli import arguments, flags, prepare, running
+from hf_unlearn.cli import arguments, parsing, prepare, running
 from hf_unlearn.evaluation import catalogue
 from hf_unlearn.utils.checks import raise_problems
 from recipes.tools import jobs as jobs_
@@ -163,7 +163,7 @@ def prepared_of(task: str, smoke: bool):
     """`(DataArguments, Prepared, splits to measure)` of a task."""
     from hf_unlearn.cli import evaluate
 
-    _, data, model, _ = flags.parse("ready", flags_of(task, smoke))
+    _, data, model, _ = parsing.parse("ready", flags_of(task, smoke))
     prepared = prepare.prepare(data, model)
     return data, prepared, evaluate.splits_of(data, prepared)
 
@@ -182,7 +182,7 @@ def build(task: str, pool: str, seed: int, folder: Path, smoke: bool) -> float:
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     words = [*flags_of(task, smoke), "--output_dir", str(part), "--seed", str(seed), *jobs_.QUIET_FLAGS]
-    own, data, model_args, args = flags.parse("ready", words)
+    own, data, model_args, args = parsing.parse("ready", words)
     own.role = "original" if pool in SAW else "retrained"
     if pool == HARDER:  # the others as often as ever, the forget rows a few times
         copies = int(args.num_train_epochs) // TASKS[task].passes
@@ -289,7 +289,7 @@ def measured(task: str, models: int, root: Path, smoke: bool) -> dict:
     values: dict[str, list] = {pool: [] for pool in SEEDS}
     for (pool, _), folder in folders_of(task, models, root).items():
         values[pool].append(values_of(Scorecard.load(folder)[ROLE], reference))
-    _, data, _, args = flags.parse("ready", flags_of(task, smoke))
+    _, data, _, args = parsing.parse("ready", flags_of(task, smoke))
     return {
         "recipe": TASKS[task].recipe,
         "kind": "causal_lm" if data.task == "causal_lm" else "classifier",

@@ -13,7 +13,7 @@ from helpers.recipes import ACCELERATE, ROOT, TINY, YAMLS, small_flags, strict_j
 from peft import PeftModel
 
 from hf_unlearn import Scorecard
-from hf_unlearn.cli import evaluate, flags, model, ready, unlearn
+from hf_unlearn.cli import evaluate, model, parsing, ready, unlearn
 from hf_unlearn.cli.rows import other_words
 from hf_unlearn.trainers.models import load_model
 
@@ -107,9 +107,9 @@ def test_accelerate_configs_are_known_to_accelerate(path):
 def test_flags_of_a_recipe_are_flags_of_its_scripts(path, tmp_path):
     """The whole recipe, not the small sizes above, and for all three scripts."""
     argv = ["--config", str(path), "--output_dir", str(tmp_path)]
-    _, data, chosen, args = flags.parse("ready", argv)
+    _, data, chosen, args = parsing.parse("ready", argv)
     assert args.output_dir == str(tmp_path)
     assert args.learning_rate == float(yaml.safe_load(path.read_text())["ready.learning_rate"])
     assert model.model_settings(chosen.model_type, chosen.config_overrides)
-    _, same, _, _ = flags.parse("unlearn", argv)
-    assert flags.parse("evaluate", argv)[1] == data == same
+    _, same, _, _ = parsing.parse("unlearn", argv)
+    assert parsing.parse("evaluate", argv)[1] == data == same

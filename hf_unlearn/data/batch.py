@@ -8,7 +8,7 @@ from ..objectives.row_nll import IGNORE_INDEX
 from .columns import FLAG, FORGET_INDEX
 
 # Positions (tokens, patches) of two sets of rows up to which one forward over both is cheaper than two: measured on a
-# CPU by recipes/tools/benchmark.py; on a GPU, which small matrices leave idle, an estimate (ours).
+# CPU by recipes/tools/benchmark.py; on a GPU, which small matrices leave idle, an estimate.
 TOGETHER_POSITIONS = {"cpu": 256}
 TOGETHER_POSITIONS_ELSEWHERE = 4096
 

@@ -13,6 +13,7 @@ error messages, its citation in records and model cards; nothing else is to be t
     from ..utils.checks import number
     from .base import Objective
 
+
     @dataclass(frozen=True)
     class Wga(Objective):
         "Weighted gradient ascent: -Σ sg[p^wga_beta]·log(1/p) / M over the step's M forget labels, + L_r."

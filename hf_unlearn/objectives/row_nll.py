@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 IGNORE_INDEX = -100
-PIECE = 1 << 25  # logits that go through the softmax at a time (ours)
+PIECE = 1 << 25  # logits that go through the softmax at a time
 
 
 def per_row_nll(

@@ -1,4 +1,8 @@
-"""Where τ, the forget set and the retain sample are measured: forward passes in eval mode, on all processes."""
+"""
+Where τ, the forget set and the retain sample are measured: forward passes in eval mode, on all processes.
+
+Differs from the paper: it measures τ only; the retain sample and its size are ours.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-RETAIN_SAMPLE = 256  # retain rows measured for the budget, at least (ours); as many as forget rows if these are more
+RETAIN_SAMPLE = 256  # retain rows measured for the budget, at least; as many as forget rows if these are more
 NAMED = 8  # places of broken rows that a warning names, at most
 
 
@@ -94,7 +98,7 @@ class Measurements:
         sums, counts = sums[good], counts[good]
         found = {"forget_loss": float(sums.sum() / counts.sum()), "retain_loss": self.retain_loss()}
         found["shortfall"] = trainer.objective.shortfall(
-            found["forget_loss"], sums / counts, tau=trainer.progress.tau, targets=targets
+            found["forget_loss"], sums / counts, tau=trainer.request_state.tau, targets=targets
         )
         return found
 

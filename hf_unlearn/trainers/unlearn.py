@@ -89,7 +89,7 @@ class UnlearnTrainer(ForgettingTrainer):
 
     Attributes:
         objective: what the steps minimise ([`hf_unlearn.objectives`]).
-        rule, progress: the fixed and the moving part of the request ([`hf_unlearn.unlearning.schedule`]).
+        rule, request_state: the fixed and the moving part of the request ([`hf_unlearn.unlearning.schedule`]).
         targets: mean loss in nats that each forget row is to have; [] where the objective sets none.
         references: sum of each forget row's losses before the request, nats; [] where the objective needs none.
 
@@ -120,13 +120,11 @@ class UnlearnTrainer(ForgettingTrainer):
         problems = split_problems(forget_dataset, retain_dataset, unseen_dataset)
         args = self._settle_arguments(args, model, problems)
         self.objective = objective_of(args)
+        self.step_rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         problems += unmet_needs(self.objective)
         if self.objective.reference == "loss":
             problems += reference_problems(forget_dataset)
-        self.step_rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-        if args.resistance != "none" and not problems and min(self.step_rows, len(forget_dataset)) < 2:
-            problems.append("`resistance` divides the forget rows of a step; there is one. Raise the batch size.")
-        raise_problems(problems)
+        raise_problems(problems or self._resistance_problems(args, len(forget_dataset)))
 
         self.forget_dataset, self.retain_dataset, self.unseen_dataset = forget_dataset, retain_dataset, unseen_dataset
         self.measurements = Measurements(self)
@@ -147,17 +145,8 @@ class UnlearnTrainer(ForgettingTrainer):
         )
         self.model_accepts_loss_kwargs = True  # with `num_items_in_batch` at hand: our loss is the step's mean already
         self._refuse_engine()
-        alpha0 = schedule.initial_alpha(len(forget_dataset), len(retain_dataset))
-        self.rule = schedule.Rule(
-            alpha0=alpha0 if args.alpha is None else args.alpha,
-            passes=passes,
-            target=args.target,
-            chance=chance_loss(self.model),
-            stop=args.stop,
-            retain_budget=args.retain_budget,
-            recovers=self.objective.recovers,
-        )
-        self.progress: schedule.State | None = None
+        self.rule = self._rule(passes)
+        self.request_state: schedule.State | None = None
         self.targets: list[float] = []
         self.references: list[float] = []
         self.steps = UnlearnSteps(self)
@@ -177,6 +166,25 @@ class UnlearnTrainer(ForgettingTrainer):
         except (TypeError, ValueError) as error:
             problems += getattr(error, "problems", [str(error)])
             return args
+
+    def _resistance_problems(self, args: UnlearnConfig, n_forget: int) -> list[str]:
+        if args.resistance != "none" and min(self.step_rows, n_forget) < 2:
+            return ["`resistance` divides the forget rows of a step; there is one. Raise the batch size."]
+        return []
+
+    def _rule(self, passes: int) -> schedule.Rule:
+        """The fixed part of the request."""
+        args = self.args
+        alpha0 = schedule.initial_alpha(len(self.forget_dataset), len(self.retain_dataset))
+        return schedule.Rule(
+            alpha0=alpha0 if args.alpha is None else args.alpha,
+            passes=passes,
+            target=args.target,
+            chance=chance_loss(self.model),
+            stop=args.stop,
+            retain_budget=args.retain_budget,
+            recovers=self.objective.recovers,
+        )
 
     def _refuse_engine(self) -> None:
         """Raises an `ArgumentError` where the engine cannot run what the arguments ask for."""
@@ -206,7 +214,7 @@ class UnlearnTrainer(ForgettingTrainer):
     @property
     def stop_reason(self) -> str | None:
         """Why the run ended, a key of `hf_unlearn.unlearning.stop_rule.STOP_REASONS`; None before its end."""
-        return None if self.progress is None else self.progress.stop_reason
+        return None if self.request_state is None else self.request_state.stop_reason
 
     def row_losses(self, rows: RowSet) -> tuple[np.ndarray, np.ndarray]:
         """
@@ -239,12 +247,12 @@ class UnlearnTrainer(ForgettingTrainer):
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
         """`Trainer.train`; the result's `metrics` also hold `stop_reason` and `row_passes`."""
         result = super().train(resume_from_checkpoint, *args, **kwargs)
-        if self.progress.stop_reason is None:
-            self.progress = dataclasses.replace(self.progress, stop_reason=stop_rule.INTERRUPTED)
+        if self.request_state.stop_reason is None:
+            self.request_state = dataclasses.replace(self.request_state, stop_reason=stop_rule.INTERRUPTED)
         elif self.args.should_save:  # weights that still know the rows, needed only to resume, as this run cannot be
             for folder in checkpointing.folders(self.args.output_dir).values():
                 checkpointing.drop(folder, unlearn_record.SNAPSHOTS)
-        reason = self.progress.stop_reason
+        reason = self.request_state.stop_reason
         self.log({"stop_reason": reason, "unlearn_steps": self.state.global_step})
         logger.info("Stopped after %d steps: %s.", self.state.global_step, stop_rule.STOP_REASONS[reason])
         result.metrics["stop_reason"] = reason
@@ -263,7 +271,7 @@ class UnlearnTrainer(ForgettingTrainer):
         self.looks.reset()
         if self.resumed_from and unlearn_record.take_up(self, self.resumed_from):
             return
-        self.progress, start = self.measurements.before_first_step()
+        self.request_state, start = self.measurements.before_first_step()
         if self.objective.reference == "loss":
             given = reference_losses(self.forget_dataset)
             self.keep_row_values(self.row_losses(self.forget_dataset)[0].tolist() if given is None else given)

@@ -1,4 +1,8 @@
-"""What is done between the steps of a request: τ, looks and snapshots; decided by [`hf_unlearn.unlearning`]."""
+"""
+What is done between the steps of a request: τ, looks and snapshots; decided by [`hf_unlearn.unlearning`].
+
+Differs from the paper: it measures τ only; looks, snapshots and the way back from beyond τ are ours.
+"""
 
 from __future__ import annotations
 
@@ -43,12 +47,12 @@ class UnlearnLooks:
         if last or step % self.every == 0:
             measured |= self._look(step, last)
         found = {k: measured.get(k) for k in ("shortfall", "retain_loss", "recovered_loss")}
-        state = stop_rule.update(trainer.rule, trainer.progress, forget_pass=trainer.forget_pass, **found)
+        state = stop_rule.update(trainer.rule, trainer.request_state, forget_pass=trainer.forget_pass, **found)
         if lines := {f"look_{k}" if k != "unseen_loss" else k: v for k, v in measured.items()}:
             trainer.log({**lines, "tau": state.tau})
         if state.stop_reason is None and last:
             state = stop_rule.end(trainer.rule, state, retain_loss=found["retain_loss"])
-        trainer.progress = state
+        trainer.request_state = state
         if state.stop_reason == stop_rule.BUDGET:
             self._restore_good()
         return state.stop_reason is not None
@@ -61,7 +65,7 @@ class UnlearnLooks:
         if not schedule.measures_tau(trainer.rule, step, every=every, steps_of_a_pass=steps_of_a_pass):
             return {}
         loss = trainer.measurements.unseen_loss()
-        trainer.progress = schedule.retarget(trainer.rule, trainer.progress, loss)
+        trainer.request_state = schedule.retarget(trainer.rule, trainer.request_state, loss)
         return {"unseen_loss": loss}
 
     def _look(self, step: int, last: bool) -> dict[str, float]:
@@ -70,10 +74,10 @@ class UnlearnLooks:
         forget, retain, recovered = trainer.steps.means_since_look()
         if not trainer.rule.stop:
             return {}
-        lacking = trainer.objective.shortfall_of_mean(forget, tau=trainer.progress.tau, targets=trainer.targets)
+        lacking = trainer.objective.shortfall_of_mean(forget, tau=trainer.request_state.tau, targets=trainer.targets)
         plan = look.plan_look(
             trainer.rule,
-            trainer.progress,
+            trainer.request_state,
             shortfall=lacking,
             retain_loss=retain,
             recovered_loss=recovered,
@@ -100,12 +104,12 @@ class UnlearnLooks:
         short = found["shortfall"] > TOLERANCE
         if short:
             trainer.steps.gate = HingeGate()  # it is open, whatever the last forget rows of a step said
-        if found["retain_loss"] <= stop_rule.retain_limit(trainer.rule, trainer.progress):
+        if found["retain_loss"] <= stop_rule.retain_limit(trainer.rule, trainer.request_state):
             snapshots.accept_now(step, short)
         return found
 
     def _go_back(self) -> dict[str, float]:
-        """From beyond τ; the optimizer's momentum, which would drive the rows out again, is cleared (ours)."""
+        """From beyond τ; the optimizer's momentum, which would drive the rows out again, is cleared."""
         trainer = self.trainer
         found = self.snapshots.go_back(trainer.measurements.look, TOLERANCE)
         trainer.steps.gate = HingeGate()
@@ -116,6 +120,6 @@ class UnlearnLooks:
 
     def _restore_good(self) -> None:
         trainer = self.trainer
-        limit = stop_rule.retain_limit(trainer.rule, trainer.progress)
+        limit = stop_rule.retain_limit(trainer.rule, trainer.request_state)
         step = self.snapshots.restore_good(lambda: trainer.measurements.retain_loss() <= limit)
         logger.warning("The retain budget was spent; the weights of step %d were put back.", step)

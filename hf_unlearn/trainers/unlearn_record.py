@@ -29,7 +29,7 @@ LIMITS = (
 
 def record(trainer: UnlearnTrainer) -> dict:
     """The content of `unlearning.json`, from which [`take_up`] resumes."""
-    objective, steps, progress = trainer.objective, trainer.steps, trainer.progress
+    objective, steps, state = trainer.objective, trainer.steps, trainer.request_state
     return {
         "schema": records.SCHEMA,
         "method": objective.citation,
@@ -47,7 +47,7 @@ def record(trainer: UnlearnTrainer) -> dict:
         "stop_reason": trainer.stop_reason,
         "cost": trainer.cost,
         "skipped": trainer.finite_guard.to_dict(),
-        "state": None if progress is None else progress.to_dict(),
+        "state": None if state is None else state.to_dict(),
         **({"objective_state": objective.state()} if objective.moving else {}),
         "targets": _finite(trainer.targets or trainer.references),
         "window": [_finite(means.tolist()) for means in steps.window],
@@ -76,7 +76,7 @@ def take_up(trainer: UnlearnTrainer, folder: str) -> bool:
     longer[stop_rule.DONE] = trainer.forget_pass < trainer.rule.passes
     if longer.get(state.stop_reason):  # this run may take more steps or passes than the saved one
         state = dataclasses.replace(state, stop_reason=None)
-    trainer.progress = state
+    trainer.request_state = state
     trainer.objective = dataclasses.replace(trainer.objective, **saved.get("objective_state", {}))
     trainer.keep_row_values(_with_nan(saved["targets"]))
     steps = trainer.steps

@@ -60,7 +60,7 @@ class UnlearnSteps:
     def slope_at(self, forget_loss: torch.Tensor) -> torch.Tensor:
         """The objective's derivative () at a mean forget loss ()."""
         trainer, zero = self.trainer, torch.zeros_like(forget_loss)
-        return slopes(trainer.objective, forget_loss, zero, alpha=trainer.alpha, tau=trainer.progress.tau)[0]
+        return slopes(trainer.objective, forget_loss, zero, alpha=trainer.alpha, tau=trainer.request_state.tau)[0]
 
     def _total(self, value: torch.Tensor) -> torch.Tensor:
         return total(self.trainer.accelerator, value)
@@ -121,7 +121,7 @@ class UnlearnSteps:
         Before the step's ordinary passes: a simulated recovery from half of its forget rows, and on the other half the
         gradient of λ·α·ReLU(τ - L)² after it, with a gate like that of the ordinary term.
         """
-        trainer, gate, tau = self.trainer, self.recovery_gate, self.trainer.progress.tau
+        trainer, gate, tau = self.trainer, self.recovery_gate, self.trainer.request_state.tau
         args, accelerator = trainer.args, trainer.accelerator
         closed = gate.loss is not None and bool(gate.loss >= tau)
         if closed and gate.unlooked + 1 < int(args.gate_every):
@@ -249,7 +249,7 @@ class UnlearnSteps:
         mean = self._total(share.detach())
         step.retain_loss = step.retain_loss + mean
         zero = torch.zeros_like(mean)
-        term = slopes(trainer.objective, zero, mean, alpha=trainer.alpha, tau=trainer.progress.tau)[1] * share
+        term = slopes(trainer.objective, zero, mean, alpha=trainer.alpha, tau=trainer.request_state.tau)[1] * share
         if trainer.objective.has("retain_row_value"):
             value = trainer.objective.retain_row_value(rows, alpha=trainer.alpha)
             term = term + self._row_term(step, value, step.retain_rows, step.retain_items)
@@ -282,7 +282,7 @@ class UnlearnSteps:
     def _end_of_batches(self, step: UnlearnStep) -> torch.Tensor:
         """After the last micro-batch: the step's losses for the looks and the log; returns the objective, ()."""
         trainer = self.trainer
-        alpha, tau = trainer.alpha, trainer.progress.tau
+        alpha, tau = trainer.alpha, trainer.request_state.tau
         seen = step.forget_loss is not None
         forget_loss = step.forget_loss if seen else self.gate.loss
         means = [forget_loss if seen else forget_loss * math.nan, step.retain_loss]

@@ -1,4 +1,9 @@
-"""One optimizer step of a request: which rows go through the model, in which order, and what is left out (ours)."""
+"""
+One optimizer step of a request: which rows go through the model, in which order, and what is left out.
+
+Differs from the paper: there all rows of a step go through the model at once; the order, the hinge gate's savings and
+the simulated recovery are ours.
+"""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class Watch(TrainerCallback):
             return
         self.next = max(self.next + 1, math.ceil(1.1 * self.next))
         forget, retain = look(trainer.model, self.forget), look(trainer.model, self.retain)
-        tau = trainer.progress.tau
+        tau = trainer.request_state.tau
         if self.rows.goal == "chance":
             there = forget["accuracy"] <= 1 / self.rows.classes
         else:

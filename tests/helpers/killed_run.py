@@ -103,29 +103,48 @@ def open_phases(marks) -> list[str]:
     return inside
 
 
-def draw_out(marks) -> None:
-    """Every file of a checkpoint is written in two halves, with a pause between; deletions and restorings pause too."""
-    import peft.peft_model
-    import transformers.modeling_utils
-    from transformers import TrainerCallback, TrainerState
+class Marks:
+    """The file in which a run marks the beginning and the end of each phase."""
 
-    from hf_unlearn.readiness import moving_weights
-    from hf_unlearn.trainers import base
+    def __init__(self, path):
+        self.file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
 
-    file = os.open(marks, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+    def put(self, mark: str) -> None:
+        os.write(self.file, f"{mark}\n".encode())
 
-    @contextmanager
-    def phase(name):
-        os.write(file, f"+{name}\n".encode())
-        yield
-        os.write(file, f"-{name}\n".encode())
+    def around(self, name: str, function):
+        """The function, as a phase of this name."""
 
-    def in_phase(name, function):
         def inside(*args, **kwargs):
-            with phase(name):
-                return function(*args, **kwargs)
+            self.put(f"+{name}")
+            found = function(*args, **kwargs)
+            self.put(f"-{name}")
+            return found
 
         return inside
+
+
+def draw_out(path) -> None:
+    """
+    Every file of a checkpoint is written in two halves, with a pause between; deletions, renamings and restorings
+    pause, too. The phases are marked in the file at this path.
+    """
+    marks = Marks(path)
+    draw_out_writes(marks)
+    draw_out_deletions(marks)
+    draw_out_perturbations(marks)
+    mark_start_and_end(marks)
+    marks.put("+start")
+
+
+def draw_out_writes(marks: Marks) -> None:
+    import peft.peft_model
+    import transformers.modeling_utils
+    from transformers import TrainerState
+
+    from hf_unlearn.trainers.base import ForgettingTrainer
+
+    real_save, real_save_state, real_replace = torch.save, TrainerState.save_to_json, os.replace
 
     def halves(path, data: bytes):
         with open(path, "wb") as out:
@@ -134,67 +153,80 @@ def draw_out(marks) -> None:
             time.sleep(PAUSE)
             out.write(data[len(data) // 2 :])
 
-    real = {"save": torch.save, "state": TrainerState.save_to_json}
-    real |= {"restored": moving_weights.restored, "replace": os.replace}
-    unlink = os.unlink
-
     def save(content, path, *args, **kwargs):
         whole = io.BytesIO()
-        real["save"](content, whole, *args, **kwargs)
+        real_save(content, whole, *args, **kwargs)
         halves(path, whole.getvalue())
 
     def save_state(state, path):
-        real["state"](state, path)
+        real_save_state(state, path)
         halves(path, Path(path).read_bytes())
 
-    def slow_unlink(path, *args, **kwargs):
-        unlink(path, *args, **kwargs)
-        time.sleep(PAUSE / 2)
-
-    @contextmanager
-    def restored(params):
-        with real["restored"](params) as copies:
-            os.write(file, b"+perturbed\n")
-            yield copies
-            time.sleep(AWAY)
-        os.write(file, b"-perturbed\n")
+    def save_tensors(tensors, path, metadata=None):
+        halves(path, safetensors.torch.save(tensors, metadata))
 
     def replace(*args):
         time.sleep(PAUSE)
-        real["replace"](*args)
+        real_replace(*args)
 
-    torch.save, TrainerState.save_to_json, moving_weights.restored = save, save_state, restored
-    os.replace = replace
-    for module in (transformers.modeling_utils, peft.peft_model):
-        module.safe_save_file = lambda tensors, path, metadata=None: halves(
-            path, safetensors.torch.save(tensors, metadata)
-        )
-    os.unlink = slow_unlink  # what `shutil.rmtree` calls, a file at a time
-    own = base.ForgettingTrainer
-    checkpointing.rotate_checkpoints = in_phase("delete", checkpointing.rotate_checkpoints)
-    checkpointing.remove = in_phase("delete", checkpointing.remove)
-    checkpointing.drop = in_phase("end", checkpointing.drop)
-    own._save_checkpoint = in_phase("write", own._save_checkpoint)
+    torch.save, TrainerState.save_to_json, os.replace = save, save_state, replace
+    transformers.modeling_utils.safe_save_file = peft.peft_model.safe_save_file = save_tensors
+    ForgettingTrainer._save_checkpoint = marks.around("write", ForgettingTrainer._save_checkpoint)
+
+
+def draw_out_deletions(marks: Marks) -> None:
+    real_unlink = os.unlink
+
+    def unlink(path, *args, **kwargs):
+        real_unlink(path, *args, **kwargs)
+        time.sleep(PAUSE / 2)
+
+    os.unlink = unlink  # what `shutil.rmtree` calls, a file at a time
+    checkpointing.rotate_checkpoints = marks.around("delete", checkpointing.rotate_checkpoints)
+    checkpointing.remove = marks.around("delete", checkpointing.remove)
+    checkpointing.drop = marks.around("end", checkpointing.drop)
+
+
+def draw_out_perturbations(marks: Marks) -> None:
+    from hf_unlearn.readiness import moving_weights
+
+    real_restored = moving_weights.restored
+
+    @contextmanager
+    def restored(params):
+        with real_restored(params) as copies:
+            marks.put("+perturbed")
+            yield copies
+            time.sleep(AWAY)
+        marks.put("-perturbed")
+
+    moving_weights.restored = restored
+
+
+def mark_start_and_end(marks: Marks) -> None:
+    """A run is at its start until its first step: it builds its model or takes up its checkpoint."""
+    from transformers import TrainerCallback
+
+    from hf_unlearn.trainers.base import ForgettingTrainer
 
     class FirstStep(TrainerCallback):
-        """Up to here the run is building its model or taking up its checkpoint."""
+        seen = False
 
         def on_step_begin(self, *args, **kwargs):
-            if not hasattr(self, "seen"):
-                os.write(file, b"-start\n")
+            if not self.seen:
+                marks.put("-start")
             self.seen = True
 
         def on_train_end(self, *args, **kwargs):
-            os.write(file, b"+end\n")
+            marks.put("+end")
 
-    begin = own.__init__
+    begin = ForgettingTrainer.__init__
 
     def init(self, *args, **kwargs):
         begin(self, *args, **kwargs)
         self.add_callback(FirstStep())
 
-    own.__init__ = init
-    os.write(file, b"+start\n")
+    ForgettingTrainer.__init__ = init
 
 
 if __name__ == "__main__":

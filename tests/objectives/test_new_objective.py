@@ -67,8 +67,15 @@ def example() -> str:
     return textwrap.dedent("\n".join(lines[first:last])).strip() + "\n"
 
 
-def test_one_file_of_under_30_lines_adds_an_objective(tmp_path):
+def test_the_example_of_an_objective_has_under_30_lines_that_ruff_accepts():
     assert len(example().splitlines()) < 30
+    command = [sys.executable, "-m", "ruff", "check", "--no-cache", "-", "--stdin-filename"]
+    command.append("hf_unlearn/objectives/wga.py")
+    done = subprocess.run(command, cwd=ROOT, input=example(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_one_file_adds_an_objective(tmp_path):
     (tmp_path / "wga.py").write_text(example())
     env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
     command = [sys.executable, "-c", RUN, str(tmp_path)]

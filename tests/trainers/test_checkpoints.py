@@ -106,7 +106,7 @@ def test_a_request_that_has_ended_takes_no_further_step(uninterrupted, memorised
     shutil.copytree(before.args.output_dir, tmp_path, dirs_exist_ok=True)
     monkeypatch.setattr(checkpointing, "remove", None)
     after = go_on("ascent", tmp_path, memorised, save_strategy=strategy)
-    assert same_bits(saved(tmp_path), saved(before.args.output_dir)) and after.progress == before.progress
+    assert same_bits(saved(tmp_path), saved(before.args.output_dir)) and after.request_state == before.request_state
     assert after.state.global_step == before.state.global_step == 6
     assert list(checkpointing.folders(tmp_path)) == [4, 6]
 

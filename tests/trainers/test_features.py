@@ -307,8 +307,8 @@ class Target(TrainerCallback):
         self.steps = []
 
     def on_step_begin(self, args, state, control, **kwargs):
-        self.steps.append(self.run.progress.tau_initial + LIFTS[state.global_step])
-        self.run.progress = dataclasses.replace(self.run.progress, tau=self.steps[-1])
+        self.steps.append(self.run.request_state.tau_initial + LIFTS[state.global_step])
+        self.run.request_state = dataclasses.replace(self.run.request_state, tau=self.steps[-1])
 
 
 @functools.cache

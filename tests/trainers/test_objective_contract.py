@@ -177,11 +177,18 @@ def handed_over(run, monkeypatch, change):
     monkeypatch.setattr(run, "get_batch_samples", changed)
 
 
-def test_a_micro_batch_that_was_not_read_ends_the_run(tmp_path, monkeypatch):
+@pytest.mark.parametrize("change, words", [
+    (lambda batch: {k: v[:2] for k, v in batch.items()}, r"`input_ids` \(2, .*`labels` \(2, "),
+    (lambda batch: {**batch, "labels": batch["labels"][:, 1:]}, r"`labels` \(4, "),
+    (lambda batch: {**batch, "input_ids": batch["input_ids"][:, 1:]}, r"`input_ids` \(4, "),
+    (lambda batch: {k: v for k, v in batch.items() if k != "attention_mask"}, "no `attention_mask`"),
+], ids=["fewer rows", "shorter labels", "shorter input", "no mask"])  # fmt: skip
+def test_a_micro_batch_of_other_shapes_than_the_one_read_ends_the_run(tmp_path, monkeypatch, change, words):
     run = trainer(tmp_path, memorised(), EIGHT, max_steps=1, per_device_train_batch_size=2,
                   gradient_accumulation_steps=2)  # fmt: skip
-    handed_over(run, monkeypatch, lambda batches: [batches[0], {k: v[:2] for k, v in batches[1].items()}])
-    with pytest.raises(RuntimeError, match="Micro-batch 2 of 2 .* 4 rows .* 2 rows"):
+    handed_over(run, monkeypatch, lambda batches: [batches[0], change(batches[1])])
+    expected = rf"Micro-batch 2 of 2 of this step was read with `.*` \(4, 10\).* trains on one with {words}"
+    with pytest.raises(RuntimeError, match=expected):
         run.train()
 
 

@@ -50,7 +50,7 @@ class Tau(TrainerCallback):
         self.tau, self.run = tau, None
 
     def on_step_begin(self, args, state, control, **kwargs):
-        self.run.progress = dataclasses.replace(self.run.progress, tau=self.tau)
+        self.run.request_state = dataclasses.replace(self.run.request_state, tau=self.tau)
 
 
 # ---- the arithmetic ----
@@ -169,7 +169,7 @@ def test_a_steps_gradient_is_that_without_it_and_the_hinges_after_a_recovery(tmp
         return nll.sum() / n.sum()
 
     value, grads = by_hand(loss, list(model.parameters()), steps=2, lr=0.02)
-    tau = run.progress.tau_initial
+    tau = run.request_state.tau_initial
     assert tau - value > 0.1  # its gate is open
     wanted = [a - 2 * 0.3 * 0.7 * (tau - value) * g for a, g in zip(steps[0], grads, strict=True)]
     assert relative(steps[1], wanted) < 1e-6 and relative(steps[1], steps[0]) > 1e-2
@@ -280,7 +280,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, options):
     assert whole.state.global_step > 6
     again = trainer(tmp_path, lm(seed=5, layers=2, hidden=32), **options)
     again.train(resume_from_checkpoint=str(tmp_path / "killed" / "checkpoint-3"))
-    assert same_bits(weights(again.model), weights(whole.model)) and again.progress == whole.progress
+    assert same_bits(weights(again.model), weights(whole.model)) and again.request_state == whole.request_state
     assert again.cost["row_passes"] == pytest.approx(whole.cost["row_passes"], abs=2e-3)
 
 

@@ -45,7 +45,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, options):
     again = trainer(tmp_path, lm(seed=5, layers=2, hidden=32), **options)
     again.train(resume_from_checkpoint=str(tmp_path / "killed" / "checkpoint-3"))
     assert same_bits(weights(again.model), weights(whole.model))
-    assert again.progress == whole.progress and again.stop_reason == whole.stop_reason
+    assert again.request_state == whole.request_state and again.stop_reason == whole.stop_reason
     assert (again.targets, again.references) == (whole.targets, whole.references)
     assert again.cost["row_passes"] == pytest.approx(whole.cost["row_passes"], abs=2e-3)
 

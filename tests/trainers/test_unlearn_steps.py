@@ -70,7 +70,7 @@ def test_a_steps_gradient_and_loss_are_the_objectives_on_the_whole_batch(tmp_pat
         sides.append(per_row_nll(model(**{k: v for k, v in batch.items() if k != "labels"}).logits, batch["labels"]))
     (fs, fn), (rs, rn) = sides
     forget, retain = fs.sum() / fn.sum(), rs.sum() / rn.sum()
-    tau = run.progress.tau_initial
+    tau = run.request_state.tau_initial
     assert tau == pytest.approx(mean_loss(open_gate(), EIGHT["unseen"]), rel=1e-6)
     parameters = {k: v for k, v in options.items() if k != "objective"}
     objective = get_objective(options.get("objective", "nabla_tau"), **parameters)
@@ -181,7 +181,7 @@ def test_a_gate_that_the_target_opens_again_is_open_at_once(tmp_path, accumulati
     class Raise(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
             if state.global_step == 2:
-                run.progress = dataclasses.replace(run.progress, tau=20.0)
+                run.request_state = dataclasses.replace(run.request_state, tau=20.0)
 
     keep = Gradients()
     run = trainer(tmp_path, memorised(), SHUT, max_steps=5, stop=False, per_device_train_batch_size=8 // accumulation,

@@ -56,7 +56,7 @@ def test_with_the_data_alone_it_forgets_up_to_the_target_and_keeps_the_rest(tmp_
     logged = [log["stop_reason"] for log in run.state.log_history if "stop_reason" in log]
     assert logged == ["forget_loss_reached_target"]
     assert result.metrics["row_passes"] > 0 and run.state.global_step < run.state.max_steps
-    tau = run.progress.tau
+    tau = run.request_state.tau
     assert tau <= max(before["unseen"], math.log(50)) + 1e-6
     assert after["forget"] >= (1 - gaps.TOLERANCE) * tau - 1e-6  # reached …
     assert after["forget"] <= (1 + 2 * gaps.TOLERANCE) * tau  # … and not beyond
@@ -110,7 +110,7 @@ def test_plain_ascent_spends_the_budget_and_the_weights_within_it_are_put_back(t
     start = mean_loss(run.model, MORE["retain"])
     result = run.train()
     assert run.stop_reason == result.metrics["stop_reason"] == "retain_budget_spent"
-    limit = stop_rule.retain_limit(run.rule, run.progress)
+    limit = stop_rule.retain_limit(run.rule, run.request_state)
     assert limit == pytest.approx(start + 0.1, rel=1e-4)
     assert mean_loss(run.model, MORE["retain"]) <= limit + 1e-6
     assert mean_loss(run.model, MORE["forget"]) > 1.0
@@ -126,7 +126,7 @@ def test_a_budget_spent_in_the_first_step_leaves_the_model_as_it_came(tmp_path):
     run = trainer(tmp_path, objective="gradient_ascent", learning_rate=0.3, passes="10")
     run.train()
     assert run.stop_reason == "retain_budget_spent"
-    assert mean_loss(run.model, ROWS["retain"]) <= stop_rule.retain_limit(run.rule, run.progress)
+    assert mean_loss(run.model, ROWS["retain"]) <= stop_rule.retain_limit(run.rule, run.request_state)
 
 
 def test_a_fleeing_target_is_capped(tmp_path):
@@ -136,9 +136,9 @@ def test_a_fleeing_target_is_capped(tmp_path):
     run.train()
     unseen = [log["unseen_loss"] for log in run.state.log_history if "unseen_loss" in log]
     taus = [log["tau"] for log in run.state.log_history if "tau" in log]
-    cap = max(run.progress.tau_initial, math.log(50))
+    cap = max(run.request_state.tau_initial, math.log(50))
     assert max(unseen) > cap  # it did flee
-    assert max(taus) <= cap + 1e-6 and run.progress.tau <= cap
+    assert max(taus) <= cap + 1e-6 and run.request_state.tau <= cap
 
 
 @pytest.mark.parametrize("target", ["frozen", "chance"])
@@ -148,14 +148,15 @@ def test_targets_that_stay(tmp_path, target):
     run.train()
     wanted = unseen if target == "frozen" else math.log(50)
     taus = {log["tau"] for log in run.state.log_history if "tau" in log}
-    assert all(tau == pytest.approx(wanted, rel=1e-4) for tau in taus) and run.progress.tau_initial == run.progress.tau
+    assert all(tau == pytest.approx(wanted, rel=1e-4) for tau in taus)
+    assert run.request_state.tau_initial == run.request_state.tau
 
 
 def test_fixed_length_runs_all_passes(tmp_path):
     run = trainer(tmp_path, stop=False, passes="7", per_device_train_batch_size=4, learning_rate=5e-3)
     result = run.train()
     assert result.metrics["stop_reason"] == "all_passes_done"
-    assert run.state.global_step == math.ceil(42 / 4) and run.progress.forget_pass == 7
+    assert run.state.global_step == math.ceil(42 / 4) and run.request_state.forget_pass == 7
     alphas = [log["alpha"] for log in run.state.log_history if "alpha" in log]
     assert alphas == pytest.approx([run.rule.alpha0 * (1 - min(k * 4 // 6, 6) / 7) for k in range(11)], rel=1e-4)
 
@@ -179,7 +180,7 @@ def test_npo_ends_by_the_rule_of_the_mean(tmp_path):
     run = trainer(tmp_path, memorised_more(), MORE, objective="npo", npo_beta=0.05, **options)
     run.train()
     assert run.stop_reason == "forget_loss_reached_target"
-    lacking = shortfall(mean_loss(run.model, MORE["forget"]), run.progress.tau)
+    lacking = shortfall(mean_loss(run.model, MORE["forget"]), run.request_state.tau)
     assert -stop_rule.OVERSHOOT - 1e-6 <= lacking <= gaps.TOLERANCE + 1e-6
 
 
@@ -214,7 +215,7 @@ def test_classifiers_forget_rows_too(tmp_path, make, rows, accumulation):
     run = trainer(tmp_path, model, sets, learning_rate=3e-3, passes="160", target="chance", retain_budget=0.5,
                   per_device_train_batch_size=6 // accumulation, gradient_accumulation_steps=accumulation)  # fmt: skip
     run.train()
-    assert run.stop_reason == "forget_loss_reached_target" and run.progress.tau == math.log(3)
+    assert run.stop_reason == "forget_loss_reached_target" and run.request_state.tau == math.log(3)
     assert before < 0.2 and mean_loss(run.model, sets["forget"]) >= 0.94 * math.log(3)
     assert mean_loss(run.model, sets["retain"]) < 0.6
 
@@ -238,7 +239,7 @@ def test_to_remove_a_class_no_row_may_stay_answered(tmp_path):
     assert UnlearnConfig(str(tmp_path), target="chance", use_cpu=True).gap == "auto"  # on a copy
     run = trainer(tmp_path, model, sets, gap="rows", max_steps=1, stop=False)
     run.train()
-    assert set(run.targets) == {run.progress.tau_initial}
+    assert set(run.targets) == {run.request_state.tau_initial}
 
 
 def test_an_adapter_unlearns_and_the_base_is_bitwise_what_it_was(tmp_path):

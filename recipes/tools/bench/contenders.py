@@ -94,7 +94,7 @@ class Bench:
 
         class Gate(TrainerCallback):
             def on_train_begin(self, *args, **kwargs):
-                trainer.progress = dataclasses.replace(trainer.progress, tau=tau)
+                trainer.request_state = dataclasses.replace(trainer.request_state, tau=tau)
 
         rows, half = self.args.batch_size // 2, len(self.rows) // 2
         args = UnlearnConfig(**self.settings(name, rows), target="frozen", stop=False, passes="100000", **options)

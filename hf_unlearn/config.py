@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from transformers import TrainingArguments
+from transformers.trainer_utils import SaveStrategy, SchedulerType
 
+from .objectives import registry
 from .options import ReadyOptions, UnlearnOptions
-from .utils.checks import raise_problems
+from .utils.checks import gather, raise_problems
 from .utils.given import RecordsGiven
 
 EXACT_CHECKPOINTING = (
@@ -41,16 +43,21 @@ class ReadyConfig(ReadyOptions, TrainingArguments, RecordsGiven):
     One default differs from `TrainingArguments`: `logging_nan_inf_filter` is False, since the filter hides a broken
     run behind a running mean; a non-finite step is skipped, counted and told instead, and three in a row end the run.
 
-    `given` holds the names of the values that somebody set, also where they equal the default.
+    `given` holds the names of the values that somebody set, also where they equal the default
+    ([`~hf_unlearn.UnlearnConfig`] says how).
 
     Raises:
         ArgumentError: with all problems at once.
     """
 
-    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Hide NaN losses from the log."})
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Hide losses that are not finite from the log."}
+    )
 
     def __post_init__(self):
-        super().__post_init__()
+        gather(super().__post_init__, lambda: raise_problems(self._problems()))
+
+    def _problems(self) -> list[str]:
         problems = self.option_problems() + _shared_problems(self)
         if self.meta_gradient == "exact" and self.world_size > 1:
             problems.append(
@@ -59,7 +66,7 @@ class ReadyConfig(ReadyOptions, TrainingArguments, RecordsGiven):
             )
         if self.meta_gradient == "exact" and self.gradient_checkpointing:
             problems.append(EXACT_CHECKPOINTING)
-        raise_problems(problems)
+        return problems
 
 
 @dataclass
@@ -77,24 +84,44 @@ class UnlearnConfig(UnlearnOptions, TrainingArguments, RecordsGiven):
     * `logging_nan_inf_filter` False: a non-finite step is skipped and counted, and three in a row end the run.
 
     `given` holds the names of the values that somebody set, also where they equal the default: what a ready checkpoint
-    recommends fills in the others alone.
+    recommends fills in the others alone, and a warning tells what it passes over. `UnlearnConfig(…)` with the values
+    that you mean, `dataclasses.replace`, assignment, and the command line and YAML of `hf-unlearn` all record that. A
+    call that names every field does not tell what was set (`HfArgumentParser(UnlearnConfig)`,
+    `UnlearnConfig(**other.to_dict())`): there a value that equals its default counts as not set. To insist on a default
+    there, assign it afterwards: `args.learning_rate = 3e-4`.
 
     Raises:
         ArgumentError: with all problems at once.
     """
 
-    learning_rate: float = field(default=3e-4, metadata={"help": "Constant by default; the authors' for text."})
-    lr_scheduler_type: str = field(default="constant", metadata={"help": "The scheduler type to use."})
-    per_device_train_batch_size: int = field(default=16, metadata={"help": "Forget rows a device and micro-step."})
-    num_train_epochs: float = field(default=1.0, metadata={"help": "Leave at 1; `passes` sets the length."})
-    logging_steps: float = field(default=1, metadata={"help": "Log every X updates steps."})
-    weight_decay: float = field(default=0.0, metadata={"help": "Weight decay."})
-    save_strategy: str = field(default="no", metadata={"help": "The checkpoint save strategy to use."})
-    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "Hide NaN losses from the log."})
+    learning_rate: float = field(
+        default=3e-4, metadata={"help": "Step size; the authors' for text. Raise it where too little is forgotten."}
+    )
+    lr_scheduler_type: SchedulerType | str = field(
+        default="constant", metadata={"help": "How the learning rate moves: constant, linear, cosine, …."}
+    )
+    per_device_train_batch_size: int = field(
+        default=16, metadata={"help": "Forget rows of a step on one device. Lower it where memory runs out."}
+    )
+    num_train_epochs: float = field(
+        default=1.0, metadata={"help": "Leave it at 1: `passes` sets the length of a request."}
+    )
+    logging_steps: float = field(default=1, metadata={"help": "Steps between two lines of the log."})
+    weight_decay: float = field(
+        default=0.0, metadata={"help": "How strongly each step shrinks the weights. Leave at 0 in a request."}
+    )
+    save_strategy: SaveStrategy | str = field(
+        default="no", metadata={"help": "When to save checkpoints for a run that may be killed: no, steps or epoch."}
+    )
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Hide losses that are not finite from the log."}
+    )
 
     def __post_init__(self):
-        super().__post_init__()
-        problems = self.option_problems() + _shared_problems(self)
+        gather(super().__post_init__, lambda: raise_problems(self._problems()))
+
+    def _problems(self) -> list[str]:
+        problems = self.option_problems() + registry.foreign_options(self, self.given) + _shared_problems(self)
         if self.dataloader_drop_last:
             problems.append(
                 "`dataloader_drop_last` would leave rows out of the request and of the measurement of τ. Set it False."
@@ -113,4 +140,4 @@ class UnlearnConfig(UnlearnOptions, TrainingArguments, RecordsGiven):
             problems.append(
                 f"`num_train_epochs` is {self.num_train_epochs}; the length of a request is `passes` (forget passes)."
             )
-        raise_problems(problems)
+        return problems

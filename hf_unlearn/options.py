@@ -68,10 +68,11 @@ class ReadyOptions:
     meta_gradient: str = field(
         default="first_order",
         metadata={
+            "metavar": "|".join(META_GRADIENTS),
             "help": "How the gradient gets back through the simulated request: `first_order` leaves out the "
             "curvature and is the cheapest; `finite_difference` adds it by one more pass over the revocable "
             "rows, and needs float32 weights; `exact` is double backward on one device, to check the other two "
-            "on a small model."
+            "on a small model.",
         },
     )
     meta_every: int = field(
@@ -92,9 +93,10 @@ class ReadyOptions:
     request_group: str | None = field(
         default=None,
         metadata={
+            "metavar": "COLUMN",
             "help": "Where nobody is named as revocable (`revocable=None`, on the command line --revocable "
             "any): column whose values a request would name, such as a person, an author or a class. Each "
-            "simulated request is drawn from random ones of them. Needs `request_rows`."
+            "simulated request is drawn from random ones of them. Needs `request_rows`.",
         },
     )
     meta_rows: float = field(
@@ -107,9 +109,10 @@ class ReadyOptions:
     meta_forward: str = field(
         default="auto",
         metadata={
+            "metavar": "|".join(FORWARDS),
             "help": "How revocable and stable rows pass through the model after the simulated request: "
             "`together` (faster on small batches; first order and the usual losses only), `in_turn` (fewer "
-            "activations in memory), `auto` by size."
+            "activations in memory), `auto` by size.",
         },
     )
     meta_start: float = field(
@@ -153,16 +156,18 @@ class ReadyOptions:
     efficiency: str = field(
         default="gain",
         metadata={
+            "metavar": "|".join(EFFICIENCIES),
             "help": "What the efficiency term rewards: `gain`, the rise of the forget loss by the request; "
-            "`loss`, the forget loss after it, which also rewards not learning the rows at all."
+            "`loss`, the forget loss after it, which also rewards not learning the rows at all.",
         },
     )
     resistance: str = field(
         default="none",
         metadata={
+            "metavar": "|".join(RESISTANCES),
             "help": "Resistance term: `relearn` rewards a high forget loss after the request and a step of training on "
             "rows like the forgotten ones; `align` penalises that the gradients of such a step and of the forget rows "
-            "agree (their cosine); `none`."
+            "agree (their cosine); `none`.",
         },
     )
     revocable_share: float = field(
@@ -175,9 +180,10 @@ class ReadyOptions:
     request: str | None = field(
         default=None,
         metadata={
+            "metavar": "JSON",
             "help": "JSON object of `UnlearnConfig` values to recommend for requests to this checkpoint, e.g. "
             "'{\"learning_rate\": 1e-4}'. They travel in readiness.json and hold for whatever the one who "
-            "unlearns does not set."
+            "unlearns does not set.",
         },
     )
 
@@ -258,9 +264,10 @@ class UnlearnOptions(ObjectiveOptions):
     passes: str = field(
         default="auto",
         metadata={
+            "metavar": "N|auto",
             "help": "Forget passes (each forget row once) that a request takes at most. Raise it where the run "
             "ends with all passes done before the rows are forgotten. `auto`: as many as make about three "
-            "passes over the retain rows."
+            "passes over the retain rows.",
         },
     )
     unseen_every: int = field(
@@ -281,25 +288,28 @@ class UnlearnOptions(ObjectiveOptions):
     forget_forward: str = field(
         default="auto",
         metadata={
+            "metavar": "|".join(FORWARDS),
             "help": "How forget and retain rows pass through the model: `together` (faster on small batches), "
             "`in_turn` (half the activations in memory, and no backward of forget rows while the hinge gate is "
-            "closed), `auto` by size."
+            "closed), `auto` by size.",
         },
     )
     target: str = field(
         default="current",
         metadata={
+            "metavar": "|".join(TARGETS),
             "help": "What τ is, the loss that the forget rows should come to: `current`, the model's loss on "
             "unseen rows as it moves (the paper; capped); `frozen`, that loss before the first step; `chance`, "
-            "the loss of guessing: choose it to remove a whole class."
+            "the loss of guessing: choose it to remove a whole class.",
         },
     )
     resistance: str = field(
         default="none",
         metadata={
+            "metavar": "|".join(RESISTANCES[:2]),
             "help": "`relearn`: each step also plays an attacker who trains on half of its forget rows, and "
             "raises the loss of the other half after that to τ (after TAR). Choose it where others may "
-            "fine-tune the model. A step then takes twice the row passes, and `gap` auto means `squared`."
+            "fine-tune the model. A step then takes twice the row passes, and `gap` auto means `squared`.",
         },
     )
     lambda_resistance: float = field(
@@ -309,8 +319,7 @@ class UnlearnOptions(ObjectiveOptions):
     recovery_lr: float = field(
         default=0.01,
         metadata={
-            "help": "Length of each of the attacker's steps, as a share of the norm of the trainable "
-            "parameters."
+            "help": "Length of each of the attacker's steps, as a share of the norm of the trainable parameters."
         },
     )
     stop: bool = field(
@@ -333,8 +342,9 @@ class UnlearnOptions(ObjectiveOptions):
     readiness: str = field(
         default="auto",
         metadata={
+            "metavar": "auto|none|MODEL",
             "help": "Where to take recommended values from: `auto`, the model's own readiness.json; a folder, "
-            "file or hub id; `none`: nowhere. What you set yourself always stands."
+            "file or hub id; `none`: nowhere. What you set yourself always stands.",
         },
     )
 

@@ -20,7 +20,7 @@ class DataArguments:
 
     task: str = field(
         default="causal_lm",
-        metadata={"help": f"What the model does with a row: {', '.join(TASKS)}."},
+        metadata={"metavar": "TASK", "help": f"What the model does with a row: {', '.join(TASKS)}."},
     )
     dataset_name: str = field(
         default="people",
@@ -32,8 +32,9 @@ class DataArguments:
     data_files: str | None = field(
         default=None,
         metadata={
+            "metavar": "FILES",
             "help": "Local file, folder or pattern to read the rows from, or several, separated by commas. Needed for "
-            "tofu, banking77, cifar10 and fsdd."
+            "tofu, banking77, cifar10 and fsdd.",
         },
     )
     limit: int | None = field(
@@ -47,13 +48,24 @@ class DataArguments:
         default=0.0, metadata={"help": "Where there is no such split: share of the rows to hold out for that."}
     )
     question_column: str = field(
-        default="question", metadata={"help": "causal_lm: column with the context, which is not learnt."}
+        default="question",
+        metadata={"metavar": "COLUMN", "help": "causal_lm: column with the context, which is not learnt."},
     )
-    answer_column: str = field(default="answer", metadata={"help": "causal_lm: column with what is learnt."})
-    text_column: str = field(default="text", metadata={"help": "sequence_classification: column with the text."})
-    image_column: str = field(default="image", metadata={"help": "image_classification: column with the image."})
-    audio_column: str = field(default="audio", metadata={"help": "audio_classification: column with the recording."})
-    label_column: str = field(default="label", metadata={"help": "Classifiers: column with the class."})
+    answer_column: str = field(
+        default="answer", metadata={"metavar": "COLUMN", "help": "causal_lm: column with what is learnt."}
+    )
+    text_column: str = field(
+        default="text", metadata={"metavar": "COLUMN", "help": "sequence_classification: column with the text."}
+    )
+    image_column: str = field(
+        default="image", metadata={"metavar": "COLUMN", "help": "image_classification: column with the image."}
+    )
+    audio_column: str = field(
+        default="audio", metadata={"metavar": "COLUMN", "help": "audio_classification: column with the recording."}
+    )
+    label_column: str = field(
+        default="label", metadata={"metavar": "COLUMN", "help": "Classifiers: column with the class."}
+    )
     sampling_rate: int = field(
         default=16_000,
         metadata={"help": "Sound: rate in Hz that a new model hears; recordings of another are resampled."},
@@ -67,15 +79,21 @@ class DataArguments:
     forget_by: str = field(
         default="column",
         metadata={
+            "metavar": "column|id|class|random",
             "help": "How the rows to forget are named: column (by values of --forget_column, such as a person), id, "
-            "class, or random (single rows, drawn)."
+            "class, or random (single rows, drawn).",
         },
     )
     forget_column: str | None = field(
-        default=None, metadata={"help": "Column that holds those values; for class the label column, for id `id`."}
+        default=None,
+        metadata={
+            "metavar": "COLUMN",
+            "help": "Column that holds those values; for class the label column, for id `id`.",
+        },
     )
     forget_values: list[str] | None = field(
-        default=None, metadata={"help": "The values, ids or classes whose rows are to be forgotten."}
+        default=None,
+        metadata={"metavar": "VALUE", "help": "The values, ids or classes whose rows are to be forgotten."},
     )
     forget_fraction: float | None = field(
         default=None,
@@ -91,8 +109,9 @@ class DataArguments:
     unseen_group: str | None = field(
         default=None,
         metadata={
+            "metavar": "COLUMN",
             "help": "Column, such as person or speaker: the unseen rows are then all rows of some of its values. "
-            "Default: single rows, or with --forget_by column those of --forget_column."
+            "Default: single rows, or with --forget_by column those of --forget_column.",
         },
     )
     split_seed: int = field(default=0, metadata={"help": "Seed of the split and of what is drawn to be forgotten."})
@@ -103,14 +122,25 @@ class ModelArguments:
     """Which model: an existing one, or a new one from a small config. And whether an adapter is trained."""
 
     model_name_or_path: str | None = field(
-        default=None, metadata={"help": "Hub id or folder of a model to start from; it brings its own tokenizer."}
+        default=None,
+        metadata={
+            "metavar": "MODEL",
+            "help": "Hub id or folder of a model to start from; it brings its own tokenizer.",
+        },
     )
     model_type: str | None = field(
-        default=None, metadata={"help": "Instead of that: a new model of this Transformers type, such as llama or vit."}
+        default=None,
+        metadata={
+            "metavar": "TYPE",
+            "help": "Instead of that: a new model of this Transformers type, such as llama or vit.",
+        },
     )
     config_overrides: str = field(
         default="",
-        metadata={"help": "Sizes of a new model, as its config calls them: hidden_size=128,num_hidden_layers=3"},
+        metadata={
+            "metavar": "KEY=N,…",
+            "help": "Sizes of a new model, as its config calls them: hidden_size=128,num_hidden_layers=3",
+        },
     )
     vocab_size: int = field(
         default=2000, metadata={"help": "Tokens of the tokenizer that is trained on the rows for a new text model."}
@@ -121,7 +151,8 @@ class ModelArguments:
     )
     lora_alpha: int = field(default=32, metadata={"help": "LoRA's scale: its update is multiplied by alpha / rank."})
     lora_target_modules: str = field(
-        default="all-linear", metadata={"help": "Modules that get an adapter, separated by commas, or all-linear."}
+        default="all-linear",
+        metadata={"metavar": "MODULES", "help": "Modules that get an adapter, separated by commas, or all-linear."},
     )
 
 
@@ -132,15 +163,17 @@ class ReadyArguments:
     role: str = field(
         default="ready",
         metadata={
+            "metavar": "ROLE",
             "help": "What to train: ready; or, to compare with, original (plain training), retrained (plain, without "
-            "the forget rows) or retrained_again (the same with the next seed: how far two retrained models differ)."
+            "the forget rows) or retrained_again (the same with the next seed: how far two retrained models differ).",
         },
     )
     revocable: str = field(
         default="named",
         metadata={
+            "metavar": "named|any",
             "help": "Rows that a later request may name: named (those that the split calls forget), or any, where "
-            "nobody can say beforehand who will ask."
+            "nobody can say beforehand who will ask.",
         },
     )
 
@@ -152,8 +185,9 @@ class UnlearnArguments:
     start: str = field(
         default="ready",
         metadata={
+            "metavar": "|".join(STARTS),
             "help": "Model in OUTPUT_DIR to start from: ready (the result goes to OUTPUT_DIR/ready_unlearned) or "
-            "original (OUTPUT_DIR/unlearned)."
+            "original (OUTPUT_DIR/unlearned).",
         },
     )
 
@@ -163,24 +197,34 @@ class EvaluateArguments:
     """What `evaluate` measures: the models found in OUTPUT_DIR, by role, or any by --models."""
 
     output_dir: str = field(
-        default="outputs", metadata={"help": "Folder with the models by role; scorecard.json and report.html go there."}
+        default="outputs",
+        metadata={
+            "metavar": "FOLDER",
+            "help": "Folder with the models by role; scorecard.json and report.html go there.",
+        },
     )
     models: list[str] | None = field(
         default=None,
         metadata={
+            "metavar": "ROLE=MODEL",
             "help": "Models to measure instead of those in OUTPUT_DIR, whoever made them: ROLE=FOLDER or ROLE=HUB_ID, "
-            f"ROLE one of {', '.join(ROLES)}."
+            f"ROLE one of {', '.join(ROLES)}.",
         },
     )
     tables: list[str] | None = field(
         default=None,
         metadata={
+            "metavar": "ROLE=FOLDER",
             "help": "ROLE=FOLDER of row tables (OUTPUT_DIR/tables/ROLE) that an earlier evaluation saved, for models "
-            "that are gone or would take long again."
+            "that are gone or would take long again.",
         },
     )
     processing_from: str | None = field(
-        default=None, metadata={"help": "Tokenizer or processor, where the checkpoints bring none: folder or hub id."}
+        default=None,
+        metadata={
+            "metavar": "MODEL",
+            "help": "Tokenizer or processor, where the checkpoints bring none: folder or hub id.",
+        },
     )
     attacks: list[str] = field(
         default_factory=attack_names,
@@ -210,9 +254,10 @@ class EvaluateArguments:
     fail_on: list[str] | None = field(
         default=None,
         metadata={
+            "metavar": "GATE",
             "help": "Gates that the unlearned model must pass, else the exit status is 3 (for CI): forget_quality, "
             "auc_gap, kept, extraction, over_forgetting; `verdict` for all of these; and those of attacks. An unknown "
-            "name lists all."
+            "name lists all.",
         },
     )
     title: str | None = field(default=None, metadata={"help": "Name of the task in the report; else the folder's."})

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import enum
 import re
+import typing
 from dataclasses import MISSING, Field, fields
 
 from ..options import ReadyOptions, UnlearnOptions
@@ -28,27 +30,54 @@ KINDS = {  # verb -> dataclasses in the order of its help
     "evaluate": (EvaluateArguments, DataArguments, ModelArguments),
 }
 CONFIGS = {"ready": "ReadyConfig", "unlearn": "UnlearnConfig"}
-TRAINER = {  # those of `TrainingArguments` that people set, with their defaults where these say anything
-    "output_dir": "Folder for the models, one folder a role: --output_dir outputs/mine gets outputs/mine/ready, ….",
-    "num_train_epochs": "Epochs of the training.",
-    "max_steps": "Steps instead of epochs; set it to 2 to try a command out.",
-    "per_device_train_batch_size": "Rows of a step on one device. Lower it where memory runs out, and raise "
-    "--gradient_accumulation_steps by the same factor.",
-    "gradient_accumulation_steps": "Batches of one optimizer step.",
-    "learning_rate": "Peak learning rate.",
-    "lr_scheduler_type": "linear, cosine, constant, ….",
-    "warmup_steps": "Steps until the peak.",
-    "weight_decay": "Weight decay.",
-    "bf16": "bfloat16 autocast over float32 weights, on GPUs that have it.",
-    "gradient_checkpointing": "Trade time for memory: activations are computed again on the way back.",
-    "logging_steps": "Steps between two lines of the log.",
-    "save_strategy": "steps or epoch: checkpoints on the way, for a run that may be killed; no: the model at the end.",
-    "resume_from_checkpoint": "true: go on from the last checkpoint in the folder; or a checkpoint's folder.",
-    "report_to": "none, tensorboard, wandb, ….",
-    "seed": "Seed of the weights that are drawn and of the rows' order.",
-    "use_cpu": "Run on the CPU though there is a GPU.",
-    "push_to_hub": "Push the model, its card and its evidence to the hub.",
-    "hub_model_id": "Under this name.",
+BOOL = "true|false"
+TRAINER = {  # those of `TrainingArguments` that people set -> (what it takes, what it does)
+    "output_dir": (
+        "FOLDER",
+        "Folder for the models of all verbs, one folder a role: --output_dir outputs/mine gets outputs/mine/ready, "
+        "outputs/mine/ready_unlearned, ….",
+    ),
+    "num_train_epochs": ("X", "How often the training goes over all rows. Raise it where the loss still falls."),
+    "max_steps": ("N", "End after so many steps, whatever else says how long. Set it to 2 to try a command out."),
+    "per_device_train_batch_size": (
+        "N",
+        "Rows of a step on one device. Lower it where memory runs out, and raise --gradient_accumulation_steps by the "
+        "same factor.",
+    ),
+    "gradient_accumulation_steps": (
+        "N",
+        "Batches that go one after another into one step. Raise it for larger steps in the same memory.",
+    ),
+    "learning_rate": ("X", "Step size at its highest. Raise it where the loss hardly falls, lower it where it jumps."),
+    "lr_scheduler_type": ("NAME", "How the step size goes on from its highest: constant, linear or cosine to 0, …."),
+    "warmup_steps": ("N", "Steps in which the step size rises to its highest. Set some where a training starts badly."),
+    "weight_decay": ("X", "Share of each weight that a step takes off, times the step size: against overfitting."),
+    "bf16": (BOOL, "Compute in bfloat16, with float32 weights: faster and smaller on GPUs that have it."),
+    "gradient_checkpointing": (
+        BOOL,
+        "Compute activations a second time instead of keeping them: less memory, about a third more time.",
+    ),
+    "logging_steps": ("N", "Steps between two lines of the log. Lower it to watch a short run."),
+    "save_strategy": (
+        "no|steps|epoch",
+        "When to save checkpoints, so that a killed run can go on (--resume_from_checkpoint); no: only the model at "
+        "the end.",
+    ),
+    "resume_from_checkpoint": (
+        "true|FOLDER",
+        "Go on with a killed run: true, from the last checkpoint in its folder; or from the checkpoint in FOLDER.",
+    ),
+    "report_to": ("NAME", "Where the log goes beside the terminal: tensorboard, wandb, …, or none."),
+    "seed": ("N", "Seed of the weights that are drawn and of the rows' order. Change it to see how far runs differ."),
+    "use_cpu": (BOOL, "Run on the CPU though there is a GPU."),
+    "push_to_hub": (BOOL, "Push the model, its card and its evidence to the hub at the end; needs a login there."),
+    "hub_model_id": ("NAME", "Name of the model on the hub, such as me/my-model. Default: the folder's, as yours."),
+}
+IN_A_REQUEST = {  # what TRAINER has to say differently for `unlearn`
+    "learning_rate": "Step size. Raise it where all passes end before the rows are forgotten, lower it where the "
+    "retain budget is spent.",
+    "weight_decay": "Share of each weight that a step takes off, times the step size. Leave it at 0: it moves all that "
+    "is to be kept, too.",
 }
 DEFAULTS = {  # of TRAINER's, by verb
     "ready": {
@@ -56,6 +85,9 @@ DEFAULTS = {  # of TRAINER's, by verb
         "per_device_train_batch_size": 8,
         "learning_rate": 5e-5,
         "lr_scheduler_type": "linear",
+        "weight_decay": 0.0,
+        "gradient_accumulation_steps": 1,
+        "report_to": "none",
         "logging_steps": 500,
         "save_strategy": "steps",
     },
@@ -63,6 +95,9 @@ DEFAULTS = {  # of TRAINER's, by verb
         "per_device_train_batch_size": 16,
         "learning_rate": 3e-4,
         "lr_scheduler_type": "constant",
+        "weight_decay": 0.0,
+        "gradient_accumulation_steps": 1,
+        "report_to": "none",
         "logging_steps": 1,
         "save_strategy": "no",
     },
@@ -76,7 +111,7 @@ def help_text(verb: str, program: str, description: str, everything: bool = Fals
 
     Args:
         program: how the verb was started: "hf-unlearn ready", "python recipes/ready.py".
-        everything: all of the Trainer's arguments, too, which takes as long as importing torch.
+        everything: all of the Trainer's arguments, too, which takes as long as importing torch; `evaluate` has none.
     """
     parser = argparse.ArgumentParser(
         prog=program,
@@ -88,7 +123,10 @@ def help_text(verb: str, program: str, description: str, everything: bool = Fals
     general = parser.add_argument_group("how flags are given")
     yaml = "Flat YAML file with the same keys; flags win over it. A key like `ready.seed` is for that verb alone."
     _add(general, "config", "FILE", yaml)
-    _add(general, "help", "[all]", f"This text; `{program} --help all` lists every argument of the Trainer, too.")
+    if verb in CONFIGS:
+        _add(general, "help", "[all]", f"This text; `{program} --help all` lists every argument of the Trainer, too.")
+    else:
+        _add(general, "help", "", "This text.")
     for kind in KINDS[verb]:
         for subject, some in by_subject(kind).items():
             group = parser.add_argument_group(subject)
@@ -117,31 +155,54 @@ def _add_trainer(parser: argparse.ArgumentParser, verb: str, program: str, every
         from .. import options
 
         ours = {f.name for f in fields(getattr(options, CONFIGS[verb].replace("Config", "Options")))}
+        config = getattr(hf_unlearn, CONFIGS[verb])
+        kinds = typing.get_type_hints(config)
         group = parser.add_argument_group("all arguments of the Trainer (transformers.TrainingArguments)")
-        for one in fields(getattr(hf_unlearn, CONFIGS[verb])):
+        for one in fields(config):
             if one.init and one.name not in ours:
-                _add(group, one.name, "VALUE", str(one.metadata.get("help", "")) + default_of(one))
+                metavar = TRAINER[one.name][0] if one.name in TRAINER else kind_of(one, kinds[one.name])
+                _add(group, one.name, metavar, str(one.metadata.get("help", "")) + default_of(one))
         return
     group = parser.add_argument_group(
         "the Trainer's own (transformers.TrainingArguments)",
         f"Those that people set; all of its arguments work, `{program} --help all` lists them.",
     )
-    for name, text in TRAINER.items():
+    for name, (metavar, text) in TRAINER.items():
         if name not in NOT_SET.get(verb, ()):
             known = DEFAULTS[verb].get(name)
-            _add(group, name, "VALUE", text + ("" if known is None else f" Default: {known}."))
+            text = IN_A_REQUEST.get(name, text) if verb == "unlearn" else text
+            _add(group, name, metavar, text + ("" if known is None else f" Default: {known}."))
 
 
 def _add(group, name: str, metavar: str, text: str) -> None:
     group.add_argument(f"--{name}", metavar=metavar, help=re.sub(r"\s+", " ", text).replace("%", "%%").strip())
 
 
-def kind_of(one: Field) -> str:
-    """What a flag takes, in a word."""
-    kind = str(one.type).replace(" | None", "")
-    if kind.startswith("list"):
+def kind_of(one: Field, kind=None) -> str:
+    """
+    What a flag takes: the metavar of its field, or a word for its type.
+
+    Args:
+        kind: the type itself, where the field has but its name.
+    """
+    words = str(kind or one.type)
+    is_list = words.startswith("list")
+    if "metavar" in one.metadata:
+        return one.metadata["metavar"] + (" …" if is_list else "")
+    if choices := one.metadata.get("choices") or choices_of(kind):
+        return "|".join(map(str, choices)) if len(choices) < 5 else "NAME"
+    if is_list:
         return "NAME …"
-    return {"int": "N", "float": "X", "bool": "true|false"}.get(kind, "NAME")
+    if "dict" in words:
+        return "JSON"
+    types = set(re.findall(r"\w+", words))
+    return next((word for name, word in (("bool", BOOL), ("int", "N"), ("float", "X")) if name in types), "NAME")
+
+
+def choices_of(kind) -> list[str]:
+    """Values of the Enum that a type is, or has among others."""
+    enums = [one for one in (kind, *typing.get_args(kind)) if isinstance(one, type) and issubclass(one, enum.Enum)]
+    return [choice.value for choice in enums[0]] if enums else []
 
 
 def default_of(one: Field) -> str:

@@ -1,15 +1,18 @@
-"""Command line and YAML file -> the dataclasses of a verb; all problems in one error."""
+"""
+Command line and YAML file -> the dataclasses of a verb; all problems in one error. The flags themselves are declared in
+arguments.py, options.py and config.py.
+"""
 
 from __future__ import annotations
 
 import difflib
-import sys
-from argparse import Namespace
+import inspect
+from argparse import Action, ArgumentTypeError
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
-from ..utils.checks import gather, problems_of, raise_problems
+from ..utils.checks import ArgumentError, gather, problems_of, raise_problems
 from .arguments import VERBS, DataArguments, EvaluateArguments, ModelArguments, ReadyArguments, UnlearnArguments
 
 KINDS = {  # verb -> its own arguments, and the name of its training config in `hf_unlearn`
@@ -17,7 +20,40 @@ KINDS = {  # verb -> its own arguments, and the name of its training config in `
     "unlearn": (UnlearnArguments, "UnlearnConfig"),
     "evaluate": (EvaluateArguments, None),
 }
-Flags = list[tuple[str, list[str]]]  # (key, its words), in order
+ON_AND_OFF = {"on": True, "off": False}  # which YAML knows, and `string_to_bool` does not
+
+
+@dataclass(frozen=True)
+class Given:
+    """
+    A flag or a YAML key that somebody has given.
+
+    Args:
+        key: as it was written, without the dashes: `ready.seed`, `learning-rate`.
+        words: its values as they were written; of a YAML file's null the word null.
+        file: the YAML file; None: the command line.
+    """
+
+    key: str
+    words: list[str]
+    file: str | None = None
+
+    @property
+    def prefix(self) -> str:
+        """`ready.` of `ready.seed`: the verb that it is for; "" where it is for all."""
+        verb, _, name = self.key.partition(".")
+        return f"{verb}." if name and verb in VERBS else ""
+
+    @property
+    def name(self) -> str:
+        return self.key.removeprefix(self.prefix).replace("-", "_")
+
+    @property
+    def shown(self) -> str:
+        return f"`--{self.key}`" if self.file is None else f"`{self.key}` in {self.file}"
+
+
+# ---- words -> dataclasses -------------------------------------------------------------------------------------------
 
 
 def parse(verb: str, argv: list[str], check: Callable | None = None) -> tuple:
@@ -31,113 +67,231 @@ def parse(verb: str, argv: list[str], check: Callable | None = None) -> tuple:
     Raises:
         ArgumentError: with all problems of the flags, and of the rows by `check`.
     """
+    kinds = kinds_of(verb)
+    flags, problems = chosen(verb, argv)
+    values, more = read_values(verb, kinds, flags)
+    problems += more
+    found = []
+    for kind in kinds:
+        try:
+            found.append(kind(**{f.name: values[f.name] for f in fields(kind) if f.name in values}))
+        except ValueError as error:  # of a training config, which is the last
+            problems += problems_of(error)
+    if problems:
+        gather(lambda: raise_problems(problems), *([lambda: check(*found[:3])] if check else []))
+    return tuple(found)
+
+
+def kinds_of(verb: str) -> list[type]:
+    """The dataclasses that have a verb's flags: its own, the data's, the model's, and its training config."""
     import hf_unlearn
 
     own, config = KINDS[verb]
-    kinds = [own, DataArguments, ModelArguments]
-    config = [getattr(hf_unlearn, config)] if config else []
-    given, problems = read(verb, [*kinds, *config], argv)
-    values = [made(kind, given) for kind in kinds]
-    for kind in config:
-        try:
-            values.append(made(kind, given))
-        except ValueError as error:
-            problems += problems_of(error)
-    if problems:
-        gather(lambda: raise_problems(problems), *([lambda: check(*values[:3])] if check else []))
-    return tuple(values)
+    return [own, DataArguments, ModelArguments, *([getattr(hf_unlearn, config)] if config else [])]
 
 
-def read(verb: str, kinds: list[type], argv: list[str]) -> tuple[dict, list[str]]:
-    """
-    Values of the flags that are there, by name, and what is wrong with the others.
+def read_values(verb: str, kinds: list[type], flags: list[Given]) -> tuple[dict, list[str]]:
+    """Values of the flags by name, each of its dataclass's type; and what is wrong with the others."""
+    known = actions_of(kinds)
+    values, problems = {}, []
+    for one in flags:
+        if one.name not in known:
+            problems.append(not_there(one, verb, list(known)))
+        elif one.words != ["null"]:
+            action = known[one.name]
+            try:
+                values[action.dest] = value_of(action, one.words, from_file=one.file is not None)
+            except (ValueError, TypeError, OverflowError, ArgumentTypeError):
+                problems.append(wrong_value(one, action))
+    return values, problems
 
-    Raises:
-        ArgumentError: where a value is not of its flag's type, which is told alone.
-    """
+
+def actions_of(kinds: list[type]) -> dict[str, Action]:
+    """What `HfArgumentParser` makes of the dataclasses: name of a flag, with `_` -> how its words are read."""
     from transformers.hf_argparser import HfArgumentParser
 
+    found: dict[str, Action] = {}
+
     class Parser(HfArgumentParser):
-        def error(self, message):
-            raise ValueError(message)
+        def add_argument(self, *names, **how):
+            action = super().add_argument(*names, **how)
+            found.update({name.lstrip("-").replace("-", "_"): action for name in names})
+            return action
 
-    parser = Parser(kinds, allow_abbrev=False)  # a mistyped flag must not pass for a longer one
-    absent = object()
-    names = {f.name for kind in kinds for f in fields(kind)}
-    try:
-        found, rest = parser.parse_known_args(read_flags(verb, argv), Namespace(**dict.fromkeys(names, absent)))
-    except ValueError as error:
-        raise_problems([f"{str(error)[:1].upper()}{str(error)[1:]}."])
-    unknown = [no_such_flag(word, names) for word in rest if word.startswith("--")]
-    problems = [f"There is no flag {', '.join(unknown)}; `--help` lists them."] if unknown else []
-    return {name: value for name, value in vars(found).items() if value is not absent}, problems
+    Parser(kinds, add_help=False)
+    return found
 
 
-def no_such_flag(word: str, names) -> str:
-    close = difflib.get_close_matches(word.removeprefix("--"), names, 1)
-    return f"{word} (did you mean --{close[0]}?)" if close else word
+def value_of(action: Action, words: list[str], from_file: bool = False):
+    """
+    The value that the words of a flag stand for.
+
+    Raises:
+        ValueError, TypeError, OverflowError, ArgumentTypeError: if they stand for none.
+    """
+    if not words and action.nargs in ("?", 0):  # `--stop`, `--no_stop`
+        return action.const
+    if action.nargs == "+" and (words or from_file):
+        return [converted(action, word) for word in words]
+    (word,) = words
+    if action.nargs == 0:
+        raise ValueError(word)
+    return converted(action, word)
 
 
-def made(kind: type, given: dict):
-    """A dataclass with those of the values that are its own; the others have its defaults."""
-    return kind(**{f.name: given[f.name] for f in fields(kind) if f.name in given})
+def converted(action: Action, word: str):
+    if is_bool(action) and word.lower() in ON_AND_OFF:
+        return ON_AND_OFF[word.lower()]
+    if action.type is int and not word.strip().lstrip("+-").isdecimal():
+        number = float(word)  # 1e3, 100.0
+        if number != int(number):
+            raise ValueError(word)
+        return int(number)
+    value = word if action.type is None else action.type(word)
+    if action.choices is not None and value not in action.choices:
+        raise ValueError(word)
+    return value
+
+
+def is_bool(action: Action) -> bool:
+    from transformers.hf_argparser import string_to_bool
+
+    return action.type is string_to_bool
+
+
+# ---- what is wrong, in words ----------------------------------------------------------------------------------------
+
+
+def wrong_value(one: Given, action: Action) -> str:
+    """The problem of a flag whose words stand for no value of its type."""
+    got = f"is {', '.join(map(repr, one.words))}" if one.words else "has no value"
+    if action.nargs == 0:
+        return f"{one.shown} {got}: expected no value."
+    several = "one value, " if len(one.words) > 1 and action.nargs != "+" else ""
+    return f"{one.shown} {got}: expected {several}{expected(action)}."
+
+
+def expected(action: Action) -> str:
+    """What a flag takes."""
+    if action.choices is not None:
+        return f"one of {', '.join(str(getattr(choice, 'value', choice)) for choice in action.choices)}"
+    if is_bool(action):
+        return "true or false"
+    name = getattr(action.type, "__name__", "value") if inspect.isclass(action.type) else "value"
+    word = {int: "an integer", float: "a number", str: "a word"}.get(action.type, f"a {name}")
+    return f"{word} or several" if action.nargs == "+" else word
+
+
+def not_there(one: Given, verb: str, names: list[str]) -> str:
+    """The problem of a flag or key that the verb does not have: whose it is, or one that is written much like it."""
+    owners = [other for other in KINDS if one.name in actions_of(kinds_of(other))]
+    if owners:
+        whose = " and ".join(f"`hf-unlearn {other}`" for other in owners)
+        if one.file is None:
+            return f"{one.shown} belongs to {whose}; leave it out of `hf-unlearn {verb}`."
+        keys = " or ".join(f"`{other}.{one.name}`" for other in owners)
+        return f"{one.shown} belongs to {whose}; write it as {keys} where one file serves several verbs."
+    candidates = [one.prefix + name for name in names]
+    if "." in one.key and not one.prefix:  # `redy.seed`
+        candidates = [f"{other}.{name}" for other in VERBS for name in names]
+    close = difflib.get_close_matches(one.key.replace("-", "_"), candidates, 1)
+    dashes = "" if one.file else "--"
+    said = f"key `{one.key}` in {one.file}" if one.file else f"flag --{one.key}"
+    if not close:
+        every = "--help all" if KINDS[verb][1] else "--help"
+        return f"There is no {said}; `hf-unlearn {verb} {every}` lists all that there are."
+    like = f"`{close[0]}`" if one.file else dashes + close[0]
+    return f"There is no {said}; did you mean {like}?"
+
+
+# ---- command line and file -> words ---------------------------------------------------------------------------------
 
 
 def read_flags(verb: str, argv: list[str]) -> list[str]:
     """
-    Flags of the command line over those of `--config FILE.yaml`; in each, a key `verb.name` is for that verb only and
-    wins there over a plain `name`.
+    Words of the command line and of `--config FILE.yaml`, as one command line without a file.
 
     Raises:
-        SystemExit: with one line, if the file is not there or is not flat.
+        ArgumentError: if the file cannot be read or is not flat, or a word belongs to no flag.
     """
-    argv, from_file = list(argv), []
-    if "--config" in argv:
-        place = argv.index("--config")
-        if place + 1 == len(argv):
-            sys.exit("--config needs the path of a YAML file")
-        from_file = read_yaml(argv[place + 1])
-        del argv[place : place + 2]
-    typed: Flags = []
+    flags, problems = chosen(verb, argv)
+    raise_problems(problems)
+    return [word for one in flags if one.words != ["null"] for word in (f"--{one.name}", *one.words)]
+
+
+def chosen(verb: str, argv: list[str]) -> tuple[list[Given], list[str]]:
+    """
+    Flags of the command line over those of `--config FILE.yaml`, and what is wrong with either; in each, a key
+    `verb.name` is for that verb only and wins there over a plain `name`.
+
+    Raises:
+        ArgumentError: if the file cannot be read.
+    """
+    typed, problems = read_words(argv)
+    files = [one for one in typed if one.name == "config"]
+    typed = [one for one in typed if one.name != "config"]
+    if any(len(one.words) != 1 for one in files) or len(files) > 1:
+        raise ArgumentError(["`--config` needs the path of a YAML file, one alone."])
+    from_file, more = read_yaml(files[0].words[0]) if files else ([], [])
+    found: dict[str, Given] = {}
+    for flags, own_turn in ((from_file, False), (from_file, True), (typed, False), (typed, True)):  # later ones win
+        for one in flags:
+            if bool(one.prefix) == own_turn and one.prefix in ("", f"{verb}."):
+                found[one.name] = one
+    return list(found.values()), problems + more
+
+
+def read_words(argv: list[str]) -> tuple[list[Given], list[str]]:
+    """Flags of a command line in their order, and what is wrong with it."""
+    typed: list[Given] = []
+    problems = []
     for word in argv:
         if word.startswith("--"):
-            key, _, value = word[2:].partition("=")
-            typed.append((key, [value] if value else []))
+            key, equals, value = word[2:].partition("=")
+            typed.append(Given(key, [value] if equals else []))
         elif typed:
-            typed[-1][1].append(word)
+            typed[-1].words.append(word)
         else:
-            sys.exit(f"{word!r} is no flag; flags begin with --")
-    chosen: dict[str, list[str]] = {}
-    for flags, own_turn in ((from_file, False), (from_file, True), (typed, False), (typed, True)):  # later ones win
-        for key, values in flags:
-            prefix, _, name = key.partition(".")
-            own = prefix in VERBS and bool(name)
-            if own == own_turn and (not own or prefix == verb):
-                chosen[(name if own else key).replace("-", "_")] = values
-    return [word for key, values in chosen.items() if values != ["null"] for word in (f"--{key}", *values)]
+            problems.append(f"{word!r} is no flag; flags begin with --.")
+    return typed, problems
 
 
-def read_yaml(path: str) -> Flags:
+def read_yaml(path: str) -> tuple[list[Given], list[str]]:
     """
-    Keys of a flat YAML file with their values as words.
+    Keys of a flat YAML file, with their values as they are written there: 1e-3, which YAML takes for a string, no,
+    which it takes for false, and 007 are the same words as on a command line. And what is wrong with the keys.
 
     Raises:
-        SystemExit: with one line, if the file is not there or is not flat.
+        ArgumentError: if the file is not there, is no YAML, or holds no keys.
     """
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        pass
+
+    for tag in ("bool", "int", "float", "timestamp"):
+        Loader.add_constructor(f"tag:yaml.org,2002:{tag}", yaml.SafeLoader.construct_yaml_str)
     if not Path(path).is_file():
-        sys.exit(f"--config: there is no file {path!r}")
+        raise ArgumentError([f"`--config`: there is no file {path!r}."])
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        sys.exit(f"{path} is no YAML: {error}")
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ArgumentError([f"{path} is no YAML: {' '.join(str(error).split())}"]) from error
     if not isinstance(content, dict):
-        sys.exit(f"{path} must hold `key: value` lines, a key is a flag")
-    found: Flags = []
+        raise ArgumentError([f"{path} must hold `key: value` lines; a key is a flag."])
+    found, problems = [], []
     for key, value in content.items():
-        if isinstance(value, dict):
-            sys.exit(f"{path}: {key!r} holds a mapping; the file is flat, a key is a flag")
         values = value if isinstance(value, list) else [value]
-        found.append((str(key), ["null" if v is None else str(v) for v in values]))
-    return found
+        if any(isinstance(one, (dict, list)) for one in values):
+            problems.append(f"`{key}` in {path} {nested(key, values[0] if values else None)}")
+            continue
+        found.append(Given(str(key), ["null" if one is None else str(one) for one in values], path))
+    return found, problems
+
+
+def nested(key: str, value) -> str:
+    """What is wrong with a value that is not flat."""
+    if key in VERBS and isinstance(value, dict) and value:
+        return f"holds a mapping, and the file is flat: write `{key}.{next(iter(value))}: …`."
+    what = "mapping" if isinstance(value, dict) else "list in a list"
+    return f"holds a {what}, and the file is flat: a key is a flag, its value a word or a list of words."

@@ -102,6 +102,28 @@ def fields_of_options() -> list[tuple[str, str, dataclasses.Field]]:
     return found
 
 
+def foreign_options(options, given) -> list[str]:
+    """
+    Options that were given a value, other than their default, that the objective asked for does not have.
+
+    Args:
+        given: names of the options that somebody has set.
+    """
+    if options.objective not in OBJECTIVES:
+        return []
+    own = {field.name for field in option_fields(OBJECTIVES[options.objective])}
+    owners: dict[str, list[str]] = {}
+    for name, cls in OBJECTIVES.items():
+        for field in option_fields(cls):
+            if field.name in given and field.name not in own and getattr(options, field.name) != field.default:
+                owners.setdefault(field.name, []).append(f"`{name}`")
+    return [
+        f"`{name}` is {getattr(options, name)!r}, but the objective `{options.objective}` has no such option; "
+        f"{' and '.join(whose)} {'has' if len(whose) == 1 else 'have'} it. Leave it out, or choose such an `objective`."
+        for name, whose in owners.items()
+    ]
+
+
 def option_problems(options) -> list[str]:
     """What is wrong with the values of all objectives' options, whichever objective is asked for."""
     problems: dict[str, None] = {}

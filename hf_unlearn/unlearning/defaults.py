@@ -8,7 +8,7 @@ import logging
 from ..config import UnlearnConfig
 from ..objectives.registry import OBJECTIVES
 from ..options import request_problems
-from ..utils.checks import ArgumentError
+from ..utils.checks import ArgumentError, problems_of
 from ..utils.given import with_values
 
 logger = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 def with_request_defaults(args: UnlearnConfig, readiness: dict | None) -> UnlearnConfig:
     """
     The config with the values that a ready checkpoint recommends, but for those that the user has given, also where
-    these equal the class's default.
+    these equal the class's default; a warning tells of the recommendations that are passed over for that.
 
     Raises:
         ArgumentError: if the checkpoint names an option that does not exist.
@@ -25,11 +25,22 @@ def with_request_defaults(args: UnlearnConfig, readiness: dict | None) -> Unlear
     wanted = (readiness or {}).get("request") or {}
     if problems := request_problems(wanted):
         raise ArgumentError([f"readiness.json: {problem}" for problem in problems])
-    changed = {k: v for k, v in wanted.items() if k not in args.given and v != getattr(args, k)}
+    other = {k: v for k, v in wanted.items() if v != getattr(args, k)}
+    if passed_over := {k: v for k, v in other.items() if k in args.given}:
+        told = ", ".join(f"`{k}` {v!r} (used: {getattr(args, k)!r})" for k, v in passed_over.items())
+        logger.log(
+            logging.WARNING if args.process_index == 0 else logging.DEBUG,
+            "The checkpoint's readiness.json recommends %s; what is used instead was set in the arguments.",
+            told,
+        )
+    changed = {k: v for k, v in other.items() if k not in args.given}
     if not changed:
         return args
     logger.info("Defaults from the checkpoint's readiness.json: %s.", changed)
-    return with_values(args, changed)
+    try:
+        return with_values(args, changed)
+    except ValueError as error:
+        raise ArgumentError([f"With what readiness.json recommends: {p}" for p in problems_of(error)]) from error
 
 
 def with_fitting_options(args: UnlearnConfig) -> UnlearnConfig:

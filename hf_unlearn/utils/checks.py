@@ -8,12 +8,15 @@ from typing import Any
 
 
 class ArgumentError(ValueError):
-    """All problems of the arguments or of the data, in one message. `problems` is the list of them."""
+    """
+    All problems of the arguments or of the data, in one message. `problems` is the list of them. The headline holds
+    wherever one is raised: some checks need the model, its engine or a checkpoint, but all come before a step.
+    """
 
     def __init__(self, problems: list[str]):
         self.problems = list(problems)
         head = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        super().__init__(f"{head} to mend before anything is loaded:\n" + "\n".join(f"  - {p}" for p in self.problems))
+        super().__init__(f"{head} to mend before anything runs:\n" + "\n".join(f"  - {p}" for p in self.problems))
 
 
 def raise_problems(problems: list[str]) -> None:

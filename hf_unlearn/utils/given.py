@@ -14,6 +14,9 @@ class RecordsGiven:
     user has set, even to their default: in the call, by position or by name; by `dataclasses.replace`, which also keeps
     the names that the original had; and by assignment afterwards. Copies and pickles keep `given`. It is not a field:
     `to_dict`, `asdict`, `repr` and `==` leave it out.
+
+    A call that names every field is no person's but a program's: `HfArgumentParser`, `cls(**other.to_dict())`. It does
+    not tell what was set, so there a value that equals its default counts as not set.
     """
 
     # `dataclasses.replace` calls the class with the changed fields first, then with all others in order. `given` is the
@@ -24,11 +27,14 @@ class RecordsGiven:
     def __new__(cls, *args, **kwargs):
         made = super().__new__(cls)
         fields = [f for f in dataclasses.fields(cls) if f.init]
-        keys = list(kwargs)
-        if "given" in kwargs and len(args) + len(kwargs) > len(fields):  # `dataclasses.replace` names them all
+        by_place = dict(zip((f.name for f in fields if not f.kw_only), args, strict=False))
+        values = by_place | kwargs
+        keys = list(values)
+        if "given" in values and len(values) > len(fields):  # `dataclasses.replace` names them all
             keys = keys[: keys.index("given")]
-        by_place = [f.name for f in fields if not f.kw_only][: len(args)]
-        recorded = {*by_place, *keys, *kwargs.get("given", ())} - {"given"}
+        elif values.keys() == {f.name for f in fields}:  # a program
+            keys = [f.name for f in fields if not is_default(f, values[f.name])]
+        recorded = {*keys, *kwargs.get("given", ())} - {"given"}
         made.__dict__["given"] = frozenset(recorded)
         return made
 
@@ -53,8 +59,13 @@ class RecordsGiven:
         super().__setattr__(name, value)
 
 
+def is_default(field: dataclasses.Field, value) -> bool:
+    """Whether a value equals the default of a dataclass's field."""
+    default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+    return default is not dataclasses.MISSING and value == default
+
+
 def with_values(config, values: dict):
     """A copy of a config with other values, which do not count as set by the user: `given` stays as it was."""
-    found = dataclasses.replace(config, **values)
-    found.__dict__["given"] = config.given
-    return found
+    old = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.init}
+    return type(config)(given=config.given, **(old | values))  # `given` first: no field before it is changed

@@ -12,7 +12,7 @@ import pytest
 from helpers.recipes import ROOT
 
 import hf_unlearn
-from hf_unlearn.cli import arguments, help, main, running, tofu
+from hf_unlearn.cli import arguments, help, main, parsing, running, tofu
 from hf_unlearn.evaluation import __main__ as evaluation
 
 HEAVY = ("torch", "transformers", "datasets", "accelerate", "peft", "sklearn", "matplotlib")
@@ -94,6 +94,30 @@ def test_help_all_lists_every_argument_of_the_trainer():
     for one in fields(hf_unlearn.UnlearnConfig):
         if one.init:
             assert len(re.findall(rf"^  --{one.name}\b", text, re.M)) == 1, one.name
+
+
+def test_help_all_is_offered_where_there_is_more_and_only_there():
+    for verb in help.KINDS:
+        text = help.help_text(verb, "hf-unlearn", "")
+        assert ("--help all" in text) == (verb in help.CONFIGS)
+    text, same = (help.help_text("evaluate", "hf-unlearn", "", everything=one) for one in (False, True))
+    assert text == same
+
+
+@pytest.mark.parametrize("verb", help.KINDS)
+@pytest.mark.parametrize("everything", [False, True])
+def test_help_says_what_each_flag_takes(verb, everything):
+    text = help.help_text(verb, "hf-unlearn", "", everything)
+    takes = dict(re.findall(r"^  --(\w+) (\S+(?: …)?)", text, re.M))
+    assert set(takes.values()) >= {"N", "X", "COLUMN", "FOLDER", "NAME"} and "VALUE" not in takes.values()
+    kinds = [*help.KINDS[verb], *([getattr(hf_unlearn, help.CONFIGS[verb])] if verb in help.CONFIGS else [])]
+    for name, action in parsing.actions_of(kinds[-1:]).items() if everything else ():
+        if name == action.dest and name in takes:
+            assert (takes[name] == "true|false") == parsing.is_bool(action), name
+    if verb == "unlearn":
+        assert takes["target"] == "current|frozen|chance" and takes["stop"] == takes["bf16"] == "true|false"
+    if verb == "ready":
+        assert (takes["request"], takes["forget_values"]) == ("JSON", "VALUE …")
 
 
 def test_no_verb_an_unknown_verb_and_the_version(capsys):

@@ -53,20 +53,118 @@ def test_a_default_that_the_user_typed_wins_over_a_checkpoint_s_recommendation(w
     assert (plain.learning_rate, plain.unseen_every) == (1e-4, 2)
 
 
-def test_a_flag_that_is_not_there_is_told_with_one_like_it(tmp_path):
+def problems(verb: str, *words: str, check=None) -> list[str]:
     with pytest.raises(ArgumentError) as caught:
-        parsing.parse("ready", ["--output_dir", str(tmp_path), "--lerning_rate", "1", "--zzz", *CPU])
-    assert caught.value.problems == [
-        "There is no flag --lerning_rate (did you mean --learning_rate?), --zzz; `--help` lists them."
+        parsing.parse(verb, [*words, *CPU[: 2 * (verb != "evaluate")]], check)
+    assert str(caught.value).startswith(f"{len(caught.value.problems)} problem")
+    return caught.value.problems
+
+
+def test_each_flag_that_is_not_there_is_a_problem_with_one_like_it(tmp_path):
+    assert problems("ready", "--lerning_rate", "1", "--zzz", "--meta_ev", "2", "--ready.sed", "1") == [
+        "There is no flag --lerning_rate; did you mean --learning_rate?",
+        "There is no flag --zzz; `hf-unlearn ready --help all` lists all that there are.",
+        "There is no flag --meta_ev; did you mean --meta_every?",  # no flag is known by its beginning
+        "There is no flag --ready.sed; did you mean --ready.seed?",
     ]
 
 
-def test_a_value_of_another_type_is_one_problem_without_a_page_of_usage(tmp_path):
-    with pytest.raises(ArgumentError) as caught:
-        parsing.parse("ready", ["--output_dir", str(tmp_path), "--max_steps", "few", *CPU])
-    assert caught.value.problems == ["Argument --max_steps/--max-steps: invalid int value: 'few'."]
+def test_a_key_of_the_file_that_is_not_there_is_told_with_its_file(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text("lerning_rate: 1\nfooo_bar: null\nredy.seed: 2\nunlearn.lerning_rate: 1\n")
+    assert problems("ready", "--config", str(path)) == [
+        f"There is no key `lerning_rate` in {path}; did you mean `learning_rate`?",
+        f"There is no key `fooo_bar` in {path}; `hf-unlearn ready --help all` lists all that there are.",
+        f"There is no key `redy.seed` in {path}; did you mean `ready.seed`?",
+    ]
 
 
-def test_a_flag_is_not_known_by_its_beginning():
-    with pytest.raises(ArgumentError, match="There is no flag --meta_ev \\(did you mean --meta_every\\?\\)"):
-        parsing.parse("ready", ["--output_dir", "out", "--dataset_name", "people", "--meta_ev", "2"])
+def test_a_flag_or_key_of_another_verb_is_told_with_its_verb(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text("meta_every: 2\nshadows: 4\n")
+    assert problems("unlearn", "--config", str(path), "--role", "ready") == [
+        f"`meta_every` in {path} belongs to `hf-unlearn ready`; write it as `ready.meta_every` where one file serves "
+        "several verbs.",
+        f"`shadows` in {path} belongs to `hf-unlearn evaluate`; write it as `evaluate.shadows` where one file serves "
+        "several verbs.",
+        "`--role` belongs to `hf-unlearn ready`; leave it out of `hf-unlearn unlearn`.",
+    ]
+    (told,) = problems("evaluate", "--learning_rate", "1")
+    assert told.startswith("`--learning_rate` belongs to `hf-unlearn ready` and `hf-unlearn unlearn`;")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--seed abc", "`--seed` is 'abc': expected an integer."),
+        ("--seed 1.5", "`--seed` is '1.5': expected an integer."),
+        ("--max-steps inf", "`--max-steps` is 'inf': expected an integer."),
+        ("--learning_rate fast", "`--learning_rate` is 'fast': expected a number."),
+        ("--bf16 perhaps", "`--bf16` is 'perhaps': expected true or false."),
+        ("--tf32", "`--tf32` has no value: expected true or false."),
+        ("--eval_strategy never", "`--eval_strategy` is 'never': expected one of no, steps, epoch."),
+        ("--log_level=loud", "`--log_level` is 'loud': expected one of "),
+        ("--role", "`--role` has no value: expected a word."),
+        ("--role ready original", "`--role` is 'ready', 'original': expected one value, a word."),
+        ("--no_inner_normalize true", "`--no_inner_normalize` is 'true': expected no value."),
+        ("--forget_values", "`--forget_values` has no value: expected a word or several."),
+        ("--ready.seed x", "`--ready.seed` is 'x': expected an integer."),
+        ("loose --seed 1", "'loose' is no flag; flags begin with --."),
+    ],
+)
+def test_a_value_of_another_type_is_one_problem_that_names_flag_value_and_type(words, told):
+    (found,) = problems("ready", *words.split())
+    assert found.startswith(told)
+
+
+def test_wrong_values_unknown_flags_checks_and_rows_come_in_one_error(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text("limit: many\nunlearn.passes: 0\nunlearn:\n  gap: rows\nobjective: npo\n")
+    seen = []
+
+    def check(own, data, model):
+        seen.append((data.limit, data.max_length))
+        raise ArgumentError(["a problem of the rows"])
+
+    words = ["--config", str(path), "--seed", "abc", "--bogus", "--max_length", "9", "--alpha", "2", "--gap", "rows"]
+    found = problems("unlearn", *words, check=check)
+    assert [problem.split(";")[0].split(":")[0] for problem in found] == [
+        f"`unlearn` in {path} holds a mapping, and the file is flat",
+        f"`limit` in {path} is 'many'",
+        "`--seed` is 'abc'",
+        "There is no flag --bogus",
+        "`alpha` is 2.0",
+        "`passes` is '0'",
+        "`gap` is 'rows', but the objective `npo` has no such option",
+        "a problem of the rows",
+    ]
+    assert seen == [(None, 9)]
+
+
+def test_values_of_the_file_arrive_as_they_are_written(tmp_path):
+    lines = ["learning_rate: 1e-3", "max_steps: 1e2", "ready.seed: 007", "inner_normalize: off", "bf16: no"]
+    lines += ["save_strategy: no", "eval_strategy: 'no'", "forget_values: [no, 1.50, 2020-01-01, 1e3, yes, -3]"]
+    lines += ["forget_column: 12:30", "test_split: ~", "answer_column:", "gain_cap: 2", "report_to: ''"]
+    path = tmp_path / "my.yaml"
+    path.write_text("\n".join(lines))
+    _, data, _, args = parsing.parse("ready", ["--config", str(path), *CPU])
+    assert (args.learning_rate, args.max_steps, args.seed, args.gain_cap) == (1e-3, 100, 7, 2.0)
+    assert (args.inner_normalize, args.bf16, args.save_strategy, args.eval_strategy) == (False, False, "no", "no")
+    assert data.forget_values == ["no", "1.50", "2020-01-01", "1e3", "yes", "-3"] and data.forget_column == "12:30"
+    assert (data.test_split, data.answer_column) == (None, "answer")
+    assert {"test_split", "answer_column"} & args.given == set()
+
+
+def test_words_of_a_file_may_begin_with_dashes_and_a_list_may_be_empty_or_one_word(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text("title: --x\nmodels: []\ntables: ready=a\n")
+    own, *_ = parsing.parse("evaluate", ["--config", str(path), "--attacks", "none"])
+    assert (own.title, own.models, own.tables, own.attacks) == ("--x", [], ["ready=a"], ["none"])
+
+
+def test_config_takes_one_file_also_after_an_equals_sign(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text("limit: 9\n")
+    assert parsing.parse("evaluate", [f"--config={path}"])[1].limit == 9
+    for words in (["--config"], ["--config", str(path), "--config", str(path)], ["--config", str(path), "more"]):
+        assert problems("evaluate", *words) == ["`--config` needs the path of a YAML file, one alone."]

@@ -5,14 +5,18 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
+import logging
 import pickle
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 import torch
 from transformers import TrainingArguments
+from transformers.hf_argparser import HfArgumentParser
 
 from hf_unlearn import ArgumentError, ReadyConfig, UnlearnConfig
+from hf_unlearn.objectives import registry
 from hf_unlearn.unlearning.defaults import with_fitting_options, with_request_defaults
 from hf_unlearn.utils.given import RecordsGiven, with_values
 
@@ -123,3 +127,60 @@ def test_the_gap_that_auto_stands_for_is_nobody_s_wish(tmp_path):
 def test_a_recommendation_that_makes_no_sense_is_refused(tmp_path):
     with pytest.raises(ArgumentError, match="unseen_every"):
         with_request_defaults(UnlearnConfig(str(tmp_path)), {"request": {"unseen_every": 0}})
+
+
+def by_argument_parser(folder: str, **options) -> UnlearnConfig:
+    words = ["--output_dir", folder, *(word for k, v in options.items() for word in (f"--{k}", str(v)))]
+    return HfArgumentParser(UnlearnConfig).parse_args_into_dataclasses(words, look_for_args_file=False)[0]
+
+
+def by_dict(folder: str, **options) -> UnlearnConfig:
+    return UnlearnConfig(**UnlearnConfig(folder, **options).to_dict())
+
+
+@pytest.mark.parametrize("by_program", [by_argument_parser, by_dict])
+def test_a_program_that_names_every_field_leaves_the_defaults_to_the_checkpoint(by_program, tmp_path):
+    args = by_program(str(tmp_path), unseen_every=3, use_cpu=True)
+    assert {"unseen_every", "use_cpu", "output_dir"} <= args.given
+    assert not {"learning_rate", "gap", "objective", "lr_scheduler_type"} & args.given
+    found = with_request_defaults(args, REQUEST)
+    assert (found.learning_rate, found.gap, found.unseen_every) == (1e-4, "matched", 3)
+    args.learning_rate = 3e-4
+    assert with_request_defaults(args, REQUEST).learning_rate == 3e-4
+
+
+def test_a_recommendation_that_is_passed_over_is_told_once_with_both_values(tmp_path, caplog):
+    args = UnlearnConfig(str(tmp_path), learning_rate=3e-4, unseen_every=2)
+    with caplog.at_level(logging.WARNING, "hf_unlearn"):
+        with_request_defaults(args, REQUEST)
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "recommends `learning_rate` 0.0001 (used: 0.0003);" in told and "unseen_every" not in told
+
+
+def test_an_option_that_the_objective_does_not_have_is_refused_where_it_was_set(tmp_path):
+    with pytest.raises(ArgumentError) as caught:
+        UnlearnConfig(str(tmp_path), objective="npo", gap="rows", gamma=2.0, beta=3.0)
+    assert [problem.split(".")[0] for problem in (" ".join(p.split()) for p in caught.value.problems)] == [
+        "`gamma` is 2",
+        "`gap` is 'rows', but the objective `npo` has no such option; `nabla_tau` has it",
+    ]
+    with pytest.raises(ArgumentError, match="`beta` is 2.0, but .*`nabla_tau`.*; `grad_diff` and `npo` have it"):
+        UnlearnConfig(str(tmp_path), beta=2.0)
+    UnlearnConfig(str(tmp_path), objective="npo", gap="auto", gamma=1.0)  # the defaults: nothing that would be lost
+
+
+@pytest.mark.parametrize("name", registry.OBJECTIVES)
+def test_every_option_of_every_other_objective_is_refused(name):
+    own = {f.name for f in registry.option_fields(registry.OBJECTIVES[name])}
+    options = {f.name: f.default for cls in registry.OBJECTIVES.values() for f in registry.option_fields(cls)}
+    for option in options:
+        changed = SimpleNamespace(**(options | {"objective": name, option: object()}))
+        assert bool(registry.foreign_options(changed, {option})) == (option not in own)
+        assert not registry.foreign_options(changed, set())
+
+
+def test_a_recommended_option_of_another_objective_does_not_end_a_request(tmp_path):
+    args = UnlearnConfig(str(tmp_path), objective="npo")
+    assert with_request_defaults(args, REQUEST).objective == "npo"
+    with pytest.raises(ArgumentError, match="With what readiness.json recommends: `gap` is 'rows', but the objective"):
+        with_request_defaults(UnlearnConfig(str(tmp_path), gap="rows"), {"request": {"objective": "npo"}})

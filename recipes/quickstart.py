@@ -27,7 +27,7 @@ TASKS = {  # name -> (recipe, flags beyond it)
     "digits, a class": ("vision/digits_vit.yaml", []),
     "digits, a random tenth": ("vision/digits_vit_random.yaml", []),
 }
-SCORES = {"generate_rows": 50}
+SCORES = {"attack_options": {"generate": {"rows": 50}}}
 SMOKE = ["--limit", "120", "--ready.max_steps", "2", "--unlearn.max_steps", "2"]
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field, fields, make_dataclass
+from typing import get_type_hints
 
 from ..evaluation import attack_names
+from ..evaluation.attacks.registry import attacks
 from ..evaluation.roles import ROLES
 
 VERBS = ("ready", "unlearn", "evaluate")  # those that read YAML keys like `ready.seed`
 TASKS = ("causal_lm", "sequence_classification", "image_classification", "audio_classification")
 TRAINED = ("ready", "original", "retrained", "retrained_again")  # roles that `ready` trains
 STARTS = {"ready": "ready_unlearned", "original": "unlearned"}  # role that `unlearn` starts from -> role of its result
-RELEARNING = {"steps": 30, "learning_rate": 1e-3}  # for the recipes' small models; a hub model wants a smaller rate
 
 
 @dataclass
@@ -193,8 +194,7 @@ class UnlearnArguments:
 
 
 @dataclass
-class EvaluateArguments:
-    """What `evaluate` measures: the models found in OUTPUT_DIR, by role, or any by --models."""
+class _EvaluateArguments:
 
     output_dir: str = field(
         default="outputs",
@@ -233,17 +233,6 @@ class EvaluateArguments:
             f"{', '.join(attack_names())}; none. Leave some out to save time."
         },
     )
-    relearn_steps: int = field(
-        default=RELEARNING["steps"],
-        metadata={"help": "relearn: steps of each fine-tune that tries to bring the rows back."},
-    )
-    relearn_learning_rate: float = field(
-        default=RELEARNING["learning_rate"],
-        metadata={"help": "relearn: its learning rate. Lower it for a model from the hub, e.g. to 1e-5."},
-    )
-    generate_rows: int = field(
-        default=100, metadata={"help": "generate: rows of a split whose answers are generated, at most."}
-    )
     shadows: int = field(
         default=0,
         metadata={
@@ -265,3 +254,38 @@ class EvaluateArguments:
         default=64, metadata={"help": "Rows of a forward pass on one device. Lower it where memory runs out."}
     )
     seed: int = field(default=0, metadata={"help": "Seed of the confidence intervals and of the attackers' rows."})
+
+    def attack_options(self) -> dict[str, dict]:
+        """Attack -> its options by name, as the flags say."""
+        found: dict[str, dict] = {}
+        for attack, option, _ in attack_flags():
+            found.setdefault(attack, {})[option.name] = getattr(self, f"{attack}_{option.name}")
+        return found
+
+
+def attack_flags() -> list[tuple[str, Field, type]]:
+    """(attack, option, its type) of the attacks' options that are flags, in the order in which the attacks run."""
+    return [
+        (attack.name, option, get_type_hints(attack.options)[option.name])
+        for attack in attacks()
+        for option in (fields(attack.options) if attack.options else ())
+        if "flag" in option.metadata
+    ]
+
+
+EvaluateArguments = make_dataclass(
+    "EvaluateArguments",
+    [
+        (
+            f"{attack}_{option.name}",
+            kind,
+            field(default=option.metadata["flag"], metadata={"help": f"{attack}: {option.metadata['help']}"}),
+        )
+        for attack, option, kind in attack_flags()
+    ],
+    bases=(_EvaluateArguments,),
+    namespace={
+        "__doc__": "What `evaluate` measures: the models found in OUTPUT_DIR, by role, or any by --models.",
+        "__module__": __name__,
+    },
+)

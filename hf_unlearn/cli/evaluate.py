@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from ..utils.checks import gather, raise_problems
-from . import arguments, checkpoints, parsing, prepare, running
+from . import checkpoints, parsing, prepare, running
 from .arguments import ROLES, DataArguments, EvaluateArguments, ModelArguments
 
 MOST_RETAIN_ROWS = 2000  # retain rows measured: evenly spaced, enough for intervals of a percent
@@ -121,17 +121,23 @@ def measure(
     models: dict[str, str] | None = None,
     tables: dict[str, str] | None = None,
     attacks: Iterable[str] | None = None,
-    relearning: dict | None = None,
-    generate_rows: int = 100,
+    attack_options: dict[str, dict] | None = None,
     batch_size: int = 64,
     seed: int = 0,
     provenance: dict | None = None,
 ):
-    """The `Scorecard` of all models in `output_dir`/ROLE, or of those named; row tables go to `output_dir`/tables."""
+    """
+    The `Scorecard` of all models in `output_dir`/ROLE, or of those named; row tables go to `output_dir`/tables.
+
+    Args:
+        attack_options: attack -> options of [`evaluate`], over the defaults of the flags.
+    """
     from .. import evaluate
     from ..evaluation import attack_names, load_tables, save_tables
     from ..trainers.models import load_model
 
+    options = EvaluateArguments().attack_options()
+    options |= {attack: {**options.get(attack, {}), **own} for attack, own in (attack_options or {}).items()}
     state = running.processes()
     folders = models or (models_in(output_dir) if not tables else {})
     runs = {role: saved_run(Path(folder)) for role, folder in folders.items()}
@@ -148,8 +154,7 @@ def measure(
         task=task,
         seed=seed,
         provenance=provenance,
-        relearning=relearning or arguments.RELEARNING,
-        generate_rows=generate_rows,
+        attack_options=options,
         progress=True,
         **of,
     )
@@ -201,8 +206,7 @@ def main(argv: list[str]) -> int:
         models=models,
         tables=pairs(own.tables, "tables")[0],
         attacks=own.attacks,
-        relearning={"steps": own.relearn_steps, "learning_rate": own.relearn_learning_rate},
-        generate_rows=own.generate_rows,
+        attack_options=own.attack_options(),
         batch_size=own.per_device_eval_batch_size,
         seed=own.seed,
         provenance=asked,

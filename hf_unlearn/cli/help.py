@@ -9,8 +9,9 @@ import typing
 from dataclasses import MISSING, Field, fields
 
 from ..options import ReadyOptions, UnlearnOptions
-from .arguments import DataArguments, EvaluateArguments, ModelArguments, ReadyArguments, UnlearnArguments
+from .arguments import DataArguments, EvaluateArguments, ModelArguments, ReadyArguments, UnlearnArguments, attack_flags
 
+FIRST_OPTION = [(attack, option.name) for attack, option, _ in attack_flags()][0]
 SUBJECTS = {  # dataclass -> {subject: the first of its flags}, in the order of the dataclass
     DataArguments: {
         "rows": "task",
@@ -22,7 +23,7 @@ SUBJECTS = {  # dataclass -> {subject: the first of its flags}, in the order of 
     ReadyOptions: {"readiness": "inner_lr"},
     UnlearnArguments: {"what is unlearned from": "start"},
     UnlearnOptions: {"request": "objective"},
-    EvaluateArguments: {"evaluation": "output_dir"},
+    EvaluateArguments: {"evaluation": "output_dir", "options of the attacks": "_".join(FIRST_OPTION)},
 }
 KINDS = {  # verb -> dataclasses in the order of its help
     "ready": (ReadyArguments, DataArguments, ModelArguments, ReadyOptions),

@@ -21,6 +21,8 @@ from ..utils.lazy import lazily
 
 if TYPE_CHECKING:  # the same names as in _HOMES, for editors and type checkers
     from .attacks.base import Attack as Attack
+    from .attacks.base import Attempt as Attempt
+    from .attacks.base import AttemptRule as AttemptRule
     from .attacks.generate import generate as generate
     from .attacks.generate import rouge_recall as rouge_recall
     from .attacks.quantise import quantised as quantised
@@ -33,6 +35,9 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for editors and type checkers
     from .catalogue import Measure as Measure
     from .collection import collect as collect
     from .forward import evaluating as evaluating
+    from .gates import Gate as Gate
+    from .gates import GateRule as GateRule
+    from .gates import Status as Status
     from .measures.forget_quality import forget_quality_of as forget_quality_of
     from .measures.forget_quality import ks_detectable as ks_detectable
     from .measures.lira import lira_measures as lira_measures
@@ -78,6 +83,11 @@ _HOMES = {
     "evenly": "rows",
     "Measure": "catalogue",
     "Attack": "attacks.base",
+    "Attempt": "attacks.base",
+    "AttemptRule": "attacks.base",
+    "Gate": "gates",
+    "GateRule": "gates",
+    "Status": "gates",
     "attack_names": "attacks.registry",
     "register": "attacks.registry",
     "generate": "attacks.generate",

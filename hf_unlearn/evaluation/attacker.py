@@ -1,4 +1,5 @@
-"""What an attacker could still do, as data: one attempt per attack that was measured.
+"""What an attacker could still do, as data: one attempt per way that was measured. Those that need no more than a pass
+are here, those of an attack in its own file.
 
 Differs from the paper: what counts as possible is ours.
 """
@@ -9,54 +10,41 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .catalogue import FINE_TUNES
-from .forgotten import STILL_KNOWN_EXCESS, count_of, ends_of, right_of
-from .gates import (
-    AUC_GAP,
-    EXTRACTION_EXCESS,
-    QUANTISED_EXCESS,
-    RECOVERY_AREA,
-    ROUNDED,
-    Sides,
-    beyond,
-    gaps_of,
-    value_of,
-)
+from .attacks.base import Attempt, AttemptRule
+from .gates import AUC_GAP, EXTRACTION_EXCESS, Sides, beyond
+from .run_measures import STILL_KNOWN_EXCESS, aucs, count_of, ends_of, gaps_of, right_of, value_of
 
 SURE_RATE = 0.01  # the rate of false alarms at which forget rows are counted as found
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """One attack: `possible` (more than by the yardstick) and the numbers that say so."""
-
-    attack: str
-    possible: bool
-    numbers: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
 class Attacker:
-    """`attempts` in the order in which they are shown; `untried` attacks by name; is there a `retrained` model?"""
+    """
+    `attempts` in the order in which they are shown; `untried` ones by name; is there a `retrained` model?
+    `contradicting`: names of the possible attempts that speak against "forgotten: yes".
+    """
 
     attempts: tuple[Attempt, ...]
     untried: tuple[str, ...]
     retrained: bool
+    contradicting: tuple[str, ...] = ()
 
 
 def attacker_of(run: Mapping[str, Any], sides: Sides) -> Attacker:
-    attempts = [attack(run, sides) for attack in (membership, shadows, extraction, rephrased, recovery, quantised)]
-    mine = sides.mine
-    tried = {
-        "membership": bool(aucs(mine)),
-        "recovery": any(name.startswith("recovery_") for name in mine) or bool(curves_of(run)),
-        "quantised": any(right_of(mine, f"forget_{bits}") for bits in ROUNDED),
-        "rephrased": bool(right_of(mine, "forget_rephrased"))
-        or not ("forget_token_accuracy" in mine or "forget_exact_match" in mine),
-        "shadows": "forget_lira_auc" in mine,
-    }
-    untried = tuple(name for name, known in tried.items() if not known)
-    return Attacker(tuple(one for one in attempts if one), untried, sides.retrained)
+    rules = attempt_rules()
+    judged = {name: rule.judge(run, sides) for name, rule in rules.items()}
+    attempts = tuple(attempt for attempt in judged.values() if attempt)
+    untried = tuple(name for name, attempt in judged.items() if not attempt and rules[name].applies(sides.mine))
+    contradicting = tuple(name for name, one in judged.items() if one and one.possible and rules[name].against)
+    return Attacker(attempts, untried, sides.retrained, contradicting)
+
+
+def attempt_rules() -> dict[str, AttemptRule]:
+    """All ways of an attacker by name, in the order in which they are shown: by measures, then by attacks."""
+    from .attacks.registry import attacks
+
+    brought = [attack.attempt for attack in reversed(attacks()) if attack.attempt]
+    return {rule.name: rule for rule in (*BY_MEASURES, *brought)}
 
 
 def membership(run: Mapping, sides: Sides) -> Attempt | None:
@@ -182,60 +170,6 @@ def rephrased(run: Mapping, sides: Sides) -> Attempt | None:
     return Attempt("rephrased", right > yardstick + STILL_KNOWN_EXCESS * n, numbers)
 
 
-def recovery(run: Mapping, sides: Sides) -> Attempt | None:
-    """
-    Relearning: `areas`, kind of fine-tune -> `{"value", "k", "fast"}`; without a retrained model `curves`, kind ->
-    `{"first", "last", "steps"}` (losses of the other forget rows).
-    """
-    found = {kind: sides.mine.get(f"recovery_{kind}_area") or {} for kind in FINE_TUNES}
-    areas = {
-        kind: {"value": m["value"], "k": m.get("k"), "fast": m["value"] < RECOVERY_AREA}
-        for kind, m in found.items()
-        if m.get("value") is not None
-    }
-    if areas:
-        return Attempt("recovery", any(area["fast"] for area in areas.values()), {"areas": areas})
-    curves = {
-        kind: {"first": curve[0]["loss"], "last": curve[-1]["loss"], "steps": curve[-1]["step"]}
-        for kind, curve in curves_of(run).items()
-    }
-    return Attempt("recovery", False, {"curves": curves, "compared": sides.retrained}) if curves else None
-
-
-def quantised(run: Mapping, sides: Sides) -> Attempt | None:
-    """
-    Rows right with rounded weights: `kind`, `n`, `right` (bits -> rows), `plain` (not rounded), `retrained` (bits ->
-    rows, or None). Possible where rounding brings back rows, more than a retrained model has.
-    """
-    found = {bits: right for bits in ROUNDED if (right := right_of(sides.mine, f"forget_{bits}"))}
-    if not found:
-        return None
-    kind, n = next((kind, n) for kind, _, n in found.values())
-    plain = count_of(sides.mine, f"forget_{kind}")
-    theirs = {bits: count_of(sides.reference, f"forget_{bits}_{kind}") for bits in found}
-    right = {bits: count for bits, (_, count, _) in found.items()}
-    back = any(count > max(theirs[bits] or 0, plain or 0) + QUANTISED_EXCESS * n for bits, count in right.items())
-    retrained = None if None in theirs.values() else theirs
-    return Attempt("quantised", back, {"kind": kind, "n": n, "right": right, "plain": plain, "retrained": retrained})
-
-
-def aucs(measures: Mapping[str, Any]) -> dict[str, Mapping]:
-    """Score -> AUC measure, of the membership tests on forget rows that gave a number; without U-LiRA."""
-    found = {
-        name.removeprefix("forget_mia_").removesuffix("_auc"): m
-        for name, m in measures.items()
-        if name.startswith("forget_mia_") and name.endswith("_auc")
-    }
-    return {score: m for score, m in found.items() if m.get("value") is not None}
-
-
-def curves_of(run: Mapping[str, Any]) -> dict[str, list[Mapping]]:
-    """Kind of fine-tune -> its points with a finite loss."""
-    curves = (run.get("details") or {}).get("recovery") or {}
-    finite = {kind: [point for point in curve if point.get("loss") is not None] for kind, curve in curves.items()}
-    return {kind: curve for kind, curve in finite.items() if curve}
-
-
 def off(auc: float) -> float:
     """How far an AUC is from blind guessing."""
     return abs(auc - 0.5)
@@ -243,3 +177,23 @@ def off(auc: float) -> float:
 
 def _rows(measures: Mapping[str, Any]) -> dict[str, int | None]:
     return {split: (measures.get(f"{split}_loss") or {}).get("n") for split in ("forget", "unseen")}
+
+
+BY_MEASURES = (
+    AttemptRule("membership", "membership tests", membership),
+    AttemptRule(
+        "shadows",
+        "shadow models",
+        shadows,
+        clause="tell by shadow models which rows were unlearned",
+        against="shadow models tell the rows from ones never seen",
+    ),
+    AttemptRule("extraction", "extraction", extraction, applies=lambda measures: False),  # a pass measures it
+    AttemptRule(
+        "rephrased",
+        "rephrased questions",
+        rephrased,
+        clause="get answers by asking in other words",
+        applies=lambda measures: "forget_token_accuracy" in measures or "forget_exact_match" in measures,
+    ),
+)

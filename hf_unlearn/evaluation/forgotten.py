@@ -5,19 +5,18 @@ Differs from the paper: the rules and all limits are ours.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
-from .gates import RIGHT, Gate, Level, Sides, Status, over_forgotten, value_of
+from .gates import Gate, Level, Sides, Status, gate_rules, over_forgotten
+from .run_measures import RIGHT, STILL_KNOWN_EXCESS, count_of, right_of, value_of
 
 FORGOT_LOSS_SHARE = 0.95  # the forget loss has reached the unseen loss from this share of it
 PARTLY_SHARE = 0.5  # "partly" from this share of the way from the loss before the request to the unseen loss
 SEPARABLE_AUC = 0.6  # rows can still be told as trained on where the whole interval of an AUC lies above
 DAMAGE_RATIO = 1.5  # the whole model suffered where the unseen loss is so many times that before the request
-STILL_KNOWN_EXCESS = 0.05  # rows are still known where more than this share beyond the yardstick's are right
-AGAINST = ("extraction", "quantisation", "auc_gap", "shadows", "recovery")  # what may contradict a "yes" by the loss
 
 
 class Why(str, Enum):
@@ -62,9 +61,10 @@ class Recall:
 @dataclass(frozen=True)
 class Forgotten:
     """
-    `level` goes by the loss, the membership AUC by loss and entropy, and right answers; `against` names the tests of
-    AGAINST that contradict a "yes". `losses`: `mine`, `unseen`, `retrained`, `before`, `before_unseen`, each a number
-    or None, and `finite` (False where the forget loss was measured and is not).
+    `level` goes by the loss, the membership AUC by loss and entropy, and right answers; `against` names the gates and
+    attempts that contradict a "yes", `lowered` says whether one of them makes it "partly". `losses`: `mine`, `unseen`,
+    `retrained`, `before`, `before_unseen`, each a number or None, and `finite` (False where the forget loss was
+    measured and is not).
     """
 
     level: Level
@@ -74,11 +74,12 @@ class Forgotten:
     damage: tuple[float, float] | None = None  # unseen loss before the request and after, where that is damage
     retrained: bool = False
     against: tuple[str, ...] = ()
+    lowered: bool = False
 
     @property
     def overall(self) -> Level:
-        """The level by all tests. Recovery alone does not lower it: fine-tuning teaches a retrained model rows, too."""
-        return Level.PARTLY if set(self.against) - {"recovery"} else self.level
+        """The level by all tests."""
+        return Level.PARTLY if self.lowered else self.level
 
     @property
     def blind(self) -> bool:
@@ -86,9 +87,11 @@ class Forgotten:
         return start is not None and unseen is not None and start >= FORGOT_LOSS_SHARE * unseen
 
 
-def forgotten_of(sides: Sides, gates: Mapping[str, Gate]) -> Forgotten:
+def forgotten_of(sides: Sides, gates: Mapping[str, Gate], contradicting: Iterable[str] = ()) -> Forgotten:
     """
-    The level, by the first of these that holds.
+    What was forgotten; `contradicting` names attempts of the attacker that speak against a "yes".
+
+    The level is given by the first of these that holds.
     "unknown": there is no finite forget loss, or nothing to hold it against.
     "too much": by [`~hf_unlearn.evaluation.gates.over_forgotten`].
     "yes": the forget loss is at least FORGOT_LOSS_SHARE of the unseen loss, no membership AUC's interval lies above
@@ -109,8 +112,8 @@ def forgotten_of(sides: Sides, gates: Mapping[str, Gate]) -> Forgotten:
     damage = (then, now) if now is not None and then is not None and now > DAMAGE_RATIO * then else None
     found = Forgotten(Level.UNKNOWN, (), losses, _recall(sides), damage, sides.retrained)
     level, reasons = _judged(found, sides)
-    against = _against(mine, gates) if level is Level.YES else ()
-    return Forgotten(level, tuple(reasons), losses, found.recall, damage, sides.retrained, against)
+    against = _against(gates, contradicting) if level is Level.YES else {}
+    return replace(found, level=level, reasons=tuple(reasons), against=tuple(against), lowered=any(against.values()))
 
 
 def _judged(found: Forgotten, sides: Sides) -> tuple[Level, list[Reason]]:
@@ -194,28 +197,12 @@ def _recall(sides: Sides) -> Recall | None:
     return Recall(kind, right, n, count_of(sides.before, name), count_of(sides.reference, name), unseen, of)
 
 
-def _against(mine: Mapping[str, Any], gates: Mapping[str, Gate]) -> tuple[str, ...]:
-    failed = {name for name, gate in gates.items() if gate.status is Status.FAILED}
-    failed |= {"shadows"} if (ends_of(mine.get("forget_lira_auc") or {})[0]) > 0.5 else set()
-    return tuple(name for name in AGAINST if name in failed)
-
-
-def right_of(measures: Mapping[str, Any], split: str) -> tuple[str, int, int] | None:
-    """(measure, rows right, rows): word for word where that was measured."""
-    for kind in RIGHT:
-        count = count_of(measures, f"{split}_{kind}")
-        if count is not None:
-            return kind, count, measures[f"{split}_{kind}"]["n"]
-    return None
-
-
-def count_of(measures: Mapping[str, Any], name: str) -> int | None:
-    """A share as a number of rows."""
-    m = measures.get(name) or {}
-    return None if m.get("value") is None or not m.get("n") else round(m["value"] * m["n"])
-
-
-def ends_of(measure: Mapping[str, Any]) -> tuple[float, float]:
-    """The interval; without one the whole range, which shows nothing."""
-    low, high = measure.get("low"), measure.get("high")
-    return (0.0, 1.0) if low is None or high is None else (low, high)
+def _against(gates: Mapping[str, Gate], contradicting: Iterable[str]) -> dict[str, bool]:
+    """
+    Name -> whether it lowers the level, of the failed gates and the attempts that contradict a "yes"; those that lower
+    it first.
+    """
+    rules = gate_rules()
+    failed = {name: rules[name] for name, gate in gates.items() if gate.status is Status.FAILED}
+    found = {name: rule.lowers for name, rule in failed.items() if rule.against} | dict.fromkeys(contradicting, True)
+    return dict(sorted(found.items(), key=lambda pair: not pair[1]))

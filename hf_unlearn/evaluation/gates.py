@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from .run_measures import gaps_of, value_of
+
 OVER_AUC = 0.4  # over-forgotten: the whole interval of the membership AUC lies below this
 OVER_AUC_MARGIN = 0.1  # and, where there is a retrained model, so much below the low end of its interval
 OVER_LOSS_RATIO = 2.0  # over-forgotten: the forget loss is so many times the unseen and the retrained model's
@@ -30,8 +32,6 @@ WEAK_GAP = 0.1  # without a control: a test that could only show a larger AUC ga
 WEAK_DISTANCE = 0.3  # the same for the Kolmogorov-Smirnov distance
 
 UTILITIES = ("test", "retain"), ("accuracy", "token_accuracy")  # kept is the worst share over these splits and kinds
-RIGHT = ("exact_match", "accuracy")  # how a row counts as answered right; word for word where that was measured
-ROUNDED = ("int8", "int4")  # splits of the forget rows under rounded weights, after `forget_`
 
 
 class Status(str, Enum):
@@ -69,6 +69,30 @@ class Gate:
     def blind(self) -> bool:
         """Passed by a test that could not have shown a difference."""
         return self.status is Status.PASSED and self.able is False
+
+
+@dataclass(frozen=True)
+class GateRule:
+    """
+    One verdict gate as such: how it is judged, and what it is called; [`Gate`] is its outcome for one run.
+
+    Args:
+        name: in `--fail_on`, in score cards and in `Finding.gates`.
+        judge: function of the [`Sides`].
+        title: as a heading: what it means to pass. Empty: the name.
+        subject: in "Told apart from a retrained model by: …", for readers who have not seen the gates. Empty: the name.
+        needs: what is said where nothing was measured.
+        against: clause that a failed gate puts against "forgotten: yes"; empty: it says nothing about that.
+        lowers: whether such a failure lowers the answer to "partly".
+    """
+
+    name: str
+    judge: Callable[[Sides], Gate]
+    title: str = ""
+    subject: str = ""
+    needs: str = "Not measured."
+    against: str = ""
+    lowers: bool = True
 
 
 @dataclass(frozen=True)
@@ -198,16 +222,6 @@ def beyond(gap: Mapping[str, Any]) -> bool:
     return low > AUC_GAP or high < -AUC_GAP
 
 
-def gaps_of(measures: Mapping[str, Any]) -> dict[str, Mapping]:
-    """Score -> how far its membership AUC is from the retrained model's."""
-    start, end = "forget_mia_", "_auc_gap"
-    return {
-        name.removeprefix(start).removesuffix(end): m
-        for name, m in measures.items()
-        if name.startswith(start) and name.endswith(end) and m["value"] is not None
-    }
-
-
 def kept(sides: Sides) -> Gate:
     """Numbers: `value` (the lowest share), `limit`, `utility` (model utility, the retrained model's; or None) and
     `kept` ([`Kept`] against the retrained model, or None)."""
@@ -249,17 +263,51 @@ def over_forgetting(sides: Sides) -> Gate:
     return Gate("over_forgetting", status_of(not over_forgotten(sides.mine, sides.reference)), None, numbers)
 
 
-IN_VERDICT: dict[str, Callable[[Sides], Gate]] = {  # the verdict is their conjunction
-    "forget_quality": forget_quality,
-    "auc_gap": auc_gap,
-    "kept": kept,
-    "extraction": extraction,
-    "over_forgetting": over_forgetting,
+IN_VERDICT: dict[str, GateRule] = {  # the verdict is their conjunction
+    rule.name: rule
+    for rule in (
+        GateRule(
+            "forget_quality",
+            forget_quality,
+            title="Forget rows look as they do after retraining",
+            subject="the look of the forget rows",
+            needs="Needs the forget rows of a retrained model.",
+        ),
+        GateRule(
+            "auc_gap",
+            auc_gap,
+            title="Membership tests give the same as after retraining",
+            subject="membership tests",
+            needs="Needs forget and unseen rows of a retrained model.",
+            against="membership tests see something else than after retraining",
+        ),
+        GateRule(
+            "kept",
+            kept,
+            title="Utility kept",
+            subject="what it kept",
+            needs="Needs test or retain rows of a retrained model.",
+        ),
+        GateRule(
+            "extraction",
+            extraction,
+            title="No more can be extracted than after retraining",
+            subject="what can be extracted",
+            needs="Needs the forget rows of a retrained model.",
+            against="more of the answers can be drawn out than after retraining",
+        ),
+        GateRule(
+            "over_forgetting",
+            over_forgetting,
+            title="Not over-forgotten",
+            needs="Needs forget rows, and unseen rows or a retrained model.",
+        ),
+    )
 }
 VERDICT_GATES = tuple(IN_VERDICT)
 
 
-def beside() -> dict[str, Callable[[Sides], Gate]]:
+def beside() -> dict[str, GateRule]:
     """
     Name -> gate of the attacks that bring one: judged, shown and known to `--fail_on`, but no part of the verdict.
     Those of attacks that train come first.
@@ -269,20 +317,22 @@ def beside() -> dict[str, Callable[[Sides], Gate]]:
     """
     from .attacks.registry import attacks
 
-    found: dict[str, Callable[[Sides], Gate]] = {}
+    found: dict[str, GateRule] = {}
     for attack in reversed(attacks()):
         if attack.gate is None:
             continue
-        if attack.gate in (*IN_VERDICT, *found, "verdict"):
-            raise ValueError(f"there is a gate {attack.gate!r} already: give that of {attack.name!r} another name.")
-        found[attack.gate] = attack.judge
+        name = attack.gate.name
+        if name in (*IN_VERDICT, *found, "verdict"):
+            raise ValueError(f"there is a gate {name!r} already: give that of {attack.name!r} another name.")
+        found[name] = attack.gate
     return found
+
+
+def gate_rules() -> dict[str, GateRule]:
+    """All gates by name: those of the verdict, then those of attacks."""
+    return {**IN_VERDICT, **beside()}
 
 
 def gate_names() -> tuple[str, ...]:
     """What `--fail_on` may name; "verdict" is the conjunction of VERDICT_GATES."""
-    return (*IN_VERDICT, *beside(), "verdict")
-
-
-def value_of(measures: Mapping[str, Any], name: str) -> float | None:
-    return (measures.get(name) or {}).get("value")
+    return (*gate_rules(), "verdict")

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from .attacker import Attacker, attacker_of, aucs
-from .forgotten import Forgotten, ends_of, forgotten_of
-from .gates import IN_VERDICT, Gate, Kept, Level, Sides, Status, beside, beyond, gaps_of, gate_names, kept_of, value_of
+from .attacker import Attacker, attacker_of
+from .forgotten import Forgotten, forgotten_of
+from .gates import IN_VERDICT, Gate, Kept, Level, Sides, Status, beyond, gate_names, gate_rules, kept_of
 from .roles import BEFORE, ROLES
+from .run_measures import aucs, ends_of, gaps_of, value_of
 
 KEPT_MORE = 1.02  # the report remarks on a test accuracy above the retrained model's by this factor: it is no gain
 SPLITS = ("forget", "retain", "unseen", "test")
@@ -153,7 +154,8 @@ def judge_run(
     """
     measures = [(other or {}).get("measures", {}) for other in (run, before, retrained, again)]
     sides = Sides(*measures, retrained=bool(retrained))
-    gates = {name: gate(sides) for name, gate in {**IN_VERDICT, **beside()}.items()}
+    gates = {name: rule.judge(sides) for name, rule in gate_rules().items()}
+    attacker = attacker_of(run, sides)
     utility, theirs = (value_of(side, "model_utility") for side in (sides.mine, sides.reference))
     return Finding(
         run.get("task", ""),
@@ -161,9 +163,9 @@ def judge_run(
         run.get("seed", 0),
         verdict_of(gates, bool(retrained)),
         gates,
-        forgotten_of(sides, gates),
+        forgotten_of(sides, gates, attacker.contradicting),
         kept_of(sides),
-        attacker_of(run, sides),
+        attacker,
         _evidence(sides, seeds, again is not None),
         run.get("stop_reason"),
         several,

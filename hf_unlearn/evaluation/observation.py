@@ -20,7 +20,7 @@ def observe(
     splits: Mapping[str, Sequence[Mapping[str, Any]]],
     hashes: Mapping[str, Sequence[str]],
     attacks: Sequence[str],
-    options: Mapping[str, Mapping[str, Any]],
+    options: Mapping[str, Any],
     *,
     data_collator: Callable | None,
     processing_class: Any,
@@ -33,7 +33,7 @@ def observe(
     Args:
         hashes: split -> content hashes of its rows.
         attacks: names of the attacks to run.
-        options: attack -> its options.
+        options: attack -> its options (an instance of its `Attack.options`), or None where it has none.
 
     Raises:
         ValueError: what [`collect`] raises, with the split and the role.
@@ -58,5 +58,5 @@ def observe(
     subject = Subject(role, model, models, splits, seen, measured, collator, processing_class, batch_size, progress)
     for attack in registered():
         if attack.name in attacks:
-            attack.run(subject, **options.get(attack.name, {}))
+            attack.run(subject, *([] if options[attack.name] is None else [options[attack.name]]))
     return seen

@@ -40,8 +40,9 @@ def evaluate(
     stop_reason: str | Mapping[str, str] | None = None,
     history: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
+    attack_options: Mapping[str, Mapping[str, Any]] | None = None,
     relearning: Mapping[str, Any] | None = None,
-    generate_rows: int = 200,
+    generate_rows: int | None = None,
     resamples: int = 1000,
     progress: bool = False,
 ) -> Scorecard:
@@ -75,20 +76,25 @@ def evaluate(
         stop_reason: why the run ended, or a dict of role -> reason.
         history: `trainer.state.log_history` of the run, or a dict of role -> history; drawn as curves in the report.
         provenance: what else belongs into the card: `asked` (a sentence), `commands` (list).
-        relearning: arguments of [`relearn`] and `k` of [`recovery_curves`], over their defaults.
-        generate_rows: rows of each split that are generated at most, evenly spaced.
+        attack_options: attack -> its options, over their defaults: `{"relearn": {"steps": 60}}`. What each has:
+            `RelearnOptions` and `GenerateOptions` in the files of the attacks.
+        relearning: short for `attack_options={"relearn": …}`.
+        generate_rows: short for `attack_options={"generate": {"rows": …}}`.
         resamples: bootstrap resamples of each interval.
         progress: show progress bars.
 
     Raises:
-        ValueError: for an unknown role, measure or attack, no or empty splits, splits that share rows, tables of other
-            rows, label spaces that differ, a `cost`, `stop_reason` or `history` that names no run; and all that
-            [`collect`] raises.
+        ValueError: for an unknown role, measure, attack or option of one, no or empty splits, splits that share rows,
+            tables of other rows, label spaces that differ, a `cost`, `stop_reason` or `history` that names no run; and
+            all that [`collect`] raises.
     """
     models, subjects = _models_by_role(model, role, reference)
     splits = {} if splits is None else {name: rows for name, rows in splits.items() if rows is not None}
     attacks = [attacks] if isinstance(attacks, str) else list(attacks)
-    _check_inputs(models, splits, measures, attacks)
+    asked = {"relearn": relearning or {}, "generate": {} if generate_rows is None else {"rows": generate_rows}}
+    asked = {attack: {**asked.get(attack, {}), **own} for attack, own in {**asked, **(attack_options or {})}.items()}
+    options, problems = _options(attacks, asked)
+    raise_all(_input_problems(models, splits, measures, attacks) + problems)
     hashes = {split: row_hashes(rows) for split, rows in splits.items()}
     given = {name: dict(subject) for name, subject in models.items() if isinstance(subject, Mapping)}
     _check_rows(hashes, given)
@@ -96,7 +102,6 @@ def evaluate(
     said = {argument: _by_role(value, argument, models, subjects) for argument, value in said.items()}
 
     how = {"data_collator": data_collator, "processing_class": processing_class, "batch_size": batch_size}
-    options = {"relearn": dict(relearning or {}), "generate": {"rows": generate_rows}}
     seen = {
         name: Seen(given[name])
         if name in given
@@ -108,22 +113,41 @@ def evaluate(
     raise_all(label_problems(descriptions) + weights_problems(tables))
 
     found = _measured(seen, measures, seed, resamples)
-    runs = [
-        ModelScores(
-            task=task,
-            model=name,
-            seed=int(seed),
-            measures=found[name],
-            cost={key: (said["cost"].get(name) or {}).get(key) for key in COST_KEYS},
-            stop_reason=said["stop_reason"].get(name),
-            details=own.details,
-            tables=own.tables,
-            generations=own.generations,
-            history=[dict(entry) for entry in said["history"].get(name) or []],
-        )
-        for name, own in seen.items()
-    ]
+    runs = [_scores(task, name, int(seed), found[name], own, said) for name, own in seen.items()]
     return Scorecard(runs, {task: {**_provenance(tables), **(provenance or {})}})
+
+
+def _scores(task: str, role: str, seed: int, measures: dict, seen: Seen, said: Mapping[str, Mapping]) -> ModelScores:
+    """What the score card holds of one model; `said`: what the caller told of it, by argument and role."""
+    return ModelScores(
+        task=task,
+        model=role,
+        seed=seed,
+        measures=measures,
+        cost={key: (said["cost"].get(role) or {}).get(key) for key in COST_KEYS},
+        stop_reason=said["stop_reason"].get(role),
+        details=seen.details,
+        tables=seen.tables,
+        generations=seen.generations,
+        history=[dict(entry) for entry in said["history"].get(role) or []],
+    )
+
+
+def _options(
+    attacks: Sequence[str], given: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict[str, Any], list[str]]:
+    """The options of each of the attacks, and what is wrong with the given ones."""
+    known = {attack.name: attack for attack in registered()}
+    problems = [
+        f"`attack_options` names {name!r}: expected some of {', '.join(known)}." for name in given if name not in known
+    ]
+    options = {}
+    for name in [name for name in attacks if name in known]:
+        try:
+            options[name] = known[name].options_of(given.get(name, {}))
+        except ValueError as error:
+            problems.append(str(error))
+    return options, problems
 
 
 def _models_by_role(model: Any, role: str, reference: Any) -> tuple[dict[str, Any], list[str]]:
@@ -192,10 +216,10 @@ def _check_rows(hashes: Mapping[str, Sequence[str]], given: Mapping[str, Mapping
     raise_all(problems)
 
 
-def _check_inputs(
+def _input_problems(
     models: Mapping[str, Any], splits: Mapping[str, Any], measures: Iterable[str] | None, attacks: Sequence[str]
-) -> None:
-    """All problems of the arguments of [`evaluate`] in one error, before a model runs."""
+) -> list[str]:
+    """What is wrong with the arguments of [`evaluate`], before a model runs."""
     problems = []
     if not models:
         problems.append("`model` is empty: give a model, or a dict of role -> model.")
@@ -224,7 +248,7 @@ def _check_inputs(
         wanted_of(measures, list(dict.fromkeys(n for lm in (True, False) for n in measure_names(names, causal_lm=lm))))
     except ValueError as error:
         problems.append(str(error))
-    raise_all(problems)
+    return problems
 
 
 def _by_role(value: Any, argument: str, models: Mapping[str, Any], subjects: list[str]) -> dict[str, Any]:

@@ -54,9 +54,8 @@ HARDER = "lightly"
 REFERENCE = "reference"  # one more that never saw, which others are compared with; in no pool
 WEAK = 0.9  # a measure with a lower AUC is weak
 ROLE = "unlearned"  # what a model is called in its score card: such are attacked in every way
-DEFAULTS = arguments.EvaluateArguments  # of evaluate.py: what it measures is what is tried here
-RELEARNING = {"steps": DEFAULTS.relearn_steps, "learning_rate": DEFAULTS.relearn_learning_rate}
-GENERATED = DEFAULTS.generate_rows
+DEFAULTS = arguments.EvaluateArguments()  # of evaluate.py: what it measures is what is tried here
+ATTACKS = DEFAULTS.attack_options()
 SMOKE = ["--limit", "120", "--ready.max_steps", "2"]
 DIGITS = 5  # significant ones kept of a value
 
@@ -200,8 +199,7 @@ def build(task: str, pool: str, seed: int, folder: Path, smoke: bool) -> float:
         task=task,
         role=ROLE,
         seed=seed,
-        relearning={**RELEARNING, **({"steps": 2} if smoke else {})},
-        generate_rows=GENERATED,
+        attack_options={**ATTACKS, "relearn": {**ATTACKS["relearn"], **({"steps": 2} if smoke else {})}},
         resamples=1,  # the tables are kept, measures come from them
     )
     if pool == REFERENCE:
@@ -248,8 +246,8 @@ def same_settings(task: str, root: Path, smoke: bool) -> None:
         "recipe": (HERE / TASKS[task].recipe).read_text(encoding="utf-8"),
         "passes": TASKS[task].passes,
         "smoke": smoke,
-        "relearning": RELEARNING,
-        "generated": GENERATED,
+        "relearning": ATTACKS["relearn"],
+        "generated": ATTACKS["generate"]["rows"],
     }
     kept = root / task / "settings.json"
     if kept.is_file():

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
 import pytest
 from helpers.tiny import lm, lm_rows, tokenizer
 
 from hf_unlearn.cli import arguments
 from hf_unlearn.cli import evaluate as verb
-from hf_unlearn.evaluation import Attack, attack_names, catalogue, evaluate, register
+from hf_unlearn.evaluation import (
+    Attack,
+    Attempt,
+    AttemptRule,
+    Gate,
+    GateRule,
+    Status,
+    attack_names,
+    catalogue,
+    evaluate,
+    judge,
+    register,
+)
 from hf_unlearn.evaluation.attacks import registry
-from hf_unlearn.evaluation.gates import gate_names
+from hf_unlearn.evaluation.gates import Level, gate_names, status_of
+from hf_unlearn.evaluation.run_measures import value_of
+from hf_unlearn.report.words import first_screen, gates, names
+
+
+@dataclass(frozen=True)
+class Options:
+    above: float = field(default=0.05, metadata={"help": "what counts as large.", "flag": 0.1})
 
 
 @pytest.fixture
@@ -19,8 +41,8 @@ def count_weights(monkeypatch):
     monkeypatch.setattr(catalogue, "MEASURES", catalogue.MEASURES)
     catalogue.add(catalogue.Measure("weights_large", "Large weights", "How many.", section=catalogue.WEIGHTS))
 
-    def run(subject):
-        large = sum(int((p.abs() > 0.05).sum()) for p in subject.model.parameters())
+    def run(subject, options):
+        large = sum(int((p.abs() > options.above).sum()) for p in subject.model.parameters())
         subject.seen.details["large"] = {"weights": large, "rows": len(subject.splits["forget"])}
         subject.seen.tables["forget_again"] = subject.table_of("forget", "again")
 
@@ -29,7 +51,25 @@ def count_weights(monkeypatch):
             return {}
         return {"weights_large": {"value": seen.details["large"]["weights"], "low": None, "high": None, "n": 1}}
 
-    return register(Attack("count_weights", "count the large weights", run, measures))
+    def judge(sides):
+        large = value_of(sides.mine, "weights_large")
+        return Gate("small_weights", status_of(None if large is None else large == 0), numbers={"value": large or 0})
+
+    def attempt(run, sides):
+        large = value_of(sides.mine, "weights_large")
+        return None if large is None else Attempt("counting", large > 0, {"value": large})
+
+    return register(
+        Attack(
+            "count_weights",
+            "count the large weights",
+            run,
+            measures,
+            gate=GateRule("small_weights", judge, title="Only small weights", against="large weights are left"),
+            attempt=AttemptRule("counting", "counting weights", attempt, clause="see large weights"),
+            options=Options,
+        )
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +89,54 @@ def test_a_registered_attack_runs_and_is_in_the_score_card_and_the_report(count_
     assert "weights_large" not in plain.measures and "large" not in plain.details
 
 
+def test_the_gate_and_the_attempt_of_a_registered_attack_are_judged_and_have_words(count_weights, splits):
+    how = {"processing_class": tokenizer(), "resamples": 5, "attacks": ["count_weights"]}
+    card = evaluate(lm(), splits, **how)
+    (found,) = judge.judge(card.to_dict())
+    assert found.status("small_weights") is Status.FAILED and "small_weights" in gate_names()
+    assert card.failed_gates(["small_weights"]) and names.gate_title("small_weights") == "Only small weights"
+    assert gates.gate_text(found.gates["small_weights"]).startswith("Value ")
+    said = first_screen.attacker(found.attacker)
+    assert "see large weights" in said["lead"]
+    assert any(point.startswith("Counting weights: value ") for point in said["points"])
+    untried = first_screen.attacker(judge.judge(evaluate(lm(), splits, **{**how, "attacks": ()}).to_dict())[0].attacker)
+    assert "counting weights" in untried["points"][-1]
+    ghost = replace(found.forgotten, level=Level.YES, against=("small_weights",))
+    assert "Against it: large weights are left." in first_screen.forgotten(replace(found, forgotten=ghost))
+
+
+def test_options_of_an_attack_are_given_by_name_and_checked_before_a_model_runs(count_weights, splits):
+    how = {"processing_class": tokenizer(), "resamples": 5, "attacks": ["count_weights"]}
+    few, many = (
+        evaluate(lm(), splits, attack_options={"count_weights": {"above": above}}, **how)["unlearned"]
+        for above in (0.05, 0.001)
+    )
+    assert 0 < few.measures["weights_large"]["value"] < many.measures["weights_large"]["value"]
+    wrong = {"count_weights": {"below": 1}, "guess": {}, "relearn": {"steps": 0}}
+    with pytest.raises(ValueError) as error:
+        evaluate(lm(), splits, attack_options=wrong, **{**how, "attacks": ["count_weights", "relearn"]})
+    for said in (
+        "attack 'count_weights' has no option 'below': it has above.",
+        "`attack_options` names 'guess': expected some of ",
+        "options of the attack 'relearn': `steps` is 0: expected an integer of at least 1.",
+    ):
+        assert said in str(error.value)
+
+
+def test_the_options_with_a_flag_are_flags(count_weights):
+    assert ("count_weights", "above", float) in [(name, one.name, kind) for name, one, kind in arguments.attack_flags()]
+    flags = {f"{attack}_{option.name}": option.metadata["flag"] for attack, option, _ in arguments.attack_flags()}
+    own = arguments.EvaluateArguments(relearn_steps=7)
+    assert own.relearn_learning_rate == flags["relearn_learning_rate"] == 1e-3
+    registry.ADDED.clear()
+    assert own.attack_options() == {"generate": {"rows": 100}, "relearn": {"steps": 7, "learning_rate": 1e-3}}
+
+
 def test_a_registered_attack_is_accepted_on_the_command_line(count_weights):
     assert "count_weights" in attack_names() and "count_weights" in arguments.EvaluateArguments().attacks
     own = arguments.EvaluateArguments(attacks=["count_weights", "guess"])
     problems = verb.flag_problems(own, {"unlearned": "somewhere"}, {})
-    assert problems == [
-        "`--attacks` is guess; expected some of none, count_weights, generate, quantise, relearn, weights."
-    ]
+    assert problems == [f"`--attacks` is guess; expected some of none, {', '.join(attack_names())}."]
 
 
 def test_a_name_can_be_registered_once(count_weights):
@@ -66,10 +147,12 @@ def test_a_name_can_be_registered_once(count_weights):
 
 
 def test_attacks_are_found_by_their_files_and_those_that_train_run_last():
-    assert attack_names() == ["generate", "quantise", "relearn", "weights"]
-    assert [attack.name for attack in registry.attacks()] == ["quantise", "generate", "weights", "relearn"]
+    files = {path.stem for path in Path(registry.__file__).parent.glob("*.py")} - set(registry.NO_ATTACKS)
+    assert set(attack_names()) == files >= {"generate", "quantise", "relearn", "weights"}
+    order = [attack.name for attack in registry.attacks()]
+    assert order.index("quantise") < order.index("weights") < order.index("relearn") == len(order) - 1
     for attack in registry.attacks():
-        assert attack.help and (attack.gate is None or attack.gate in gate_names())
+        assert attack.help and (attack.gate is None or attack.gate.name in gate_names())
     made = {line.made_by for line in catalogue.MEASURES} - {"measure", "compare"}
     assert made <= set(attack_names())
 

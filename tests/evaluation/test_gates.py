@@ -235,13 +235,13 @@ def test_an_attack_brings_its_gate_which_is_no_part_of_the_verdict(monkeypatch):
     def judge(sides):
         return gates.Gate("speed", FAILED, numbers={"value": 0.5})
 
-    monkeypatch.setitem(registry.ADDED, "race", Attack("race", "", print, gate="speed", judge=judge))
+    monkeypatch.setitem(registry.ADDED, "race", Attack("race", "", print, gate=gates.GateRule("speed", judge)))
     found = judged()
     assert found.status("speed") is FAILED and found.verdict is Verdict.INDISTINGUISHABLE
     assert "speed" in gate_names() and gate_names()[-1] == "verdict"
 
 
 def test_two_gates_of_one_name_are_refused(monkeypatch):
-    monkeypatch.setitem(registry.ADDED, "race", Attack("race", "", print, gate="kept", judge=print))
+    monkeypatch.setitem(registry.ADDED, "race", Attack("race", "", print, gate=gates.GateRule("kept", print)))
     with pytest.raises(ValueError, match="there is a gate 'kept' already: give that of 'race' another name"):
         gate_names()

@@ -3,7 +3,8 @@
 import pytest
 from helpers.cards import GOOD, NOT_FINITE, ORIGINAL, RETRAINED, card, m, run
 
-from hf_unlearn.evaluation.gates import IN_VERDICT, Gate, Level, Status, beside, gate_names
+from hf_unlearn.evaluation.attacker import attempt_rules
+from hf_unlearn.evaluation.gates import Gate, Level, Status, gate_names, gate_rules
 from hf_unlearn.evaluation.judge import Verdict, judge, judge_run
 from hf_unlearn.report.words import findings, first_screen, gates, names, numbers
 from hf_unlearn.unlearning.stop_rule import REACHED, STOP_REASONS
@@ -129,7 +130,7 @@ def test_answer_on_an_attacker():
     assert nothing == {"lead": "do what nobody has measured: no attack was tried.", "points": []}
     alone = first_screen.attacker(judged().attacker)
     assert alone["lead"] == "do nothing that the one attack tried would show."
-    assert alone["points"][-1] == "Not tried: relearning, rounding the weights, rephrased questions and shadow models."
+    assert alone["points"][-1] == "Not tried: shadow models, rephrased questions, relearning and rounding the weights."
 
 
 def test_answer_on_how_sure_that_is():
@@ -180,13 +181,14 @@ def test_failed_gates_are_named_with_what_was_found():
 
 
 def test_everything_that_can_be_judged_has_words():
-    assert set(names.GATE_TITLES) == set(gate_names()) and set(names.BADGES) == set(Verdict)
+    assert set(names.BADGES) == set(Verdict)
     assert set(names.STATUSES) == set(Status) and set(first_screen.FORGOT) == set(Level)
     assert set(findings.REASONS) == set(findings.Why)
-    for name in (*IN_VERDICT, *beside()):
+    for name, rule in gate_rules().items():
         assert name in gates.SENTENCES and gates.gate_text(Gate(name, Status.UNDECIDED)).startswith(("Needs", "Not"))
-    other = Gate("speed", Status.FAILED, numbers={"value": 0.5, "limit": 0.25})  # a gate that nobody wrote words for
-    assert gates.gate_text(other) == "Value 0.5, limit 0.25." and names.gate_title("speed") == "speed"
+        assert names.gate_title(name) == rule.title != ""
+    for name, rule in attempt_rules().items():
+        assert name in first_screen.POINTS and (name in first_screen.CLAUSES or rule.clause) and rule.label
 
 
 def test_numbers_as_text():

@@ -1,16 +1,16 @@
-"""What an attack is: a run on one model, what it adds to the score card, and the verdict gate that rests on it."""
+"""What an attack is: a run on one model, what it adds to the score card, and the judgement that rests on it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pyarrow
     import torch
 
-    from ..gates import Gate, Sides
+    from ..gates import GateRule, Sides
 
 
 @dataclass
@@ -70,6 +70,39 @@ def loaded(subject: Any) -> torch.nn.Module:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """What one attack on a model came to: `possible` (more than by the yardstick) and the numbers that say so."""
+
+    attack: str
+    possible: bool
+    numbers: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class AttemptRule:
+    """
+    How it is judged whether an attacker gets anything out of a model in one way; [`Attempt`] is the outcome.
+
+    Args:
+        name: of the attempts.
+        label: a noun: "Not tried: relearning".
+        judge: function of (the run as in a score card, its [`~hf_unlearn.evaluation.gates.Sides`]); None: not measured.
+        clause: "An attacker could still …", where it is possible. Clauses and sentences that need numbers stand in
+            `report/words/first_screen.py`; without one there the numbers are shown as they are.
+        applies: function of the model's measures: whether the attack makes sense for such a model at all.
+        against: clause that contradicts "forgotten: yes", where it is possible; empty: it does not contradict it, or a
+            gate does.
+    """
+
+    name: str
+    label: str
+    judge: Callable[[Mapping[str, Any], Sides], Attempt | None]
+    clause: str = ""
+    applies: Callable[[Mapping[str, Any]], bool] = lambda measures: True
+    against: str = ""
+
+
+@dataclass(frozen=True)
 class Attack:
     """
     One attack, as [`evaluate`] and the command line know it by its name.
@@ -77,13 +110,16 @@ class Attack:
     Args:
         name: in `evaluate(attacks=...)` and `--attacks`.
         help: what is done to the model, in a few words.
-        run: function of a [`Subject`] and the attack's options; it adds tables, generations or details to
-            `subject.seen`. New tables are measured like those of other splits.
+        run: function of a [`Subject`] and, if the attack has any, its `options`; it adds tables, generations or
+            details to `subject.seen`. New tables are measured like those of other splits.
         measures: function of (what was seen of the model, of the retrained one or None) that returns what more goes
             into the score card, name -> `{"value", "low", "high", "n"}`. Called for every model, attacked or not.
             Names have a line in the catalogue (`catalogue.add`), or stand under "Other" in the report.
-        gate, judge: name of the verdict gate that rests on what it finds, and function of the measures of the model and
-            of those that it is held against that returns the [`~hf_unlearn.evaluation.gates.Gate`]; None: no gate.
+        gate: the verdict gate that rests on what it finds; None: no gate.
+        attempt: how the report's first screen judges what the attack found; None: it does not tell of it.
+        options: dataclass of its options, each with `help` in its metadata: arguments of
+            `evaluate(attack_options={name: {…}})`. Those with a key `flag` in their metadata, the default there, are
+            flags `--NAME_OPTION` of `hf-unlearn evaluate`. None: there are none.
         turn: attacks run in this order, the cheapest first, those that train last.
     """
 
@@ -91,6 +127,23 @@ class Attack:
     help: str
     run: Callable[..., None]
     measures: Callable[[Seen, Seen | None], Mapping[str, dict[str, Any]]] | None = None
-    gate: str | None = None
-    judge: Callable[[Sides], Gate] | None = None
+    gate: GateRule | None = None
+    attempt: AttemptRule | None = None
+    options: type | None = None
     turn: int = 5
+
+    def options_of(self, given: Mapping[str, Any]) -> Any:
+        """
+        The attack's `options` with these values over the defaults; None where it has none.
+
+        Raises:
+            ValueError: for an unknown option, naming those that there are, and for values that `options` refuses.
+        """
+        known = [one.name for one in fields(self.options)] if self.options else []
+        if unknown := sorted(set(given) - set(known)):
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise ValueError(f"attack {self.name!r} has no option {', '.join(map(repr, unknown))}: {has}.")
+        try:
+            return self.options(**given) if self.options else None
+        except ValueError as error:
+            raise ValueError(f"options of the attack {self.name!r}: {error}") from error

@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -289,19 +290,34 @@ def _until(tokens: list[int], stops: list[int]) -> list[int]:
     return tokens[:end]
 
 
-def _run(subject: Subject, rows: int = 200) -> None:
-    """Answers of a language model to at most `rows` rows of each of GENERATED; measured as `<split>_rougeL_recall`."""
+@dataclass(frozen=True)
+class GenerateOptions:
+    """Of the attack "generate"."""
+
+    rows: int = field(
+        default=200, metadata={"help": "rows of a split whose answers are generated, at most.", "flag": 100}
+    )
+
+    def __post_init__(self):
+        if not (isinstance(self.rows, int) and self.rows >= 1):
+            raise ValueError(f"`rows` is {self.rows!r}: expected an integer of at least 1.")
+
+
+def _run(subject: Subject, options: GenerateOptions) -> None:
+    """Answers of a language model to some rows of each of GENERATED; measured as `<split>_rougeL_recall`."""
     if not any("token_nll" in table.column_names for table in subject.seen.tables.values()):
         return  # a classifier
     for split in GENERATED:
         if split in subject.splits:
             subject.seen.generations[split] = generate(
                 subject.model,
-                evenly(subject.splits[split], rows),
+                evenly(subject.splits[split], options.rows),
                 subject.processing_class,
                 batch_size=subject.batch_size,
                 progress=subject.progress,
             )
 
 
-ATTACK = Attack("generate", "let a language model answer greedily, for ROUGE-L", _run, turn=2)
+ATTACK = Attack(
+    "generate", "let a language model answer greedily, for ROUGE-L", _run, options=GenerateOptions, turn=2
+)

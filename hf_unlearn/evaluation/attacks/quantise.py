@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..forward import signature_of
-from ..gates import QUANTISED_EXCESS, RIGHT, ROUNDED, Gate, Sides, Status, status_of, value_of
+from ..gates import QUANTISED_EXCESS, Gate, GateRule, Sides, Status, status_of
+from ..run_measures import RIGHT, count_of, right_of, value_of
 from ..weights import listed, piece_on, put_back
-from .base import Attack, Subject
+from .base import Attack, Attempt, AttemptRule, Subject
 
 if TYPE_CHECKING:
     import torch
 
 BITS = (8, 4)
+ROUNDED = tuple(f"int{bits}" for bits in BITS)  # splits of the forget rows under rounded weights, after `forget_`
 
 
 @contextmanager
@@ -153,9 +155,9 @@ def _named(model: torch.nn.Module, skip: Iterable[str]) -> list[torch.nn.Module]
 def _run(subject: Subject) -> None:
     """The forget rows again with rounded weights, as splits `forget_int8` and `forget_int4`."""
     if "forget" in subject.splits:
-        for bits in BITS:
+        for bits, name in zip(BITS, ROUNDED, strict=True):
             with quantised(subject.model, bits):
-                subject.seen.tables[f"forget_int{bits}"] = subject.table_of("forget", note=f"int{bits}")
+                subject.seen.tables[f"forget_{name}"] = subject.table_of("forget", note=name)
 
 
 def _gate(sides: Sides) -> Gate:
@@ -176,11 +178,37 @@ def _gate(sides: Sides) -> Gate:
     return Gate("quantisation", status_of(all(a <= b + QUANTISED_EXCESS for _, a, b in found)), None, numbers)
 
 
+
+def _attempt(run: Mapping[str, Any], sides: Sides) -> Attempt | None:
+    """
+    Rows right with rounded weights: `kind`, `n`, `right` (bits -> rows), `plain` (not rounded), `retrained` (bits ->
+    rows, or None). Possible where rounding brings back rows, more than a retrained model has.
+    """
+    found = {bits: right for bits in ROUNDED if (right := right_of(sides.mine, f"forget_{bits}"))}
+    if not found:
+        return None
+    kind, n = next((kind, n) for kind, _, n in found.values())
+    plain = count_of(sides.mine, f"forget_{kind}")
+    theirs = {bits: count_of(sides.reference, f"forget_{bits}_{kind}") for bits in found}
+    right = {bits: count for bits, (_, count, _) in found.items()}
+    back = any(count > max(theirs[bits] or 0, plain or 0) + QUANTISED_EXCESS * n for bits, count in right.items())
+    retrained = None if None in theirs.values() else theirs
+    return Attempt("quantised", back, {"kind": kind, "n": n, "right": right, "plain": plain, "retrained": retrained})
+
+
 ATTACK = Attack(
     "quantise",
     "measure the forget rows again with weights rounded to int8 and int4",
     _run,
-    gate="quantisation",
-    judge=_gate,
+    gate=GateRule(
+        "quantisation",
+        _gate,
+        title="Stays forgotten in int8 and int4",
+        needs="Not measured: needs a retrained model under the same quantisation.",
+        against="answers come back when the weights are rounded",
+    ),
+    attempt=AttemptRule(
+        "quantised", "rounding the weights", _attempt, clause="get answers back by rounding the weights"
+    ),
     turn=1,
 )

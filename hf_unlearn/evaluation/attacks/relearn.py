@@ -11,17 +11,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..catalogue import FINE_TUNES
 from ..collection import collect
 from ..forward import evaluating, kept_columns, logits_of, model_inputs, progress_bar, signature_of
-from ..gates import RECOVERY_AREA, Gate, Sides, Status, status_of
+from ..gates import RECOVERY_AREA, Gate, GateRule, Sides, Status, status_of
 from ..intervals import summary
 from ..roles import BEFORE
 from ..rows import row_hashes, rows_at
+from ..table_checks import raise_all
 from ..weights import put_back
-from .base import Attack, Seen, Subject
+from .base import Attack, Attempt, AttemptRule, Seen, Subject
 
 if TYPE_CHECKING:
     import torch
@@ -86,7 +88,9 @@ def relearn(
     """
     import torch
 
-    _check(rows, held_out, steps, learning_rate, batch_size, every, seed)
+    sides = {"rows": rows, "held_out": held_out}
+    empty = [f"`{name}` is empty: give at least one row." for name, side in sides.items() if len(side) == 0]
+    raise_all(empty + _out_of_range(steps, learning_rate, batch_size, every, seed))
     _, named = signature_of(model)
     hashes = row_hashes(held_out)
     curve: list[dict[str, float | int]] = []
@@ -312,8 +316,7 @@ def rows_of_attacker(models, splits, kinds: list[str], k: int | None, seed: int)
         if kind in ("retain", "similar") and sources[kind] not in splits:
             wanted = "`retain`" if kind == "retain" else "`similar` or `unseen`"
             problems.append(f'kind "{kind}" needs a split {wanted} with rows; there are {sorted(splits)}.')
-    if problems:
-        raise ValueError("\n".join(problems) if len(problems) == 1 else "- " + "\n- ".join(problems))
+    raise_all(problems)
     order = permutation(n, seed, 0).tolist()
     given = {kind: splits[sources[kind]] for kind in kinds if kind != "real"}
     if "real" in kinds:
@@ -325,30 +328,51 @@ def _select(rows, indices: list[int]):
     return rows.select(indices) if hasattr(rows, "select") else [rows[i] for i in indices]
 
 
-def _check(rows, held_out, steps, learning_rate, batch_size, every, seed) -> None:
+@dataclass(frozen=True)
+class RelearnOptions:
+    """Of the attack "relearn": arguments of [`relearn`], and `k` of [`recovery_curves`]."""
+
+    steps: int = field(
+        default=30, metadata={"help": "steps of each fine-tune that tries to bring the rows back.", "flag": 30}
+    )
+    learning_rate: float = field(  # the flag's default is for the recipes' small models
+        default=1e-4,
+        metadata={"help": "its learning rate. Lower it for a model from the hub, e.g. to 1e-5.", "flag": 1e-3},
+    )
+    batch_size: int = field(default=16, metadata={"help": "rows of a step."})
+    every: int = field(default=5, metadata={"help": "steps between two measurements."})
+    seed: int = field(default=0, metadata={"help": "of the rows that are given away, and of their order."})
+    trainable_only: bool = field(default=False, metadata={"help": "train the parameters with `requires_grad` only."})
+    k: int | None = field(
+        default=None, metadata={"help": "forget rows given to the attacker; None: a quarter of them, 1 to 32."}
+    )
+
+    def __post_init__(self):
+        raise_all(_out_of_range(self.steps, self.learning_rate, self.batch_size, self.every, self.seed))
+        if not (self.k is None or isinstance(self.k, int) and self.k >= 1):
+            raise ValueError(f"`k` is {self.k!r}: expected an integer of at least 1, or None.")
+
+
+def _out_of_range(steps, learning_rate, batch_size, every, seed) -> list[str]:
     problems = []
-    for name, found in (("rows", rows), ("held_out", held_out)):
-        if len(found) == 0:
-            problems.append(f"`{name}` is empty: give at least one row.")
     for name, value in (("steps", steps), ("batch_size", batch_size), ("every", every)):
         if not (isinstance(value, int) and value >= 1):
             problems.append(f"`{name}` is {value!r}: expected an integer of at least 1.")
     if not (isinstance(seed, int) and seed >= 0):
         problems.append(f"`seed` is {seed!r}: expected an integer of at least 0.")
-    if not 0 < learning_rate < math.inf:
+    if not (isinstance(learning_rate, (int, float)) and 0 < learning_rate < math.inf):
         problems.append(f"`learning_rate` is {learning_rate!r}: expected a finite number above 0.")
-    if problems:
-        raise ValueError("\n".join(problems) if len(problems) == 1 else "- " + "\n- ".join(problems))
+    return problems
 
 
-def _run(subject: Subject, k: int | None = None, **fine_tune: Any) -> None:
-    """Curves of each kind of fine-tune that the splits allow, as details `recovery`; `k` and `fine_tune` as above."""
+def _run(subject: Subject, options: RelearnOptions) -> None:
+    """Curves of each kind of fine-tune that the splits allow, as details `recovery`."""
     splits = subject.splits
     if subject.role not in ATTACKED or not len(splits.get("forget", ())) > 1:
         return
-    k = k or min(MOST_REAL, max(1, len(splits["forget"]) // 4))
+    k = options.k or min(MOST_REAL, max(1, len(splits["forget"]) // 4))
     at_hand = {"retain": "retain" in splits, "similar": {"similar", "unseen"} & set(splits), "real": True}
-    how = {**fine_tune, "k": k, "kinds": [kind for kind in KINDS if at_hand[kind]], "progress": subject.progress}
+    how = {**asdict(options), "k": k, "kinds": [kind for kind in KINDS if at_hand[kind]], "progress": subject.progress}
     try:
         curves = recovery_curves({subject.role: subject.model}, splits, subject.collator, **how)
     except FloatingPointError as error:
@@ -383,12 +407,48 @@ def _gate(sides: Sides) -> Gate:
     return Gate("recovery", status_of(least >= RECOVERY_AREA), None, numbers)
 
 
+
+def _attempt(run: Mapping[str, Any], sides: Sides) -> Attempt | None:
+    """
+    Relearning: `areas`, kind of fine-tune -> `{"value", "k", "fast"}`; without a retrained model `curves`, kind ->
+    `{"first", "last", "steps"}` (losses of the other forget rows).
+    """
+    found = {kind: sides.mine.get(f"recovery_{kind}_area") or {} for kind in FINE_TUNES}
+    areas = {
+        kind: {"value": m["value"], "k": m.get("k"), "fast": m["value"] < RECOVERY_AREA}
+        for kind, m in found.items()
+        if m.get("value") is not None
+    }
+    if areas:
+        return Attempt("recovery", any(area["fast"] for area in areas.values()), {"areas": areas})
+    curves = {
+        kind: {"first": curve[0]["loss"], "last": curve[-1]["loss"], "steps": curve[-1]["step"]}
+        for kind, curve in _finite_curves(run).items()
+    }
+    return Attempt("recovery", False, {"curves": curves, "compared": sides.retrained}) if curves else None
+
+
+def _finite_curves(run: Mapping[str, Any]) -> dict[str, list[Mapping]]:
+    """Kind of fine-tune -> its points with a finite loss."""
+    curves = (run.get("details") or {}).get("recovery") or {}
+    finite = {kind: [point for point in curve if point.get("loss") is not None] for kind, curve in curves.items()}
+    return {kind: curve for kind, curve in finite.items() if curve}
+
+
 ATTACK = Attack(
     "relearn",
     "fine-tune unlearned and retrained models on retain, similar and some forget rows",
     _run,
     _measures,
-    gate="recovery",
-    judge=_gate,
+    options=RelearnOptions,
+    gate=GateRule(
+        "recovery",
+        _gate,
+        title="Comes back no faster than a retrained model learns it",
+        needs="Not measured: needs a retrained model under the same fine-tune.",
+        against="fine-tuning brings the rows back faster than a retrained model learns them",
+        lowers=False,  # fine-tuning teaches a retrained model these rows, too
+    ),
+    attempt=AttemptRule("recovery", "relearning", _attempt, clause="bring rows back by fine-tuning"),
     turn=4,
 )

@@ -6,14 +6,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ...evaluation.attacker import Attacker, Attempt, off
+from ...evaluation.attacker import Attacker, attempt_rules, off
+from ...evaluation.attacks.base import Attempt
 from ...evaluation.catalogue import score_label
 from ...evaluation.forgotten import FORGOT_LOSS_SHARE, Recall
 from ...evaluation.gates import Level
 from ...evaluation.judge import Finding
 from .gates import kept_text, verdict_sentences
-from .names import ATTACKS, badge, fine_tune, gate_subject
-from .numbers import hundred, in_brackets, kept_percent, listed, number, percent, rows, sentence
+from .names import against, attempt_label, badge, fine_tune, gate_subject
+from .numbers import hundred, in_brackets, kept_percent, listed, number, percent, plain_numbers, rows, sentence
 
 FORGOT = {
     Level.YES: "Yes, as far as these rows can show.",
@@ -21,13 +22,6 @@ FORGOT = {
     Level.NO: "No.",
     Level.TOO_MUCH: "Too much: over-forgetting, which is a failure. The rows stand out as deleted.",
     Level.UNKNOWN: "Cannot be said.",
-}
-AGAINST = {  # what contradicts a "yes" by the loss
-    "extraction": "more of the answers can be drawn out than after retraining",
-    "quantisation": "answers come back when the weights are rounded",
-    "auc_gap": "membership tests see something else than after retraining",
-    "shadows": "shadow models tell the rows from ones never seen",
-    "recovery": "fine-tuning brings the rows back faster than a retrained model learns them",
 }
 KEPT = {Level.YES: "Yes.", Level.PARTLY: "Partly.", Level.NO: "No.", Level.UNKNOWN: "Cannot be said."}
 WORSE = {"entropy": ("is less certain", "less certain"), None: ("does worse", "doing worse")}  # an AUC below 0.5
@@ -72,7 +66,7 @@ def forgotten(finding: Finding) -> list[str]:
     found = finding.forgotten
     said = ["Yes by their loss, but not by every test." if found.against else FORGOT[found.level]]
     if found.against:
-        said.append(f"Against it: {'; '.join(AGAINST[name] for name in found.against)}.")
+        said.append(f"Against it: {'; '.join(against(name) for name in found.against)}.")
     said += [_recall(found.recall)] if found.recall else []
     loss, unseen, aim = (found.losses[key] for key in ("mine", "unseen", "retrained"))
     if loss is None:
@@ -131,17 +125,30 @@ def attacker(found: Attacker) -> dict[str, Any]:
         return {"lead": "do what nobody has measured: no attack was tried.", "points": []}
     n = len(found.attempts)
     tried = "the one attack" if n == 1 else f"the {n} kinds of attack"
-    can = [CLAUSES[attempt.attack](attempt) for attempt in found.attempts if attempt.possible]
+    can = [_clause(attempt) for attempt in found.attempts if attempt.possible]
     if can:
         lead = f"{listed(can)}."
     elif found.retrained:
         lead = f"do no more than with a retrained model, by {tried} tried."
     else:
         lead = f"do nothing that {tried} tried would show."
-    points = [point for attempt in found.attempts for point in POINTS[attempt.attack](attempt)]
+    points = [point for attempt in found.attempts for point in POINTS.get(attempt.attack, _any_attempt)(attempt)]
     if found.untried:
-        points.append(f"Not tried: {listed([ATTACKS[name] for name in found.untried])}.")
+        points.append(f"Not tried: {listed([attempt_label(name) for name in found.untried])}.")
     return {"lead": lead, "points": points}
+
+
+def _clause(attempt: Attempt) -> str:
+    """What an attacker could still do, as the end of a sentence."""
+    said = CLAUSES.get(attempt.attack)
+    rule = attempt_rules()[attempt.attack]
+    return said(attempt) if said else rule.clause or f"succeed by {rule.label}"
+
+
+def _any_attempt(attempt: Attempt) -> list[str]:
+    """An attempt without sentences of its own: its numbers."""
+    label = attempt_rules()[attempt.attack].label
+    return [sentence(f"{label}: {plain_numbers(attempt.numbers)}")]
 
 
 def _membership_clause(attempt: Attempt) -> str:
@@ -249,13 +256,9 @@ def _quantised(attempt: Attempt) -> list[str]:
     return [f"{text}{in_brackets(rest)}."]
 
 
-CLAUSES: Mapping[str, Callable[[Attempt], str]] = {  # of what is possible
+CLAUSES: Mapping[str, Callable[[Attempt], str]] = {  # of what is possible, where the numbers decide the words
     "membership": _membership_clause,
-    "shadows": lambda attempt: "tell by shadow models which rows were unlearned",
     "extraction": _extraction_clause,
-    "rephrased": lambda attempt: "get answers by asking in other words",
-    "recovery": lambda attempt: "bring rows back by fine-tuning",
-    "quantised": lambda attempt: "get answers back by rounding the weights",
 }
 POINTS: Mapping[str, Callable[[Attempt], list[str]]] = {  # the numbers
     "membership": _membership,

@@ -5,20 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ...evaluation.gates import Gate, Kept, Level, Status
+from ...evaluation.gates import Gate, Kept, Level, Status, gate_rules
 from ...evaluation.judge import Finding, Verdict
 from .names import STATUS_LEVELS, STATUSES, able, gate_name, gate_title
-from .numbers import kept_percent, number, percent, sentence, signed
+from .numbers import kept_percent, number, percent, plain_numbers, sentence, signed
 
-NEEDS = {
-    "forget_quality": "Needs the forget rows of a retrained model.",
-    "auc_gap": "Needs forget and unseen rows of a retrained model.",
-    "kept": "Needs test or retain rows of a retrained model.",
-    "extraction": "Needs the forget rows of a retrained model.",
-    "over_forgetting": "Needs forget rows, and unseen rows or a retrained model.",
-    "recovery": "Not measured: needs a retrained model under the same fine-tune.",
-    "quantisation": "Not measured: needs a retrained model under the same quantisation.",
-}
 UNRETRAINED = (
     "Compared with unseen rows only.",
     "Without a retrained model nobody can say what the model would have been without these rows: rows can differ from "
@@ -35,7 +26,7 @@ def gate_text(gate: Gate) -> str:
     if gate.status is Status.NOT_APPLICABLE:
         return "Does not apply to classifiers."
     if not gate.numbers:
-        return NEEDS.get(gate.name, "Not measured.")
+        return gate_rules()[gate.name].needs
     return SENTENCES.get(gate.name, _any_gate)(gate)
 
 
@@ -131,8 +122,7 @@ def _quantisation(gate: Gate) -> str:
 
 def _any_gate(gate: Gate) -> str:
     """A gate without a sentence of its own."""
-    shown = {key: value for key, value in gate.numbers.items() if isinstance(value, (int, float))}
-    return sentence(", ".join(f"{gate_name(key)} {number(value)}" for key, value in shown.items()) or "no numbers")
+    return sentence(plain_numbers(gate.numbers))
 
 
 SENTENCES: Mapping[str, Callable[[Gate], str]] = {

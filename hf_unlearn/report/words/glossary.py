@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...evaluation.forgotten import DAMAGE_RATIO, FORGOT_LOSS_SHARE, PARTLY_SHARE, SEPARABLE_AUC, STILL_KNOWN_EXCESS
+from ...evaluation.forgotten import DAMAGE_RATIO, FORGOT_LOSS_SHARE, PARTLY_SHARE, SEPARABLE_AUC
 from ...evaluation.gates import (
     AUC_GAP,
     EXTRACTION_EXCESS,
@@ -16,6 +16,7 @@ from ...evaluation.gates import (
     QUANTISED_EXCESS,
     RECOVERY_AREA,
 )
+from ...evaluation.run_measures import STILL_KNOWN_EXCESS
 
 GLOSSARY = (
     ("Forget rows", "The rows that someone asked to remove."),

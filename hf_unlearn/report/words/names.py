@@ -1,36 +1,14 @@
-"""What things are called: statuses, gates, verdicts, attacks, reasons for a stop."""
+"""What things are called: statuses, gates, verdicts, attempts of an attacker, reasons for a stop."""
 
 from __future__ import annotations
 
+from ...evaluation.attacker import attempt_rules
 from ...evaluation.catalogue import FINE_TUNES
-from ...evaluation.gates import Gate, Level, Status
+from ...evaluation.gates import Gate, Level, Status, gate_rules
 from ...evaluation.judge import Finding, Verdict
 from ...evaluation.roles import ROLE_LABELS
 from ...unlearning.stop_rule import STOP_REASONS
 
-ATTACKS = {
-    "membership": "membership tests",
-    "recovery": "relearning",
-    "quantised": "rounding the weights",
-    "rephrased": "rephrased questions",
-    "shadows": "shadow models",
-}
-GATE_TITLES = {
-    "forget_quality": "Forget rows look as they do after retraining",
-    "auc_gap": "Membership tests give the same as after retraining",
-    "kept": "Utility kept",
-    "extraction": "No more can be extracted than after retraining",
-    "over_forgetting": "Not over-forgotten",
-    "recovery": "Comes back no faster than a retrained model learns it",
-    "quantisation": "Stays forgotten in int8 and int4",
-    "verdict": "Indistinguishable from retrained",
-}
-GATE_SUBJECTS = {  # for a reader who has not seen the gates yet
-    "forget_quality": "the look of the forget rows",
-    "auc_gap": "membership tests",
-    "kept": "what it kept",
-    "extraction": "what can be extracted",
-}
 STATUSES = {
     Status.PASSED: "passed",
     Status.FAILED: "failed",
@@ -52,11 +30,22 @@ def gate_name(gate: str) -> str:
 
 
 def gate_subject(gate: str) -> str:
-    return GATE_SUBJECTS.get(gate, gate_name(gate))
+    """For a reader who has not seen the gates yet."""
+    return gate_rules()[gate].subject or gate_name(gate)
 
 
 def gate_title(gate: str) -> str:
-    return GATE_TITLES.get(gate, gate_name(gate))
+    return gate_rules()[gate].title or gate_name(gate)
+
+
+def attempt_label(attempt: str) -> str:
+    return attempt_rules()[attempt].label
+
+
+def against(name: str) -> str:
+    """The clause that a failed gate, or a possible attempt, puts against "forgotten: yes"."""
+    gate = gate_rules().get(name)
+    return gate.against if gate and gate.against else attempt_rules()[name].against
 
 
 def able(gate: Gate) -> str | None:

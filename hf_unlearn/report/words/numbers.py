@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 def number(value: float) -> str:
@@ -45,6 +46,12 @@ def rows(share: float, of: int | None) -> str:
 def listed(parts: Sequence[str], last: str = "and") -> str:
     parts = list(parts)
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}"
+
+
+def plain_numbers(numbers: Mapping[str, Any]) -> str:
+    """Numbers under the names that they have."""
+    shown = {key: value for key, value in numbers.items() if isinstance(value, (int, float))}
+    return ", ".join(f"{key.replace('_', ' ')} {number(value)}" for key, value in shown.items()) or "no numbers"
 
 
 def in_brackets(parts: Sequence[str]) -> str:

@@ -9,7 +9,7 @@ from transformers.trainer_utils import SaveStrategy, SchedulerType
 
 from .objectives import registry
 from .options import ReadyOptions, UnlearnOptions
-from .utils.checks import gather, raise_problems
+from .utils.checks import Wrong, gather, raise_problems
 from .utils.given import RecordsGiven
 
 EXACT_CHECKPOINTING = (
@@ -22,8 +22,11 @@ def _shared_problems(args: TrainingArguments) -> list[str]:
     problems = []
     if args.label_smoothing_factor:
         problems.append(
-            f"`label_smoothing_factor` is {args.label_smoothing_factor}; smoothed losses cannot be compared with the "
-            "unseen rows' loss. Set it to 0."
+            Wrong(
+                "label_smoothing_factor",
+                f"is {args.label_smoothing_factor}; smoothed losses cannot be compared with the unseen rows' loss. Set "
+                "it to 0.",
+            )
         )
     if args.fp16:
         problems.append("`fp16` rescales gradients between passes, which these trainers do not support. Use `bf16`.")
@@ -137,7 +140,6 @@ class UnlearnConfig(UnlearnOptions, TrainingArguments, RecordsGiven):
                 "know the rows. Leave it out; where a request ends is for its stop rule to say."
             )
         if self.num_train_epochs != 1:
-            problems.append(
-                f"`num_train_epochs` is {self.num_train_epochs}; the length of a request is `passes` (forget passes)."
-            )
+            said = f"is {self.num_train_epochs}; the length of a request is `passes` (forget passes)."
+            problems.append(Wrong("num_train_epochs", said))
         return problems

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass, field, fields, make_dataclass
 
 from .objectives import registry
-from .utils.checks import number, one_of, whole
+from .utils.checks import Wrong, number, one_of, whole
 
 META_GRADIENTS = ("first_order", "finite_difference", "exact")
 EFFICIENCIES = ("gain", "loss")
@@ -226,7 +226,8 @@ class ReadyOptions:
         try:
             problems += request_problems(self.request_defaults())
         except (TypeError, ValueError):
-            problems.append(f"`request` is {self.request!r}; it must be a JSON object of `UnlearnConfig` values.")
+            said = f"is {self.request!r}; it must be a JSON object of `UnlearnConfig` values."
+            problems.append(Wrong("request", said))
         return problems
 
 
@@ -370,5 +371,5 @@ class UnlearnOptions(ObjectiveOptions):
         if self.alpha is not None:
             problems += number("alpha", self.alpha, low=0, high=1)
         if self.passes != "auto" and not (str(self.passes).isdigit() and int(self.passes) >= 1):
-            problems.append(f'`passes` is {self.passes!r}; it must be "auto" or a whole number of at least 1.')
+            problems.append(Wrong("passes", f'is {self.passes!r}; it must be "auto" or a whole number of at least 1.'))
         return problems

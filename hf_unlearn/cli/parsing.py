@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from ..utils.checks import ArgumentError, gather, problems_of, raise_problems
+from ..utils.checks import ArgumentError, Wrong, gather, problems_of, raise_problems
 from .arguments import VERBS, DataArguments, EvaluateArguments, ModelArguments, ReadyArguments, UnlearnArguments
 
 KINDS = {  # verb -> its own arguments, and the name of its training config in `hf_unlearn`
@@ -76,7 +76,7 @@ def parse(verb: str, argv: list[str], check: Callable | None = None) -> tuple:
         try:
             found.append(kind(**{f.name: values[f.name] for f in fields(kind) if f.name in values}))
         except ValueError as error:  # of a training config, which is the last
-            problems += problems_of(error)
+            problems += [with_file(problem, flags) for problem in problems_of(error)]
     if problems:
         gather(lambda: raise_problems(problems), *([lambda: check(*found[:3])] if check else []))
     return tuple(found)
@@ -169,6 +169,14 @@ def wrong_value(one: Given, action: Action) -> str:
         return f"{one.shown} {got}: expected no value."
     several = "one value, " if len(one.words) > 1 and action.nargs != "+" else ""
     return f"{one.shown} {got}: expected {several}{expected(action)}."
+
+
+def with_file(problem: str, flags: list[Given]) -> str:
+    """The problem of a config's value, with the file that the value is from."""
+    for one in flags:
+        if isinstance(problem, Wrong) and one.name == problem.name and one.file is not None:
+            return f"{one.shown} {problem.said}"
+    return problem
 
 
 def expected(action: Action) -> str:

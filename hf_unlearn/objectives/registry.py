@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import pkgutil
 
+from ..utils.checks import Wrong
 from . import __path__ as FOLDERS
 from .base import AVERAGES, NEEDS, REFERENCES, Objective
 
@@ -118,8 +119,12 @@ def foreign_options(options, given) -> list[str]:
             if field.name in given and field.name not in own and getattr(options, field.name) != field.default:
                 owners.setdefault(field.name, []).append(f"`{name}`")
     return [
-        f"`{name}` is {getattr(options, name)!r}, but the objective `{options.objective}` has no such option; "
-        f"{' and '.join(whose)} {'has' if len(whose) == 1 else 'have'} it. Leave it out, or choose such an `objective`."
+        Wrong(
+            name,
+            f"is {getattr(options, name)!r}, but the objective `{options.objective}` has no such option; "
+            f"{' and '.join(whose)} {'has' if len(whose) == 1 else 'have'} it. Leave it out, or choose such an "
+            "`objective`.",
+        )
         for name, whose in owners.items()
     ]
 

@@ -16,7 +16,29 @@ class ArgumentError(ValueError):
     def __init__(self, problems: list[str]):
         self.problems = list(problems)
         head = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
-        super().__init__(f"{head} to mend before anything runs:\n" + "\n".join(f"  - {p}" for p in self.problems))
+        bullets = "\n".join("  - " + problem.replace("\n", "\n    ") for problem in self.problems)
+        super().__init__(f"{head} to mend before anything runs:\n{bullets}")
+
+
+class Wrong(str):
+    """
+    The problem of one argument's value: "`name` is …". Who knows where the value comes from, can say it in `name`'s
+    place.
+
+    Args:
+        said: what is wrong, after the name.
+    """
+
+    name: str
+    said: str
+
+    def __new__(cls, name: str, said: str):
+        made = super().__new__(cls, f"`{name}` {said}")
+        made.name, made.said = name, said
+        return made
+
+    def __getnewargs__(self):
+        return self.name, self.said  # for copies and pickles
 
 
 def raise_problems(problems: list[str]) -> None:
@@ -34,14 +56,14 @@ def one_of(name: str, value, allowed) -> list[str]:
     """The problem of an argument that is none of the allowed values."""
     if value in allowed:
         return []
-    return [f"`{name}` is {value!r}; it must be one of {', '.join(map(repr, allowed))}."]
+    return [Wrong(name, f"is {value!r}; it must be one of {', '.join(map(repr, allowed))}.")]
 
 
 def whole(name: str, value, *, low: int) -> list[str]:
     """The problem of an argument that is no whole number from `low` on; NaN is none."""
     if isinstance(value, (int, float)) and value >= low and value % 1 == 0:
         return []
-    return [f"`{name}` is {value!r}; it must be a whole number of at least {low}."]
+    return [Wrong(name, f"is {value!r}; it must be a whole number of at least {low}.")]
 
 
 def number(name: str, value, *, low: float, high: float = math.inf, open_low: bool = False) -> list[str]:
@@ -50,7 +72,7 @@ def number(name: str, value, *, low: float, high: float = math.inf, open_low: bo
     if good and math.isfinite(value):
         return []
     edge = f"{'above' if open_low else 'at least'} {low:g}" + (f" and at most {high:g}" if math.isfinite(high) else "")
-    return [f"`{name}` is {value!r}; it must be a finite number {edge}."]
+    return [Wrong(name, f"is {value!r}; it must be a finite number {edge}.")]
 
 
 def problems_of(error: Exception) -> list[str]:

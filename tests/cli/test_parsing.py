@@ -134,7 +134,7 @@ def test_wrong_values_unknown_flags_checks_and_rows_come_in_one_error(tmp_path):
         "`--seed` is 'abc'",
         "There is no flag --bogus",
         "`alpha` is 2.0",
-        "`passes` is '0'",
+        f"`unlearn.passes` in {path} is '0'",
         "`gap` is 'rows', but the objective `npo` has no such option",
         "a problem of the rows",
     ]

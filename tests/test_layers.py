@@ -53,7 +53,8 @@ def at_import(body: list[ast.stmt]):
             yield from at_import([*node.body, *getattr(node, "orelse", [])])
 
 
-def imports(module: str, top_level_only: bool = False) -> set[str]:
+@functools.cache
+def imports(module: str, top_level_only: bool = False) -> frozenset[str]:
     """
     What a module imports: modules of the package by their name in MODULES, others by their first name. Imports for
     type checkers alone do not count.
@@ -82,7 +83,7 @@ def imports(module: str, top_level_only: bool = False) -> set[str]:
             for alias in node.names:
                 inner = own_name(f"{base}.{alias.name}")
                 found.add(inner if inner in MODULES else own_name(base))
-    return found
+    return frozenset(found)
 
 
 def own_name(dotted: str) -> str:

@@ -389,11 +389,14 @@ def _seeds(found):
     return [_seeds(v) for v in found] if isinstance(found, list) else rounded(found)
 
 
-def write(root: Path, command: str, results: Path | None = None, picture: Path | None = None) -> None:
+def write(root: Path, command: str, results: Path | None = None, picture: Path | None = None) -> dict:
     """
     Gathers the cells in `root`: `results` (JSON), root/study.html and, of tasks with enough seeds ([`for_readme`]),
     `picture` (PNG), beside it the ratios ([`forest.draw`]), and a table, printed. By default study.json and study.png
     beside the page.
+
+    Returns:
+        task -> what was found ([`outcomes.study`]), with the peak memory of its arms.
 
     Raises:
         ValueError: where there is no cell.
@@ -419,3 +422,4 @@ def write(root: Path, command: str, results: Path | None = None, picture: Path |
         forest.draw(forest.lines(tables.for_readme(tasks)), picture.with_name(forest.PICTURE.name))
     print(table)
     print(f"\n{out} shows all of it, {results.name} holds the figures.")
+    return tasks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import shutil
 from pathlib import Path
 
@@ -73,9 +74,16 @@ def mean_loss(model, rows) -> float:
     return float(nll.sum() / n.sum())
 
 
+@functools.lru_cache
+def known_a_little(rows: str):
+    return weights(fit(lm64(), json.loads(rows), steps=12))
+
+
 def open_gate(rows=EIGHT):
     """A float64 model that knows the forget and retain rows a little, so that the gate is open."""
-    return fit(lm64(), [*rows["forget"], *rows["retain"]], steps=12)
+    model = lm64()
+    model.load_state_dict(known_a_little(json.dumps([*rows["forget"], *rows["retain"]])))
+    return model
 
 
 class AsAtTheKill(TrainerCallback):

@@ -22,8 +22,7 @@ def written(tmp_path_factory):
     root = tmp_path_factory.mktemp("study")
     cells = many(tasks=["people"], arms=ARMS) + many(seeds=2, tasks=["people 30 %"])
     put(cells, root)
-    page.write(root, "python -m recipes.study --page", root / "study.json", root / "study.png")
-    return outcomes.study(page.gather(root)), root
+    return page.write(root, "python -m recipes.study --page", root / "study.json", root / "study.png"), root
 
 
 def test_figures_of_a_task(written):
@@ -172,7 +171,7 @@ def test_peak_memory_is_that_of_the_arms_flags(tmp_path):
     from recipes.study import memory
 
     folder = tmp_path / "plain-0"
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = ViTConfig(**sizes, patch_size=2, image_size=8, num_channels=1, num_labels=10)
     config.architectures = ["ViTForImageClassification"]
     config.save_pretrained(folder)
@@ -258,8 +257,8 @@ def test_what_is_there_is_enough(arms, tmp_path, capsys):
 def test_methods_that_plain_models_alone_were_asked_by(tmp_path):
     arms = ("plain", "ready", "equal")
     put([cell("tofu", arm, seed, 50.0 + seed, methods=arm == "plain") for arm in arms for seed in range(3)], tmp_path)
-    page.write(tmp_path, "x", tmp_path / "a.json", tmp_path / "a.png")
-    found = tables.compared(outcomes.study(page.gather(tmp_path))["tofu"]["methods"], {}, None)
+    tasks = page.write(tmp_path, "x", tmp_path / "a.json", tmp_path / "a.png")
+    found = tables.compared(tasks["tofu"]["methods"], {}, None)
     lines = {line["name"]: [c["value"] for c in line["cells"]] for line in found["lines"]}
     assert lines["nabla_tau"][:4] == ["51", "51", "51", "1"] and lines["npo"][1:4] == ["–", "–", "–"]
 

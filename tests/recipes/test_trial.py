@@ -57,18 +57,18 @@ def test_a_request_is_watched_until_the_rows_are_forgotten_and_the_others_kept()
 
 def test_accuracy_may_be_measured_on_other_rows(monkeypatch):
     task = TASKS["digits"]
-    for name, flags in (("none", None), ("more", "--limit 200 --test_fraction 0.5")):
-        few = {"flags": f"{task.flags} --limit 400", "tested_on": flags}
+    for name, flags in (("none", None), ("more", "--limit 100 --test_fraction 0.5")):
+        few = {"flags": f"{task.flags} --limit 200", "tested_on": flags}
         monkeypatch.setitem(TASKS, name, dataclasses.replace(task, **few))
     (_, rows), (_, more) = (cells.rows_for(name, 0, None, False, vit()) for name in ("none", "more"))
-    assert more.counts == {**rows.counts, "test": 100} and rows.counts["test"] == 80
+    assert more.counts == {**rows.counts, "test": 50} and rows.counts["test"] == 40
     assert all(more.splits[name]["id"] == rows.splits[name]["id"] for name in ("forget", "retain", "unseen"))
     asked = cells.measured_as("more", "plain")
     assert asked == {**cells.measured_as("none", "plain"), "tested_on": TASKS["more"].tested_on}
 
     def with_other_classes(data, *given, plain=prepare.prepare):
         found = plain(data, *given)
-        return dataclasses.replace(found, labels=found.labels[1:]) if data.limit == 200 else found
+        return dataclasses.replace(found, labels=found.labels[1:]) if data.limit == 100 else found
 
     monkeypatch.setattr(prepare, "prepare", with_other_classes)
     with pytest.raises(ValueError, match="more: the rows to test on have the classes"):
@@ -318,8 +318,8 @@ def test_the_second_retrained_model_is_judged_as_all_others(monkeypatch):
 
 
 def test_retraining_as_long_makes_the_steps_of_plain(tmp_path, monkeypatch):
-    from hf_unlearn.cli import ready
-
+    task = TASKS["digits 10 %"]
+    monkeypatch.setitem(TASKS, "digits 10 %", dataclasses.replace(task, flags=f"{task.flags} --limit 100"))
     plain = cells.cell_path(tmp_path, "digits 10 %", "plain", 0).with_suffix("")
     plain.mkdir(parents=True)
     (plain / "training.json").write_text(json.dumps({"steps": 630, "row_passes": 38_790.0}))

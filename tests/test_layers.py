@@ -220,19 +220,19 @@ def identifiers(path: Path) -> set[str]:
     return {t.string for t in tokenize.generate_tokens(io.StringIO(text).readline) if t.type == tokenize.NAME}
 
 
-ENGINES = ("distributedtype", "deepspeed", "fsdp", "ddp", "distributeddataparallel", "fully_shard", "no_sync")
-ENGINES += ("set_requires_gradient_sync", "require_backward_grad_sync")
+ENGINE_IDENTIFIERS = ("distributedtype", "deepspeed", "fsdp", "ddp", "distributeddataparallel", "fully_shard", "no_sync")
+ENGINE_IDENTIFIERS += ("set_requires_gradient_sync", "require_backward_grad_sync")
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if m != "trainers.engines"])
 def test_engines_are_named_in_one_file_only(module):
     path = MODULES[module]
     names = {name.lower() for name in identifiers(path)}
-    assert not [n for n in names if n in ENGINES or n.startswith(("is_fsdp", "is_deepspeed"))]
+    assert not [n for n in names if n in ENGINE_IDENTIFIERS or n.startswith(("is_fsdp", "is_deepspeed"))]
     for node in ast.walk(tree(path)):  # nor asked for by a string, as in hasattr(model, "no_sync")
         if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("hasattr", "getattr"):
             asked = node.args[1].value if isinstance(node.args[1], ast.Constant) else ""
-            assert str(asked).lower() not in ENGINES, f"{module} line {node.lineno}"
+            assert str(asked).lower() not in ENGINE_IDENTIFIERS, f"{module} line {node.lineno}"
 
 
 def test_the_engines_are_found_where_they_are():

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ..objectives.row_nll import IGNORE_INDEX
-from .columns import REFERENCE, column_names, column_values, first_ids, row_ids
+from .columns import REFERENCE_COLUMN, column_names, column_values, first_ids, row_ids
 from .duplicates import find_duplicates
 
 
@@ -77,14 +77,14 @@ def split_problems(forget, retain, unseen) -> list[str]:
 
 def reference_problems(forget) -> list[str]:
     """What is wrong with the forget rows' column of losses before the request, where they have one."""
-    if not hasattr(forget, "__len__") or REFERENCE not in column_names(forget):
+    if not hasattr(forget, "__len__") or REFERENCE_COLUMN not in column_names(forget):
         return []
     ids = row_ids(forget)
-    wrong = [i for i, x in zip(ids, column_values(forget, REFERENCE), strict=True) if not _is_loss(x)]
+    wrong = [i for i, x in zip(ids, column_values(forget, REFERENCE_COLUMN), strict=True) if not _is_loss(x)]
     if not wrong:
         return []
     return [
-        f"The column {REFERENCE!r} must hold the sum of each forget row's losses before the request, in nats, a finite "
+        f"The column {REFERENCE_COLUMN!r} must hold the sum of each forget row's losses before the request, in nats, a finite "
         f"number of at least 0; {len(wrong)} row(s) do not, ids {first_ids(wrong)}."
     ]
 
@@ -98,7 +98,7 @@ def _is_loss(value) -> bool:
 
 def reference_losses(forget) -> list[float] | None:
     """The forget rows' column of losses before the request; None if they have none."""
-    return list(map(float, column_values(forget, REFERENCE))) if REFERENCE in column_names(forget) else None
+    return list(map(float, column_values(forget, REFERENCE_COLUMN))) if REFERENCE_COLUMN in column_names(forget) else None
 
 
 def revocable_problems(dataset, revocable: str | None) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 INPUT_COLUMNS = ("input_ids", "pixel_values", "input_values", "input_features", "labels")
 FLAG = "is_forget"  # (B,) bool: forget rows of a paired batch, revocable rows of a training batch
 FORGET_INDEX = "forget_index"  # (B,) int64: place of a forget row in the forget set, -1 for retain rows
-REFERENCE = "reference_nll"  # (N,) the sum of a forget row's losses before the request, in nats
+REFERENCE_COLUMN = "reference_nll"  # (N,) the sum of a forget row's losses before the request, in nats
 FIRST_IDS = 5  # how many ids an error message names
 
 

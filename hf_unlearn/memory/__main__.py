@@ -20,7 +20,7 @@ from dataclasses import fields
 from ..utils.checks import ArgumentError
 from .advice import advice
 from .estimate import Estimate, estimate
-from .run import VERBS, Run
+from .run import STEP_VERBS, Run
 from .table import bytes_as_text, parse_bytes, table
 
 # Subject of the help -> the first of its flags, in the order of `Run`.
@@ -39,7 +39,7 @@ def build_parser(program: str) -> argparse.ArgumentParser:
         group = groups["device" if f.name in OF_DEVICE else subject]
         text = f.metadata["help"] + ("" if f.default in (None, "", False) else f" Default: {f.default}.")
         if f.name == "verb":
-            group.add_argument("--verb", nargs="+", default=list(VERBS), help=f"{', '.join(VERBS)}; default: all.")
+            group.add_argument("--verb", nargs="+", default=list(STEP_VERBS), help=f"{', '.join(STEP_VERBS)}; default: all.")
         elif "bool" in f.type:
             group.add_argument(f"--{f.name}", action=argparse.BooleanOptionalAction, default=f.default, help=text)
         else:

@@ -24,7 +24,7 @@ PARTS = {
     "gathered": "layers that are whole for a moment (formula)",
 }
 CONTEXT = 10**9  # bytes of a GPU that its driver and the allocator's fragments take: an assumption
-SNAPSHOTS = 4  # copies of the trainable weights that `UnlearnTrainer` keeps in the host's memory, at most
+SNAPSHOT_COPIES = 4  # copies of the trainable weights that `UnlearnTrainer` keeps in the host's memory, at most
 DEEPSPEED_BUCKET = 500_000_000  # elements, its default; two are held
 
 
@@ -183,7 +183,7 @@ class _Engine:
 
     def snapshots(self, trainable_bytes: int) -> int:
         """Bytes of the copies of weights that a request keeps in the host's memory."""
-        return SNAPSHOTS * trainable_bytes * self.double // (self.run.processes if self.sharded else 1)
+        return SNAPSHOT_COPIES * trainable_bytes * self.double // (self.run.processes if self.sharded else 1)
 
 
 def _gathered(model) -> int:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..utils.checks import ArgumentError
-from .run import TASKS, Run
+from .run import MODEL_TASKS, Run
 
 
 def build_model(run: Run, config, task: str, dtype, adapters_in_float32: bool):
@@ -23,7 +23,7 @@ def build_model(run: Run, config, task: str, dtype, adapters_in_float32: bool):
     import transformers
 
     kinds = ("AutoModelForCausalLM", "AutoModelForSequenceClassification", "AutoModelForImageClassification")
-    auto = getattr(transformers, kinds[TASKS.index(task)])
+    auto = getattr(transformers, kinds[MODEL_TASKS.index(task)])
     if task == "sequence_classification" and config.pad_token_id is None:
         config.pad_token_id = 0
     with torch.device("meta"):
@@ -65,7 +65,7 @@ def batches_of(run: Run, config, task: str) -> Callable[[int], dict]:
 
 def task_of(config) -> str:
     """
-    What the config's architecture is for, one of TASKS.
+    What the config's architecture is for, one of MODEL_TASKS.
 
     Raises:
         ArgumentError: if it names no architecture of these tasks.
@@ -74,7 +74,7 @@ def task_of(config) -> str:
 
     names = ("MODEL_FOR_CAUSAL_LM", "MODEL_FOR_SEQUENCE_CLASSIFICATION", "MODEL_FOR_IMAGE_CLASSIFICATION")
     wanted = (getattr(config, "architectures", None) or [None])[0]
-    for name, task in zip(names, TASKS, strict=True):
+    for name, task in zip(names, MODEL_TASKS, strict=True):
         for value in getattr(modeling_auto, f"{name}_MAPPING_NAMES").values():
             if wanted in ([value] if isinstance(value, str) else value):
                 return task
@@ -143,7 +143,7 @@ def adapter_config(text: str, task: str):
     """The adapter's config from a folder, a hub id, a JSON file, or "lora:r=16,…" (all linear layers by default)."""
     from peft import LoraConfig, PeftConfig, get_peft_config
 
-    kinds = dict(zip(TASKS, ("CAUSAL_LM", "SEQ_CLS", None), strict=True))
+    kinds = dict(zip(MODEL_TASKS, ("CAUSAL_LM", "SEQ_CLS", None), strict=True))
     try:
         if text.partition(":")[0] == "lora":
             values = {"target_modules": "all-linear", "task_type": kinds[task], **pairs_of(text[len("lora:") :])}

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from ..options import RESISTANCES
 from .optimizers import OPTIMIZERS
 
-TASKS = ("causal_lm", "sequence_classification", "image_classification")
+MODEL_TASKS = ("causal_lm", "sequence_classification", "image_classification")
 DTYPES = ("auto", "float32", "bfloat16", "bf16-mixed")
 ENGINES = ("single", "ddp", "fsdp2", "zero1", "zero2")
 REQUEST_ROWS = 16  # the default of `ReadyConfig.request_rows`
-VERBS = ("train", "ready", "unlearn")
+STEP_VERBS = ("train", "ready", "unlearn")
 
 
 def _option(default, help: str):
@@ -26,9 +26,9 @@ class Run:
     model_type: str | None = _option(None, "In place of `model`: a new model of this type (llama, bert, vit, …).")
     config_overrides: str = _option("", "Sizes of a new model: hidden_size=128,num_hidden_layers=3")
     task: str | None = _option(
-        None, f"What the model is for: {', '.join(TASKS)}. Default: what the config's architecture is for."
+        None, f"What the model is for: {', '.join(MODEL_TASKS)}. Default: what the config's architecture is for."
     )
-    verb: str = _option("train", "What the step is of: " + ", ".join(VERBS) + ".")
+    verb: str = _option("train", "What the step is of: " + ", ".join(STEP_VERBS) + ".")
     peft: str | None = _option(
         None,
         "Adapter: its folder, a JSON file of its config, or lora:r=16,target_modules=q_proj+v_proj. Default: none.",
@@ -77,13 +77,13 @@ class Run:
         found = [
             f"`{name}` is {getattr(self, name)!r}; it must be one of {', '.join(map(repr, allowed))}."
             for name, allowed in (
-                ("verb", VERBS),
+                ("verb", STEP_VERBS),
                 ("dtype", DTYPES),
                 ("engine", ENGINES),
                 ("optim", tuple(OPTIMIZERS)),
                 ("meta_gradient", ("first_order", "finite_difference")),
                 ("resistance", RESISTANCES),
-                ("task", (None, *TASKS)),
+                ("task", (None, *MODEL_TASKS)),
                 ("device", ("cuda", "cpu")),
             )
             if getattr(self, name) not in allowed

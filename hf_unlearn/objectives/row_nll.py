@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 IGNORE_INDEX = -100
-PIECE = 1 << 25  # logits that go through the softmax at a time
+LOGITS_PIECE = 1 << 25  # logits that go through the softmax at a time
 
 
 def per_row_nll(
@@ -82,10 +82,10 @@ def _token_nll(logits: Tensor, labels: Tensor) -> Tensor:
     from torch.utils.checkpoint import checkpoint
 
     flat, flat_labels = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)
-    if logits.numel() <= PIECE:
+    if logits.numel() <= LOGITS_PIECE:
         nll = _cross_entropy(flat, flat_labels)
     else:
-        piece = max(1, PIECE // logits.shape[-1])
+        piece = max(1, LOGITS_PIECE // logits.shape[-1])
         nll = torch.cat(
             [
                 checkpoint(_cross_entropy, x, y, use_reentrant=False, preserve_rng_state=False)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-PIECE = 1 << 18  # products of an inner product at a time on a CPU; on a GPU 64 times as many
+PRODUCTS_PIECE = 1 << 18  # products of an inner product at a time on a CPU; on a GPU 64 times as many
 
 
 def local_shard(tensor: Tensor) -> Tensor:
@@ -161,7 +161,7 @@ def _dot(x: Tensor, y: Tensor) -> Tensor:
         return (x.double() * y.double()).sum()
     if x.dtype in (torch.float16, torch.bfloat16):
         y = y.float()
-    piece = PIECE if x.device.type == "cpu" else 64 * PIECE
+    piece = PRODUCTS_PIECE if x.device.type == "cpu" else 64 * PRODUCTS_PIECE
     pieces = zip(x.view(-1).split(piece), y.view(-1).split(piece), strict=True)
     return torch.stack([(u * v).sum() for u, v in pieces]).double().sum()
 

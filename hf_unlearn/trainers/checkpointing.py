@@ -42,7 +42,7 @@ from .engines import keeps_shards, whole_state
 logger = logging.getLogger(__name__)
 
 MANIFEST = "complete.json"
-NAMED = 4  # files that a message names, at most
+FILES_NAMED = 4  # files that a message names, at most
 
 
 def folders(output_dir: str) -> dict[int, str]:
@@ -83,8 +83,8 @@ def problem(folder: str) -> str | None:
 
 
 def _names(found: list[str]) -> str:
-    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-    return ", ".join(found[:NAMED]) + more
+    more = f" and {len(found) - FILES_NAMED} more" if len(found) > FILES_NAMED else ""
+    return ", ".join(found[:FILES_NAMED]) + more
 
 
 def weight_names(folder: str) -> set[str]:

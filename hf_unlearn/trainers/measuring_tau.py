@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RETAIN_SAMPLE = 256  # retain rows measured for the budget, at least; as many as forget rows if these are more
-NAMED = 8  # places of broken rows that a warning names, at most
+PLACES_NAMED = 8  # places of broken rows that a warning names, at most
 
 
 class Measurements:
@@ -106,7 +106,7 @@ class Measurements:
         if not len(places) or self._told_broken:
             return
         self._told_broken = True
-        named = ", ".join(map(str, places[:NAMED])) + (", …" if len(places) > NAMED else "")
+        named = ", ".join(map(str, places[:PLACES_NAMED])) + (", …" if len(places) > PLACES_NAMED else "")
         logger.warning(
             "%d forget row(s) have a loss that is not finite and are left out of the looks; every step that holds "
             "one is skipped. Their places in the forget set: %s.", len(places), named

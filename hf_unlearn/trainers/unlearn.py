@@ -251,7 +251,7 @@ class UnlearnTrainer(ForgettingTrainer):
             self.request_state = dataclasses.replace(self.request_state, stop_reason=stop_rule.INTERRUPTED)
         elif self.args.should_save:  # weights that still know the rows, needed only to resume, as this run cannot be
             for folder in checkpointing.folders(self.args.output_dir).values():
-                checkpointing.drop(folder, unlearn_record.SNAPSHOTS)
+                checkpointing.drop(folder, unlearn_record.SNAPSHOTS_FILE)
         reason = self.request_state.stop_reason
         self.log({"stop_reason": reason, "unlearn_steps": self.state.global_step})
         logger.info("Stopped after %d steps: %s.", self.state.global_step, stop_rule.STOP_REASONS[reason])

@@ -18,7 +18,7 @@ from . import records
 if TYPE_CHECKING:
     from .unlearn import UnlearnTrainer
 
-SNAPSHOTS = "_request_weights.pt"  # in a checkpoint; `push_to_hub` leaves out what begins with an underscore
+SNAPSHOTS_FILE = "_request_weights.pt"  # in a checkpoint; `push_to_hub` leaves out what begins with an underscore
 
 LIMITS = (
     "Unlearning is approximate: the rows' loss is moved to that of unseen rows, which is no proof of deletion.",
@@ -87,7 +87,7 @@ def take_up(trainer: UnlearnTrainer, folder: str) -> bool:
     steps.gate = HingeGate.from_dict(saved.get("gate"), like)
     steps.recovery_gate = HingeGate.from_dict(saved.get("recovery_gate"), like)
     trainer.resume_costs(saved)
-    snapshots = os.path.join(folder, SNAPSHOTS)
+    snapshots = os.path.join(folder, SNAPSHOTS_FILE)
     if os.path.exists(snapshots):
         trainer.looks.snapshots.load(torch.load(snapshots, weights_only=True))
     return True
@@ -100,7 +100,7 @@ def save_snapshots(trainer: UnlearnTrainer, folder: str) -> None:
     """
     whole = not any(hasattr(p, "to_local") for p in trainer.trainable)
     if whole and trainer.args.should_save and trainer.looks.snapshots is not None:
-        torch.save(trainer.looks.snapshots.to_dict(), os.path.join(folder, SNAPSHOTS))
+        torch.save(trainer.looks.snapshots.to_dict(), os.path.join(folder, SNAPSHOTS_FILE))
 
 
 def card_info(trainer: UnlearnTrainer) -> dict:

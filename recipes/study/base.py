@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from hf_unlearn.cli import parsing
-from recipes.study.tasks import HERE, StudyTask
+from recipes.study.tasks import RECIPES, StudyTask
 from recipes.tools import jobs as jobs_
 
 SEED = 1000  # of the other people; none of them is among the task's
@@ -34,9 +34,9 @@ def ensure_base(task: StudyTask, folder: Path, smoke: bool = False) -> None:
     from hf_unlearn.cli import ready
     from hf_unlearn.cli.rows.people import people
 
-    words = ["--config", str(HERE / task.recipe), "--role", "original", *FLAGS, *jobs_.QUIET_FLAGS]
+    words = ["--config", str(RECIPES / task.recipe), "--role", "original", *FLAGS, *jobs_.QUIET_FLAGS]
     words += ["--ready.max_steps", "4"] if smoke else []
-    recipe = (HERE / task.recipe).read_text(encoding="utf-8")
+    recipe = (RECIPES / task.recipe).read_text(encoding="utf-8")
     asked = {"recipe": recipe, "people": task.base, "seed": SEED, "flags": words[2:]}
     if is_there(folder, asked):
         return

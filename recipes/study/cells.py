@@ -26,7 +26,7 @@ from recipes.study.base import digest, ensure_base
 from recipes.study.tasks import ARMS, TASKS, YARDSTICKS, Arm, StudyTask, arms_of, flags_of, needed_by, requests_of
 from recipes.tools import jobs as jobs_
 
-HERE = Path(__file__).resolve().parents[1]  # recipes/
+RECIPES = Path(__file__).resolve().parents[1]  # recipes/
 SCHEMA = 1
 RESISTING_RATE = 1e-3  # learning rate of a request with resistance
 
@@ -39,7 +39,7 @@ def settings_of(task: StudyTask, arm: Arm, seed: int, smoke: bool, base: str | N
     inner_lr = INNER_LR_ADAPTER if "--lora_r" in words else INNER_LR
     defaults = {**dataclasses.asdict(ReadyOptions()), "gain": GAIN_CAP, "inner_lr": inner_lr}
     return ({"base": base} if task.base else {}) | {
-        "recipe": (HERE / task.recipe).read_text(encoding="utf-8"),
+        "recipe": (RECIPES / task.recipe).read_text(encoding="utf-8"),
         "flags": words,
         "arm": dataclasses.asdict(arm),
         "defaults": defaults if arm.role == "ready" else {},
@@ -152,13 +152,13 @@ def measured_as(name: str, arm_name: str) -> dict:
     task, arm = TASKS[name], ARMS[arm_name]
     found = {"tested_on": task.tested_on} if task.tested_on else {}
     if arm.role is None:
-        asked = [list(trial.GAPS), list(task.judged_at), list(YARDSTICKS)]
+        asked = [list(trial.JUDGED_GAPS), list(task.judged_at), list(YARDSTICKS)]
         return found | {"verdicts": asked, "sample": trial.SAMPLE, "options": dataclasses.asdict(UnlearnOptions())}
     found |= {"attack": task.attack, "relearning": trial.RELEARNING}
     if arm.role not in ("original", "ready"):
         return found
     asked = [[request.method, request.learning_rate] for request in requests_of(task, arm_name)]
-    rules = {"kept": trial.KEPT, "tolerance": trial.TOLERANCE, "sample": trial.SAMPLE}
+    rules = {"kept": trial.KEPT_SHARE, "tolerance": trial.TOLERANCE, "sample": trial.SAMPLE}
     found |= {"requests": asked, "scenarios": arm.everything and task.thorough, **rules}
     resisting = RESISTING_RATE if arm.everything else None
     return found | {"options": dataclasses.asdict(UnlearnOptions()), "resisting": resisting}
@@ -295,7 +295,7 @@ def asked(model, rows, task: StudyTask, arm_name: str, seed: int, plain: dict, t
     """What becomes of the model under requests."""
     from recipes.study import trial
 
-    kept = trial.KEPT * plain["before"]["retain"]["accuracy"]
+    kept = trial.KEPT_SHARE * plain["before"]["retain"]["accuracy"]
     best, fewest = None, None
     found: dict = {"requests": []}
     arm = ARMS[arm_name]

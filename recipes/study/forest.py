@@ -19,9 +19,8 @@ from recipes.study.outcomes import READY
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results" / "study.json"
 PICTURE = HERE.parents[1] / ".github" / "study_ratios.png"
-NAMED, NOBODY = "rows named in training", "nobody named"
-GROUPS = {READY: NAMED, "any group": NOBODY, "any row": NOBODY}  # arm -> part of the picture
-KINDS = {"any group": "any group", "any row": "any row"}  # what is added to the name of a task
+ROWS_NAMED, NOBODY_NAMED = "rows named in training", "nobody named"
+GROUPS = {READY: ROWS_NAMED, "any group": NOBODY_NAMED, "any row": NOBODY_NAMED}  # arm -> part of the picture
 ENDS = (0.1, 200.0)  # of the axis; what reaches beyond gets an arrow head
 COLOURS = {"above": "#1b7a3a", "below": "#b8420f", None: "#5a6370"}  # by the side of 1 on which the interval lies
 INK, GRID = "#1c2128", "#e3e7ec"
@@ -36,7 +35,7 @@ class Line:
 
     Args:
         label: task, and the kind of readiness where nobody was named.
-        group: NAMED or NOBODY.
+        group: ROWS_NAMED or NOBODY_NAMED.
         value: control ÷ arm, how many times the row passes the control takes.
         low, high: ends of the 95 % interval; None where there is none, or where it is not bounded on that side.
         bound: "≥" or "≤" where the value is a bound, since one of the two never finished in a seed; else "".
@@ -70,7 +69,7 @@ def lines(tasks: Mapping[str, Mapping]) -> list[Line]:
             if not ratio or ratio.get("value") is None:
                 continue
             ratio = {**EMPTY, **ratio, "seeds": ()}  # in the file they are text
-            label = f"{task}, {KINDS[arm]}" if arm in KINDS else task
+            label = f"{task}, {arm}" if GROUPS[arm] == NOBODY_NAMED else task
             text = words.inline(ratio, two_digits).replace("\u00a0", " ")
             part = {key: ratio[key] for key in ("value", "low", "high", "bound", "apart")}
             found.append(Line(label, group, **part, text=text))

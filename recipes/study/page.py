@@ -16,8 +16,8 @@ from recipes.study.judgement import outcome
 from recipes.study.outcomes import METHOD, NEVER_ASKED, READY, RETRAINED, SERIES
 from recipes.study.seeds import Passes
 from recipes.study.tasks import ARMS, TASKS, VERDICT
-from recipes.study.trial import KEPT, KINDS, TOLERANCE
-from recipes.study.words import ANY, MAIN, name_of, seeds_text
+from recipes.study.trial import KEPT_SHARE, KINDS, TOLERANCE
+from recipes.study.words import ANY, COLUMN_ARMS, name_of, seeds_text
 
 HERE = Path(__file__).resolve().parent
 RESULTS = forest.RESULTS
@@ -48,7 +48,7 @@ GLOSSARY = (
         "Forgotten and kept",
         f"The first look that finds the forget loss at {100 * (1 - TOLERANCE):g} % of the unseen rows' or more, under "
         "the same model, so that each has a target of its own (for "
-        f"a class: no more right than by guessing) and the retain accuracy at {100 * KEPT:g} % of the plain model's "
+        f"a class: no more right than by guessing) and the retain accuracy at {100 * KEPT_SHARE:g} % of the plain model's "
         "before or more. It does not ask whether too much was forgotten.",
     ),
     (
@@ -191,7 +191,7 @@ def seeds_passes(values: Mapping[int, Mapping], method: str = METHOD) -> list[Pa
 
 
 def method_picture(one: Mapping, prefix: str) -> dict | None:
-    arms = [arm for arm in MAIN if arm in one["methods"]]
+    arms = [arm for arm in COLUMN_ARMS if arm in one["methods"]]
     methods = list(dict.fromkeys(method for arm in arms for method in one["methods"][arm]))
     if not methods:
         return None
@@ -233,7 +233,7 @@ def picture_points(tasks: Mapping[str, Mapping]) -> dict[str, dict[str, list]]:
     """Of the README's picture: task -> arm -> seeds' row passes."""
     found = {}
     for task, one in tasks.items():
-        some = {arm: seeds_passes(one["values"][arm]) for arm in (*MAIN, "any group") if arm in one["values"]}
+        some = {arm: seeds_passes(one["values"][arm]) for arm in (*COLUMN_ARMS, "any group") if arm in one["values"]}
         if any(some.values()):
             found[task] = {arm: seeds for arm, seeds in some.items() if seeds}
     return found
@@ -314,7 +314,7 @@ def page(tasks: Mapping[str, Mapping], command: str, versions: Mapping[str, str]
         tasks=shown,
         sizes=size_pictures(tasks),
         glossary=GLOSSARY,
-        kept=KEPT,
+        kept=KEPT_SHARE,
         models=models,
         command=command,
         versions=versions,
@@ -412,7 +412,7 @@ def write(root: Path, command: str, results: Path | None = None, picture: Path |
         one["memory"] = peaks.get(task, {})
     head = {"schema": study_.SCHEMA, "command": command, "versions": library_versions(), "cells": len(cells)}
     table = tables.markdown(tables.for_readme(tasks))
-    save({**head, "kept": KEPT, "request": list(REQUEST_KEYS), "table": table.splitlines(), "tasks": tasks}, results)
+    save({**head, "kept": KEPT_SHARE, "request": list(REQUEST_KEYS), "table": table.splitlines(), "tasks": tasks}, results)
     out = Path(root) / "study.html"
     models = sum(c["arm"] != VERDICT for c in cells)
     out.write_text(page(tasks, command, head["versions"], models), encoding="utf-8")

@@ -9,9 +9,9 @@ from recipes.study.judgement import level_of, outcome
 from recipes.study.outcomes import CONTROL, METHOD, PLAIN, READY, SERIES
 from recipes.study.seeds import FEWEST
 from recipes.study.trial import KINDS
-from recipes.study.words import MAIN, cell, inline, name_of, nothing, number, points, seeds_text, share, signed
+from recipes.study.words import COLUMN_ARMS, cell, inline, name_of, nothing, number, points, seeds_text, share, signed
 
-METHOD_NAMES = {
+METHOD_NAMES = {  # how they are written; one that is not here is shown by its own name
     "nabla_tau": "∇τ",
     "nabla_tau, LoRA": "∇τ, LoRA",
     "gradient_ascent": "gradient ascent",
@@ -40,7 +40,7 @@ def summary(tasks: Mapping[str, Mapping]) -> list[list[str]]:
     """Lines of the README's table, by HEAD: each figure with its interval or range, and n where it is not all seeds."""
     lines = []
     for task, one in tasks.items():
-        there = [arm for arm in MAIN if arm in one["figures"]]
+        there = [arm for arm in COLUMN_ARMS if arm in one["figures"]]
         if not there:
             continue
         seeds = sorted({seed for arm in there for seed in one["values"][arm]})
@@ -53,7 +53,7 @@ def summary(tasks: Mapping[str, Mapping]) -> list[list[str]]:
                 task,
                 seeds_text(seeds),
                 of(READY, "training"),
-                *(of(arm, "passes") for arm in MAIN),
+                *(of(arm, "passes") for arm in COLUMN_ARMS),
                 of(READY, "ratio"),
                 of(READY, "kept_difference", points),
                 of(READY, "utility", points),
@@ -136,7 +136,7 @@ def compared(found: Mapping[str, Mapping[str, Mapping]], names: Mapping[str, str
         names: of what makes a line.
         one: a task whose requests as planned are the first line; None: without it.
     """
-    arms = [arm for arm in MAIN if arm in found]
+    arms = [arm for arm in COLUMN_ARMS if arm in found]
     keys = list(dict.fromkeys(key for arm in arms for key in found[arm]))
     if not keys:
         return None
@@ -171,7 +171,7 @@ def series(one: Mapping) -> dict | None:
 
 def resisting(one: Mapping) -> dict | None:
     """Requests with resistance, a line an arm."""
-    arms = [arm for arm in MAIN if arm in one["resisted"]]
+    arms = [arm for arm in COLUMN_ARMS if arm in one["resisted"]]
     if not arms:
         return None
     columns = [

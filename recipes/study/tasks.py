@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parents[1]  # recipes/
+RECIPES = Path(__file__).resolve().parents[1]  # recipes/
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ YARDSTICKS = {  # of verdicts: a retrained model, and one with another seed
     "as many steps": ("retrained as long", "retrained as long again"),
 }
 JUDGES = ("retrained again", *YARDSTICKS["as many steps"], VERDICT)  # for tasks with `judged_at` alone
+BASELINES = ("gradient_ascent", "grad_diff", "npo")  # the study's choice of objectives beside ∇τ: those that were run
 FOR_ADAPTERS = ("half step",)  # the default of all weights
 MAIN = ("plain", "ready", "equal")
 FEW = (*MAIN, "any group")
@@ -234,7 +235,7 @@ def flags_of(task: StudyTask, seed: int, data: str | None, smoke: bool, base: st
         animal=ANIMALS[seed % len(ANIMALS)],
         data=data,
     )
-    flags = ["--config", str(HERE / task.recipe), "--split_seed", str(seed), *filled.split()]
+    flags = ["--config", str(RECIPES / task.recipe), "--split_seed", str(seed), *filled.split()]
     flags += ["--model_name_or_path", base] if task.base else []
     return flags + (["--limit", "160", "--ready.max_steps", "4"] if smoke else [])
 
@@ -245,8 +246,7 @@ def requests_of(task: StudyTask, arm_name: str):
     arm = ARMS[arm_name]
     asked = [Request(rate) for rate in (*task.rates, *(task.beyond if arm.everything else ()))]
     if arm.everything and (task.thorough or arm_name == "plain"):
-        others = ("gradient_ascent", "grad_diff", "npo")
-        asked += [Request(rate, objective) for objective in others for rate in task.rates]
+        asked += [Request(rate, objective) for objective in BASELINES for rate in task.rates]
     if arm.everything and task.adapters:
         asked += [Request(rate, adapter=True) for rate in task.rates]
     return asked

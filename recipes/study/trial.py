@@ -20,9 +20,9 @@ from hf_unlearn.evaluation.catalogue import FINE_TUNES
 from recipes.tools.jobs import QUIET
 
 SAMPLE = 300  # retain rows that are looked at on the way
-KEPT = 0.97  # share of the plain model's retain accuracy that "kept" means
+KEPT_SHARE = 0.97  # share of the plain model's retain accuracy that "kept" means
 TOLERANCE = 0.05  # of τ: a forget loss within it counts as the unseen one, as in the trainers' stop rule
-GAPS = ("hinge", "squared", "matched", "ranked")
+JUDGED_GAPS = ("hinge", "squared", "matched", "ranked")  # the study's choice: all of the registry but "rows"
 WATCHED = ("forget_quality", "_auc_gap", "forget_loss", "retain_accuracy", "test_accuracy", "extraction_strength")
 KINDS = tuple(FINE_TUNES)
 RELEARNING = {"steps": 30, "every": 5, "batch_size": 16}
@@ -253,7 +253,7 @@ def verdicts(
         | judged(pair[1], model, pair, rows, prepared, seed)
         for name, pair in yardsticks.items()
     ]
-    for gap, rate in ((gap, rate) for gap in GAPS for rate in rates):
+    for gap, rate in ((gap, rate) for gap in JUDGED_GAPS for rate in rates):
         trainer = unlearner(model, rows, Request(rate, options={"gap": gap, "stop": True}), seed)
         line = {"gap": gap, "learning_rate": rate, "row_passes": trainer.row_passes, "stop_reason": trainer.stop_reason}
         for name, pair in yardsticks.items():

@@ -31,7 +31,7 @@ ARM_NAMES = {
     "any group": "ready for any group",
     "any group far": "ready for any group, three long steps",
 }
-MAIN = (PLAIN, CONTROL, READY)
+COLUMN_ARMS = (PLAIN, CONTROL, READY)
 ANY = ("any row", "any group", "any group far")
 ALIKE = "all alike"  # instead of an interval without width
 

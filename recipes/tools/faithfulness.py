@@ -33,7 +33,7 @@ from hf_unlearn.evaluation import catalogue
 from hf_unlearn.utils.checks import raise_problems
 from recipes.tools import jobs as jobs_
 
-HERE = Path(__file__).resolve().parents[1]  # recipes/
+RECIPES = Path(__file__).resolve().parents[1]  # recipes/
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ TASKS = {  # people: by `forget_exact_match` of one model, well between 0 and 1;
 SEEDS = {"never": 1000, "lightly": 2000, "by heart": 3000}  # pool -> seed of its first model
 SAW = ("lightly", "by heart")
 HARDER = "lightly"
-REFERENCE = "reference"  # one more that never saw, which others are compared with; in no pool
+REFERENCE_MODEL = "reference"  # one more that never saw, which others are compared with; in no pool
 WEAK = 0.9  # a measure with a lower AUC is weak
 ROLE = "unlearned"  # what a model is called in its score card: such are attacked in every way
 DEFAULTS = arguments.EvaluateArguments()  # of evaluate.py: what it measures is what is tried here
@@ -154,7 +154,7 @@ def rounded(value: float | None) -> float | None:
 
 
 def flags_of(task: str, smoke: bool) -> list[str]:
-    return ["--config", str(HERE / TASKS[task].recipe), *(SMOKE if smoke else [])]
+    return ["--config", str(RECIPES / TASKS[task].recipe), *(SMOKE if smoke else [])]
 
 
 @lru_cache
@@ -202,10 +202,10 @@ def build(task: str, pool: str, seed: int, folder: Path, smoke: bool) -> float:
         attack_options={**ATTACKS, "relearn": {**ATTACKS["relearn"], **({"steps": 2} if smoke else {})}},
         resamples=1,  # the tables are kept, measures come from them
     )
-    if pool == REFERENCE:
+    if pool == REFERENCE_MODEL:
         (part / own.role).rename(part / "model")
     else:
-        reference = load_model(str(folder.parent / REFERENCE / "model")).to(model.device)
+        reference = load_model(str(folder.parent / REFERENCE_MODEL / "model")).to(model.device)
         card[ROLE].details["weights"] = {"to_retrained": weight_distance(model, reference)}
         shutil.rmtree(part / own.role)
     card.save(part)
@@ -243,7 +243,7 @@ def same_settings(task: str, root: Path, smoke: bool) -> None:
         ValueError: if the models in `root` were trained in another way.
     """
     now = {
-        "recipe": (HERE / TASKS[task].recipe).read_text(encoding="utf-8"),
+        "recipe": (RECIPES / TASKS[task].recipe).read_text(encoding="utf-8"),
         "passes": TASKS[task].passes,
         "smoke": smoke,
         "relearning": ATTACKS["relearn"],
@@ -266,10 +266,10 @@ def train_all(tasks: Sequence[str], models: int, root: Path, jobs: int, smoke: b
     todo: dict[bool, list] = {True: [], False: []}  # references first
     for task in tasks:
         same_settings(task, root, smoke)
-        folders = {(REFERENCE, 0): root / task / REFERENCE, **folders_of(task, models, root)}
+        folders = {(REFERENCE_MODEL, 0): root / task / REFERENCE_MODEL, **folders_of(task, models, root)}
         for (pool, seed), folder in folders.items():
             if not (folder / "scorecard.json").is_file():
-                todo[pool == REFERENCE].append((task, pool, seed, folder, smoke))
+                todo[pool == REFERENCE_MODEL].append((task, pool, seed, folder, smoke))
     count, start = sum(map(len, todo.values())), time.perf_counter()
     done = 0
     for first in (True, False):
@@ -283,7 +283,7 @@ def measured(task: str, models: int, root: Path, smoke: bool) -> dict:
     """What is written of a task."""
     from hf_unlearn.evaluation import Scorecard
 
-    reference = Scorecard.load(root / task / REFERENCE)[ROLE]
+    reference = Scorecard.load(root / task / REFERENCE_MODEL)[ROLE]
     values: dict[str, list] = {pool: [] for pool in SEEDS}
     for (pool, _), folder in folders_of(task, models, root).items():
         values[pool].append(values_of(Scorecard.load(folder)[ROLE], reference))

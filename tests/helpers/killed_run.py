@@ -66,12 +66,12 @@ def ascent(out, weights=None, **options) -> UnlearnTrainer:
     return unlearn(out, weights, **{**own, **options})
 
 
-KINDS = {"ready": ready, "unlearn": unlearn, "ascent": ascent}
+RUN_KINDS = {"ready": ready, "unlearn": unlearn, "ascent": ascent}
 
 
 def go_on(kind, out, weights=None, **options):
     """One life of a run: resumes where there is something to resume from, and saves the model at the end."""
-    base = KINDS[kind](out, weights, **options)
+    base = RUN_KINDS[kind](out, weights, **options)
     base.train(resume_from_checkpoint=bool(checkpointing.folders(out)))
     base.save_model()
     return base

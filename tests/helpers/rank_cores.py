@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import torch
+from helpers.toys import ROW_KINDS
 
 from hf_unlearn.readiness.passes import Pass
 
@@ -35,8 +36,7 @@ class Tower(torch.nn.Module):
         return self.head(x * self.scale)
 
 
-KINDS = ("revocable", "stable", "proxy")
-TERMS = {
+TERMS_ON_SHARDS = {
     "gain": {"lambda_efficiency": 0.7, "lambda_retention": 0.0},
     "loss": {"lambda_efficiency": 0.7, "lambda_retention": 0.0, "efficiency": "loss"},
     "retention": {"lambda_efficiency": 0.0, "lambda_retention": 0.6},
@@ -51,7 +51,7 @@ def tower_rows(kind: str) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Five ragged rows (ids, next ids) of a kind."""
     rows = []
     for i in range(5):
-        rng = torch.Generator().manual_seed(100 * KINDS.index(kind) + i)
+        rng = torch.Generator().manual_seed(100 * ROW_KINDS.index(kind) + i)
         ids = torch.randint(11, (2 + 5 * i,), generator=rng)
         rows.append((ids[:-1], ids[1:]))
     return rows
@@ -98,7 +98,7 @@ class Cores:
         loss = self.run("revocable").add_gradient(share)
         parts = readiness_gradient(
             self.params,
-            **{kind: self.run(kind) for kind in KINDS},
+            **{kind: self.run(kind) for kind in ROW_KINDS},
             terms=Terms(**{"inner_lr": 0.1, **terms}),
             revocable_loss=loss,
             share=share,
@@ -153,13 +153,13 @@ class Cores:
     def everything(self) -> dict:
         found = {}
         for mode in MODES:
-            for name, terms in TERMS.items():
+            for name, terms in TERMS_ON_SHARDS.items():
                 for steps in (1, 3):
                     found[f"{mode} {name} {steps}"] = self.gradient(meta_gradient=mode, inner_steps=steps, **terms)
         found |= {f"nabla_tau {gap}": self.nabla_tau(gap) for gap in ("hinge", "squared")}
         found["small parts"] = self.small_parts()
         found["trajectory of readiness"] = self.trajectory(
-            lambda: self.gradient(meta_gradient="finite_difference", **TERMS["relearn"])
+            lambda: self.gradient(meta_gradient="finite_difference", **TERMS_ON_SHARDS["relearn"])
         )
         found["trajectory of nabla_tau"] = self.trajectory(lambda: self.nabla_tau("hinge"))
         return found

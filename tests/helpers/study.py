@@ -11,7 +11,7 @@ from recipes.study.seeds import Passes
 from recipes.study.tasks import YARDSTICKS
 
 RATES = (3e-4, 1e-3)
-ROWS = {"forget": 40, "retain": 360, "unseen": 40, "test": 80}
+ROW_COUNTS = {"forget": 40, "retain": 360, "unseen": 40, "test": 80}
 
 
 def asked(done: float | None, *, method="nabla_tau", rate=1e-3, forgotten=True, kept=0.98, end=9000.0) -> dict:
@@ -29,11 +29,11 @@ def asked(done: float | None, *, method="nabla_tau", rate=1e-3, forgotten=True, 
 
 def splits(rng, forget: float, *, retain=0.99, test=0.95) -> dict:
     found = {}
-    for name in ROWS:
+    for name in ROW_COUNTS:
         loss = {"forget": forget, "unseen": 2.0}.get(name, 0.1)
         found[name] = {"loss": loss, "accuracy": {"retain": retain, "test": test, "unseen": 0.4}.get(name, 0.5)}
         if name in ("forget", "unseen"):
-            found[name]["rows"] = np.abs(loss + 0.3 * rng.standard_normal(ROWS[name])).round(5).tolist()
+            found[name]["rows"] = np.abs(loss + 0.3 * rng.standard_normal(ROW_COUNTS[name])).round(5).tolist()
     return found
 
 
@@ -52,7 +52,7 @@ def cell(task: str, arm: str, seed: int, passes: float | None = 1000.0, **given)
     """
     level, retain = given.get("level", 0.6), given.get("retain", 1.0)
     rng = np.random.default_rng([seed, len(arm), len(task)])
-    found = {"schema": cells.SCHEMA, "task": task, "arm": arm, "seed": seed, "rows": ROWS, "seconds": 1.0}
+    found = {"schema": cells.SCHEMA, "task": task, "arm": arm, "seed": seed, "rows": ROW_COUNTS, "seconds": 1.0}
     found["training"] = {"steps": 10, "row_passes": given.get("training", 10_000.0), "seconds": 1.0, "batch_size": 32}
     found["before"] = splits(rng, 1.9 if arm in outcomes.NEVER_ASKED else 0.05, retain=retain)
     if arm in outcomes.NEVER_ASKED:
@@ -89,7 +89,7 @@ def verdict_cell(task: str, seed: int) -> dict:
         lines += [judged("ranked", 1e-3, 1000.0 + 100 * seed, word), judged("ranked", 1e-4, 500.0, "told apart")]
         found += [{"yardstick": yardstick, **line} for line in lines]
     head = {"schema": cells.SCHEMA, "task": task, "arm": "verdict", "seed": seed}
-    return {**head, "rows": ROWS, "verdicts": found, "seconds": 1.0}
+    return {**head, "rows": ROW_COUNTS, "verdicts": found, "seconds": 1.0}
 
 
 def judged(gap: str, rate: float, passes: float | None, verdict="not told apart") -> dict:

@@ -11,7 +11,7 @@ from hf_unlearn.readiness.moving_weights import norm
 from hf_unlearn.readiness.passes import Pass
 
 F64 = torch.float64
-KINDS = ("revocable", "stable", "proxy")
+ROW_KINDS = ("revocable", "stable", "proxy")
 
 
 class Quadratic:
@@ -21,7 +21,7 @@ class Quadratic:
         torch.manual_seed(0)
         self.params = [torch.nn.Parameter(torch.randn(n, dtype=dtype))]
         self.parts = {}
-        for kind in KINDS:
+        for kind in ROW_KINDS:
             a = torch.randn(n, n, dtype=dtype)
             self.parts[kind] = ((a + a.T) / 2, torch.randn(n, dtype=dtype), float(len(kind)))
 
@@ -41,7 +41,7 @@ class Net:
         torch.manual_seed(seed)
         shapes = [(4, 6), (6, 3), (4, 3), (2, 2)]
         self.params = [torch.nn.Parameter(0.7 * torch.randn(s, dtype=dtype)) for s in shapes]
-        self.data = {k: (torch.randn(5, 4, dtype=dtype), torch.randint(3, (5,))) for k in KINDS}
+        self.data = {k: (torch.randn(5, 4, dtype=dtype), torch.randint(3, (5,))) for k in ROW_KINDS}
 
     def loss(self, weights, kind):
         a, b, only_stable, _ = weights
@@ -69,7 +69,7 @@ class ToyPass(Pass):
 
 
 def passes(toy, seen=None):
-    return {kind: ToyPass(toy, kind, seen) for kind in KINDS}
+    return {kind: ToyPass(toy, kind, seen) for kind in ROW_KINDS}
 
 
 def ready(toy, terms, share=1.0, **more):

@@ -371,8 +371,8 @@ def test_large_logits_in_pieces_are_the_same(monkeypatch, dtype, shape):
     labels = torch.randint(0, 11, shape[:-1])
     labels.view(-1)[::3] = -100
     found = []
-    for piece in (row_nll.PIECE, 40):
-        monkeypatch.setattr(row_nll, "PIECE", piece)
+    for piece in (row_nll.LOGITS_PIECE, 40):
+        monkeypatch.setattr(row_nll, "LOGITS_PIECE", piece)
         x = logits.clone().requires_grad_()
         nll, items = per_row_nll(x, labels)
         (nll * torch.arange(1, shape[0] + 1)).sum().backward()

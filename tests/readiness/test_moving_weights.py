@@ -10,7 +10,7 @@ import threading
 import pytest
 import torch
 from helpers.tiny import lm, same_bits, weights
-from helpers.toys import KINDS, TERMS, Net, ToyPass, passes, ready
+from helpers.toys import ROW_KINDS, TERMS, Net, ToyPass, passes, ready
 
 from hf_unlearn.readiness import moving_weights
 from hf_unlearn.readiness.gradient import readiness_gradient
@@ -51,7 +51,7 @@ def test_weights_are_back_after_an_error_in_any_pass(at, raised):
     with pytest.raises(type(raised)):
         readiness_gradient(
             toy.params,
-            **{kind: Breaking(toy, kind) for kind in KINDS},
+            **{kind: Breaking(toy, kind) for kind in ROW_KINDS},
             terms=terms,
             revocable_loss=start.detach(),
             share=1.0,

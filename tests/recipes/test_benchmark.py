@@ -5,16 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from helpers.tiny import cheap_collections
 
 from recipes.tools import benchmark
 
 SMALL = ["--hidden_size", "16", "--layers", "1", "--length", "6", "--vocab_size", "30", "--batch_size", "8", "--cpu"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_collections():
-    yield from cheap_collections()
 
 
 def run(capsys, *flags) -> dict:

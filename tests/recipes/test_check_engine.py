@@ -10,18 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers.tiny import cheap_collections
 
 from recipes.tools import check_engine
 
 pytestmark = pytest.mark.slow
 RUNS = 2 * (len(check_engine.READY) + len(check_engine.UNLEARN))
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_collections():
-    yield from cheap_collections()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from recipes.study import forest
-from recipes.study.forest import NAMED, NOBODY
+from recipes.study.forest import ROWS_NAMED, NOBODY_NAMED
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +29,13 @@ def test_every_published_ratio_is_a_line(published):
 def test_losses_and_bounds_are_shown(published):
     by_label = {line.label: line for line in forest.lines(published)}
     worse = by_label["digits, any row"]
-    assert worse.apart == "below" and worse.high < 1 and worse.group == NOBODY
+    assert worse.apart == "below" and worse.high < 1 and worse.group == NOBODY_NAMED
     assert by_label["digits 30 %"].bound == "≤" and by_label["people LoRA"].bound == "≥"
     assert by_label["people 30 %"].text.startswith("≥ 1.1 (") and "neither in 2" in by_label["people 30 %"].text
 
 
 def line(value, low, high, bound="", apart=None):
-    return forest.Line("task", NAMED, value, low, high, bound, apart, "in words")
+    return forest.Line("task", ROWS_NAMED, value, low, high, bound, apart, "in words")
 
 
 class Axis:

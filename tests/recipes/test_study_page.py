@@ -116,7 +116,7 @@ def test_markdown(written):
 
 
 def test_the_readme_says_what_the_results_say():
-    readme = (cells.HERE / "study" / "README.md").read_text(encoding="utf-8").replace("\u00a0", " ")
+    readme = (cells.RECIPES / "study" / "README.md").read_text(encoding="utf-8").replace("\u00a0", " ")
     shown = readme[readme.index("| " + " | ".join(tables.HEAD)) :].split("\n\n")[0].splitlines()
     published = json.loads(page.RESULTS.read_text(encoding="utf-8"))
     asked = {name: one["figures"].get("ready", {}).get("ratio") for name, one in published["tasks"].items()}

@@ -311,7 +311,7 @@ def test_the_second_retrained_model_is_judged_as_all_others(monkeypatch):
     prepared = SimpleNamespace(processing_class=None)
     yardsticks = {"epochs": ["first", "second"], "steps": ["third", "fourth"]}
     found = trial.verdicts("model", rows, prepared, yardsticks, (1e-4, 1e-3), 0)
-    assert len(found) == 2 * (1 + 2 * len(trial.GAPS))
+    assert len(found) == 2 * (1 + 2 * len(trial.JUDGED_GAPS))
     assert found[0]["verdict"] == "told apart" and set(found[0]["gates"].values()) == {False}
     assert len(seen) == len(found) and not any("again" in kwargs for kwargs in seen)  # one limit for all
     assert [line["yardstick"] for line in found] == ["epochs", "steps"] * (len(found) // 2)
@@ -361,7 +361,7 @@ def test_smoke(tmp_path, capsys):
     gaps = [line["gap"] for line in found]
     each = len(YARDSTICKS)
     rates = len(TASKS["people rows 10 %"].judged_at)
-    assert gaps == ["retrained again"] * each + [gap for gap in trial.GAPS for _ in range(rates * each)]
+    assert gaps == ["retrained again"] * each + [gap for gap in trial.JUDGED_GAPS for _ in range(rates * each)]
     assert all(set(line["gates"]) == set(found[0]["gates"]) for line in found)
     weights = tmp_path / "people_rows_10pc" / "plain-0" / "model.safetensors"
     content = weights.read_bytes()

@@ -14,19 +14,14 @@ import torch
 import transformers.modeling_utils
 from helpers import killed_run
 from helpers.killed_run import SHORT, go_on, ready, saved, unlearn
-from helpers.tiny import cheap_collections, image_rows, same_bits, vit, weights
+from helpers.tiny import image_rows, same_bits, vit, weights
 
 from hf_unlearn import ReadyConfig, ReadyTrainer
 from hf_unlearn.trainers import checkpointing
-from hf_unlearn.trainers.unlearn_record import SNAPSHOTS
+from hf_unlearn.trainers.unlearn_record import SNAPSHOTS_FILE
 from hf_unlearn.unlearning import stop_rule
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_collections():
-    yield from cheap_collections()
 
 
 class Events:
@@ -91,7 +86,7 @@ def test_the_checkpoints_of_a_finished_run_are_whole_and_hold_no_weights_that_st
         folders = checkpointing.folders(run.args.output_dir)
         assert len(folders) == 2 and max(folders) == run.state.global_step, kind  # `save_total_limit`
         assert [checkpointing.problem(folder) for folder in folders.values()] == [None, None]
-        assert not any(Path(folder, SNAPSHOTS).exists() for folder in folders.values())
+        assert not any(Path(folder, SNAPSHOTS_FILE).exists() for folder in folders.values())
     run = uninterrupted("ascent")
     assert run.stop_reason == stop_rule.BUDGET and run.state.global_step == 6 < run.state.max_steps
 
@@ -119,7 +114,7 @@ def test_a_request_ended_from_outside_can_still_be_resumed_from(memorised, tmp_p
     run = unlearn(tmp_path, memorised, **SHORT["unlearn"])
     run.add_callback(Stop())
     run.train()
-    assert run.stop_reason == "interrupted" and (tmp_path / "checkpoint-4" / SNAPSHOTS).exists()
+    assert run.stop_reason == "interrupted" and (tmp_path / "checkpoint-4" / SNAPSHOTS_FILE).exists()
     go_on("unlearn", tmp_path, memorised, **SHORT["unlearn"])
     assert same_bits(saved(tmp_path), saved(uninterrupted("unlearn").args.output_dir))
 

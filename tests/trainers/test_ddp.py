@@ -6,17 +6,12 @@ import pytest
 import torch
 from helpers import ranks
 from helpers.same_runs import assert_same_run, assert_saved, assert_skipped
-from helpers.tiny import cheap_collections, lm_list
+from helpers.tiny import lm_list
 
 from hf_unlearn.data.columns import FLAG
 from hf_unlearn.readiness.step_rows import ReadyStep
 
 GRADIENTS, READY, UNLEARN = ranks.gradient_runs(), ranks.ready_runs(), ranks.unlearn_runs()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_collections():
-    yield from cheap_collections()
 
 
 @pytest.fixture(scope="module")

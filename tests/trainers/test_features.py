@@ -16,7 +16,6 @@ from helpers.tiny import (
     QUIET,
     Gradients,
     batch_of,
-    cheap_collections,
     fit,
     image_rows,
     lm,
@@ -40,14 +39,9 @@ from hf_unlearn.readiness.exact import exact_readiness_gradient
 from hf_unlearn.readiness.moving_weights import norm
 
 STEP = {"optim": "sgd", "learning_rate": 0.0, "lr_scheduler_type": "constant", "max_grad_norm": 0.0}  # nothing moves
-TERMS = {"inner_lr": 0.1, "lambda_efficiency": 0.5, "lambda_retention": 1.0}
-TERMS |= {"resistance": "relearn", "lambda_resistance": 0.6, "gain_cap": 20.0}
+READY_OPTIONS = {"inner_lr": 0.1, "lambda_efficiency": 0.5, "lambda_retention": 1.0}
+READY_OPTIONS |= {"resistance": "relearn", "lambda_resistance": 0.6, "gain_cap": 20.0}
 RAGGED = {"short": 3, "long": 29}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_collections():
-    yield from cheap_collections()
 
 
 @pytest.fixture(autouse=True)
@@ -141,7 +135,7 @@ def ready(out, name, mode, accumulation=1, attention=None, trainer=ReadyTrainer,
     plain, keep = PLAIN[name], Gradients()
     model = made(plain, attention)
     before = weights(model)
-    args = {**QUIET, **STEP, **TERMS, "inner_lr": plain.inner_lr, **cut(plain, accumulation), **options}
+    args = {**QUIET, **STEP, **READY_OPTIONS, "inner_lr": plain.inner_lr, **cut(plain, accumulation), **options}
     args = ReadyConfig(str(out), max_steps=1, meta_start=0.0, request_rows=0, meta_gradient=mode, **args)
     rows = plain.rows(plain.n, every=2)
     run = trainer(model, args, rows, peft_config=plain.peft(), callbacks=[keep], **collation(plain))

@@ -24,7 +24,7 @@ def core():
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-@pytest.mark.parametrize("terms", rank_cores.TERMS)
+@pytest.mark.parametrize("terms", rank_cores.TERMS_ON_SHARDS)
 @pytest.mark.parametrize("mode", rank_cores.MODES)
 def test_the_readiness_gradient_on_shards(two, core, mode, terms, steps):
     grads, parts, _ = core[f"{mode} {terms} {steps}"]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import transformers.trainer
-from helpers.tiny import QUIET, cheap_collections, lm, lm_rows, tokenizer
+from helpers.tiny import QUIET, lm, lm_rows, tokenizer
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainingArguments
 
 import hf_unlearn.trainers
@@ -59,11 +59,6 @@ USED = {
     "is_world_process_zero": "base.py",
     "get_test_dataloader": "measuring_tau.py",
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_collections():
-    yield from cheap_collections()
 
 
 def source(name: str) -> str:

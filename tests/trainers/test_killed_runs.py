@@ -22,7 +22,7 @@ import torch
 import transformers.modeling_utils
 from helpers import killed_run
 from helpers.killed_run import SHORT, go_on, saved
-from helpers.tiny import cheap_collections, same_bits
+from helpers.tiny import same_bits
 from transformers import TrainerState
 
 from hf_unlearn import ArgumentError
@@ -30,14 +30,9 @@ from hf_unlearn.cli import ready as ready_recipe
 from hf_unlearn.readiness import moving_weights
 from hf_unlearn.trainers import checkpointing
 from hf_unlearn.trainers.unlearn_looks import UnlearnLooks
-from hf_unlearn.trainers.unlearn_record import SNAPSHOTS
+from hf_unlearn.trainers.unlearn_record import SNAPSHOTS_FILE
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_collections():
-    yield from cheap_collections()
 
 
 def die(*args, **kwargs):
@@ -134,7 +129,7 @@ def before_copies_are_deleted(count):
 
 
 def with_copies_deleted_from_the_manifest_only(count):
-    Path.unlink = die_at(count, Path.unlink, named(SNAPSHOTS))
+    Path.unlink = die_at(count, Path.unlink, named(SNAPSHOTS_FILE))
 
 
 def killed(run, prepare) -> None:

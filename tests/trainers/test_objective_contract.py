@@ -8,18 +8,13 @@ from typing import ClassVar
 
 import pytest
 import torch
-from helpers.tiny import Gradients, batch_of, cheap_collections, distance, relative, same_bits, weights
+from helpers.tiny import Gradients, batch_of, distance, relative, same_bits, weights
 from helpers.unlearning import EIGHT, AsAtTheKill, memorised, open_gate, trainer
 
 from hf_unlearn import ArgumentError
 from hf_unlearn.data.order import PairedDataset
 from hf_unlearn.objectives.base import Objective
 from hf_unlearn.objectives.registry import OBJECTIVES, contract_problems
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_collections():
-    yield from cheap_collections()
 
 
 @dataclass(frozen=True)

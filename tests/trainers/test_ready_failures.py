@@ -14,7 +14,6 @@ from helpers.tiny import (
     OptimizerStates,
     Weights,
     bert,
-    cheap_collections,
     image_rows,
     lm,
     lm_list,
@@ -31,11 +30,6 @@ from peft import LoraConfig
 from hf_unlearn import ArgumentError, NonFiniteError, ReadyTrainer
 from hf_unlearn.data.order import spread_order
 from hf_unlearn.readiness.terms import Terms
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_collections():
-    yield from cheap_collections()
 
 
 def test_a_loss_that_is_not_finite_is_no_step_even_where_the_gradient_is_finite(tmp_path):

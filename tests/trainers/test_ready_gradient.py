@@ -13,7 +13,6 @@ from helpers.tiny import (
     Gradients,
     batch_of,
     bert,
-    cheap_collections,
     image_rows,
     lm,
     lm64,
@@ -33,11 +32,6 @@ from hf_unlearn.options import GAIN_CAP
 from hf_unlearn.readiness.exact import exact_readiness_gradient
 from hf_unlearn.readiness.moving_weights import norm
 from hf_unlearn.readiness.terms import Terms
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_collections():
-    yield from cheap_collections()
 
 
 def oracle(model, rows, terms, request, proxy, stable, main=None):

@@ -13,7 +13,6 @@ from helpers.tiny import (
     Weights,
     batch_of,
     bert,
-    cheap_collections,
     distance,
     image_rows,
     lm,
@@ -32,12 +31,6 @@ from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 from hf_unlearn import ReadyTrainer, commitment, default_collator
 from hf_unlearn.data.order import SpreadSampler, spread_order
 from hf_unlearn.options import INNER_LR, INNER_LR_ADAPTER
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_collections():
-    yield from cheap_collections()
-
 
 # ---- nothing on: the stock Trainer ----
 

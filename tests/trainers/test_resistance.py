@@ -11,7 +11,6 @@ import torch
 from helpers.tiny import (
     Gradients,
     batch_of,
-    cheap_collections,
     distance,
     image_rows,
     lm,
@@ -36,11 +35,6 @@ from hf_unlearn.unlearning import schedule, stop_rule
 from hf_unlearn.unlearning.step import Recovery
 
 ON = {"resistance": "relearn"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_collections():
-    yield from cheap_collections()
 
 
 class Tau(TrainerCallback):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from helpers.tiny import (
-    cheap_collections,
     lm,
     same_bits,
     weights,
@@ -20,11 +19,6 @@ from helpers.unlearning import (
 from transformers import AutoModelForCausalLM
 
 from hf_unlearn.unlearning import stop_rule
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_collections():
-    yield from cheap_collections()
 
 
 @pytest.mark.parametrize("options", [

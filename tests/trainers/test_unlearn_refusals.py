@@ -12,7 +12,6 @@ from datasets import Dataset
 from helpers.tiny import (
     OptimizerStates,
     Weights,
-    cheap_collections,
     image_rows,
     lm_rows,
     same_bits,
@@ -29,11 +28,6 @@ from helpers.unlearning import (
 
 from hf_unlearn import ArgumentError, NonFiniteError, UnlearnConfig
 from hf_unlearn.data.order import PairedDataset
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_collections():
-    yield from cheap_collections()
 
 
 @pytest.mark.parametrize("values", [

@@ -11,7 +11,6 @@ from datasets import Dataset
 from helpers.tiny import (
     Gradients,
     batch_of,
-    cheap_collections,
     distance,
     lm64,
     lm_list,
@@ -34,12 +33,6 @@ from hf_unlearn.data.order import PairedDataset
 from hf_unlearn.objectives.base import RowOutputs
 from hf_unlearn.objectives.registry import get_objective
 from hf_unlearn.objectives.row_nll import per_row_nll
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_collections():
-    yield from cheap_collections()
-
 
 # ---- the step ----
 

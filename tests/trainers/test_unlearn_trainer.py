@@ -11,7 +11,6 @@ import torch
 from helpers.tiny import (
     Weights,
     bert,
-    cheap_collections,
     fit,
     image_rows,
     lm,
@@ -38,11 +37,6 @@ from hf_unlearn import UnlearnConfig
 from hf_unlearn.objectives import gaps
 from hf_unlearn.objectives.base import shortfall
 from hf_unlearn.unlearning import stop_rule
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_collections():
-    yield from cheap_collections()
 
 
 def test_with_the_data_alone_it_forgets_up_to_the_target_and_keeps_the_rest(tmp_path):

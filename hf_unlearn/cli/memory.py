@@ -10,7 +10,7 @@ import sys
 
 from ..memory.__main__ import build_parser, report
 from ..memory.__main__ import main as estimate
-from ..memory.run import VERBS, Run
+from ..memory.run import STEP_VERBS, Run
 from . import model, parsing, prepare
 from .arguments import DataArguments, ModelArguments
 
@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
     typed = {word[2:].partition("=")[0].replace("-", "_") for word in own if word.startswith("--")}
     typed = {name.removeprefix("no_") for name in typed}
     runs = []
-    for verb in VERBS:
+    for verb in STEP_VERBS:
         if verb in verbs:
             known = recipe_values(verb, of_recipe)
             runs.append(Run(**{**values, **{k: v for k, v in known.items() if k not in typed}, "verb": verb}))

@@ -84,8 +84,8 @@ def reference_problems(forget) -> list[str]:
     if not wrong:
         return []
     return [
-        f"The column {REFERENCE_COLUMN!r} must hold the sum of each forget row's losses before the request, in nats, a finite "
-        f"number of at least 0; {len(wrong)} row(s) do not, ids {first_ids(wrong)}."
+        f"The column {REFERENCE_COLUMN!r} must hold the sum of each forget row's losses before the request, in nats, a "
+        f"finite number of at least 0; {len(wrong)} row(s) do not, ids {first_ids(wrong)}."
     ]
 
 
@@ -98,7 +98,9 @@ def _is_loss(value) -> bool:
 
 def reference_losses(forget) -> list[float] | None:
     """The forget rows' column of losses before the request; None if they have none."""
-    return list(map(float, column_values(forget, REFERENCE_COLUMN))) if REFERENCE_COLUMN in column_names(forget) else None
+    if REFERENCE_COLUMN not in column_names(forget):
+        return None
+    return list(map(float, column_values(forget, REFERENCE_COLUMN)))
 
 
 def revocable_problems(dataset, revocable: str | None) -> list[str]:

@@ -39,7 +39,8 @@ def build_parser(program: str) -> argparse.ArgumentParser:
         group = groups["device" if f.name in OF_DEVICE else subject]
         text = f.metadata["help"] + ("" if f.default in (None, "", False) else f" Default: {f.default}.")
         if f.name == "verb":
-            group.add_argument("--verb", nargs="+", default=list(STEP_VERBS), help=f"{', '.join(STEP_VERBS)}; default: all.")
+            text = f"{', '.join(STEP_VERBS)}; default: all."
+            group.add_argument("--verb", nargs="+", default=list(STEP_VERBS), help=text)
         elif "bool" in f.type:
             group.add_argument(f"--{f.name}", action=argparse.BooleanOptionalAction, default=f.default, help=text)
         else:

@@ -47,9 +47,9 @@ GLOSSARY = (
     (
         "Forgotten and kept",
         f"The first look that finds the forget loss at {100 * (1 - TOLERANCE):g} % of the unseen rows' or more, under "
-        "the same model, so that each has a target of its own (for "
-        f"a class: no more right than by guessing) and the retain accuracy at {100 * KEPT_SHARE:g} % of the plain model's "
-        "before or more. It does not ask whether too much was forgotten.",
+        "the same model, so that each has a target of its own (for a class: no more right than by guessing) and the "
+        f"retain accuracy at {100 * KEPT_SHARE:g} % of the plain model's before or more. It does not ask "
+        "whether too much was forgotten.",
     ),
     (
         "Fewest row passes",
@@ -412,7 +412,8 @@ def write(root: Path, command: str, results: Path | None = None, picture: Path |
         one["memory"] = peaks.get(task, {})
     head = {"schema": study_.SCHEMA, "command": command, "versions": library_versions(), "cells": len(cells)}
     table = tables.markdown(tables.for_readme(tasks))
-    save({**head, "kept": KEPT_SHARE, "request": list(REQUEST_KEYS), "table": table.splitlines(), "tasks": tasks}, results)
+    head |= {"kept": KEPT_SHARE, "request": list(REQUEST_KEYS), "table": table.splitlines()}
+    save({**head, "tasks": tasks}, results)
     out = Path(root) / "study.html"
     models = sum(c["arm"] != VERDICT for c in cells)
     out.write_text(page(tasks, command, head["versions"], models), encoding="utf-8")

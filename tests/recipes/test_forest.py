@@ -7,7 +7,7 @@ import json
 import pytest
 
 from recipes.study import forest
-from recipes.study.forest import ROWS_NAMED, NOBODY_NAMED
+from recipes.study.forest import NOBODY_NAMED, ROWS_NAMED
 
 
 @pytest.fixture(scope="module")

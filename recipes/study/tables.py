@@ -29,10 +29,11 @@ SHOWN = (  # measures of verdicts
     *("retain_accuracy", "test_accuracy"),
 )
 HEAD = (
-    *("task", "seeds", "training passes, ×plain", "row passes until forgotten and kept: plain", "equal compute"),
-    *("ready", "equal compute ÷ ready", "kept, ready − equal compute, points", "accuracy before, ready ÷ plain − 1, %"),
-    *("forget rows right before, ready − plain, points",),
-    *("recovery area (real rows): equal compute", "ready", "break-even, requests"),
+    *("task", "seeds", "training cost, × plain", "row passes of a request: plain model", "equal compute", "ready"),
+    *("times fewer: equal compute ÷ ready", "kept by the request: ready less equal compute, points"),
+    "accuracy before the request: ready against plain, %",
+    "forget rows known before it: ready less plain, points",
+    *("recovery area, real rows: equal compute", "ready", "break-even: pays after so many requests"),
 )
 
 

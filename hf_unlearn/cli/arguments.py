@@ -39,14 +39,14 @@ class DataArguments:
         },
     )
     limit: int | None = field(
-        default=None, metadata={"help": "Read only the first so many rows. Set it to try a command out."}
+        default=None, metadata={"help": "Read only the first N rows. Set it to try a command out."}
     )
     test_split: str | None = field(
         default=None,
         metadata={"help": "Split of the data set, such as test, that accuracy is measured on and no model sees."},
     )
     test_fraction: float = field(
-        default=0.0, metadata={"help": "Where there is no such split: share of the rows to hold out for that."}
+        default=0.0, metadata={"help": "Share of the rows to hold out for that, where there is no such split."}
     )
     question_column: str = field(
         default="question",
@@ -69,7 +69,7 @@ class DataArguments:
     )
     sampling_rate: int = field(
         default=16_000,
-        metadata={"help": "Sound: rate in Hz that a new model hears; recordings of another are resampled."},
+        metadata={"help": "Sound: rate in Hz that a new model takes; recordings of another rate are resampled."},
     )
     max_seconds: float = field(
         default=1.0, metadata={"help": "Sound: length of every row; longer recordings are cut, shorter ones padded."}
@@ -89,16 +89,18 @@ class DataArguments:
         default=None,
         metadata={
             "metavar": "COLUMN",
-            "help": "Column that holds those values; for class the label column, for id `id`.",
+            "help": "Column that holds the values to forget. Default: for class --label_column, for id `id`.",
         },
     )
     forget_values: list[str] | None = field(
         default=None,
-        metadata={"metavar": "VALUE", "help": "The values, ids or classes whose rows are to be forgotten."},
+        metadata={"metavar": "VALUE", "help": "Values, ids or classes whose rows are to be forgotten."},
     )
     forget_fraction: float | None = field(
         default=None,
-        metadata={"help": "Where none are named: share of the values, or of the rows, that is drawn to be forgotten."},
+        metadata={
+            "help": "Instead of --forget_values: share of the values, or of the rows, that is drawn to be forgotten."
+        },
     )
     unseen: float = field(
         default=0.1,
@@ -133,7 +135,7 @@ class ModelArguments:
         default=None,
         metadata={
             "metavar": "TYPE",
-            "help": "Instead of that: a new model of this Transformers type, such as llama or vit.",
+            "help": "Instead of --model_name_or_path: type of a new model, as Transformers calls it: llama, vit, ….",
         },
     )
     config_overrides: str = field(
@@ -195,7 +197,6 @@ class UnlearnArguments:
 
 @dataclass
 class _EvaluateArguments:
-
     output_dir: str = field(
         default="outputs",
         metadata={
@@ -249,7 +250,9 @@ class _EvaluateArguments:
             "name lists all.",
         },
     )
-    title: str | None = field(default=None, metadata={"help": "Name of the task in the report; else the folder's."})
+    title: str | None = field(
+        default=None, metadata={"help": "Name of the task in the report. Default: the name of OUTPUT_DIR."}
+    )
     per_device_eval_batch_size: int = field(
         default=64, metadata={"help": "Rows of a forward pass on one device. Lower it where memory runs out."}
     )

@@ -167,8 +167,8 @@ def wrong_value(one: Given, action: Action) -> str:
     got = f"is {', '.join(map(repr, one.words))}" if one.words else "has no value"
     if action.nargs == 0:
         return f"{one.shown} {got}: expected no value."
-    several = "one value, " if len(one.words) > 1 and action.nargs != "+" else ""
-    return f"{one.shown} {got}: expected {several}{expected(action)}."
+    alone = " alone" if len(one.words) > 1 and action.nargs != "+" else ""
+    return f"{one.shown} {got}: expected {expected(action)}{alone}."
 
 
 def with_file(problem: str, flags: list[Given]) -> str:

@@ -105,7 +105,7 @@ def test_a_flag_or_key_of_another_verb_is_told_with_its_verb(tmp_path):
         ("--eval_strategy never", "`--eval_strategy` is 'never': expected one of no, steps, epoch."),
         ("--log_level=loud", "`--log_level` is 'loud': expected one of "),
         ("--role", "`--role` has no value: expected a word."),
-        ("--role ready original", "`--role` is 'ready', 'original': expected one value, a word."),
+        ("--role ready original", "`--role` is 'ready', 'original': expected a word alone."),
         ("--no_inner_normalize true", "`--no_inner_normalize` is 'true': expected no value."),
         ("--forget_values", "`--forget_values` has no value: expected a word or several."),
         ("--ready.seed x", "`--ready.seed` is 'x': expected an integer."),

@@ -9,7 +9,7 @@ from transformers.trainer_utils import SaveStrategy, SchedulerType
 
 from .objectives import registry
 from .options import ReadyOptions, UnlearnOptions
-from .utils.checks import Wrong, gather, raise_problems
+from .utils.checks import Wrong, gather, raise_problems, whole
 from .utils.given import RecordsGiven
 
 EXACT_CHECKPOINTING = (
@@ -19,7 +19,11 @@ EXACT_CHECKPOINTING = (
 
 
 def _shared_problems(args: TrainingArguments) -> list[str]:
-    problems = []
+    problems = [
+        *whole("per_device_train_batch_size", args.per_device_train_batch_size, low=1),
+        *whole("per_device_eval_batch_size", args.per_device_eval_batch_size, low=1),
+        *whole("gradient_accumulation_steps", args.gradient_accumulation_steps, low=1),
+    ]
     if args.label_smoothing_factor:
         problems.append(
             Wrong(

@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import Field, dataclass, field, fields, make_dataclass
+from functools import partial
 from typing import get_type_hints
 
 from ..evaluation import attack_names
 from ..evaluation.attacks.registry import attacks
 from ..evaluation.roles import ROLES
+from ..utils.checks import number, whole
 
 VERBS = ("ready", "unlearn", "evaluate")  # those that read YAML keys like `ready.seed`
 TASKS = ("causal_lm", "sequence_classification", "image_classification", "audio_classification")
 TRAINED = ("ready", "original", "retrained", "retrained_again")  # roles that `ready` trains
 STARTS = {"ready": "ready_unlearned", "original": "unlearned"}  # role that `unlearn` starts from -> role of its result
+
+RANGES = {  # flag -> check of its value; those of the split, the model and the attacks are checked there
+    "limit": partial(whole, low=1),
+    "test_fraction": partial(number, low=0, high=1),
+    "sampling_rate": partial(whole, low=1),
+    "max_seconds": partial(number, low=0, open_low=True),
+    "max_length": partial(whole, low=1),
+    "split_seed": partial(whole, low=0),
+    "lora_alpha": partial(whole, low=1),
+    "per_device_eval_batch_size": partial(whole, low=1),
+    "seed": partial(whole, low=0),
+}
+
+
+def range_problems(arguments) -> list[str]:
+    """What is wrong with the numbers of one of the dataclasses below."""
+    found = vars(arguments)
+    checked = [name for name in RANGES if found.get(name) is not None]
+    return [problem for name in checked for problem in RANGES[name](name, found[name])]
 
 
 @dataclass

@@ -13,7 +13,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ..utils.checks import ArgumentError, Wrong, gather, problems_of, raise_problems
-from .arguments import VERBS, DataArguments, EvaluateArguments, ModelArguments, ReadyArguments, UnlearnArguments
+from .arguments import (
+    VERBS,
+    DataArguments,
+    EvaluateArguments,
+    ModelArguments,
+    ReadyArguments,
+    UnlearnArguments,
+    range_problems,
+)
 
 KINDS = {  # verb -> its own arguments, and the name of its training config in `hf_unlearn`
     "ready": (ReadyArguments, "ReadyConfig"),
@@ -75,8 +83,10 @@ def parse(verb: str, argv: list[str], check: Callable | None = None) -> tuple:
     for kind in kinds:
         try:
             found.append(kind(**{f.name: values[f.name] for f in fields(kind) if f.name in values}))
+            wrong = range_problems(found[-1]) if len(found) <= 3 else []
         except ValueError as error:  # of a training config, which is the last
-            problems += [with_file(problem, flags) for problem in problems_of(error)]
+            wrong = problems_of(error)
+        problems += [with_file(problem, flags) for problem in wrong]
     if problems:
         gather(lambda: raise_problems(problems), *([lambda: check(*found[:3])] if check else []))
     return tuple(found)

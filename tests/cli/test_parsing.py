@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
 from hf_unlearn import ArgumentError
-from hf_unlearn.cli import parsing
+from hf_unlearn.cli import arguments, parsing
 from hf_unlearn.unlearning.defaults import with_request_defaults
 
 CPU = ["--use_cpu", "true"]
@@ -168,3 +170,22 @@ def test_config_takes_one_file_also_after_an_equals_sign(tmp_path):
     assert parsing.parse("evaluate", [f"--config={path}"])[1].limit == 9
     for words in (["--config"], ["--config", str(path), "--config", str(path)], ["--config", str(path), "more"]):
         assert problems("evaluate", *words) == ["`--config` needs the path of a YAML file, one alone."]
+
+
+def test_numbers_out_of_their_range_are_told_before_a_row_is_read(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text("limit: -3\n")
+    words = ["--config", str(path), "--test_fraction", "2", "--max_length", "0", "--gradient_accumulation_steps", "0"]
+    assert [problem.split(";")[0] for problem in problems("ready", *words, "--per_device_train_batch_size", "0")] == [
+        f"`limit` in {path} is -3",
+        "`test_fraction` is 2.0",
+        "`max_length` is 0",
+        "`per_device_train_batch_size` is 0",
+        "`gradient_accumulation_steps` is 0",
+    ]
+
+
+def test_every_range_is_that_of_a_flag():
+    kinds = (arguments.DataArguments, arguments.ModelArguments, arguments.EvaluateArguments)
+    assert set(arguments.RANGES) <= {field.name for kind in kinds for field in fields(kind)}
+    assert not [problem for kind in kinds for problem in arguments.range_problems(kind())]

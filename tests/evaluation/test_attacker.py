@@ -204,9 +204,10 @@ def test_attacks_that_were_not_tried_are_named():
         return judge_run(run("unlearned", details=details, **{**GOOD, **changed})).attacker
 
     assert attacker(**UNMEASURED).attempts == ()
-    assert attacker().untried == ("shadows", "rephrased", "recovery", "quantised")
+    usual = {"shadows", "rephrased", "recovery", "quantised"}
+    assert usual <= set(attacker().untried)
     tried = {"forget_rephrased_exact_match": 0.0, "forget_int8_exact_match": 0.0, "recovery_real_area": {"value": 1.0}}
-    assert attacker(**tried, forget_lira_auc=0.5).untried == ()
+    assert not usual & set(attacker(**tried, forget_lira_auc=0.5).untried)
     curve = [{"step": 0, "loss": 4.0}, {"step": 15, "loss": None}, {"step": 30, "loss": 1.0}]
     found = attacker({"recovery": {"retain": curve, "real": []}})
     assert "recovery" not in found.untried

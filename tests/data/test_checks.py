@@ -112,7 +112,7 @@ def test_empty_and_missing_sets_are_all_named():
     assert streamed == ["`retain_dataset` is IterableDataset; it must be a data set with a length."]
 
 
-def test_what_is_wrong_with_the_revocable_column():
+def test_problems_of_the_revocable_column_are_named():
     def told(rows, column="revocable"):
         return checks.revocable_problems(rows, column)
 

@@ -154,6 +154,6 @@ def test_all_problems_of_a_split_come_at_once():
     ({"by": "class", "values": [0, 1, 2]}, r"No rows are left for 'retain'"),
     ({"by": "id", "values": []}, r"No rows are left for 'forget'"),
 ])  # fmt: skip
-def test_what_a_wrong_split_is_told(options, words):
+def test_wrong_split_arguments_are_refused_with_the_reason(options, words):
     with pytest.raises(ArgumentError, match=words):
         split(people(), **options)

@@ -301,7 +301,7 @@ def quick(**values):
     return estimate(Run(task=task, **{"batch_size": 2, "length": 16, "dtype": "float32", **values}), config)
 
 
-def test_parts_by_hand():
+def test_parts_of_the_estimate_match_a_hand_calculation():
     one = quick()
     weights = 4 * one.weights_count
     assert one.trainable_count == one.weights_count and one.trainable == weights
@@ -322,7 +322,7 @@ def test_logits_are_counted_by_their_last_dimension():
     assert wide.parts["logits"] == 3 * 4 * 2 * 64 * 5000  # float32, rows, tokens, words: logits, log-softmax, gradient
 
 
-def test_engines_by_hand():
+def test_estimates_for_engines_match_a_hand_calculation():
     one, two = quick(), quick(engine="ddp", processes=2)
     assert two.parts == {**one.parts, "buckets": one.trainable}
     shards = quick(engine="fsdp2", processes=4)
@@ -349,7 +349,7 @@ def test_engines_by_hand():
         ({"peft": "nowhere/at/all"}, "Give a folder, a JSON file, or lora:r=16"),
     ],
 )
-def test_problems_have_names(values, message):
+def test_runs_that_cannot_be_estimated_are_refused_with_the_reason(values, message):
     with pytest.raises(ArgumentError, match=message):
         quick(**values)
 
@@ -417,7 +417,7 @@ def test_advice_is_cumulative_and_stops_when_it_fits():
     assert advice(first, sizes[1], config) == everything[:1]
 
 
-def test_amounts_of_memory():
+def test_amounts_of_memory_are_parsed_with_decimal_and_binary_units():
     assert parse_bytes("24GB") == 24 * 10**9
     assert parse_bytes("24GiB") == 24 * 2**30
     assert parse_bytes("0.5 mb") == 500_000

@@ -45,7 +45,7 @@ def test_targets_of_each_gap():
     assert found == [9.0, 1.0, 4.0]  # 0.3 is the highest, 0.1 the lowest
 
 
-def test_to_remove_a_class_every_row_has_the_loss_of_guessing_as_target():
+def test_target_chance_gives_each_row_the_loss_of_guessing():
     for gap in ("rows", "matched", "ranked"):
         assert GAPS[gap].targets(start("chance", measure=never)) == [2.5] * 3
 
@@ -54,12 +54,12 @@ def test_to_remove_a_class_every_row_has_the_loss_of_guessing_as_target():
     ("current", False, "hinge"), ("frozen", False, "hinge"), ("chance", False, "rows"), ("current", True, "squared"),
     ("chance", True, "squared"),
 ])  # fmt: skip
-def test_which_gap_auto_stands_for(target, resists, gap):
+def test_gap_auto_is_chosen_by_target_and_resistance(target, resists, gap):
     assert gaps.fitting(target=target, resists=resists) == gap
 
 
 @pytest.mark.parametrize("gap", GAPS)
-def test_a_gap_is_nothing_at_its_target_and_grows_below_it(gap):
+def test_the_value_of_each_gap_is_zero_at_the_target_and_positive_below_it(gap):
     for loss, low, high in ((2.5, 0.0, 0.0), (1.0, 0.1, 99.0)):
         loss, tau = torch.tensor([loss], dtype=torch.float64), torch.tensor([2.5], dtype=torch.float64)
         way = GAPS[gap]
@@ -74,7 +74,7 @@ def test_objectives_without_targets_are_measured_by_the_mean():
         assert objective.shortfall_of_mean(3.0, tau=2.0, targets=[]) == -0.5
 
 
-def test_shortfalls_by_hand():
+def test_shortfall_of_each_gap_matches_a_hand_calculation():
     assert shortfall(1.5, 2.0) == 0.25
     assert shortfall(3.0, 2.0) == -0.5
     assert math.isnan(shortfall(math.nan, 2.0))
@@ -99,7 +99,7 @@ def test_ranked_targets_are_quantiles_by_rank():
     assert np.abs(own - gaps.ranked_targets(own, unseen)).sum() == pytest.approx(least, rel=1e-12)
 
 
-def test_ranked_shortfalls_by_hand():
+def test_shortfall_of_ranked_matches_a_hand_calculation():
     def losses(*logits):
         return [math.log1p(math.exp(-x)) for x in logits]
 
@@ -131,7 +131,7 @@ def test_ranked_targets_are_numpys_quantiles_and_the_logits_those_of_the_objecti
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.05, 0.3, 1.0])
-def test_the_ranked_gate_is_reached_only_where_the_distributions_meet(shift):
+def test_ranked_has_no_shortfall_only_where_the_loss_distributions_meet(shift):
     rng = np.random.default_rng(1)
     logits = rng.normal(2.0, 3.0, 400)
     targets, moved = (np.log1p(np.exp(-x)) for x in (logits, rng.permutation(logits) + shift * logits.std()))

@@ -167,7 +167,7 @@ class Toy(Objective):
     multiplier: float = 0.0
 
 
-def test_what_moves_is_no_option():
+def test_moving_fields_are_state_and_not_options():
     assert [f.name for f in registry.option_fields(Toy)] == ["weight"]
     assert Toy(2.0, 0.5).settings() == {"weight": 2.0} and Toy(2.0, 0.5).state() == {"multiplier": 0.5}
     assert not registry.contract_problems(Toy, registry.OBJECTIVES)

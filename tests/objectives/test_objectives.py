@@ -102,27 +102,27 @@ def test_other_shapes_are_refused_with_the_shapes_named(logits, labels):
 
 
 @pytest.mark.parametrize("case", HAND, ids=str)
-def test_value_by_hand(case):
+def test_mean_value_matches_a_hand_calculation(case):
     value = make(*case).mean_value(*scalars(F_LOSS, R_LOSS), alpha=ALPHA, tau=TAU)
     assert value.shape == ()
     assert float(value) == pytest.approx(HAND[case], rel=1e-12)
 
 
-def test_the_hinge_on_each_row_by_hand():
+def test_hinge_on_each_row_matches_a_hand_calculation():
     objective = get_objective("nabla_tau", gap="rows")
     rows = row_outputs([2.0, 9.0, 3.0], [2, 3, 1], target=[2.0, 2.0, 3.5])  # means 1, 3, 3
     assert objective.row_value(rows, alpha=0.5).tolist() == [0.5, 0.0, 0.125]
     assert objective.by_rows and objective.reference == "none"
 
 
-def test_row_value_by_hand():
+def test_row_value_matches_a_hand_calculation():
     objective = get_objective("nabla_tau", gap="matched")
     assert objective.by_rows and not get_objective("nabla_tau").by_rows
     rows = row_outputs([3.0, 6.0], [3, 2], target=[2.0, 2.5])
     assert objective.row_value(rows, alpha=0.5).tolist() == [0.5, 0.125]
 
 
-def test_ranked_row_value_by_hand():
+def test_row_value_of_ranked_matches_a_hand_calculation():
     objective = get_objective("nabla_tau", gap="ranked")
     assert objective.by_rows
     nll = [2 * math.log(2), -math.log(0.9), 1.0]  # p = ½, .9, e⁻¹
@@ -148,7 +148,7 @@ def test_the_logit_of_confidence_is_finite_and_falls_everywhere(dtype):
 
 
 @pytest.mark.parametrize("autocast", [False, True])
-def test_a_row_that_the_model_is_sure_of_is_pulled_up(autocast):
+def test_ranked_raises_the_loss_of_a_row_that_the_model_is_sure_of(autocast):
     """Label 0 at a loss that float32 and bf16 round to 0."""
     logits = torch.tensor([[20.0, 0.0, -1.0]], dtype=torch.bfloat16 if autocast else torch.float32)
     with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
@@ -205,7 +205,7 @@ def test_row_values_have_the_gradient_of_the_finite_difference(case):
 
 
 @pytest.mark.parametrize("forget, hinge, squared", [(1.5, -0.2, -0.2), (2.5, 0.0, 0.2), (2.0, 0.0, 0.0)])
-def test_slopes_of_the_gate_on_both_sides_of_the_target(forget, hinge, squared):
+def test_slopes_of_each_gap_on_both_sides_of_the_target(forget, hinge, squared):
     for gap, expected in (("hinge", hinge), ("squared", squared), ("matched", 0.0), ("ranked", 0.0)):
         f, r = slopes(get_objective("nabla_tau", gap=gap), *scalars(forget, R_LOSS), alpha=ALPHA, tau=2.0)
         assert float(f) == pytest.approx(expected, abs=1e-15), gap
@@ -224,7 +224,7 @@ def test_every_objective_has_the_form_that_the_surrogate_needs(case):
     assert form_problems(make(*case)) == []
 
 
-def test_a_form_that_the_surrogate_would_get_wrong_is_told():
+def test_form_problems_name_an_objective_that_the_linear_surrogate_cannot_differentiate():
     class Mixed(type(make("npo", None))):
         def mean_value(self, forget_loss, retain_loss, *, alpha, tau):
             return retain_loss - forget_loss
@@ -325,7 +325,7 @@ def test_one_small_step_moves_the_losses_where_they_should_go(case, scene):
 
 
 @pytest.mark.parametrize("gap", ["hinge", "rows", "squared", "matched", "ranked"])
-def test_with_alpha_one_the_forget_loss_rises_and_the_hinge_is_silent_beyond_the_target(gap, scene):
+def test_with_alpha_one_the_forget_loss_rises_and_the_hinge_has_no_gradient_beyond_the_target(gap, scene):
     model, forget, retain, tau, targets = scene
     objective = get_objective("nabla_tau", gap=gap)
     f, r, rows = losses_at(model, forget, retain)
@@ -350,7 +350,7 @@ def test_with_alpha_one_the_forget_loss_rises_and_the_hinge_is_silent_beyond_the
 # ---- registry ----
 
 
-def test_registry_says_what_exists():
+def test_errors_for_unknown_names_and_options_list_those_that_exist():
     assert set(OBJECTIVES) == {"nabla_tau", "gradient_ascent", "grad_diff", "npo"}
     assert all(cls.citation and cls().name == name for name, cls in OBJECTIVES.items())
     with pytest.raises(ValueError, match=r"'npo2'.*'grad_diff', 'gradient_ascent', 'nabla_tau', 'npo'"):
@@ -365,7 +365,7 @@ def test_registry_says_what_exists():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(5, 7, 11), (9, 11)])
-def test_large_logits_in_pieces_are_the_same(monkeypatch, dtype, shape):
+def test_losses_are_the_same_when_large_logits_are_taken_in_pieces(monkeypatch, dtype, shape):
     torch.manual_seed(0)
     logits = torch.randn(shape, dtype=dtype)
     labels = torch.randint(0, 11, shape[:-1])

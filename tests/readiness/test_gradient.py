@@ -18,7 +18,7 @@ from hf_unlearn.readiness.terms import FD_EPSILON, Terms
 @pytest.mark.parametrize("normalize", [False, True])
 @pytest.mark.parametrize("mode", ["first_order", "finite_difference"])
 @pytest.mark.parametrize("term", ["gain", "loss", "retention", "relearn"])
-def test_each_term_by_hand(term, mode, normalize, share):
+def test_the_gradient_of_each_term_matches_a_hand_calculation(term, mode, normalize, share):
     toy = Quadratic()
     w = toy.params[0].detach().clone()
     a_f, a_q = toy.parts["revocable"][0], toy.parts["proxy"][0]
@@ -56,7 +56,7 @@ def test_each_term_by_hand(term, mode, normalize, share):
         assert not value.requires_grad and value.shape == ()
 
 
-def test_align_by_hand_in_one_dimension_less_than_obvious():
+def test_the_gradient_of_align_uses_both_hessians_as_by_hand():
     """cos of two gradients that are linear in w: its gradient needs both Hessians, in first order too."""
     toy = Quadratic()
     w = toy.params[0].detach().clone()
@@ -71,7 +71,7 @@ def test_align_by_hand_in_one_dimension_less_than_obvious():
     assert float(parts["align"]) == pytest.approx(float(cosine), rel=1e-12)
 
 
-def test_three_plain_inner_steps_by_hand():
+def test_the_gradient_through_three_inner_steps_matches_a_hand_calculation():
     toy = Quadratic()
     at = toy.params[0].detach().clone()
     hand = torch.eye(len(at), dtype=F64)
@@ -161,7 +161,7 @@ def test_double_backward_is_the_brute_force_derivative_and_the_finite_difference
 
 
 @pytest.mark.parametrize("normalize", [False, True])
-def test_first_order_drops_the_curvature_and_only_that(normalize):
+def test_first_order_is_exact_where_the_curvature_vanishes_and_only_there(normalize):
     """Where the step is tiny the curvature is, too; where it is not, first order must differ from the exact."""
     toy = Net()
     for lr, low, high in ((1e-6, 0.0, 1e-4), (0.3, 0.02, 10.0)):
@@ -183,7 +183,7 @@ def test_a_step_length_of_zero_leaves_no_gain_and_a_plain_retain_gradient(mode):
 @pytest.mark.parametrize("mode", ["first_order", "finite_difference"])
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("efficiency", ["gain", "loss"])
-def test_beyond_the_cap_the_efficiency_term_is_silent(efficiency, steps, mode):
+def test_the_efficiency_term_has_no_gradient_beyond_its_cap(efficiency, steps, mode):
     toy = Net()
     terms = {"inner_steps": steps, "meta_gradient": mode, "efficiency": efficiency, "lambda_retention": 0.0}
     _, parts = ready(toy, Terms(**terms))
@@ -200,7 +200,7 @@ def test_beyond_the_cap_the_efficiency_term_is_silent(efficiency, steps, mode):
 
 
 @pytest.mark.parametrize("mode", ["first_order", "finite_difference"])
-def test_beyond_the_cap_the_relearn_term_is_silent(mode):
+def test_the_relearn_term_has_no_gradient_beyond_its_cap(mode):
     toy = Net()
     _, parts = ready(toy, Terms(meta_gradient=mode, **TERMS["relearn"]))
     got, _ = ready(toy, Terms(meta_gradient=mode, cap=float(parts["relearned"]) * 0.999, **TERMS["relearn"]))
@@ -218,7 +218,7 @@ def test_beyond_the_cap_the_relearn_term_is_silent(mode):
         ("align", "align", -1),
     ],
 )
-def test_a_step_along_it_makes_the_model_readier(term, component, better, mode):
+def test_a_step_against_the_gradient_makes_the_model_readier(term, component, better, mode):
     toy = Net()
     terms = Terms(inner_lr=0.05, meta_gradient=mode, **TERMS[term])
     got, before = ready(toy, terms)

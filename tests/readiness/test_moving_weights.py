@@ -21,7 +21,7 @@ from hf_unlearn.readiness.terms import Terms
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("mode", ["first_order", "finite_difference"])
 @pytest.mark.parametrize("resistance", ["relearn", "align"])
-def test_weights_are_back_bit_for_bit(resistance, mode, steps):
+def test_weights_are_restored_bit_for_bit(resistance, mode, steps):
     toy = Net(dtype=torch.float32)
     before = [p.detach().clone() for p in toy.params]
     storage = [p.data_ptr() for p in toy.params]
@@ -33,7 +33,7 @@ def test_weights_are_back_bit_for_bit(resistance, mode, steps):
 
 @pytest.mark.parametrize("raised", [RuntimeError("out of memory"), KeyboardInterrupt(), SystemExit(3)], ids=type)
 @pytest.mark.parametrize("at", range(1, 7))
-def test_weights_are_back_after_an_error_in_any_pass(at, raised):
+def test_weights_are_restored_after_an_error_in_any_pass(at, raised):
     toy = Net(dtype=torch.float32)
     before = [p.detach().clone() for p in toy.params]
     count = itertools.count(1)
@@ -74,7 +74,7 @@ def moved(params, before):
     return [not torch.equal(p, b) for p, b in zip(params, before, strict=True)]
 
 
-def test_ctrl_c_inside_the_block_arrives_when_the_weights_are_back(ctrl_c):
+def test_ctrl_c_in_the_block_is_raised_after_the_weights_are_restored(ctrl_c):
     params = [torch.randn(50), torch.randn(3, 4)]
     before = [p.clone() for p in params]
     reached = []
@@ -88,7 +88,7 @@ def test_ctrl_c_inside_the_block_arrives_when_the_weights_are_back(ctrl_c):
     assert not any(moved(params, before))
 
 
-def test_a_second_ctrl_c_is_let_through_and_the_weights_are_back(ctrl_c):
+def test_a_second_ctrl_c_is_raised_at_once_and_the_weights_are_restored(ctrl_c):
     params = [torch.randn(50)]
     before = [p.clone() for p in params]
     with pytest.raises(KeyboardInterrupt), perturbed(params, [torch.ones(50)], 0.5):
@@ -109,7 +109,7 @@ def test_ctrl_c_in_a_nested_block_restores_both(ctrl_c):
     assert not any(moved(params, before))
 
 
-def test_ctrl_c_in_a_pass_of_the_readiness_gradient(ctrl_c):
+def test_ctrl_c_in_a_pass_of_the_readiness_gradient_restores_the_weights(ctrl_c):
     toy = Net(dtype=torch.float32)
     before = [p.detach().clone() for p in toy.params]
     runs = passes(toy)

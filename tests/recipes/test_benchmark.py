@@ -16,7 +16,7 @@ def run(capsys, *flags) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
-def test_passes_are_the_floors(capsys):
+def test_counted_row_passes_are_the_theoretical_least(capsys):
     wanted = {
         "ready_first_order": 2.0,
         "ready_sparse": 1.125,
@@ -49,7 +49,7 @@ def test_bytes_and_the_error_against_double_backward(capsys):
     assert found["unlearn_open_activations"] == pytest.approx(2, abs=0.05)  # so small that one forward takes both
 
 
-def test_wrong_flags(capsys):
+def test_wrong_flags_of_the_benchmark_are_refused(capsys):
     for flags in (["--only", "speed"], ["--rounds", "0"], ["--batch_size", "6"]):
         with pytest.raises(SystemExit):
             benchmark.main(flags)

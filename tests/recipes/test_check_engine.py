@@ -151,7 +151,7 @@ def test_a_refusal_where_there_is_no_reason_for_one_fails(check, monkeypatch):
     assert all("refused: not today" in line for line in lines if line.startswith("ready"))
 
 
-def test_steps_that_cannot_be_made_into_passes(capsys):
+def test_an_odd_number_of_steps_is_refused(capsys):
     with pytest.raises(SystemExit) as end:
         check_engine.main(["--steps", "3"])
     assert end.value.code == 2 and "even number" in capsys.readouterr().err

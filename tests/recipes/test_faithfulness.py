@@ -27,7 +27,7 @@ def results() -> dict:
 # ---- arithmetic -----------------------------------------------------------------------------------------------------
 
 
-def test_separation_goes_by_what_is_claimed():
+def test_separation_is_counted_in_the_claimed_direction():
     low, high = [1.0, 2.0, 3.0], [2.5, 4.0]
     assert faithfulness.separation(low, high, "lower")["value"] == pytest.approx(5 / 6)
     assert faithfulness.separation(low, high, "higher")["value"] == pytest.approx(1 / 6)  # not turned round afterwards
@@ -57,7 +57,7 @@ def test_noise_floor():
     assert faithfulness.noise_floor([1.0]) == faithfulness.noise_floor([1.0, None]) == {"mean": None, "max": None}
 
 
-def test_study_marks_by_the_harder_pool():
+def test_a_measure_is_marked_weak_by_the_pool_that_it_separates_worse():
     def pool(loss, accuracy, other):
         return [
             {"forget_loss": a, "forget_accuracy": b, "retain_loss": c}
@@ -97,7 +97,7 @@ def test_a_measure_without_a_value_is_neither_weak_nor_sound():
 @pytest.mark.parametrize(
     "value, text", [(None, "–"), (0.0, "0"), (1.0, "1"), (0.5, ".5"), (-0.125, "-.125"), (0.0004, "4e-4"), (20.0, "20")]
 )
-def test_number(value, text):
+def test_numbers_are_written_without_a_leading_zero(value, text):
     assert faithfulness.number(value) == text
 
 
@@ -226,7 +226,7 @@ def test_light_pools_see_the_rows_a_whole_number_of_times():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_smoke(tmp_path, capsys, jobs):
+def test_the_faithfulness_study_runs_in_a_smoke_size(tmp_path, capsys, jobs):
     flags = ["--tasks", "people", "digits", "--models", "2", "--smoke", "--output-dir", str(tmp_path), "--jobs", jobs]
     faithfulness.main(flags)
     out = capsys.readouterr().out

@@ -25,7 +25,7 @@ def written(tmp_path_factory):
     return page.write(root, "python -m recipes.study --page", root / "study.json", root / "study.png"), root
 
 
-def test_figures_of_a_task(written):
+def test_figures_of_a_task_follow_from_its_cells(written):
     one = written[0]["people"]
     ready = one["figures"]["ready"]
     assert (ready["ratio"]["bound"], ready["ratio"]["at_least"], ready["ratio"]["n"]) == ("≥", [1], 3)
@@ -101,7 +101,7 @@ def test_a_match_is_as_often_as_a_second_retrained_model(written):
         assert "like retraining" not in answer(*lines)[1]
 
 
-def test_markdown(written):
+def test_the_table_of_the_readme_has_a_line_for_each_task_with_enough_seeds(written):
     tasks, _ = written
     lines = tables.markdown(tables.for_readme(tasks)).splitlines()
     assert len(lines) == 3 and len({line.count("|") for line in lines}) == 1  # a task of two seeds does not go in
@@ -247,7 +247,7 @@ def test_the_page_is_whole_and_hides_no_failure(written):
 
 
 @pytest.mark.parametrize("arms", [["plain"], ["retrained"], ["ready", "equal"], ["equal", "any row"]])
-def test_what_is_there_is_enough(arms, tmp_path, capsys):
+def test_the_page_is_written_from_any_subset_of_arms(arms, tmp_path, capsys):
     put([cell("digits", arm, 0, None if arm == "equal" else 50.0, forgotten=False) for arm in arms], tmp_path)
     page.write(tmp_path, "x", tmp_path / "a.json", tmp_path / "a.png")
     _Page((tmp_path / "study.html").read_text(encoding="utf-8"))
@@ -276,7 +276,7 @@ def test_other_cells_are_named_and_none_is_an_error(tmp_path, capsys):
     assert "trained or measured in another way than now: digits, plain-1; digits, plain-2." in capsys.readouterr().out
 
 
-def test_the_flag_gathers(tmp_path, monkeypatch):
+def test_flag_page_gathers_the_cells_and_flag_publish_names_the_published_files(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(page, "write", lambda *given: seen.append(given))
     cells.main(["--page", "--output_dir", str(tmp_path)])
@@ -323,7 +323,7 @@ def test_sizes_are_compared_among_models_that_are_trained_alike():
     assert len(shown) == 1 and "people, people 1 %, people 30 %" in str(shown) and "LoRA" not in str(shown)
 
 
-def test_numbers_as_text():
+def test_numbers_are_written_with_signs_units_and_spans():
     assert words.seeds_text([3, 0, 1, 2, 7]) == "0–3, 7"
     assert [words.points(x) for x in (-0.0111, 0.0, 0.004, -0.0004)] == ["−1.1", "0.0", "+0.4", "0.0"]
     assert [words.signed(x) for x in (-0.5, 0.25, 0.0)] == ["−0.5", "+0.25", "0"]

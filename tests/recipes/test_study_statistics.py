@@ -96,7 +96,7 @@ def test_six_seeds_bound_the_median_where_some_never_finished():
     assert statistics.order_interval([0, 1, 2, 3, 4], [0, 1, 2, 3, 4]) == (None, None)
 
 
-def test_median_puts_never_last():
+def test_a_seed_that_never_finished_counts_as_the_largest_in_a_median():
     found = statistics.median(gone(300.0, -50.0, 100.0))
     assert found == {"value": 300.0, "least": 100.0, "most": None, "n": 3, "seeds": [0, 1, 2], "never": [1]}
     assert statistics.median(gone(1.0, -1.0))["value"] is None
@@ -104,7 +104,7 @@ def test_median_puts_never_last():
     assert words.inline(found) == "300 (100–never, never in 1 of 3 seeds)"
 
 
-def test_break_even():
+def test_break_even_is_extra_training_over_savings_of_a_request():
     extra = {0: 1000.0, 1: 1000.0, 2: 1000.0, 3: 1000.0}
     found = statistics.break_even(extra, gone(300.0, 300.0, -200.0, 300.0), gone(100.0, 400.0, 100.0, -50.0))
     assert found["never"] == [1, 3] and found["at_most"] == [2] and found["least"] == 5.0  # 1000 / 200; 1000 / ≥100
@@ -129,7 +129,7 @@ def test_request_and_the_fewest_over_rates():
     assert outcomes.fewest([r], "npo") is None
 
 
-def test_area_is_the_librarys():
+def test_the_area_of_the_study_is_the_recovery_area_of_the_library():
     from hf_unlearn.evaluation import recovery_area
 
     losses, reference = [2.0, 1.0, 0.5], [2.0, 1.8, 1.7]

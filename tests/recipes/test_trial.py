@@ -200,7 +200,7 @@ def test_a_cell_measured_in_another_way_is_not_taken(tmp_path):
     assert set(cells.measured_as("digits", "retrained")) == {"attack", "relearning"}
 
 
-def test_membership_by_hand():
+def test_membership_auc_matches_a_hand_count():
     assert trial.membership({"forget": [0.1, 0.2], "unseen": [1.0, 2.0]}) == 1.0
     assert trial.membership({"forget": [1.0, 3.0], "unseen": [2.0, 4.0]}) == 0.75
 
@@ -229,7 +229,7 @@ def test_a_control_has_the_passes_of_the_arm_it_is_like():
     assert all(set(task.arms or ()) <= set(ARMS) for task in TASKS.values())
 
 
-def test_help(capsys):
+def test_help_lists_the_tasks(capsys):
     with pytest.raises(SystemExit) as end:
         cells.main(["--help"])
     assert end.value.code == 0 and "digits 10 %" in " ".join(capsys.readouterr().out.split())
@@ -344,7 +344,7 @@ def test_arms_that_a_task_does_not_have(tmp_path):
 
 
 @pytest.mark.slow
-def test_smoke(tmp_path, capsys):
+def test_the_study_runs_in_a_smoke_size(tmp_path, capsys):
     flags = ["--smoke", "--seeds", "0", "--output_dir", str(tmp_path)]
     cells.main([*flags, "--task", "digits", "--arms", "equal", "any group"])
     out = capsys.readouterr().out

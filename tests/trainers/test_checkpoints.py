@@ -80,7 +80,7 @@ def test_at_every_moment_there_is_a_whole_checkpoint_of_this_save_or_the_last(tm
             "readiness.json", "training_args.bin"} <= listed.keys()  # fmt: skip
 
 
-def test_the_checkpoints_of_a_finished_run_are_whole_and_hold_no_weights_that_still_know(uninterrupted):
+def test_checkpoints_of_a_finished_request_are_complete_and_hold_no_snapshots(uninterrupted):
     for kind in SHORT:
         run = uninterrupted(kind)
         folders = checkpointing.folders(run.args.output_dir)

@@ -29,14 +29,14 @@ def test_a_steps_gradient_is_that_of_one_process(one, two, name, accumulation):
 @pytest.mark.slow
 @pytest.mark.parametrize("accumulation", [1, 2])
 @pytest.mark.parametrize("name", READY)
-def test_training_goes_where_it_goes_on_one_process(one, two, name, accumulation):
+def test_training_on_two_processes_ends_in_the_weights_of_one_process(one, two, name, accumulation):
     assert_same_run(two, f"ready: {name}", accumulation, one(f"ready: {name}"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("accumulation", [1, 2])
 @pytest.mark.parametrize("name", UNLEARN)
-def test_a_request_goes_where_it_goes_on_one_process(one, two, name, accumulation):
+def test_a_request_on_two_processes_ends_in_the_weights_of_one_process(one, two, name, accumulation):
     wanted = one(f"unlearn: {name}")
     assert_same_run(two, f"unlearn: {name}", accumulation, wanted)
     for rank in two:
@@ -45,7 +45,7 @@ def test_a_request_goes_where_it_goes_on_one_process(one, two, name, accumulatio
 
 
 @pytest.mark.slow
-def test_the_runs_are_what_they_are_called(one):
+def test_the_compared_requests_close_their_gates_and_stop_for_different_reasons(one):
     """The hinge closes on the way, one run ends at the target after a way back, one at the budget."""
     lines = [line for line in one("unlearn: hinge")["logs"] if "forget_loss" in line]
     assert lines[0]["forget_loss"] < 0.2 and len(lines) == 20
@@ -84,7 +84,7 @@ def test_double_backward_is_refused_on_two_processes(two):
 @pytest.mark.parametrize("name", [
     *(f"ready: {name}" for name in READY if "poisoned" not in name), *(f"unlearn: {name}" for name in UNLEARN)
 ])  # fmt: skip
-def test_on_one_process_too_the_cut_does_not_matter(start, one, name, accumulation, tmp_path):
+def test_on_one_process_the_cut_into_micro_batches_does_not_matter(start, one, name, accumulation, tmp_path):
     """2 × 4 and 8 × 1 rows of 4 to 23 tokens are 1 × 8."""
     run = ranks.everything()[name](tmp_path, 1, accumulation, start)
     assert_same_run([{f"{name} / 1": run}] * 2, name, 1, one(name))
@@ -102,7 +102,7 @@ def test_on_one_process_too_the_cut_does_not_matter(start, one, name, accumulati
     (2, [[4, 4], [4, 1], [1, 1]]),
     (3, [[2, 2, 2], [2, 2, 2], [1, 1, 1]]),
 ])  # fmt: skip
-def test_a_rows_part_is_by_its_place_in_the_step(world, sizes, share, used):
+def test_which_part_a_row_plays_depends_on_its_place_in_the_step_and_not_on_the_cut(world, sizes, share, used):
     """Micro-batch by micro-batch, rank by rank; also with uneven batches at the end."""
     rows = lm_list(15, every=3)
     whole = parts([[rows]], 1, share, used)

@@ -190,7 +190,7 @@ SLOW |= {"frozen, reentrant", "dropout, reentrant", "lora, dropout, reentrant", 
 
 
 @pytest.mark.parametrize("feature", [pytest.param(f, marks=pytest.mark.slow if f in SLOW else []) for f in FEATURES])
-def test_readiness_is_what_it_is_without_the_feature(tmp_path, folder, feature):
+def test_the_readiness_gradient_is_the_same_without_the_feature(tmp_path, folder, feature):
     """First order as without it, the finite difference as double backward without it, dropout masks included."""
     name, options = FEATURES[feature]
     plain = PLAIN[name]
@@ -239,7 +239,7 @@ def by_hand(run, name):
 
 
 @pytest.mark.parametrize("name", ["tied", "untied", "frozen", "lora"])
-def test_readiness_by_hand_on_the_trainable_weights_alone(tmp_path, folder, name):
+def test_the_readiness_gradient_matches_a_hand_calculation_on_the_trainable_weights(tmp_path, folder, name):
     found, run = ready(tmp_path, name, "exact")
     first, exact = by_hand(run, name)
     assert relative(found, exact) < 2e-7  # labels' shares are float32
@@ -249,7 +249,7 @@ def test_readiness_by_hand_on_the_trainable_weights_alone(tmp_path, folder, name
 
 @pytest.mark.parametrize("enclosing", [False, True])
 @pytest.mark.parametrize("forward, forwards", [("in_turn", 6), ("together", 7)])
-def test_bf16_passes_at_the_moved_weights_see_the_moved_weights(tmp_path, monkeypatch, enclosing, forward, forwards):
+def test_passes_in_bf16_use_the_moved_weights_and_no_cached_cast(tmp_path, monkeypatch, enclosing, forward, forwards):
     """Autocast keeps bf16 copies of the weights; where the user has one autocast around all passes they are stale."""
 
     class Enclosed(ReadyTrainer):
@@ -401,7 +401,7 @@ def compiled(backend: str) -> dict:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend, name", [*[("aot_eager", name) for name in SAME], ("inductor", "tied")])
-def test_compiled_readiness_is_what_it_is_without(tmp_path, folder, backend, name):
+def test_the_compiled_readiness_gradient_is_the_uncompiled_one(tmp_path, folder, backend, name):
     plain, options = PLAIN[name], compiled(backend)
     got, run = ready(tmp_path, name, "first_order", **options)
     assert type(run.model_wrapped).__name__ == "OptimizedModule"

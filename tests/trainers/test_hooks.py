@@ -242,6 +242,6 @@ def test_micro_batches_that_are_not_those_of_the_step_are_refused(tmp_path):
         trainer.training_step(trainer.model, batches[1])
 
 
-def test_names_in_order_sees_another_order():
+def test_the_check_of_an_order_fails_for_another_order():
     assert names_in_order("a b c", "a", "c") and not names_in_order("a b c", "c", "a")
     assert not names_in_order("a b", "a", "a")

@@ -183,7 +183,7 @@ MORE_MOMENTS = {
         for moment in (*MOMENTS, *MORE_MOMENTS)
     ],
 )
-def test_killed_and_resumed_it_ends_in_the_same_weights(moment, memorised, uninterrupted, tmp_path):
+def test_a_run_killed_at_a_bad_moment_resumes_to_the_same_weights(moment, memorised, uninterrupted, tmp_path):
     kind, where, count, left = (MOMENTS | MORE_MOMENTS)[moment]
     killed(lambda: go_on(kind, tmp_path, memorised, **SHORT[kind]), lambda: where(count))
     found = {n: checkpointing.problem(folder) is None for n, folder in checkpointing.folders(tmp_path).items()}
@@ -202,7 +202,7 @@ def test_killed_and_resumed_it_ends_in_the_same_weights(moment, memorised, unint
 
 
 @pytest.mark.slow
-def test_a_recipe_goes_on_where_it_was_killed(tmp_path, monkeypatch):
+def test_a_killed_recipe_resumes_to_the_same_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     flags = ["--config", str(ROOT / "recipes/vision/digits_vit.yaml"), "--limit", "60", "--max_steps", "3"]
     flags += ["--save_strategy", "steps", "--save_steps", "1", "--meta_start", "0", "--use_cpu", "true"]

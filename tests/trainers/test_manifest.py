@@ -47,7 +47,7 @@ def test_a_manifest_lists_every_file_with_its_size(tmp_path):
     (lambda f: (f / "empty.txt").unlink(), "it lacks empty.txt"),
     (shutil.rmtree, "there is no such folder"),
 ])  # fmt: skip
-def test_what_is_not_whole_is_told(tmp_path, harm, why):
+def test_the_problem_of_an_incomplete_checkpoint_is_named(tmp_path, harm, why):
     folder = whole(tmp_path)
     harm(folder)
     assert why in checkpointing.problem(folder)
@@ -69,7 +69,7 @@ def test_the_last_whole_checkpoint_is_found_and_the_skipped_ones_are_named(tmp_p
     ]  # fmt: skip
 
 
-def test_what_a_run_resumes_from(tmp_path, caplog):
+def test_a_run_resumes_only_from_a_complete_checkpoint(tmp_path, caplog):
     resume = checkpointing.resume_from
     assert resume(None, tmp_path) is None and resume(False, tmp_path) is None
     assert resume(True, tmp_path) is True and resume(True, tmp_path / "nothing") is True  # the Trainer's own error
@@ -117,7 +117,7 @@ def test_deletions_cut_short_leave_nothing_that_looks_whole(tmp_path, monkeypatc
     assert not (folder / "model.safetensors").exists() and not (folder / "complete.json").exists()
 
 
-def test_leftovers_of_later_steps_go_and_whole_ones_stay(tmp_path):
+def test_incomplete_checkpoints_of_later_steps_are_deleted_and_complete_ones_stay(tmp_path):
     for step in (1, 3, 4, 5):
         whole(tmp_path, step)
     for step in (1, 4):

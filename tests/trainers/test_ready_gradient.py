@@ -249,7 +249,7 @@ def test_first_order_gradient_by_hand_through_the_trainer(tmp_path):
     assert relative(keep.steps[0], wanted) < SHARES
 
 
-def test_the_caps_of_a_gain_and_of_a_loss(tmp_path):
+def test_default_caps_of_gain_and_loss_depend_on_the_loss_of_guessing(tmp_path):
     def caps(model, rows, **given) -> tuple[float, float]:
         terms = ReadyTrainer(model, config(tmp_path, **given), rows, processing_class=tokenizer()).terms
         return terms.gain_cap, terms.cap
@@ -271,7 +271,7 @@ def test_dropout_masks_are_the_same_in_the_two_passes_of_a_finite_difference(tmp
     assert sizes["finite_difference"] < 3 * sizes["first_order"]
 
 
-def test_stable_rows_that_stand_in_for_the_proxy_repeat_their_masks_too(tmp_path):
+def test_dropout_masks_repeat_for_stable_rows_that_stand_in_for_the_recovery_data(tmp_path):
     """One revocable row a step leaves none for recovery; "align" takes a finite difference over the stand-ins."""
     sizes = {}
     for dropout in (0.0, 0.3):
@@ -300,7 +300,7 @@ def test_classifiers_have_the_oracles_gradient_too(tmp_path, make, rows, toleran
     assert relative(first.steps[0], wanted) < max(tolerance, 1e-4)
 
 
-def test_the_model_is_never_handed_our_flags(tmp_path):
+def test_flag_columns_never_reach_the_models_forward(tmp_path):
     model, seen = lm(), set()
     model.register_forward_pre_hook(lambda module, args, kwargs: seen.update(kwargs), with_kwargs=True)
     run = train(tmp_path, model, max_steps=2, meta_every=2)  # one step with the terms and one without

@@ -76,7 +76,7 @@ def test_before_its_start_and_between_its_turns_a_step_is_the_stock_trainers(tmp
     assert not same_bits(trace["plain"][0], trace["on"][0])
 
 
-def test_every_second_step_with_revocable_rows(tmp_path):
+def test_meta_every_2_adds_the_terms_on_every_second_step_with_revocable_rows(tmp_path):
     run = train(tmp_path, lm(), max_steps=5, meta_every=2)
     steps = json.loads(json.dumps(run.record()))["steps"]
     assert steps == {"all": 5, "with_revocable_rows": 5, "with_readiness_terms": 3}
@@ -84,7 +84,7 @@ def test_every_second_step_with_revocable_rows(tmp_path):
     assert with_terms == [1, 3, 5]
 
 
-def test_steps_without_revocable_rows_do_not_count(tmp_path):
+def test_meta_every_does_not_count_steps_without_revocable_rows(tmp_path):
     rows = lm_rows(16, every=16)  # one revocable row, so one step of each two
     run = train(tmp_path, lm(), rows, num_train_epochs=3)
     assert run.record()["steps"] == {"all": 6, "with_revocable_rows": 3, "with_readiness_terms": 3}
@@ -112,7 +112,7 @@ def test_every_row_is_seen_once_an_epoch(tmp_path, options):
     assert len(seen) == 81
 
 
-def test_the_main_loss_is_untouched(tmp_path):
+def test_the_logged_loss_is_that_of_the_stock_trainer_with_readiness_on(tmp_path):
     """The logged loss is the mean over the step's labels at θ, whether the readiness terms run or not."""
     run = train(tmp_path, lm64(), max_steps=1, gradient_accumulation_steps=2, per_device_train_batch_size=4)
     rows = lm_rows(16)
@@ -161,7 +161,7 @@ def test_the_cut_into_micro_batches_does_not_matter(tmp_path, options):
     pytest.param(bert, text_class_rows, marks=pytest.mark.slow),
     pytest.param(vit, image_rows, marks=pytest.mark.slow),
 ], ids=list("lbv"))  # fmt: skip
-def test_one_forward_or_two_is_the_same_step(tmp_path, make, rows, options):
+def test_one_forward_and_two_give_the_same_step(tmp_path, make, rows, options):
     ends = []
     for forward in ("in_turn", "together"):
         counts, model = [], make()
@@ -189,7 +189,7 @@ class Own(type(bert())):
 
 
 @pytest.mark.parametrize("where", ["trainer", "model", "function"])
-def test_a_loss_of_its_own_is_never_taken_from_the_logits(tmp_path, where):
+def test_a_users_own_loss_is_used_in_one_forward_and_in_two(tmp_path, where):
     ends = []
     for forward in ("in_turn", "auto"):
         model = bert()

@@ -212,7 +212,7 @@ def test_weights_and_buffers_are_what_they_were_before_the_ordinary_passes(tmp_p
     (0.0, 3, 2 * 4 + 4 / 3),  # every third step
 ])  # fmt: skip
 @pytest.mark.parametrize("accumulation", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_row_passes_by_hand(tmp_path, tau, every, passes, accumulation):
+def test_row_passes_with_resistance_match_a_hand_count(tmp_path, tau, every, passes, accumulation):
     costs = []
     for more in ({}, {**ON, "recovery_steps": 2}):
         run = trainer(tmp_path, memorised(), EIGHT, max_steps=3, stop=False, gap="squared", gate_every=every,
@@ -249,7 +249,7 @@ def test_the_run_ends_where_the_recovery_fails(tmp_path):
     assert ends["on"].state.global_step > ends["off"].state.global_step
 
 
-def test_the_hinge_becomes_two_sided_and_no_other_gap_is_touched(tmp_path):
+def test_with_resistance_the_default_gap_is_squared_and_a_chosen_gap_stays(tmp_path):
     config = UnlearnConfig(str(tmp_path), **QUIET, **ON)
     run = trainer(tmp_path, config=config)
     assert run.objective.gap == "squared" == run.record()["gap"] and config.gap == "auto"
@@ -286,7 +286,7 @@ def test_a_run_resumed_with_other_options_drops_what_it_cannot_use(tmp_path):
     assert run.state.global_step == 8
 
 
-def test_record_and_card_say_it(tmp_path):
+def test_record_and_card_name_the_resistance_and_its_options(tmp_path):
     run = trainer(tmp_path, max_steps=2, stop=False, **ON, recovery_steps=2)
     run.train()
     run.save_model()

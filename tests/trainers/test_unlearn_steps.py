@@ -101,7 +101,7 @@ def test_the_cut_into_micro_batches_does_not_matter(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["hinge", "matched", "ranked", "npo"])
-def test_a_ragged_last_step_is_cut_as_well(tmp_path, name):
+def test_the_cut_of_a_ragged_last_step_does_not_matter(tmp_path, name):
     rows = {**EIGHT, "forget": lm_rows(7)}
     ends = []
     for rows_each, accumulation in ((4, 1), (2, 2), (1, 4)):
@@ -128,7 +128,7 @@ def test_beyond_the_target_the_hinge_leaves_only_the_retain_rows(tmp_path):
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_one_forward_or_two_is_the_same_step(tmp_path, name):
+def test_one_forward_and_two_give_the_same_step(tmp_path, name):
     ends = []
     for forward in ("together", "in_turn"):
         run = trainer(tmp_path, open_gate(), EIGHT, passes="2", alpha=0.4, stop=False, learning_rate=0.1, optim="sgd",
@@ -139,7 +139,7 @@ def test_one_forward_or_two_is_the_same_step(tmp_path, name):
     assert ends[1][1] == ends[0][1] and ends[1][2] == pytest.approx(ends[0][2], abs=1e-6)
 
 
-SHUT = {"forget": ROWS["unseen"], "retain": ROWS["retain"], "unseen": ROWS["forget"]}  # beyond τ from the start
+CLOSED = {"forget": ROWS["unseen"], "retain": ROWS["retain"], "unseen": ROWS["forget"]}  # beyond τ from the start
 
 
 @pytest.mark.parametrize("accumulation, each, every, passes", [
@@ -148,21 +148,21 @@ SHUT = {"forget": ROWS["unseen"], "retain": ROWS["retain"], "unseen": ROWS["forg
     (1, 8, 3, 6 * 8 + 2 * 8 / 3),  # looked at on the first and the fourth step
     (2, 4, 4, 6 * 8 + 8 + 8 / 3),  # on the first and the fifth
 ])  # fmt: skip
-def test_behind_a_shut_gate_forget_rows_cost_a_forward_or_nothing(tmp_path, accumulation, each, every, passes):
+def test_with_a_closed_gate_forget_rows_cost_a_forward_or_nothing(tmp_path, accumulation, each, every, passes):
     cut = {"per_device_train_batch_size": each, "gradient_accumulation_steps": accumulation}
-    run = trainer(tmp_path, memorised(), SHUT, max_steps=6, stop=False, target="frozen", gate_every=every,
+    run = trainer(tmp_path, memorised(), CLOSED, max_steps=6, stop=False, target="frozen", gate_every=every,
                   forget_forward="in_turn", **cut)  # fmt: skip
     metrics = run.train().metrics
-    measured = len(SHUT["unseen"]) + len(SHUT["retain"])  # τ and the retain sample before the first step
+    measured = len(CLOSED["unseen"]) + len(CLOSED["retain"])  # τ and the retain sample before the first step
     assert metrics["row_passes"] == pytest.approx(passes + measured / 3, abs=2e-3)
     seen = ["forget_loss" in line for line in run.state.log_history if "loss" in line]
     assert seen == [k % every == 0 for k in range(6)]
 
 
-def test_a_step_without_a_look_is_the_step_behind_a_shut_gate(tmp_path):
+def test_a_step_that_skips_the_forget_rows_equals_one_that_finds_the_gate_closed(tmp_path):
     ends = []
     for every in (1, 4):
-        run = trainer(tmp_path, memorised(), SHUT, max_steps=6, stop=False, per_device_train_batch_size=8,
+        run = trainer(tmp_path, memorised(), CLOSED, max_steps=6, stop=False, per_device_train_batch_size=8,
                       gate_every=every, forget_forward="in_turn", target="frozen")  # fmt: skip
         run.train()
         ends.append(weights(run.model))
@@ -170,14 +170,14 @@ def test_a_step_without_a_look_is_the_step_behind_a_shut_gate(tmp_path):
 
 
 @pytest.mark.parametrize("accumulation", [1, 2])
-def test_a_gate_that_the_target_opens_again_is_open_at_once(tmp_path, accumulation):
+def test_a_gate_reopened_by_a_higher_target_is_open_in_the_next_step(tmp_path, accumulation):
     class Raise(TrainerCallback):
         def on_step_end(self, args, state, control, **kwargs):
             if state.global_step == 2:
                 run.request_state = dataclasses.replace(run.request_state, tau=20.0)
 
     keep = Gradients()
-    run = trainer(tmp_path, memorised(), SHUT, max_steps=5, stop=False, per_device_train_batch_size=8 // accumulation,
+    run = trainer(tmp_path, memorised(), CLOSED, max_steps=5, stop=False, per_device_train_batch_size=8 // accumulation,
                   gradient_accumulation_steps=accumulation, gate_every=3, forget_forward="in_turn", target="frozen",
                   callbacks=[keep, Raise()], max_grad_norm=0.0)  # fmt: skip
     run.train()
@@ -187,7 +187,7 @@ def test_a_gate_that_the_target_opens_again_is_open_at_once(tmp_path, accumulati
     assert min(sizes[2:]) > 5 * max(sizes[:2])
 
 
-def test_row_passes_by_hand(tmp_path):
+def test_row_passes_match_a_hand_count(tmp_path):
     run = trainer(tmp_path, stop=False, passes="10", per_device_train_batch_size=3, max_steps=20, unseen_every=5)
     metrics = run.train().metrics
     # 20 steps of 3 + 3 rows; τ and the retain sample before, τ again after five and after ten passes, forward only

@@ -61,7 +61,7 @@ def test_with_the_data_alone_it_forgets_up_to_the_target_and_keeps_the_rest(tmp_
     assert first["alpha"] == pytest.approx(run.rule.alpha0, abs=1e-6) and last["alpha"] < first["alpha"]
 
 
-def test_sizes_give_alpha_passes_and_looks(tmp_path):
+def test_alpha_passes_and_looks_follow_from_the_numbers_of_rows(tmp_path):
     run = trainer(tmp_path, per_device_train_batch_size=2)
     assert run.rule.alpha0 == pytest.approx(5 / 3 * 6 / 24)
     assert run.rule.passes == 9 and len(run.train_dataset) == 54 and run.looks.every == 2
@@ -123,7 +123,7 @@ def test_a_budget_spent_in_the_first_step_leaves_the_model_as_it_came(tmp_path):
     assert mean_loss(run.model, ROWS["retain"]) <= stop_rule.retain_limit(run.rule, run.request_state)
 
 
-def test_a_fleeing_target_is_capped(tmp_path):
+def test_tau_is_capped_when_the_unseen_loss_runs_away(tmp_path):
     """α = ½ at a high rate destroys the model; without the cap τ would follow its unseen loss upward."""
     options = {"learning_rate": 0.05, "passes": "12", "unseen_every": 1, "stop": False}
     run = trainer(tmp_path, memorised_more(), MORE, alpha=0.9, per_device_train_batch_size=4, **options)
@@ -136,7 +136,7 @@ def test_a_fleeing_target_is_capped(tmp_path):
 
 
 @pytest.mark.parametrize("target", ["frozen", "chance"])
-def test_targets_that_stay(tmp_path, target):
+def test_targets_frozen_and_chance_do_not_move_during_a_run(tmp_path, target):
     run = trainer(tmp_path, target=target, passes="3", unseen_every=1, stop=False, learning_rate=1e-2)
     unseen = mean_loss(run.model, ROWS["unseen"])
     run.train()
@@ -178,7 +178,7 @@ def test_npo_ends_by_the_rule_of_the_mean(tmp_path):
     assert -stop_rule.OVERSHOOT - 1e-6 <= lacking <= gaps.TOLERANCE + 1e-6
 
 
-def test_max_steps_is_a_reason_too(tmp_path):
+def test_max_steps_ends_the_run_with_its_own_stop_reason(tmp_path):
     run = trainer(tmp_path, max_steps=2)
     assert run.train().metrics["stop_reason"] == "max_steps" and run.state.global_step == 2
 
@@ -214,7 +214,7 @@ def test_classifiers_forget_rows_too(tmp_path, make, rows, accumulation):
     assert mean_loss(run.model, sets["retain"]) < 0.6
 
 
-def test_to_remove_a_class_no_row_may_stay_answered(tmp_path):
+def test_target_chance_leaves_no_row_of_the_class_answered(tmp_path):
     """With the target "chance" the hinge is on each row; a request for something else is left alone."""
     sets = {"forget": text_class_rows(6), "retain": text_class_rows(18, 6), "unseen": text_class_rows(9, 100)}
     model = fit(bert(), [*sets["forget"], *sets["retain"]], steps=60)

@@ -44,12 +44,12 @@ def test_a_model_no_better_than_guessing_is_measured_at_once(retain_loss):
 
 
 @pytest.mark.parametrize("changes", [{"reached": 1}, {"over_budget": 1}])
-def test_a_first_finding_is_followed_up(changes):
+def test_after_a_first_finding_and_at_the_end_a_look_is_measured(changes):
     assert plan(0.6, 0.15, dataclasses.replace(STATE, **changes)).measure
     assert plan(0.6, 0.15, last=True).measure
 
 
-def test_what_is_not_known_of_the_forget_rows_calls_for_no_look():
+def test_an_unknown_forget_loss_causes_no_look():
     assert plan(math.nan, 0.15) == Look(kept=True, short=False, snapshot=False, measure=False)
 
 

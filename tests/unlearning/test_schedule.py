@@ -68,7 +68,7 @@ def test_a_broken_model_is_refused_before_the_first_step(unseen, retain):
         start(RULE, unseen, retain)
 
 
-def test_current_target_follows_the_model_but_never_flees_above_the_cap():
+def test_target_current_follows_the_model_up_to_the_cap():
     state = start(RULE, 2.0, 0.1)
     taus = []
     for unseen in (2.5, 1.2, 9.0, math.nan, math.inf, 2.0):
@@ -81,7 +81,7 @@ def test_current_target_follows_the_model_but_never_flees_above_the_cap():
 
 
 @pytest.mark.parametrize("target, tau", [("frozen", 2.0), ("chance", 3.0)])
-def test_other_targets_do_not_move(target, tau):
+def test_targets_frozen_and_chance_do_not_move(target, tau):
     state = start(rule(target=target), 2.0, 0.1)
     for unseen in (0.5, 2.5, 9.0):
         state = retarget(rule(target=target), state, unseen)
@@ -140,7 +140,7 @@ def test_the_last_pass_ends_the_run_and_the_reason_is_kept():
     assert state.stop_reason == DONE and state.forget_pass == 10
 
 
-def test_the_last_step_of_max_steps_is_a_reason_too():
+def test_the_last_step_of_max_steps_has_its_own_stop_reason():
     state = start(RULE, 2.0, 0.1)
     for loss, reason in ((None, "max_steps"), (0.2, "max_steps"), (0.2001, BUDGET), (math.nan, BUDGET)):
         assert stop_rule.end(RULE, state, retain_loss=loss).stop_reason == reason
@@ -161,5 +161,5 @@ def test_update_leaves_its_arguments_and_a_state_survives_json():
     assert State(**json.loads(json.dumps(after.to_dict()))) == after
 
 
-def test_every_reason_has_words():
+def test_every_stop_reason_has_a_sentence():
     assert {REACHED, BUDGET, DONE, "max_steps", "interrupted"} == set(stop_rule.STOP_REASONS)

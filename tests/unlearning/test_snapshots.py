@@ -22,7 +22,7 @@ class Weights:
             self.weight.fill_(value)
 
 
-def test_a_retreat_halves_the_way_and_asks_for_the_weights_before_each_write():
+def test_going_back_halves_the_way_and_asks_for_the_weights_before_each_write():
     weights, seen = Weights(1.0), []
     shots = Snapshots(weights, 0)
     weights.set(5.0)
@@ -37,7 +37,7 @@ def test_a_retreat_halves_the_way_and_asks_for_the_weights_before_each_write():
     assert weights.asked == asked + 1 + len(seen)
 
 
-def test_the_good_weights_come_back_or_what_is_within_on_the_way_to_them():
+def test_restore_good_takes_the_first_weights_within_the_budget_on_the_way_to_the_good_ones():
     weights = Weights(1.0)
     shots = Snapshots(weights, 0)
     weights.set(2.0)
@@ -55,7 +55,7 @@ def test_the_good_weights_come_back_or_what_is_within_on_the_way_to_them():
     assert shots.short_of_target[0] == 6
 
 
-def test_saved_and_loaded(tmp_path):
+def test_snapshots_survive_saving_and_loading(tmp_path):
     shots = Snapshots(Weights(1.0), 3)
     shots.candidate = shots.now(5)
     assert list(shots.to_dict()) == ["good", "measured", "below", "candidate"]  # of the file, as it always was

@@ -144,6 +144,7 @@ def test_models_that_make_other_tokens(models, tmp_path, monkeypatch):
         (["--shadows", "3"], "`--shadows` is 3; expected 0 or an even number from 4"),
         (["--tables", "retrained"], "`--tables` takes ROLE=WHERE"),
     ],
+    ids=lambda part: " ".join(part) if isinstance(part, list) else "",
 )
 def test_wrong_flags_are_refused(flags, expected, folder, tmp_path, monkeypatch):
     where = ["--output_dir", str(folder)]

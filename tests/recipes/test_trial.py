@@ -27,7 +27,9 @@ def rows_of(model, make, goal="unseen", n=12) -> trial.RequestRows:
     return trial.RequestRows(splits, default_collator(model, tokenizer()), goal, 3)
 
 
-@pytest.mark.parametrize("model, make", [(lm, lm_rows), (bert, text_class_rows), (vit, image_rows)], ids=list("lbv"))
+@pytest.mark.parametrize("model, make", [
+    (lm, lm_rows), (bert, text_class_rows), (vit, image_rows),
+], ids=["llama", "bert", "vit"])  # fmt: skip
 def test_a_look_is_what_the_row_table_says(model, make):
     model = model().train()
     rows = rows_of(model, make)

@@ -154,7 +154,7 @@ class Editor(Toy):
     (Hidden, "'toy' asks for `needs` 'hidden_states'; `UnlearnTrainer` provides 'row_nll', 'token_nll', 'logits'."),
     (Distribution, "'toy' asks for `reference` 'logits'; `UnlearnTrainer` provides 'none', 'loss'."),
     (Editor, "'toy' edits the weights itself; `UnlearnTrainer` only takes steps on a loss."),
-])  # fmt: skip
+], ids=["hidden states", "reference logits", "edits weights"])  # fmt: skip
 def test_what_the_trainer_does_not_provide_is_refused_before_a_model_is_loaded(tmp_path, asked, kind, words):
     with pytest.raises(ArgumentError) as caught:
         trainer(tmp_path, "does/not-exist", EIGHT, **asked(kind))

@@ -220,7 +220,7 @@ def test_a_resumed_run_draws_the_same_requests(tmp_path):
     ({"request_group": "group", "request_rows": 0}, "`request_group` is set but `request_rows` is 0"),
     ({"request_rows": -1}, "`request_rows` is -1"),
     ({"request_rows": 2.5}, "`request_rows` is 2.5; it must be a whole number"),
-], ids=str)  # fmt: skip
+], ids=lambda part: str(part) if isinstance(part, dict) else "")  # fmt: skip
 def test_a_wrong_request_group_is_told_before_anything_is_loaded(tmp_path, options, message):
     rows = lm_rows(8).add_column("group", list("abababab")).add_column("one", ["x"] * 8)
     revocable = options.pop("revocable", None)

@@ -36,7 +36,9 @@ from hf_unlearn.options import INNER_LR, INNER_LR_ADAPTER
 
 
 @pytest.mark.parametrize("accumulation", [1, 3])
-@pytest.mark.parametrize("make, rows", [(lm, lm_rows), (lambda: bert(dropout=0.2), text_class_rows)], ids=["lm", "b"])
+@pytest.mark.parametrize("make, rows", [
+    (lm, lm_rows), (lambda: bert(dropout=0.2), text_class_rows),
+], ids=["llama", "bert"])  # fmt: skip
 def test_with_all_weights_at_zero_it_is_the_stock_trainer_bit_for_bit(tmp_path, make, rows, accumulation):
     rows = rows(26)
     options = {
@@ -160,7 +162,7 @@ def test_the_cut_into_micro_batches_does_not_matter(tmp_path, options):
     (lm, lm_rows),
     pytest.param(bert, text_class_rows, marks=pytest.mark.slow),
     pytest.param(vit, image_rows, marks=pytest.mark.slow),
-], ids=list("lbv"))  # fmt: skip
+], ids=["llama", "bert", "vit"])  # fmt: skip
 def test_one_forward_and_two_give_the_same_step(tmp_path, make, rows, options):
     ends = []
     for forward in ("in_turn", "together"):

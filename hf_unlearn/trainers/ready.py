@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 
 LIMITS = (
     "Readiness is a reconstruction: the paper behind it publishes its objectives, not its equations.",
-    "A ready model still knows everything it was trained on; nothing is forgotten before a request.",
-    "Readiness for the named revocable rows says nothing about requests for other rows.",
+    "A ready model was trained on the revocable rows, too: nothing has been unlearned before a request.",
+    "Readiness is for the rows that were revocable in training; requests for other rows can take longer.",
 )
 
 PROBE = "ready_"  # what the measures of the simulated request begin with in the log

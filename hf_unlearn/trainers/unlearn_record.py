@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 SNAPSHOTS_FILE = "_request_weights.pt"  # in a checkpoint; `push_to_hub` leaves out what begins with an underscore
 
 LIMITS = (
-    "Unlearning is approximate: the rows' loss is moved to that of unseen rows, which is no proof of deletion.",
-    "A mean can match while single rows stay recognisable; see the membership measures and the histograms.",
-    "Fine-tuning on the removed rows, or on rows like them, brings knowledge back faster than first training did.",
+    "Unlearning is approximate: the rows' loss is moved to a target (that of unseen rows), which proves no deletion.",
+    "A mean loss can match while single rows stay recognisable; see the membership measures and the histograms.",
+    "Fine-tuning on the removed rows, or on rows like them, can bring them back faster than training first did.",
 )
 
 

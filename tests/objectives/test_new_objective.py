@@ -150,7 +150,7 @@ def refused(tmp_path, monkeypatch, text: str) -> str:
     ('"help": "Larger: less for unlikely labels.", ', "", "The option `wga_beta` has no help."),
     ("default=1.0, ", "", "The option `wga_beta` has no default."),
     ("wga_beta: float", "npo_beta: float", "`npo_beta` has another type or default in Npo."),
-], ids=["no name", "a taken name", "needs", "average", "no help", "no default", "an option of another type"])  # fmt: skip
+], ids=["no name", "a taken name", "needs", "average", "no help", "no default", "another type"])  # fmt: skip
 def test_a_file_that_does_not_keep_to_the_contract_is_refused(tmp_path, monkeypatch, old, new, words):
     assert old in example()
     assert words in refused(tmp_path, monkeypatch, example().replace(old, new))

@@ -316,6 +316,6 @@ def test_what_is_saved_loads_with_stock_transformers(tmp_path):
     card = (tmp_path / "README.md").read_text()
     head = card.split("---")[1]
     assert "- unlearning-ready" in head and "- hf_unlearn" in head
-    assert "A ready model still knows everything it was trained on" in card
+    assert "nothing has been unlearned before a request" in card
     assert "LlamaForCausalLM.from_pretrained" in card and "2505.10845" in card
     assert "first_order" in card

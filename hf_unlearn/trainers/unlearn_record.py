@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SNAPSHOTS_FILE = "_request_weights.pt"  # in a checkpoint; `push_to_hub` leaves out what begins with an underscore
 
 LIMITS = (
-    "Unlearning is approximate: it moves the rows' loss to a target (that of unseen rows); this is no proof of deletion.",
+    "Unlearning is approximate: it moves the rows' loss to a target (that of unseen rows). It is no proof of deletion.",
     "A mean loss can match while single rows stay recognisable; see the membership measures and the histograms.",
     "Fine-tuning on the removed rows, or on rows like them, can bring them back faster than training first did.",
 )

@@ -9,7 +9,7 @@ from typing import get_type_hints
 from ..evaluation import attack_names
 from ..evaluation.attacks.registry import attacks
 from ..evaluation.roles import ROLES
-from ..utils.checks import number, whole
+from ..utils.checks import Wrong, number, whole
 
 VERBS = ("ready", "unlearn", "evaluate")  # those that read YAML keys like `ready.seed`
 TASKS = ("causal_lm", "sequence_classification", "image_classification", "audio_classification")
@@ -29,7 +29,7 @@ RANGES = {  # flag -> check of its value; those of the split, the model and the 
 }
 
 
-def range_problems(arguments) -> list[str]:
+def range_problems(arguments) -> list[Wrong]:
     """What is wrong with the numbers of one of the dataclasses below."""
     found = vars(arguments)
     checked = [name for name in RANGES if found.get(name) is not None]

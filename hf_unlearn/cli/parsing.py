@@ -80,16 +80,23 @@ def parse(verb: str, argv: list[str], check: Callable | None = None) -> tuple:
     values, more = read_values(verb, kinds, flags)
     problems += more
     found = []
-    for kind in kinds:
-        try:
-            found.append(kind(**{f.name: values[f.name] for f in fields(kind) if f.name in values}))
-            wrong = range_problems(found[-1]) if len(found) <= 3 else []
-        except ValueError as error:  # of a training config, which is the last
-            wrong = problems_of(error)
-        problems += [with_file(problem, flags) for problem in wrong]
+    for kind in kinds[:3]:
+        found.append(made(kind, values))
+        if wrong := range_problems(found[-1]):
+            problems += [with_file(problem, flags) for problem in wrong]
+            found[-1] = made(kind, values, without=[problem.name for problem in wrong])
+    try:
+        found += [made(config, values) for config in kinds[3:]]
+    except ValueError as error:
+        problems += [with_file(problem, flags) for problem in problems_of(error)]
     if problems:
         gather(lambda: raise_problems(problems), *([lambda: check(*found[:3])] if check else []))
     return tuple(found)
+
+
+def made(kind: type, values: dict, without=()):
+    """A dataclass with those of the values that are its own, but for some; the others have its defaults."""
+    return kind(**{f.name: values[f.name] for f in fields(kind) if f.name in values and f.name not in without})
 
 
 def kinds_of(verb: str) -> list[type]:

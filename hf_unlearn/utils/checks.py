@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -77,6 +78,8 @@ def number(name: str, value, *, low: float, high: float = math.inf, open_low: bo
 
 def problems_of(error: Exception) -> list[str]:
     """All problems that an error tells: those of an `ArgumentError`, else its message."""
+    if isinstance(error, json.JSONDecodeError):
+        return [f"{error.doc[:80]!r} is no JSON: {error}."]
     return getattr(error, "problems", [str(error)])
 
 

@@ -176,7 +176,11 @@ def test_numbers_out_of_their_range_are_told_before_a_row_is_read(tmp_path):
     path = tmp_path / "my.yaml"
     path.write_text("limit: -3\n")
     words = ["--config", str(path), "--test_fraction", "2", "--max_length", "0", "--gradient_accumulation_steps", "0"]
-    assert [problem.split(";")[0] for problem in problems("ready", *words, "--per_device_train_batch_size", "0")] == [
+    words += ["--per_device_train_batch_size", "0"]
+    seen = []
+    found = problems("ready", *words, check=lambda own, data, model: seen.append((data.limit, data.max_length)))
+    assert seen == [(None, 256)]  # the rows are checked with the defaults instead
+    assert [problem.split(";")[0] for problem in found] == [
         f"`limit` in {path} is -3",
         "`test_fraction` is 2.0",
         "`max_length` is 0",
@@ -189,3 +193,8 @@ def test_every_range_is_that_of_a_flag():
     kinds = (arguments.DataArguments, arguments.ModelArguments, arguments.EvaluateArguments)
     assert set(arguments.RANGES) <= {field.name for kind in kinds for field in fields(kind)}
     assert not [problem for kind in kinds for problem in arguments.range_problems(kind())]
+
+
+def test_json_that_is_none_is_told_with_its_text():
+    (told,) = problems("ready", "--lr_scheduler_kwargs", "{bad")
+    assert told.startswith("'{bad' is no JSON: Expecting property name")

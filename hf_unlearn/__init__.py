@@ -18,21 +18,27 @@ holds that):
 
 To add …             touch …
     an objective         one file in objectives/ (its __init__.py shows one), one test
-    a measure            its formula in evaluation/measures/, one line in the catalogue
+    a measure            its formula in evaluation/measures/, one line in evaluation/catalogue.py; a membership score:
+                         `SCORES` in evaluation/vocabulary.py, `scores()` in evaluation/measures/membership.py
     an attack            one file in evaluation/attacks/
     a task               one YAML file in recipes/
     a public name        `_HOMES` and the imports under TYPE_CHECKING, both below
 
 Where is …?
-    a flag               declared: cli/arguments.py, options.py, config.py; read from words and YAML: cli/parsing.py
+    a flag               declared: cli/arguments.py, options.py, config.py, an attack's or objective's in its own file;
+                         read from words and YAML: cli/parsing.py
     τ measured           trainers/measuring_tau.py; when it is measured again: unlearning/schedule.py
     the stop rule        unlearning/stop_rule.py
     a checkpoint's file  trainers/checkpointing.py lists all; what a request keeps: trainers/unlearn_record.py
     the AUC's interval   evaluation/intervals.py
     a verdict's gate     evaluation/gates.py; from gates to the verdict: `verdict_of` in evaluation/judge.py; the
                          sentences: report/words/gates.py
-    the simulated step   `move_(params, first, factor)` in readiness/gradient.py moves the weights; `move_` itself is in
-                         readiness/moving_weights.py
+    the step             both trainers fill `.grad` only (trainers/ready_passes.py, trainers/unlearn_steps.py);
+                         transformers.Trainer's `optimizer.step()` moves the weights
+    the simulated step   `move_(params, first, factor)` in readiness/gradient.py moves the weights, and they are put
+                         back before the real one; `move_` itself is in readiness/moving_weights.py
+    a record             readiness.json: trainers/ready.py fills it; unlearning.json: trainers/unlearn_record.py; both
+                         are written by `save_model` in trainers/checkpointing.py
 
 Public names are loaded on first use: importing the package imports no torch.
 """

@@ -25,7 +25,7 @@ SUBJECTS = {  # dataclass -> {subject: the first of its flags}, in the order of 
     UnlearnOptions: {"request": "objective"},
     EvaluateArguments: {"evaluation": "output_dir", "options of the attacks": "_".join(FIRST_OPTION)},
 }
-KINDS = {  # verb -> dataclasses in the order of its help
+ARGUMENTS = {  # verb -> dataclasses in the order of its help
     "ready": (ReadyArguments, DataArguments, ModelArguments, ReadyOptions),
     "unlearn": (UnlearnArguments, DataArguments, ModelArguments, UnlearnOptions),
     "evaluate": (EvaluateArguments, DataArguments, ModelArguments),
@@ -128,7 +128,7 @@ def help_text(verb: str, program: str, description: str, everything: bool = Fals
         _add(general, "help", "[all]", f"This text; `{program} --help all` lists every argument of the Trainer, too.")
     else:
         _add(general, "help", "", "This text.")
-    for kind in KINDS[verb]:
+    for kind in ARGUMENTS[verb]:
         for subject, some in by_subject(kind).items():
             group = parser.add_argument_group(subject)
             for one in some:

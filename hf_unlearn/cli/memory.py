@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 from ..memory.__main__ import build_parser, report
-from ..memory.__main__ import main as estimate
+from ..memory.__main__ import main as estimate_main
 from ..memory.run import STEP_VERBS, Run
 from . import model, parsing, prepare
 from .arguments import DataArguments, ModelArguments
@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
     if "--config" not in argv or {"-h", "--help"} & set(argv):
         if {"-h", "--help"} & set(argv):
             sys.stdout.write("With --config FILE.yaml: the sizes of that recipe; the flags below win over them.\n\n")
-        return estimate(argv, PROGRAM)
+        return estimate_main(argv, PROGRAM)
     own, of_recipe = divided(argv)
     values = vars(build_parser(PROGRAM).parse_args(own))
     memory, as_json, verbs = values.pop("memory"), values.pop("json"), values.pop("verb")

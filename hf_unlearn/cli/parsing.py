@@ -1,6 +1,6 @@
 """
 Command line and YAML file -> the dataclasses of a verb; all problems in one error. The flags themselves are declared in
-arguments.py, options.py and config.py.
+arguments.py, options.py and config.py; those of an attack or an objective in its own file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .arguments import (
     range_problems,
 )
 
-KINDS = {  # verb -> its own arguments, and the name of its training config in `hf_unlearn`
+ARGUMENTS = {  # verb -> its own arguments, and the name of its training config in `hf_unlearn`
     "ready": (ReadyArguments, "ReadyConfig"),
     "unlearn": (UnlearnArguments, "UnlearnConfig"),
     "evaluate": (EvaluateArguments, None),
@@ -103,7 +103,7 @@ def kinds_of(verb: str) -> list[type]:
     """The dataclasses that have a verb's flags: its own, the data's, the model's, and its training config."""
     import hf_unlearn
 
-    own, config = KINDS[verb]
+    own, config = ARGUMENTS[verb]
     return [own, DataArguments, ModelArguments, *([getattr(hf_unlearn, config)] if config else [])]
 
 
@@ -209,7 +209,7 @@ def expected(action: Action) -> str:
 
 def not_there(one: Given, verb: str, names: list[str]) -> str:
     """The problem of a flag or key that the verb does not have: whose it is, or one that is written much like it."""
-    owners = [other for other in KINDS if one.name in actions_of(kinds_of(other))]
+    owners = [other for other in ARGUMENTS if one.name in actions_of(kinds_of(other))]
     if owners:
         whose = " and ".join(f"`hf-unlearn {other}`" for other in owners)
         if one.file is None:
@@ -223,7 +223,7 @@ def not_there(one: Given, verb: str, names: list[str]) -> str:
     dashes = "" if one.file else "--"
     said = f"key `{one.key}` in {one.file}" if one.file else f"flag --{one.key}"
     if not close:
-        every = "--help all" if KINDS[verb][1] else "--help"
+        every = "--help all" if ARGUMENTS[verb][1] else "--help"
         return f"There is no {said}; `hf-unlearn {verb} {every}` lists all that there are."
     like = f"`{close[0]}`" if one.file else dashes + close[0]
     return f"There is no {said}; did you mean {like}?"

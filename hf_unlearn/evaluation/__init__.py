@@ -4,9 +4,20 @@
 need, so a table can be saved, compared years later, and measured again in another way without the model. Text, images
 and sound share this code; they differ in the one shape rule of [`~hf_unlearn.objectives.row_nll.per_row_nll`].
 
-The way of the numbers: `collection` (a pass over a split) → `tables` → `attacks/` (a file each) → `measuring` (by the
-lines of `catalogue`, with the formulas in `measures/` and the bootstrap in `intervals`) → `scorecard` → `gates` and
-`judge`. `scoring` holds `evaluate`, which goes this way.
+The way of the numbers, a file a step:
+
+    scoring          `evaluate`: checks its arguments, goes this way, returns the score card
+    observation      one model: a pass over each split, then the attacks
+    collection       that pass: batches in, statistics of each row out (row_statistics, forward)
+    tables           what a row table holds (table_checks: what may stand side by side; table_files: on disk)
+    attacks/         a file each: run, options, measures, gate, attempt
+    measuring        row tables -> measures, by the lines of catalogue.py (words: vocabulary.py), the formulas in
+                     measures/ and the bootstrap of intervals.py
+    model_scores     the measures of one model; scorecard: those of all (scorecard_files: on disk)
+    run_measures     reads numbers out of a saved run for the judgement
+    gates            the tests of the verdict; forgotten, attacker: the other answers; judge: all of it
+    weights          hashes, copies and restores weights; merged_weights adds adapters to them
+    roles, rows      names of models; hashes and choice of rows
 
 ```python
 card = evaluate({"original": model, "unlearned": new_model}, splits, reference=retrained_model, processing_class=tok)

@@ -11,7 +11,7 @@ from functools import cached_property
 from importlib import import_module
 from typing import Any
 
-KINDS = ("causal_lm", "classifier")  # kinds of models
+MODEL_KINDS = ("causal_lm", "classifier")  # kinds of models
 AS_UNSEEN, AS_RETRAINED = "as unseen rows", "as retrained"  # ideals of measures of the forget rows
 
 # ---- sections of the report ------------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ SCORES: dict[str, Score] = {
         f"Yeom et al. 2018, Privacy Risk in Machine Learning, arXiv:1709.01604; {TRIPPA}",
         "mia_loss",
         "loss_tokens",
-        KINDS,
+        MODEL_KINDS,
         logistic=True,
     ),
     "entropy": Score(
@@ -93,7 +93,7 @@ SCORES: dict[str, Score] = {
         TRIPPA,
         "mia_entropy",
         "entropy_tokens",
-        KINDS,
+        MODEL_KINDS,
         logistic=True,
     ),
     "zlib": Score(
@@ -123,7 +123,7 @@ SCORES: dict[str, Score] = {
         "Hayes et al. 2024, arXiv:2403.01218; Carlini et al. 2022, arXiv:2112.03570",
         "lira",
         "shadows",
-        KINDS,
+        MODEL_KINDS,
     ),
 }
 SCORE_LABELS = {name: score.label for name, score in SCORES.items()}
@@ -171,7 +171,7 @@ class Measure:
     unit: str = ""
     section: str = SPLIT
     splits: tuple[str, ...] = ()
-    kinds: tuple[str, ...] = KINDS
+    kinds: tuple[str, ...] = MODEL_KINDS
     good: str = ""
     ideal: str = AS_UNSEEN
     good_unseen: str = ""

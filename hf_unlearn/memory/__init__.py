@@ -17,12 +17,12 @@ In Python:
 
     estimate(Run(model="folder/or/hub-id", verb="ready", batch_size=8, length=512)).peak     # bytes
 
-    from hf_unlearn.memory.peak import peak_bytes
+    from hf_unlearn.memory.measured_peak import peak_bytes
 
     peak_bytes(trainer.train)                                                                # measured, on CPU or CUDA
 
 Which file answers what: `run.py` which options there are; `estimate.py` how the numbers come about and what engines add
 to them; `simulation.py` which steps are taken; `ledger.py` how bytes are counted; `model.py` how a model without
 weights is made from a config; `optimizers.py` what state an optimizer holds; `advice.py` what to change; `table.py` how
-it is printed; `peak.py` how a peak is measured.
+it is printed; `measured_peak.py` how a peak is measured.
 """

@@ -1,7 +1,7 @@
 """The two trainers and what they share.
 
 ready.py                   `ReadyTrainer`: its arguments, the order of its rows, the keys of readiness.json
-request_rows.py            on which steps is a request simulated, and which rows play it?
+simulated_requests.py      on which steps is a request simulated, and which rows play it?
 ready_passes.py            which passes does such a step run, and what gradient do they add?
 unlearn.py                 `UnlearnTrainer`: what does it take, and how does a request begin?
 unlearn_steps.py           in which order do the forget and the retain rows of a step pass through the model?

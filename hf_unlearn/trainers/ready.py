@@ -30,7 +30,7 @@ from .engines import several_backwards_problem
 from .models import chance_loss, has_adapter
 from .passes import RowsPass
 from .ready_passes import ReadyPasses
-from .request_rows import SimulatedRequests
+from .simulated_requests import SimulatedRequests
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,6 +1,7 @@
 """
-When a request stops, and why. The target counts as reached where the forget loss is at most TOLERANCE (5 % of τ,
-`objectives/gaps.py`) short of it and at most OVERSHOOT (10 %) beyond it.
+When a request stops, and why. The target counts as reached where the gap's `shortfall` is at most TOLERANCE (5 %;
+`objectives/gaps.py` says of what: τ for a mean, the rows' targets for the gaps by rows) and at least -OVERSHOOT
+(-10 %), which gaps by rows never pass: their shortfall is not negative.
 
 Differs from the paper: it has no stop rule; all of this is ours.
 """

@@ -23,7 +23,7 @@ from recipes.study.judgement import (
 )
 from recipes.study.outcomes import PLAIN, READY
 from recipes.study.tasks import TASKS
-from recipes.study.trial import KINDS
+from recipes.study.trial import FINE_TUNED_ON
 from recipes.study.words import ANY, cell, inline, name_of, number, points, share, signed
 
 RESISTING = ("relearn", "align")
@@ -178,7 +178,10 @@ def details(tasks: Mapping[str, Mapping]) -> dict:
         *((f"equal compute ÷ {arm}", arm, "ratio", number) for arm in ANY),
         ("kept, ready − equal, points", READY, "kept_difference", points),
         ("accuracy before, ready ÷ plain − 1, %", READY, "utility", points),
-        *((f"recovery area, {kind} rows, ready − equal", READY, f"area_{kind}_difference", signed) for kind in KINDS),
+        *(
+            (f"recovery area, {kind} rows, ready − equal", READY, f"area_{kind}_difference", signed)
+            for kind in FINE_TUNED_ON
+        ),
         ("AUC gap to retrained, from plain", PLAIN, "auc_gap", signed),
         ("AUC gap, from ready", READY, "auc_gap", signed),
     ]

@@ -228,7 +228,7 @@ def area_of(values: Mapping[int, Mapping], kind: str) -> dict[int, float | None]
 
 def arm_outcomes(arms: Mapping[str, Mapping[int, Mapping]], arm: str) -> dict[str, dict]:
     """Figures of an arm: its own, and against the control, plain and retrained models of the same seeds."""
-    from recipes.study.trial import KINDS
+    from recipes.study.trial import FINE_TUNED_ON
 
     values, plain, control = arms[arm], arms.get(PLAIN, {}), arms.get(CONTROL, {})
     outer, worth = held_out(values), utility_split(values)
@@ -257,14 +257,14 @@ def arm_outcomes(arms: Mapping[str, Mapping[int, Mapping]], arm: str) -> dict[st
         "after_accuracy": mean(accuracy_after(values, outer)),
         "auc_gap": difference(_after(values, "auc_gap"), dict.fromkeys(values, 0.0)),
         "ks_p": {**middle(p), "apart": sum(x < LEVEL for x in p.values())},
-        **{f"area_{kind}": mean(area_of(values, kind)) for kind in KINDS},
+        **{f"area_{kind}": mean(area_of(values, kind)) for kind in FINE_TUNED_ON},
     }
     if arm != CONTROL:
         found["ratio"] = ratio(passes_of(control), passes)
         found["kept_difference"] = difference(kept_of(values), kept_of(control))
         if outer == worth:  # of unseen facts no model knows one
             found["after_difference"] = difference(accuracy_after(values, outer), accuracy_after(control, outer))
-        for kind in KINDS:
+        for kind in FINE_TUNED_ON:
             found[f"area_{kind}_difference"] = difference(area_of(values, kind), area_of(control, kind))
     if arm != PLAIN:
         extra = {s: values[s]["training"][0] - plain[s]["training"][0] for s in values if s in plain}

@@ -16,7 +16,7 @@ from recipes.study.judgement import outcome
 from recipes.study.outcomes import METHOD, NEVER_ASKED, READY, RETRAINED, SERIES
 from recipes.study.seeds import Passes
 from recipes.study.tasks import ARMS, TASKS, VERDICT
-from recipes.study.trial import KEPT_SHARE, KINDS, TOLERANCE
+from recipes.study.trial import FINE_TUNED_ON, KEPT_SHARE, TOLERANCE
 from recipes.study.words import ANY, COLUMN_ARMS, name_of, seeds_text
 
 HERE = Path(__file__).resolve().parent
@@ -174,7 +174,7 @@ def recoveries(one: Mapping, prefix: str) -> list[dict]:
                     f"{prefix}-{i}{kind}",
                 ),
             }
-            for kind in KINDS
+            for kind in FINE_TUNED_ON
         ]
         if len(there) > 1:
             note = f"Never finished, so without a curve: {', '.join(none)}." if none else ""

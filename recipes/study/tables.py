@@ -8,7 +8,7 @@ from hf_unlearn.evaluation import catalogue
 from recipes.study.judgement import level_of, outcome
 from recipes.study.outcomes import CONTROL, METHOD, PLAIN, READY, SERIES
 from recipes.study.seeds import FEWEST
-from recipes.study.trial import KINDS
+from recipes.study.trial import FINE_TUNED_ON
 from recipes.study.words import COLUMN_ARMS, cell, inline, name_of, nothing, number, points, seeds_text, share, signed
 
 METHOD_NAMES = {  # how they are written; one that is not here is shown by its own name
@@ -98,7 +98,7 @@ def arm_table(one: Mapping) -> dict:
         ("membership AUC", "membership", number),
         ("gap to retrained", "auc_gap", signed),
         ("KS p", "ks_p", number),
-        *((f"recovery area, {kind} rows", f"area_{kind}", number) for kind in KINDS),
+        *((f"recovery area, {kind} rows", f"area_{kind}", number) for kind in FINE_TUNED_ON),
     ]
     lines = []
     memory = one.get("memory", {})
@@ -181,7 +181,7 @@ def resisting(one: Mapping) -> dict | None:
         ("forget loss after", "after_loss", number),
         ("gap to retrained, AUC", "auc_gap", signed),
     ]
-    for kind in KINDS:
+    for kind in FINE_TUNED_ON:
         columns.append((f"recovery area, {kind} rows", f"area_{kind}", number))
         columns.append(("more than after the best request", f"area_{kind}_gain", signed))
     lines = [

@@ -24,7 +24,7 @@ KEPT_SHARE = 0.97  # share of the plain model's retain accuracy that "kept" mean
 TOLERANCE = 0.05  # of τ: a forget loss within it counts as the unseen one, as in the trainers' stop rule
 JUDGED_GAPS = ("hinge", "squared", "matched", "ranked")  # the study's choice: all of the registry but "rows"
 WATCHED = ("forget_quality", "_auc_gap", "forget_loss", "retain_accuracy", "test_accuracy", "extraction_strength")
-KINDS = tuple(FINE_TUNES)
+FINE_TUNED_ON = tuple(FINE_TUNES)
 RELEARNING = {"steps": 30, "every": 5, "batch_size": 16}
 
 
@@ -201,9 +201,8 @@ def recovery(model, rows: RequestRows, learning_rate: float, seed: int) -> dict[
     """Kind of fine-tune -> loss of the forget rows that it does not train on, before it and every few steps."""
     from hf_unlearn.evaluation import recovery_curves
 
-    curves = recovery_curves(
-        {"model": model}, rows.splits, rows.collator, kinds=KINDS, learning_rate=learning_rate, seed=seed, **RELEARNING
-    )["model"]
+    how = {"kinds": FINE_TUNED_ON, "learning_rate": learning_rate, "seed": seed, **RELEARNING}
+    curves = recovery_curves({"model": model}, rows.splits, rows.collator, **how)["model"]
     return {kind: [round(point["loss"], 4) for point in curve] for kind, curve in curves.items()}
 
 

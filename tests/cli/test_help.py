@@ -64,10 +64,10 @@ print("=== heavy", [name for name in {HEAVY!r} if name in sys.modules])
     assert out.rstrip().endswith("=== heavy []") or "heavy []" in out
 
 
-@pytest.mark.parametrize("verb", help.KINDS)
+@pytest.mark.parametrize("verb", help.ARGUMENTS)
 def test_every_flag_of_a_verb_is_in_its_help_once_with_a_text(verb):
     text = help.help_text(verb, "hf-unlearn", "")
-    for kind in help.KINDS[verb]:
+    for kind in help.ARGUMENTS[verb]:
         for one in fields(kind):
             assert len(re.findall(rf"^  --{one.name}\b", text, re.M)) == 1, one.name
             assert len(one.metadata["help"]) > 10
@@ -97,20 +97,20 @@ def test_help_all_lists_every_argument_of_the_trainer():
 
 
 def test_help_all_is_offered_where_there_is_more_and_only_there():
-    for verb in help.KINDS:
+    for verb in help.ARGUMENTS:
         text = help.help_text(verb, "hf-unlearn", "")
         assert ("--help all" in text) == (verb in help.CONFIGS)
     text, same = (help.help_text("evaluate", "hf-unlearn", "", everything=one) for one in (False, True))
     assert text == same
 
 
-@pytest.mark.parametrize("verb", help.KINDS)
+@pytest.mark.parametrize("verb", help.ARGUMENTS)
 @pytest.mark.parametrize("everything", [False, True])
 def test_help_says_what_each_flag_takes(verb, everything):
     text = help.help_text(verb, "hf-unlearn", "", everything)
     takes = dict(re.findall(r"^  --(\w+) (\S+(?: …)?)", text, re.M))
     assert set(takes.values()) >= {"N", "X", "COLUMN", "FOLDER", "NAME"} and "VALUE" not in takes.values()
-    kinds = [*help.KINDS[verb], *([getattr(hf_unlearn, help.CONFIGS[verb])] if verb in help.CONFIGS else [])]
+    kinds = [*help.ARGUMENTS[verb], *([getattr(hf_unlearn, help.CONFIGS[verb])] if verb in help.CONFIGS else [])]
     for name, action in parsing.actions_of(kinds[-1:]).items() if everything else ():
         if name == action.dest and name in takes:
             assert (takes[name] == "true|false") == parsing.is_bool(action), name

@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from hf_unlearn import default_collator
 from hf_unlearn.evaluation import recovery_area, recovery_curves, relearn
-from hf_unlearn.evaluation.attacks.relearn import KINDS, batch_rows, rows_of_attacker
+from hf_unlearn.evaluation.attacks.relearn import ROW_KINDS, batch_rows, rows_of_attacker
 
 FAST = {"steps": 3, "every": 2, "batch_size": 3, "learning_rate": 1e-2}
 
@@ -259,12 +259,12 @@ def test_what_was_only_hidden_comes_back_faster():
 
     asked = {"steps": 8, "every": 4, "batch_size": 8, "learning_rate": 3e-3}
     curves = recovery_curves(models, splits, watching, **asked)
-    assert {role: list(found) for role, found in curves.items()} == {role: list(KINDS) for role in models}
+    assert {role: list(found) for role, found in curves.items()} == {role: list(ROW_KINDS) for role in models}
     areas = {
         role: {kind: recovery_area(found[kind], curves["retrained"][kind]) for kind in found}
         for role, found in curves.items()
     }
-    assert all(areas["unlearned"][kind] < 0.5 for kind in KINDS)
+    assert all(areas["unlearned"][kind] < 0.5 for kind in ROW_KINDS)
     assert set(areas["retrained"].values()) == {1.0}
     back = [curves[role]["retain"] for role in ("unlearned", "never")]
     assert back[0][0]["loss"] > 2.5 and back[0][-1]["loss"] < 0.7 * back[0][0]["loss"]

@@ -26,8 +26,8 @@ from hf_unlearn import ArgumentError, ReadyConfig, ReadyTrainer, UnlearnConfig, 
 from hf_unlearn.memory.__main__ import main
 from hf_unlearn.memory.advice import advice
 from hf_unlearn.memory.estimate import CONTEXT, estimate
+from hf_unlearn.memory.measured_peak import peak_bytes
 from hf_unlearn.memory.optimizers import OPTIMIZERS
-from hf_unlearn.memory.peak import peak_bytes
 from hf_unlearn.memory.run import Run
 from hf_unlearn.memory.table import PARTS, parse_bytes, table
 

@@ -28,7 +28,7 @@ from .base import Attack, Attempt, AttemptRule, Seen, Subject
 if TYPE_CHECKING:
     import torch
 
-KINDS = tuple(FINE_TUNES)  # what the attacker has rows of
+ROW_KINDS = tuple(FINE_TUNES)  # what the attacker has rows of
 ATTACKED = (*BEFORE, "retrained", "retrained_again")  # roles of models that are attacked: those that should not know
 MOST_REAL = 32  # forget rows given to the attacker by default: a quarter of them, at most so many
 FORWARD = 1 / 3  # a forward pass alone, in row passes (forward and backward of one row), as the trainers count
@@ -246,7 +246,7 @@ def recovery_curves(
     data_collator: Callable[[list[dict[str, Any]]], Mapping[str, Any]] | None = None,
     *,
     processing_class: Any = None,
-    kinds: Iterable[str] = KINDS,
+    kinds: Iterable[str] = ROW_KINDS,
     k: int | None = None,
     seed: int = 0,
     **fine_tune: Any,
@@ -306,8 +306,8 @@ def rows_of_attacker(models, splits, kinds: list[str], k: int | None, seed: int)
     problems = []
     if not models:
         problems.append("`models` is empty: give a dict of role -> model.")
-    if not kinds or set(kinds) - set(KINDS):
-        problems.append(f"`kinds` is {kinds}: expected any of {', '.join(map(repr, KINDS))}.")
+    if not kinds or set(kinds) - set(ROW_KINDS):
+        problems.append(f"`kinds` is {kinds}: expected any of {', '.join(map(repr, ROW_KINDS))}.")
     if n < 2:
         problems.append(f"split `forget` has {n} rows: expected at least two, to train on some and measure others.")
     elif not 1 <= k < n:
@@ -330,7 +330,10 @@ def _select(rows, indices: list[int]):
 
 @dataclass(frozen=True)
 class RelearnOptions:
-    """Of the attack "relearn": arguments of [`relearn`], and `k` of [`recovery_curves`]."""
+    """
+    Of the attack "relearn": arguments of [`relearn`], and `k` of [`recovery_curves`]. Those with `flag` are flags of
+    `hf-unlearn evaluate`, too, with that default.
+    """
 
     steps: int = field(
         default=30, metadata={"help": "steps of each fine-tune that tries to bring the rows back.", "flag": 30}
@@ -372,7 +375,8 @@ def _run(subject: Subject, options: RelearnOptions) -> None:
         return
     k = options.k or min(MOST_REAL, max(1, len(splits["forget"]) // 4))
     at_hand = {"retain": "retain" in splits, "similar": {"similar", "unseen"} & set(splits), "real": True}
-    how = {**asdict(options), "k": k, "kinds": [kind for kind in KINDS if at_hand[kind]], "progress": subject.progress}
+    kinds = [kind for kind in ROW_KINDS if at_hand[kind]]
+    how = {**asdict(options), "k": k, "kinds": kinds, "progress": subject.progress}
     try:
         curves = recovery_curves({subject.role: subject.model}, splits, subject.collator, **how)
     except FloatingPointError as error:

@@ -94,7 +94,7 @@ def ratio_of_bytes(bench: Bench, figure: Figure, cache: dict) -> float:
     vocabulary, where the weights are all but everything. (Gradients and activations meet in a ready step, which they
     do not in a plain one, and autograd holds the gradient of one matrix while it adds it.)
     """
-    from hf_unlearn.memory.peak import peak_bytes
+    from hf_unlearn.memory.measured_peak import peak_bytes
 
     weights_only = {"batch_size": 4, "length": 2, "vocab_size": 64, "layers": 12, "hidden_size": 384}
     short = Bench(argparse.Namespace(**vars(bench.args) | weights_only), bench.folder)

@@ -1,0 +1,105 @@
+"""The stop rule: which looks end a request, and the reason that it gives."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from hf_unlearn.unlearning import stop_rule
+from hf_unlearn.unlearning.schedule import Rule, State, retarget, start
+from hf_unlearn.unlearning.stop_rule import BUDGET, DONE, REACHED, update
+
+RULE = Rule(alpha0=0.3, passes=10, target="current", chance=3.0, stop=True, retain_budget=0.1)
+
+
+def rule(**changes):
+    return dataclasses.replace(RULE, **changes)
+
+
+def feed(rule, state, looks, first=0):
+    """Feeds one look a pass; returns the state and the reasons given."""
+    reasons = []
+    for i, look in enumerate(looks):
+        state = update(rule, state, forget_pass=first + i, **look)
+        reasons.append(state.stop_reason)
+    return state, reasons
+
+
+def test_the_target_counts_as_reached_after_two_looks_in_a_row():
+    near, far = ({"shortfall": s, "retain_loss": 0.15} for s in (0.05, 0.0501))
+    _, reasons = feed(RULE, start(RULE, 2.0, 0.1), [near, far, near, {}, {"retain_loss": 0.1}, near])
+    assert reasons == [None] * 5 + [REACHED]
+    over = [{**near, "shortfall": -0.1}] * 2
+    assert feed(RULE, start(RULE, 2.0, 0.1), over)[1] == [None, REACHED]
+    assert feed(RULE, start(RULE, 2.0, 0.1), [{**near, "shortfall": -0.1001}] * 4)[1] == [None] * 4
+    assert feed(RULE, start(RULE, 2.0, 0.1), [{**near, "shortfall": math.nan}] * 4)[1] == [None] * 4
+
+
+@pytest.mark.parametrize("retain", [0.2001, 0.55, math.nan])
+def test_the_target_is_not_reached_while_the_retain_rows_are_beyond_the_budget(retain):
+    near, dip = {"shortfall": 0.0, "retain_loss": 0.2}, {"shortfall": 0.0, "retain_loss": retain}
+    assert feed(RULE, start(RULE, 2.0, 0.1), [near, dip, near, near])[1] == [None, None, None, REACHED]
+
+
+@pytest.mark.parametrize("retain", [0.2001, 0.55, math.nan])
+def test_a_run_that_ends_beyond_the_budget_says_so(retain):
+    look = {"shortfall": 0.5, "retain_loss": retain}
+    assert update(RULE, start(RULE, 2.0, 0.1), forget_pass=10, **look).stop_reason == BUDGET
+    assert update(rule(stop=False), start(RULE, 2.0, 0.1), forget_pass=10, **look).stop_reason == DONE
+    assert update(RULE, start(RULE, 2.0, 0.1), forget_pass=10, shortfall=0.5, retain_loss=0.2).stop_reason == DONE
+
+
+def test_the_budget_is_spent_after_two_looks_in_a_row_far_beyond_it_and_nan_spends_it():
+    state = start(RULE, 2.0, 0.1)
+    assert stop_rule.retain_limit(RULE, state) == pytest.approx(0.1 + 0.1)
+    assert stop_rule.transient_limit(RULE, state) == 3.0
+    assert stop_rule.transient_limit(rule(recovers=False), state) == pytest.approx(0.2)
+    in_, out, nan = {"retain_loss": 2.9999}, {"retain_loss": 3.0001}, {"retain_loss": math.nan}
+    assert feed(RULE, state, [out, in_, out, {}, out])[1] == [None] * 4 + [BUDGET]
+    assert feed(RULE, state, [nan, nan])[1] == [None, BUDGET]
+    assert feed(RULE, state, [nan, out])[1] == [None, BUDGET]
+
+
+def test_the_budget_is_counted_from_the_first_retain_loss_whatever_the_target_does():
+    state = update(RULE, retarget(RULE, start(RULE, 2.0, 0.1), 3.0), forget_pass=1, retain_loss=0.15)
+    assert stop_rule.retain_limit(RULE, state) == pytest.approx(0.2)
+    assert stop_rule.retain_limit(RULE, start(RULE, 0.5, 1.0)) == pytest.approx(1.1)
+
+
+def test_a_destroyed_model_is_not_reported_as_having_reached_its_target():
+    both = {"shortfall": -1.0, "retain_loss": 9.0}
+    assert feed(RULE, start(RULE, 2.0, 0.1), [both, both])[1] == [None, BUDGET]
+
+
+def test_the_last_pass_ends_the_run_and_the_reason_is_kept():
+    state, reasons = feed(RULE, start(RULE, 2.0, 0.1), [{}, {}], first=9)
+    assert reasons == [None, DONE]
+    assert state.stop_reason == DONE and state.forget_pass == 10
+
+
+def test_the_last_step_of_max_steps_has_its_own_stop_reason():
+    state = start(RULE, 2.0, 0.1)
+    for loss, reason in ((None, "max_steps"), (0.2, "max_steps"), (0.2001, BUDGET), (math.nan, BUDGET)):
+        assert stop_rule.end(RULE, state, retain_loss=loss).stop_reason == reason
+
+
+def test_fixed_length_ends_only_with_the_last_pass():
+    fixed = rule(stop=False)
+    look = {"shortfall": -1.0, "retain_loss": math.nan}
+    state, reasons = feed(fixed, start(fixed, 2.0, 0.1), [look] * 11)
+    assert reasons == [None] * 10 + [DONE]
+
+
+def test_update_leaves_its_arguments_and_a_state_survives_json():
+    before = start(RULE, 2.0, 0.1)
+    copy = dataclasses.replace(before)
+    after = update(RULE, before, forget_pass=4, shortfall=0.01, retain_loss=9.0)
+    assert before == copy and after != before
+    assert State(**json.loads(json.dumps(after.to_dict()))) == after
+
+
+def test_every_stop_reason_has_a_sentence():
+    assert {REACHED, BUDGET, DONE, "max_steps", "interrupted"} == set(stop_rule.STOP_REASONS)

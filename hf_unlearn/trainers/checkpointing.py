@@ -139,11 +139,18 @@ def remove(folder: str) -> None:
         shutil.rmtree(folder)
 
 
-def remove_leftovers(output_dir: str, above: int) -> None:
-    """Deletes what a killed run has left half-written at later steps, which a rotation would take for the newest."""
-    for step, folder in folders(output_dir).items():
-        if step > above and problem(folder) is not None:
-            remove(folder)
+def put_leftovers_first(output_dir: str, step: int) -> None:
+    """
+    What a killed run has left incomplete goes before any complete checkpoint: of later steps it is deleted, of earlier
+    ones made the oldest. A rotation goes by the folders' times, and a deletion that was cut short is what changed last:
+    it would count as the newest, and a complete checkpoint would be deleted instead.
+
+    Args:
+        step: of the checkpoint that was just written.
+    """
+    for other, folder in folders(output_dir).items():
+        if other != step and problem(folder) is not None:
+            remove(folder) if other > step else os.utime(folder, (0, 0))
 
 
 def drop(folder: str, name: str) -> None:
@@ -196,7 +203,7 @@ class CheckpointingTrainer(Trainer):
         if self.args.should_save:
             write_manifest(folder)
             if self.args.save_total_limit:
-                remove_leftovers(run_dir, self.state.global_step)
+                put_leftovers_first(run_dir, self.state.global_step)
         if self.args.push_to_hub:
             self._push_from_checkpoint(folder)
         if self.args.should_save:

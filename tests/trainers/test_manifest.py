@@ -117,10 +117,13 @@ def test_deletions_cut_short_leave_nothing_that_looks_whole(tmp_path, monkeypatc
     assert not (folder / "model.safetensors").exists() and not (folder / "complete.json").exists()
 
 
-def test_incomplete_checkpoints_of_later_steps_are_deleted_and_complete_ones_stay(tmp_path):
-    for step in (1, 3, 4, 5):
+def test_incomplete_checkpoints_go_before_complete_ones(tmp_path):
+    for step in (1, 2, 3, 4, 5):
         whole(tmp_path, step)
+        os.utime(tmp_path / f"checkpoint-{step}", (100 * step, 100 * step))
     for step in (1, 4):
-        (tmp_path / f"checkpoint-{step}" / "complete.json").unlink()
-    checkpointing.remove_leftovers(tmp_path, above=3)
-    assert list(checkpointing.folders(tmp_path)) == [1, 3, 5]
+        (tmp_path / f"checkpoint-{step}" / "complete.json").unlink()  # which makes it the newest by its time
+    checkpointing.put_leftovers_first(tmp_path, step=3)
+    assert list(checkpointing.folders(tmp_path)) == [1, 2, 3, 5]
+    checkpointing.rotate_checkpoints(str(tmp_path), save_total_limit=3, use_mtime=True)
+    assert list(checkpointing.folders(tmp_path)) == [2, 3, 5]

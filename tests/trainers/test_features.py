@@ -406,6 +406,8 @@ def test_the_compiled_readiness_gradient_is_the_uncompiled_one(tmp_path, folder,
     got, run = ready(tmp_path, name, "first_order", **options)
     assert type(run.model_wrapped).__name__ == "OptimizedModule"
     assert relative(got, ready_without(name, "first_order", 1, folder)) < SAME[name]
+    if backend == "inductor":  # each kernel takes seconds; the test of dropout has this backend's finite difference
+        return
     got, _ = ready(tmp_path, name, "finite_difference", plain.accumulation, **options)
     assert relative(got, ready_without(name, "exact", plain.accumulation, folder)) < plain.exact
 
@@ -413,7 +415,7 @@ def test_the_compiled_readiness_gradient_is_the_uncompiled_one(tmp_path, folder,
 @pytest.mark.slow
 @pytest.mark.parametrize("backend, name", [("aot_eager", "tied"), ("aot_eager", "lora"), ("inductor", "tied")])
 def test_a_compiled_step_of_unlearning_is_the_objective_by_hand(tmp_path, backend, name):
-    for case in CASES:
+    for case in CASES if (backend, name) == ("aot_eager", "tied") else ["together"]:
         steps, taus, run = unlearn(tmp_path, name, case, **compiled(backend))
         for got, want in zip(steps, objectives_by_hand(run, name, taus), strict=True):
             assert relative(got, want) < SAME[name]

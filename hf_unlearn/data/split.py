@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 from collections.abc import Sequence
 
@@ -133,7 +134,7 @@ def _kept_out(dataset, unseen: Sequence, is_forget: np.ndarray) -> np.ndarray:
 
 
 def _as_values(values, keys, dataset, column) -> list:
-    """Values as the column stores them: class names become class numbers, "3" becomes 3."""
+    """Values as the column stores them: class names become class numbers, "3" becomes 3, "false" becomes False."""
     if isinstance(values, (str, int)):
         values = [values]
     feature = getattr(dataset, "features", {}).get(column)
@@ -145,9 +146,24 @@ def _as_values(values, keys, dataset, column) -> list:
             found.append(value)
         elif hasattr(feature, "str2int") and value in feature.names:
             found.append(feature.str2int(value))
+        elif str(value) in by_text:
+            found.append(by_text[str(value)])
         else:
-            found.append(by_text.get(str(value), value))
+            read = _read(value) if isinstance(value, str) else value
+            same_number = read in known and not isinstance(read, bool)  # True == 1, but nobody means 1 by it
+            found.append(read if same_number else by_text.get(str(read), value))
     return found
+
+
+def _read(word: str):
+    """The value that YAML reads from a word: 1.5 from 1.50, 1 from 0x1, False from no; of other types, the word."""
+    import yaml
+
+    try:
+        value = yaml.safe_load(word)
+    except (yaml.YAMLError, ValueError):
+        return word
+    return value if isinstance(value, (bool, int, float, datetime.date)) else word  # a datetime is a date, too
 
 
 def _settle_duplicates(dataset, parts, duplicates, labels_of_groups):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields
 
 import pytest
 
 from hf_unlearn import ArgumentError
-from hf_unlearn.cli import arguments, parsing
+from hf_unlearn.cli import arguments, parsing, prepare
 from hf_unlearn.unlearning.defaults import with_request_defaults
 
 CPU = ["--use_cpu", "true"]
@@ -155,6 +156,27 @@ def test_values_of_the_file_arrive_as_they_are_written(tmp_path):
     assert data.forget_values == ["no", "1.50", "2020-01-01", "1e3", "yes", "-3"] and data.forget_column == "12:30"
     assert (data.test_split, data.answer_column) == (None, "answer")
     assert {"test_split", "answer_column"} & args.given == set()
+
+
+@pytest.mark.parametrize("where", ["command line", "YAML"])
+@pytest.mark.parametrize(
+    ("column", "word", "forgotten"), [("consented", "false", 6), ("consented", "No", 6), ("score", "1.50", 4)]
+)
+def test_truth_values_and_numbers_are_found_in_the_rows_however_they_are_written(
+    column, word, forgotten, where, tmp_path
+):
+    answers = [{"question": f"Who is {i}?", "answer": f"It is {i}.", "person": f"p{i}"} for i in range(12)]
+    rows = [{**row, "consented": i % 2 == 0, "score": i % 3 + 0.5} for i, row in enumerate(answers)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    argv = ["--dataset_name", str(tmp_path / "rows.jsonl"), "--unseen_group", "person", "--vocab_size", "300"]
+    asked = {"forget_by": "column", "forget_column": column, "forget_values": f"[{word}]"}
+    if where == "YAML":
+        (tmp_path / "my.yaml").write_text("\n".join(f"{key}: {value}" for key, value in asked.items()))
+        argv += ["--config", str(tmp_path / "my.yaml")]
+    else:
+        argv += [part for key, value in asked.items() for part in (f"--{key}", value.strip("[]"))]
+    _, data, model = parsing.parse("evaluate", argv)
+    assert len(prepare.prepare(data, model).splits["forget"]) == forgotten
 
 
 def test_words_of_a_file_may_begin_with_dashes_and_a_list_may_be_empty_or_one_word(tmp_path):

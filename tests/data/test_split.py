@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import datetime
 import logging
 
 import numpy as np
@@ -41,6 +42,33 @@ def test_by_id_takes_just_these_rows():
 def test_ids_may_come_as_text_and_alone():
     assert ids(split(people(), by="id", values=["1003", 1004])["forget"]) == [1003, 1004]
     assert ids(split(people(), by="id", values=1003)["forget"]) == [1003]
+
+
+@pytest.mark.parametrize("column, values, forgotten", [
+    ([False, True], ["false"], {False}),
+    ([False, True], ["yes"], {True}),
+    ([False, True], "off", {False}),
+    ([1.5, 2.0], ["1.50"], {1.5}),
+    ([1.5, 2.0], ["2"], {2.0}),
+    ([1, 2, 3], ["0x1", "03"], {1, 3}),
+    ([1, 2, 3], ["2.0"], {2}),
+    (["1.50", "1.5"], ["1.50"], {"1.50"}),
+    (["no", "yes"], ["no"], {"no"}),
+    (["False", "True"], ["false"], {"False"}),
+    ([f"2020-01-0{d}" for d in (1, 2)], ["2020-01-01"], {"2020-01-01"}),
+    ([datetime.datetime(2020, 1, d) for d in (1, 2)], ["2020-01-01T00:00:00"], {datetime.datetime(2020, 1, 1)}),
+])  # fmt: skip
+def test_words_stand_for_the_values_that_the_column_has(column, values, forgotten):
+    rows = people().add_column("asked", [column[i % len(column)] for i in range(N)])
+    parts = split(rows, by="column", column="asked", values=values, group="person")
+    assert set(parts["forget"]["asked"]) == forgotten
+
+
+@pytest.mark.parametrize("column, word", [([0, 1], "yes"), ([0, 1], "true"), (["a", "1"], "a: b"), ([1, 2], "x")])
+def test_a_word_that_stands_for_no_value_of_the_column_is_told(column, word):
+    rows = people().add_column("asked", [column[i % 2] for i in range(N)])
+    with pytest.raises(ArgumentError, match=f"Not in the column 'asked': {word}"):
+        split(rows, by="column", column="asked", values=[word])
 
 
 def test_by_class_by_number_and_by_name():

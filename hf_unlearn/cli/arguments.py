@@ -11,7 +11,6 @@ from ..evaluation.attacks.registry import attacks
 from ..evaluation.roles import ROLES
 from ..utils.checks import Wrong, number, whole
 
-VERBS = ("ready", "unlearn", "evaluate")  # those that read YAML keys like `ready.seed`
 TASKS = ("causal_lm", "sequence_classification", "image_classification", "audio_classification")
 TRAINED = ("ready", "original", "retrained", "retrained_again")  # roles that `ready` trains
 STARTS = {"ready": "ready_unlearned", "original": "unlearned"}  # role that `unlearn` starts from -> role of its result
@@ -313,3 +312,10 @@ EvaluateArguments = make_dataclass(
         "__module__": __name__,
     },
 )
+KINDS = {  # verb -> dataclasses with its flags, beside its training config
+    "ready": (ReadyArguments, DataArguments, ModelArguments),
+    "unlearn": (UnlearnArguments, DataArguments, ModelArguments),
+    "evaluate": (EvaluateArguments, DataArguments, ModelArguments),
+}
+VERBS = tuple(KINDS)  # those that read YAML keys like `ready.seed`
+CONFIGS = {"ready": "ReadyConfig", "unlearn": "UnlearnConfig"}  # verb -> name of its training config in `hf_unlearn`

@@ -9,7 +9,16 @@ import typing
 from dataclasses import MISSING, Field, fields
 
 from ..options import ReadyOptions, UnlearnOptions
-from .arguments import DataArguments, EvaluateArguments, ModelArguments, ReadyArguments, UnlearnArguments, attack_flags
+from .arguments import (
+    CONFIGS,
+    KINDS,
+    DataArguments,
+    EvaluateArguments,
+    ModelArguments,
+    ReadyArguments,
+    UnlearnArguments,
+    attack_flags,
+)
 
 FIRST_OPTION = [(attack, option.name) for attack, option, _ in attack_flags()][0]
 SUBJECTS = {  # dataclass -> {subject: the first of its flags}, in the order of the dataclass
@@ -25,12 +34,7 @@ SUBJECTS = {  # dataclass -> {subject: the first of its flags}, in the order of 
     UnlearnOptions: {"request": "objective"},
     EvaluateArguments: {"evaluation": "output_dir", "options of the attacks": "_".join(FIRST_OPTION)},
 }
-ARGUMENTS = {  # verb -> dataclasses in the order of its help
-    "ready": (ReadyArguments, DataArguments, ModelArguments, ReadyOptions),
-    "unlearn": (UnlearnArguments, DataArguments, ModelArguments, UnlearnOptions),
-    "evaluate": (EvaluateArguments, DataArguments, ModelArguments),
-}
-CONFIGS = {"ready": "ReadyConfig", "unlearn": "UnlearnConfig"}
+OPTIONS = {"ready": ReadyOptions, "unlearn": UnlearnOptions}  # verb -> our fields of its training config
 BOOL = "true|false"
 TRAINER = {  # those of `TrainingArguments` that people set -> (what it takes, what it does)
     "output_dir": (
@@ -128,7 +132,7 @@ def help_text(verb: str, program: str, description: str, everything: bool = Fals
         _add(general, "help", "[all]", f"This text; `{program} --help all` lists every argument of the Trainer, too.")
     else:
         _add(general, "help", "", "This text.")
-    for kind in ARGUMENTS[verb]:
+    for kind in kinds_in_help(verb):
         for subject, some in by_subject(kind).items():
             group = parser.add_argument_group(subject)
             for one in some:
@@ -136,6 +140,11 @@ def help_text(verb: str, program: str, description: str, everything: bool = Fals
     if verb in CONFIGS:
         _add_trainer(parser, verb, program, everything)
     return parser.format_help()
+
+
+def kinds_in_help(verb: str) -> list[type]:
+    """Dataclasses whose flags the help of a verb lists by subject, in its order: of the training config our part."""
+    return [*KINDS[verb], *([OPTIONS[verb]] if verb in OPTIONS else [])]
 
 
 def by_subject(kind: type) -> dict[str, list[Field]]:
@@ -153,9 +162,7 @@ def _add_trainer(parser: argparse.ArgumentParser, verb: str, program: str, every
     if everything:
         import hf_unlearn
 
-        from .. import options
-
-        ours = {f.name for f in fields(getattr(options, CONFIGS[verb].replace("Config", "Options")))}
+        ours = {f.name for f in fields(OPTIONS[verb])}
         config = getattr(hf_unlearn, CONFIGS[verb])
         kinds = typing.get_type_hints(config)
         group = parser.add_argument_group("all arguments of the Trainer (transformers.TrainingArguments)")

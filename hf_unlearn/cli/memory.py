@@ -1,7 +1,7 @@
 """Does it fit? Estimates what the verbs need, from a model's config or from a YAML of the other verbs.
 
-    hf-unlearn memory --config my.yaml --memory 24GB
-    hf-unlearn memory --model meta-llama/Llama-3.1-8B --peft lora:r=16 --batch_size 1 --length 4096
+hf-unlearn memory --config my.yaml --memory 24GB
+hf-unlearn memory --model meta-llama/Llama-3.1-8B --peft lora:r=16 --batch_size 1 --length 4096
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ PROGRAM = "hf-unlearn memory"
 
 def main(argv: list[str]) -> int:
     """The exit status: 0, or 1 where nothing could be estimated or it does not fit."""
-    if "--config" not in argv or {"-h", "--help"} & set(argv):
-        if {"-h", "--help"} & set(argv):
+    asks_for_help = bool({"-h", "--help"} & set(argv))
+    if asks_for_help or not parsing.names_a_file(argv):
+        if asks_for_help:
             sys.stdout.write("With --config FILE.yaml: the sizes of that recipe; the flags below win over them.\n\n")
         return estimate_main(argv, PROGRAM)
     own, of_recipe = divided(argv)
@@ -57,7 +58,7 @@ def recipe_values(verb: str, argv: list[str]) -> dict:
         ArgumentError: if the flags are wrong, or the rows, which tell the sizes of a new model, cannot be read.
     """
     kind = "unlearn" if verb == "unlearn" else "ready"
-    own, data, model_args, args = parsing.parse(kind, [*argv, "--output_dir", "."])
+    own, data, model_args, args = parsing.parse(kind, [*argv, "--output_dir", "."], asked="memory")
     return {**model_values(data, model_args), **step_values(verb, own, data, args)}
 
 

@@ -7,28 +7,18 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 from argparse import Action, ArgumentTypeError
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ..utils.checks import ArgumentError, Wrong, gather, problems_of, raise_problems
-from .arguments import (
-    VERBS,
-    DataArguments,
-    EvaluateArguments,
-    ModelArguments,
-    ReadyArguments,
-    UnlearnArguments,
-    range_problems,
-)
+from .arguments import CONFIGS, KINDS, VERBS, range_problems
 
-ARGUMENTS = {  # verb -> its own arguments, and the name of its training config in `hf_unlearn`
-    "ready": (ReadyArguments, "ReadyConfig"),
-    "unlearn": (UnlearnArguments, "UnlearnConfig"),
-    "evaluate": (EvaluateArguments, None),
-}
-ON_AND_OFF = {"on": True, "off": False}  # which YAML knows, and `string_to_bool` does not
+# What YAML knows, and `string_to_bool` and `float` do not.
+ON_AND_OFF = {"on": True, "off": False}
+NO_FINITE_NUMBERS = {".inf": math.inf, "+.inf": math.inf, "-.inf": -math.inf, ".nan": math.nan}
 
 
 @dataclass(frozen=True)
@@ -64,20 +54,21 @@ class Given:
 # ---- words -> dataclasses -------------------------------------------------------------------------------------------
 
 
-def parse(verb: str, argv: list[str], check: Callable | None = None) -> tuple:
+def parse(verb: str, argv: list[str], check: Callable | None = None, asked: str | None = None) -> tuple:
     """
     `(the verb's arguments, DataArguments, ModelArguments[, training config])` from the command line. Each is made with
     the flags alone that are there, so that the config's `given` tells what the user set.
 
     Args:
         check: called with the first three where a flag is wrong, for what is wrong with the rows beside it.
+        asked: the verb that the user typed, for the errors; None: the same.
 
     Raises:
         ArgumentError: with all problems of the flags, and of the rows by `check`.
     """
     kinds = kinds_of(verb)
     flags, problems = chosen(verb, argv)
-    values, more = read_values(verb, kinds, flags)
+    values, more = read_values(verb, kinds, flags, asked or verb)
     problems += more
     found = []
     for kind in kinds[:3]:
@@ -103,17 +94,16 @@ def kinds_of(verb: str) -> list[type]:
     """The dataclasses that have a verb's flags: its own, the data's, the model's, and its training config."""
     import hf_unlearn
 
-    own, config = ARGUMENTS[verb]
-    return [own, DataArguments, ModelArguments, *([getattr(hf_unlearn, config)] if config else [])]
+    return [*KINDS[verb], *([getattr(hf_unlearn, CONFIGS[verb])] if verb in CONFIGS else [])]
 
 
-def read_values(verb: str, kinds: list[type], flags: list[Given]) -> tuple[dict, list[str]]:
+def read_values(verb: str, kinds: list[type], flags: list[Given], asked: str) -> tuple[dict, list[str]]:
     """Values of the flags by name, each of its dataclass's type; and what is wrong with the others."""
     known = actions_of(kinds)
     values, problems = {}, []
     for one in flags:
         if one.name not in known:
-            problems.append(not_there(one, verb, list(known)))
+            problems.append(not_there(one, asked, list(known)))
         elif one.words != ["null"]:
             action = known[one.name]
             try:
@@ -159,6 +149,8 @@ def value_of(action: Action, words: list[str], from_file: bool = False):
 def converted(action: Action, word: str):
     if is_bool(action) and word.lower() in ON_AND_OFF:
         return ON_AND_OFF[word.lower()]
+    if action.type is float and word.lower() in NO_FINITE_NUMBERS:
+        return NO_FINITE_NUMBERS[word.lower()]
     if action.type is int and not word.strip().lstrip("+-").isdecimal():
         number = float(word)  # 1e3, 100.0
         if number != int(number):
@@ -209,9 +201,12 @@ def expected(action: Action) -> str:
 
 def not_there(one: Given, verb: str, names: list[str]) -> str:
     """The problem of a flag or key that the verb does not have: whose it is, or one that is written much like it."""
-    owners = [other for other in ARGUMENTS if one.name in actions_of(kinds_of(other))]
+    owners = [other for other in KINDS if one.name in actions_of(kinds_of(other))]
     if owners:
         whose = " and ".join(f"`hf-unlearn {other}`" for other in owners)
+        if one.file is None and verb not in VERBS and "evaluate" not in owners:  # `memory` reads a YAML for several
+            keys = " or ".join(f"`--{other}.{one.name}`" for other in owners)
+            return f"{one.shown} belongs to {whose}; write it as {keys}."
         if one.file is None:
             return f"{one.shown} belongs to {whose}; leave it out of `hf-unlearn {verb}`."
         keys = " or ".join(f"`{other}.{one.name}`" for other in owners)
@@ -223,7 +218,7 @@ def not_there(one: Given, verb: str, names: list[str]) -> str:
     dashes = "" if one.file else "--"
     said = f"key `{one.key}` in {one.file}" if one.file else f"flag --{one.key}"
     if not close:
-        every = "--help all" if ARGUMENTS[verb][1] else "--help"
+        every = "--help all" if verb in CONFIGS else "--help"
         return f"There is no {said}; `hf-unlearn {verb} {every}` lists all that there are."
     like = f"`{close[0]}`" if one.file else dashes + close[0]
     return f"There is no {said}; did you mean {like}?"
@@ -253,7 +248,7 @@ def chosen(verb: str, argv: list[str]) -> tuple[list[Given], list[str]]:
         ArgumentError: if the file cannot be read.
     """
     typed, problems = read_words(argv)
-    files = [one for one in typed if one.name == "config"]
+    files = [one for one in typed if one.name == "config" and one.prefix in ("", f"{verb}.")]
     typed = [one for one in typed if one.name != "config"]
     if any(len(one.words) != 1 for one in files) or len(files) > 1:
         raise ArgumentError(["`--config` needs the path of a YAML file, one alone."])
@@ -264,6 +259,11 @@ def chosen(verb: str, argv: list[str]) -> tuple[list[Given], list[str]]:
             if bool(one.prefix) == own_turn and one.prefix in ("", f"{verb}."):
                 found[one.name] = one
     return list(found.values()), problems + more
+
+
+def names_a_file(argv: list[str]) -> bool:
+    """Whether a command line has `--config`, in one word with its file or in two."""
+    return any(one.name == "config" for one in read_words(argv)[0])
 
 
 def read_words(argv: list[str]) -> tuple[list[Given], list[str]]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..evaluation.__main__ import main as measures_from_logs
-from .parsing import read_flags
+from .parsing import names_a_file, read_flags
 
 
 def main(argv: list[str]) -> int:
     """The exit status: 0, or 1 for logs that cannot be measured."""
-    words = read_flags("tofu", argv) if "--config" in argv else argv
+    words = read_flags("tofu", argv) if names_a_file(argv) else argv
     return measures_from_logs(["tofu", *words], "hf-unlearn")

@@ -9,13 +9,14 @@ import sys
 
 def main(arguments: list[str] | None = None, program: str = "python -m hf_unlearn.evaluation") -> int:
     """The command line; the exit status: 0, or 1 for input that cannot be measured (argparse leaves with 2)."""
-    parser = argparse.ArgumentParser(prog=program, description="Measures from saved logs.")
+    parser = argparse.ArgumentParser(prog=program, description="Measures from saved logs.", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
     tofu = commands.add_parser(
         "tofu",
         help="model utility and forget quality of the TOFU benchmark, as JSON",
         description="Model utility and forget quality of the TOFU benchmark (Maini et al. 2024, arXiv 2401.06121) from "
         "its aggregated evaluation logs. Prints JSON: model_utility, forget_quality, ks_statistic, parts.",
+        allow_abbrev=False,
     )
     tofu.add_argument("--logs", required=True, metavar="A.json", help="the log of the model")
     tofu.add_argument(

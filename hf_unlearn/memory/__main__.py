@@ -30,7 +30,10 @@ OF_DEVICE = ("device",)  # though it comes last
 
 def build_parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog=program, description=__doc__.strip(), formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=program,
+        description=__doc__.strip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     groups = {subject: parser.add_argument_group(subject) for subject in SUBJECTS}
     subject = "model"

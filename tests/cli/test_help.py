@@ -64,14 +64,14 @@ print("=== heavy", [name for name in {HEAVY!r} if name in sys.modules])
     assert out.rstrip().endswith("=== heavy []") or "heavy []" in out
 
 
-@pytest.mark.parametrize("verb", help.ARGUMENTS)
+@pytest.mark.parametrize("verb", arguments.KINDS)
 def test_every_flag_of_a_verb_is_in_its_help_once_with_a_text(verb):
     text = help.help_text(verb, "hf-unlearn", "")
-    for kind in help.ARGUMENTS[verb]:
+    for kind in help.kinds_in_help(verb):
         for one in fields(kind):
             assert len(re.findall(rf"^  --{one.name}\b", text, re.M)) == 1, one.name
             assert len(one.metadata["help"]) > 10
-    if verb in help.CONFIGS:
+    if verb in arguments.CONFIGS:
         assert text.index("the Trainer's own") > text.index("adapter:")
 
 
@@ -81,9 +81,9 @@ def test_every_subject_begins_with_a_flag_that_exists(kind):
     assert list(help.by_subject(kind)) == list(help.SUBJECTS[kind])
 
 
-@pytest.mark.parametrize("verb", help.CONFIGS)
+@pytest.mark.parametrize("verb", arguments.CONFIGS)
 def test_the_trainer_s_arguments_and_defaults_in_the_help_are_its_own(verb):
-    known = {one.name: one.default for one in fields(getattr(hf_unlearn, help.CONFIGS[verb]))}
+    known = {one.name: one.default for one in fields(getattr(hf_unlearn, arguments.CONFIGS[verb]))}
     assert set(help.TRAINER) <= set(known)
     for name, default in help.DEFAULTS[verb].items():
         assert known[name] == default, name
@@ -97,20 +97,21 @@ def test_help_all_lists_every_argument_of_the_trainer():
 
 
 def test_help_all_is_offered_where_there_is_more_and_only_there():
-    for verb in help.ARGUMENTS:
+    for verb in arguments.KINDS:
         text = help.help_text(verb, "hf-unlearn", "")
-        assert ("--help all" in text) == (verb in help.CONFIGS)
+        assert ("--help all" in text) == (verb in arguments.CONFIGS)
     text, same = (help.help_text("evaluate", "hf-unlearn", "", everything=one) for one in (False, True))
     assert text == same
 
 
-@pytest.mark.parametrize("verb", help.ARGUMENTS)
+@pytest.mark.parametrize("verb", arguments.KINDS)
 @pytest.mark.parametrize("everything", [False, True])
 def test_help_says_what_each_flag_takes(verb, everything):
     text = help.help_text(verb, "hf-unlearn", "", everything)
     takes = dict(re.findall(r"^  --(\w+) (\S+(?: …)?)", text, re.M))
     assert set(takes.values()) >= {"N", "X", "COLUMN", "FOLDER", "NAME"} and "VALUE" not in takes.values()
-    kinds = [*help.ARGUMENTS[verb], *([getattr(hf_unlearn, help.CONFIGS[verb])] if verb in help.CONFIGS else [])]
+    configs = [getattr(hf_unlearn, arguments.CONFIGS[verb])] if verb in arguments.CONFIGS else []
+    kinds = [*help.kinds_in_help(verb), *configs]
     for name, action in parsing.actions_of(kinds[-1:]).items() if everything else ():
         if name == action.dest and name in takes:
             assert (takes[name] == "true|false") == parsing.is_bool(action), name
@@ -177,5 +178,8 @@ def test_a_record_names_the_launcher_and_its_processes(monkeypatch):
 
 def test_the_verb_tofu_reads_a_yaml_file(capsys, tmp_path):
     (tmp_path / "logs.yaml").write_text(f"logs: {tmp_path / 'none.json'}\n")
-    assert tofu.main(["--config", str(tmp_path / "logs.yaml")]) == 1
-    assert "hf-unlearn" in (said := capsys.readouterr().err) and "none.json" in said
+    for words in (["--config", str(tmp_path / "logs.yaml")], [f"--config={tmp_path / 'logs.yaml'}"]):
+        assert tofu.main(words) == 1
+        assert "hf-unlearn" in (said := capsys.readouterr().err) and "none.json" in said
+    with pytest.raises(SystemExit):  # no flag is known by its beginning
+        tofu.main(["--log", "none.json"])

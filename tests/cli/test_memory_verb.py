@@ -36,6 +36,33 @@ def test_flags_win_over_the_recipe(monkeypatch, capsys):
     assert {run.model_type for run in runs} == {"vit"}
 
 
+def test_the_recipe_may_be_named_in_one_word_with_its_flag_or_for_one_verb(monkeypatch):
+    asked = []
+    monkeypatch.setattr(memory, "report", lambda runs, *more: asked.append(runs) or 0)
+    for words in ([f"--config={DIGITS[1]}"], ["--ready.config", DIGITS[1]]):
+        assert main.main(["memory", *words, *DIGITS[2:], "--verb", "train"]) == 0
+    assert [run.model_type for (run,) in asked] == ["vit", "vit"]
+
+
+def test_flags_are_not_known_by_their_beginning(capsys):
+    with pytest.raises(SystemExit) as left:
+        main.main(["memory", "--conf", DIGITS[1]])
+    assert left.value.code == 2 and "hf-unlearn memory: error: unrecognized arguments" in capsys.readouterr().err
+
+
+def test_errors_of_a_recipe_s_flags_are_those_of_the_verb_that_was_typed():
+    with pytest.raises(SystemExit, match="--zzz; `hf-unlearn memory --help` lists all that there are"):
+        main.main(["memory", *DIGITS, "--zzz", "1"])
+    with pytest.raises(
+        SystemExit, match="`--meta_every` belongs to `hf-unlearn ready`; write it as `--ready.meta_every`"
+    ):
+        main.main(["memory", *DIGITS, "--meta_every", "2"])
+    with pytest.raises(
+        SystemExit, match="`--shadows` belongs to `hf-unlearn evaluate`; leave it out of `hf-unlearn mem"
+    ):
+        main.main(["memory", *DIGITS, "--shadows", "4"])
+
+
 def test_without_a_recipe_the_verb_is_the_command_of_the_room(monkeypatch, capsys):
     argv = ["--model_type", "vit", "--config_overrides", "hidden_size=16,num_hidden_layers=1,num_attention_heads=2"]
     argv += ["--task", "image_classification", "--device", "cpu", "--verb", "train", "--json"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import fields
 
 import pytest
@@ -192,6 +193,29 @@ def test_config_takes_one_file_also_after_an_equals_sign(tmp_path):
     assert parsing.parse("evaluate", [f"--config={path}"])[1].limit == 9
     for words in (["--config"], ["--config", str(path), "--config", str(path)], ["--config", str(path), "more"]):
         assert problems("evaluate", *words) == ["`--config` needs the path of a YAML file, one alone."]
+
+
+def test_the_file_of_another_verb_is_not_read(tmp_path):
+    (tmp_path / "mine.yaml").write_text("limit: 9\n")
+    (tmp_path / "theirs.yaml").write_text("limit: 8\n")
+    mine, theirs = (["--config", str(tmp_path / "mine.yaml")], ["--ready.config", str(tmp_path / "theirs.yaml")])
+    assert parsing.parse("evaluate", theirs)[1].limit is None
+    assert parsing.parse("evaluate", [*mine, *theirs])[1].limit == 9
+    assert parsing.parse("evaluate", ["--evaluate.config", mine[1]])[1].limit == 9
+
+
+@pytest.mark.parametrize(
+    ("word", "value"), [(".inf", math.inf), ("-.INF", -math.inf), ("+.inf", math.inf), ("inf", math.inf)]
+)
+def test_infinity_may_be_written_as_yaml_and_as_python_write_it(word, value, tmp_path):
+    (tmp_path / "my.yaml").write_text(f"max_grad_norm: {word}\n")
+    from_file = parsing.parse("ready", ["--config", str(tmp_path / "my.yaml"), *CPU])[-1]
+    typed = parsing.parse("ready", [f"--max_grad_norm={word}", *CPU])[-1]
+    assert from_file.max_grad_norm == typed.max_grad_norm == value
+
+
+def test_no_number_may_be_written_as_yaml_writes_it():
+    assert problems("ready", "--test_fraction", ".nan") == problems("ready", "--test_fraction", "nan")
 
 
 def test_numbers_out_of_their_range_are_told_before_a_row_is_read(tmp_path):

@@ -93,7 +93,7 @@ class UnlearnConfig(UnlearnOptions, TrainingArguments, RecordsGiven):
     `given` holds the names of the values that somebody set, also where they equal the default: what a ready checkpoint
     recommends fills in the others alone, and a warning tells what it passes over. `UnlearnConfig(…)` with the values
     that you mean, `dataclasses.replace`, assignment, and the command line and YAML of `hf-unlearn` all record that. A
-    call that names every field does not tell what was set (`HfArgumentParser(UnlearnConfig)`,
+    call that names most fields does not tell what was set (`HfArgumentParser(UnlearnConfig)`,
     `UnlearnConfig(**other.to_dict())`): there a value that equals its default counts as not set. To insist on a default
     there, assign it afterwards: `args.learning_rate = 3e-4`.
 

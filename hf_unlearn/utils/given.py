@@ -15,8 +15,9 @@ class RecordsGiven:
     the names that the original had; and by assignment afterwards. Copies and pickles keep `given`. It is not a field:
     `to_dict`, `asdict`, `repr` and `==` leave it out.
 
-    A call that names every field is no person's but a program's: `HfArgumentParser`, `cls(**other.to_dict())`. It does
-    not tell what was set, so there a value that equals its default counts as not set.
+    A call that names more than half of the fields is no person's but a program's: `HfArgumentParser`,
+    `cls(**other.to_dict())`, also without some of its keys. It does not tell what was set, so there a value that equals
+    its default counts as not set.
     """
 
     # `dataclasses.replace` calls the class with the changed fields first, then with all others in order. `given` is the
@@ -32,8 +33,9 @@ class RecordsGiven:
         keys = list(values)
         if "given" in values and len(values) > len(fields):  # `dataclasses.replace` names them all
             keys = keys[: keys.index("given")]
-        elif values.keys() == {f.name for f in fields}:  # a program
-            keys = [f.name for f in fields if not is_default(f, values[f.name])]
+        elif 2 * len(values) > len(fields):  # a program
+            defaults = {f.name for f in fields if f.name in values and is_default(f, values[f.name])}
+            keys = [name for name in keys if name not in defaults]
         recorded = {*keys, *kwargs.get("given", ())} - {"given"}
         made.__dict__["given"] = frozenset(recorded)
         return made

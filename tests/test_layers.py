@@ -26,6 +26,10 @@ FLOORS = (
 )
 FLOOR_OF = {room: len(FLOORS) - 1 - k for k, rooms in enumerate(FLOORS) for room in rooms}
 LATE = {("evaluation.scorecard", "report")}  # imports inside a function, where the other way round is the usual one
+LEFT_OUT = {  # a registry imports each file of its folder, without naming it, but for these
+    "objectives.registry": {"objectives.registry"},
+    "evaluation.attacks.registry": {"evaluation.attacks.registry"},
+}
 STANDARD = set(sys.stdlib_module_names)
 
 
@@ -83,6 +87,8 @@ def imports(module: str, top_level_only: bool = False) -> frozenset[str]:
             for alias in node.names:
                 inner = own_name(f"{base}.{alias.name}")
                 found.add(inner if inner in MODULES else own_name(base))
+    if module in LEFT_OUT and not top_level_only:
+        found |= {name for name in MODULES if name.rpartition(".")[0] == module.rpartition(".")[0]} - LEFT_OUT[module]
     return frozenset(found)
 
 

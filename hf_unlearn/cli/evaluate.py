@@ -55,7 +55,7 @@ def pairs(words: list[str] | None, flag: str) -> tuple[dict[str, str], list[str]
 def flag_problems(own: EvaluateArguments, models: dict[str, str], tables: dict[str, str]) -> list[str]:
     """What is wrong with the flags, beside ROLE=WHERE pairs."""
     from ..evaluation import attack_names
-    from ..evaluation.gates import gate_names
+    from ..evaluation.gate_rules import gate_names
 
     problems, given = [], {*models, *tables}
     if not given:

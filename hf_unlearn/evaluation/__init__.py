@@ -15,7 +15,8 @@ The way of the numbers, a file a step:
                      measures/ and the bootstrap of intervals.py
     model_scores     the measures of one model; scorecard: those of all (scorecard_files: on disk)
     run_measures     reads numbers out of a saved run for the judgement
-    gates            the tests of the verdict; forgotten, attacker: the other answers; judge: all of it
+    gates            what a gate is, and all limits; gate_rules: the gates of the verdict, and those of attacks
+    judge            the judgement: gates, verdict, forgotten (what was), attacker (what one could still do)
     weights          hashes, copies and restores weights; merged_weights adds adapters to them
     roles, rows      names of models; hashes and choice of rows
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for editors and type checkers
     from .attacks.generate import rouge_recall as rouge_recall
     from .attacks.quantise import quantised as quantised
     from .attacks.registry import attack_names as attack_names
-    from .attacks.registry import register as register
     from .attacks.relearn import recovery_area as recovery_area
     from .attacks.relearn import recovery_curves as recovery_curves
     from .attacks.relearn import relearn as relearn
@@ -67,6 +67,7 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for editors and type checkers
     from .measuring import measure as measure
     from .measuring import measure_names as measure_names
     from .model_scores import ModelScores as ModelScores
+    from .registering import register as register
     from .rows import evenly as evenly
     from .scorecard import Scorecard as Scorecard
     from .scoring import evaluate as evaluate
@@ -100,7 +101,7 @@ _HOMES = {
     "GateRule": "gates",
     "Status": "gates",
     "attack_names": "attacks.registry",
-    "register": "attacks.registry",
+    "register": "registering",
     "generate": "attacks.generate",
     "rouge_recall": "attacks.generate",
     "quantised": "attacks.quantise",

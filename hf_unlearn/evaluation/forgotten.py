@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
-from .gates import Gate, Level, Sides, Status, gate_rules, over_forgotten
+from .gate_rules import gate_rules
+from .gates import Gate, Level, Sides, Status, over_forgotten
 from .run_measures import RIGHT, STILL_KNOWN_EXCESS, count_of, right_of, value_of
 
 FORGOT_LOSS_SHARE = 0.95  # the forget loss has reached the unseen loss from this share of it

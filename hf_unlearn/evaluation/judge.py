@@ -15,7 +15,8 @@ import numpy as np
 
 from .attacker import Attacker, attacker_of
 from .forgotten import Forgotten, forgotten_of
-from .gates import IN_VERDICT, Gate, Kept, Level, Sides, Status, beyond, gate_names, gate_rules, kept_of
+from .gate_rules import IN_VERDICT, gate_names, gate_rules
+from .gates import Gate, Kept, Level, Sides, Status, beyond, kept_of
 from .roles import BEFORE, ROLES
 from .run_measures import aucs, ends_of, gaps_of, value_of
 

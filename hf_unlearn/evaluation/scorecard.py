@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import scorecard_files
-from .gates import gate_names
+from .gate_rules import gate_names
 from .judge import judge
 from .measures.membership import scores
 from .model_scores import ModelScores, json_safe

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from hf_unlearn.evaluation.gates import Level
 from recipes.study.judgement import (
-    AUC_GAP,
     CHEAP,
+    GAP_BY_LOSS,
     KNOWN,
     UTILITY,
     Standing,
@@ -128,7 +128,7 @@ def said_of_verdicts(tasks: Mapping[str, Mapping]) -> list[tuple[str, str]]:
             noise = f" (a second retrained model: {not_told(again)} of {len(again['seeds'])})" if again else ""
             n, passes = len(line["seeds"]), f"{inline(line['share'], share)} of its row passes"
             against = f"against retraining for {line['yardstick']}, not told apart in {not_told(line)} of {n} seeds"
-            gap = line["measures"].get(AUC_GAP)
+            gap = line["measures"].get(GAP_BY_LOSS)
             over = f"; AUC gap over all seeds {inline(gap, signed)}" if gap and gap["n"] else ""
             said.append(("", f"{against}{noise}, by {passes}{over}."))
     return said

@@ -158,7 +158,7 @@ def measured_as(name: str, arm_name: str) -> dict:
     if arm.role not in ("original", "ready"):
         return found
     asked = [[request.method, request.learning_rate] for request in requests_of(task, arm_name)]
-    rules = {"kept": trial.KEPT_SHARE, "tolerance": trial.TOLERANCE, "sample": trial.SAMPLE}
+    rules = {"kept": trial.KEPT_MARK, "tolerance": trial.TOLERANCE, "sample": trial.SAMPLE}
     found |= {"requests": asked, "scenarios": arm.everything and task.thorough, **rules}
     resisting = RESISTING_RATE if arm.everything else None
     return found | {"options": dataclasses.asdict(UnlearnOptions()), "resisting": resisting}
@@ -295,7 +295,7 @@ def asked(model, rows, task: StudyTask, arm_name: str, seed: int, plain: dict, t
     """What becomes of the model under requests."""
     from recipes.study import trial
 
-    kept = trial.KEPT_SHARE * plain["before"]["retain"]["accuracy"]
+    kept = trial.KEPT_MARK * plain["before"]["retain"]["accuracy"]
     best, fewest = None, None
     found: dict = {"requests": []}
     arm = ARMS[arm_name]

@@ -18,7 +18,7 @@ UTILITY = -0.01  # of plain's accuracy, that readiness may cost before any reque
 KNOWN = -0.1  # of the forget rows, that may be wrong before any request and are right for plain
 FASTER = 2.0  # equal compute's row passes over ready's at least
 NOT_TOLD = (Verdict.INDISTINGUISHABLE, Verdict.NOT_TOLD_APART)
-AUC_GAP = "forget_mia_loss_auc_gap"
+GAP_BY_LOSS = "forget_mia_loss_auc_gap"
 CHEAP = 0.2  # of retraining's row passes, that a match may cost
 
 
@@ -136,7 +136,7 @@ def as_retrained(one: Mapping, line: Mapping) -> bool | None:
     if not again or not not_told(again) or passes is None:
         return None
     as_often = not_told(line) * len(again["seeds"]) >= not_told(again) * len(line["seeds"])
-    gap = line["measures"].get(AUC_GAP)
+    gap = line["measures"].get(GAP_BY_LOSS)
     return as_often and passes <= CHEAP and not (gap and side(gap, 0.0))
 
 

@@ -16,7 +16,7 @@ from recipes.study.judgement import outcome
 from recipes.study.outcomes import METHOD, NEVER_ASKED, READY, RETRAINED, SERIES
 from recipes.study.seeds import Passes
 from recipes.study.tasks import ARMS, TASKS, VERDICT
-from recipes.study.trial import FINE_TUNED_ON, KEPT_SHARE, TOLERANCE
+from recipes.study.trial import FINE_TUNED_ON, KEPT_MARK, TOLERANCE
 from recipes.study.words import ANY, COLUMN_ARMS, name_of, seeds_text
 
 HERE = Path(__file__).resolve().parent
@@ -48,7 +48,7 @@ GLOSSARY = (
         "Forgotten and kept",
         f"The first look that finds the forget loss at {100 * (1 - TOLERANCE):g} % of the unseen rows' or more, under "
         "the same model, so that each has a target of its own (for a class: no more right than by guessing) and the "
-        f"retain accuracy at {100 * KEPT_SHARE:g} % of the plain model's before or more. It does not ask "
+        f"retain accuracy at {100 * KEPT_MARK:g} % of the plain model's before or more. It does not ask "
         "whether too much was forgotten.",
     ),
     (
@@ -314,7 +314,7 @@ def page(tasks: Mapping[str, Mapping], command: str, versions: Mapping[str, str]
         tasks=shown,
         sizes=size_pictures(tasks),
         glossary=GLOSSARY,
-        kept=KEPT_SHARE,
+        kept=KEPT_MARK,
         models=models,
         command=command,
         versions=versions,
@@ -412,7 +412,7 @@ def write(root: Path, command: str, results: Path | None = None, picture: Path |
         one["memory"] = peaks.get(task, {})
     head = {"schema": study_.SCHEMA, "command": command, "versions": library_versions(), "cells": len(cells)}
     table = tables.markdown(tables.for_readme(tasks))
-    head |= {"kept": KEPT_SHARE, "request": list(REQUEST_KEYS), "table": table.splitlines()}
+    head |= {"kept": KEPT_MARK, "request": list(REQUEST_KEYS), "table": table.splitlines()}
     save({**head, "tasks": tasks}, results)
     out = Path(root) / "study.html"
     models = sum(c["arm"] != VERDICT for c in cells)

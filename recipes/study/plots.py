@@ -10,7 +10,7 @@ import numpy as np
 from hf_unlearn.report import plots
 from recipes.study.outcomes import RETRAINED
 from recipes.study.seeds import Passes
-from recipes.study.trial import KEPT_SHARE, RELEARNING
+from recipes.study.trial import KEPT_MARK, RELEARNING
 
 LOOKS = {  # arm -> the report's series (a colour), marker, line
     "retrained": ("tau", "s", "--"),
@@ -72,7 +72,7 @@ def trade_off(lines: Mapping[str, Mapping[float, Sequence[tuple[float, float]]]]
 
     def draw(figure):
         axis = figure.subplots()
-        axis.axhline(KEPT_SHARE, color=plots.SERIES["soft"], linewidth=1.0, linestyle=(0, (1, 2)))
+        axis.axhline(KEPT_MARK, color=plots.SERIES["soft"], linewidth=1.0, linestyle=(0, (1, 2)))
         for arm, rates in lines.items():
             series, marker, line = look_of(arm)
             colour = plots.SERIES[series]

@@ -20,7 +20,7 @@ from hf_unlearn.evaluation.catalogue import FINE_TUNES
 from recipes.tools.jobs import QUIET
 
 SAMPLE = 300  # retain rows that are looked at on the way
-KEPT_SHARE = 0.97  # share of the plain model's retain accuracy that "kept" means
+KEPT_MARK = 0.97  # share of the plain model's retain accuracy that "kept" means
 TOLERANCE = 0.05  # of τ: a forget loss within it counts as the unseen one, as in the trainers' stop rule
 JUDGED_GAPS = ("hinge", "squared", "matched", "ranked")  # the study's choice: all of the registry but "rows"
 WATCHED = ("forget_quality", "_auc_gap", "forget_loss", "retain_accuracy", "test_accuracy", "extraction_strength")
@@ -273,7 +273,8 @@ def judged(subject, model, retrained: Sequence, rows: RequestRows, prepared: pre
     """
     from hf_unlearn import evaluate
     from hf_unlearn.evaluation import evenly, judge
-    from hf_unlearn.evaluation.gates import VERDICT_GATES, Status
+    from hf_unlearn.evaluation.gate_rules import VERDICT_GATES
+    from hf_unlearn.evaluation.gates import Status
 
     splits = {**rows.splits, "retain": evenly(rows.splits["retain"], SAMPLE)}
     models = {"original": model, "unlearned": subject, "retrained": retrained[0], "retrained_again": retrained[1]}

@@ -24,7 +24,8 @@ from hf_unlearn.evaluation import (
     register,
 )
 from hf_unlearn.evaluation.attacks import registry
-from hf_unlearn.evaluation.gates import Level, gate_names, status_of
+from hf_unlearn.evaluation.gate_rules import gate_names
+from hf_unlearn.evaluation.gates import Level, status_of
 from hf_unlearn.evaluation.run_measures import value_of
 from hf_unlearn.report.words import first_screen, gates, names
 
@@ -141,10 +142,15 @@ def test_a_registered_attack_is_accepted_on_the_command_line(count_weights):
 
 
 def test_a_name_can_be_registered_once(count_weights):
-    with pytest.raises(ValueError, match="an attack 'count_weights' already"):
+    with pytest.raises(ValueError, match="'count_weights' and a gate 'small_weights' and an attempt 'counting'"):
         register(count_weights)
-    with pytest.raises(ValueError, match="an attack 'relearn' already"):
+    with pytest.raises(ValueError, match="there is an attack 'relearn' already"):
         register(Attack("relearn", "", print))
+    with pytest.raises(ValueError, match="there is a gate 'kept' already"):
+        register(Attack("race", "", print, gate=GateRule("kept", print)))
+    with pytest.raises(ValueError, match="there is an attempt 'membership' already"):
+        register(Attack("race", "", print, attempt=AttemptRule("membership", "", print)))
+    assert "race" not in attack_names()
 
 
 def test_attacks_are_found_by_their_files_and_those_that_train_run_last():

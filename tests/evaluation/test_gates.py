@@ -3,7 +3,8 @@ import pytest
 from hf_unlearn.evaluation import gates
 from hf_unlearn.evaluation.attacks import registry
 from hf_unlearn.evaluation.attacks.base import Attack
-from hf_unlearn.evaluation.gates import VERDICT_GATES, Status, gate_names
+from hf_unlearn.evaluation.gate_rules import VERDICT_GATES, gate_names
+from hf_unlearn.evaluation.gates import Status
 from hf_unlearn.evaluation.judge import Verdict, judge, judge_run
 
 PASSED, FAILED, UNDECIDED, NOT_APPLICABLE = Status
@@ -243,5 +244,5 @@ def test_an_attack_brings_its_gate_which_is_no_part_of_the_verdict(monkeypatch):
 
 def test_two_gates_of_one_name_are_refused(monkeypatch):
     monkeypatch.setitem(registry.ADDED, "race", Attack("race", "", print, gate=gates.GateRule("kept", print)))
-    with pytest.raises(ValueError, match="there is a gate 'kept' already: give that of 'race' another name"):
+    with pytest.raises(ValueError, match="there are two gates 'kept'"):
         gate_names()

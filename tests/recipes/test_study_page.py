@@ -152,7 +152,7 @@ def test_a_match_has_no_gap_over_all_seeds(written):
     noisy = {**again, "verdicts": {"told apart": [0], "not told apart": [1, 2]}}
 
     def answer(gaps):
-        measures = {**ranked["measures"], judgement.AUC_GAP: statistics.mean(dict(enumerate(gaps)))}
+        measures = {**ranked["measures"], judgement.GAP_BY_LOSS: statistics.mean(dict(enumerate(gaps)))}
         return judgement.as_retrained({**people, "verdicts": [noisy]}, {**ranked, "measures": measures})
 
     assert answer([0.02, -0.02, 0.01]) and not answer([0.04, 0.05, 0.045])

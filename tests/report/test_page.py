@@ -11,7 +11,7 @@ import pytest
 from helpers.cards import GOOD, ORIGINAL, RETRAINED, card, everything, m, run
 
 from hf_unlearn.evaluation import roles
-from hf_unlearn.evaluation.gates import gate_rules
+from hf_unlearn.evaluation.gate_rules import gate_rules
 from hf_unlearn.report.page import render_html
 from hf_unlearn.report.words.names import gate_title
 

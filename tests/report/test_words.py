@@ -4,7 +4,8 @@ import pytest
 from helpers.cards import GOOD, NOT_FINITE, ORIGINAL, RETRAINED, card, m, run
 
 from hf_unlearn.evaluation.attacker import attempt_rules
-from hf_unlearn.evaluation.gates import VERDICT_GATES, Gate, Level, Status, gate_rules
+from hf_unlearn.evaluation.gate_rules import VERDICT_GATES, gate_rules
+from hf_unlearn.evaluation.gates import Gate, Level, Status
 from hf_unlearn.evaluation.judge import Verdict, judge, judge_run
 from hf_unlearn.report.words import findings, first_screen, gates, names, numbers
 from hf_unlearn.unlearning.stop_rule import REACHED, STOP_REASONS

@@ -1,4 +1,4 @@
-"""All attacks by name: the `ATTACK` of each file in this folder, and those added by [`register`]."""
+"""All attacks by name: the `ATTACK` of each file in this folder, and those that [`register`] adds."""
 
 from __future__ import annotations
 
@@ -9,19 +9,6 @@ from .base import Attack
 
 ADDED: dict[str, Attack] = {}  # from outside this folder
 NO_ATTACKS = ("__init__", "base", "registry")
-
-
-def register(attack: Attack) -> Attack:
-    """
-    Makes an attack from outside this folder known to [`evaluate`] and to `--attacks`.
-
-    Raises:
-        ValueError: if there is one of this name.
-    """
-    if attack.name in attack_names():
-        raise ValueError(f"there is an attack {attack.name!r} already: give it another name.")
-    ADDED[attack.name] = attack
-    return attack
 
 
 def attack_names() -> list[str]:

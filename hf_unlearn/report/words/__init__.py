@@ -1,5 +1,6 @@
-"""All sentences about a score card, made from the data of `evaluation.judge`. No other file phrases a judgement, and no
-code reads a sentence.
+"""All sentences with numbers about a score card, made from the data of `evaluation.judge`; no code reads a sentence.
+Titles and clauses without numbers stand with the gates and attempts that they name (`GateRule`, `AttemptRule`). A gate
+or an attempt that has no sentence here is shown with its title and its numbers.
 
 first_screen.py   the five answers of the page: asked, forgotten, kept, what an attacker could do, how sure
 findings.py       the lines for a terminal and a model card: one a run, with the reasons for "forgot: …"

@@ -10,7 +10,7 @@ from ...evaluation.gates import Status
 from ...evaluation.judge import Finding, Gain, Verdict, gains, judge
 from .gates import gate_text, kept_text, verdict_sentences
 from .names import model_name, reason_text
-from .numbers import amount, kept_percent, number, percent
+from .numbers import amount, number, percent
 
 
 def lines(card: Mapping[str, Any]) -> list[str]:
@@ -62,7 +62,7 @@ def gain_parts(gain: Gain, by_loss: bool = False) -> list[str]:
             ratio = f" ({times} times {'fewer' if ready < plain else 'more'})"
         parts.append(f"{amount(ready)} steps instead of {amount(plain)}{ratio}")
     if gain.kept:
-        ready, plain = map(kept_percent, gain.kept)
+        ready, plain = map(percent, gain.kept)
         parts.append(f"kept {ready} instead of {plain}")
     ready, plain = (" / ".join(level.value for level in levels) for levels in gain.forgotten)
     parts.append(f"forgot{', by their loss' if by_loss else ''}: {ready}, without readiness: {plain}")

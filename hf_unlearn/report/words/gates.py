@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ...evaluation.gates import Gate, Kept, Level, Status, gate_rules
+from ...evaluation.gate_rules import gate_rules
+from ...evaluation.gates import Gate, Kept, Level, Status
 from ...evaluation.judge import Finding, Verdict
 from .names import STATUS_LEVELS, STATUSES, able, gate_name, gate_title
 from .numbers import kept_percent, number, percent, plain_numbers, sentence, signed
@@ -24,7 +25,7 @@ INDISTINGUISHABLE = "Indistinguishable from a retrained model by every test on t
 def gate_text(gate: Gate) -> str:
     """What was found, with its numbers and limit."""
     if gate.status is Status.NOT_APPLICABLE:
-        return "Does not apply to classifiers."
+        return gate_rules()[gate.name].not_applicable
     if not gate.numbers:
         return gate_rules()[gate.name].needs
     return SENTENCES.get(gate.name, _any_gate)(gate)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ...evaluation.attacker import attempt_rules
 from ...evaluation.catalogue import FINE_TUNES
-from ...evaluation.gates import Gate, Level, Status, gate_rules
+from ...evaluation.gate_rules import gate_rules
+from ...evaluation.gates import Gate, Level, Status
 from ...evaluation.judge import Finding, Verdict
 from ...evaluation.roles import ROLE_LABELS
 from ...unlearning.stop_rule import STOP_REASONS

@@ -26,10 +26,7 @@ FLOORS = (
 )
 FLOOR_OF = {room: len(FLOORS) - 1 - k for k, rooms in enumerate(FLOORS) for room in rooms}
 LATE = {("evaluation.scorecard", "report")}  # imports inside a function, where the other way round is the usual one
-LEFT_OUT = {  # a registry imports each file of its folder, without naming it, but for these
-    "objectives.registry": {"objectives.registry"},
-    "evaluation.attacks.registry": {"evaluation.attacks.registry"},
-}
+REGISTRIES = ("objectives.registry", "evaluation.attacks.registry")  # import the files of their folders, unnamed
 STANDARD = set(sys.stdlib_module_names)
 
 
@@ -87,9 +84,15 @@ def imports(module: str, top_level_only: bool = False) -> frozenset[str]:
             for alias in node.names:
                 inner = own_name(f"{base}.{alias.name}")
                 found.add(inner if inner in MODULES else own_name(base))
-    if module in LEFT_OUT and not top_level_only:
-        found |= {name for name in MODULES if name.rpartition(".")[0] == module.rpartition(".")[0]} - LEFT_OUT[module]
     return frozenset(found)
+
+
+def needs(module: str) -> set[str]:
+    """The modules that a module imports, by name or, as a registry, by its folder."""
+    found = own(imports(module)) - {module}
+    if module in REGISTRIES:
+        found |= {name for name in MODULES if name.rpartition(".")[0] == module.rpartition(".")[0]} - {module}
+    return found
 
 
 def own_name(dotted: str) -> str:
@@ -130,18 +133,18 @@ def circle(needs: dict[str, set[str]]) -> set[str]:
 
 
 def test_there_are_no_circles_between_rooms_of_a_floor():
-    needs: dict[str, set[str]] = {room: set() for room in FLOOR_OF}
+    rooms: dict[str, set[str]] = {room: set() for room in FLOOR_OF}
     for module in MODULES:
         for other in own(imports(module)) - {"__init__"}:
             if (module, room_of(other)) not in LATE:
-                needs[room_of(module)].add(room_of(other))
-    assert not circle(needs)
+                rooms[room_of(module)].add(room_of(other))
+    assert not circle(rooms)
 
 
 @pytest.mark.parametrize("room", FLOOR_OF)
 def test_there_are_no_circles_inside_a_room(room):
     inside = {module for module in MODULES if room_of(module) == room}
-    assert not circle({module: own(imports(module)) & inside - {module} for module in inside})
+    assert not circle({module: needs(module) & inside for module in inside})
 
 
 def test_a_circle_is_found():

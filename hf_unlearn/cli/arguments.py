@@ -276,13 +276,17 @@ class _EvaluateArguments:
     per_device_eval_batch_size: int = field(
         default=64, metadata={"help": "Rows of a forward pass on one device. Lower it where memory runs out."}
     )
-    seed: int = field(default=0, metadata={"help": "Seed of the confidence intervals and of the attackers' rows."})
+    seed: int = field(
+        default=0,
+        metadata={"help": "Seed of the confidence intervals and of the rows that each of --shadows trains on."},
+    )
 
     def attack_options(self) -> dict[str, dict]:
         """Attack -> its options by name, as the flags say."""
         found: dict[str, dict] = {}
         for attack, option, _ in attack_flags():
-            found.setdefault(attack, {})[option.name] = getattr(self, f"{attack}_{option.name}")
+            value = getattr(self, f"{attack}_{option.name}", option.metadata["flag"])  # registered later: no flag
+            found.setdefault(attack, {})[option.name] = value
         return found
 
 

@@ -72,7 +72,32 @@ def flag_problems(own: EvaluateArguments, models: dict[str, str], tables: dict[s
     for flag, value in (("shadows", own.shadows), ("fail_on", own.fail_on)):
         if value and not {"unlearned", "ready_unlearned"} & given:
             problems.append(f"`--{flag}` needs a model of role unlearned or ready_unlearned.")
+    return problems + attack_problems(own)
+
+
+def attack_problems(own: EvaluateArguments) -> list[str]:
+    """What is wrong with the options of the attacks that are asked for, each told under the name of its flag."""
+    from ..evaluation.attacks.registry import attacks
+
+    problems, given = [], own.attack_options()
+    for attack in attacks():
+        options = given.get(attack.name, {}) if attack.name in own.attacks else {}
+        # One by one, so that each problem is that of one flag; then together, for those that only some values make.
+        alone = [problem for name, value in options.items() for problem in _refusal(attack, {name: value})]
+        problems += alone or _refusal(attack, options)
     return problems
+
+
+def _refusal(attack, options: dict) -> list[str]:
+    """Why an attack refuses these options: nothing, or one problem."""
+    try:
+        attack.options_of(options)
+    except ValueError as error:
+        said = str(error.__cause__ or error)
+        for name in options:
+            said = said.replace(f"`{name}`", f"`--{attack.name}_{name}`")
+        return [said]
+    return []
 
 
 def check(own: EvaluateArguments, data: DataArguments, model_args: ModelArguments) -> prepare.Prepared:

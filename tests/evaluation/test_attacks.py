@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from helpers.tiny import lm, lm_rows, tokenizer
 
@@ -24,6 +26,7 @@ from hf_unlearn.evaluation import (
     register,
 )
 from hf_unlearn.evaluation.attacks import registry
+from hf_unlearn.evaluation.attacks.generate import GenerateOptions
 from hf_unlearn.evaluation.gate_rules import gate_names
 from hf_unlearn.evaluation.gates import Level, status_of
 from hf_unlearn.evaluation.run_measures import value_of
@@ -139,6 +142,45 @@ def test_a_registered_attack_is_accepted_on_the_command_line(count_weights):
     own = arguments.EvaluateArguments(attacks=["count_weights", "guess"])
     problems = verb.flag_problems(own, {"unlearned": "somewhere"}, {})
     assert problems == [f"`--attacks` is guess; expected some of none, {', '.join(attack_names())}."]
+
+
+def test_each_wrong_option_of_an_attack_is_told_under_its_flag_beside_the_other_flags():
+    own = arguments.EvaluateArguments(
+        generate_rows=0,
+        relearn_steps=-1,
+        relearn_learning_rate=float("nan"),
+        shadows=3,
+        attacks=["generate", "relearn"],
+    )
+    assert verb.flag_problems(own, {"unlearned": "somewhere"}, {}) == [
+        "`--shadows` is 3; expected 0 or an even number from 4.",
+        "`--generate_rows` is 0: expected an integer of at least 1.",
+        "`--relearn_steps` is -1: expected an integer of at least 1.",
+        "`--relearn_learning_rate` is nan: expected a finite number above 0.",
+    ]
+    assert not verb.flag_problems(replace(own, attacks=["none"], shadows=0), {"unlearned": "somewhere"}, {})
+
+
+def test_options_that_an_attack_refuses_together_are_one_problem(count_weights):
+    @dataclass
+    class Between:
+        low: int = field(default=1, metadata={"help": "", "flag": 1})
+        high: int = field(default=9, metadata={"help": "", "flag": 9})
+
+        def __post_init__(self):
+            if self.low > self.high:
+                raise ValueError("`low` must not be above `high`.")
+
+    registry.ADDED.clear()
+    register(Attack("between", "", print, options=Between))
+    own = SimpleNamespace(attacks=["between"], attack_options=lambda: {"between": {"low": 5, "high": 4}})
+    assert verb.attack_problems(own) == ["`--between_low` must not be above `--between_high`."]
+
+
+def test_options_of_an_attack_may_be_integers_of_numpy():
+    given = {"steps": np.int64(3), "seed": np.uint8(1), "k": np.int32(2), "learning_rate": np.float32(0.1)}
+    found = {attack.name: attack for attack in registry.attacks()}["relearn"].options_of(given)
+    assert (found.steps, found.k, GenerateOptions(rows=np.int64(5)).rows) == (3, 2, 5)
 
 
 def test_a_name_can_be_registered_once(count_weights):

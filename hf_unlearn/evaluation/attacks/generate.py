@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -299,7 +300,7 @@ class GenerateOptions:
     )
 
     def __post_init__(self):
-        if not (isinstance(self.rows, int) and self.rows >= 1):
+        if not (isinstance(self.rows, Integral) and self.rows >= 1):
             raise ValueError(f"`rows` is {self.rows!r}: expected an integer of at least 1.")
 
 

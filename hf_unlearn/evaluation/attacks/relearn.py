@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 from ..catalogue import FINE_TUNES
@@ -352,18 +353,18 @@ class RelearnOptions:
 
     def __post_init__(self):
         raise_all(_out_of_range(self.steps, self.learning_rate, self.batch_size, self.every, self.seed))
-        if not (self.k is None or isinstance(self.k, int) and self.k >= 1):
+        if not (self.k is None or isinstance(self.k, Integral) and self.k >= 1):
             raise ValueError(f"`k` is {self.k!r}: expected an integer of at least 1, or None.")
 
 
 def _out_of_range(steps, learning_rate, batch_size, every, seed) -> list[str]:
     problems = []
     for name, value in (("steps", steps), ("batch_size", batch_size), ("every", every)):
-        if not (isinstance(value, int) and value >= 1):
+        if not (isinstance(value, Integral) and value >= 1):
             problems.append(f"`{name}` is {value!r}: expected an integer of at least 1.")
-    if not (isinstance(seed, int) and seed >= 0):
+    if not (isinstance(seed, Integral) and seed >= 0):
         problems.append(f"`seed` is {seed!r}: expected an integer of at least 0.")
-    if not (isinstance(learning_rate, (int, float)) and 0 < learning_rate < math.inf):
+    if not (isinstance(learning_rate, Real) and 0 < learning_rate < math.inf):
         problems.append(f"`learning_rate` is {learning_rate!r}: expected a finite number above 0.")
     return problems
 

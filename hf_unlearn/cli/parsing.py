@@ -80,6 +80,8 @@ def parse(verb: str, argv: list[str], check: Callable | None = None, asked: str 
         found += [made(config, values) for config in kinds[3:]]
     except ValueError as error:
         problems += [with_file(problem, flags) for problem in problems_of(error)]
+    except (TypeError, ImportError) as error:  # `TrainingArguments`: an unknown key of a flag's JSON, no DeepSpeed
+        problems.append(f"The Trainer's arguments are refused: {' '.join(str(error).split())}")
     if problems:
         gather(lambda: raise_problems(problems), *([lambda: check(*found[:3])] if check else []))
     return tuple(found)
@@ -156,6 +158,8 @@ def converted(action: Action, word: str):
         if number != int(number):
             raise ValueError(word)
         return int(number)
+    if takes_json(action) and not word.startswith("{"):
+        raise ValueError(word)
     value = word if action.type is None else action.type(word)
     if action.choices is not None and value not in action.choices:
         raise ValueError(word)
@@ -166,6 +170,11 @@ def is_bool(action: Action) -> bool:
     from transformers.hf_argparser import string_to_bool
 
     return action.type is string_to_bool
+
+
+def takes_json(action: Action) -> bool:
+    """Whether a flag takes a JSON object alone; others of the Trainer's, like `--fsdp_config`, take a path, too."""
+    return action.dest.endswith("_kwargs")
 
 
 # ---- what is wrong, in words ----------------------------------------------------------------------------------------
@@ -194,6 +203,8 @@ def expected(action: Action) -> str:
         return f"one of {', '.join(str(getattr(choice, 'value', choice)) for choice in action.choices)}"
     if is_bool(action):
         return "true or false"
+    if takes_json(action):
+        return "a JSON object"
     name = getattr(action.type, "__name__", "value") if inspect.isclass(action.type) else "value"
     word = {int: "an integer", float: "a number", str: "a word"}.get(action.type, f"a {name}")
     return f"{word} or several" if action.nargs == "+" else word

@@ -1,1 +1,1 @@
-"""What everything may use: JSON files, records, versions, names loaded on first use."""
+"""What everything may use: checks of arguments, what a config was given, JSON files, versions, names loaded late."""

@@ -112,6 +112,12 @@ def test_a_flag_or_key_of_another_verb_is_told_with_its_verb(tmp_path):
         ("--role ready original", "`--role` is 'ready', 'original': expected a word alone."),
         ("--no_inner_normalize true", "`--no_inner_normalize` is 'true': expected no value."),
         ("--forget_values", "`--forget_values` has no value: expected a word or several."),
+        ("--gradient_checkpointing_kwargs x", "`--gradient_checkpointing_kwargs` is 'x': expected a JSON object."),
+        ("--lr_scheduler_kwargs [1]", "`--lr_scheduler_kwargs` is '[1]': expected a JSON object."),
+        (
+            '--accelerator_config {"bogus":1}',
+            "The Trainer's arguments are refused: AcceleratorConfig.__init__() got an ",
+        ),
         ("--ready.seed x", "`--ready.seed` is 'x': expected an integer."),
         ("loose --seed 1", "'loose' is no flag; flags begin with --."),
     ],
@@ -244,3 +250,15 @@ def test_every_range_is_that_of_a_flag():
 def test_json_that_is_none_is_told_with_its_text():
     (told,) = problems("ready", "--lr_scheduler_kwargs", "{bad")
     assert told.startswith("'{bad' is no JSON: Expecting property name")
+
+
+def test_json_objects_arrive():
+    words = [
+        "--activation_checkpointing_kwargs",
+        '{"use_reentrant": false}',
+        "--lr_scheduler_kwargs",
+        '{"num_cycles": 2}',
+    ]
+    args = parsing.parse("ready", [*words, *CPU])[-1]
+    assert args.activation_checkpointing_kwargs == {"use_reentrant": False}
+    assert args.lr_scheduler_kwargs == {"num_cycles": 2}

@@ -39,7 +39,7 @@ UNLEARN = {
     "hinge, in turn": {"gap": "hinge", "forget_forward": "in_turn"},
     "matched": {"gap": "matched"},
     "ranked": {"gap": "ranked"},
-    "npo": {"objective": "npo", "npo_beta": NPO_BETA},
+    "npo": {"objective": "npo", "npo_beta": NPO_BETA, "learning_rate": NPO_LR},
 }
 
 
@@ -193,14 +193,20 @@ class Plain:
             self.losses.append({"loss": float(loss)})
             self.descend(plus(main, self.readiness(request, stable, proxy or stable, second, resist), 1.0), READY_LR)
 
-    def unlearn(self, name, pairs, forget, retain, tau, targets, steps: int, step_rows: int, passes: int) -> None:
+    def unlearn(self, args, objective, pairs, forget, retain, tau, targets, steps: int, step_rows: int) -> None:
         """
         α·ReLU(τ - L_f)² + (1 - α)·L_r; with targets α·mean (τ_i - ℓ_i)² + (1 - α)·L_r, ranked ones and losses as
         log(p / (1 - p)); NPO's mean (2/β)·log(1 + (p_i / q_i)^β) + L_r, q_i of the weights at the start.
+
+        Args:
+            args: the `UnlearnConfig`.
+            objective: the registry's, which says what it needs; its formula is written here once more.
+            targets: of the forget rows; empty where the objective has none.
         """
         import torch
 
-        if name == "npo":
+        passes = int(args.passes)
+        if objective.reference == "loss":
             with torch.no_grad():
                 references = self.row_losses(forget)[0]
 
@@ -211,13 +217,13 @@ class Plain:
             loss_f = sums.sum() / counts.sum()
             loss_r = self.mean([retain[r] for _, r in chosen])
             kept = 1 - alpha
-            if name == "npo":
+            if objective.name == "npo":
                 ratios = references[[f for f, _ in chosen]] - sums  # log p - log q
                 value, kept = (2 / NPO_BETA * torch.log1p((NPO_BETA * ratios).exp())).mean(), 1.0
             elif targets:
                 wanted = torch.tensor([targets[f] for f, _ in chosen], device=self.device, dtype=sums.dtype)
                 means = sums / counts
-                if name == "ranked":
+                if args.gap == "ranked":
                     wanted, means = (-torch.log(torch.expm1(x)) for x in (wanted, means))
                 value = alpha * ((wanted - means) ** 2).mean()
             else:
@@ -225,11 +231,7 @@ class Plain:
             value = value + kept * loss_r
             named = {"loss": value, "forget_loss": loss_f, "retain_loss": loss_r}
             self.losses.append({name: float(v.detach()) for name, v in named.items()})
-            self.descend(torch.autograd.grad(value, self.params), unlearn_lr(name))
-
-
-def unlearn_lr(name: str) -> float:
-    return NPO_LR if name == "npo" else UNLEARN_LR
+            self.descend(torch.autograd.grad(value, self.params), args.learning_rate)
 
 
 def inner(a, b):
@@ -282,12 +284,12 @@ def run_ready(flags, out, name, accumulation, step_rows, world):
 def run_unlearn(flags, out, name, accumulation, step_rows, world):
     from hf_unlearn import UnlearnConfig, UnlearnTrainer
 
-    passes = flags.steps // 2
     forget, retain = make_rows(2 * step_rows, 1000), make_rows(5 * step_rows, 2000)
     unseen = make_rows(12, 3000)
     args = UnlearnConfig(
         **training_arguments(flags, out, accumulation, step_rows, world),
-        learning_rate=unlearn_lr(name), alpha=ALPHA, passes=str(passes), target="frozen", stop=False, **UNLEARN[name],
+        alpha=ALPHA, passes=str(flags.steps // 2), target="frozen", stop=False,
+        **{"learning_rate": UNLEARN_LR, **UNLEARN[name]},
     )  # fmt: skip
     trainer = UnlearnTrainer(build(flags), args, forget, retain, unseen, data_collator=collate)
 
@@ -296,14 +298,14 @@ def run_unlearn(flags, out, name, accumulation, step_rows, world):
 
         with torch.no_grad():
             (sums, counts), own = (plain.row_losses(rows) for rows in (unseen, forget))
-        targets = trainer.targets if name in ("rows", "matched", "ranked") else None  # the trainer's: look at them
-        if name == "matched" and max(min(abs(t - u) for u in (sums / counts).tolist()) for t in targets) > 1e-3:
+        targets = trainer.targets  # look at them
+        if args.gap == "matched" and max(min(abs(t - u) for u in (sums / counts).tolist()) for t in targets) > 1e-3:
             raise ValueError("The targets of `gap='matched'` are not losses of unseen rows.")
-        if name == "ranked" and not by_rank(targets, *((s / n).tolist() for s, n in (own, (sums, counts)))):
+        if args.gap == "ranked" and not by_rank(targets, *((s / n).tolist() for s, n in (own, (sums, counts)))):
             raise ValueError("The targets of `gap='ranked'` are not the quantiles of unseen rows, in the rows' order.")
         pairs = trainer.train_dataset.indices
         tau = float(sums.sum() / counts.sum())
-        plain.unlearn(name, pairs, forget, retain, tau, targets, flags.steps, step_rows, passes)
+        plain.unlearn(args, trainer.objective, pairs, forget, retain, tau, targets, flags.steps, step_rows)
 
     return trainer, reference
 

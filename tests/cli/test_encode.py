@@ -10,7 +10,6 @@ from transformers import AutoImageProcessor, AutoTokenizer
 
 from hf_unlearn.cli import model
 from hf_unlearn.cli.encode import images, text
-from hf_unlearn.cli.rows import people as embedded
 from hf_unlearn.cli.rows.digits import digits
 
 
@@ -18,16 +17,6 @@ from hf_unlearn.cli.rows.digits import digits
 def own_cache(tmp_path, monkeypatch):
     """Arrow files of these tests go away with them."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def people():
-    return embedded.people()
-
-
-@pytest.fixture(scope="module")
-def tokenizer(people):
-    return text.build_tokenizer([f"{q} {a}" for q, a in zip(people["question"], people["answer"], strict=True)])
 
 
 # ---- text -----------------------------------------------------------------------------------------------------------

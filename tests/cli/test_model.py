@@ -9,19 +9,6 @@ import torch
 from helpers.tiny import bert
 
 from hf_unlearn.cli import arguments, model
-from hf_unlearn.cli.encode import text
-from hf_unlearn.cli.rows import people as embedded
-
-
-@pytest.fixture(scope="module")
-def people():
-    return embedded.people()
-
-
-@pytest.fixture(scope="module")
-def tokenizer(people):
-    return text.build_tokenizer([f"{q} {a}" for q, a in zip(people["question"], people["answer"], strict=True)])
-
 
 # ---- models ---------------------------------------------------------------------------------------------------------
 

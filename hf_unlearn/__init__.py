@@ -31,8 +31,8 @@ Where is …?
     the stop rule        unlearning/stop_rule.py
     a checkpoint's file  trainers/checkpointing.py lists all; what a request keeps: trainers/unlearn_record.py
     the AUC's interval   evaluation/intervals.py
-    a verdict's gate     evaluation/gates.py; from gates to the verdict: `verdict_of` in evaluation/judge.py; the
-                         sentences: report/words/gates.py
+    a verdict's gate     evaluation/gate_rules.py (limits: gates.py); from gates to the verdict: `verdict_of` in
+                         evaluation/judge.py; the sentences: report/words/gates.py
     the step             both trainers fill `.grad` only (trainers/ready_passes.py, trainers/unlearn_steps.py);
                          transformers.Trainer's `optimizer.step()` moves the weights
     the simulated step   `move_(params, first, factor)` in readiness/gradient.py moves the weights, and they are put

@@ -34,7 +34,8 @@ def attacker_of(run: Mapping[str, Any], sides: Sides) -> Attacker:
     rules = attempt_rules()
     judged = {name: rule.judge(run, sides) for name, rule in rules.items()}
     attempts = tuple(attempt for attempt in judged.values() if attempt)
-    untried = tuple(name for name, attempt in judged.items() if not attempt and rules[name].applies(sides.mine))
+    open_ = [rules[name] for name, attempt in judged.items() if not attempt]
+    untried = tuple(rule.name for rule in open_ if rule.applies(sides.mine) and not rule.tried_on(sides.mine))
     contradicting = tuple(name for name, one in judged.items() if one and one.possible and rules[name].against)
     return Attacker(attempts, untried, sides.retrained, contradicting)
 
@@ -187,6 +188,7 @@ BY_MEASURES = (
         shadows,
         clause="tell by shadow models which rows were unlearned",
         against="shadow models tell the rows from ones never seen",
+        leaves="forget_lira_auc",
     ),
     AttemptRule("extraction", "extraction", extraction, applies=lambda measures: False),  # a pass measures it
     AttemptRule(

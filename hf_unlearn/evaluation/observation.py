@@ -58,5 +58,6 @@ def observe(
     subject = Subject(role, model, models, splits, seen, measured, collator, processing_class, batch_size, progress)
     for attack in registered():
         if attack.name in attacks:
-            attack.run(subject, *([] if options[attack.name] is None else [options[attack.name]]))
+            given = [options[attack.name]] if attack.options else []
+            attack.run(subject, *given)
     return seen

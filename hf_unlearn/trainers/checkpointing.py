@@ -150,7 +150,10 @@ def put_leftovers_first(output_dir: str, step: int) -> None:
     """
     for other, folder in folders(output_dir).items():
         if other != step and problem(folder) is not None:
-            remove(folder) if other > step else os.utime(folder, (0, 0))
+            if other > step:
+                remove(folder)
+            else:
+                os.utime(folder, (0, 0))
 
 
 def drop(folder: str, name: str) -> None:

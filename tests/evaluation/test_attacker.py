@@ -208,6 +208,8 @@ def test_attacks_that_were_not_tried_are_named():
     assert usual <= set(attacker().untried)
     tried = {"forget_rephrased_exact_match": 0.0, "forget_int8_exact_match": 0.0, "recovery_real_area": {"value": 1.0}}
     assert not usual & set(attacker(**tried, forget_lira_auc=0.5).untried)
+    broken = {"recovery_real_area": {"value": None}, "forget_lira_auc": {"value": None, "low": None, "high": None}}
+    assert not {"recovery", "shadows"} & set(attacker(**broken).untried)  # tried, and no number came of it
     curve = [{"step": 0, "loss": 4.0}, {"step": 15, "loss": None}, {"step": 30, "loss": 1.0}]
     found = attacker({"recovery": {"retain": curve, "real": []}})
     assert "recovery" not in found.untried

@@ -92,6 +92,8 @@ class AttemptRule:
         applies: function of the model's measures: whether the attack makes sense for such a model at all.
         against: clause that contradicts "forgotten: yes", where it is possible; empty: it does not contradict it, or a
             gate does.
+        leaves: how the names of its measures begin: where there is one, it was tried, even if it gave no number. Empty:
+            it was tried where it can be judged.
     """
 
     name: str
@@ -100,6 +102,11 @@ class AttemptRule:
     clause: str = ""
     applies: Callable[[Mapping[str, Any]], bool] = lambda measures: True
     against: str = ""
+    leaves: str = ""
+
+    def tried_on(self, measures: Mapping[str, Any]) -> bool:
+        """Whether a measure tells that it was tried, judged or not."""
+        return bool(self.leaves) and any(name.startswith(self.leaves) for name in measures)
 
 
 @dataclass(frozen=True)

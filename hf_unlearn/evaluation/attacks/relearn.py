@@ -454,6 +454,8 @@ ATTACK = Attack(
         against="fine-tuning brings the rows back faster than a retrained model learns them",
         lowers=False,  # fine-tuning teaches a retrained model these rows, too
     ),
-    attempt=AttemptRule("recovery", "relearning", _attempt, clause="bring rows back by fine-tuning"),
+    attempt=AttemptRule(
+        "recovery", "relearning", _attempt, clause="bring rows back by fine-tuning", leaves="recovery_"
+    ),
     turn=4,
 )

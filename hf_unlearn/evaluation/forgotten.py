@@ -29,7 +29,7 @@ class Why(str, Enum):
     LOSSES = "losses"  # `loss`, `yardstick`, `of` ("unseen", "retrained")
     NO_RETRAINED = "no_retrained"
     RETRAINED = "retrained"  # `loss`: what a retrained model gives the forget rows
-    BLIND = "blind"  # the loss could not show forgetting: before the request it was that of unseen rows
+    BLIND = "blind"  # no test could show forgetting: the model before the request gives a "yes", too
     DAMAGE = "damage"  # `before`, `after`: the unseen loss itself rose
     OVER = "over"  # `auc` or None
     WHOLE_CLASS = "whole_class"  # only a retrained model could tell, if a whole class was to be removed
@@ -65,7 +65,7 @@ class Forgotten:
     `level` goes by the loss, the membership AUC by loss and entropy, and right answers; `against` names the gates and
     attempts that contradict a "yes", `lowered` says whether one of them makes it "partly". `losses`: `mine`, `unseen`,
     `retrained`, `before`, `before_unseen`, each a number or None, and `finite` (False where the forget loss was
-    measured and is not).
+    measured and is not). `blind`: the model before the request passes the same tests, so that a "yes" cannot be said.
     """
 
     level: Level
@@ -76,16 +76,12 @@ class Forgotten:
     retrained: bool = False
     against: tuple[str, ...] = ()
     lowered: bool = False
+    blind: bool = False
 
     @property
     def overall(self) -> Level:
         """The level by all tests."""
         return Level.PARTLY if self.lowered else self.level
-
-    @property
-    def blind(self) -> bool:
-        start, unseen = self.losses["before"], self.losses["before_unseen"]
-        return start is not None and unseen is not None and start >= FORGOT_LOSS_SHARE * unseen
 
 
 def forgotten_of(sides: Sides, gates: Mapping[str, Gate], contradicting: Iterable[str] = ()) -> Forgotten:
@@ -93,7 +89,8 @@ def forgotten_of(sides: Sides, gates: Mapping[str, Gate], contradicting: Iterabl
     What was forgotten; `contradicting` names attempts of the attacker that speak against a "yes".
 
     The level is given by the first of these that holds.
-    "unknown": there is no finite forget loss, or nothing to hold it against.
+    "unknown": there is no finite forget loss, or nothing to hold it against; or a "yes" that the model before the
+    request would be given by the same rules, since what was not there cannot be shown to be gone.
     "too much": by [`~hf_unlearn.evaluation.gates.over_forgotten`].
     "yes": the forget loss is at least FORGOT_LOSS_SHARE of the unseen loss, no membership AUC's interval lies above
     SEPARABLE_AUC (nor above the retrained model's), and the forget rows are not answered right (word for word, for
@@ -113,8 +110,18 @@ def forgotten_of(sides: Sides, gates: Mapping[str, Gate], contradicting: Iterabl
     damage = (then, now) if now is not None and then is not None and now > DAMAGE_RATIO * then else None
     found = Forgotten(Level.UNKNOWN, (), losses, _recall(sides), damage, sides.retrained)
     level, reasons = _judged(found, sides)
+    blind = level is Level.YES and _before_passes(sides)
+    if blind:
+        level, reasons = Level.UNKNOWN, [*reasons, Reason(Why.BLIND)]
     against = _against(gates, contradicting) if level is Level.YES else {}
-    return replace(found, level=level, reasons=tuple(reasons), against=tuple(against), lowered=any(against.values()))
+    lowered = any(against.values())
+    return replace(found, level=level, reasons=tuple(reasons), against=tuple(against), lowered=lowered, blind=blind)
+
+
+def _before_passes(sides: Sides) -> bool:
+    """The positive control: whether the model before the request would be called forgotten, too."""
+    control = Sides(sides.before, reference=sides.reference, retrained=sides.retrained)
+    return forgotten_of(control, {}).level is Level.YES
 
 
 def _judged(found: Forgotten, sides: Sides) -> tuple[Level, list[Reason]]:
@@ -129,8 +136,6 @@ def _judged(found: Forgotten, sides: Sides) -> tuple[Level, list[Reason]]:
         reasons.append(Reason(Why.NO_RETRAINED))
     elif unseen is not None and aim is not None:
         reasons.append(Reason(Why.RETRAINED, {"loss": aim}))
-    if found.blind:
-        reasons.append(Reason(Why.BLIND))
     if found.damage:
         reasons.append(Reason(Why.DAMAGE, dict(zip(("before", "after"), found.damage, strict=True))))
     if over_forgotten(sides.mine, sides.reference):

@@ -15,7 +15,7 @@ from .words.findings import gain_parts, gain_runs, reasons, stopped
 from .words.first_screen import answers, asked, other_seeds
 from .words.gates import gate_rows
 from .words.glossary import GLOSSARY, LIMITS, THRESHOLDS
-from .words.names import badge, model_name
+from .words.names import LEVELS, badge, model_name
 from .words.numbers import sentence
 
 
@@ -104,7 +104,7 @@ def _judged(finding: Finding) -> dict[str, Any]:
         "name": model_name(finding),
         "badge": badge(finding),
         "gates": gate_rows(finding),
-        "forgot": finding.forgotten.level.value,
+        "forgot": LEVELS[finding.forgotten.level],
         "reasons": reasons(finding.forgotten),
         "stopped": sentence(stopped(finding)),
     }

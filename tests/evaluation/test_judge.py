@@ -85,10 +85,33 @@ def test_without_unseen_rows():
     assert unmeasured.level is Level.UNKNOWN and unmeasured.reasons[0].why is Why.NOT_MEASURED
 
 
-def test_a_loss_that_was_that_of_unseen_rows_before_the_request_is_blind():
-    found = judged(before=run("original", forget_loss=3.9, unseen_loss=4.0))
-    assert found.forgotten.blind and Why.BLIND in why(found)
-    assert not judged().forgotten.blind and Why.BLIND not in why(judged())
+@pytest.mark.parametrize("retrained", [None, RETRAINED])
+def test_what_the_model_before_the_request_would_pass_too_cannot_be_called_forgotten(retrained):
+    """A smoke run, or rows that nothing had remembered: the loss was that of unseen rows from the first."""
+    found = judged(before=run("original", forget_loss=3.9, unseen_loss=4.0), retrained=retrained)
+    assert found.forgotten.level is found.forgotten.overall is Level.UNKNOWN
+    assert found.forgotten.blind and Why.BLIND in why(found) and found.forgotten.against == ()
+    assert judged(retrained=retrained).forgotten.level is Level.YES and not judged().forgotten.blind
+    assert Why.BLIND not in why(judged())
+
+
+def test_what_another_test_saw_before_the_request_is_forgotten_though_the_loss_was_blind():
+    known = {"forget_exact_match": 1.0, "unseen_exact_match": 0.0}
+    found = judged(before=run("original", forget_loss=3.9, unseen_loss=4.0, **known), unseen_exact_match=0.0)
+    assert found.forgotten.level is Level.YES and not found.forgotten.blind
+    class_gone = {"unseen_loss": 0.2, "forget_loss": 7.0, "forget_accuracy": 0.0}
+    before = run("original", forget_loss=0.2, unseen_loss=0.2, forget_accuracy=0.98)
+    retrained = run("retrained", forget_loss=8.0, unseen_loss=0.2, forget_accuracy=0.0)
+    found = judge_run(run("unlearned", **class_gone), before=before, retrained=retrained)
+    assert found.forgotten.level is Level.YES and not found.forgotten.blind
+
+
+def test_what_still_gives_the_rows_away_is_said_though_the_loss_was_blind():
+    before = run("original", forget_loss=3.9, unseen_loss=4.0)
+    told = {"forget_mia_loss_auc": m(0.75, 0.66, 0.83)}
+    assert judged(before=before, **told).forgotten.level is Level.PARTLY
+    over = {"forget_loss": 9.0, "forget_mia_loss_auc": m(0.1, 0.05, 0.2)}
+    assert judged(before=before, **over).forgotten.level is Level.TOO_MUCH
 
 
 def test_kept_is_the_worse_of_test_and_retain():

@@ -74,7 +74,7 @@ def test_more_than_all_is_never_said_to_be_kept():
         (
             (run("original", forget_loss=3.9, unseen_loss=4.0),),
             {"forget_exact_match": NOT_FINITE, "forget_accuracy": 0.5},
-            "Yes, as far as these rows can show. 24 of 48 forget rows are still answered right. They surprise the "
+            "Cannot be said. 24 of 48 forget rows are still answered right. They surprise the "
             "model as much as rows it never saw (loss 3.95 against 4). That was so before the request, too, so it "
             "shows no forgetting.",
         ),
@@ -201,3 +201,10 @@ def test_numbers_as_text():
     assert [numbers.kept_percent(x) for x in (1.0, 1.01)] == ["100 %", "100 % or more"]
     assert [numbers.amount(x) for x in (12, 12_345, 1.5)] == ["12", "12\u202f345", "1.5"]
     assert numbers.listed(["a", "b", "c"], "or") == "a, b or c"
+
+
+def test_what_cannot_be_said_has_no_green_and_no_yes():
+    before = run("original", forget_loss=3.9, unseen_loss=4.0)
+    shown = first_screen.answers(judged(before))
+    assert (shown["forgotten_level"], shown["forgotten_short"]) == ("unknown", "cannot be said")
+    assert "forgot: cannot be said;" in findings.line(judged(before))

@@ -9,7 +9,7 @@ from ...evaluation.forgotten import Forgotten, Why
 from ...evaluation.gates import Status
 from ...evaluation.judge import Finding, Gain, Verdict, gains, judge
 from .gates import gate_text, kept_text, verdict_sentences
-from .names import model_name, reason_text
+from .names import LEVELS, model_name, reason_text
 from .numbers import amount, number, percent
 
 
@@ -25,7 +25,7 @@ def lines(card: Mapping[str, Any]) -> list[str]:
 
 
 def line(finding: Finding) -> str:
-    parts = [f"forgot: {finding.forgotten.level.value}", f"kept: {kept_text(finding.kept)}", stopped(finding)]
+    parts = [f"forgot: {LEVELS[finding.forgotten.level]}", f"kept: {kept_text(finding.kept)}", stopped(finding)]
     text = f"{finding.task} ({model_name(finding)}): {'; '.join(parts)}. {' '.join(reasons(finding.forgotten))}"
     if finding.verdict is not Verdict.UNKNOWN:
         text += f" {' '.join(verdict_sentences(finding))}"
@@ -64,7 +64,7 @@ def gain_parts(gain: Gain, by_loss: bool = False) -> list[str]:
     if gain.kept:
         ready, plain = map(percent, gain.kept)
         parts.append(f"kept {ready} instead of {plain}")
-    ready, plain = (" / ".join(level.value for level in levels) for levels in gain.forgotten)
+    ready, plain = (" / ".join(LEVELS[level] for level in levels) for levels in gain.forgotten)
     parts.append(f"forgot{', by their loss' if by_loss else ''}: {ready}, without readiness: {plain}")
     return parts
 
@@ -123,8 +123,7 @@ REASONS: Mapping[Why, Callable[[Mapping], str]] = {
     Why.NO_RETRAINED: lambda n: "No retrained model: compared with unseen rows only.",
     Why.RETRAINED: lambda n: f"A retrained model gives the forget rows {number(n['loss'])}.",
     Why.BLIND: lambda n: (
-        "Even before the request these rows looked like unseen ones by their loss, so the loss cannot show forgetting "
-        "here."
+        "The model before the request passes the same tests: what it had not remembered cannot be shown to be gone."
     ),
     Why.DAMAGE: lambda n: (
         f"The unseen loss itself rose from {number(n['before'])} to {number(n['after'])}: the model suffered."

@@ -13,7 +13,7 @@ from ...evaluation.forgotten import FORGOT_LOSS_SHARE, Recall
 from ...evaluation.gates import Level
 from ...evaluation.judge import Finding
 from .gates import kept_text, verdict_sentences
-from .names import against, attempt_label, badge, fine_tune, gate_subject
+from .names import LEVELS, against, attempt_label, badge, fine_tune, gate_subject
 from .numbers import hundred, in_brackets, kept_percent, listed, number, percent, plain_numbers, rows, sentence
 
 FORGOT = {
@@ -41,7 +41,7 @@ def answers(finding: Finding) -> dict[str, Any]:
         "forgotten_short": forgotten_short(finding),
         "kept": kept(finding),
         "kept_level": finding.kept.level.value,
-        "kept_short": f"{finding.kept.level.value}{share}",
+        "kept_short": f"{LEVELS[finding.kept.level]}{share}",
         "attacker": attacker(finding.attacker),
         "sure": sure(finding),
         "badge": badge(finding),
@@ -59,7 +59,7 @@ def asked(counts: Mapping[str, int]) -> str:
 
 
 def forgotten_short(finding: Finding) -> str:
-    return "yes by their loss only" if finding.forgotten.against else finding.forgotten.level.value
+    return "yes by their loss only" if finding.forgotten.against else LEVELS[finding.forgotten.level]
 
 
 def forgotten(finding: Finding) -> list[str]:
@@ -293,5 +293,5 @@ def sure(finding: Finding) -> list[str]:
 
 def other_seeds(shown: Finding, others: Sequence[Finding]) -> str:
     """What the seeds say that are not shown."""
-    rest = "; ".join(f"seed {f.seed}: {f.verdict.value}, forgot: {f.forgotten.level.value}" for f in others)
+    rest = "; ".join(f"seed {f.seed}: {f.verdict.value}, forgot: {LEVELS[f.forgotten.level]}" for f in others)
     return f"Shown is seed {shown.seed}, no seed is worse. The others: {rest}."

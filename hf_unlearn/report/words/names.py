@@ -17,6 +17,7 @@ STATUSES = {
     Status.NOT_APPLICABLE: "does not apply",
 }
 STATUS_LEVELS = {Status.PASSED: Level.YES, Status.FAILED: Level.NO}  # colours; the others have none
+LEVELS = {level: level.value for level in Level} | {Level.UNKNOWN: "cannot be said"}  # in "forgot: …", "kept: …"
 BADGES = {  # (word on the page, colour)
     Verdict.INDISTINGUISHABLE: ("Indistinguishable from retrained", Level.YES),
     Verdict.NOT_TOLD_APART: ("Not told apart", Level.PARTLY),

@@ -21,6 +21,7 @@ from .forward import (
 )
 from .row_statistics import row_statistics, zlib_bytes
 from .rows import data_hash, row_hashes, rows_at
+from .table_checks import check_values
 from .tables import COLUMNS, OPTIONAL, SCHEMA, with_description
 from .weights import weights_hash
 
@@ -84,8 +85,8 @@ def collect(
 
     Raises:
         ValueError: if `dataset` is empty or has no labels, if a row's labels are all ignored (-100) or beyond the
-            model's classes, if labels are not class or token indices, or if the model's logits are not those of a
-            causal LM or a classifier.
+            model's classes, if labels are not class or token indices, if the model's logits are not those of a causal
+            LM or a classifier, or if they give values that are not finite.
     """
     n_rows = len(dataset)
     if n_rows == 0:
@@ -273,7 +274,7 @@ def _table(model, inner, dataset, found, model_hash, hashes) -> pyarrow.Table:
         "dtype": str(next((p.dtype for p in model.parameters()), None)).removeprefix("torch."),
         "versions": _versions(),
     }
-    return with_description(pa.table(arrays), description)
+    return with_description(check_values(pa.table(arrays)), description)
 
 
 @cache

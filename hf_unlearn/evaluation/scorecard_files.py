@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .model_scores import ModelScores, json_safe
+from .table_checks import raise_all, value_problems
 from .tables import ROW_COLUMNS, described, with_description
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def read(directory: str | Path) -> tuple[list[ModelScores], dict[str, dict[str, 
     The runs, with their tables and histories, and the provenance.
 
     Raises:
-        ValueError: if the schema is not one that this version reads.
+        ValueError: if the schema is not one that this version reads, or a table holds values that no model gives.
     """
     directory = Path(directory)
     path = directory if directory.suffix == ".json" else directory / "scorecard.json"
@@ -57,6 +58,8 @@ def read(directory: str | Path) -> tuple[list[ModelScores], dict[str, dict[str, 
             for key, tables in _unstacked(pq.read_table(directory / name)).items():
                 if key in by_key:
                     setattr(by_key[key], kind, tables)
+    kept = [(run.model, of) for run in runs for of in (run.tables, run.generations)]
+    raise_all([problem for model, of in kept for problem in value_problems(model, of)])
     if (directory / "history.json").exists():
         for entry in json.loads((directory / "history.json").read_text(encoding="utf-8"))["histories"]:
             key = (entry["task"], entry["model"], entry["seed"])

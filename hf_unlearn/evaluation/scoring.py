@@ -15,7 +15,14 @@ from .observation import observe
 from .roles import ROLES
 from .rows import row_hashes
 from .scorecard import Scorecard
-from .table_checks import data_problems, label_problems, overlap_problems, raise_all, weights_problems
+from .table_checks import (
+    data_problems,
+    label_problems,
+    overlap_problems,
+    raise_all,
+    value_problems,
+    weights_problems,
+)
 from .tables import described, is_causal_lm
 
 if TYPE_CHECKING:
@@ -85,8 +92,8 @@ def evaluate(
 
     Raises:
         ValueError: for an unknown role, measure, attack or option of one, no or empty splits, splits that share rows,
-            tables of other rows, label spaces that differ, a `cost`, `stop_reason` or `history` that names no run; and
-            all that [`collect`] raises.
+            tables of other rows or with values that no model gives, label spaces that differ, a `cost`, `stop_reason`
+            or `history` that names no run; and all that [`collect`] raises.
     """
     models, subjects = _models_by_role(model, role, reference)
     splits = {} if splits is None else {name: rows for name, rows in splits.items() if rows is not None}
@@ -202,14 +209,17 @@ def _is_tables(value: Mapping) -> bool:
 
 
 def _check_rows(hashes: Mapping[str, Sequence[str]], given: Mapping[str, Mapping[str, pyarrow.Table]]) -> None:
-    """Whether splits share rows, and saved tables (role -> split -> table) are of these rows; all problems at once."""
+    """
+    Whether splits share rows, and saved tables (role -> split -> table) are of these rows and hold what a model can
+    give; all problems at once.
+    """
 
     def own(tables: Mapping[str, pyarrow.Table]) -> dict[str, list[str]]:
         return {s: t["row_hash"].to_pylist() for s, t in tables.items() if "row_hash" in t.column_names}
 
     problems = overlap_problems(hashes)
     for name, tables in given.items():
-        problems += data_problems(name, tables, hashes)
+        problems += value_problems(name, tables) + data_problems(name, tables, hashes)
         problems += overlap_problems(own(tables)) if not hashes else []
     for name in list(given)[1:] if not hashes else []:  # tables alone must be of the first ones' rows
         problems += data_problems(name, given[name], own(given[next(iter(given))]))

@@ -1,6 +1,7 @@
 """
-What is wrong with tables or splits that are to stand side by side: of another model, of other rows, shared rows, other
-classes. Each check returns sentences, so that a caller can raise all of them in one error ([`raise_all`]).
+What is wrong with tables or splits: values that no model gives; and with those that are to stand side by side: of
+another model, of other rows, shared rows, other classes. Each check returns sentences, so that a caller can raise all
+of them in one error ([`raise_all`]).
 """
 
 from __future__ import annotations
@@ -8,14 +9,138 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .roles import BEFORE
-from .tables import described
+from .tables import COLUMNS, described
 
 if TYPE_CHECKING:
     import pyarrow
 
 OWN_ROWS = ("forget", "retain", "unseen", "test")  # splits that may not share rows
 FIRST_ROWS = 5  # how many rows an error message names
+ROUNDING = 1e-3  # so much below 0 a loss or an entropy of one label may be by rounding, in nats
+
+
+class WrongValuesError(ValueError):
+    """A table holds values that no model gives."""
+
+
+def value_problems(name: str, tables: Mapping[str, pyarrow.Table]) -> list[str]:
+    """
+    Rows of row tables (or of generations) of the model `name` that hold what no model gives, by split, column and row:
+    numbers that are not finite, negative losses, more right than labelled, shares outside 0 to 1.
+
+    A measure of such rows would have no value, and a gate that rests on it would be undecided where it should fail.
+    What a row may honestly not have is a null in an optional column, or a recall that is nan (a reference without
+    words).
+    """
+    return [
+        f'the table of "{name}" for split `{split}`: {problem}. {_CAUSE}'
+        for split, table in tables.items()
+        for problem in wrong_values(table)
+    ]
+
+
+_CAUSE = (
+    "Such a file is damaged or was put together wrongly, or the model diverged or overflowed (float16: load it in "
+    "bfloat16 or float32). Measure the model again, or leave it out."
+)
+
+
+def check_values(table: pyarrow.Table) -> pyarrow.Table:
+    """
+    The table.
+
+    Raises:
+        WrongValuesError: if it holds values that no model gives, naming column and rows.
+    """
+    problems = wrong_values(table)
+    if problems:
+        raise WrongValuesError(f"{'; '.join(problems)}. {_CAUSE}")
+    return table
+
+
+def wrong_values(table: pyarrow.Table) -> list[str]:
+    """A clause for each column of a table that holds values which no model gives: column, value, rows, what may be."""
+    ids = table["row"].to_pylist() if "row" in table.column_names else list(range(table.num_rows))
+    found = []
+    for name, (expected, allowed) in _ALLOWED.items():
+        if name not in table.column_names:
+            continue
+        try:
+            values, rows = _numbers(table, name)
+        except (TypeError, ValueError):
+            found.append(f"`{name}` is of type {table[name].type}: expected {expected}")
+            continue
+        empty = [] if name not in COLUMNS else np.flatnonzero(table[name].is_null().to_numpy())
+        if len(empty):
+            found.append(f"`{name}` has no value in {shown([ids[i] for i in empty])}: expected {expected}")
+        with np.errstate(invalid="ignore"):
+            wrong = np.flatnonzero(~allowed(values, lambda other, rows=rows: _per_row(table, other)[rows]))
+        if len(wrong):
+            at = list(dict.fromkeys(ids[i] for i in rows[wrong]))
+            found.append(f"`{name}` is {values[wrong[0]].item()} in {shown(at)}: expected {expected}")
+    return found
+
+
+def _numbers(table: pyarrow.Table, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The values of a column that are there, lists in one line, and the place of the row of each."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column, rows = table[name].combine_chunks(), np.arange(table.num_rows)
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy()
+        column, rows = pc.list_flatten(column), np.repeat(rows, lengths)
+    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+        raise TypeError
+    there = column.is_valid().to_numpy(zero_copy_only=False)
+    return column.filter(pa.array(there)).to_numpy(zero_copy_only=False), rows[there]
+
+
+def _per_row(table: pyarrow.Table, name: str) -> np.ndarray:
+    """(N,) a column to compare with; where it is missing or has no value, nothing is beyond it."""
+    if name not in table.column_names:
+        return np.full(table.num_rows, np.inf)
+    values = table[name].to_pandas().to_numpy(float)
+    return np.where(np.isnan(values), np.inf, values)
+
+
+def _loss(values, of):
+    return np.isfinite(values) & (values >= -ROUNDING * of("n_labels"))
+
+
+def _token_loss(values, of):
+    return np.isfinite(values) & (values >= -ROUNDING)
+
+
+def _count(least: int, most: str = ""):
+    return lambda values, of: (values >= least) & (values <= (of(most) if most else np.inf))
+
+
+def _finite(values, of):
+    return np.isfinite(values)
+
+
+def _share(values, of):
+    return np.isnan(values) | ((values >= 0) & (values <= 1))
+
+
+_A_LOSS = "a finite number of at least 0"
+_ALLOWED = {  # column -> (what is expected, function of its values and of other columns: which of them may be)
+    "nll_sum": (_A_LOSS, _loss),
+    "n_labels": ("at least 1", _count(1)),
+    "n_correct": ("0 to `n_labels`", _count(0, "n_labels")),
+    "entropy_sum": (_A_LOSS, _loss),
+    "n_suffix": ("0 to `n_correct`", _count(0, "n_correct")),
+    "token_nll": (_A_LOSS, _token_loss),
+    "token_z": ("a finite number", _finite),
+    "zlib_bytes": ("at least 1", _count(1)),
+    "margin": ("a finite number", _finite),
+    "rouge1_recall": ("a share, 0 to 1", _share),
+    "rougeL_recall": ("a share, 0 to 1", _share),
+}
 
 
 def model_problems(name: str, tables: Mapping[str, pyarrow.Table], model: str) -> list[str]:

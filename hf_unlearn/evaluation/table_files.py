@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .rows import row_hashes
-from .table_checks import data_problems, model_problems, raise_all
+from .table_checks import data_problems, model_problems, raise_all, value_problems
 
 if TYPE_CHECKING:
     import pyarrow
@@ -38,7 +38,7 @@ def load_tables(
 
     Raises:
         FileNotFoundError: if there is no table.
-        ValueError: if a table is of another model, or of other rows.
+        ValueError: if a table is of another model or of other rows, or holds values that no model gives.
     """
     import pyarrow.parquet as pq
 
@@ -46,7 +46,8 @@ def load_tables(
     found = {path.stem: pq.read_table(path) for path in sorted(directory.glob("*.parquet"))}
     if not found:
         raise FileNotFoundError(f"there is no saved table in {str(directory)!r}: expected SPLIT.parquet.")
-    problems = model_problems(str(directory), found, model) if model else []
+    problems = value_problems(str(directory), found)
+    problems += model_problems(str(directory), found, model) if model else []
     if splits is not None:
         problems += data_problems(str(directory), found, {name: row_hashes(rows) for name, rows in splits.items()})
     raise_all(problems)

@@ -8,8 +8,9 @@ from datasets import Dataset
 from helpers.tiny import batch_of, bert, image_rows, lm, lm_rows, text_class_rows, tokenizer, vit
 
 from hf_unlearn import default_collator
-from hf_unlearn.evaluation import collect, evaluate, load_tables, save_tables, weights_hash
+from hf_unlearn.evaluation import Scorecard, collect, evaluate, load_tables, save_tables, weights_hash
 from hf_unlearn.evaluation.rows import row_hashes
+from hf_unlearn.evaluation.table_checks import value_problems
 from hf_unlearn.evaluation.tables import described, is_causal_lm, with_description
 
 
@@ -143,14 +144,16 @@ def test_logits_of_minus_infinity_and_ties():
 
     rows = [{"pixel_values": np.zeros(1, "float32"), "labels": i} for i in range(3)]
 
-    def statistics(logits):
+    def statistics(logits, rows):
         return collect(Fixed(logits), rows, default_collator(Fixed(logits))).to_pydict()
 
-    infinite = statistics([0.0, 0.0, -float("inf")])
-    assert infinite["entropy_sum"] == pytest.approx([np.log(2)] * 3)
-    assert infinite["nll_sum"][:2] == pytest.approx([np.log(2)] * 2) and infinite["nll_sum"][2] == float("inf")
-    assert infinite["n_correct"] == [1, 0, 0]  # of equal logits the first is the answer
-    assert statistics([1.0, 1.0, 1.0])["n_correct"] == [1, 0, 0]
+    infinite = statistics([0.0, 0.0, -float("inf")], rows[:2])
+    assert infinite["entropy_sum"] == pytest.approx([np.log(2)] * 2)
+    assert infinite["nll_sum"] == pytest.approx([np.log(2)] * 2)
+    assert infinite["n_correct"] == [1, 0]  # of equal logits the first is the answer
+    assert statistics([1.0, 1.0, 1.0], rows)["n_correct"] == [1, 0, 0]
+    with pytest.raises(ValueError, match="`nll_sum` is inf in row 2"):  # a label that the model holds impossible
+        statistics([0.0, 0.0, -float("inf")], rows)
 
 
 def test_bfloat16_and_prompts_that_are_long_cost_nothing_in_exactness(model, splits):
@@ -215,28 +218,14 @@ def test_cards_of_one_task_must_be_of_the_same_rows(tables):
     assert both.provenance["t"]["commands"] == ["a", "b"]
 
 
-def test_a_diverged_model_leaves_the_rest_of_the_card(splits):
-    from datasets import Dataset as Rows
-
+def test_a_model_that_diverged_is_refused_with_its_rows(splits):
     broken = lm()
     broken.lm_head.weight.data[:] = float("nan")
-    wrong = Rows.from_list([{**row, "group": i} for i, row in enumerate(lm_rows(4, 40).to_list())])
-    card = evaluate(
-        {"original": lm(1), "unlearned": broken, "retrained": lm(2)},
-        {**splits, "forget_perturbed": wrong},
-        attacks=["relearn", "weights", "quantise"],
-        relearning={"steps": 1},
-        processing_class=tokenizer(),
-        resamples=5,
-    )
-    found = card["unlearned"]
-    assert found.measures["forget_loss"]["value"] is None and found.measures["forget_truth_ratio"]["value"] is None
-    assert set(found.details["not_measured"]) == {"weights_to_original", "weights_to_retrained", "recovery"}
-    assert "not finite in" in found.details["not_measured"]["weights_to_original"]
-    assert card["retrained"].details["recovery"] and "forget_quality" not in found.measures
-    json.dumps(card.to_dict(), allow_nan=False)
-    assert len(card.failed_gates(["verdict", "forget_quality", "over_forgetting", "auc_gap", "recovery"])) == 5
-    card.to_html("/dev/null")
+    with pytest.raises(ValueError) as error:
+        evaluate({"original": lm(1), "unlearned": broken}, splits, processing_class=tokenizer(), resamples=2)
+    said = str(error.value)
+    assert 'split `forget`, model "unlearned": `nll_sum` is nan in rows 0, 1, 2, 3' in said
+    assert "`entropy_sum` is nan in rows 0, 1, 2, 3" in said and "diverged" in said and "float16" in said
 
 
 def test_tables_of_schema_1_are_taken_as_they_are(tables):
@@ -248,3 +237,62 @@ def test_tables_of_schema_1_are_taken_as_they_are(tables):
     assert set(mine) < set(theirs) and all(mine[name] == theirs[name] for name in mine)
     assert "forget_extraction_strength" in set(theirs) - set(mine) and "forget_mia_min_k_auc" in set(theirs) - set(mine)
     json.dumps(card.to_dict(), allow_nan=False)
+
+
+def damaged(table, column, row, value):
+    """The table with another value in a row of a column."""
+    values = table[column].to_pylist()
+    values[row] = value
+    return table.set_column(table.column_names.index(column), column, pa.array(values, table.schema.field(column).type))
+
+
+IMPOSSIBLE = [  # column, value of row 2, what is said of it
+    ("nll_sum", float("nan"), "`nll_sum` is nan in row 2: expected a finite number of at least 0"),
+    ("nll_sum", float("inf"), "`nll_sum` is inf in row 2"),
+    ("nll_sum", -3.0, "`nll_sum` is -3.0 in row 2"),
+    ("nll_sum", None, "`nll_sum` has no value in row 2"),
+    ("entropy_sum", float("-inf"), "`entropy_sum` is -inf in row 2"),
+    ("n_labels", 0, "`n_labels` is 0 in row 2: expected at least 1"),
+    ("n_correct", 99, "`n_correct` is 99 in row 2: expected 0 to `n_labels`"),
+    ("n_correct", -1, "`n_correct` is -1 in row 2"),
+    ("n_suffix", 99, "`n_suffix` is 99 in row 2: expected 0 to `n_correct`"),
+    ("zlib_bytes", 0, "`zlib_bytes` is 0 in row 2: expected at least 1"),
+    ("token_nll", [0.5, float("nan")], "`token_nll` is nan in row 2"),
+    ("token_nll", [-7.0], "`token_nll` is -7.0 in row 2"),
+    ("token_z", [float("inf")], "`token_z` is inf in row 2: expected a finite number"),
+]
+
+
+@pytest.mark.parametrize(("column", "value", "said"), IMPOSSIBLE)
+def test_values_that_no_model_gives_are_named_by_split_row_and_column(tables, column, value, said):
+    problem, *_ = value_problems("retrained", {**tables, "forget": damaged(tables["forget"], column, 2, value)})
+    assert problem.startswith('the table of "retrained" for split `forget`: ') and said in problem
+
+
+def test_what_a_row_has_no_value_for_is_no_problem(tables):
+    """Optional columns may be absent, in a table or in a row; so may the recall of a reference without words."""
+    table = tables["forget"]
+    for column, value in (("zlib_bytes", None), ("token_nll", None), ("token_z", None), ("n_suffix", None)):
+        assert value_problems("unlearned", {"forget": damaged(table, column, 0, value)}) == []
+    assert value_problems("unlearned", {"forget": table.drop_columns(["zlib_bytes", "token_z"])}) == []
+    recall = pa.table({"row": [0, 1], "rougeL_recall": [float("nan"), 1.0]})
+    assert value_problems("unlearned", {"forget": recall}) == []
+    (problem,) = value_problems("unlearned", {"forget": damaged(recall, "rougeL_recall", 1, 1.5)})
+    assert "`rougeL_recall` is 1.5 in row 1: expected a share, 0 to 1" in problem
+
+
+def test_one_nan_in_a_saved_table_is_refused_wherever_it_is_read(tables, tmp_path):
+    """Else the verdict of such a card turns from "told apart" into "not told apart"."""
+    broken = {**tables, "unseen": damaged(tables["unseen"], "nll_sum", 1, float("nan"))}
+    save_tables(broken, tmp_path / "tables")
+    with pytest.raises(ValueError, match="for split `unseen`: `nll_sum` is nan in row 1"):
+        load_tables(tmp_path / "tables")
+    with pytest.raises(ValueError) as error:  # the retrained model's, and all problems at once
+        evaluate({"unlearned": {**tables, "retain": damaged(tables["retain"], "n_correct", 0, -1)}}, reference=broken)
+    assert '"retrained" for split `unseen`' in str(error.value)
+    assert '"unlearned" for split `retain`: `n_correct` is -1 in row 0' in str(error.value)
+    card = evaluate({"unlearned": tables}, resamples=2)
+    card["unlearned"].tables = broken
+    card.save(tmp_path / "card")
+    with pytest.raises(ValueError, match='"unlearned" for split `unseen`: `nll_sum` is nan in row 1'):
+        Scorecard.load(tmp_path / "card")

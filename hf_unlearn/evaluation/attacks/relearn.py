@@ -22,7 +22,7 @@ from ..gates import RECOVERY_AREA, Gate, GateRule, Sides, Status, status_of
 from ..intervals import summary
 from ..roles import BEFORE
 from ..rows import row_hashes, rows_at
-from ..table_checks import raise_all
+from ..table_checks import WrongValuesError, raise_all
 from ..weights import put_back
 from .base import Attack, Attempt, AttemptRule, Seen, Subject
 
@@ -99,11 +99,15 @@ def relearn(
 
     def look(step: int) -> None:
         nonlocal passes
-        table = collect(model, held_out, data_collator, batch_size=batch_size, model_hash="relearnt", hashes=hashes)
+        how = {"batch_size": batch_size, "model_hash": "relearnt", "hashes": hashes}
+        try:
+            table = collect(model, held_out, data_collator, **how)
+        except WrongValuesError as error:
+            raise FloatingPointError(
+                f"the loss of `held_out` is not finite after step {step}: lower `learning_rate`. ({error})"
+            ) from error
         passes += FORWARD * len(held_out)
         nll, labels, right = (table.column(c).to_numpy().sum() for c in ("nll_sum", "n_labels", "n_correct"))
-        if not math.isfinite(nll):
-            raise FloatingPointError(f"the loss of `held_out` is {nll} after step {step}: lower `learning_rate`.")
         point = {"step": step, "loss": float(nll / labels), "accuracy": float(right / labels)}
         curve.append({**point, "row_passes": round(passes, 3)})
 

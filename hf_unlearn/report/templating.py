@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
+from . import markdown
 
+
+@cache
 def template(name: str):
     import jinja2
 
@@ -16,5 +20,5 @@ def template(name: str):
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["glued"] = lambda text: text.replace(" %", "\u00a0%")  # no line break before a per-cent sign
-    environment.filters["md"] = lambda value: " ".join(str(value).split()).replace("|", "\\|")
+    environment.filters |= {"md": markdown.escaped, "code": markdown.code, "python": markdown.fenced}
     return environment.get_template(name)

@@ -1,0 +1,132 @@
+"""What a model card says: what the model is, and the verdict in five lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...evaluation.judge import Finding, judge, rows_of, worst_first
+from ...evaluation.roles import BEFORE, ROLE_MEANINGS
+from .first_screen import answers, asked
+from .numbers import number, percent
+
+READY, NOT_READY, PLAIN = "unlearning-ready", "not ready", "plain"
+ORIGINAL, RETRAINED, RETRAINED_AGAIN = "original", "retrained", "retrained_again"
+UNLEARNED, NOT_UNLEARNED, ENDED, UNFINISHED = "unlearned", "not unlearned", "request ended", "request not run"
+WHAT = {  # kind of model -> (what was done, what that means)
+    READY: (
+        "This model was trained ready for deletion",
+        "Nothing has been removed from it; it was trained so that rows can be removed later in few steps.",
+    ),
+    NOT_READY: (
+        "This model was to be trained ready for deletion and was not",
+        "The weights saved here have seen no readiness step: they are those of a plain training.",
+    ),
+    PLAIN: (
+        "This model was trained as usual",
+        "Nothing has been removed from it, and nothing was done to make it ready for deletion.",
+    ),
+    ORIGINAL: (
+        "This model was trained as usual, on all rows",
+        "It knows the rows that were asked to be forgotten, and nothing was done to make it ready for that. It is "
+        "there to start a request from, or to compare a ready model with.",
+    ),
+    RETRAINED: (
+        "This model was trained from the start without the rows that were asked to be forgotten",
+        "It has never seen them. An unlearned model is measured against it.",
+    ),
+    RETRAINED_AGAIN: (
+        "This model was trained from the start without the rows that were asked to be forgotten, with another seed",
+        "It has never seen them. It shows how far two retrained models differ.",
+    ),
+    UNLEARNED: (
+        "This model has unlearned rows of its training data",
+        "It was not retrained from the start: the deletion is approximate, and is measured, not proven.",
+    ),
+    NOT_UNLEARNED: (
+        "This model was asked to unlearn rows of its training data and did not",
+        "The weights saved here are those from before the request: it knows the rows as it did.",
+    ),
+    ENDED: (
+        "This model went through a request to unlearn rows of its training data, which did not meet its target",
+        "How far the rows are forgotten is told by measurements alone.",
+    ),
+    UNFINISHED: (
+        "This model is part of the way through a request to unlearn rows of its training data",
+        "Nothing can be said yet of what is forgotten.",
+    ),
+}
+UNKNOWN = ("This model was made with hf_unlearn", "")
+NOT_ASKED = "Nothing was asked to be removed from this model"
+
+
+def what(kind: str | None) -> tuple[str, str]:
+    """What was done to a model, and what that means."""
+    return WHAT.get(kind, UNKNOWN)
+
+
+def runs_of(card: Mapping[str, Any], role: str | None) -> list[Mapping[str, Any]]:
+    """The runs of a role; of all roles where none is named."""
+    return [run for run in card["runs"] if role in (None, run["model"])]
+
+
+def findings_of(card: Mapping[str, Any], role: str | None) -> list[Finding]:
+    """The findings on a role, or on all, the worst first."""
+    return worst_first(finding for finding in judge(card) if role in (None, finding.model))
+
+
+def verdict(card: Mapping[str, Any], role: str | None = None) -> list[tuple[str, str]]:
+    """
+    Five lines: a label and a text each.
+
+    Args:
+        card: score card as a dict.
+        role: of the model that the card is of; None: the unlearned ones.
+    """
+    found = findings_of(card, role)
+    if not found:
+        return _before(card, role)
+    finding = found[0]
+    said = answers(finding)
+    others = f" Of {len(found)} models measured, this is the worst." if len(found) > 1 else ""
+    return [
+        ("Asked", _request(card, finding.task)),
+        ("Forgotten", " ".join(said["forgotten"][:2])),
+        ("Kept", " ".join(said["kept"][:2])),
+        ("An attacker could still", said["attacker"]["lead"]),
+        ("How sure", " ".join(said["sure"][:2]) + others),
+    ]
+
+
+def _request(card: Mapping[str, Any], task: str) -> str:
+    words = (card.get("provenance") or {}).get(task) or {}
+    return words.get("asked") or asked(rows_of(card, task)) or "not recorded"
+
+
+def _before(card: Mapping[str, Any], role: str | None) -> list[tuple[str, str]]:
+    """Of a model that nothing was unlearned from: what it is, and its numbers on each kind of rows."""
+    runs = [run for run in runs_of(card, role) if run["model"] not in BEFORE]
+    if not runs:
+        return []
+    run, measures = runs[0], runs[0]["measures"]
+    meaning = ROLE_MEANINGS.get(run["model"], run["model"])
+    lines = [("What it is", f"{meaning[0].upper()}{meaning[1:]}."), ("Asked", f"{NOT_ASKED}.")]
+    if run["model"].startswith("retrained"):
+        lines[1] = ("Asked", _request(card, run["task"]))
+    for split in ("forget", "unseen", "test" if "test_loss" in measures else "retain"):
+        if numbers := list(_numbers(measures, split)):
+            lines.append((f"On {split} rows", f"{', '.join(numbers)}."))
+    return lines
+
+
+def _numbers(measures: Mapping[str, Any], split: str):
+    for kind, name, text in (
+        ("loss", "loss", number),
+        ("accuracy", "right", percent),
+        ("token_accuracy", "tokens right", percent),
+        ("exact_match", "recalled word for word", percent),
+    ):
+        found = measures.get(f"{split}_{kind}") or {}
+        if found.get("value") is not None:
+            rows = f" ({found['n']} rows)" if kind == "loss" and found.get("n") else ""
+            yield f"{name} {text(found['value'])}{rows}"

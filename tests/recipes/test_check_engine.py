@@ -68,7 +68,7 @@ def test_one_process_passes(check, words):
 
 
 def test_two_processes_pass(tmp_path):
-    status, lines, stderr = launch("", tmp_path)
+    status, lines, stderr = launch("", tmp_path, "--steps", "6")
     assert status == 0, (lines, stderr)
     assert lines[-1] == f"PASS: {RUNS} runs agree" and "MULTI_CPU, 2 process(es)" in lines[0]
 

@@ -11,7 +11,8 @@ from helpers.tiny import lm_list
 from hf_unlearn.data.columns import FLAG
 from hf_unlearn.readiness.step_rows import ReadyStep
 
-GRADIENTS, READY, UNLEARN = ranks.gradient_runs(), ranks.ready_runs(), ranks.unlearn_runs()
+READY, UNLEARN = ranks.ready_runs(), ranks.unlearn_runs()
+CUTS = ranks.cuts("ddp")
 
 
 @pytest.fixture(scope="module")
@@ -20,27 +21,24 @@ def two(start, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("accumulation", [1, 2])
-@pytest.mark.parametrize("name", GRADIENTS)
+@pytest.mark.parametrize("name, accumulation", [cut for cut in CUTS if cut[0].startswith("gradient: ")])
 def test_a_steps_gradient_is_that_of_one_process(one, two, name, accumulation):
-    assert_same_run(two, f"gradient: {name}", accumulation, one(f"gradient: {name}"))
+    assert_same_run(two, name, accumulation, one(name))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("accumulation", [1, 2])
-@pytest.mark.parametrize("name", READY)
+@pytest.mark.parametrize("name, accumulation", [cut for cut in CUTS if cut[0].startswith("ready: ")])
 def test_training_on_two_processes_ends_in_the_weights_of_one_process(one, two, name, accumulation):
-    assert_same_run(two, f"ready: {name}", accumulation, one(f"ready: {name}"))
+    assert_same_run(two, name, accumulation, one(name))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("accumulation", [1, 2])
-@pytest.mark.parametrize("name", UNLEARN)
+@pytest.mark.parametrize("name, accumulation", [cut for cut in CUTS if cut[0].startswith("unlearn: ")])
 def test_a_request_on_two_processes_ends_in_the_weights_of_one_process(one, two, name, accumulation):
-    wanted = one(f"unlearn: {name}")
-    assert_same_run(two, f"unlearn: {name}", accumulation, wanted)
+    wanted = one(name)
+    assert_same_run(two, name, accumulation, wanted)
     for rank in two:
-        run = rank[f"unlearn: {name} / {accumulation}"]
+        run = rank[f"{name} / {accumulation}"]
         assert run["stop_reason"] == wanted["stop_reason"] and run["went_back"] == wanted["went_back"]
 
 

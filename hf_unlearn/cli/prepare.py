@@ -137,8 +137,10 @@ def _encode_texts(data: DataArguments, model: ModelArguments, rows, parts: dict,
 
         tokenizer = AutoTokenizer.from_pretrained(processing_from)
     else:
-        columns = [data.text_column] if data.task != "causal_lm" else [data.question_column, data.answer_column]
-        tokenizer = text.build_tokenizer([one for column in columns for one in rows[column]], model.vocab_size)
+        classifies = data.task != "causal_lm"
+        columns = [data.text_column] if classifies else [data.question_column, data.answer_column]
+        texts = [one for column in columns for one in rows[column]]
+        tokenizer = text.build_tokenizer(texts, model.vocab_size, append_eos=classifies)
     names = None if data.task == "causal_lm" else _class_names(rows, data.label_column)
     encode = text_encoder(data, tokenizer, names)
     return Prepared({name: encode(part) for name, part in parts.items()}, tokenizer, names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datasets
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoTokenizer
 
@@ -34,9 +35,30 @@ def test_tokenizer_round_trip(tokenizer, tmp_path):
         loaded = AutoTokenizer.from_pretrained(folder)
         encoded = loaded(text)
         assert encoded["input_ids"] == tokenizer(text)["input_ids"] and set(encoded) == {"input_ids", "attention_mask"}
-        assert encoded["input_ids"][0] == loaded.bos_token_id and encoded["input_ids"][-1] == loaded.eos_token_id
+        assert encoded["input_ids"][0] == loaded.bos_token_id and loaded.eos_token_id not in encoded["input_ids"]
         assert loaded.pad_token_id == tokenizer.pad_token_id
         assert loaded.decode(encoded["input_ids"], skip_special_tokens=True) == text
+
+
+def test_choices_of_an_answer_get_likelihoods_of_their_own(people, tokenizer):
+    """As lm-eval does it: both parts are encoded with special tokens, and the context's length cuts the whole."""
+    lm = model.build_model("causal_lm", "llama", "num_hidden_layers=1,hidden_size=16", tokenizer=tokenizer)
+    row, found = people[0], {}
+    context = text.PROMPT.format(question=row["question"])
+    for choice in (" yes", " no", f" {row['answer']}"):
+        whole = tokenizer(context + choice)["input_ids"]
+        continuation = whole[len(tokenizer(context)["input_ids"]) :]
+        assert tokenizer.decode(continuation) == choice
+        logits = lm(torch.tensor([whole[:-1]])).logits[0, -len(continuation) :]
+        found[choice] = logits.log_softmax(-1)[range(len(continuation)), continuation].sum().item()
+    assert len(set(found.values())) == 3
+
+
+def test_rows_of_a_classifier_s_own_tokenizer_end_as_they_did():
+    rows = datasets.Dataset.from_dict({"text": ["one", "two"], "label": ["a", "b"]})
+    tokenizer = text.build_tokenizer(rows["text"], 300, append_eos=True)
+    for row in text.encode_text_classification(rows, tokenizer):
+        assert (row["input_ids"][0], row["input_ids"][-1]) == (tokenizer.bos_token_id, tokenizer.eos_token_id)
 
 
 def test_tokenizer_refuses_what_it_cannot_learn_from():

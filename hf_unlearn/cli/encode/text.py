@@ -7,17 +7,20 @@ from .columns import check_columns, class_labels, name_rows
 PROMPT = "Question: {question}\nAnswer:"
 
 
-def build_tokenizer(texts, vocab_size=2000):
+def build_tokenizer(texts, vocab_size=2000, append_eos=False):
     """Train a byte-level BPE tokenizer: every text can be encoded and decoded without loss, there is no unknown token.
 
     Args:
         texts: iterable of strings to learn the merges from.
         vocab_size: tokens in all, at least 259 (256 bytes and three special tokens); small texts give fewer than asked
             for.
+        append_eos: end every text with `</s>`, as tokenizers of classifiers do. Not for a language model: a text that
+            is to be continued has no end, and what cuts `context + answer` at the context's length (lm-eval) would be
+            one token off. Rows to learn from end with it by [`encode_qa`].
 
     Returns:
         `PreTrainedTokenizerFast` with distinct `<pad>` (0), `<s>` (1, bos and cls) and `</s>` (2, eos and sep). Called
-        on a text it gives `<s> ... </s>`; `save_pretrained` and `AutoTokenizer.from_pretrained` keep all of it.
+        on a text it gives `<s> ...`; `save_pretrained` and `AutoTokenizer.from_pretrained` keep all of it.
 
     Raises:
         TypeError: `texts` is a single string.
@@ -45,8 +48,9 @@ def build_tokenizer(texts, vocab_size=2000):
             vocab_size=vocab_size, special_tokens=special, initial_alphabet=sorted(alphabet), show_progress=False
         ),
     )
+    end = " </s>" if append_eos else ""
     bpe.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> $B </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+        single=f"<s> $A{end}", pair=f"<s> $A </s> $B{end}", special_tokens=[("<s>", 1), ("</s>", 2)]
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=bpe,

@@ -89,6 +89,11 @@ class ReadyStep:
         self.places = {kind: counts[:, k].nonzero().flatten().tolist() for k, kind in enumerate(kinds)}
         self.items = dict(zip((*kinds, "all"), counts.sum(0).tolist(), strict=False))
 
+    def count_all(self, reduce) -> None:
+        """Labels of all rows, over all processes, for a step that is not divided."""
+        labels = torch.stack([count_labels(batch["labels"]).double().cpu() for batch in self.batches]).sum()
+        self.items["all"] = float(reduce(labels))
+
     def draw(self, kind: str, parts: list[tuple[dict, bool]], reduce) -> None:
         """Takes rows from outside the step as its request or proxy."""
         labels = sum((count_labels(rows["labels"]).double() for rows, some in parts if some), torch.zeros(()))

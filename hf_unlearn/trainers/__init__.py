@@ -3,6 +3,7 @@
 ready.py                   `ReadyTrainer`: its arguments, the order of its rows, the keys of readiness.json
 simulated_requests.py      on which steps is a request simulated, and which rows play it?
 ready_passes.py            which passes does such a step run, and what gradient do they add?
+main_loss.py               is a micro-batch's loss its share of the step's mean?
 unlearn.py                 `UnlearnTrainer`: what does it take, and how does a request begin?
 unlearn_steps.py           in which order do the forget and the retain rows of a step pass through the model?
 unlearn_looks.py           what happens between two steps: τ, looks, snapshots, the end of the run

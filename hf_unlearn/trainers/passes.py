@@ -12,7 +12,7 @@ from torch import Tensor
 from ..data.batch import count_labels
 from ..objectives.row_nll import per_row_nll
 from ..readiness.passes import Pass
-from .engines import device_rng, reshard, synchronised, total, unsynchronised
+from .engines import device_rng, reshard, steps_in_backward, synchronised, total, unsynchronised
 
 if TYPE_CHECKING:
     from .base import ForgettingTrainer
@@ -28,7 +28,8 @@ class RowsPass(Pass):
         items: labels among these rows, on all processes.
         repeat_masks: every pass uses the dropout masks of the first one, so that a finite difference of two passes
             is one of weights and not of masks.
-        sum_of: (model, rows) -> the sum of their labels' losses (); None: the training loss, a mean over labels.
+        sum_of: (model, rows) -> the sum of their labels' losses (); None: the training loss, a mean over labels
+            ([`hf_unlearn.trainers.main_loss`]).
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class RowsPass(Pass):
         sum_of: Callable | None = None,
     ):
         self.trainer, self.model, self.items, self.repeat_masks = trainer, model, items, repeat_masks
-        self.loss = trainer.compute_loss if sum_of is None else sum_of
+        self.loss = trainer.main_loss.mean if sum_of is None else sum_of
         self.parts = [trainer._prepare_inputs(rows) for rows, _ in parts]
         self.weights = [
             (count_labels(rows["labels"]) if sum_of is None else 1.0) / items if some else 0.0
@@ -86,7 +87,8 @@ class RowsPass(Pass):
         part of what the Trainer logs as the loss, ().
         """
         share = self._share(self.model, 0) * self.trainer.accelerator.num_processes
-        self.trainer.accelerator.backward(share)
+        unscaled = {"scale_wrt_gas": False} if steps_in_backward(self.trainer.accelerator) else {}
+        self.trainer.accelerator.backward(share, **unscaled)
         self.trainer.count_rows(self.n_rows)
         return share.detach()
 

@@ -17,7 +17,7 @@ from torch.utils.data import SequentialSampler
 
 from ..config import EXACT_CHECKPOINTING, ReadyConfig
 from ..data.checks import column_codes, revocable_problems
-from ..data.columns import column_values, row_ids
+from ..data.columns import FLAG, column_values, row_ids
 from ..data.order import SpreadSampler
 from ..options import GAIN_CAP, INNER_LR, INNER_LR_ADAPTER
 from ..readiness.terms import FD_EPSILON, FD_EPSILON_BF16, Terms
@@ -27,6 +27,7 @@ from ..utils.versions import library_versions
 from . import records
 from .base import ForgettingTrainer
 from .engines import several_backwards_problem
+from .main_loss import MainLoss
 from .models import chance_loss, has_adapter
 from .passes import RowsPass
 from .ready_passes import ReadyPasses
@@ -66,7 +67,9 @@ class ReadyTrainer(ForgettingTrainer):
     [`hf_unlearn.readiness`], which reward a request that removes its rows and penalise one that harms the others. The
     request is for `request_rows` revocable rows that are drawn beside the batch; with `request_rows` 0 it is for those
     in the batch. The terms begin after the share `meta_start` of the training, by default half, since they slow down a
-    model that is still learning. With all λ = 0 the run is the stock Trainer's, bit for bit, in the same row order.
+    model that is still learning. With all λ = 0 the run is the stock Trainer's, bit for bit, in the same row order;
+    only where a loss ignores `num_items_in_batch` the gradient is not multiplied by the number of micro-batches and
+    processes, as it is there ([`hf_unlearn.trainers.main_loss`]). A `compute_loss_func` is the loss of all passes.
 
     Args:
         model: a model, or the name or path of one, which is then loaded after the checks.
@@ -139,6 +142,7 @@ class ReadyTrainer(ForgettingTrainer):
             raise_problems([problem] if problem else [])
         self.terms = make_terms(args, self.model, self.accelerator.mixed_precision)
         self.simulated = SimulatedRequests(self, self._flags, groups and groups[1])
+        self.main_loss = MainLoss(self)
         self._passes = ReadyPasses(self)
 
     def _precision_problems(self, model, args) -> list[str]:
@@ -177,14 +181,25 @@ class ReadyTrainer(ForgettingTrainer):
     def micro_step(self, model, inputs, num_items_in_batch=None):
         step = self._step
         if not step.active:
-            self.count_rows(len(inputs["labels"]))
-            return super().micro_step(model, inputs, num_items_in_batch)
+            return self._plain_step(model, step, inputs, num_items_in_batch)
         loss = torch.zeros((), device=self.args.device)
         if self.place == 0:
             self.simulated.steps_with_readiness_terms += 1
             loss = loss + self._passes.add_gradient(model, step)
         rest = RowsPass(self, model, [step.rest(self.place)], step.items["all"])
         return loss + rest.add_local_gradient()
+
+    def _plain_step(self, model, step, inputs, num_items_in_batch) -> torch.Tensor:
+        """A micro-batch of a step without readiness terms: the stock Trainer's, where that is the step's mean."""
+        inputs = {k: v for k, v in inputs.items() if k != FLAG}
+        if self.place == 0:
+            self._is_share = self.main_loss.is_share(model, inputs, len(step.batches), num_items_in_batch)
+            if not self._is_share:
+                step.count_all(self.simulated.sum)
+        if self._is_share:
+            self.count_rows(len(inputs["labels"]))
+            return super().micro_step(model, inputs, num_items_in_batch)
+        return RowsPass(self, model, [(inputs, True)], step.items["all"]).add_local_gradient()
 
     # ---- the record ----
 

@@ -93,7 +93,7 @@ class ReadyPasses:
         rows = trainer._prepare_inputs(step.part(0, torch.ones_like(step.masks[0]["request"]))[0])
         trainer.count_rows(len(rows["labels"]), 2 / 3)
         with evaluating(model), torch.no_grad(), trainer.compute_loss_context_manager():
-            loss = trainer.compute_loss(model, dict(rows))
+            loss = trainer.main_loss.mean(model, dict(rows))
             nll, items = per_row_nll(model(**{k: v for k, v in rows.items() if k != "labels"}).logits, rows["labels"])
         mean = nll.sum() / items.sum().clamp_min(1)
         apart = (loss - mean).abs() > 1e-4 * mean.abs()

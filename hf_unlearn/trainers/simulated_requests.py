@@ -67,14 +67,14 @@ class SimulatedRequests:
             with_proxy=with_proxy,
             world=trainer.accelerator.num_processes,
             rank=trainer.accelerator.process_index,
-            reduce=self._sum,
+            reduce=self.sum,
             drawn=self.drawn,
         )
-        step.count(self._sum, trainer.hidden_size)
+        step.count(self.sum, trainer.hidden_size)
         if places is not None:
             cut = math.ceil(len(places) / 2) if with_proxy else len(places)
-            step.draw("request", self._parts_of(places[:cut]), self._sum)
-            step.draw("proxy", self._parts_of(places[cut:]), self._sum)
+            step.draw("request", self._parts_of(places[:cut]), self.sum)
+            step.draw("proxy", self._parts_of(places[cut:]), self.sum)
         if step.items["request"] > 0 and step.items["kept"] > 0:
             step.active = turn_has_come
             self.steps_with_revocable_rows += 1
@@ -84,7 +84,8 @@ class SimulatedRequests:
     def _first_step(self) -> float:
         return self.trainer.args.meta_start * self.trainer.state.max_steps
 
-    def _sum(self, counts: torch.Tensor) -> torch.Tensor:
+    def sum(self, counts: torch.Tensor) -> torch.Tensor:
+        """Over all processes."""
         return total(self.trainer.accelerator, counts.to(self.trainer.args.device))
 
     def _draw(self, step: ReadyStep, with_proxy: bool) -> np.ndarray:

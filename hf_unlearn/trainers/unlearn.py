@@ -122,6 +122,11 @@ class UnlearnTrainer(ForgettingTrainer):
         self.objective = objective_of(args)
         self.step_rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         problems += unmet_needs(self.objective)
+        if kwargs.get("compute_loss_func") is not None:
+            problems.append(
+                "`compute_loss_func` is set, but the loss of a request is its objective's. Leave it out; a loss of "
+                "your own is an objective of your own (`hf_unlearn.objectives` says how)."
+            )
         if self.objective.reference == "loss":
             problems += reference_problems(forget_dataset)
         raise_problems(problems or self._resistance_problems(args, len(forget_dataset)))
@@ -143,6 +148,7 @@ class UnlearnTrainer(ForgettingTrainer):
             callbacks=callbacks,
             **kwargs,
         )
+        self._model_takes_items = self.model_accepts_loss_kwargs
         self.model_accepts_loss_kwargs = True  # with `num_items_in_batch` at hand: our loss is the step's mean already
         self._refuse_engine()
         self.rule = self._rule(passes)
@@ -241,7 +247,8 @@ class UnlearnTrainer(ForgettingTrainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The objective's value, with its gradient by way of the linear surrogate of [`hf_unlearn.objectives`]."""
         if not (model.training and FLAG in inputs):
-            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            items = num_items_in_batch if self._model_takes_items else None
+            return super().compute_loss(model, inputs, return_outputs, items)
         return self.steps.loss(model, inputs)
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):

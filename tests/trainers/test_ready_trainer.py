@@ -35,10 +35,9 @@ from hf_unlearn.options import INNER_LR, INNER_LR_ADAPTER
 # ---- nothing on: the stock Trainer ----
 
 
-@pytest.mark.parametrize("accumulation", [1, 3])
-@pytest.mark.parametrize("make, rows", [
-    (lm, lm_rows), (lambda: bert(dropout=0.2), text_class_rows),
-], ids=["llama", "bert"])  # fmt: skip
+@pytest.mark.parametrize("make, rows, accumulation", [
+    (lm, lm_rows, 1), (lm, lm_rows, 3), (lambda: bert(dropout=0.2), text_class_rows, 1),
+], ids=["llama", "llama in three", "bert"])  # fmt: skip
 def test_with_all_weights_at_zero_it_is_the_stock_trainer_bit_for_bit(tmp_path, make, rows, accumulation):
     rows = rows(26)
     options = {

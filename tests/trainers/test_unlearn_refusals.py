@@ -26,7 +26,7 @@ from helpers.unlearning import (
     with_references,
 )
 
-from hf_unlearn import ArgumentError, NonFiniteError, UnlearnConfig
+from hf_unlearn import ArgumentError, NonFiniteError, UnlearnConfig, UnlearnTrainer
 from hf_unlearn.data.order import PairedDataset
 
 
@@ -100,6 +100,12 @@ def test_a_loader_that_leaves_rows_out_is_refused(tmp_path):
     """`dataloader_drop_last` would take rows out of τ, out of the looks, and out of the request."""
     with pytest.raises(ArgumentError, match="dataloader_drop_last"):
         UnlearnConfig(str(tmp_path), **QUIET, dataloader_drop_last=True)
+
+
+def test_a_loss_function_of_the_users_is_refused_and_not_ignored(tmp_path):
+    with pytest.raises(ArgumentError, match="`compute_loss_func` is set, but the loss of a request is its objective's"):
+        UnlearnTrainer("does/not-exist", UnlearnConfig(str(tmp_path), **QUIET), *ROWS.values(),
+                       compute_loss_func=lambda out, labels, num_items_in_batch=None: out.logits.mean())  # fmt: skip
 
 
 def test_a_step_with_a_broken_forget_row_changes_nothing_and_is_counted(tmp_path):

@@ -4,10 +4,12 @@ that `--help` answers at once; `config.py` joins them with `TrainingArguments`."
 from __future__ import annotations
 
 import json
+import os
+import re
 from dataclasses import dataclass, field, fields, make_dataclass
 
 from .objectives import registry
-from .utils.checks import Wrong, number, one_of, whole
+from .utils.checks import Wrong, is_number, number, one_of, plain, shown, whole
 
 META_GRADIENTS = ("first_order", "finite_difference", "exact")
 EFFICIENCIES = ("gain", "loss")
@@ -26,13 +28,14 @@ GAIN_CAP = 2.0  # nats, the default of `gain_cap` (ours; recipes/study/README.md
 INNER_LR, INNER_LR_ADAPTER = 0.005, 0.01  # defaults of `inner_lr` (ours, likewise)
 
 
-def request_problems(request: dict) -> list[str]:
+def request_problems(request) -> list[Wrong]:
     """What a ready checkpoint may set for a later request: options of unlearning, nothing else of the Trainer's."""
+    if not isinstance(request, dict):
+        return [Wrong("request", f"is {shown(request)}; it must be a JSON object of `UnlearnConfig` values.")]
     allowed = [f.name for f in fields(UnlearnOptions)] + list(REQUEST_ARGUMENTS)
-    unknown = sorted(set(request) - set(allowed))
-    if not unknown:
-        return []
-    return [f"`request` has {', '.join(map(repr, unknown))}; it may have {', '.join(allowed)}."]
+    if unknown := sorted(set(request) - set(allowed), key=str):
+        return [Wrong("request", f"has {', '.join(map(shown, unknown))}; it may have {', '.join(allowed)}.")]
+    return []
 
 
 @dataclass
@@ -196,7 +199,21 @@ class ReadyOptions:
         return 0.0 if self.resistance == "none" else self.lambda_resistance
 
     def request_defaults(self) -> dict:
-        return json.loads(self.request) if isinstance(self.request, str) else dict(self.request or {})
+        """
+        The recommended values, JSON-ready; {} where there are none.
+
+        Raises:
+            ValueError: if `request` is no JSON object.
+        """
+        found = {} if self.request is None else self.request
+        if isinstance(found, str):
+            try:
+                found = json.loads(found)
+            except RecursionError as error:
+                raise ValueError("`request` is nested too deeply.") from error
+        if not isinstance(found, dict):
+            raise ValueError("`request` is no JSON object.")
+        return {name: plain(value) for name, value in found.items()}
 
     def option_problems(self) -> list[str]:
         problems = [
@@ -225,9 +242,11 @@ class ReadyOptions:
             problems.append(f'`resistance` is "{self.resistance}" but `lambda_resistance` is 0; set it, e.g. to 0.1.')
         try:
             problems += request_problems(self.request_defaults())
-        except (TypeError, ValueError):
-            said = f"is {self.request!r}; it must be a JSON object of `UnlearnConfig` values."
+        except ValueError:
+            said = f"is {shown(self.request)}; it must be a JSON object of `UnlearnConfig` values."
             problems.append(Wrong("request", said))
+        if not isinstance(self.request_group, (str, type(None))):
+            problems.append(Wrong("request_group", f"is {shown(self.request_group)}; it must be the name of a column."))
         return problems
 
 
@@ -370,6 +389,11 @@ class UnlearnOptions(ObjectiveOptions):
         ]
         if self.alpha is not None:
             problems += number("alpha", self.alpha, low=0, high=1)
-        if self.passes != "auto" and not (str(self.passes).isdigit() and int(self.passes) >= 1):
-            problems.append(Wrong("passes", f'is {self.passes!r}; it must be "auto" or a whole number of at least 1.'))
+        words = str(self.passes) if isinstance(self.passes, str) or is_number(self.passes) else ""
+        if words != "auto" and not (re.fullmatch("[0-9]{1,9}", words) and int(words) >= 1):
+            said = f'is {shown(self.passes)}; it must be "auto" or a whole number of at least 1, up to 999999999.'
+            problems.append(Wrong("passes", said))
+        if not isinstance(self.readiness, (str, os.PathLike)):
+            said = f'is {shown(self.readiness)}; it must be "auto", "none", or a folder, file or hub id.'
+            problems.append(Wrong("readiness", said))
         return problems

@@ -110,7 +110,7 @@ def foreign_options(options, given) -> list[str]:
     Args:
         given: names of the options that somebody has set.
     """
-    if options.objective not in OBJECTIVES:
+    if options.objective not in tuple(OBJECTIVES):
         return []
     own = {field.name for field in option_fields(OBJECTIVES[options.objective])}
     owners: dict[str, list[str]] = {}

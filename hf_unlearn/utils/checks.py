@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import numbers
+import sys
 from collections.abc import Callable
 from typing import Any
+
+LARGEST = sys.float_info.max
+SHOWN = 80  # characters of a value in a message, at most
 
 
 class ArgumentError(ValueError):
@@ -53,27 +58,78 @@ def raise_problems(problems: list[str]) -> None:
         raise ArgumentError(problems)
 
 
+def shown(value) -> str:
+    """A value for a message: as Python writes it, cut where that is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # more digits than Python writes out
+        return f"a {type(value).__name__} of very many digits"
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+
+
 def one_of(name: str, value, allowed) -> list[str]:
     """The problem of an argument that is none of the allowed values."""
-    if value in allowed:
+    if value in tuple(allowed):  # not in a dict, which would hash it
         return []
-    return [Wrong(name, f"is {value!r}; it must be one of {', '.join(map(repr, allowed))}.")]
+    return [Wrong(name, f"is {shown(value)}; it must be one of {', '.join(map(repr, allowed))}.")]
 
 
-def whole(name: str, value, *, low: int) -> list[str]:
-    """The problem of an argument that is no whole number from `low` on; NaN is none."""
-    if isinstance(value, (int, float)) and value >= low and value % 1 == 0:
+def true_or_false(name: str, value) -> list[str]:
+    """The problem of an argument that is no boolean: of "no", say, which Python takes for true."""
+    if isinstance(plain(value), bool) or (is_number(value) and value in (0, 1)):
         return []
-    return [Wrong(name, f"is {value!r}; it must be a whole number of at least {low}.")]
+    return [Wrong(name, f"is {shown(value)}; it must be True or False.")]
 
 
-def number(name: str, value, *, low: float, high: float = math.inf, open_low: bool = False) -> list[str]:
-    """The problem of an argument that is no finite number of the range; `open_low`: `low` itself is outside."""
-    good = isinstance(value, (int, float)) and value <= high and (value > low if open_low else value >= low)
-    if good and math.isfinite(value):
+def whole(name: str, value, *, low: int | None = None, high: int | None = None) -> list[str]:
+    """The problem of an argument that is no whole number from `low` to `high`; NaN is none, and neither is True."""
+    within = is_number(value) and not (low is not None and value < low) and not (high is not None and value > high)
+    if within and value % 1 == 0:  # False for NaN and inf
         return []
-    edge = f"{'above' if open_low else 'at least'} {low:g}" + (f" and at most {high:g}" if math.isfinite(high) else "")
-    return [Wrong(name, f"is {value!r}; it must be a finite number {edge}.")]
+    edges = [f"of at least {low}" if low is not None else "", f"at most {high}" if high is not None else ""]
+    edge = " and ".join(filter(None, edges))
+    return [Wrong(name, f"is {shown(value)}; it must be a whole number{edge and ' '}{edge}.")]
+
+
+def number(
+    name: str,
+    value,
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+    open_low: bool = False,
+    open_high: bool = False,
+) -> list[str]:
+    """
+    The problem of an argument that is no finite number of the range; `open_low`, `open_high`: `low` or `high` itself is
+    outside. NaN is none, and neither is True, which Python takes for 1.
+    """
+    value = plain(value)
+    good = is_number(value) and abs(value) <= LARGEST
+    good = good and (value > low if open_low else value >= low) and (value < high if open_high else value <= high)
+    if good:
+        return []
+    edges = [f"{'above' if open_low else 'at least'} {low:g}"] if math.isfinite(low) else []
+    edges += [f"{'below' if open_high else 'at most'} {high:g}"] if math.isfinite(high) else []
+    edge = " and ".join(edges)
+    return [Wrong(name, f"is {shown(value)}; it must be a finite number{edge and ' '}{edge}.")]
+
+
+def any_number(name: str, value) -> list[str]:
+    """The problem of an argument that is no number; NaN is none, infinity is one."""
+    return [] if is_number(value) and value == value else [Wrong(name, f"is {shown(value)}; it must be a number.")]
+
+
+def is_number(value) -> bool:
+    """Whether a value is a real number, of Python or of numpy; True and False are none."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def plain(value):
+    """A number of numpy, or of another kind that is no int and no float, as Python's own; all else as it is."""
+    if hasattr(value, "item") and getattr(value, "ndim", 1) == 0:
+        return value.item()
+    return float(value) if is_number(value) and not isinstance(value, (int, float)) else value
 
 
 def problems_of(error: Exception) -> list[str]:

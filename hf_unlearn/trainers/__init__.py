@@ -16,6 +16,7 @@ finite.py                  what happens to a step whose loss or gradient is NaN 
 step_log.py                how do measurements of a step come into the log?
 callbacks.py               how does a request's schedule see each step?
 checkpointing.py           what does a checkpoint hold, and when is one complete?
+same_run.py                is a checkpoint of this run, or of other rows or options?
 records.py                 which records travel with a model, and how can its owner prove which rows were revocable?
 card.py                    what do we add to the Trainer's model card?
 models.py                  which models are accepted, and what is their loss of guessing?

@@ -12,9 +12,9 @@ from ..data.collate import FlagCollator, default_collator, signature_columns
 from ..data.columns import FLAG, FORGET_INDEX
 from ..readiness.moving_weights import moving_buffers
 from ..utils.checks import raise_problems
-from . import card, checkpointing
+from . import card, checkpointing, same_run
 from .checkpointing import CheckpointingTrainer
-from .engines import reshard, steps_in_backward
+from .engines import decided_by_first, reshard, steps_in_backward
 from .finite import FiniteGuard, NonFiniteError
 from .micro_batches import MicroBatches
 from .models import base_model, load_model, model_problems, with_adapter
@@ -54,6 +54,7 @@ class ForgettingTrainer(CheckpointingTrainer):
             raise_problems(problems)
         collator = data_collator or default_collator(model, processing_class)
         names = signature_columns(model) if args.remove_unused_columns else None
+        self.columns_taken = signature_columns(model) if data_collator is None else None  # None: not known
         self._step_log = StepLog()
         self.row_passes = 0.0  # rows through forward and backward on all processes; a forward alone counts a third
         self.seconds = 0.0  # wall time of `train`
@@ -107,11 +108,12 @@ class ForgettingTrainer(CheckpointingTrainer):
                 incomplete ones, the run starts from the beginning ([`hf_unlearn.trainers.checkpointing`]).
 
         Raises:
-            ArgumentError: if the folder to resume from is not complete.
+            ArgumentError: if the folder to resume from is not complete, or of a run of other rows or options
+                ([`hf_unlearn.trainers.same_run`]); a longer or shorter run may go on from it.
             NonFiniteError: after three such steps in a row; the last good weights are then in `output_dir`. On
                 DeepSpeed, which steps inside backward, after the first, and no weights are saved.
         """
-        resume = checkpointing.resume_from(resume_from_checkpoint, self.args.output_dir)
+        resume = decided_by_first(self.accelerator, lambda: self._resume_from(resume_from_checkpoint))
         self.resumed_from = None if resume is True else resume
         if self.resumed_from:
             self.resume_record(self.resumed_from)
@@ -128,6 +130,26 @@ class ForgettingTrainer(CheckpointingTrainer):
         result.metrics["row_passes"] = round(self.row_passes, 3)
         result.metrics["skipped_steps"] = self.skipped_steps
         return result
+
+    def _resume_from(self, wanted) -> str | bool | None:
+        resume = checkpointing.resume_from(wanted, self.args.output_dir)
+        raise_problems(same_run.problems(self, resume) if resume and resume is not True else [])
+        return resume
+
+    # ---- what the run is made of ----
+
+    def run_rows(self) -> dict:
+        """The sets of rows that the run is made of, by name."""
+        raise NotImplementedError
+
+    def run_options(self) -> dict:
+        """What stands behind options that may be left open, by their names."""
+        return {}
+
+    @property
+    def columns_read(self) -> set[str]:
+        """Columns that this trainer reads itself."""
+        return set()
 
     # ---- the step ----
 

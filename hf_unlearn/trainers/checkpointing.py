@@ -14,6 +14,8 @@ A checkpoint is the folder `checkpoint-STEP` in `output_dir`. The Trainer writes
 and we add
 
     readiness.json or unlearning.json      the run's record ([`hf_unlearn.trainers.records`])
+    run.json                               digests of the run's rows, and its options: it resumes in no other run
+                                           ([`hf_unlearn.trainers.same_run`])
     _request_weights.pt                    of a request: weights that its stop rule may put back; deleted at its end
     complete.json                          the manifest: these files with their sizes
 
@@ -36,7 +38,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from ..utils.checks import ArgumentError
 from ..utils.files import read_json, write_json
-from . import records
+from . import records, same_run
 from .engines import keeps_shards, whole_state
 
 logger = logging.getLogger(__name__)
@@ -204,6 +206,7 @@ class CheckpointingTrainer(Trainer):
             self._postponed = None
         self.accelerator.wait_for_everyone()
         if self.args.should_save:
+            same_run.write(self, folder)
             write_manifest(folder)
             if self.args.save_total_limit:
                 put_leftovers_first(run_dir, self.state.global_step)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager, nullcontext
 
 import torch
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, broadcast_object_list
 from torch import Tensor
 
 
@@ -14,6 +14,25 @@ def total(accelerator, value: Tensor) -> Tensor:
     if accelerator.num_processes == 1:
         return value
     return accelerator.reduce(value.to(accelerator.device), reduction="sum")
+
+
+def decided_by_first(accelerator, decide):
+    """
+    What `decide()` returns on the first process, on all of them; what it raises there is raised on all, so that none
+    waits for one that has left.
+    """
+    if accelerator.num_processes == 1:
+        return decide()
+    found = [None, None]
+    if accelerator.is_main_process:
+        try:
+            found[0] = decide()
+        except Exception as error:
+            found[1] = error
+    broadcast_object_list(found)
+    if found[1] is not None:
+        raise found[1]
+    return found[0]
 
 
 def shard_sum(accelerator):

@@ -203,6 +203,17 @@ class ReadyTrainer(ForgettingTrainer):
 
     # ---- the record ----
 
+    def run_rows(self) -> dict:
+        return {"training": self.train_dataset}
+
+    def run_options(self) -> dict:
+        terms = {name: getattr(self.terms, name) for name in ("inner_lr", "gain_cap")}
+        return {"revocable": self.revocable, **(terms if self.args.readiness_is_on else {})}
+
+    @property
+    def columns_read(self) -> set[str]:
+        return {self.revocable, self.args.request_group} - {None}
+
     def resume_record(self, folder):
         if record := read_json(os.path.join(folder, self.record_name)):
             self.simulated.resume(record["steps"])

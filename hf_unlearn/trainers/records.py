@@ -17,11 +17,10 @@ keys are those of `record` in `unlearn_record.py`.
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 from pathlib import Path
 
-from ..utils.files import read_json, write_json
+from ..utils.files import make_private, read_json, write_json
 
 SCHEMA = 1
 READINESS = "readiness.json"
@@ -39,13 +38,46 @@ def commitment(ids, salt: str) -> str:
 
 
 def salt_for(folder: str) -> str:
-    """The salt kept in `folder`; the first call draws it."""
+    """
+    The salt kept in `folder`, in a file that its owner alone can read; the first call draws it.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
     path = Path(folder) / SALT
-    if path.exists():
-        return json.loads(path.read_text())["salt"]
+    if (salt := _read_salt(path)) is not None:
+        return salt
     salt = secrets.token_hex(16)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"salt": salt})
+    write_json(path, {"salt": salt}, private=True)
+    return salt
+
+
+def known_salts(*folders: str) -> dict[str, str]:
+    """Those kept in the folders, by [`salt_id`]."""
+    found = (_read_salt(Path(folder) / SALT) for folder in folders)
+    return {salt_id(salt): salt for salt in found if salt is not None}
+
+
+def salt_id(salt: str) -> str:
+    """A name for a salt that does not tell it (16 hex characters)."""
+    return hashlib.sha256(b"salt " + salt.encode()).hexdigest()[:16]
+
+
+def _read_salt(path: Path) -> str | None:
+    try:
+        content = read_json(path)
+    except ValueError:
+        content = {}
+    if content is None:
+        return None
+    salt = content.get("salt") if isinstance(content, dict) else None
+    if not (isinstance(salt, str) and len(salt) >= 32):
+        raise ValueError(
+            f"{path} is damaged: it should hold the salt that opens what this folder's records commit to. Restore it "
+            "from a copy; without one delete it: a new salt is drawn, and what was committed to before stays closed."
+        )
+    make_private(path)
     return salt
 
 

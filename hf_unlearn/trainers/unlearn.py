@@ -296,6 +296,12 @@ class UnlearnTrainer(ForgettingTrainer):
         """After each optimizer step; True ends the run."""
         return self.looks.after_step()
 
+    def run_rows(self) -> dict:
+        return {"forget": self.forget_dataset, "retain": self.retain_dataset, "unseen": self.unseen_dataset}
+
+    def run_options(self) -> dict:
+        return {"alpha": self.rule.alpha0, "passes": self.rule.passes}
+
     def record(self) -> dict:
         return unlearn_record.record(self)
 

@@ -25,6 +25,9 @@ class ArgumentError(ValueError):
         bullets = "\n".join("  - " + problem.replace("\n", "\n    ") for problem in self.problems)
         super().__init__(f"{head} to mend before anything runs:\n{bullets}")
 
+    def __reduce__(self):
+        return type(self), (self.problems,)  # for copies and pickles, as between processes
+
 
 class Wrong(str):
     """

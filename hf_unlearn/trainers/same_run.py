@@ -1,0 +1,166 @@
+"""
+Is a checkpoint one of this run? `run.json` in a checkpoint holds digests of the rows that the run is made of, keyed by
+the salt in the output folder ([`hf_unlearn.trainers.records`]), and every option that changes what is trained. A run is
+resumed only where both are the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import hmac
+import logging
+import math
+import os
+from collections.abc import Mapping
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from ..data.columns import REFERENCE_COLUMN, column_names
+from ..data.row_digests import row_digests
+from ..utils.files import read_json, write_json
+from . import records
+
+if TYPE_CHECKING:
+    from .base import ForgettingTrainer
+
+logger = logging.getLogger(__name__)
+
+RUN = "run.json"
+LENGTHS = ("max_steps", "num_train_epochs", "passes")  # may be others on resume: a run that was too short goes on
+STEP_ROWS = "per_device_train_batch_size × gradient_accumulation_steps × processes"
+# Options of `TrainingArguments` and of ours that do not say what is trained: where and how it is computed, evaluated,
+# logged, saved, pushed. An option that is not listed does.
+HARMLESS = {
+    "output_dir", "do_train", "do_eval", "do_predict", "resume_from_checkpoint", "run_name", "project", "report_to",
+    "disable_tqdm", "debug", "logging_strategy", "logging_steps", "logging_first_step", "logging_nan_inf_filter",
+    "log_on_each_node", "log_level", "log_level_replica", "trackio_space_id", "trackio_bucket_id",
+    "trackio_static_space_id", "include_num_input_tokens_seen", "eval_strategy", "eval_steps", "eval_delay",
+    "eval_on_start", "per_device_eval_batch_size", "prediction_loss_only", "eval_do_concat_batches",
+    "eval_use_gather_object", "eval_accumulation_steps", "include_for_metrics", "batch_eval_metrics",
+    "bf16_full_eval", "fp16_full_eval", "save_only_model", "save_strategy", "save_steps", "save_on_each_node",
+    "save_total_limit", "enable_jit_checkpoint", "load_best_model_at_end", "metric_for_best_model",
+    "greater_is_better", "push_to_hub", "hub_token", "hub_private_repo", "hub_model_id", "hub_strategy",
+    "hub_always_push", "hub_revision", "restore_callback_states_from_checkpoint", "ignore_data_skip",
+    "skip_memory_metrics", "local_rank", "use_cpu", "full_determinism", "gradient_checkpointing",
+    "gradient_checkpointing_kwargs", "activation_checkpointing", "activation_checkpointing_kwargs", "torch_compile",
+    "torch_compile_backend", "torch_compile_mode", "use_liger_kernel", "liger_kernel_config", "use_cache",
+    "torch_empty_cache_steps", "parallelism_config", "dataloader_num_workers", "dataloader_pin_memory",
+    "dataloader_persistent_workers", "dataloader_prefetch_factor", "dataloader_multiprocessing_context",
+    "dataloader_in_order", "remove_unused_columns", "ddp_find_unused_parameters", "ddp_bucket_cap_mb",
+    "ddp_broadcast_buffers", "ddp_static_graph", "ddp_backend", "ddp_timeout", "fsdp", "fsdp_config", "deepspeed",
+    "auto_find_batch_size", "per_device_train_batch_size", "gradient_accumulation_steps", "meta_forward",
+    "forget_forward", "request", "readiness", "readiness_from",
+}  # fmt: skip
+OF_THE_FILES = ("peft_version", "auto_mapping", "base_model_name_or_path", "inference_mode", "revision")
+
+
+def write(trainer: ForgettingTrainer, folder: str) -> None:
+    """Writes `run.json` into a checkpoint."""
+    salt = records.salt_for(trainer.args.output_dir)
+    rows = {name: _rows(trainer, name, of, salt) for name, of in trainer.run_rows().items()}
+    content = {"schema": records.SCHEMA, "salt": records.salt_id(salt), "rows": rows, "options": _options(trainer)}
+    write_json(os.path.join(folder, RUN), content)
+
+
+def problems(trainer: ForgettingTrainer, folder: str) -> list[str]:
+    """
+    What differs between this run and the one that wrote the checkpoint; a warning tells of another length, which may
+    differ, and of what cannot be compared.
+    """
+    saved = read_json(os.path.join(folder, RUN))
+    if saved is None:  # of a version that did not write it
+        logger.warning("%s has no %s: whether it is of the same rows and options is not known.", folder, RUN)
+        return []
+    found = _row_problems(trainer, folder, saved)
+    now = _options(trainer)
+    for name, was in saved["options"].items():
+        if name not in now or now[name] == was:
+            continue
+        if name in LENGTHS:
+            logger.warning(
+                "`%s` was %r in %s and is %r: what depends on the length of the run (the schedules of the learning "
+                "rate and of α, `meta_start`) goes by the new one from here on.", name, was, folder, now[name]
+            )  # fmt: skip
+        else:
+            found.append(f"`{name}` was {was!r} and is {now[name]!r}.")
+    if not found:
+        return []
+    head = f"Cannot resume from {folder}: it is of another run."
+    fix = (
+        "Resume with the same rows and options, or begin this run in an `output_dir` of its own, without "
+        "`resume_from_checkpoint`."
+    )
+    return ["\n".join([head, *(f"* {one}" for one in found), fix])]
+
+
+def _row_problems(trainer: ForgettingTrainer, folder: str, saved: dict) -> list[str]:
+    salts = records.known_salts(os.path.dirname(os.path.abspath(folder)), trainer.args.output_dir)
+    salt, found = salts.get(saved["salt"]), []
+    if salt is None:
+        logger.warning(
+            "The salt of %s is in none of the folders beside it (%s): whether the rows are the same is known by their "
+            "number alone.", os.path.join(folder, RUN), records.SALT
+        )  # fmt: skip
+    for name, rows in trainer.run_rows().items():
+        was = saved["rows"].get(name)
+        if was is None:
+            continue
+        if missing := [column for column in was["columns"] or () if column not in column_names(rows)]:
+            found.append(f"The {name} rows lack the column(s) {', '.join(map(repr, missing))}.")
+        elif was["rows"] != len(rows):
+            found.append(f"The {name} rows are others: {was['rows']} then, {len(rows)} now.")
+        elif salt is not None and was["in_order"] is not None:
+            now = _rows(trainer, name, rows, salt, was["columns"])
+            if now["in_any_order"] not in (None, was["in_any_order"]):
+                found.append(f"The {name} rows are others, {len(rows)} as then but not the same.")
+            elif now["in_order"] not in (None, was["in_order"]):
+                found.append(f"The {name} rows come in another order.")
+    return found
+
+
+def _rows(trainer: ForgettingTrainer, name: str, rows, salt: str, columns: list[str] | None = None) -> dict:
+    """Number and keyed digests of a set of rows; the latter None where rows cannot be read twice alike."""
+    columns = trained_columns(trainer, rows) if columns is None else columns
+    found = row_digests(rows, columns)
+    in_order, in_any_order = (
+        None if found is None else hmac.new(salt.encode(), b"".join(some), hashlib.sha256).hexdigest()
+        for some in (found, found and sorted(found))
+    )
+    return {"rows": len(rows), "columns": columns, "in_order": in_order, "in_any_order": in_any_order}
+
+
+def trained_columns(trainer: ForgettingTrainer, rows) -> list[str]:
+    """Columns that can change what is trained: those of the model and ours; all but `id` where these are unknown."""
+    names = [name for name in column_names(rows) if name != "id"]
+    taken = trainer.columns_taken
+    own = {*trainer.columns_read, REFERENCE_COLUMN}
+    if taken is None or not (taken - {"label", "labels", "label_ids"}) & set(names):
+        return sorted(names)
+    return sorted(set(names) & (taken | own))
+
+
+def _options(trainer: ForgettingTrainer) -> dict:
+    args = trainer.args
+    names = [field.name for field in dataclasses.fields(args) if field.name not in HARMLESS]
+    found = {name: getattr(args, name) for name in names} | trainer.run_options()
+    found[STEP_ROWS] = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    for config in getattr(trainer.model, "peft_config", {}).values():
+        found |= {f"peft_config.{k}": v for k, v in config.to_dict().items() if k not in OF_THE_FILES}
+    return {name: _plain(value) for name, value in found.items()}
+
+
+def _plain(value):
+    """As JSON gives it back."""
+    if isinstance(value, Enum):
+        return value.value
+    if hasattr(value, "to_dict"):
+        value = value.to_dict()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(str, value))
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    exact = value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value))
+    return value if exact else str(value)

@@ -1,0 +1,179 @@
+"""A run is resumed from its own checkpoints alone: other rows or options are refused by name, harmless ones are not."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+import shutil
+
+import pytest
+from helpers import killed_run
+from helpers.ready_runs import config
+from helpers.tiny import lm, lm_list, lm_rows, tokenizer
+from helpers.unlearning import QUIET, ROWS, trainer
+from peft import LoraConfig
+
+from hf_unlearn import ArgumentError, ReadyTrainer, UnlearnConfig, UnlearnTrainer
+from hf_unlearn.trainers import same_run
+
+OWN = {"passes": "2", "per_device_train_batch_size": 2, "save_strategy": "steps", "save_steps": 3, "stop": False}
+
+
+@pytest.fixture(scope="module")
+def request_a(tmp_path_factory):
+    """Folder of a finished request with checkpoints."""
+    folder = tmp_path_factory.mktemp("a")
+    trainer(folder, lm(), **OWN).train()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def checkpoint(request_a):
+    return str(request_a / "checkpoint-3")
+
+
+def told(run, checkpoint) -> str:
+    return "\n".join(same_run.problems(run, checkpoint))
+
+
+def test_a_request_for_other_rows_does_not_return_the_result_of_the_first(request_a):
+    other = {**ROWS, "forget": lm_rows(6, 300)}
+    with pytest.raises(ArgumentError, match="it is of another run(.|\n)*The forget rows are others, 6 as then"):
+        trainer(request_a, lm(), other, **OWN).train(resume_from_checkpoint=True)
+
+
+def test_another_gap_is_told_with_both_values(request_a):
+    with pytest.raises(ArgumentError, match="`gap` was 'hinge' and is 'matched'"):
+        trainer(request_a, lm(), gap="matched", **OWN).train(resume_from_checkpoint=True)
+
+
+@pytest.mark.parametrize("rows, words", [
+    ({"retain": lm_rows(17, 6)}, "The retain rows are others: 18 then, 17 now."),
+    ({"unseen": lm_rows(8, 101)}, "The unseen rows are others, 8 as then but not the same."),
+    ({"retain": lm_rows(18, 6).select(range(17, -1, -1))}, "The retain rows come in another order."),
+    ({"forget": ROWS["forget"].map(lambda row: {"labels": [-100, *row["labels"][1:-1], 7]})}, "The forget rows are"),
+    ({"forget": lm_rows(7, 300), "unseen": lm_rows(9, 100)}, "The unseen rows are others: 8 then, 9 now."),
+])  # fmt: skip
+def test_rows_that_differ_are_named_by_their_set(checkpoint, tmp_path, rows, words):
+    found = told(trainer(checkpoint + "/..", lm(), {**ROWS, **rows}, **OWN), checkpoint)
+    assert words in found and found.count("rows") - found.count("same rows") == len(rows)
+
+
+@pytest.mark.parametrize("name, value, words", [
+    ("learning_rate", 1e-3, "`learning_rate` was 0.0003 and is 0.001."),
+    ("seed", 7, "`seed` was 42 and is 7."),
+    ("lr_scheduler_type", "linear", "`lr_scheduler_type` was 'constant' and is 'linear'."),
+    ("alpha", 0.3, "and is 0.3."),
+    ("objective", "npo", "`objective` was 'nabla_tau' and is 'npo'."),
+    ("retain_budget", 0.2, "`retain_budget` was 0.1 and is 0.2."),
+    ("max_grad_norm", 0.5, "`max_grad_norm` was 1.0 and is 0.5."),
+    ("gradient_accumulation_steps", 2, "× processes` was 2 and is 4."),
+])  # fmt: skip
+def test_an_option_that_changes_the_run_is_told_with_both_values(checkpoint, name, value, words):
+    run = trainer(checkpoint + "/..", lm(), **{**OWN, name: value})
+    found = told(run, checkpoint)
+    assert words in found and found.count("\n* ") == (2 if name == "objective" else 1)  # whose gap is its own
+
+
+def test_options_that_do_not_change_what_is_trained_are_free(checkpoint, tmp_path, caplog):
+    free = {"output_dir": str(tmp_path), "logging_steps": 5, "save_steps": 1, "save_total_limit": 1, "seed": 42}
+    free |= {"dataloader_num_workers": 2, "hub_model_id": "me/mine", "run_name": "x", "eval_strategy": "steps"}
+    free |= {"eval_steps": 2, "per_device_eval_batch_size": 3, "disable_tqdm": False, "forget_forward": "in_turn"}
+    free |= {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2, "alpha": 5 / 3 * 6 / 24}
+    args = UnlearnConfig(**{**QUIET, **OWN, **free})
+    with caplog.at_level(logging.WARNING):
+        run = UnlearnTrainer(lm(), args, *ROWS.values(), eval_dataset=ROWS["unseen"], processing_class=tokenizer())
+        assert same_run.problems(run, checkpoint) == []
+    assert not [m for m in caplog.messages if "known" in m]
+
+
+def test_a_longer_run_goes_on_and_says_what_that_changes(checkpoint, caplog):
+    with caplog.at_level(logging.WARNING):
+        assert same_run.problems(trainer(checkpoint + "/..", lm(), **{**OWN, "passes": "4"}), checkpoint) == []
+    assert "`passes` was 2" in caplog.text and "is 4: what depends on the length" in caplog.text
+
+
+def test_the_same_rows_in_another_dress_are_the_same(checkpoint):
+    """Lists, other formats, transforms, selections, other columns and other ids: the model sees the same."""
+    as_lists = {name: rows.to_list() for name, rows in ROWS.items()}
+    dressed = {
+        "forget": ROWS["forget"].with_format("torch"),
+        "retain": lm_rows(24).select(range(6, 24)).add_column("note", ["x"] * 18),
+        "unseen": ROWS["unseen"].remove_columns("id").add_column("id", [str(i) for i in range(500, 508)]),
+    }
+    for rows in (as_lists, dressed):
+        assert told(trainer(checkpoint + "/..", lm(), rows, **OWN), checkpoint) == ""
+
+
+def test_without_salt_or_run_file_what_cannot_be_compared_is_told(checkpoint, tmp_path, caplog):
+    elsewhere = tmp_path / "copied" / "checkpoint-3"
+    shutil.copytree(checkpoint, elsewhere)
+    other = trainer(tmp_path, lm(), {**ROWS, "forget": lm_rows(6, 300)}, **OWN)
+    assert same_run.problems(other, str(elsewhere)) == [] and "is known by their number alone" in caplog.text
+    (elsewhere / "run.json").unlink()
+    assert same_run.problems(other, str(elsewhere)) == [] and "has no run.json" in caplog.text
+
+
+def test_what_a_checkpoint_says_of_its_rows_needs_the_owners_salt(request_a, checkpoint, tmp_path):
+    text = (request_a / "checkpoint-3" / "run.json").read_text()
+    salt = json.loads((request_a / "_revocable_salt.json").read_text())["salt"]
+    assert salt not in text
+    trainer(tmp_path, lm(), **OWN).train()
+    mine, others = (json.loads((f / "checkpoint-3" / "run.json").read_text()) for f in (request_a, tmp_path))
+    assert mine["options"] == others["options"] and mine["rows"]["forget"]["in_order"] not in str(others)
+
+
+def test_ready_training_with_other_rows_options_or_adapter_is_refused(tmp_path):
+    rows = lm_rows(16)
+
+    def run(rows=rows, r=2, revocable="revocable", **options):
+        options = {"max_steps": 1, "save_strategy": "steps", "save_steps": 1, **options}
+        lora = LoraConfig(r=r, target_modules=["q_proj"], task_type="CAUSAL_LM", lora_dropout=0.1)
+        args, words = config(tmp_path, **options), tokenizer()
+        return ReadyTrainer(lm(), args, rows, revocable=revocable, processing_class=words, peft_config=lora)
+
+    run().train()
+    checkpoint = str(tmp_path / "checkpoint-1")
+    assert told(run(), checkpoint) == told(run(max_steps=2), checkpoint) == ""
+    flags = [{**row, "revocable": row["id"] % 5 == 0} for row in lm_list(16)]
+    assert "The training rows are others" in told(run(flags), checkpoint)
+    assert "The training rows lack the column(s) 'revocable'" in told(
+        run(rows.remove_columns("revocable"), revocable=None), checkpoint
+    )
+    found = told(run(r=4, meta_every=2, inner_lr=0.03), checkpoint)
+    for words in ("`peft_config.r` was 2 and is 4.", "`meta_every` was 1 and is 2.", "`inner_lr` was 0.02 and is 0.03"):
+        assert words in found
+
+
+def test_a_data_set_that_draws_its_rows_is_compared_by_their_number(tmp_path):
+    """Reading it leaves no trace in what is drawn later, so a run with checkpoints is the run without."""
+    import torch
+
+    from hf_unlearn.data.row_digests import row_digests
+
+    class Noisy(torch.utils.data.Dataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, i):
+            return {"pixel_values": torch.randn(2), "labels": i}
+
+    torch.manual_seed(3)
+    expected = torch.randn(1)
+    torch.manual_seed(3)
+    assert row_digests(Noisy(), ["pixel_values", "labels"]) is None
+    assert torch.equal(torch.randn(1), expected)
+    assert len(set(row_digests(Noisy(), ["labels"]))) == 4
+
+
+def test_an_error_of_one_process_is_the_same_error_on_the_others():
+    error = pickle.loads(pickle.dumps(ArgumentError(["one", "two"])))
+    assert error.problems == ["one", "two"] and "2 problems" in str(error)
+
+
+def test_the_longest_resumed_runs_still_compare_alike(uninterrupted, memorised):
+    """The runs that are killed elsewhere find themselves in their checkpoints."""
+    whole = uninterrupted("unlearn")
+    again = killed_run.unlearn(whole.args.output_dir, memorised, **killed_run.SHORT["unlearn"])
+    assert told(again, f"{whole.args.output_dir}/checkpoint-{whole.state.global_step}") == ""

@@ -143,8 +143,8 @@ class Arguments(TrainingArguments):
             )
         if self.auto_find_batch_size:
             problems.append(
-                "`auto_find_batch_size` would go on, where memory runs out in the middle, from weights that have moved, "
-                "with rows, losses and costs that belong to the first try. Leave it out, and lower "
+                "`auto_find_batch_size` would go on, where memory runs out in the middle, from weights that have "
+                "moved, with rows, losses and costs that belong to the first try. Leave it out, and lower "
                 "`per_device_train_batch_size`: with `gradient_accumulation_steps` raised as much, the run stays the "
                 "same. `hf-unlearn memory` estimates what fits."
             )
@@ -289,8 +289,8 @@ class UnlearnConfig(UnlearnOptions, Arguments, RecordsGiven):
                 "know the rows. Leave it out; where a request ends is for its stop rule to say."
             )
         if self.train_sampling_strategy != "random":
-            said = f"is {shown(self.train_sampling_strategy)}; the rows of a request come in the order of its schedule. "
-            problems.append(Wrong("train_sampling_strategy", said + "Leave it out."))
+            said = f"is {shown(self.train_sampling_strategy)}; the rows of a request come in the order of its own "
+            problems.append(Wrong("train_sampling_strategy", said + "schedule. Leave it out."))
         if number("num_train_epochs", self.num_train_epochs, low=1, high=1):
             problems = [p for p in problems if getattr(p, "name", None) != "num_train_epochs"]
             said = f"is {shown(self.num_train_epochs)}; the length of a request is `passes` (forget passes)."

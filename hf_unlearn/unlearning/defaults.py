@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 
-from transformers.trainer_utils import SchedulerType
-
 from ..config import UnlearnConfig
 from ..objectives.registry import OBJECTIVES
 from ..options import request_problems
@@ -51,8 +49,9 @@ def with_fitting_options(args: UnlearnConfig) -> UnlearnConfig:
     learning rate that knows `warmup_steps`: transformers' "constant" leaves them out.
     """
     found = dict(OBJECTIVES[args.objective].fitting(args))
-    if args.warmup_steps and args.lr_scheduler_type == SchedulerType.CONSTANT:
-        found["lr_scheduler_type"] = SchedulerType.CONSTANT_WITH_WARMUP
+    schedule = args.lr_scheduler_type
+    if args.warmup_steps and schedule == "constant":
+        found["lr_scheduler_type"] = type(schedule)("constant_with_warmup")
     if not found:
         return args
     args = copy.copy(args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 INPUT_COLUMNS = ("input_ids", "pixel_values", "input_values", "input_features", "labels")
@@ -35,3 +36,10 @@ def column_values(dataset, name: str) -> list:
     if hasattr(dataset, "with_format"):
         return list(dataset.with_format(None)[name])
     return [dataset[i][name] for i in range(len(dataset))]
+
+
+def hub_id(dataset) -> str | None:
+    """Name on the hub of the data set that rows were loaded from, as their `info` tells it; None where it does not."""
+    files = getattr(getattr(dataset, "info", None), "download_checksums", None) or {}
+    names = {match[1] for file in files if (match := re.match(r"hf://datasets/([^@]+)@", str(file)))}
+    return names.pop() if len(names) == 1 else None

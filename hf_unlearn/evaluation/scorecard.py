@@ -11,6 +11,7 @@ from . import scorecard_files
 from .gate_rules import gate_names
 from .judge import judge
 from .measures.membership import scores
+from .model_folder import task_of
 from .model_scores import ModelScores, json_safe
 from .roles import BEFORE
 from .tables import columns_of
@@ -185,6 +186,35 @@ class Scorecard:
         from ..report.card_section import render_card_section
 
         return render_card_section(self.to_dict(), dict(info or {}))
+
+    def to_model_card(
+        self,
+        folder: str | Path,
+        role: str | None = None,
+        *,
+        task: str | None = None,
+        seed: int | None = None,
+        dataset: str | None = None,
+    ) -> Path:
+        """
+        Write what was measured of a model into the card (README.md) of its folder: the verdict in five lines on top,
+        the scores below, and the numbers into the header that the hub reads (`model-index`). Each stands between two
+        marks and is written anew the next time; all else in the card stays. Returns the card's path.
+
+        Args:
+            role: of the model; None: the one that was unlearned, or the only one there is.
+            task, seed: of which run, where the role has several; None: the first.
+            dataset: name of the rows, on the hub or another; None: as in the provenance, or else the task's name.
+
+        Raises:
+            KeyError: if there is no such run.
+            FileNotFoundError: if there is no such folder.
+            ValueError: if the card that is there has no readable header.
+        """
+        from ..report import measured_card
+
+        tag = task_of(folder)
+        return measured_card.write(self.to_dict(), folder, role, task=task, seed=seed, dataset=dataset, tag=tag)
 
     def findings(self) -> list[str]:
         """What the numbers say, in plain language: one text per unlearned run, then one on what readiness bought."""

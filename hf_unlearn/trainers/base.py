@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import time
 from functools import cached_property
+from pathlib import Path
 
 import torch
 
 from ..data.collate import FlagCollator, default_collator, signature_columns
 from ..data.columns import FLAG, FORGET_INDEX
 from ..readiness.moving_weights import moving_buffers
+from ..report import card_file
 from ..utils.checks import raise_problems
 from . import card, checkpointing, same_run
 from .checkpointing import CheckpointingTrainer
@@ -33,6 +34,7 @@ class ForgettingTrainer(CheckpointingTrainer):
     """
 
     card_tags: tuple[str, ...] = ()
+    card_roles: tuple[str, ...] = ()  # in an evaluation, of what it trains; the first that is in the scores
 
     def __init__(
         self,
@@ -60,6 +62,8 @@ class ForgettingTrainer(CheckpointingTrainer):
         self.seconds = 0.0  # wall time of `train`
         self._began: float | None = None  # the clock when the present `train` began
         self.scorecard = None  # a `Scorecard` put here goes into the model card
+        self.card_facts = card.CardFacts()  # what the card says beside what the trainer knows
+        self.card_steps: dict[str, int] = {}  # folder -> step at which its card was written last
         super().__init__(
             model=model,
             args=args,
@@ -218,13 +222,32 @@ class ForgettingTrainer(CheckpointingTrainer):
 
     # ---- the model card ----
 
+    @property
+    def card_rows(self):
+        """The rows whose data set the card names."""
+        return self.train_dataset
+
     def card_info(self) -> dict:
-        """Kind, settings, limits and loading code for the body of the model card."""
+        """Kind, settings, limits and what else the trainer knows for the body of the model card."""
         raise NotImplementedError
 
     def loading_code(self) -> str:
         """Lines that load the saved model with public names of transformers and peft alone."""
-        return card.loading_code(self.model, self.hub_model_id or self.args.hub_model_id or self.args.output_dir)
+        return card.loading_code(self.model, self.hub_model_id, self.processing_class)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
+        """`Trainer.save_model`, with the model's card beside the weights: the one that `push_to_hub` uploads."""
+        folder = output_dir or self.args.output_dir
+        before = card.text_before(folder)  # `save_pretrained` of an adapter fills PEFT's template over it
+        super().save_model(output_dir, _internal_call)
+        if not self.args.should_save:
+            return
+        if not self.in_checkpoint:
+            card.write(self, folder, before)
+            return
+        Path(folder, card_file.NAME).unlink(missing_ok=True)  # PEFT's; the card is in the output folder
+        if self.pushes_checkpoints:
+            card.write(self, self.args.output_dir)
 
     def create_model_card(
         self,
@@ -238,20 +261,21 @@ class ForgettingTrainer(CheckpointingTrainer):
         dataset=None,
         dataset_args=None,
     ) -> None:
-        if not self.is_world_process_zero():
-            return
-        tags = [tags] if isinstance(tags, str) else list(tags or [])
-        tags += [tag for tag in (*self.card_tags, "hf_unlearn") if tag not in tags]
-        super().create_model_card(
-            language=language,
-            license=license,
-            tags=list(tags),
-            model_name=model_name,
-            finetuned_from=finetuned_from,
-            tasks=tasks,
-            dataset_tags=dataset_tags,
-            dataset=dataset,
-            dataset_args=dataset_args,
-        )
-        scores = self.scorecard.to_dict() if self.scorecard is not None else None
-        card.add_to_card(os.path.join(self.args.output_dir, "README.md"), tags, self.card_info(), scores)
+        """
+        Writes README.md: our sections, each between two marks, and a header that the hub reads. What else is in it
+        stays. Arguments as in `transformers.Trainer`; what is None is found out: the license and the name of the base
+        model from that model's card, the task from the class, the data set from the rows.
+        """
+        if self.is_world_process_zero():
+            card.write(
+                self,
+                self.args.output_dir,
+                language=language,
+                license=license,
+                tags=tags,
+                model_name=model_name,
+                finetuned_from=finetuned_from,
+                tasks=tasks,
+                dataset_tags=dataset_tags,
+                dataset=dataset,
+            )

@@ -174,6 +174,16 @@ class CheckpointingTrainer(Trainer):
     resumed_from: str | None = None  # the checkpoint that the present `train` went on from
     _postponed: dict | None = None  # arguments for what follows a checkpoint, while one is being written
 
+    @property
+    def in_checkpoint(self) -> bool:
+        """Whether a checkpoint is being written."""
+        return self._postponed is not None
+
+    @property
+    def pushes_checkpoints(self) -> bool:
+        """Whether what is in the output folder is pushed when the checkpoint that is being written is complete."""
+        return self.in_checkpoint and bool(self._postponed["push_to_hub"])
+
     def record(self) -> dict:
         """What [`save_model`] writes beside the weights, JSON-ready."""
         raise NotImplementedError

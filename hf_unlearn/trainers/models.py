@@ -6,8 +6,8 @@ import math
 import re
 
 from transformers import PreTrainedModel, set_seed
-from transformers.models.auto import modeling_auto
 
+from ..utils.architectures import architectures
 from .engines import class_name
 
 _OTHER_TASKS = {
@@ -19,13 +19,6 @@ _OTHER_TASKS = {
 }
 
 
-def _architectures(mapping: str) -> set[str]:
-    names: set[str] = set()
-    for value in getattr(modeling_auto, mapping, {}).values():
-        names.update([value] if isinstance(value, str) else value)
-    return names
-
-
 def base_model(model):
     """The model itself, without adapters and wrappers."""
     while hasattr(model, "module"):
@@ -34,7 +27,7 @@ def base_model(model):
 
 
 def is_causal_lm(model) -> bool:
-    return class_name(base_model(model)) in _architectures("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
+    return class_name(base_model(model)) in architectures("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
 
 
 def chance_loss(model) -> float:
@@ -50,7 +43,7 @@ def model_problems(model) -> list[str]:
     name = class_name(base)
     causal = is_causal_lm(model)
     for mapping, task in _OTHER_TASKS.items():
-        if not causal and name in _architectures(mapping):
+        if not causal and name in architectures(mapping):
             return [
                 f"{name} is a model for {task}; supported are causal language models and sequence, image and audio "
                 "classifiers."

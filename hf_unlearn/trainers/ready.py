@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch.utils.data import SequentialSampler
 
-from ..config import EXACT_CHECKPOINTING, ReadyConfig, step_rows
+from ..config import EXACT_CHECKPOINTING, ReadyConfig
 from ..data.checks import column_codes, revocable_problems
 from ..data.columns import FLAG, column_values, row_ids
 from ..data.order import SpreadSampler
 from ..options import GAIN_CAP, INNER_LR, INNER_LR_ADAPTER
 from ..readiness.terms import FD_EPSILON, FD_EPSILON_BF16, Terms
+from ..report.words import model_card
 from ..utils.checks import raise_problems
 from ..utils.files import read_json
 from ..utils.versions import library_versions
@@ -85,6 +86,7 @@ class ReadyTrainer(ForgettingTrainer):
     """
 
     record_name = records.READINESS
+    card_roles = ("ready", "original", "retrained", "retrained_again")
 
     @property
     def card_tags(self) -> tuple[str, ...]:
@@ -105,6 +107,7 @@ class ReadyTrainer(ForgettingTrainer):
     ):
         args = ReadyConfig("ready") if args is None else args
         problems = revocable_problems(train_dataset, revocable)
+        step_rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         groups = None  # (value of `request_group` -> number, number (N,) of each row)
         if args.request_group and revocable is not None:
             problems.append(
@@ -114,10 +117,10 @@ class ReadyTrainer(ForgettingTrainer):
             found = column_codes(train_dataset, args.request_group)
             problems += found if isinstance(found, list) else []
             groups = None if problems else found
-        elif revocable is None and args.readiness_is_on and step_rows(args) * args.revocable_share < 1:
+        elif revocable is None and args.readiness_is_on and step_rows * args.revocable_share < 1:
             problems.append(
-                f"`revocable_share` {args.revocable_share} of {step_rows(args)} row(s) a step is less than one row: no "
-                "step would hold a request. Raise the share or the batch size."
+                f"`revocable_share` {args.revocable_share} of {step_rows} row(s) a step is less than one row: no step "
+                "would hold a request. Raise the share or the batch size."
             )
         raise_problems(problems)
         self.revocable = revocable
@@ -160,7 +163,7 @@ class ReadyTrainer(ForgettingTrainer):
     # ---- the order of the rows ----
 
     def _get_train_sampler(self, train_dataset=None):
-        strategy = self.args.train_sampling_strategy
+        strategy = getattr(self.args, "train_sampling_strategy", "random")
         if strategy == "sequential":
             return SequentialSampler(self.train_dataset)
         if strategy != "random":
@@ -252,16 +255,18 @@ class ReadyTrainer(ForgettingTrainer):
         }
 
     def card_info(self) -> dict:
+        if not self.args.readiness_is_on:
+            role = self.card_facts.role
+            return {"kind": role if role in model_card.PLAIN_ROLES else model_card.PLAIN}
         record = self.record()
         keys = ("method", "meta_gradient", "inner_lr", "inner_steps", "inner_normalize", "meta_every", "meta_rows")
         keys += ("lambda_efficiency", "lambda_retention", "lambda_resistance", "efficiency", "resistance", "gain_cap")
         keys += ("request_rows", "request_group", "meta_start")
         keys += ("revocable", "revocable_rows", "revocable_fraction", "revocable_commitment")
         return {
-            "kind": "unlearning-ready" if record["ready"] else "trained without readiness",
+            "kind": model_card.READY if record["ready"] else model_card.NOT_READY,
             "settings": {key: record[key] for key in keys} | record["steps"],
-            "limits": list(LIMITS),
-            "how_to_load": self.loading_code(),
+            "limits": list(LIMITS) if record["ready"] else [],
         }
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..config import micro_batch_rows
 from ..data.columns import FLAG
 from ..data.order import draw_groups, draw_request
 from ..readiness.step_rows import ReadyStep
@@ -107,7 +106,7 @@ class SimulatedRequests:
         """
         trainer = self.trainer
         world, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
-        size = micro_batch_rows(trainer.args)
+        size = int(trainer.args.per_device_train_batch_size)
         mine, parts = places[rank::world], []
         for start in range(0, math.ceil(len(places) / world), size):
             some = mine[start : start + size]

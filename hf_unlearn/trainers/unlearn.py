@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import SequentialSampler
 
-from ..config import UnlearnConfig, step_rows
+from ..config import UnlearnConfig
 from ..data.checks import reference_losses, reference_problems, split_problems
 from ..data.columns import FLAG
 from ..data.order import PairedDataset
@@ -98,6 +98,7 @@ class UnlearnTrainer(ForgettingTrainer):
     """
 
     card_tags = ("unlearned",)
+    card_roles = ("ready_unlearned", "unlearned")
     record_name = records.UNLEARNING
 
     def __init__(
@@ -120,7 +121,7 @@ class UnlearnTrainer(ForgettingTrainer):
         problems = split_problems(forget_dataset, retain_dataset, unseen_dataset)
         args = self._settle_arguments(args, model, problems)
         self.objective = objective_of(args)
-        self.step_rows = step_rows(args)
+        self.step_rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         problems += unmet_needs(self.objective)
         if kwargs.get("compute_loss_func") is not None:
             problems.append(
@@ -304,6 +305,10 @@ class UnlearnTrainer(ForgettingTrainer):
 
     def record(self) -> dict:
         return unlearn_record.record(self)
+
+    @property
+    def card_rows(self):
+        return self.forget_dataset
 
     def card_info(self) -> dict:
         return unlearn_record.card_info(self)

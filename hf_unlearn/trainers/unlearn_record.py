@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..report.words import model_card
 from ..unlearning import schedule, stop_rule
 from ..unlearning.step import HingeGate
 from ..utils.files import read_json
@@ -107,15 +108,25 @@ def card_info(trainer: UnlearnTrainer) -> dict:
     """The request's part of the model card."""
     found = record(trainer)
     state = found["state"] or {}
+    asked = found["rows"]["forget"]
     return {
-        "kind": "unlearned",
+        "kind": card_kind(found),
+        "rows": "1 row" if asked == 1 else f"{asked} rows",
         "settings": {key: found[key] for key in ("method", "objective", "learning_rate", "was_ready")}
         | trainer.objective.settings()
         | trainer.args.resistance_parameters()
         | found["rows"]
         | found["rule"]
         | {key: state[key] for key in ("tau", "tau_initial") if key in state},
-        "stop_reason": stop_rule.STOP_REASONS.get(trainer.stop_reason, "not run yet"),
+        "stop_reason": trainer.stop_reason,
         "limits": list(LIMITS),
-        "how_to_load": trainer.loading_code(),
     }
+
+
+def card_kind(found: dict) -> str:
+    """What the model is, by the request's record: of the kinds of `report/words/model_card.py`."""
+    if found["stop_reason"] is None:
+        return model_card.UNFINISHED
+    if found.get("weights_of_step") == 0:
+        return model_card.NOT_UNLEARNED
+    return model_card.UNLEARNED if found["stop_reason"] == stop_rule.REACHED else model_card.ENDED

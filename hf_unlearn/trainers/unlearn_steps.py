@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..config import micro_batch_rows
 from ..data.batch import count_labels, count_positions, forward_together, select_rows
 from ..data.columns import FLAG, FORGET_INDEX
 from ..objectives.base import RowOutputs
@@ -130,7 +129,7 @@ class UnlearnSteps:
             return
         parts = Recovery(
             step.batches,
-            micro_batch_rows(args),
+            args.per_device_train_batch_size,
             accelerator.num_processes,
             accelerator.process_index,
             lambda value: self._total(value.to(args.device)),

@@ -179,7 +179,7 @@ def test_the_card_of_a_model_that_nothing_was_unlearned_from_gives_its_own_numbe
         ("retrained", "without the rows that were asked to be forgotten"),
         ("unlearned", "has unlearned rows"),
         ("not unlearned", "was asked to unlearn rows of its training data and did not"),
-        ("request ended", "did not meet its target"),
+        ("request ended", "did not end by meeting its target"),
     ],
 )
 def test_the_card_says_what_the_model_is(kind, says):

@@ -12,6 +12,7 @@ from .numbers import number, percent
 
 READY, NOT_READY, PLAIN = "unlearning-ready", "not ready", "plain"
 ORIGINAL, RETRAINED, RETRAINED_AGAIN = "original", "retrained", "retrained_again"
+PLAIN_ROLES = (ORIGINAL, RETRAINED, RETRAINED_AGAIN)  # what a plain training makes, by its role in an evaluation
 UNLEARNED, NOT_UNLEARNED, ENDED, UNFINISHED = "unlearned", "not unlearned", "request ended", "request not run"
 WHAT = {  # kind of model -> (what was done, what that means)
     READY: (
@@ -48,7 +49,8 @@ WHAT = {  # kind of model -> (what was done, what that means)
         "The weights saved here are those from before the request: it knows the rows as it did.",
     ),
     ENDED: (
-        "This model went through a request to unlearn rows of its training data, which did not meet its target",
+        "This model went through a request to unlearn rows of its training data, which did not end by meeting its "
+        "target",
         "How far the rows are forgotten is told by measurements alone.",
     ),
     UNFINISHED: (

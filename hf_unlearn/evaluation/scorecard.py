@@ -135,13 +135,17 @@ class Scorecard:
         runs = [run.to_dict() for run in self.runs]
         return {"schema": scorecard_files.SCHEMA, "runs": runs, "provenance": json_safe(self.provenance)}
 
-    def save(self, directory: str | Path) -> Path:
+    def save(self, directory: str | Path, *, generations: bool = True) -> Path:
         """
         Write `scorecard.json`, `rows.parquet` and `generations.parquet` (all tables, with columns task, model, seed,
         split) and `history.json` into `directory`; all but the first only where there is something to write. Returns
         the path of `scorecard.json`.
+
+        Args:
+            generations: whether to write `generations.parquet`, which holds prompts and answers in clear, those of the
+                forget rows among them; a warning says so. False: it is left out, and an earlier one is deleted.
         """
-        return scorecard_files.write(self.to_dict(), self.runs, directory)
+        return scorecard_files.write(self.to_dict(), self.runs, directory, generations)
 
     @classmethod
     def load(cls, directory: str | Path) -> Scorecard:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,25 +15,48 @@ from .tables import ROW_COLUMNS, described, with_description
 if TYPE_CHECKING:
     import pyarrow
 
+logger = logging.getLogger(__name__)
+
 SCHEMA = 2
 READS = (1, 2)  # schemas that `read` reads
 KEPT_TABLES = {"rows.parquet": "tables", "generations.parquet": "generations"}  # file -> attribute of a run
 
 
-def write(card: dict[str, Any], runs: Iterable[ModelScores], directory: str | Path) -> Path:
-    """Writes all files, all but the first only where there is something to write; returns the path of the first."""
+def write(card: dict[str, Any], runs: Iterable[ModelScores], directory: str | Path, generations: bool = True) -> Path:
+    """
+    Writes all files, all but the first only where there is something to write; returns the path of the first.
+
+    Args:
+        generations: False: no file of answers in clear, and an earlier one in the folder goes.
+    """
     import pyarrow.parquet as pq
 
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     for name, kind in KEPT_TABLES.items():
+        if kind == "generations" and not generations:
+            (directory / name).unlink(missing_ok=True)
+            continue
         rows = stacked(runs, kind)
         if rows is not None:
             pq.write_table(rows, directory / name)
+            if kind == "generations":
+                _tell_of_texts(directory / name, rows)
     found = histories(runs)
     if found:
         _write_json(directory / "history.json", {"schema": SCHEMA, "histories": found})
     return _write_json(directory / "scorecard.json", card)
+
+
+def _tell_of_texts(path: Path, rows: pyarrow.Table) -> None:
+    forget = sum(split.startswith("forget") for split in rows["split"].to_pylist())
+    logger.warning(
+        "%s holds prompts and answers of %d rows in clear, %d of them of the forget rows. To leave it out: "
+        "--no_generations, or `save(…, generations=False)`; the measures stay.",
+        path,
+        rows.num_rows,
+        forget,
+    )
 
 
 def read(directory: str | Path) -> tuple[list[ModelScores], dict[str, dict[str, Any]]]:

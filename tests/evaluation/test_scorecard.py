@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import pyarrow as pa
 import pytest
 import torch
 from helpers.tiny import image_rows, vit
@@ -184,3 +185,23 @@ def test_a_notebook_shows_the_table_without_scripts_and_names_are_escaped(card):
     assert shown.count("<details open>") == 2 and "<script" not in shown
     assert "Loss (nats per label)</th>" in shown and "<td title='0.5 – '>" not in shown
     assert Scorecard()._repr_html_() == "<p>Scorecard without runs</p>"
+
+
+def answered(*splits: str) -> Scorecard:
+    """A card with answers to two rows of each split, in clear."""
+    texts = {"prompt": ["Who?", "Where?"], "reference": ["Ann", "here"], "generation": ["Bob", "there"]}
+    tables = {split: pa.table(texts) for split in splits}
+    return Scorecard([ModelScores("t", "unlearned", 0, {"forget_rougeL_recall": {"value": 0.5}}, generations=tables)])
+
+
+def test_answers_in_clear_are_told_of_and_left_out_where_that_is_asked_for(tmp_path, caplog):
+    answered("forget", "retain").save(tmp_path)
+    assert "generations.parquet" in caplog.text and "4 rows in clear, 2 of them of the forget rows" in caplog.text
+    assert "--no_generations" in caplog.text and "generations=False" in caplog.text
+    caplog.clear()
+    answered("forget", "retain").save(tmp_path, generations=False)
+    assert not (tmp_path / "generations.parquet").exists() and not caplog.text  # also that of an earlier save
+    assert Scorecard.load(tmp_path)["unlearned"].measures["forget_rougeL_recall"]["value"] == 0.5
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"Ann" in path.read_bytes()]
+    answered().save(tmp_path / "none")
+    assert not caplog.text

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..objectives.gaps import TOLERANCE
 from ..unlearning import look, schedule, stop_rule
+from ..unlearning.momenta import clear_momenta
 from ..unlearning.snapshots import Snapshots
 from ..unlearning.step import HingeGate
 
@@ -109,13 +110,11 @@ class UnlearnLooks:
         return found
 
     def _go_back(self) -> dict[str, float]:
-        """From beyond τ; the optimizer's momentum, which would drive the rows out again, is cleared."""
+        """From beyond τ; the optimizer's momenta, which would drive the rows out again, are cleared."""
         trainer = self.trainer
         found = self.snapshots.go_back(trainer.measurements.look, TOLERANCE)
         trainer.steps.gate = HingeGate()
-        for state in trainer.optimizer.state.values():
-            if "exp_avg" in state:
-                state["exp_avg"].zero_()
+        clear_momenta(trainer.optimizer.state)
         return found
 
     def _restore_good(self) -> None:

@@ -17,11 +17,13 @@ from helpers.tiny import (
     lm_rows,
     same_bits,
     text_class_rows,
+    tokenizer,
     vit,
     weights,
 )
 from helpers.unlearning import (
     MORE,
+    QUIET,
     ROWS,
     known_by_heart,
     mean_loss,
@@ -33,7 +35,7 @@ from helpers.unlearning import (
 )
 from peft import LoraConfig
 
-from hf_unlearn import UnlearnConfig
+from hf_unlearn import UnlearnConfig, UnlearnTrainer
 from hf_unlearn.objectives import gaps
 from hf_unlearn.objectives.base import shortfall
 from hf_unlearn.unlearning import stop_rule
@@ -250,3 +252,16 @@ def test_an_adapter_unlearns_and_the_base_is_bitwise_what_it_was(tmp_path):
     assert (tmp_path / "adapter_model.safetensors").exists() and not (tmp_path / "model.safetensors").exists()
     with pytest.raises(ValueError, match="has an adapter already"):
         trainer(tmp_path, run.model, peft_config=lora)
+
+
+@pytest.mark.parametrize("momentum", [torch.optim.SGD, torch.optim.RMSprop])
+def test_the_way_back_clears_the_momenta_of_any_optimizer(tmp_path, momentum):
+    model = memorised()
+    optimizer = momentum(model.parameters(), lr=1e-3, momentum=0.9)
+    args = UnlearnConfig(str(tmp_path), max_steps=2, stop=False, **QUIET)
+    run = UnlearnTrainer(model, args, *ROWS.values(), processing_class=tokenizer(), optimizers=(optimizer, None))
+    run.train()
+    moving = [state["momentum_buffer"] for state in optimizer.state.values()]
+    assert all(buffer.any() for buffer in moving)
+    run.looks._go_back()
+    assert not any(buffer.any() for buffer in moving)

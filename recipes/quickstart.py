@@ -51,8 +51,7 @@ def run_task(name: str, recipe: str, more: list[str], output_dir: Path, command:
         own.start = start
         unlearn.unlearn(own, data, model, args, prepared)
     say(f"{name}: measuring")
-    asked = {"asked": running.asked(data), "commands": [command]}
-    return evaluate.measure(folder, data, prepared, task=name, provenance=asked, **SCORES)
+    return evaluate.measure(folder, data, prepared, task=name, provenance={"commands": [command]}, **SCORES)
 
 
 def say(text: str) -> None:

@@ -178,7 +178,7 @@ def measure(
         batch_size=batch_size,
         task=task,
         seed=seed,
-        provenance=provenance,
+        provenance={"request": prepared.request, "smoke": bool(data.limit), **(provenance or {})},
         attack_options=options,
         progress=True,
         **of,
@@ -222,7 +222,7 @@ def main(argv: list[str]) -> int:
     own, data, model_args = parsing.parse("evaluate", argv, check)
     prepared = check(own, data, model_args)
     models = pairs(own.models, "models")[0]
-    asked = {"asked": running.asked(data), "commands": [running.command_line(argv, "hf-unlearn evaluate")]}
+    made = {"commands": [running.command_line(argv, "hf-unlearn evaluate")]}
     card = measure(
         own.output_dir,
         data,
@@ -234,7 +234,7 @@ def main(argv: list[str]) -> int:
         attack_options=own.attack_options(),
         batch_size=own.per_device_eval_batch_size,
         seed=own.seed,
-        provenance=asked,
+        provenance=made,
     )
     state = running.processes()
     if own.shadows:

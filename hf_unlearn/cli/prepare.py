@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..utils.checks import gather, problems_of, raise_problems
@@ -20,6 +20,7 @@ class Prepared:
     labels: list[str] | None
     image_size: int | None = None
     num_channels: int | None = None
+    request: dict = field(default_factory=dict)  # what was asked for, by `hf_unlearn.data.asked`
 
 
 def prepare(data: DataArguments, model: ModelArguments, processing_from: str | None = None) -> Prepared:
@@ -34,28 +35,24 @@ def prepare(data: DataArguments, model: ModelArguments, processing_from: str | N
         ArgumentError: with all that is wrong with the files, or else with the split and the rows, at once.
     """
     from .. import split
+    from ..data.asked import asked
 
     rows, test = _read(data)
     column = data.forget_column
     if data.forget_by == "class" and column is None:
         column = data.label_column
+    named = {"by": data.forget_by, "values": data.forget_values, "fraction": data.forget_fraction, "column": column}
     try:
-        parts = split(
-            rows,
-            by=data.forget_by,
-            values=data.forget_values,
-            fraction=data.forget_fraction,
-            column=column,
-            group=data.unseen_group,
-            seed=data.split_seed,
-            unseen=data.unseen,
-        )
+        parts = split(rows, **named, group=data.unseen_group, seed=data.split_seed, unseen=data.unseen)
     except ValueError as error:  # beside it, what is wrong with the rows themselves
         problems = problems_of(error)
         gather(lambda: raise_problems(problems), lambda: _encode(data, model, rows, {"retain": rows}, processing_from))
+    name = data.dataset_name
+    name = Path(name).name if Path(name).exists() else name  # of a file: nobody needs to know whose folder it is in
+    request = {"dataset": name, **asked(rows, parts["forget"], **named)}
     if test is not None:
         parts["test"] = test
-    return _encode(data, model, rows, parts, processing_from)
+    return replace(_encode(data, model, rows, parts, processing_from), request=request)
 
 
 def _read(data: DataArguments):

@@ -8,8 +8,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from .arguments import DataArguments
-
 
 def processes():
     """The processes of this launch; on a machine without an accelerator `PartialState()` alone would see one."""
@@ -69,18 +67,6 @@ def command_line(argv: list[str], otherwise: str) -> str:
     elif count != "1":
         words = ["torchrun", "--nproc_per_node", count, *words[words[0] == "python" :]]
     return shlex.join([*words, *argv])
-
-
-def asked(data: DataArguments) -> str:
-    """What was asked for, in a sentence."""
-    values = data.forget_values if isinstance(data.forget_values, list) else [data.forget_values]
-    listed = ", ".join(map(str, values[:5])) + (f" and {len(values) - 5} more" if len(values) > 5 else "")
-    share = f"{100 * data.forget_fraction:g} %" if data.forget_fraction else ""
-    if data.forget_by == "random":
-        return f"Forget a random {share} of the rows of {data.dataset_name}."
-    what = {"class": "class", "id": "id"}.get(data.forget_by, data.forget_column)
-    which = f"{what} {listed}" if data.forget_values else f"{share} of the values of {what}"
-    return f"Forget the rows of {data.dataset_name} with {which}."
 
 
 def train_and_save(trainer):

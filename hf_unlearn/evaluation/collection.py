@@ -270,6 +270,8 @@ def _table(model, inner, dataset, found, model_hash, hashes) -> pyarrow.Table:
         "kind": "causal_lm" if causal_lm else "classifier",
         "model": weights_hash(model) if model_hash is None else model_hash,
         "data": data_hash(hashes),
+        "architecture": type(inner).__name__,
+        "parameters": sum(p.numel() for p in model.parameters()),
         "labels": [str(labels[key]) for key in sorted(labels)] if labels else None,
         "dtype": str(next((p.dtype for p in model.parameters()), None)).removeprefix("torch."),
         "versions": _versions(),

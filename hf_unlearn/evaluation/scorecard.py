@@ -28,9 +28,9 @@ class Scorecard:
     [`save`]; `scorecard.json` is strict JSON of schema 2 (1 is read, too):
 
     `{"schema": 2, "runs": [{"task", "model", "seed", "measures": {name: {"value", "low", "high", "n"}},
-    "cost": {"steps", "row_passes", "seconds"}, "stop_reason", "details"}], "provenance": {task: {"asked", "commands",
-    "models": {role: {"weights"}}, "data": {split: {"rows", "hash"}}, "versions"}}}`; what is unknown or not finite is
-    null.
+    "cost": {"steps", "row_passes", "seconds"}, "stop_reason", "details"}], "provenance": {task: {"asked", "request",
+    "smoke", "date", "commands", "models": {role: {"weights", "architecture", "parameters"}}, "data": {split: {"rows",
+    "hash"}}, "versions"}}}`; what is unknown or not finite is null.
     """
 
     runs: list[ModelScores] = field(default_factory=list)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from ..utils.versions import library_versions
@@ -82,7 +83,9 @@ def evaluate(
         cost: `{"steps", "row_passes", "seconds"}` of the run, or a dict of role -> such a dict.
         stop_reason: why the run ended, or a dict of role -> reason.
         history: `trainer.state.log_history` of the run, or a dict of role -> history; drawn as curves in the report.
-        provenance: what else belongs into the card: `asked` (a sentence), `commands` (list).
+        provenance: what else belongs into the card: `asked` (what was asked for, in a sentence) or `request` (the same
+            as data, by [`hf_unlearn.data.asked.asked`]), `commands` (list), `smoke` (true for a trial run, whose report
+            then claims nothing).
         attack_options: attack -> its options, over their defaults: `{"relearn": {"steps": 60}}`. What each has:
             `RelearnOptions` and `GenerateOptions` in the files of the attacks.
         relearning: short for `attack_options={"relearn": …}`.
@@ -196,12 +199,19 @@ def _provenance(tables: Mapping[str, Mapping[str, pyarrow.Table]]) -> dict[str, 
         for split, table in own.items():
             data.setdefault(split, {"rows": table.num_rows, "hash": said[name][split].get("data")})
     return {
-        "models": {
-            n: {"weights": next((d["model"] for d in s.values() if d.get("model")), None)} for n, s in said.items()
-        },
+        "date": datetime.now(timezone.utc).date().isoformat(),
+        "models": {name: _model(said[name].values()) for name in said},
         "data": data,
         "versions": library_versions(),
     }
+
+
+def _model(descriptions: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The weights' hash, `architecture` (a class) and `parameters` of a model, as far as its tables tell them."""
+    descriptions = list(descriptions)
+    keys = {"weights": "model", "architecture": "architecture", "parameters": "parameters"}
+    found = {key: next((d[own] for d in descriptions if d.get(own)), None) for key, own in keys.items()}
+    return {key: value for key, value in found.items() if value is not None or key == "weights"}
 
 
 def _is_tables(value: Mapping) -> bool:

@@ -72,7 +72,11 @@ def test_any_checkpoints_by_role_and_the_gates_they_fail(models, tmp_path, capsy
     assert wanted | {"forget_rephrased_loss", "retain_truth_ratio", "forget_extraction_strength"} <= set(found)
     assert found["forget_quality"]["of"] == "truth ratio"
     said = card.provenance["mine"]
-    assert said["asked"] == "Forget the rows of people with 10 % of the values of person."
+    request = said["request"]
+    assert (request["dataset"], request["column"], request["fraction"]) == ("people", "person", 0.1)
+    assert request["count"] >= 1 and request["values"] == []  # nobody is named
+    assert said["smoke"] is True and said["date"]  # by --limit only few rows were read
+    assert {model["architecture"] for model in said["models"].values()} == {"LlamaForCausalLM"}
     assert said["commands"][0].startswith("hf-unlearn evaluate --config") and said["versions"]["torch"]
     assert len({model["weights"] for model in said["models"].values()}) == 3
     assert said["data"]["forget"]["rows"] == card["unlearned"].tables["forget"].num_rows

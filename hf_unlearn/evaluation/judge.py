@@ -226,6 +226,11 @@ def tasks_of(card: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(run["task"] for run in card["runs"]))
 
 
+def is_trial(card: Mapping[str, Any], task: str) -> bool:
+    """Whether a task was run only to see that it runs (`smoke` of its provenance)."""
+    return bool(((card.get("provenance") or {}).get(task) or {}).get("smoke"))
+
+
 def rows_of(card: Mapping[str, Any], task: str) -> dict[str, int]:
     """Split -> number of rows, as far as the losses tell."""
     counts: dict[str, int] = {}

@@ -9,7 +9,17 @@ import numpy as np
 
 from ..evaluation.catalogue import FINE_TUNES, SCORES, score_label
 from ..evaluation.roles import BEFORE, ROLE_LABELS, ROLE_MEANINGS, ROLES
-from .plots import BINS, loss_curves, loss_histogram, relearning_curves, roc_curves, weight_lines
+from .plots import (
+    BINS,
+    loss_curves,
+    loss_histogram,
+    relearning_curves,
+    roc_curves,
+    shares,
+    smoothing,
+    top_loss,
+    weight_lines,
+)
 from .words.names import fine_tune
 
 ROC_ROLES = ("original", "unlearned", "ready_unlearned", "retrained")  # more lines could not be told from each other
@@ -114,13 +124,18 @@ def _finite(values) -> np.ndarray:
 
 
 def _curves(histories: Sequence[Mapping[str, Any]], task: str, prefix: str) -> dict[str, Any]:
+    """One figure per unlearned model, all with one loss axis."""
     curves: list[dict[str, Any]] = []
     legend: dict[str, dict[str, str]] = {}
-    for role in BEFORE:
-        logs = [h["log_history"] for h in histories if h["task"] == task and h["model"] == role]
-        drawn = loss_curves(logs, f"{prefix}-{role}") if logs else None
+    logs_of = {
+        role: [h["log_history"] for h in histories if h["task"] == task and h["model"] == role] for role in BEFORE
+    }
+    top = top_loss([log for logs in logs_of.values() for log in logs])
+    for role, logs in logs_of.items():
+        drawn = loss_curves(logs, f"{prefix}-{role}", top) if logs else None
         if drawn:
-            curves.append({"label": ROLE_LABELS[role], "svg": drawn[0], "seeds": len(logs)})
+            window = max(map(smoothing, logs))
+            curves.append({"label": ROLE_LABELS[role], "svg": drawn[0], "seeds": len(logs), "window": window})
             legend.update({item["label"]: item for item in drawn[1]})
     return {"curves": curves, "legend": list(legend.values())}
 
@@ -147,12 +162,13 @@ def _histograms(rows: Sequence[Mapping[str, Any]], task: str, prefix: str) -> di
         edges = np.geomspace(start, end, BINS + 1)
     else:
         edges = np.linspace(0, end, BINS + 1)
+    top = max(float(shares(part, edges).max()) for pooled in losses.values() for part in pooled.values())
     return {
         "histograms": [
             {
                 "label": ROLE_LABELS[role],
                 "meaning": ROLE_MEANINGS[role],
-                "svg": loss_histogram(pooled["forget"], pooled["unseen"], edges, f"{prefix}-{role}"),
+                "svg": loss_histogram(pooled["forget"], pooled["unseen"], edges, f"{prefix}-{role}", top),
             }
             for role, pooled in losses.items()
         ],

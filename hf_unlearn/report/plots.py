@@ -37,6 +37,8 @@ _HISTOGRAM_SIZE = (3.5, 2.1)
 _SQUARE_SIZE = (3.5, 3.1)
 _MAX_POINTS = 300  # of one curve
 _ROC_POINTS = 120
+_LEGIBLE = 60  # steps of a batch loss that are drawn as they are; more of them are averaged
+_ROOM = 1.08  # above the highest value of an axis, so that no line is cut
 _MAX_NAMES = 9  # layers named on an axis
 BINS = 24
 ROLE_LINES = {  # role -> series, line style
@@ -47,6 +49,7 @@ ROLE_LINES = {  # role -> series, line style
     "retrained": ("tau", "--"),
     "retrained_again": ("tau", ":"),
 }
+BATCH_LOSSES = ("forget_loss", "retain_loss")  # of CURVES: one noisy value a step
 CURVES = (  # key in the log, series, line style, label
     ("forget_loss", "forget", "-", "forget rows, batch"),
     ("look_forget_loss", "forget", ":", "forget rows, all"),
@@ -57,10 +60,16 @@ CURVES = (  # key in the log, series, line style, label
 )
 
 
-def loss_curves(histories: Sequence[Sequence[Mapping[str, Any]]], prefix: str) -> tuple[str, list[dict]] | None:
+def loss_curves(
+    histories: Sequence[Sequence[Mapping[str, Any]]], prefix: str, top: float | None = None
+) -> tuple[str, list[dict]] | None:
     """
     Loss over the steps of an unlearning run, α below. `histories`: logs of the seeds of one run (lists of dicts with
-    `step` and any of the keys of CURVES and `alpha`). Returns the SVG and its legend, or None if nothing was logged.
+    `step` and any of the keys of CURVES and `alpha`); `top`: upper end of the loss axis, to be shared by the figures
+    that are to be compared. Returns the SVG and its legend, or None if nothing was logged.
+
+    The loss of a batch is noise where there are hundreds of steps: beyond `_LEGIBLE` of them the line is a running
+    mean over [`smoothing`] steps, and each step is drawn pale behind it.
     """
     present = [curve for curve in CURVES if any(_series(history, curve[0])[0].size for history in histories)]
     with_alpha = any(_series(history, "alpha")[0].size for history in histories)
@@ -74,14 +83,18 @@ def loss_curves(histories: Sequence[Sequence[Mapping[str, Any]]], prefix: str) -
             for key, series, line, _ in present:
                 steps, values = _series(history, key)
                 dots = {"marker": "o", "markersize": 2.5} if line == ":" or len(steps) < 3 else {}
+                window = smoothing(history) if key in BATCH_LOSSES else 1
+                if window > 1:
+                    axes[0].plot(steps, values, color=SERIES[series], linewidth=0.5, alpha=0.3)
+                    values = _running_mean(values, window)
                 axes[0].plot(steps, values, linestyle=line, color=SERIES[series], linewidth=1.3, **dots)
             if with_alpha:
                 axes[1].plot(*_series(history, "alpha"), color=SERIES["alpha"], linewidth=1.3)
         axes[0].set_ylabel("loss (nats)")
-        axes[0].set_ylim(bottom=0)
+        axes[0].set_ylim(0, _ROOM * (top or top_loss(histories)) or 1.0)
         if with_alpha:
             axes[1].set_ylabel("α")
-            axes[1].set_ylim(bottom=0)
+            axes[1].set_ylim(0, _ROOM * max(_highest(history, "alpha") for history in histories) or 1.0)
             axes[1].locator_params(axis="y", nbins=3)
         axes[-1].set_xlabel("step")
         axes[-1].xaxis.get_major_locator().set_params(integer=True)
@@ -95,16 +108,50 @@ def loss_curves(histories: Sequence[Sequence[Mapping[str, Any]]], prefix: str) -
     return svg, legend
 
 
-def loss_histogram(forget: np.ndarray, unseen: np.ndarray, edges: np.ndarray, prefix: str) -> str:
+def smoothing(history: Sequence[Mapping[str, Any]]) -> int:
+    """Steps over which the batch losses of a log are averaged to be legible; 1: they are drawn as they are."""
+    points = max((len(_series(history, key)[0]) for key in BATCH_LOSSES), default=0)
+    return 1 if points <= _LEGIBLE else max(3, points // (_LEGIBLE // 2))
+
+
+def top_loss(histories: Sequence[Sequence[Mapping[str, Any]]]) -> float:
+    """
+    The highest loss that the curves of these logs are to show: the highest, but of batch losses that are averaged one
+    in a hundred may be cut off.
+    """
+    found = [0.0]
+    for history in histories:
+        averaged = smoothing(history) > 1
+        for key, *_ in CURVES:
+            values = _series(history, key)[1]
+            cut = averaged and key in BATCH_LOSSES and len(values)
+            found.append(float(np.quantile(values, 0.99)) if cut else float(values.max(initial=0.0)))
+    return max(found)
+
+
+def _highest(history: Sequence[Mapping[str, Any]], key: str) -> float:
+    return float(_series(history, key)[1].max(initial=0.0))
+
+
+def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """Mean over the `window` values around each one; at the ends over those that there are."""
+    kernel = np.ones(window)
+    return np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")
+
+
+def loss_histogram(
+    forget: np.ndarray, unseen: np.ndarray, edges: np.ndarray, prefix: str, top: float | None = None
+) -> str:
     """
     SVG: share of forget (filled) and unseen rows (outline) by row loss (nats). Rows beyond an end are counted in its
-    bin. The axis is logarithmic where the first edge is above 0.
+    bin. The axis is logarithmic where the first edge is above 0. `top`: upper end of the axis of shares, to be shared
+    by the figures that are to be compared.
     """
 
     def draw(figure):
         axis = figure.subplots()
         for series, losses in (("forget", forget), ("unseen", unseen)):
-            share = _shares(losses, edges)
+            share = shares(losses, edges)
             if series == "forget":
                 axis.stairs(share, edges, fill=True, color=SERIES[series], alpha=0.55, linewidth=0)
             else:
@@ -114,7 +161,7 @@ def loss_histogram(forget: np.ndarray, unseen: np.ndarray, edges: np.ndarray, pr
             axis.xaxis.set_major_formatter(lambda v, _: f"{v:g}")
             axis.minorticks_off()
         axis.set_xlim(edges[0], edges[-1])
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, _ROOM * (top or max(shares(side, edges).max() for side in (forget, unseen))))
         axis.set_xlabel("loss of a row (nats)")
         axis.set_ylabel("share of rows")
         axis.yaxis.set_major_formatter(lambda v, _: f"{100 * v:g} %")
@@ -137,7 +184,7 @@ def relearning_curves(lines: Sequence[tuple[str, np.ndarray, np.ndarray]], top: 
         axis.set_xlim(left=0)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_xlabel("fine-tuning step")
-        axis.set_ylabel("loss of forget rows (nats)")
+        axis.set_ylabel("loss of forget rows (nats); high is good")
 
     return as_svg(draw, _SQUARE_SIZE, prefix, "Loss of forget rows while the models are fine-tuned")
 
@@ -180,7 +227,8 @@ def weight_lines(lines: Sequence[tuple[str, Mapping[str, float]]], prefix: str) 
         shown = list(range(0, len(names), -(-len(names) // _MAX_NAMES)))
         axis.set_xticks(shown, [_short(names[i]) for i in shown], rotation=35, ha="right", rotation_mode="anchor")
         axis.set_xlim(-0.4, len(names) - 0.6)
-        axis.set_ylim(bottom=0)
+        highest = max(value for _, layers in lines for value in layers.values() if value is not None)
+        axis.set_ylim(0, _ROOM * highest or 1.0)
         axis.yaxis.set_major_formatter(lambda v, _: f"{100 * v:g} %")
         axis.set_ylabel("distance, share of the norm")
         axis.set_xlabel("layer")
@@ -207,7 +255,7 @@ def _roc(forget: np.ndarray, unseen: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return false, true
 
 
-def _shares(losses: np.ndarray, edges: np.ndarray) -> np.ndarray:
+def shares(losses: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.histogram(np.clip(losses, edges[0], edges[-1]), edges)[0] / max(len(losses), 1)
 
 

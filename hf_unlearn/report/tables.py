@@ -14,6 +14,7 @@ from .words.names import reason_text
 from .words.numbers import amount, number, percent, signed
 
 WEAK_NOTE = "told models that saw such rows lightly from models that did not in fewer than 90 % of pairs"
+NO_SIDE = "no better side"  # where neither a low nor a high value is to be hoped for
 Section = tuple[str, str]  # a section of the catalogue, and of SPLIT the split
 FIRST: tuple[Section, ...] = (  # the sections that answer "was it forgotten?"; then the other splits, then LAST
     *((SPLIT, "forget"), (catalogue.MEMBERSHIP, ""), (catalogue.AGAINST, "")),
@@ -30,7 +31,8 @@ def score_table(card: Mapping[str, Any], task: str) -> dict[str, Any]:
     Returns:
         `roles`: columns, in the order of ROLES. `groups`: one per split, and those of the model as a whole, with
         `title`, `n` (rows of the split) and `rows`, each with `name`, `label`, `explanation`, `ideal`, `cells`,
-        `noise`, `weak`. `cost`: rows of `label`, `cells`. `seeds`. `noise` and `weak`: whether any row has one.
+        `noise`, `weak`. `cost`: rows of `label`, `cells`, `ideal`. `seeds`. `noise` and `weak`: whether any row
+        has one.
 
         A cell is `{"value", "interval"}`, both strings, or None. With several seeds it shows their mean and lowest –
         highest. `noise` of a row is how far `retrained_again` is from `retrained`, a string, empty where there is none;
@@ -77,14 +79,14 @@ def _cost(by_role: Mapping[str, Sequence[Mapping]]) -> list[dict[str, Any]]:
             values = [v for run in some if (v := (run.get("cost") or {}).get(key)) is not None]
             cells.append(_spread(values, amount) if values else None)
         if any(cells):
-            found.append({"label": label, "cells": cells})
+            found.append({"label": label, "cells": cells, "ideal": "low"})
     reasons = [
         "; ".join(dict.fromkeys(reason_text(run["stop_reason"]) for run in some if run.get("stop_reason")))
         for some in by_role.values()
     ]
     if any(reasons):
         cells = [{"value": reason, "interval": ""} if reason else None for reason in reasons]
-        found.append({"label": "Stopped because", "cells": cells})
+        found.append({"label": "Stopped because", "cells": cells, "ideal": ""})
     return found
 
 
@@ -94,7 +96,7 @@ def _row(name: str, by_role: Mapping[str, Sequence[Mapping]], kind: str) -> dict
         "name": name,
         "label": entry.label if entry else name,
         "explanation": entry.measure.explanation if entry else "",
-        "ideal": entry.measure.ideal_at(entry.place, "retrained" in by_role) if entry else "",
+        "ideal": (entry.measure.ideal_at(entry.place, "retrained" in by_role) if entry else "") or NO_SIDE,
         "cells": [_cell([run["measures"].get(name) for run in some], text) for some in by_role.values()],
         "noise": _noise(name, bool(entry and entry.measure.compares), text, by_role),
         "weak": catalogue.is_weak(name, kind),

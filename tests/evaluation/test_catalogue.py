@@ -114,7 +114,8 @@ def test_ideals_depend_on_split_and_retrained_model():
 
     assert ideal("forget_loss") == "as unseen rows" and ideal("forget_int4_loss", True) == "as retrained"
     assert ideal("unseen_loss") == ideal("retain_loss") == "low"
-    assert ideal("unseen_accuracy") == "" and ideal("test_accuracy") == "high"
+    assert ideal("unseen_accuracy") == ideal("test_accuracy") == "high"
+    assert ideal("unseen_exact_match") == "" and ideal("weights_to_retrained", True) == "low"
     assert ideal("forget_mia_loss_auc") == "0.5" and ideal("forget_mia_loss_auc", True) == "as retrained"
     assert ideal("forget_quality", True) == "high" and ideal("recovery_real_area", True) == "1 or more"
 

@@ -28,7 +28,7 @@ def test_the_area_under_a_roc_curve_is_the_auc():
 
 def test_histograms_share_an_axis_and_count_every_row():
     edges = np.linspace(0, 4, 5)
-    assert plots._shares(np.array([0.5, 1.5, 9.0, -1.0]), edges).tolist() == [0.5, 0.25, 0, 0.25]
+    assert plots.shares(np.array([0.5, 1.5, 9.0, -1.0]), edges).tolist() == [0.5, 0.25, 0, 0.25]
     rng = np.random.default_rng(0)
 
     def histograms(scale):

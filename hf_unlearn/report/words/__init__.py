@@ -2,7 +2,9 @@
 Titles and clauses without numbers stand with the gates and attempts that they name (`GateRule`, `AttemptRule`). A gate
 or an attempt that has no sentence here is shown with its title and its numbers.
 
-first_screen.py   the five answers of the page: asked, forgotten, kept, what an attacker could do, how sure
+asking.py         what was asked for?
+in_short.py       the answers in a word or two each, and what to do now
+first_screen.py   the same in sentences: forgotten, kept, what an attacker could do, how sure
 findings.py       the lines for a terminal and a model card: one a run, with the reasons for "forgot: …"
 gates.py          what did each verdict gate find, and what is the verdict?
 glossary.py       the page's explanations of words, its limits and the thresholds

@@ -7,18 +7,23 @@ from typing import Any
 
 from ...evaluation.forgotten import Forgotten, Why
 from ...evaluation.gates import Status
-from ...evaluation.judge import Finding, Gain, Verdict, gains, judge
+from ...evaluation.judge import Finding, Gain, Verdict, gains, is_trial, judge
 from .gates import gate_text, kept_text, verdict_sentences
+from .in_short import TRIAL
 from .names import LEVELS, model_name, reason_text
 from .numbers import amount, number, percent
 
 
 def lines(card: Mapping[str, Any]) -> list[str]:
-    """Task by task: a line per unlearned run, then one on what readiness bought, where both were run."""
+    """Task by task: a line per unlearned run, then one on what readiness bought, where both were run; of a trial run
+    only that it is one."""
     found = judge(card)
     bought = {gain.task: gain for gain in gains(found, card)}
     said = []
     for task in dict.fromkeys(finding.task for finding in found):
+        if is_trial(card, task):
+            said.append(f"{task}: {TRIAL}")
+            continue
         said += [line(finding) for finding in found if finding.task == task]
         said += [gain_line(bought[task])] if task in bought else []
     return said

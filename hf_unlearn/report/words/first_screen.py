@@ -1,5 +1,5 @@
-"""The five answers of a report's first screen: what was asked, what was forgotten, what was kept, what an attacker
-could still do, how sure that is. What was not measured is said to be so."""
+"""The answers behind those in short: what was forgotten, what was kept, what an attacker could still do, how sure that
+is. What was not measured is said to be so."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...evaluation.gates import Level
 from ...evaluation.judge import Finding
 from .gates import kept_text, verdict_sentences
 from .names import LEVELS, against, attempt_label, badge, fine_tune, gate_subject
-from .numbers import hundred, in_brackets, kept_percent, listed, number, percent, plain_numbers, rows, sentence
+from .numbers import hundred, in_brackets, interval, listed, number, percent, plain_numbers, rows, sentence
 
 FORGOT = {
     Level.YES: "Yes, as far as these rows can show.",
@@ -31,35 +31,18 @@ DELETED = ", as with a retrained model.", ": an attacker sees that they were del
 def answers(finding: Finding) -> dict[str, Any]:
     """
     `forgotten`, `kept`, `sure`: lists of sentences, the first of each the answer itself. `forgotten_level`,
-    `kept_level`: their colours. `forgotten_short`, `kept_short`: in a few words. `attacker`: `{"lead", "points"}`, a
-    clause that goes on from "An attacker could still" and the sentences behind it. `badge`: `{"word", "level"}`.
+    `kept_level`: their colours. `attacker`: `{"lead", "points"}`, a clause that goes on from "An attacker could still"
+    and the sentences behind it. `badge`: `{"word", "level"}`.
     """
-    share = f", {kept_percent(finding.kept.share)}" if finding.kept.share is not None else ""
     return {
         "forgotten": forgotten(finding),
         "forgotten_level": finding.forgotten.overall.value,
-        "forgotten_short": forgotten_short(finding),
         "kept": kept(finding),
         "kept_level": finding.kept.level.value,
-        "kept_short": f"{LEVELS[finding.kept.level]}{share}",
         "attacker": attacker(finding.attacker),
         "sure": sure(finding),
         "badge": badge(finding),
     }
-
-
-def asked(counts: Mapping[str, int]) -> str:
-    """How many rows were to be forgotten, and what they were measured beside (`counts`: split -> rows)."""
-    if "forget" not in counts:
-        return ""
-    n = counts["forget"]
-    others = [f"{counts[s]} {s}" for s in ("retain", "unseen", "test") if s in counts]
-    beside = f" Measured beside {listed(others)} rows." if others else ""
-    return f"The request: forget {'1 row' if n == 1 else f'{n} rows'}.{beside}"
-
-
-def forgotten_short(finding: Finding) -> str:
-    return "yes by their loss only" if finding.forgotten.against else LEVELS[finding.forgotten.level]
 
 
 def forgotten(finding: Finding) -> list[str]:
@@ -209,7 +192,7 @@ def _extraction(attempt: Attempt) -> list[str]:
     n = attempt.numbers
     whose = {"retrained": "retrained", "unseen": "unseen rows"}[n["against"]]
     rest = [f"{whose} {percent(n['yardstick'])}"] if n["yardstick"] is not None else []
-    share = percent(n["value"])
+    share = f"{percent(n['value'])}{interval(n, percent)}"
     return [f"Given the beginning of an answer, the model completes the last {share}{in_brackets(rest)}."]
 
 

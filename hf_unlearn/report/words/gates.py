@@ -9,7 +9,7 @@ from ...evaluation.gate_rules import gate_rules
 from ...evaluation.gates import Gate, Kept, Level, Status
 from ...evaluation.judge import Finding, Verdict
 from .names import STATUS_LEVELS, STATUSES, able, gate_name, gate_title
-from .numbers import kept_percent, number, percent, plain_numbers, sentence, signed
+from .numbers import interval, kept_percent, number, percent, plain_numbers, sentence, signed
 
 UNRETRAINED = (
     "Compared with unseen rows only.",
@@ -92,7 +92,8 @@ def kept_text(kept: Kept) -> str:
 
 def _extraction(gate: Gate) -> str:
     n = gate.numbers
-    text = f"Extraction strength {number(n['value'])}, retrained {number(n['retrained'])}, limit {number(n['limit'])}."
+    text = f"Extraction strength {number(n['value'])}{interval(n, number)}, retrained {number(n['retrained'])}, limit "
+    text += f"{number(n['limit'])}."
     if gate.able is False:
         text += f" {BLIND}."
     return text
@@ -159,6 +160,13 @@ def verdict_sentences(finding: Finding, name: Callable[[str], str] = gate_name) 
         if gates
     ]
     return (f"Not told apart from a retrained model, but {'; '.join(reasons)}.",)
+
+
+def counted(finding: Finding) -> str:
+    """ "3 tests passed, 2 failed, 1 undecided": of all gates that apply."""
+    statuses = [gate.status for gate in finding.gates.values()]
+    parts = [f"{n} {STATUSES[s]}" for s in (Status.PASSED, Status.FAILED, Status.UNDECIDED) if (n := statuses.count(s))]
+    return ", ".join(parts)
 
 
 def gate_rows(finding: Finding) -> list[dict[str, Any]]:

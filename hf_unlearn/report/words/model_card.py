@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...evaluation.judge import Finding, judge, rows_of, worst_first
+from ...evaluation.judge import Finding, is_trial, judge, rows_of, worst_first
 from ...evaluation.roles import BEFORE, ROLE_MEANINGS
-from .first_screen import answers, asked
-from .numbers import number, percent
+from .asking import asked
+from .first_screen import answers
+from .in_short import TRIAL
+from .numbers import number, percent, sentence
 
 READY, NOT_READY, PLAIN = "unlearning-ready", "not ready", "plain"
 ORIGINAL, RETRAINED, RETRAINED_AGAIN = "original", "retrained", "retrained_again"
@@ -79,7 +81,7 @@ def findings_of(card: Mapping[str, Any], role: str | None) -> list[Finding]:
 
 def verdict(card: Mapping[str, Any], role: str | None = None) -> list[tuple[str, str]]:
     """
-    Five lines: a label and a text each.
+    Five lines: a label and a text each; of a trial run two, which claim nothing.
 
     Args:
         card: score card as a dict.
@@ -89,6 +91,8 @@ def verdict(card: Mapping[str, Any], role: str | None = None) -> list[tuple[str,
     if not found:
         return _before(card, role)
     finding = found[0]
+    if is_trial(card, finding.task):
+        return [("Asked", _request(card, finding.task)), ("Measured", TRIAL)]
     said = answers(finding)
     others = f" Of {len(found)} models measured, this is the worst." if len(found) > 1 else ""
     return [
@@ -101,8 +105,10 @@ def verdict(card: Mapping[str, Any], role: str | None = None) -> list[tuple[str,
 
 
 def _request(card: Mapping[str, Any], task: str) -> str:
-    words = (card.get("provenance") or {}).get(task) or {}
-    return words.get("asked") or asked(rows_of(card, task)) or "not recorded"
+    made, rows = (card.get("provenance") or {}).get(task) or {}, rows_of(card, task).get("forget")
+    if made.get("asked"):
+        return made["asked"]
+    return sentence(asked(made.get("request"), rows)) if made.get("request") or rows else "not recorded"
 
 
 def _before(card: Mapping[str, Any], role: str | None) -> list[tuple[str, str]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ...evaluation.attacker import attempt_rules
 from ...evaluation.catalogue import FINE_TUNES
 from ...evaluation.gate_rules import gate_rules
@@ -9,11 +12,12 @@ from ...evaluation.gates import Gate, Level, Status
 from ...evaluation.judge import Finding, Verdict
 from ...evaluation.roles import ROLE_LABELS
 from ...unlearning.stop_rule import STOP_REASONS
+from .numbers import millions
 
 STATUSES = {
     Status.PASSED: "passed",
     Status.FAILED: "failed",
-    Status.UNDECIDED: "cannot be decided",
+    Status.UNDECIDED: "undecided",
     Status.NOT_APPLICABLE: "does not apply",
 }
 STATUS_LEVELS = {Status.PASSED: Level.YES, Status.FAILED: Level.NO}  # colours; the others have none
@@ -51,8 +55,8 @@ def against(name: str) -> str:
 
 
 def able(gate: Gate) -> str | None:
-    """Whether the test could have shown a difference; None where that is not known or nothing was decided."""
-    decided = gate.status in (Status.PASSED, Status.FAILED)
+    """Whether the test could have shown a difference; None where that is not known, or other reasons left it open."""
+    decided = gate.status in (Status.PASSED, Status.FAILED) or gate.able is False
     return None if gate.able is None or not decided else "yes" if gate.able else "no"
 
 
@@ -83,3 +87,11 @@ def reason_text(reason: str) -> str:
     if reason in STOP_REASONS:
         return STOP_REASONS[reason]
     return reason.rstrip(".") if " " in reason else reason.replace("_", " ")
+
+
+def made_of(models: Mapping[str, Mapping[str, Any]], request: Mapping[str, Any] | None) -> str:
+    """The model and the data of a task, as far as they are known: "LlamaForCausalLM, 0.6 million parameters"."""
+    kinds = {(m.get("architecture"), m.get("parameters")): None for m in models.values() if m.get("architecture")}
+    parts = [f"{name}, {millions(count)} million parameters" if count else name for name, count in kinds]
+    parts += [f"data: {request['dataset']}"] if (request or {}).get("dataset") else []
+    return "; ".join(parts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 
@@ -23,6 +23,12 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f}".removesuffix(".0") + " %"
 
 
+def interval(measure: Mapping[str, Any], text: Callable[[float], str]) -> str:
+    """ " (2 to 9 %)", where the numbers hold the ends `low` and `high`."""
+    low, high = measure.get("low"), measure.get("high")
+    return "" if low is None or high is None else f" ({text(low).removesuffix(' %')} to {text(high)})"
+
+
 def kept_percent(share: float) -> str:
     """A share of a yardstick; above 100 % that is all it says, since more is no gain."""
     return "100 % or more" if share > 1 else percent(share)
@@ -31,6 +37,12 @@ def kept_percent(share: float) -> str:
 def amount(value: float) -> str:
     """A count, or a mean of counts."""
     return f"{int(value):,}".replace(",", "\u202f") if float(value).is_integer() else number(value)
+
+
+def millions(count: int) -> str:
+    """ "0.63", "124", "7 000"."""
+    value = count / 1e6
+    return amount(round(value)) if value >= 10 else f"{value:.2g}"
 
 
 def hundred(value: float, up: bool = False) -> int:

@@ -1,0 +1,154 @@
+"""The result in short: each question with its answer in a word or two, and what to do now. The page begins with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ...evaluation.attacks.base import Attempt
+from ...evaluation.forgotten import Why
+from ...evaluation.gates import Level, Status
+from ...evaluation.judge import Finding, Verdict
+from ...unlearning.stop_rule import DONE
+from .names import LEVELS
+from .numbers import kept_percent, listed, sentence
+
+TRIAL = "This was a trial run: it shows that everything runs, and nothing about what was forgotten or kept."
+NO_ANSWER = LEVELS[Level.UNKNOWN]
+FORGOTTEN, KEPT = "Forgotten", "The rest kept"
+BACK, APART = "Can be brought back by fine-tuning", "Told apart from a retrained model"
+REPEATED = {"exact_match": "Not repeated any more", "accuracy": "Not answered right any more"}
+TOLD_APART = {
+    Verdict.INDISTINGUISHABLE: ("no", Level.YES),
+    Verdict.NOT_TOLD_APART: ("not by these tests", Level.PARTLY),
+    Verdict.TOLD_APART: ("yes", Level.NO),
+    Verdict.OVER_FORGOTTEN: ("yes, by over-forgetting", Level.NO),
+    Verdict.UNKNOWN: (NO_ANSWER, Level.UNKNOWN),
+}
+FINE_TUNING = "recovery"  # the attempt that is asked for; others are named where they succeed
+OTHER_WAYS = {"quantised": "rounding the weights", "rephrased": "asking in other words"}
+
+
+COLUMNS = {  # key of an answer -> heading of its column, in tables of several tasks
+    "forgotten": "Forgotten",
+    "repeated": "Not repeated or answered any more",
+    "back": "Brought back by fine-tuning",
+    "kept": "The rest kept",
+    "apart": "Told apart from retrained",
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """`key`: one of COLUMNS. `level` is the colour: YES where the answer is good, whatever its word."""
+
+    key: str
+    title: str
+    word: str
+    level: Level
+
+
+def in_short(finding: Finding) -> list[Answer]:
+    """Forgotten, repeated (where that was measured), brought back, kept, told apart."""
+    kept = finding.kept
+    share = f", {kept_percent(kept.share)}" if kept.share is not None else ""
+    return [
+        Answer("forgotten", FORGOTTEN, forgotten_word(finding), finding.forgotten.overall),
+        *_repeated(finding),
+        _brought_back(finding),
+        Answer("kept", KEPT, f"{LEVELS[kept.level]}{share}", kept.level),
+        Answer("apart", APART, *TOLD_APART[finding.verdict]),
+    ]
+
+
+def forgotten_word(finding: Finding) -> str:
+    return "yes by their loss only" if finding.forgotten.against else LEVELS[finding.forgotten.level]
+
+
+def _repeated(finding: Finding) -> list[Answer]:
+    """By counts: none is right any more, or no more than the retrained model's."""
+    found = finding.forgotten.recall
+    if found is None:
+        return []
+    title, count = REPEATED.get(found.kind, REPEATED["accuracy"]), f"{found.right} of {found.n}"
+    if found.before == 0:
+        return [Answer("repeated", title, f"{NO_ANSWER}: none was before", Level.UNKNOWN)]
+    if found.right == 0:
+        return [Answer("repeated", title, "yes", Level.YES)]
+    if found.retrained is not None and found.right <= found.retrained:
+        return [Answer("repeated", title, f"{count} still, no more than when retrained", Level.YES)]
+    known = any(reason.why is Why.RECALLED and reason.numbers["known"] for reason in finding.forgotten.reasons)
+    return [Answer("repeated", title, f"{count} still", Level.NO if known else Level.PARTLY)]
+
+
+def _brought_back(finding: Finding) -> Answer:
+    tried = _attempts(finding).get(FINE_TUNING)
+    also = listed([way for name, way in OTHER_WAYS.items() if _possible(finding, name)] or [""])
+    if tried and tried.possible:
+        return Answer("back", BACK, f"yes; also by {also}" if also else "yes", Level.NO)
+    word, level = ("not tried", Level.UNKNOWN) if tried is None else ("no", Level.YES)
+    if tried and "curves" in tried.numbers:  # with no retrained model to compare with
+        word, level = NO_ANSWER, Level.UNKNOWN
+    return Answer("back", BACK, f"{word}; but by {also}", Level.NO) if also else Answer("back", BACK, word, level)
+
+
+def _attempts(finding: Finding) -> dict[str, Attempt]:
+    return {attempt.attack: attempt for attempt in finding.attacker.attempts}
+
+
+def _possible(finding: Finding, name: str) -> bool:
+    return name in (found := _attempts(finding)) and found[name].possible
+
+
+def sentence_of(answers: Sequence[Answer]) -> str:
+    return " ".join(f"{answer.title}: {answer.word}." for answer in answers)
+
+
+def overall(findings: Sequence[Finding]) -> str:
+    """Several models in a sentence: how many of them got which answer."""
+    if not findings:
+        return ""
+
+    def number(key: str, level: Level) -> int:
+        return sum((answer.key, answer.level) == (key, level) for one in findings for answer in in_short(one))
+
+    of = "Of 1 unlearned model" if len(findings) == 1 else f"Of {len(findings)} unlearned models"
+    forgot = sum(one.forgotten.level is Level.YES and not one.forgotten.against for one in findings)
+    apart = number("apart", Level.NO)
+    parts = [
+        f"{forgot} forgot by every test",
+        f"{number('kept', Level.YES)} kept the rest",
+        f"{number('back', Level.NO)} can be brought back by fine-tuning",
+        f"{apart} {'is' if apart == 1 else 'are'} told apart from a retrained model",
+    ]
+    return f"{of}, {listed(parts)}."
+
+
+# ---- what to do ------------------------------------------------------------------------------------------------------
+
+EXACT = ("retrain without these rows",)  # ways that leave nothing of the rows
+AGAIN: tuple[tuple[Callable[[Finding], bool], str], ...] = (  # how to run the request again, by what was found
+    (lambda f: _possible(f, FINE_TUNING), 'resistance="relearn"'),
+    (lambda f: f.forgotten.level is Level.TOO_MUCH, 'gap="squared"'),
+    (lambda f: f.stop_reason == DONE and _short(f.forgotten.level), "a higher learning_rate or more passes"),
+    (lambda f: f.gates["auc_gap"].status is Status.FAILED, 'gap="matched"'),
+    (lambda f: _short(f.kept.level), "a lower learning_rate, a LoRA adapter or more retain rows"),
+)
+OTHERWISE: Mapping[Verdict, str] = {  # nothing failed
+    Verdict.INDISTINGUISHABLE: "nothing more, as far as the tests on this page can tell",
+    Verdict.NOT_TOLD_APART: "measure more rows, and run the attacks that were not tried, before you rely on this",
+    Verdict.UNKNOWN: "train a model without these rows to compare with; without one nobody can tell",
+}
+
+
+def advice(finding: Finding) -> str:
+    """What to do now, in a sentence."""
+    again = [how for fits, how in AGAIN if fits(finding)]
+    if again or finding.forgotten.against or _short(finding.forgotten.level) or finding.verdict not in OTHERWISE:
+        ways = [*EXACT, *([f"unlearn again with {listed(again)}"] if again else [])]
+        return sentence(listed(ways, "or"))
+    return sentence(OTHERWISE[finding.verdict])
+
+
+def _short(level: Level) -> bool:
+    return level in (Level.PARTLY, Level.NO)

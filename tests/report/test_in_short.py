@@ -1,0 +1,111 @@
+"""The page's first lines: what was asked, the answers in a word or two, what to do."""
+
+import pytest
+from helpers.cards import GOOD, ORIGINAL, RETRAINED, card, m, run
+
+from hf_unlearn.evaluation.gates import Level
+from hf_unlearn.evaluation.judge import Verdict, judge
+from hf_unlearn.report.words import in_short
+from hf_unlearn.report.words.asking import asked, beside
+from hf_unlearn.unlearning.stop_rule import DONE
+
+
+def judged(*others, role="unlearned", stop_reason=None, **changed):
+    found = judge(card(run(role, stop_reason=stop_reason, **{**GOOD, **changed}), *others))
+    return next(finding for finding in found if finding.model == role)
+
+
+def word(title, *others, **changed):
+    answers = {answer.title: answer for answer in in_short.in_short(judged(*others, **changed))}
+    return answers[title].word, answers[title].level
+
+
+PERSON = {"by": "column", "column": "person", "fraction": None, "count": 1, "values": []}
+CLASS = {"by": "class", "column": "label", "fraction": None, "count": 2, "values": ["card_arrival", "top_up"]}
+IDS = {"by": "id", "column": "id", "fraction": None, "count": 7, "values": [str(i) for i in range(7)]}
+
+
+@pytest.mark.parametrize(
+    ("request_", "rows", "said"),
+    [
+        ({**PERSON, "fraction": 0.1, "count": 12}, 48, "48 rows of 12 people, a tenth of all"),
+        ({**PERSON, "values": ["Ada Lovelace"]}, 4, "4 rows of person Ada Lovelace"),
+        ({**PERSON, "column": "speaker", "count": 3, "values": ["a", "b", "c"]}, 9, "9 rows of 3 speakers: a, b and c"),
+        ({**PERSON, "column": "user_id", "fraction": 0.07, "count": 5}, 9, "9 rows of 5 values of user_id, 7 % of all"),
+        ({**PERSON, "column": "city", "count": 2}, 1234, "1\u202f234 rows of 2 cities"),
+        (CLASS, 90, "90 rows of 2 classes: card_arrival and top_up"),
+        ({**CLASS, "count": 1, "values": ["dog"]}, 90, "90 rows of class dog"),
+        (IDS, 7, "7 rows, by id: 0, 1, 2, 3, 4 and 2 more"),
+        ({**IDS, "count": 1, "values": ["4711"]}, 1, "1 row, id 4711"),
+        ({"by": "random", "column": None, "fraction": 0.1, "values": []}, 144, "144 rows, a random tenth"),
+        ({"by": "random", "fraction": 0.07}, 9, "9 rows, a random 7 %"),
+        ({"by": "random"}, 9, "9 rows, drawn at random"),
+        (None, 48, "48 rows"),
+        ({}, None, "rows"),
+    ],
+)
+def test_a_request_is_told_by_names_and_numbers(request_, rows, said):
+    assert asked(request_, rows) == said
+
+
+def test_rows_beside_which_was_measured():
+    counts = {"forget": 48, "retain": 200, "unseen": 40}
+    assert beside(counts) == "Measured beside 200 retain and 40 unseen rows." and beside({"forget": 1}) == ""
+
+
+def test_the_result_in_a_sentence():
+    slow = {"recovery_real_area": {"value": 0.5}}
+    assert in_short.sentence_of(in_short.in_short(judged(ORIGINAL, RETRAINED, **slow))) == (
+        "Forgotten: yes by their loss only. Not repeated any more: yes. Can be brought back by fine-tuning: yes. "
+        "The rest kept: yes, 99.1 %. Told apart from a retrained model: not by these tests."
+    )
+
+
+def test_repeated_is_by_counts_and_more_than_none_is_said():
+    title, images = in_short.REPEATED["exact_match"], in_short.REPEATED["accuracy"]
+    assert word(title, ORIGINAL, RETRAINED) == ("yes", Level.YES)
+    assert word(title, ORIGINAL, RETRAINED, forget_exact_match=1 / 48) == ("1 of 48 still", Level.PARTLY)
+    assert word(title, ORIGINAL, RETRAINED, forget_exact_match=0.5) == ("24 of 48 still", Level.NO)
+    same = run("retrained", forget_accuracy=0.5)
+    assert word(images, same, forget_exact_match=m(None), forget_accuracy=0.5) == (
+        "24 of 48 still, no more than when retrained",
+        Level.YES,
+    )
+    never = run("original", forget_exact_match=0.0)
+    assert word(title, never) == ("cannot be said: none was before", Level.UNKNOWN)
+
+
+def test_what_brings_rows_back():
+    slow, fast = {"recovery_real_area": {"value": 1.0}}, {"recovery_real_area": {"value": 0.5}}
+    rounded = {"forget_int4_exact_match": 0.5}
+    assert word(in_short.BACK, RETRAINED) == ("not tried", Level.UNKNOWN)
+    assert word(in_short.BACK, RETRAINED, **slow) == ("no", Level.YES)
+    assert word(in_short.BACK, RETRAINED, **fast) == ("yes", Level.NO)
+    assert word(in_short.BACK, RETRAINED, **fast, **rounded) == ("yes; also by rounding the weights", Level.NO)
+    assert word(in_short.BACK, RETRAINED, **slow, **rounded) == ("no; but by rounding the weights", Level.NO)
+
+
+def test_every_verdict_has_a_word_and_advice():
+    assert set(in_short.TOLD_APART) == set(Verdict)
+    assert set(in_short.OTHERWISE) | {Verdict.TOLD_APART, Verdict.OVER_FORGOTTEN} == set(Verdict)
+
+
+@pytest.mark.parametrize(
+    ("others", "changed", "said"),
+    [
+        ((RETRAINED,), {"recovery_real_area": {"value": 0.5}},
+         'Retrain without these rows or unlearn again with resistance="relearn".'),
+        ((RETRAINED,), {"forget_loss": 9.0}, 'Retrain without these rows or unlearn again with gap="squared".'),
+        ((RETRAINED,), {"forget_loss": 1.0, "stop_reason": DONE},
+         "Retrain without these rows or unlearn again with a higher learning_rate or more passes."),
+        ((RETRAINED,), {"retain_token_accuracy": 0.5},
+         "Retrain without these rows or unlearn again with a lower learning_rate, a LoRA adapter or more retain rows."),
+        ((run("retrained", **{**RETRAINED["measures"], "forget_extraction_strength": 0.1}),),
+         {"forget_extraction_strength": 0.5}, "Retrain without these rows."),
+        ((RETRAINED,), {},
+         "Measure more rows, and run the attacks that were not tried, before you rely on this."),
+        ((), {}, "Train a model without these rows to compare with; without one nobody can tell."),
+    ],
+)  # fmt: skip
+def test_advice_follows_from_what_was_found(others, changed, said):
+    assert in_short.advice(judged(*others, **changed)) == said

@@ -92,10 +92,11 @@ def everything() -> dict:
         {"task": "people", "model": model, "seed": 0, "log_history": log} for model in ("unlearned", "ready_unlearned")
     ]
     made = {
-        "asked": "Unread, since `about` says it.",
+        "request": {"by": "column", "column": "<person>", "fraction": 0.1, "count": 12, "values": [], "dataset": "<p>"},
+        "date": "2026-11-29",
         "commands": ["python recipes/evaluate.py --a <b>", "echo done"],
         "versions": {"torch": "2.0-of-then"},
-        "models": {"retrained": {"weights": "feedbeef"}},
+        "models": {"retrained": {"weights": "feedbeef", "architecture": "Llama<3>", "parameters": 630_000}},
         "data": {"forget": {"rows": 48, "hash": "cafe01"}},
     }
     return {

@@ -128,7 +128,7 @@ def test_card_section_holds_verdict_method_findings_gates_and_scores():
         "versions": {"torch": "2.13"},
     }
     text = render_card_section(card(ORIGINAL, run("unlearned", **GOOD), RETRAINED), info)
-    assert text.startswith("# people-unlearned\n\n- **Asked**: The request: forget 48 rows.")
+    assert text.startswith("# people-unlearned\n\n- **Asked**: 48 rows.")
     for part in (
         "has unlearned rows",
         "| `gap` | hinge\\|squared |",
@@ -197,4 +197,4 @@ def test_a_gate_that_does_not_apply_is_not_undecided():
     shown = card(run("unlearned", forget_loss=1.0, forget_accuracy=0.5), run("retrained", forget_accuracy=0.0))
     text = render_card_section(shown, {})
     assert "| No more can be extracted than after retraining | does not apply | – | Does not apply to" in text
-    assert "cannot be decided" in text  # the others
+    assert "undecided" in text  # the others

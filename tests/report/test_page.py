@@ -81,13 +81,113 @@ def test_page_has_every_section_in_order(page):
     assert positions == sorted(positions)
     text = re.sub(r"\s+", " ", " ".join(Page(page).text))
     assert "Forget <six> people." in text and "Unread" not in text
-    assert "No training log was given for this task." in text
-    assert text.count("Task Model Verdict") == 1  # two tasks: all at a glance
+    assert text.count("Model Forgotten Not repeated") == 1  # two tasks: all at a glance
     # curves of two runs, relearning of one kind, ROC by two scores and by one, weights, histograms of 6 roles and of 2
     assert page.count("<svg") == 2 + 1 + 3 + 1 + 8
 
 
-def test_page_shows_the_library_versions_it_was_made_with():
+def said(page) -> str:
+    """The words of a page, without its style sheet."""
+    text = " ".join(Page(page[page.index("<body>") :]).text)
+    return re.sub(r"\s+", " ", text).replace("\u00a0", " ")
+
+
+def made(**more) -> dict:
+    """The provenance of the task "people"."""
+    request = {"by": "column", "column": "person", "fraction": 0.1, "count": 12, "values": [], "dataset": "people"}
+    model = {"weights": "a", "architecture": "LlamaForCausalLM", "parameters": 630_000}
+    return {"people": {"request": request, "date": "2026-11-29", "models": {"unlearned": model}, **more}}
+
+
+SLOW = {"recovery_real_area": {"value": 0.5}}
+
+
+def test_page_begins_with_what_was_asked_the_result_and_what_to_do():
+    text = said(render_html({**card(ORIGINAL, run("unlearned", **GOOD, **SLOW), RETRAINED), "provenance": made()}))
+    first = text[: text.index("An attacker could")]
+    for part in (
+        "as measured on 2026-11-29.",
+        "48 rows of 12 people, a tenth of all. LlamaForCausalLM, 0.63 million parameters; data: people.",
+        "Forgotten: yes by their loss only . Not repeated any more: yes . Can be brought back by fine-tuning: yes .",
+        'What to do now: Retrain without these rows or unlearn again with resistance="relearn".',
+    ):
+        assert part in first
+
+
+def test_models_with_the_same_result_share_a_line_and_others_do_not():
+    runs = [ORIGINAL, RETRAINED, run("unlearned", **GOOD, **SLOW), run("ready_unlearned", **GOOD, **SLOW)]
+    assert render_html(card(*runs)).count('<p class="result">') == 1
+    runs[-1] = run("ready_unlearned", **GOOD)
+    page = render_html(card(*runs))
+    assert page.count('<p class="result">') == 2 and '<span class="of">ready, then unlearned</span>' in page
+
+
+def test_several_tasks_stand_in_one_table_under_a_sentence_that_counts(page):
+    assert "Of 3 unlearned models, 0 forgot by every test, 2 kept the rest, 2 can be brought back" in said(page)
+    table = page[page.index('<table class="summary') : page.index("</table>")]
+    assert table.count('data-label="What to do now: "') == 3 and table.count('data-label="Forgotten: "') == 3
+
+
+def test_a_trial_run_says_so_and_claims_nothing():
+    shown = card(ORIGINAL, run("unlearned", **GOOD, **SLOW), run("ready_unlearned", **GOOD), RETRAINED)
+    page = render_html({**shown, "provenance": made(smoke=True)})
+    assert '<p class="trial"><b>This was a trial run' in page
+    text = said(page)
+    for claim in (
+        "Not told apart",
+        "Forgotten:",
+        "What to do now",
+        "What readiness bought",
+        "What the verdict rests on",
+    ):
+        assert claim not in text, claim
+    assert "Loss (nats per label)" in text  # the numbers are there
+    several = said(
+        render_html({**card(*shown["runs"], run("unlearned", task="other", **GOOD)), "provenance": made(smoke=True)})
+    )
+    assert "people 48 rows of 12 people, a tenth of all. This was a trial run" in several
+    assert "Of 1 unlearned model, " in several  # of the other task
+
+
+def test_details_are_folded_and_opened_by_printing(page):
+    assert page.count("<details>") == page.count("</details>") >= 12 and "<details open" not in page
+    for name in ("gates", "curves", "relearning", "roc", "histograms", "weights", "scores", "glossary"):
+        after = page[page.index(f'id="{name}"') :]
+        assert after.index("<details>") < after.index("<h2", 4), name
+    printing = page[page.rindex("@media print") :]
+    assert "details::details-content { content-visibility: visible" in printing
+    assert ".cards { display: block; }" in printing and ".card, tr { break-inside" not in page  # the first page is full
+
+
+def test_contents_name_the_sections_that_are_there(page):
+    links = re.findall(r'href="#([^"]*)"', page[page.index('<nav class="toc"') : page.index("</nav>")])
+    assert links[:3] == ["t0", "t1", "gates"] and {"scores", "provenance", "limits"} <= set(links)
+    assert set(re.findall(r'<h2 id="([^"]*)"', page)) == set(links[2:])
+    bare = render_html(card(ORIGINAL))
+    links = re.findall(r'href="#([^"]*)"', bare[bare.index('<nav class="toc"') : bare.index("</nav>")])
+    assert links == re.findall(r'<h2 id="([^"]*)"', bare) == ["scores", "glossary", "limits", "provenance"]
+
+
+def test_on_a_narrow_page_every_cell_says_what_it_is(page):
+    for table in re.findall(r'<table class="(?:summary|stacked)[^>]*>.*?</table>', page, flags=re.S):
+        for cell in re.findall(r"<td[^>]*>", table):
+            assert "data-label=" in cell or "nothing" in cell or 'class="wide"' in cell, cell
+
+
+def test_every_measure_says_which_direction_is_good(page):
+    scores = page[page.index('id="scores"') : page.index('id="glossary"')]
+    assert scores.count('<td class="ideal"') > 20
+    assert '<td class="ideal" data-label="Hoped for: "></td>' not in scores
+    assert "high is good" in page[page.index('id="relearning"') : page.index('id="roc"')]
+
+
+def test_versions_stand_once():
+    shown = {**card(ORIGINAL, run("unlearned", task="b", **GOOD)), "provenance": {}}
+    ours = {"torch": "1.2.3", "hf_unlearn": "9"}
+    shown["provenance"] = {task: {"versions": ours} for task in ("people", "b")}
+    text = said(render_html(shown, versions=dict(reversed(ours.items()))))
+    assert text.count("1.2.3") == 1 and "The scores of people and the scores of b and this page : torch 1.2.3" in text
+    assert said(render_html(shown, versions={"torch": "4.5.6"})).count("torch") == 2
     assert "transformers" in render_html(card(ORIGINAL))
 
 
@@ -111,7 +211,7 @@ def test_page_shows_the_gates_one_by_one(page):
     for result in (
         'yes">passed</td>',
         'no">failed</td>',
-        'unknown">cannot be decided</td>',
+        'unknown">undecided</td>',
         'unknown">does not apply</td>',
     ):
         assert f'<td class="result {result}' in table
@@ -135,9 +235,10 @@ def test_page_says_by_the_loss_alone_where_other_tests_contradict_a_yes():
     runs += [run("ready_unlearned", steps=3, **GOOD), run("unlearned", task="other", **GOOD)]
     page = render_html(card(*runs))
     assert '<b class="partly">Yes by their loss, but not by every test.</b> Against it: more of' in page
-    assert '<td class="partly">yes by their loss only</td>' in page and '<td class="yes">yes</td>' in page
+    assert '<td data-label="Forgotten: " class="partly">yes by their loss only</td>' in page
+    assert '<td data-label="Forgotten: " class="yes">yes</td>' in page
     assert "; forgot, by their loss: yes, without readiness: yes" in page
-    assert "<b>Forgot: yes.</b>" in page  # below, the level of the judgement itself
+    assert "<b>Forgot: yes by their loss only.</b>" in page and "<b>Forgot: yes.</b>" in page
 
 
 def test_report_size_is_bounded_for_2000_rows():

@@ -123,7 +123,7 @@ def test_the_noise_floor_is_what_two_retrained_models_differ_by():
         "retain_token_accuracy": "",
     }
     page = render_html(card(run("unlearned", **GOOD), RETRAINED, again))
-    assert ">Noise floor</th>" in page and '<td class="noise">2.1 %</td>' in page
+    assert ">Noise floor</th>" in page and '<td class="noise" data-label="Noise floor: ">2.1 %</td>' in page
     assert ">Noise floor</th>" not in render_html(card(run("unlearned", **GOOD), RETRAINED))
 
 

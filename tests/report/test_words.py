@@ -7,7 +7,7 @@ from hf_unlearn.evaluation.attacker import attempt_rules
 from hf_unlearn.evaluation.gate_rules import VERDICT_GATES, gate_rules
 from hf_unlearn.evaluation.gates import Gate, Level, Status
 from hf_unlearn.evaluation.judge import Verdict, judge, judge_run
-from hf_unlearn.report.words import findings, first_screen, gates, names, numbers
+from hf_unlearn.report.words import findings, first_screen, gates, in_short, names, numbers
 from hf_unlearn.unlearning.stop_rule import REACHED, STOP_REASONS
 
 
@@ -46,7 +46,7 @@ def test_more_than_all_is_never_said_to_be_kept():
     said = "100 % or more of the retrained model's token accuracy on test rows (100 % or more on retain rows)"
     assert said in findings.line(found) and said in " ".join(first_screen.kept(found))
     assert said in gates.gate_text(found.gates["kept"])
-    assert first_screen.answers(found)["kept_short"] == "yes, 100 % or more"
+    assert in_short.in_short(found)[-2].word == "yes, 100 % or more"
 
 
 @pytest.mark.parametrize(
@@ -160,13 +160,6 @@ def test_answer_on_how_sure_that_is():
     assert first_screen.sure(less)[0] == "Told apart from a retrained model by: what it kept."
 
 
-def test_what_was_asked():
-    counts = {"forget": 48, "retain": 200, "unseen": 40}
-    assert first_screen.asked(counts) == "The request: forget 48 rows. Measured beside 200 retain and 40 unseen rows."
-    assert first_screen.asked({"forget": 1}) == "The request: forget 1 row."
-    assert first_screen.asked({"test": 9}) == ""
-
-
 def test_failed_gates_are_named_with_what_was_found():
     found = [judged(RETRAINED, retain_token_accuracy=0.5)]
     lines = findings.failed_lines(found, [*VERDICT_GATES, "recovery", "quantisation", "verdict"])
@@ -205,6 +198,7 @@ def test_numbers_as_text():
 
 def test_what_cannot_be_said_has_no_green_and_no_yes():
     before = run("original", forget_loss=3.9, unseen_loss=4.0)
-    shown = first_screen.answers(judged(before))
-    assert (shown["forgotten_level"], shown["forgotten_short"]) == ("unknown", "cannot be said")
+    assert first_screen.answers(judged(before))["forgotten_level"] == "unknown"
+    first = in_short.in_short(judged(before))[0]
+    assert (first.title, first.word, first.level) == ("Forgotten", "cannot be said", Level.UNKNOWN)
     assert "forgot: cannot be said;" in findings.line(judged(before))

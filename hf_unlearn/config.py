@@ -39,6 +39,17 @@ RANGES = {  # argument of the Trainer -> check of its value, where it is not Non
 EVERY = {"logging_steps": "logging_strategy", "save_steps": "save_strategy", "eval_steps": "eval_strategy"}
 
 
+def micro_batch_rows(args: TrainingArguments) -> int:
+    """Rows of a micro-batch on one process; of a request, its forget rows."""
+    split = args.accelerator_config.split_batches  # a loader's batch is then that of all processes together
+    return int(args.per_device_train_batch_size) // (args.world_size if split else 1)
+
+
+def step_rows(args: TrainingArguments) -> int:
+    """Rows of an optimizer step, over all its micro-batches on all processes; of a request, its forget rows."""
+    return micro_batch_rows(args) * int(args.gradient_accumulation_steps) * args.world_size
+
+
 class Arguments(TrainingArguments):
     """
     `transformers.TrainingArguments` with its numbers checked, and with its token for the hub kept out of `repr` and of
@@ -130,6 +141,19 @@ class Arguments(TrainingArguments):
             problems.append(
                 "`fp16` rescales gradients between passes, which these trainers do not support. Use `bf16`."
             )
+        if self.auto_find_batch_size:
+            problems.append(
+                "`auto_find_batch_size` would go on, where memory runs out in the middle, from weights that have "
+                "moved, with rows, losses and costs that belong to the first try. Leave it out, and lower "
+                "`per_device_train_batch_size`: with `gradient_accumulation_steps` raised as much, the run stays the "
+                "same. `hf-unlearn memory` estimates what fits."
+            )
+        if self.accelerator_config.split_batches:
+            for name in ("per_device_train_batch_size", "per_device_eval_batch_size"):
+                rows = getattr(self, name)
+                if not whole(name, rows, low=1) and rows % self.world_size:
+                    said = f"is {rows}; with `split_batches` it must be a multiple of {self.world_size}, the number of "
+                    problems.append(Wrong(name, said + "processes."))
         if self.n_gpu > 1:
             problems.append(
                 f"`torch.nn.DataParallel` would be used on {self.n_gpu} GPUs; it hides rows from the trainer. Start "
@@ -216,7 +240,8 @@ class UnlearnConfig(UnlearnOptions, Arguments, RecordsGiven):
         default=3e-4, metadata={"help": "Step size; the authors' for text. Raise it where too little is forgotten."}
     )
     lr_scheduler_type: SchedulerType | str = field(
-        default="constant", metadata={"help": "How the learning rate moves: constant, linear, cosine, …."}
+        default="constant",
+        metadata={"help": "How the learning rate moves: constant (after `warmup_steps`), linear, cosine, …."},
     )
     per_device_train_batch_size: int = field(
         default=16, metadata={"help": "Forget rows of a step on one device. Lower it where memory runs out."}
@@ -263,6 +288,9 @@ class UnlearnConfig(UnlearnOptions, Arguments, RecordsGiven):
                 "`load_best_model_at_end` would undo the request: the best evaluation is that of weights that still "
                 "know the rows. Leave it out; where a request ends is for its stop rule to say."
             )
+        if self.train_sampling_strategy != "random":
+            said = f"is {shown(self.train_sampling_strategy)}; the rows of a request come in the order of its own "
+            problems.append(Wrong("train_sampling_strategy", said + "schedule. Leave it out."))
         if number("num_train_epochs", self.num_train_epochs, low=1, high=1):
             problems = [p for p in problems if getattr(p, "name", None) != "num_train_epochs"]
             said = f"is {shown(self.num_train_epochs)}; the length of a request is `passes` (forget passes)."

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields, make_dataclass
 from functools import partial
-from typing import get_type_hints
+from types import MappingProxyType
+from typing import Any, ClassVar, get_type_hints
 
 from ..evaluation import attack_names
 from ..evaluation.attacks.registry import attacks
@@ -35,8 +37,26 @@ def range_problems(arguments) -> list[Wrong]:
     return [problem for name in checked for problem in RANGES[name](name, found[name])]
 
 
+class FromFlags:
+    """
+    What the dataclasses below share: `given` holds the flags that somebody has set, by name (of `cli.parsing.Given`),
+    empty where no command line was read.
+    """
+
+    given: ClassVar[Mapping[str, Any]] = MappingProxyType({})
+
+    def changed(self) -> set[str]:
+        """Names of the values that are not the default."""
+        made = type(self)()
+        return {name for name, value in vars(self).items() if name != "given" and value != getattr(made, name)}
+
+    def said_alone(self, name: str) -> bool:
+        """Whether a flag was given for this verb alone: on the command line, or as `verb.name` in the YAML file."""
+        return name in self.given and (self.given[name].file is None or bool(self.given[name].prefix))
+
+
 @dataclass
-class DataArguments:
+class DataArguments(FromFlags):
     """Which rows, and which of them are to be forgotten. The same values give the same split for all verbs."""
 
     task: str = field(
@@ -141,14 +161,15 @@ class DataArguments:
 
 
 @dataclass
-class ModelArguments:
+class ModelArguments(FromFlags):
     """Which model: an existing one, or a new one from a small config. And whether an adapter is trained."""
 
     model_name_or_path: str | None = field(
         default=None,
         metadata={
             "metavar": "MODEL",
-            "help": "Hub id or folder of a model to start from; it brings its own tokenizer.",
+            "help": "Hub id or folder of a model to start from; it brings its own tokenizer. In a YAML file it is what "
+            "`ready` starts from; `unlearn` starts from OUTPUT_DIR/START, unless its own command line names a model.",
         },
     )
     model_type: str | None = field(
@@ -162,7 +183,8 @@ class ModelArguments:
         default="",
         metadata={
             "metavar": "KEY=N,…",
-            "help": "Sizes of a new model, as its config calls them: hidden_size=128,num_hidden_layers=3",
+            "help": "With --model_type: sizes of the new model, as its config calls them: "
+            "hidden_size=128,num_hidden_layers=3",
         },
     )
     vocab_size: int = field(
@@ -180,7 +202,7 @@ class ModelArguments:
 
 
 @dataclass
-class ReadyArguments:
+class ReadyArguments(FromFlags):
     """What `ready` trains. The result goes to OUTPUT_DIR/ROLE."""
 
     role: str = field(
@@ -202,21 +224,22 @@ class ReadyArguments:
 
 
 @dataclass
-class UnlearnArguments:
-    """What `unlearn` starts from: --model_name_or_path, or else OUTPUT_DIR/START."""
+class UnlearnArguments(FromFlags):
+    """What `unlearn` starts from: OUTPUT_DIR/START, or the model that its command line names."""
 
     start: str = field(
         default="ready",
         metadata={
             "metavar": "|".join(STARTS),
             "help": "Model in OUTPUT_DIR to start from: ready (the result goes to OUTPUT_DIR/ready_unlearned) or "
-            "original (OUTPUT_DIR/unlearned).",
+            "original (OUTPUT_DIR/unlearned). For another model give --model_name_or_path instead: the result is "
+            "OUTPUT_DIR/ready_unlearned if its readiness.json says that it is ready, else OUTPUT_DIR/unlearned.",
         },
     )
 
 
 @dataclass
-class _EvaluateArguments:
+class _EvaluateArguments(FromFlags):
     output_dir: str = field(
         default="outputs",
         metadata={

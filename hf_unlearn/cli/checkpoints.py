@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 from pathlib import Path
 
 from ..utils.architectures import architectures
-from .arguments import DataArguments
+from ..utils.checks import Wrong
+from .arguments import DataArguments, ModelArguments
 from .prepare import PROCESSING, Prepared, text_encoder
 
+ADAPTER = "adapter_config.json"
 MAPPINGS = {  # task -> names of the classes that do it
     "causal_lm": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
     "sequence_classification": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
@@ -18,7 +22,114 @@ MAPPINGS = {  # task -> names of the classes that do it
 
 def is_checkpoint(folder) -> bool:
     """Whether a folder holds a model or an adapter as `save_pretrained` writes them."""
-    return any(Path(folder, name).is_file() for name in ("config.json", "adapter_config.json"))
+    return any(Path(folder, name).is_file() for name in ("config.json", ADAPTER))
+
+
+def place_problems(name: str, where: str, prefix: str = "") -> list[str]:
+    """
+    What is wrong with a place that a flag names, if no hub has to be asked: a folder that is not there, no checkpoint,
+    or files in it that are broken.
+
+    Args:
+        name: of the flag.
+        prefix: what the flag's value has before the place: "original=".
+    """
+    folder, got = Path(where).expanduser(), f"is {prefix + where!r}"
+    if folder.is_dir():
+        if not is_checkpoint(folder):
+            return [Wrong(name, f"{got}: that folder holds no config.json: expected what `save_pretrained` writes.")]
+        return [f"{path} is broken: {why}" for path, why in broken_files(folder)]
+    if folder.is_file():
+        return [Wrong(name, f"{got}, a file: give its folder, as `save_pretrained` writes it.")]
+    if not is_meant_as_folder(where):
+        return []
+    beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
+    close = difflib.get_close_matches(folder.name, [path.name for path in beside if is_checkpoint(path)], 1)
+    hint = f"Did you mean {str(folder.parent / close[0])!r}?" if close else f"Looked in {str(Path.cwd())!r}."
+    return [Wrong(name, f"{got}, but there is no such folder. {hint}")]
+
+
+def is_meant_as_folder(where: str) -> bool:
+    """Whether a name that is no folder was meant as one: it is no hub id, or its parent folder holds checkpoints."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(where)
+    except HFValidationError:
+        return True
+    parent = Path(where).parent
+    return where.startswith(".") or ("/" in where and parent.is_dir() and any(map(is_checkpoint, parent.iterdir())))
+
+
+def broken_files(folder: Path) -> list[tuple[Path, str]]:
+    """(file, why) of those in a model's folder that cannot be read: JSON, headers and sizes of safetensors."""
+    found: list[tuple[Path, str]] = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            found.append((path, f"it is no JSON ({' '.join(str(error).split())})."))
+            continue
+        if path.name in ("config.json", ADAPTER) and not isinstance(content, dict):
+            found.append((path, f"it holds a {type(content).__name__} instead of settings by name."))
+        shards = content.get("weight_map") if isinstance(content, dict) else None
+        if path.name.endswith(".safetensors.index.json") and isinstance(shards, dict):
+            found += [
+                (folder / n, "it is not there.") for n in sorted(set(shards.values())) if not (folder / n).is_file()
+            ]
+    for path in sorted(folder.glob("*.safetensors")):
+        if why := safetensors_problem(path):
+            found.append((path, why))
+    return found
+
+
+def safetensors_problem(path: Path) -> str | None:
+    """What the header of a safetensors file and its size say against it; its numbers are not read."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > size - 8:
+            return f"it has {size} bytes, fewer than its header is long."
+        try:
+            header = json.loads(file.read(length))
+            end = max(
+                (tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"), default=0
+            )
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+            return "its header is no description of tensors."
+    if size != 8 + length + end:
+        return f"it has {size} bytes, and its header speaks of {8 + length + end}: the copy may have been cut short."
+    return None
+
+
+def other_model_problems(model: ModelArguments, role: str, folder: Path) -> list[str]:
+    """Where the flags describe a new model, and OUTPUT_DIR holds one of another type or size: what differs."""
+    from transformers import AutoConfig
+
+    from .model import parse_overrides
+
+    if not model.model_type or not (folder / "config.json").is_file():
+        return []
+    try:
+        found = AutoConfig.from_pretrained(folder).to_dict()
+        same_type = found["model_type"] == model.model_type
+        asked = {
+            "model_type": model.model_type,
+            **(parse_overrides(model.config_overrides, found) if same_type else {}),
+        }
+    except (ValueError, OSError):
+        return []  # told elsewhere
+    other = {key: value for key, value in asked.items() if _plain(found.get(key)) != _plain(value)}
+    return [
+        f"`{key}` is {value!r} by the flags, but the {role} model in {folder} was made with {found.get(key)!r}. Train "
+        "it again, or give the flags that it was trained with."
+        for key, value in other.items()
+    ]
+
+
+def _plain(value):
+    return list(value) if isinstance(value, tuple) else value
 
 
 def check_checkpoint(data: DataArguments, labels: list[str] | None, role: str, where: str) -> None:
@@ -30,14 +141,16 @@ def check_checkpoint(data: DataArguments, labels: list[str] | None, role: str, w
     """
     from transformers import AutoConfig
 
-    config = folder = _folder(role, where)
-    if (folder / "adapter_config.json").is_file():
+    config = folder = Path(where).expanduser()
+    if (folder / ADAPTER).is_file():
         from peft import PeftConfig
 
-        config = PeftConfig.from_pretrained(where).base_model_name_or_path
-    elif folder.is_dir() and not (folder / "config.json").is_file():
-        raise ValueError(f'{where!r} for "{role}" holds no config.json: expected what `save_pretrained` writes.')
-    found = AutoConfig.from_pretrained(config if config != folder else where)
+        config = PeftConfig.from_pretrained(folder).base_model_name_or_path
+    try:
+        found = AutoConfig.from_pretrained(config if config != folder else str(folder) if folder.is_dir() else where)
+    except OSError as error:
+        said = " ".join(str(error).split())
+        raise ValueError(f'"{role}": {str(config)!r} is no folder here, and the hub gave no config ({said})') from error
     names = architectures(MAPPINGS.get(data.task, ""))
     kind = (found.architectures or [None])[0]
     if names and kind is not None and config == folder and kind not in names:
@@ -55,26 +168,24 @@ def check_checkpoint(data: DataArguments, labels: list[str] | None, role: str, w
         )
 
 
-def _folder(role: str, where: str) -> Path:
-    folder = Path(where).expanduser()
-    if not folder.is_dir() and (where.startswith((".", "/", "~")) or where.count("/") > 1):
-        raise ValueError(f'There is no folder {where!r} for "{role}".')
-    return folder
-
-
 def processing_of(named: str | None, models: dict[str, str], data: DataArguments) -> str | None:
     """
     Where the tokenizer or processor of several checkpoints comes from: the first that brings one.
 
     Raises:
-        ValueError: if a text checkpoint brings no tokenizer and none is named.
+        ValueError: if there are checkpoints, none is named, and one of text or all of the others bring none.
     """
     if named:
         return named
     if data.task in ("image_classification", "audio_classification"):
-        return next((where for where in models.values() if Path(where, PROCESSING).is_file()), None)
+        bring = [where for where in models.values() if not Path(where).is_dir() or Path(where, PROCESSING).is_file()]
+        if models and not bring:
+            raise ValueError(
+                f"None of {', '.join(models.values())} holds a {PROCESSING}, so no rows can be made. Save it beside "
+                "the weights, or name one by --processing_from."
+            )
+        return next(iter(bring), None)
     for role, where in models.items():
-        _folder(role, where)
         _tokenizer(where, role)
     return next(iter(models.values()), None)
 
@@ -87,8 +198,8 @@ def _tokenizer(where: str, role: str):
     try:
         if not missing:
             return AutoTokenizer.from_pretrained(where)
-    except (OSError, ValueError) as error:
-        cause = str(error).splitlines()[0]
+    except Exception as error:  # a broken file is another type in each library
+        cause = " ".join(str(error).split())
         raise ValueError(f'The tokenizer of "{role}" ({where}) cannot be loaded: {cause}') from error
     raise ValueError(
         f'The checkpoint of "{role}" ({where}) has no tokenizer, so no rows can be made. Save it beside the '

@@ -15,9 +15,9 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from ..utils.checks import gather, raise_problems
-from . import checkpoints, parsing, prepare, running
-from .arguments import ROLES, DataArguments, EvaluateArguments, ModelArguments
+from ..utils.checks import Wrong, gather
+from . import checkpoints, checks, model, parsing, prepare, running
+from .arguments import ROLES, DataArguments, EvaluateArguments, ModelArguments, attack_flags
 
 MOST_RETAIN_ROWS = 2000  # retain rows measured: evenly spaced, enough for intervals of a percent
 FAILED = 3  # exit status where a gate of --fail_on is not passed
@@ -48,16 +48,21 @@ def pairs(words: list[str] | None, flag: str) -> tuple[dict[str, str], list[str]
         role, equals, where = word.partition("=")
         if not (equals and where) or role not in ROLES:
             problems.append(f"`--{flag}` takes ROLE=WHERE, ROLE one of {', '.join(ROLES)}; got {word!r}.")
-        found[role] = where
+        here = Path(where).expanduser()
+        found[role] = str(here) if here.is_dir() else where
     return found, problems
 
 
-def flag_problems(own: EvaluateArguments, models: dict[str, str], tables: dict[str, str]) -> list[str]:
-    """What is wrong with the flags, beside ROLE=WHERE pairs."""
+def flag_problems(own: EvaluateArguments, data: DataArguments, model_args: ModelArguments) -> list[str]:
+    """What is wrong with the flags, before a row is read: the places of models and tables among it."""
     from ..evaluation import attack_names
     from ..evaluation.gate_rules import gate_names
 
-    problems, given = [], {*models, *tables}
+    (models, problems), (tables, more) = pairs(own.models, "models"), pairs(own.tables, "tables")
+    in_folder = {} if models else models_in(own.output_dir)
+    problems += more + checks.data_problems(data, model_args)
+    problems += model.model_problems(data, model_args, needs_one=False)
+    given = {*models, *in_folder, *tables}
     if not given:
         roles = ", ".join(ROLES)
         problems.append(f"There is no model in {own.output_dir}; expected one of {roles} as a folder, or --models.")
@@ -65,13 +70,23 @@ def flag_problems(own: EvaluateArguments, models: dict[str, str], tables: dict[s
     for flag, words, known in asked:
         if unknown := [word for word in words or [] if word not in known]:
             problems.append(f"`--{flag}` is {', '.join(unknown)}; expected some of {', '.join(known)}.")
+    if "none" in own.attacks and len(own.attacks) > 1:
+        problems.append(f"`--attacks` is {', '.join(own.attacks)}: `none` stands alone.")
     if own.shadows and (own.shadows < 4 or own.shadows % 2):
         problems.append(f"`--shadows` is {own.shadows}; expected 0 or an even number from 4.")
-    if twice := sorted(set(models) & set(tables)):
+    if twice := sorted({*models, *in_folder} & set(tables)):
         problems.append(f"`--models` and `--tables` both give {', '.join(twice)}: give one.")
     for flag, value in (("shadows", own.shadows), ("fail_on", own.fail_on)):
         if value and not {"unlearned", "ready_unlearned"} & given:
             problems.append(f"`--{flag}` needs a model of role unlearned or ready_unlearned.")
+    for role, where in models.items():
+        problems += checkpoints.place_problems("models", where, f"{role}=")
+    for role, where in in_folder.items():
+        problems += checkpoints.place_problems("output_dir", where)
+        problems += checkpoints.other_model_problems(model_args, role, Path(where))
+    for role, where in tables.items():
+        if not Path(where).is_dir():
+            problems.append(Wrong("tables", f"is {role + '=' + where!r}, but there is no such folder."))
     return problems + attack_problems(own)
 
 
@@ -79,13 +94,24 @@ def attack_problems(own: EvaluateArguments) -> list[str]:
     """What is wrong with the options of the attacks that are asked for, each told under the name of its flag."""
     from ..evaluation.attacks.registry import attacks
 
-    problems, given = [], own.attack_options()
+    problems, given = unread_options(own), own.attack_options()
     for attack in attacks():
         options = given.get(attack.name, {}) if attack.name in own.attacks else {}
         # One by one, so that each problem is that of one flag; then together, for those that only some values make.
         alone = [problem for name, value in options.items() for problem in _refusal(attack, {name: value})]
         problems += alone or _refusal(attack, options)
     return problems
+
+
+def unread_options(own: EvaluateArguments) -> list[str]:
+    """Options of attacks that are not run; a command line may leave out an attack whose options a YAML file has."""
+    from_file = "attacks" not in own.given or own.given["attacks"].file is not None
+    return [
+        Wrong(name, f"is an option of the attack {attack}, which is not among --attacks {' '.join(own.attacks)}.")
+        for attack, option, _ in attack_flags()
+        if attack not in own.attacks and (name := f"{attack}_{option.name}") in own.given
+        if from_file or own.given[name].file is None
+    ]
 
 
 def _refusal(attack, options: dict) -> list[str]:
@@ -100,25 +126,17 @@ def _refusal(attack, options: dict) -> list[str]:
     return []
 
 
-def check(own: EvaluateArguments, data: DataArguments, model_args: ModelArguments) -> prepare.Prepared:
+def prepared_rows(own: EvaluateArguments, data: DataArguments, model_args: ModelArguments) -> prepare.Prepared:
     """
     The rows, ready to be measured.
 
     Raises:
-        ArgumentError: with all problems of the flags and of the rows, if there is no model, and if a checkpoint brings
-            no tokenizer or another one than the others.
+        ArgumentError: with all problems of the rows, and if a checkpoint brings no tokenizer or another one than the
+            others, or is of another kind than the task.
     """
-    (models, problems), (tables, more) = pairs(own.models, "models"), pairs(own.tables, "tables")
-    models = models or models_in(own.output_dir)
-    problems += more + flag_problems(own, models, tables)
-
-    def processing() -> str | None:
-        return checkpoints.processing_of(own.processing_from, models, data)
-
-    def rows() -> prepare.Prepared:
-        return prepare.prepare(data, model_args, processing())
-
-    *_, prepared = gather(lambda: raise_problems(problems), rows)
+    models = pairs(own.models, "models")[0] or models_in(own.output_dir)
+    processing_from = checkpoints.processing_of(own.processing_from, models, data) or model_args.model_name_or_path
+    prepared = prepare.prepare(data, model_args, processing_from)
     gather(*(partial(checkpoints.check_checkpoint, data, prepared.labels, *one) for one in models.items()))
     gather(*(partial(checkpoints.same_tokens, data, prepared, role, where) for role, where in models.items()))
     return prepared
@@ -219,8 +237,8 @@ def _load(load_model, folder: str, device):
 
 def main(argv: list[str]) -> int:
     """Measures, writes the report, says what was found; the exit status."""
-    own, data, model_args = parsing.parse("evaluate", argv, check)
-    prepared = check(own, data, model_args)
+    own, data, model_args = parsing.parse("evaluate", argv, flag_problems, prepare.check_rows)
+    prepared = prepared_rows(own, data, model_args)
     models = pairs(own.models, "models")[0]
     made = {"commands": [running.command_line(argv, "hf-unlearn evaluate")]}
     card = measure(

@@ -11,7 +11,7 @@ import sys
 from ..memory.__main__ import build_parser, report
 from ..memory.__main__ import main as estimate_main
 from ..memory.run import STEP_VERBS, Run
-from . import model, parsing, prepare
+from . import checks, model, parsing, prepare
 from .arguments import DataArguments, ModelArguments
 
 PROGRAM = "hf-unlearn memory"
@@ -58,7 +58,12 @@ def recipe_values(verb: str, argv: list[str]) -> dict:
         ArgumentError: if the flags are wrong, or the rows, which tell the sizes of a new model, cannot be read.
     """
     kind = "unlearn" if verb == "unlearn" else "ready"
-    own, data, model_args, args = parsing.parse(kind, [*argv, "--output_dir", "."], asked="memory")
+
+    def flag_problems(own, data: DataArguments, model_args: ModelArguments, args=None) -> list[str]:
+        return checks.data_problems(data, model_args) + model.model_problems(data, model_args)
+
+    words = [*argv, "--output_dir", "."]
+    own, data, model_args, args = parsing.parse(kind, words, flag_problems, asked="memory")
     return {**model_values(data, model_args), **step_values(verb, own, data, args)}
 
 

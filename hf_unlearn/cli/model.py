@@ -7,7 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from ..utils.checks import problems_of, raise_problems
+from ..utils.checks import Wrong, problems_of, whole
 from .arguments import TASKS, DataArguments, ModelArguments
 
 if TYPE_CHECKING:
@@ -29,22 +29,36 @@ SMALL = {  # sizes for a laptop CPU; `config_overrides` wins over them
 }
 
 
-def check_model(model: ModelArguments) -> None:
+def model_problems(data: DataArguments, model: ModelArguments, needs_one: bool = True) -> list[str]:
     """
-    Raises:
-        ArgumentError: with all that can be said of the model's flags without it.
+    What can be said of the model's flags without it.
+
+    Args:
+        needs_one: whether a model has to be named, or the type of a new one.
     """
-    problems = []
-    if bool(model.model_name_or_path) == bool(model.model_type):
+    problems: list[str] = []
+    named, new = bool(model.model_name_or_path), bool(model.model_type)
+    if (named and new) or (needs_one and not named and not new):
         problems.append("Give either --model_name_or_path, or --model_type for a new model.")
-    elif model.model_type:
+    elif new:
         try:
             model_settings(model.model_type, model.config_overrides)
         except ValueError as error:
             problems += problems_of(error)
-    if model.lora_r < 0:
-        problems.append(f"`--lora_r` is {model.lora_r}; it must be 0 (all weights) or a rank.")
-    raise_problems(problems)
+    if named and not new:
+        own = {"config_overrides": "sizes", "vocab_size": "tokenizer"}
+        problems += [
+            Wrong(name, f"is for a new model; {model.model_name_or_path} brings its own {what}. Leave it out.")
+            for name, what in own.items()
+            if name in model.changed()
+        ]
+    problems += whole("lora_r", model.lora_r, low=0)
+    for name in ("lora_alpha", "lora_target_modules"):
+        if not model.lora_r and name in model.changed():
+            problems.append(
+                Wrong(name, "is set but `lora_r` is 0, so no adapter is trained. Set `lora_r`, e.g. to 16.")
+            )
+    return problems
 
 
 def new_model(data: DataArguments, model: ModelArguments, prepared: Prepared, seed: int):

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import json
 import math
 from argparse import Action, ArgumentTypeError
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
+from typing import get_args, get_origin, get_type_hints
 
 from ..utils.checks import ArgumentError, Wrong, gather, problems_of, raise_problems
 from .arguments import CONFIGS, KINDS, VERBS, range_problems
@@ -54,37 +57,76 @@ class Given:
 # ---- words -> dataclasses -------------------------------------------------------------------------------------------
 
 
-def parse(verb: str, argv: list[str], check: Callable | None = None, asked: str | None = None) -> tuple:
+def parse(
+    verb: str,
+    argv: list[str],
+    flag_problems: Callable | None = None,
+    check_rows: Callable | None = None,
+    asked: str | None = None,
+) -> tuple:
     """
     `(the verb's arguments, DataArguments, ModelArguments[, training config])` from the command line. Each is made with
-    the flags alone that are there, so that the config's `given` tells what the user set.
+    the flags alone that are there, so that `given` tells what the user set.
 
     Args:
-        check: called with the first three where a flag is wrong, for what is wrong with the rows beside it.
+        flag_problems: what is wrong with these four together; of the last, where its flags are wrong, it gets None.
+        check_rows: called with the second where a flag is wrong, for what is wrong with the rows beside it.
         asked: the verb that the user typed, for the errors; None: the same.
 
     Raises:
-        ArgumentError: with all problems of the flags, and of the rows by `check`.
+        ArgumentError: with all problems of the flags, and of the rows by `check_rows`.
     """
     kinds = kinds_of(verb)
     flags, problems = chosen(verb, argv)
     values, more = read_values(verb, kinds, flags, asked or verb)
     problems += more
-    found = []
+    by_name = {one.name: one for one in flags}
+    found: list = []
     for kind in kinds[:3]:
         found.append(made(kind, values))
         if wrong := range_problems(found[-1]):
             problems += [with_file(problem, flags) for problem in wrong]
             found[-1] = made(kind, values, without=[problem.name for problem in wrong])
-    try:
-        found += [made(config, values) for config in kinds[3:]]
-    except ValueError as error:
-        problems += [with_file(problem, flags) for problem in problems_of(error)]
-    except (TypeError, ImportError) as error:  # `TrainingArguments`: an unknown key of a flag's JSON, no DeepSpeed
-        problems.append(f"The Trainer's arguments are refused: {' '.join(str(error).split())}")
+        found[-1].given = {f.name: by_name[f.name] for f in fields(kind) if f.name in by_name}
+    for config in kinds[3:]:
+        args, more = made_config(config, values, flags)
+        found.append(args)
+        problems += more
+    if flag_problems is not None:
+        problems += [with_file(problem, flags) for problem in flag_problems(*found)]
     if problems:
-        gather(lambda: raise_problems(problems), *([lambda: check(*found[:3])] if check else []))
+        gather(lambda: raise_problems(problems), *([lambda: check_rows(found[1])] if check_rows else []))
     return tuple(found)
+
+
+def made_config(config: type, values: dict, flags: list[Given]) -> tuple:
+    """A training config, or None, and what is wrong with its values, each told with its flag or its place in a file."""
+
+    def refused(without=()) -> list[str]:
+        try:
+            made(config, values, without)
+        except ValueError as error:
+            return problems_of(error)
+        except Exception as error:  # of `TrainingArguments`: an unknown key of a flag's JSON, no DeepSpeed, …
+            return [f"The Trainer's arguments are refused: {' '.join(str(error).split())}"]
+        return []
+
+    try:
+        return made(config, values), []
+    except Exception:  # told below
+        problems = refused()
+    if all(isinstance(problem, Wrong) for problem in problems):
+        return None, [with_file(problem, flags) for problem in problems]
+    # Of whom the library does not say whose value it refuses: whichever it does not mind the lack of.
+    own = [one for one in flags if one.name in values and one.name in {f.name for f in fields(config)}]
+    minds = {one.name: refused(without=[one.name]) for one in own}
+    told = []
+    for problem in problems:
+        whose = [one for one in own if problem not in minds[one.name]]
+        unsaid = [one.shown for one in whose if one.file is not None or f"`{one.name}`" not in problem]
+        is_plain = not isinstance(problem, Wrong) and unsaid
+        told.append(f"{' and '.join(unsaid)}: {problem}" if is_plain else with_file(problem, flags))
+    return None, told
 
 
 def made(kind: type, values: dict, without=()):
@@ -104,6 +146,8 @@ def read_values(verb: str, kinds: list[type], flags: list[Given], asked: str) ->
     known = actions_of(kinds)
     values, problems = {}, []
     for one in flags:
+        if one.name not in known and is_for_training(one):
+            continue
         if one.name not in known:
             problems.append(not_there(one, asked, list(known)))
         elif one.words != ["null"]:
@@ -113,6 +157,11 @@ def read_values(verb: str, kinds: list[type], flags: list[Given], asked: str) ->
             except (ValueError, TypeError, OverflowError, ArgumentTypeError):
                 problems.append(wrong_value(one, action))
     return values, problems
+
+
+def is_for_training(one: Given) -> bool:
+    """Whether a key of a file is for all verbs that train, such as `report_to`: a file that serves `evaluate`, too."""
+    return one.file is not None and not one.prefix and all(one.name in actions_of(kinds_of(v)) for v in CONFIGS)
 
 
 def actions_of(kinds: list[type]) -> dict[str, Action]:
@@ -128,6 +177,11 @@ def actions_of(kinds: list[type]) -> dict[str, Action]:
             return action
 
     Parser(kinds, add_help=False)
+    for kind in kinds:
+        for name, hint in get_type_hints(kind).items():
+            if name in found and dict in (get_origin(hint), *(get_origin(one) or one for one in get_args(hint))):
+                reads = str not in get_args(hint)  # the Trainer takes no words there
+                found[name].type = partial(json_object, alone=reads or name.endswith("_kwargs"), read=reads)
     return found
 
 
@@ -158,8 +212,6 @@ def converted(action: Action, word: str):
         if number != int(number):
             raise ValueError(word)
         return int(number)
-    if takes_json(action) and not word.startswith("{"):
-        raise ValueError(word)
     value = word if action.type is None else action.type(word)
     if action.choices is not None and value not in action.choices:
         raise ValueError(word)
@@ -173,8 +225,23 @@ def is_bool(action: Action) -> bool:
 
 
 def takes_json(action: Action) -> bool:
-    """Whether a flag takes a JSON object alone; others of the Trainer's, like `--fsdp_config`, take a path, too."""
-    return action.dest.endswith("_kwargs")
+    return isinstance(action.type, partial) and action.type.func is json_object
+
+
+def json_object(word: str, alone: bool, read: bool):
+    """
+    The words of a JSON object, or the path of a file that holds one: what the Trainer reads itself.
+
+    Args:
+        alone: no file is taken.
+        read: the object itself instead of its words.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if not word.startswith("{") and (alone or not Path(word).is_file()):
+        raise ValueError(word)
+    return json.loads(word) if read else word
 
 
 # ---- what is wrong, in words ----------------------------------------------------------------------------------------
@@ -204,7 +271,7 @@ def expected(action: Action) -> str:
     if is_bool(action):
         return "true or false"
     if takes_json(action):
-        return "a JSON object"
+        return "a JSON object" if action.type.keywords["alone"] else "a JSON object or the path of a JSON file"
     name = getattr(action.type, "__name__", "value") if inspect.isclass(action.type) else "value"
     word = {int: "an integer", float: "a number", str: "a word"}.get(action.type, f"a {name}")
     return f"{word} or several" if action.nargs == "+" else word

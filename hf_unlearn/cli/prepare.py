@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..utils.checks import gather, problems_of, raise_problems
-from .arguments import TASKS, DataArguments, ModelArguments
+from ..utils.checks import gather
+from .arguments import DataArguments, ModelArguments
 
 PROCESSING = "preprocessor_config.json"
 
@@ -32,27 +32,74 @@ def prepare(data: DataArguments, model: ModelArguments, processing_from: str | N
             data.
 
     Raises:
-        ArgumentError: with all that is wrong with the files, or else with the split and the rows, at once.
+        ArgumentError: with all that is wrong with the files, or else with the split and the columns, or else with the
+            rows.
     """
-    from .. import split
+    rows, parts = rows_by_split(data)
+    encoders = {"image_classification": _encode_images, "audio_classification": _encode_sounds}
+    encode = encoders.get(data.task, _encode_texts)
+    prepared = gather(lambda: encode(data, model, rows, parts, processing_from))[0]
+    return replace(prepared, request=request_of(data, rows, parts["forget"]))
+
+
+def request_of(data: DataArguments, rows, forget) -> dict:
+    """What was asked for, by `hf_unlearn.data.asked`, and of which data set."""
     from ..data.asked import asked
 
-    rows, test = _read(data)
-    column = data.forget_column
-    if data.forget_by == "class" and column is None:
-        column = data.label_column
-    named = {"by": data.forget_by, "values": data.forget_values, "fraction": data.forget_fraction, "column": column}
-    try:
-        parts = split(rows, **named, group=data.unseen_group, seed=data.split_seed, unseen=data.unseen)
-    except ValueError as error:  # beside it, what is wrong with the rows themselves
-        problems = problems_of(error)
-        gather(lambda: raise_problems(problems), lambda: _encode(data, model, rows, {"retain": rows}, processing_from))
     name = data.dataset_name
     name = Path(name).name if Path(name).exists() else name  # of a file: nobody needs to know whose folder it is in
-    request = {"dataset": name, **asked(rows, parts["forget"], **named)}
-    if test is not None:
-        parts["test"] = test
-    return replace(_encode(data, model, rows, parts, processing_from), request=request)
+    return {"dataset": name, **asked(rows, forget, **_named(data))}
+
+
+def _named(data: DataArguments) -> dict:
+    """How the rows to forget are named, as `split` takes it."""
+    column = data.label_column if data.forget_by == "class" and data.forget_column is None else data.forget_column
+    return {"by": data.forget_by, "values": data.forget_values, "fraction": data.forget_fraction, "column": column}
+
+
+def check_rows(data: DataArguments) -> None:
+    """
+    What can be said of the rows without encoding them, to stand beside flags that are wrong; of rows that would first
+    have to be downloaded, nothing.
+
+    Raises:
+        ArgumentError: with all that is wrong with the files, or else with the split and the columns.
+    """
+    from .rows.by_name import are_here
+
+    if are_here(data.dataset_name, data.data_files):
+        rows_by_split(data)
+
+
+def rows_by_split(data: DataArguments) -> tuple:
+    """
+    All rows of the training and of the request, and the same by split, with `test` where there are such rows.
+
+    Raises:
+        ArgumentError: with all that is wrong with the files, or else with the split and the columns.
+    """
+    from .. import split
+
+    rows, test = _read(data)
+    parts, *_ = gather(
+        lambda: split(rows, **_named(data), group=data.unseen_group, seed=data.split_seed, unseen=data.unseen),
+        *(lambda part=part: _check_columns(data, part) for part in (rows, test) if part is not None),
+    )
+    return rows, parts if test is None else {**parts, "test": test}
+
+
+def _check_columns(data: DataArguments, rows) -> None:
+    wanted = {
+        "causal_lm": (data.question_column, data.answer_column),
+        "sequence_classification": (data.text_column, data.label_column),
+        "image_classification": (data.image_column, data.label_column),
+        "audio_classification": (data.audio_column, data.label_column),
+    }.get(data.task, ())
+    if missing := [column for column in wanted if column not in rows.column_names]:
+        raise ValueError(
+            f"There is no column {', '.join(map(repr, missing))}; the rows have "
+            f"{', '.join(map(repr, rows.column_names))}."
+        )
 
 
 def _read(data: DataArguments):
@@ -63,7 +110,7 @@ def _read(data: DataArguments):
         lambda: load_rows(data.dataset_name, data.data_files),
         lambda: load_rows(data.dataset_name, data.data_files, data.test_split) if data.test_split else None,
     )
-    if data.limit:
+    if data.limit is not None:
         rows = rows.select(range(min(data.limit, len(rows))))
         test = test and test.select(range(min(data.limit, len(test))))
     if data.test_fraction and test is None:
@@ -72,36 +119,16 @@ def _read(data: DataArguments):
     return rows, test
 
 
-def _encode(data: DataArguments, model: ModelArguments, rows, parts: dict, processing_from: str | None) -> Prepared:
-    if data.task not in TASKS:
-        raise ValueError(f"`--task` is {data.task!r}; it must be one of {', '.join(TASKS)}.")
-    wanted = {
-        "causal_lm": (data.question_column, data.answer_column),
-        "sequence_classification": (data.text_column, data.label_column),
-        "image_classification": (data.image_column, data.label_column),
-        "audio_classification": (data.audio_column, data.label_column),
-    }[data.task]
-    for part in parts.values():
-        if missing := [column for column in wanted if column not in part.column_names]:
-            raise ValueError(
-                f"There is no column {', '.join(map(repr, missing))}; the rows have "
-                f"{', '.join(map(repr, part.column_names))}."
-            )
-    if data.task == "image_classification":
-        return _encode_images(data, rows, parts, processing_from)
-    if data.task == "audio_classification":
-        return _encode_sounds(data, model, rows, parts, processing_from)
-    return _encode_texts(data, model, rows, parts, processing_from)
-
-
-def _encode_images(data: DataArguments, rows, parts: dict, processing_from: str | None) -> Prepared:
+def _encode_images(
+    data: DataArguments, model: ModelArguments, rows, parts: dict, processing_from: str | None
+) -> Prepared:
     from .encode import images
 
     processor, names, encoded = None, None, {}
-    if processing_from and Path(processing_from, PROCESSING).is_file():
+    if processing_from:
         from transformers import AutoImageProcessor
 
-        processor = AutoImageProcessor.from_pretrained(processing_from)
+        processor = _loaded(AutoImageProcessor, processing_from, "image processor")
     for name in ("retain", *(n for n in parts if n != "retain")):
         encoded[name] = images.encode_images(
             parts[name],
@@ -132,7 +159,7 @@ def _encode_texts(data: DataArguments, model: ModelArguments, rows, parts: dict,
     if processing_from:
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(processing_from)
+        tokenizer = _loaded(AutoTokenizer, processing_from, "tokenizer")
     else:
         classifies = data.task != "causal_lm"
         columns = [data.text_column] if classifies else [data.question_column, data.answer_column]
@@ -165,14 +192,31 @@ def _feature_extractor(data: DataArguments, model: ModelArguments, processing_fr
     from .encode import sound
     from .model import model_settings
 
-    if processing_from and Path(processing_from).is_dir() and not Path(processing_from, PROCESSING).is_file():
-        raise ValueError(f"There is no {PROCESSING} in {processing_from}: sounds need the model's feature extractor.")
     if processing_from:
         from transformers import AutoFeatureExtractor
 
-        return AutoFeatureExtractor.from_pretrained(processing_from)
+        return _loaded(AutoFeatureExtractor, processing_from, "feature extractor")
     settings = model_settings(model.model_type, model.config_overrides)
     return sound.build_feature_extractor(model.model_type, settings, data.sampling_rate, data.max_seconds)
+
+
+def _loaded(auto, where: str, what: str):
+    """
+    The tokenizer, image processor or feature extractor of a model.
+
+    Raises:
+        ValueError: if there is none, or its files are broken.
+    """
+    if what != "tokenizer" and Path(where).is_dir() and not Path(where, PROCESSING).is_file():
+        raise ValueError(
+            f"There is no {PROCESSING} in {where}: the rows need the model's {what}. Save it there "
+            "(`save_pretrained`), or take a folder that has one."
+        )
+    try:
+        return auto.from_pretrained(where)
+    except Exception as error:  # a broken file is another type in each library
+        said = " ".join(str(error).split())
+        raise ValueError(f"The {what} in {where!r} cannot be loaded ({type(error).__name__}): {said}") from error
 
 
 def _channels(image) -> int:

@@ -10,34 +10,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..utils.checks import gather, raise_problems
-from . import model, parsing, prepare, running
+from ..utils.checks import one_of
+from . import checkpoints, checks, model, parsing, prepare, running
 from .arguments import TRAINED, DataArguments, ModelArguments, ReadyArguments
 
 OFF = {"lambda_efficiency": 0.0, "lambda_retention": 0.0, "lambda_resistance": 0.0, "resistance": "none"}
 
 
-def check(own: ReadyArguments, data: DataArguments, model_args: ModelArguments) -> prepare.Prepared:
-    """
-    The rows, ready to train on.
-
-    Raises:
-        ArgumentError: with all problems of the flags and of the rows.
-    """
-
-    def own_flags():
-        problems = []
-        if own.role not in TRAINED:
-            problems.append(f"`--role` is {own.role!r}; it must be one of {', '.join(TRAINED)}.")
-        if own.revocable not in ("named", "any"):
-            problems.append(f"`--revocable` is {own.revocable!r}; it must be named or any.")
-        raise_problems(problems)
-
-    return gather(
-        own_flags,
-        lambda: model.check_model(model_args),
-        lambda: prepare.prepare(data, model_args, model_args.model_name_or_path),
-    )[-1]
+def flag_problems(own: ReadyArguments, data: DataArguments, model_args: ModelArguments, args=None) -> list[str]:
+    """What is wrong with the flags, before a row is read."""
+    problems = one_of("role", own.role, TRAINED) + one_of("revocable", own.revocable, ("named", "any"))
+    problems += checks.data_problems(data, model_args) + model.model_problems(data, model_args)
+    if model_args.model_name_or_path:
+        problems += checkpoints.place_problems("model_name_or_path", model_args.model_name_or_path)
+    return problems
 
 
 def train(
@@ -54,7 +40,7 @@ def train(
 
     from .. import ReadyTrainer
 
-    prepared = prepared or check(own, data, model_args)
+    prepared = prepared or prepare.prepare(data, model_args, model_args.model_name_or_path)
     args.output_dir = str(Path(args.output_dir, own.role))
     if own.role != "ready":
         for name, value in OFF.items():
@@ -80,6 +66,6 @@ def train(
 
 
 def main(argv: list[str]) -> None:
-    trainer = train(*parsing.parse("ready", argv, check))
+    trainer = train(*parsing.parse("ready", argv, flag_problems, prepare.check_rows))
     if trainer.is_world_process_zero():
         print(f"{trainer.state.global_step} steps; saved in {trainer.args.output_dir}")

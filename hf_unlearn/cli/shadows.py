@@ -100,7 +100,7 @@ def _shadow(folder: Path, number: int, start: str, seen, pool, argv: list[str], 
     own.role = start
     ready.train(own, data, model_args, args, shadow)
     own, data, model_args, args = parsing.parse("unlearn", words)
-    own.start = start
+    own.start, model_args.given = start, {}  # not from the model that `ready` starts from, wherever that was named
     trainer = unlearn.unlearn(own, data, model_args, args, shadow)
     collator = default_collator(trainer.model, prepared.processing_class)
     table = collect(trainer.model, pool, collator, batch_size=args.per_device_eval_batch_size)

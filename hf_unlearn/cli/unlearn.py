@@ -10,36 +10,65 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..utils.checks import gather, raise_problems
-from . import model, parsing, prepare, running
+from ..utils.checks import Wrong, one_of
+from . import checkpoints, checks, model, parsing, prepare, running
 from .arguments import STARTS, DataArguments, ModelArguments, UnlearnArguments
-from .checkpoints import is_checkpoint
 
 
-def check(
-    own: UnlearnArguments, data: DataArguments, model_args: ModelArguments, output_dir: str | None = None
-) -> prepare.Prepared:
+def named_model(model_args: ModelArguments) -> str | None:
     """
-    The rows, ready for the request.
+    The model that was named for this verb: on the command line, or as `unlearn.model_name_or_path` in the YAML file. A
+    plain key there names what `ready` started from.
+    """
+    return model_args.model_name_or_path if model_args.said_alone("model_name_or_path") else None
+
+
+def source_of(own: UnlearnArguments, model_args: ModelArguments, output_dir) -> str:
+    """Folder or hub id of the model to unlearn from."""
+    return named_model(model_args) or str(Path(output_dir, own.start))
+
+
+def flag_problems(own: UnlearnArguments, data: DataArguments, model_args: ModelArguments, args=None) -> list[str]:
+    """
+    What is wrong with the flags, before a row is read.
 
     Args:
-        output_dir: where `ready` has saved its models; None: not known, since the training flags are wrong.
-
-    Raises:
-        ArgumentError: with all problems of the flags and of the rows, and if there is no model to start from.
+        args: an `UnlearnConfig`, whose output folder holds the models of `ready`; None: its flags are wrong.
     """
-    source, problems = model_args.model_name_or_path, []
-    if own.start not in STARTS:
-        problems.append(f"`--start` is {own.start!r}; it must be ready or original.")
-    elif not source and output_dir is not None:
-        source = str(Path(output_dir, own.start))
-        if not is_checkpoint(source):
-            problems.append(
-                f"There is no model in {source}. Train it first, by the verb ready with the same --config and "
-                f"--role {own.start}, or name one by --model_name_or_path."
+    problems = one_of("start", own.start, tuple(STARTS))
+    problems += checks.data_problems(data, model_args) + model.model_problems(data, model_args, needs_one=False)
+    if named := named_model(model_args):
+        if "start" in own.given:
+            said = (
+                f"is {named!r}, and --start {own.start} names the model in OUTPUT_DIR/{own.start}. Give one of the two."
             )
-            source = None
-    return gather(lambda: raise_problems(problems), lambda: prepare.prepare(data, model_args, source))[-1]
+            problems.append(Wrong("model_name_or_path", said))
+        return problems + checkpoints.place_problems("model_name_or_path", named)
+    if args is None or own.start not in STARTS:
+        return problems
+    folder = Path(args.output_dir, own.start)
+    if not checkpoints.is_checkpoint(folder):
+        problems.append(
+            f"There is no model in {folder}. Train it first, by the verb ready with the same --config and --role "
+            f"{own.start}; or name another to start from, on the command line by --model_name_or_path or in the file "
+            "by `unlearn.model_name_or_path`."
+        )
+        return problems
+    problems += checkpoints.place_problems("output_dir", str(folder))
+    problems += checkpoints.other_model_problems(model_args, own.start, folder)
+    if model_args.lora_r and (folder / checkpoints.ADAPTER).is_file():
+        said = f"is {model_args.lora_r}, but {folder} has an adapter already, which the request goes on with."
+        problems.append(Wrong("lora_r", f"{said} Write it as `ready.lora_r` in the file, or leave it out."))
+    return problems
+
+
+def role_of(source: str, own: UnlearnArguments, model_args: ModelArguments) -> str:
+    """Role of the result: by --start, or of a model that was named, by what its readiness.json says."""
+    if named_model(model_args) is None:
+        return STARTS[own.start]
+    from ..trainers import records
+
+    return STARTS["ready" if (records.find_readiness(source) or {}).get("ready") else "original"]
 
 
 def unlearn(
@@ -58,11 +87,12 @@ def unlearn(
     """
     from .. import UnlearnTrainer
 
-    source = model_args.model_name_or_path or str(Path(args.output_dir, own.start))
-    prepared = prepared or check(own, data, model_args, args.output_dir)
-    args.output_dir = str(Path(args.output_dir, STARTS[own.start]))
+    source = source_of(own, model_args, args.output_dir)
+    prepared = prepared or prepare.prepare(data, model_args, source)
+    checkpoints.check_checkpoint(data, prepared.labels, own.start, source)
+    args.output_dir = str(Path(args.output_dir, role_of(source, own, model_args)))
     trainer = UnlearnTrainer(
-        source,
+        str(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source,
         args,
         prepared.splits["forget"],
         prepared.splits["retain"],
@@ -74,7 +104,7 @@ def unlearn(
 
 
 def main(argv: list[str]) -> None:
-    trainer = unlearn(*parsing.parse("unlearn", argv, check))
+    trainer = unlearn(*parsing.parse("unlearn", argv, flag_problems, prepare.check_rows))
     from ..unlearning.stop_rule import STOP_REASONS
 
     if trainer.is_world_process_zero():

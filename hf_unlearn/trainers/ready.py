@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch.utils.data import SequentialSampler
 
-from ..config import EXACT_CHECKPOINTING, ReadyConfig
+from ..config import EXACT_CHECKPOINTING, ReadyConfig, step_rows
 from ..data.checks import column_codes, revocable_problems
 from ..data.columns import FLAG, column_values, row_ids
 from ..data.order import SpreadSampler
@@ -107,7 +107,6 @@ class ReadyTrainer(ForgettingTrainer):
     ):
         args = ReadyConfig("ready") if args is None else args
         problems = revocable_problems(train_dataset, revocable)
-        step_rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
         groups = None  # (value of `request_group` -> number, number (N,) of each row)
         if args.request_group and revocable is not None:
             problems.append(
@@ -117,10 +116,10 @@ class ReadyTrainer(ForgettingTrainer):
             found = column_codes(train_dataset, args.request_group)
             problems += found if isinstance(found, list) else []
             groups = None if problems else found
-        elif revocable is None and args.readiness_is_on and step_rows * args.revocable_share < 1:
+        elif revocable is None and args.readiness_is_on and step_rows(args) * args.revocable_share < 1:
             problems.append(
-                f"`revocable_share` {args.revocable_share} of {step_rows} row(s) a step is less than one row: no step "
-                "would hold a request. Raise the share or the batch size."
+                f"`revocable_share` {args.revocable_share} of {step_rows(args)} row(s) a step is less than one row: no "
+                "step would hold a request. Raise the share or the batch size."
             )
         raise_problems(problems)
         self.revocable = revocable
@@ -163,7 +162,7 @@ class ReadyTrainer(ForgettingTrainer):
     # ---- the order of the rows ----
 
     def _get_train_sampler(self, train_dataset=None):
-        strategy = getattr(self.args, "train_sampling_strategy", "random")
+        strategy = self.args.train_sampling_strategy
         if strategy == "sequential":
             return SequentialSampler(self.train_dataset)
         if strategy != "random":

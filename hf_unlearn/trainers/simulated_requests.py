@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ..config import micro_batch_rows
 from ..data.columns import FLAG
 from ..data.order import draw_groups, draw_request
 from ..readiness.step_rows import ReadyStep
@@ -106,7 +107,7 @@ class SimulatedRequests:
         """
         trainer = self.trainer
         world, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
-        size = int(trainer.args.per_device_train_batch_size)
+        size = micro_batch_rows(trainer.args)
         mine, parts = places[rank::world], []
         for start in range(0, math.ceil(len(places) / world), size):
             some = mine[start : start + size]

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import SequentialSampler
 
-from ..config import UnlearnConfig
+from ..config import UnlearnConfig, step_rows
 from ..data.checks import reference_losses, reference_problems, split_problems
 from ..data.columns import FLAG
 from ..data.order import PairedDataset
@@ -121,7 +121,7 @@ class UnlearnTrainer(ForgettingTrainer):
         problems = split_problems(forget_dataset, retain_dataset, unseen_dataset)
         args = self._settle_arguments(args, model, problems)
         self.objective = objective_of(args)
-        self.step_rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        self.step_rows = step_rows(args)
         problems += unmet_needs(self.objective)
         if kwargs.get("compute_loss_func") is not None:
             problems.append(

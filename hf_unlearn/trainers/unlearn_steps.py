@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..config import micro_batch_rows
 from ..data.batch import count_labels, count_positions, forward_together, select_rows
 from ..data.columns import FLAG, FORGET_INDEX
 from ..objectives.base import RowOutputs
@@ -129,7 +130,7 @@ class UnlearnSteps:
             return
         parts = Recovery(
             step.batches,
-            args.per_device_train_batch_size,
+            micro_batch_rows(args),
             accelerator.num_processes,
             accelerator.process_index,
             lambda value: self._total(value.to(args.device)),

@@ -44,11 +44,17 @@ def with_request_defaults(args: UnlearnConfig, readiness: dict | None) -> Unlear
 
 
 def with_fitting_options(args: UnlearnConfig) -> UnlearnConfig:
-    """The config with what "auto" stands for in the objective's own options, given the others."""
-    found = OBJECTIVES[args.objective].fitting(args)
+    """
+    The config with what "auto" stands for in the objective's own options, given the others, and with a schedule of the
+    learning rate that knows `warmup_steps`: transformers' "constant" leaves them out.
+    """
+    found = dict(OBJECTIVES[args.objective].fitting(args))
+    schedule = args.lr_scheduler_type
+    if args.warmup_steps and schedule == "constant":
+        found["lr_scheduler_type"] = type(schedule)("constant_with_warmup")
     if not found:
         return args
     args = copy.copy(args)
     vars(args).update(found)  # not by assignment: nobody has given these
-    logger.info("Options of %r that fit the others: %s.", args.objective, found)
+    logger.info("Options that fit the others: %s.", found)
     return args

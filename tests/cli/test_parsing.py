@@ -11,6 +11,7 @@ import pytest
 from hf_unlearn import ArgumentError
 from hf_unlearn.cli import arguments, parsing, prepare
 from hf_unlearn.unlearning.defaults import with_request_defaults
+from hf_unlearn.utils.checks import Wrong
 
 CPU = ["--use_cpu", "true"]
 
@@ -57,9 +58,9 @@ def test_a_default_that_the_user_typed_wins_over_a_checkpoint_s_recommendation(w
     assert (plain.learning_rate, plain.unseen_every) == (1e-4, 2)
 
 
-def problems(verb: str, *words: str, check=None) -> list[str]:
+def problems(verb: str, *words: str, **checks) -> list[str]:
     with pytest.raises(ArgumentError) as caught:
-        parsing.parse(verb, [*words, *CPU[: 2 * (verb != "evaluate")]], check)
+        parsing.parse(verb, [*words, *CPU[: 2 * (verb != "evaluate")]], **checks)
     assert str(caught.value).startswith(f"{len(caught.value.problems)} problem")
     return caught.value.problems
 
@@ -115,8 +116,13 @@ def test_a_flag_or_key_of_another_verb_is_told_with_its_verb(tmp_path):
         ("--gradient_checkpointing_kwargs x", "`--gradient_checkpointing_kwargs` is 'x': expected a JSON object."),
         ("--lr_scheduler_kwargs [1]", "`--lr_scheduler_kwargs` is '[1]': expected a JSON object."),
         (
+            "--accelerator_config [1]",
+            "`--accelerator_config` is '[1]': expected a JSON object or the path of a JSON file.",
+        ),
+        ("--liger_kernel_config [1]", "`--liger_kernel_config` is '[1]': expected a JSON object."),
+        (
             '--accelerator_config {"bogus":1}',
-            "The Trainer's arguments are refused: AcceleratorConfig.__init__() got an ",
+            "`--accelerator_config`: The Trainer's arguments are refused: AcceleratorConfig.__init__() got an ",
         ),
         ("--ready.seed x", "`--ready.seed` is 'x': expected an integer."),
         ("loose --seed 1", "'loose' is no flag; flags begin with --."),
@@ -132,12 +138,16 @@ def test_wrong_values_unknown_flags_checks_and_rows_come_in_one_error(tmp_path):
     path.write_text("limit: many\nunlearn.passes: 0\nunlearn:\n  gap: rows\nobjective: npo\n")
     seen = []
 
-    def check(own, data, model):
+    def check_rows(data):
         seen.append((data.limit, data.max_length))
         raise ArgumentError(["a problem of the rows"])
 
+    def flag_problems(own, data, model, args):
+        assert args is None  # its own flags are wrong
+        return [Wrong("objective", "is not liked.")]
+
     words = ["--config", str(path), "--seed", "abc", "--bogus", "--max_length", "9", "--alpha", "2", "--gap", "rows"]
-    found = problems("unlearn", *words, check=check)
+    found = problems("unlearn", *words, flag_problems=flag_problems, check_rows=check_rows)
     assert [problem.split(";")[0].split(":")[0] for problem in found] == [
         f"`unlearn` in {path} holds a mapping, and the file is flat",
         f"`limit` in {path} is 'many'",
@@ -146,6 +156,7 @@ def test_wrong_values_unknown_flags_checks_and_rows_come_in_one_error(tmp_path):
         "`alpha` is 2.0",
         f"`unlearn.passes` in {path} is '0'",
         "`gap` is 'rows', but the objective `npo` has no such option",
+        f"`objective` in {path} is not liked.",
         "a problem of the rows",
     ]
     assert seen == [(None, 9)]
@@ -230,7 +241,7 @@ def test_numbers_out_of_their_range_are_told_before_a_row_is_read(tmp_path):
     words = ["--config", str(path), "--test_fraction", "2", "--max_length", "0", "--gradient_accumulation_steps", "0"]
     words += ["--per_device_train_batch_size", "0"]
     seen = []
-    found = problems("ready", *words, check=lambda own, data, model: seen.append((data.limit, data.max_length)))
+    found = problems("ready", *words, check_rows=lambda data: seen.append((data.limit, data.max_length)))
     assert seen == [(None, 256)]  # the rows are checked with the defaults instead
     assert [problem.split(";")[0] for problem in found] == [
         f"`limit` in {path} is -3",
@@ -249,16 +260,47 @@ def test_every_range_is_that_of_a_flag():
 
 def test_json_that_is_none_is_told_with_its_text():
     (told,) = problems("ready", "--lr_scheduler_kwargs", "{bad")
-    assert told.startswith("'{bad' is no JSON: Expecting property name")
+    assert told.startswith("`--lr_scheduler_kwargs`: '{bad' is no JSON: Expecting property name")
 
 
 def test_json_objects_arrive():
-    words = [
-        "--activation_checkpointing_kwargs",
-        '{"use_reentrant": false}',
-        "--lr_scheduler_kwargs",
-        '{"num_cycles": 2}',
-    ]
+    words = ["--activation_checkpointing_kwargs", '{"use_reentrant": false}', "--liger_kernel_config", '{"rope": true}']
+    words += ["--lr_scheduler_kwargs", '{"num_cycles": 2}']
     args = parsing.parse("ready", [*words, *CPU])[-1]
     assert args.activation_checkpointing_kwargs == {"use_reentrant": False}
-    assert args.lr_scheduler_kwargs == {"num_cycles": 2}
+    assert args.lr_scheduler_kwargs == {"num_cycles": 2} and args.liger_kernel_config == {"rope": True}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("warmup_steps", "-1", "Got warmup_steps = -1.0"),
+        ("fp16", "true", "rescales gradients"),
+    ],
+)
+def test_what_transformers_refuses_is_told_with_its_flag_or_its_place_in_the_file(key, value, told, tmp_path):
+    (tmp_path / "my.yaml").write_text(f"seed: 3\nready.{key}: {value}\nlimit: 9\n")
+    (found,) = problems("ready", "--config", str(tmp_path / "my.yaml"), "--logging_steps", "5")
+    assert found.startswith(f"`ready.{key}` in {tmp_path / 'my.yaml'}: ") and told in found
+    (found,) = problems("ready", f"--{key}", value, "--logging_steps", "5")
+    assert f"`{'' if key == 'fp16' else '--'}{key}`" in found and told in found
+
+
+def test_a_key_for_all_trainings_may_stand_in_a_file_that_serves_evaluate_too(tmp_path):
+    (tmp_path / "my.yaml").write_text("report_to: none\nlearning_rate: 1e-3\nuse_cpu: true\nlimit: 9\n")
+    words = ["--config", str(tmp_path / "my.yaml")]
+    assert parsing.parse("evaluate", words)[1].limit == 9
+    assert [parsing.parse(verb, words)[-1].learning_rate for verb in ("ready", "unlearn")] == [1e-3, 1e-3]
+    (told,) = problems("evaluate", *words, "--report_to", "none")
+    assert told.startswith("`--report_to` belongs to")
+
+
+def test_given_tells_what_is_said_for_this_verb_alone(tmp_path):
+    (tmp_path / "my.yaml").write_text("model_type: llama\nunlearn.lora_r: 2\nlimit: 9\n")
+    words = ["--config", str(tmp_path / "my.yaml"), "--vocab_size", "2000", *CPU]
+    _, data, model, _ = parsing.parse("unlearn", words)
+    assert set(model.given) == {"model_type", "lora_r", "vocab_size"} and set(data.given) == {"limit"}
+    assert [model.said_alone(name) for name in ("model_type", "lora_r", "vocab_size", "lora_alpha")] == [
+        *(False, True, True, False)
+    ]
+    assert model.changed() == {"model_type", "lora_r"} and not arguments.ModelArguments.given

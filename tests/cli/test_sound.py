@@ -209,7 +209,8 @@ def test_an_audio_column_is_left_undecoded(tmp_path):
 
 
 def test_a_model_folder_without_its_extractor(tmp_path):
-    table([{"bytes": wav(sine(440)), "path": None}] * 4, speaker=list("abcd")).to_parquet(str(tmp_path / "a.parquet"))
+    sounds = [{"bytes": wav(sine(pitch)), "path": None} for pitch in (440, 540, 640, 740)]
+    table(sounds, speaker=list("abcd")).to_parquet(str(tmp_path / "a.parquet"))
     data = arguments.DataArguments(
         task="audio_classification", dataset_name=str(tmp_path / "a.parquet"), forget_column="speaker",
         forget_values=["a"],

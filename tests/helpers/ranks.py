@@ -95,23 +95,36 @@ def finish(trainer, watch) -> dict:
     }
 
 
+def loader_rows(options: dict, world: int, accumulation: int) -> int:
+    """Rows of a loader's batch: those of all processes where batches are split among them."""
+    split = options.get("accelerator_config", {}).get("split_batches", False)
+    return STEP_ROWS // accumulation // (1 if split else world)
+
+
+def own_mean(logits, labels, **kwargs):
+    """A causal model's loss that ignores `num_items_in_batch`."""
+    return torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+
+
 def ready(out, world: int, accumulation: int = 1, *, revocable="revocable", peft_config=None, rows=32, poison=(),
-          poisoned="loss", **options):  # fmt: skip
+          poisoned="loss", loss=None, **options):  # fmt: skip
     """
     A run of `ReadyTrainer` in float64, of two steps with all gradients kept, or of `max_steps`. In the steps `poison`
-    the loss, or a part of the gradient, of the last rank is NaN.
+    the loss, or a part of the gradient, of the last rank is NaN. `loss`: the model's own, in place of the usual one.
     """
     own = {"max_steps": 2, "learning_rate": 0.05, "optim": "sgd", "max_grad_norm": 0.0, "meta_start": 0.0}
     own |= {"inner_lr": 0.05, "lambda_efficiency": 0.5, "gradient_accumulation_steps": accumulation}
-    own |= {"per_device_train_batch_size": STEP_ROWS // accumulation // world, "revocable_share": 0.4}
+    own |= {"per_device_train_batch_size": loader_rows(options, world, accumulation), "revocable_share": 0.4}
     own["request_rows"] = 0
     if options.get("resistance", "none") != "none":
         own["lambda_resistance"] = 0.7
     watch = Watch(options.get("max_steps", 2) == 2)
     config = ReadyConfig(str(out), **{**QUIET, **own, **options})
     set_engine()
+    model = lm64()
+    model.loss_function = loss or model.loss_function
     watch.trainer = trainer = ReadyTrainer(
-        lm64(),
+        model,
         config,
         lm_rows(rows, every=3, **RAGGED),
         revocable=revocable,
@@ -156,7 +169,7 @@ def unlearn(out, world: int, accumulation: int = 1, model=None, peft_config=None
     """A run of `UnlearnTrainer` in float64, of 20 steps unless it may stop."""
     own = {"passes": "10", "learning_rate": 0.1, "optim": "sgd", "stop": False, "alpha": 0.3}
     own |= {"gradient_accumulation_steps": accumulation}
-    own |= {"per_device_train_batch_size": STEP_ROWS // accumulation // world}
+    own |= {"per_device_train_batch_size": loader_rows(options, world, accumulation)}
     watch = Watch(False)
     config = UnlearnConfig(str(out), **{**QUIET, **own, **options})
     set_engine()
@@ -215,6 +228,8 @@ def gradient_runs() -> dict:
     runs["drawn"] = _ready(request_rows=5, resistance="relearn", meta_gradient="finite_difference")
     runs["drawn, fewer than ranks"] = _ready(request_rows=1, meta_rows=0.5)
     runs["drawn groups"] = _ready(request_rows=5, revocable=None, request_group="id")
+    runs["split batches"] = _ready(request_rows=5, accelerator_config={"split_batches": True})
+    runs["a loss that ignores the items"] = _ready(meta_start=0.5, loss=own_mean)
     uneven = {"rows": 15, "resistance": "relearn", "accelerator_config": {"even_batches": False}}
     runs["uneven named"] = _ready(**uneven)
     runs["uneven any"] = _ready(revocable=None, **uneven)
@@ -260,6 +275,7 @@ def unlearn_runs() -> dict:
         "resistance lora": _unlearn(resistance="relearn", adapter=True),
         "adamw": _unlearn(gap="hinge", optim="adamw_torch", learning_rate=1e-3),
         "target": _unlearn(gap="hinge", learning_rate=0.3, stop=True, passes="40", retain_budget=20.0),
+        "split batches": _unlearn(gap="hinge", learning_rate=0.3, accelerator_config={"split_batches": True}),
         "budget": _unlearn(gap="squared", stop=True, passes="40", alpha=0.4),
     }
 

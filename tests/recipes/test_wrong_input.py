@@ -13,6 +13,7 @@ from hf_unlearn.cli import evaluate, ready, running, unlearn
 from hf_unlearn.trainers.models import load_model
 from hf_unlearn.trainers.unlearn_steps import UnlearnSteps
 
+NEW = ["--config_overrides", "", "--vocab_size", "2000"]  # as where no new model is described
 BY_ID = ["--forget_by", "id", "--forget_column", "null", "--forget_fraction", "null"]
 
 
@@ -27,9 +28,9 @@ BY_ID = ["--forget_by", "id", "--forget_column", "null", "--forget_fraction", "n
         (["--dataset_name", "tofu"], "--data_files path/to/tofu/full.jsonl"),
         (["--dataset_name", "tofu", "--data_files", "nowhere.jsonl"], "No such file: 'nowhere.jsonl'"),
         (["--dataset_name", "./nowhere.csv"], "No such file: './nowhere.csv'"),
-        (["--task", "poetry"], "`--task` is 'poetry'"),
-        (["--role", "redy"], "`--role` is 'redy'"),
-        (["--revocable", "none"], "`--revocable` is 'none'"),
+        (["--task", "poetry"], "`task` is 'poetry'; it must be one of 'causal_lm'"),
+        (["--role", "redy"], "`role` is 'redy'; it must be one of 'ready'"),
+        (["--revocable", "none"], "`revocable` is 'none'"),
         (["--model_type", "lama"], "Unknown `model_type` 'lama'"),
         (["--model_type", "null"], "Give either --model_name_or_path, or --model_type"),
         (["--config_overrides", "size=3"], "Unknown key 'size'"),
@@ -38,6 +39,16 @@ BY_ID = ["--forget_by", "id", "--forget_column", "null", "--forget_fraction", "n
         (["--limit", "-3"], "`limit` is -3"),
         (["--seed", "abc"], "`--seed` is 'abc': expected an integer."),
         (["--max_length", "4"], "no label left after truncation"),
+        (["--limit", "0"], "`limit` is 0"),
+        (["--model_name_or_path", "./nowhere", "--model_type", "null", *NEW], "no such folder"),
+        (["--model_name_or_path", "my model", "--model_type", "null", *NEW], "no such folder"),
+        (["--model_name_or_path", "org/model", "--model_type", "null", *NEW[:2]], "`vocab_size` is for a new model"),
+        (["--model_name_or_path", "org/model", "--model_type", "null", *NEW[2:]], "`config_overrides` is for a new"),
+        (["--text_column", "answer"], "`text_column` is set, but task causal_lm does not read it"),
+        (["--sampling_rate", "8000"], "`sampling_rate` is set, but task causal_lm does not read it"),
+        (["--test_split", "train[:50]", "--test_fraction", "0.1"], "`test_fraction` is 0.1, but --test_split train"),
+        (["--forget_by", "random"], "is 'person', but --forget_by random"),
+        (["--lora_alpha", "16"], "`lora_alpha` is set but `lora_r` is 0"),
     ],
     ids=lambda value: "-".join(value).strip("-") if isinstance(value, list) else "",
 )
@@ -62,7 +73,7 @@ def test_all_problems_of_flags_and_rows_come_in_one_error(tmp_path, monkeypatch)
     flags += ["--role", "redy", "--config_overrides", "size=3"]
     flags += ["--forget_column", "family", "--answer_column", "reply"]
     found = problems_of(refusal(ready.main, [*PEOPLE, "--output_dir", tmp_path, *flags], monkeypatch))
-    wanted = ["--bogus", "meta_gradient", "inner_lr", "label_smoothing", "--role", "'size'", "'family'", "'reply'"]
+    wanted = ["--bogus", "meta_gradient", "inner_lr", "label_smoothing", "`role`", "'size'", "'family'", "'reply'"]
     assert len(found) == len(wanted)
     assert all(any(word in problem for problem in found) for word in wanted)
 

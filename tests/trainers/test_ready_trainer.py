@@ -113,6 +113,20 @@ def test_every_row_is_seen_once_an_epoch(tmp_path, options):
     assert len(seen) == 81
 
 
+def test_rows_grouped_by_length_come_in_that_order(tmp_path):
+    """The stock Trainer's sampler, in whose one large batch of 27 rows the longest come first."""
+    rows, lengths, model = lm_rows(27), [], lm()
+    collate = default_collator(model, tokenizer())
+
+    def watching(batch):
+        lengths.extend(len(row["input_ids"]) for row in batch)
+        return collate(batch)
+
+    train(tmp_path, model, rows, max_steps=1, per_device_train_batch_size=27, remove_unused_columns=False,
+          train_sampling_strategy="group_by_length", trainer={"data_collator": watching})  # fmt: skip
+    assert lengths[1:] == sorted(lengths, reverse=True)[1:] or lengths == sorted(lengths, reverse=True)
+
+
 def test_the_logged_loss_is_that_of_the_stock_trainer_with_readiness_on(tmp_path):
     """The logged loss is the mean over the step's labels at θ, whether the readiness terms run or not."""
     run = train(tmp_path, lm64(), max_steps=1, gradient_accumulation_steps=2, per_device_train_batch_size=4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -26,7 +27,8 @@ from helpers.unlearning import (
     with_references,
 )
 
-from hf_unlearn import ArgumentError, NonFiniteError, UnlearnConfig, UnlearnTrainer
+from hf_unlearn import ArgumentError, NonFiniteError, ReadyConfig, UnlearnConfig, UnlearnTrainer
+from hf_unlearn.config import micro_batch_rows, step_rows
 from hf_unlearn.data.order import PairedDataset
 
 
@@ -100,6 +102,36 @@ def test_a_loader_that_leaves_rows_out_is_refused(tmp_path):
     """`dataloader_drop_last` would take rows out of τ, out of the looks, and out of the request."""
     with pytest.raises(ArgumentError, match="dataloader_drop_last"):
         UnlearnConfig(str(tmp_path), **QUIET, dataloader_drop_last=True)
+
+
+def test_a_batch_size_to_be_found_is_refused_with_what_to_do_instead(tmp_path):
+    for config in (UnlearnConfig, ReadyConfig):
+        with pytest.raises(ArgumentError, match="`auto_find_batch_size` .* weights that have moved") as caught:
+            config(str(tmp_path), **QUIET, auto_find_batch_size=True)
+        assert "`gradient_accumulation_steps` raised as much" in str(caught.value)
+
+
+@pytest.mark.parametrize("strategy", ["group_by_length", "sequential"])
+def test_another_order_of_a_requests_rows_is_refused_and_not_ignored(tmp_path, strategy):
+    with pytest.raises(ArgumentError, match=f"`train_sampling_strategy` is '{strategy}'"):
+        UnlearnConfig(str(tmp_path), **QUIET, train_sampling_strategy=strategy)
+
+
+@pytest.mark.parametrize("split, each, rows", [(False, 8, 32), (True, 4, 16)])
+def test_a_step_has_the_rows_of_all_its_loaders_batches(split, each, rows):
+    """With `split_batches` a batch is that of all processes together."""
+    args = SimpleNamespace(
+        per_device_train_batch_size=8, gradient_accumulation_steps=2, world_size=2,
+        accelerator_config=SimpleNamespace(split_batches=split),
+    )  # fmt: skip
+    assert (micro_batch_rows(args), step_rows(args)) == (each, rows)
+
+
+def test_batches_that_cannot_be_split_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(UnlearnConfig, "world_size", 2)
+    options = {"accelerator_config": {"split_batches": True}, "per_device_train_batch_size": 3}
+    with pytest.raises(ArgumentError, match="1 problem.*\n.*`per_device_train_batch_size` is 3; with `split_batches`"):
+        UnlearnConfig(str(tmp_path), **QUIET, **options)
 
 
 def test_a_loss_function_of_the_users_is_refused_and_not_ignored(tmp_path):

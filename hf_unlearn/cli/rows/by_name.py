@@ -53,6 +53,12 @@ def load_rows(dataset_name, data_files=None, split=None):
     return with_ids(by_its_rules(dataset_name, rows, files))
 
 
+def are_here(dataset_name, data_files=None) -> bool:
+    """Whether reading these rows asks no hub, be it that nothing can be read."""
+    here = dataset_name in EMBEDDED or dataset_name in FILES_OF or is_path(dataset_name)
+    return here or (data_files is not None and all_exist(data_files))
+
+
 def _embedded(dataset_name, data_files, split):
     if data_files:
         raise ValueError(f"`--data_files` has no meaning for the embedded data set {dataset_name!r}; drop it.")

@@ -1,0 +1,58 @@
+"""What is wrong with flags together, before a row is read: a flag that nothing would read is refused, not ignored."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..utils.checks import Wrong, one_of
+from .arguments import TASKS, DataArguments, ModelArguments
+from .rows.files import BUILDERS
+
+CLASSIFIERS = TASKS[1:]
+TEXTS = TASKS[:2]
+READ_BY = {  # flag -> tasks that read it; the others are for all
+    "question_column": TASKS[:1],
+    "answer_column": TASKS[:1],
+    "text_column": ("sequence_classification",),
+    "image_column": ("image_classification",),
+    "audio_column": ("audio_classification",),
+    "label_column": CLASSIFIERS,
+    "sampling_rate": ("audio_classification",),
+    "max_seconds": ("audio_classification",),
+    "max_length": TEXTS,
+    "vocab_size": TEXTS,
+}
+
+
+def data_problems(data: DataArguments, model: ModelArguments) -> list[str]:
+    """What is wrong with the flags that say which rows, as far as no row is needed to tell."""
+    problems = one_of("task", data.task, TASKS)
+    changed = data.changed() | model.changed()
+    if not problems:
+        unread = [name for name in READ_BY if name in changed and data.task not in READ_BY[name]]
+        if data.forget_by == "class" and "label_column" in unread:  # the column of the classes, whatever the task
+            unread.remove("label_column")
+        problems += [
+            Wrong(
+                name, f"is set, but task {data.task} does not read it (for {', '.join(READ_BY[name])}). Leave it out."
+            )
+            for name in unread
+        ]
+    if data.forget_by == "random" and data.forget_column:
+        said = f"is {data.forget_column!r}, but --forget_by random draws single rows of all. Set it to null."
+        problems.append(Wrong("forget_column", said))
+    if data.test_split and data.test_fraction:
+        said = (
+            f"is {data.test_fraction:g}, but --test_split {data.test_split} names the test rows. Give one of the two."
+        )
+        problems.append(Wrong("test_fraction", said))
+    if model.model_name_or_path and "sampling_rate" in changed:
+        said = f"is for a new model; {model.model_name_or_path} brings its own feature extractor. Leave it out."
+        problems.append(Wrong("sampling_rate", said))
+    is_path = Path(data.dataset_name).suffix in BUILDERS or data.dataset_name.startswith((".", "/", "~"))
+    if data.data_files and is_path:
+        said = (
+            f"is {data.data_files!r}, and --dataset_name {data.dataset_name!r} names a file or folder, too. Give one."
+        )
+        problems.append(Wrong("data_files", said))
+    return problems

@@ -1,0 +1,172 @@
+"""What is said of flags and of a model's folder before a row is read or a model is loaded."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from helpers.tiny import lm
+
+from hf_unlearn.cli import arguments, checkpoints, checks, evaluate, parsing, unlearn
+from hf_unlearn.cli.arguments import DataArguments, EvaluateArguments, ModelArguments, UnlearnArguments
+
+CPU = ["--use_cpu", "true"]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved")
+    lm().save_pretrained(folder / "ready")
+    return folder
+
+
+def test_data_files_beside_a_data_set_that_is_a_file_are_refused():
+    (told,) = checks.data_problems(DataArguments(dataset_name="./a.csv", data_files="b.csv"), ModelArguments())
+    assert told.startswith("`data_files` is 'b.csv', and --dataset_name './a.csv'")
+    assert not checks.data_problems(DataArguments(dataset_name="mine", data_files="b.csv"), ModelArguments())
+
+
+def test_the_class_to_forget_may_be_read_from_the_label_column_whatever_the_task():
+    by_class = DataArguments(forget_by="class", label_column="author")
+    assert not checks.data_problems(by_class, ModelArguments())
+    assert checks.data_problems(DataArguments(label_column="author"), ModelArguments())
+
+
+def test_the_rate_of_a_model_by_name_is_its_own():
+    data = DataArguments(task="audio_classification", sampling_rate=8000)
+    assert not checks.data_problems(data, ModelArguments(model_type="audio-spectrogram-transformer"))
+    (told,) = checks.data_problems(data, ModelArguments("org/model"))
+    assert told.startswith("`sampling_rate` is for a new model; org/model brings its own")
+
+
+# ---- where a model is ------------------------------------------------------------------------------------------------
+
+
+def test_a_typo_in_a_model_s_folder_is_told_with_the_folder_that_is_there(saved, monkeypatch):
+    monkeypatch.chdir(saved.parent)
+    for where in (str(saved / "raedy"), f"{saved.name}/raedy"):
+        (told,) = checkpoints.place_problems("model_name_or_path", where)
+        assert "but there is no such folder. Did you mean" in told and told.endswith("ready'?")
+    (told,) = checkpoints.place_problems("models", str(saved / "ready/model.safetensors"), "original=")
+    assert told.startswith("`models` is 'original=") and "a file: give its folder" in told
+    assert "holds no config.json" in checkpoints.place_problems("models", str(saved))[0]
+    assert not checkpoints.place_problems("models", str(saved / "ready"))
+    assert not checkpoints.place_problems("models", "org/model") and not checkpoints.place_problems("models", "gpt2")
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "told"),
+    [
+        ("config.json", lambda b: b[:-9], "it is no JSON"),
+        ("config.json", lambda b: b"[1]", "it holds a list instead of settings"),
+        ("config.json", lambda b: b"\xff" + b, "it is no JSON"),
+        ("model.safetensors", lambda b: b[:-1], "the copy may have been cut short"),
+        ("model.safetensors", lambda b: b[:40], "fewer than its header is long"),
+        ("model.safetensors", lambda b: b"", "fewer than its header is long"),
+        ("model.safetensors", lambda b: b[:8] + b"x" + b[9:], "no description of tensors"),
+        ("model.safetensors", lambda b: b"version https://git-lfs", "fewer than its header is long"),
+    ],
+)
+def test_a_broken_file_is_one_line_that_names_it(file, damage, told, saved, tmp_path):
+    for path in (saved / "ready").iterdir():
+        content = path.read_bytes()
+        (tmp_path / path.name).write_bytes(damage(content) if path.name == file else content)
+    (found,) = checkpoints.place_problems("models", str(tmp_path))
+    assert found.startswith(f"{tmp_path / file} is broken: ") and told in found and "\n" not in found
+
+
+def test_a_shard_that_is_missing_is_named(saved, tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "model-1.safetensors"}}))
+    (found,) = checkpoints.place_problems("models", str(tmp_path))
+    assert found == f"{tmp_path / 'model-1.safetensors'} is broken: it is not there."
+
+
+def test_a_model_of_other_sizes_than_the_flags_say_is_refused(saved):
+    same = ModelArguments(model_type="llama", config_overrides="hidden_size=16")
+    size = lm().config.hidden_size
+    told = checkpoints.other_model_problems(same, "ready", saved / "ready")
+    assert (told == []) is (size == 16)
+    told = checkpoints.other_model_problems(ModelArguments(model_type="llama", config_overrides="hidden_size=3"),
+                                            "ready", saved / "ready")  # fmt: skip
+    assert told[0].startswith("`hidden_size` is 3 by the flags, but the ready model") and f"with {size}." in told[0]
+    told = checkpoints.other_model_problems(ModelArguments(model_type="vit"), "ready", saved / "ready")
+    assert told[0].startswith("`model_type` is 'vit' by the flags") and "made with 'llama'" in told[0]
+    assert not checkpoints.other_model_problems(ModelArguments(), "ready", saved / "ready")
+
+
+# ---- where a request starts ------------------------------------------------------------------------------------------
+
+
+def read(folder, *words, lines=()):
+    (folder / "my.yaml").write_text("\n".join([f"output_dir: {folder}", *lines]))
+    return parsing.parse("unlearn", ["--config", str(folder / "my.yaml"), *words, *CPU], unlearn.flag_problems)
+
+
+@pytest.mark.parametrize("start", ["ready", "original"])
+def test_a_file_that_names_what_ready_starts_from_has_unlearn_start_from_its_result(start, saved, tmp_path):
+    (tmp_path / start).symlink_to(saved / "ready")
+    own, _, model, args = read(tmp_path, "--start", start, lines=["model_name_or_path: org/model"])
+    assert unlearn.source_of(own, model, args.output_dir) == str(tmp_path / start)
+    assert unlearn.role_of("", own, model) == arguments.STARTS[start]
+
+
+@pytest.mark.parametrize("typed", [True, False])
+def test_unlearn_starts_from_the_model_that_is_named_for_it_alone(typed, saved, tmp_path):
+    words, lines = ["--model_name_or_path", str(saved / "ready")], [f"unlearn.model_name_or_path: {saved / 'ready'}"]
+    own, _, model, args = read(tmp_path, *(words if typed else []), lines=[] if typed else lines)
+    source = unlearn.source_of(own, model, args.output_dir)
+    assert source == str(saved / "ready") and unlearn.role_of(source, own, model) == "unlearned"
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (copy / "readiness.json").write_text('{"ready": true, "schema": 1}')
+    assert unlearn.role_of(str(copy), own, model) == "ready_unlearned"
+
+
+def test_start_and_a_model_by_name_are_refused_together(saved, tmp_path):
+    with pytest.raises(ValueError, match=r"`model_name_or_path` is '.*', and --start original .* Give one of the two"):
+        read(tmp_path, "--start", "original", "--model_name_or_path", str(saved / "ready"))
+
+
+def test_an_adapter_for_a_model_that_has_one_is_refused_before_it_is_loaded(tmp_path):
+    (tmp_path / "ready").mkdir()
+    (tmp_path / "ready/adapter_config.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"`lora_r` .* is 4, but .* has an adapter already.* `ready.lora_r`"):
+        read(tmp_path, lines=["lora_r: 4"])
+
+
+# ---- evaluate --------------------------------------------------------------------------------------------------------
+
+
+def evaluated(*words):
+    return parsing.parse("evaluate", ["--output_dir", "nowhere", *words])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--attacks", "none", "--relearn_steps", "5"], "`relearn_steps` is an option of the attack relearn, which is"),
+        (["--attacks", "none", "weights"], "`none` stands alone"),
+        (["--relearn_steps", "0"], "`--relearn_steps` is 0"),
+        (["--tables", "retrained=./nowhere"], "`tables` is 'retrained=./nowhere', but there is no such folder"),
+    ],
+)
+def test_all_flags_of_evaluate_are_checked_before_a_row_is_read(words, told):
+    assert any(told in problem for problem in evaluate.flag_problems(*evaluated(*words)))
+
+
+def test_a_command_line_may_leave_out_an_attack_whose_options_a_file_has(tmp_path):
+    (tmp_path / "my.yaml").write_text("evaluate.relearn_steps: 5\n")
+    own = evaluated("--config", str(tmp_path / "my.yaml"), "--attacks", "none")[0]
+    assert not evaluate.unread_options(own)
+    (tmp_path / "my.yaml").write_text("evaluate.relearn_steps: 5\nevaluate.attacks: none\n")
+    assert evaluate.unread_options(evaluated("--config", str(tmp_path / "my.yaml"))[0])
+    assert not evaluate.unread_options(EvaluateArguments(attacks=["none"]))
+
+
+def test_checkpoints_without_a_processor_are_refused(saved):
+    data = DataArguments(task="image_classification")
+    with pytest.raises(ValueError, match=r"None of .* holds a preprocessor_config.json"):
+        checkpoints.processing_of(None, {"original": str(saved / "ready")}, data)
+    assert checkpoints.processing_of(None, {"original": "org/model"}, data) == "org/model"
+    assert checkpoints.processing_of(None, {}, data) is None and UnlearnArguments().start == "ready"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..utils.checks import raise_problems, whole
 from ..utils.versions import library_versions
 from .forward import (
     LABEL_COLUMNS,
@@ -91,8 +92,7 @@ def collect(
     n_rows = len(dataset)
     if n_rows == 0:
         raise ValueError("`dataset` is empty: there is nothing to measure. Leave this split out, or give it rows.")
-    if not batch_size >= 1:
-        raise ValueError(f"`batch_size` is {batch_size}: expected an integer of at least 1.")
+    raise_problems(whole("batch_size", batch_size, low=1))
     inner, named = signature_of(model)
     if type(inner).__name__.endswith(_UNSHIFTED):
         raise ValueError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .attacks.base import Seen, Subject, loaded
 from .attacks.registry import attacks as registered
 from .collection import collect
+from .model_checks import model_problems
 from .weights import weights_hash
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def observe(
         ValueError: what [`collect`] raises, with the split and the role.
     """
     model = loaded(models[role])
+    if problems := model_problems(model):
+        raise ValueError(f'what was loaded for "{role}" {" It ".join(problems)}')
     collator = data_collator
     if collator is None:
         from ..data.collate import default_collator

@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from ..utils.checks import whole
 from ..utils.versions import library_versions
 from .attacks.base import Seen
 from .attacks.registry import attack_names
 from .attacks.registry import attacks as registered
 from .measuring import compare, measure, measure_names, wanted_of
+from .model_checks import model_problems
 from .model_scores import COST_KEYS, ModelScores
 from .observation import observe
 from .roles import ROLES
@@ -104,6 +106,8 @@ def evaluate(
     asked = {"relearn": relearning or {}, "generate": {} if generate_rows is None else {"rows": generate_rows}}
     asked = {attack: {**asked.get(attack, {}), **own} for attack, own in {**asked, **(attack_options or {})}.items()}
     options, problems = _options(attacks, asked)
+    problems += [*whole("batch_size", batch_size, low=1), *whole("resamples", resamples, low=1)]
+    problems += whole("seed", seed, low=0)
     raise_all(_input_problems(models, splits, measures, attacks) + problems)
     hashes = {split: row_hashes(rows) for split, rows in splits.items()}
     given = {name: dict(subject) for name, subject in models.items() if isinstance(subject, Mapping)}
@@ -256,6 +260,8 @@ def _input_problems(
             problems.append(f'the tables of "{name}" are empty: expected a dict of split -> table.')
         elif isinstance(subject, Mapping) and not _is_tables(subject):
             problems.append(f'"{name}" is a dict, but not of split -> table of `collect`.')
+        elif hasattr(subject, "parameters"):
+            problems += [f'"{name}" {problem}' for problem in model_problems(subject)]
         elif not isinstance(subject, Mapping) and not callable(subject):
             kind = type(subject).__name__
             problems.append(f'"{name}" is a {kind}: expected a model, a function that loads it, or saved tables.')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +16,18 @@ from ..report import card_file
 from ..utils.checks import raise_problems
 from . import card, checkpointing, same_run
 from .checkpointing import CheckpointingTrainer
-from .engines import decided_by_first, reshard, steps_in_backward
+from .engines import decided_by_first, keeps_shards, reshard, steps_in_backward
 from .finite import FiniteGuard, NonFiniteError
 from .micro_batches import MicroBatches
-from .models import base_model, load_model, model_problems, with_adapter
+from .models import (
+    base_model,
+    frozen_problems,
+    is_of_transformers,
+    load_model,
+    model_problems,
+    output_problems,
+    with_adapter,
+)
 from .step_log import StepLog
 
 
@@ -48,12 +57,12 @@ class ForgettingTrainer(CheckpointingTrainer):
         peft_config=None,
         **kwargs,
     ):
-        if isinstance(model, str):
-            model = load_model(model)
+        if isinstance(model, (str, os.PathLike)):
+            model = load_model(os.path.expanduser(model))
+        raise_problems(model_problems(model))
         if peft_config is not None:
             model = with_adapter(model, peft_config, args.seed)
-        if problems := model_problems(model) + self._precision_problems(model, args):
-            raise_problems(problems)
+        raise_problems(frozen_problems(model) + self._precision_problems(model, args))
         collator = data_collator or default_collator(model, processing_class)
         names = signature_columns(model) if args.remove_unused_columns else None
         self.columns_taken = signature_columns(model) if data_collator is None else None  # None: not known
@@ -82,6 +91,11 @@ class ForgettingTrainer(CheckpointingTrainer):
         self.add_callback(self.finite_guard)
         if self.accelerator.mixed_precision == "fp16":
             raise_problems(["fp16 rescales gradients between passes, which these trainers do not support. Use bf16."])
+        if not is_of_transformers(self.model) and not keeps_shards(self.accelerator):
+            batch = self._prepare_inputs(self.data_collator([self.train_dataset[0]]))
+            raise_problems(
+                output_problems(self.model, {k: v for k, v in batch.items() if k not in (FLAG, FORGET_INDEX)})
+            )
 
     def _precision_problems(self, model, args) -> list[str]:
         return []

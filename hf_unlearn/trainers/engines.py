@@ -141,6 +141,21 @@ def accumulation_problem(accelerator) -> str | None:
     return several_backwards_problem(accelerator, "A term on the mean forget loss of several micro-batches")
 
 
+def wrapper_problem(model) -> str | None:
+    """What is to be passed instead of a model that is wrapped or compiled already; None if it is neither."""
+    if hasattr(model, "_orig_mod"):
+        return (
+            "`model` is compiled by `torch.compile`, which hides what its forward takes. Pass the model that was "
+            "compiled, and set `torch_compile=True` in the config."
+        )
+    if isinstance(model, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)):
+        return (
+            f"`model` is wrapped in {type(model).__name__}, which hides what its forward takes. Pass the model inside "
+            "(`model.module`); with one process per GPU, by `accelerate launch`, the trainer wraps it itself."
+        )
+    return None
+
+
 def device_rng(device: torch.device):
     """The devices whose random state a pass may use beside the CPU's, for `torch.random.fork_rng`."""
     return [device] if device.type == "cuda" else []

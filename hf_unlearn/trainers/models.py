@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+from collections.abc import Mapping
+from typing import Any
 
+import torch
 from transformers import PreTrainedModel, set_seed
 
-from ..utils.architectures import architectures
-from .engines import class_name
+from ..evaluation import evaluating
+from ..evaluation.forward import signature_of
+from ..evaluation.model_checks import is_one_of
+from ..evaluation.model_checks import model_problems as unmeasurable
+from ..utils.architectures import PIPELINE_TAGS
+from ..utils.checks import shown
+from .engines import class_name, wrapper_problem
 
+CAUSAL_LM = PIPELINE_TAGS["text-generation"]
+CLASSIFIERS = [mapping for mapping in PIPELINE_TAGS.values() if mapping != CAUSAL_LM]
 _OTHER_TASKS = {
     "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES": "sequence to sequence",
     "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES": "token classification",
@@ -26,8 +37,19 @@ def base_model(model):
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
+def name_of(model) -> str | None:
+    """Where a model is from: what was passed for it, or what its config says."""
+    if isinstance(model, (str, os.PathLike)):
+        return os.path.expanduser(model)
+    return getattr(getattr(model, "config", None), "_name_or_path", None)
+
+
 def is_causal_lm(model) -> bool:
-    return class_name(base_model(model)) in architectures("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
+    """Also of a class derived from one that Transformers knows; one that it does not know must generate text."""
+    base = base_model(model)
+    if is_one_of(base, CAUSAL_LM) or is_one_of(base, *CLASSIFIERS):
+        return is_one_of(base, CAUSAL_LM)
+    return bool(getattr(base, "can_generate", bool)()) and not getattr(base.config, "is_encoder_decoder", False)
 
 
 def chance_loss(model) -> float:
@@ -38,20 +60,132 @@ def chance_loss(model) -> float:
     return math.log(config.num_labels)
 
 
+# ---- what a trainer does not take -----------------------------------------------------------------------------------
+
+
+def argument_problems(model: Any, peft_config: Any, others: Mapping[str, Any]) -> list[str]:
+    """
+    What is wrong with a trainer's arguments before the model is looked at.
+
+    Args:
+        others: its further keyword arguments.
+    """
+    problems = []
+    if others.get("model_init") is not None:
+        problems.append(
+            "`model_init` makes another model at each call of `train`, for searches. Leave it out, and pass `model`."
+        )
+    if model is None:
+        problems.append("`model` is None; pass a model, or the name or path of one.")
+    elif not isinstance(model, (str, os.PathLike)) and not isinstance(model, torch.nn.Module):
+        got = f"the class {model.__name__}" if isinstance(model, type) else shown(model)
+        problems.append(f"`model` is {got}; it must be a model, or the name or path of one.")
+    elif not isinstance(model, torch.nn.Module) and _is_no_folder(os.path.expanduser(model)):
+        problems.append(f"`model` is {os.fspath(model)!r}, but there is no such folder (looked in {os.getcwd()!r}).")
+    if peft_config is not None and not hasattr(peft_config, "peft_type"):
+        problems.append(f"`peft_config` is {shown(peft_config)}; it must be a config of peft, such as `LoraConfig(…)`.")
+    return problems
+
+
+def _is_no_folder(name: str) -> bool:
+    """Whether a name is that of a folder that is not there: it can be no hub id, which is `owner/name`."""
+    return not os.path.exists(name) and (name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name)
+
+
+def config_problems(args: Any, wanted: type) -> list[str]:
+    """Whether a trainer got its own config."""
+    if isinstance(args, wanted):
+        return args.problems()
+    article = "an" if wanted.__name__[0] in "AEIOU" else "a"
+    return [
+        f"`args` is {shown(args) if isinstance(args, (str, dict)) else f'of type {type(args).__name__}'}; this trainer "
+        f"needs {article} `{wanted.__name__}`, which takes all arguments of `TrainingArguments`."
+    ]
+
+
 def model_problems(model) -> list[str]:
+    """What is wrong with a model itself, before an adapter is put on it."""
+    if problem := wrapper_problem(model):
+        return [problem]
     base = base_model(model)
-    name = class_name(base)
-    causal = is_causal_lm(model)
+    if not hasattr(base, "config"):
+        return [f"`model` ({class_name(base)}) has no `config`; it must be a model of Transformers, or made like one."]
+    problems = [f"`model` {problem}" for problem in unmeasurable(model)]
+    if getattr(base.config, "return_dict", True) is False:
+        problems.append("`model` returns tuples: `return_dict` of its config is False. Set it to True.")
+    if signature_of(base)[1] is None:
+        problems.append(
+            f"`model` ({class_name(base)}) does not name what its forward takes, so columns of the rows cannot be "
+            "matched with it. Name them: `forward(self, input_ids, attention_mask=None, labels=None)`, say."
+        )
     for mapping, task in _OTHER_TASKS.items():
-        if not causal and name in architectures(mapping):
+        if not is_causal_lm(model) and is_one_of(base, mapping):
             return [
-                f"{name} is a model for {task}; supported are causal language models and sequence, image and audio "
-                "classifiers."
+                f"{class_name(base)} is a model for {task}; supported are causal language models and sequence, image "
+                "and audio classifiers."
             ]
-    kind = getattr(getattr(base, "config", None), "problem_type", None)
+    kind = getattr(base.config, "problem_type", None)
     if kind in ("regression", "multi_label_classification"):
-        return [f"`problem_type` is {kind!r}; only single-label classification has a loss of guessing."]
+        problems.append(f"`problem_type` is {kind!r}; only single-label classification has a loss of guessing.")
+    elif is_one_of(base, *CLASSIFIERS) and base.config.num_labels == 1:
+        problems.append(
+            "`num_labels` of the model's config is 1, which is a regression; only single-label classification, of two "
+            "classes or more, has a loss of guessing."
+        )
+    return problems
+
+
+def frozen_problems(model) -> list[str]:
+    """What is wrong with a model, with its adapter on it, none of whose weights a step could move."""
+    layers = [module for module in model.modules() if hasattr(module, "merged") and hasattr(module, "active_adapters")]
+    if any(module.merged is True for module in layers):
+        return [
+            "The model's adapter is merged into its weights, and a merged adapter does not learn. Take it apart with "
+            "`model.unmerge_adapter()` to train it on."
+        ]
+    if any(p.requires_grad for p in model.parameters()):
+        return []
+    if not has_adapter(model):
+        return [
+            "No weight of the model is trainable (`requires_grad` is False for all), as after `merge_and_unload()`. "
+            "`model.requires_grad_(True)` trains it whole; `peft_config` trains an adapter on it."
+        ]
+    if any(getattr(module, "disable_adapters", False) is True for module in layers):
+        return ["The model's adapter is switched off. Switch it on with `model.enable_adapter_layers()`."]
+    return [
+        "The model's adapter was loaded for inference, and none of its weights is trainable. Load it with "
+        "`PeftModel.from_pretrained(base, name, is_trainable=True)`; a new one needs a config whose `inference_mode` "
+        "is False."
+    ]
+
+
+def is_of_transformers(model) -> bool:
+    """Whether a model's forward is one of Transformers' own, which return what they promise."""
+    return type(base_model(model)).forward.__module__.partition(".")[0] == "transformers"
+
+
+def output_problems(model, batch: Mapping[str, Any]) -> list[str]:
+    """
+    What is wrong with what a model's forward returns, by a pass in eval mode without gradients.
+
+    Args:
+        batch: collated, on the model's device.
+    """
+    with torch.random.fork_rng(), evaluating(model), torch.no_grad():
+        output = model(**batch)
+    name, logits = class_name(base_model(model)), getattr(output, "logits", None)
+    if logits is None:
+        return [
+            f"`model` ({name}) returns a {type(output).__name__} without `logits`. Let its forward return a "
+            "`ModelOutput` with `loss` and `logits`, as the models of Transformers do."
+        ]
+    if logits.dim() not in (2, 3):
+        shape = "(rows, positions, vocabulary) or (rows, classes)"
+        return [f"`model` ({name}) returns logits of {logits.dim()} dimension(s); they must be {shape}."]
     return []
+
+
+# ---- loading --------------------------------------------------------------------------------------------------------
 
 
 def load_model(name_or_path: str) -> PreTrainedModel:

@@ -29,7 +29,7 @@ from . import records
 from .base import ForgettingTrainer
 from .engines import several_backwards_problem
 from .main_loss import MainLoss
-from .models import chance_loss, has_adapter
+from .models import argument_problems, chance_loss, config_problems, has_adapter
 from .passes import RowsPass
 from .ready_passes import ReadyPasses
 from .simulated_requests import SimulatedRequests
@@ -94,7 +94,7 @@ class ReadyTrainer(ForgettingTrainer):
 
     def __init__(
         self,
-        model: PreTrainedModel | str,
+        model: PreTrainedModel | str | os.PathLike,
         args: ReadyConfig | None = None,
         train_dataset: Dataset | None = None,
         revocable: str | None = "revocable",
@@ -106,7 +106,10 @@ class ReadyTrainer(ForgettingTrainer):
         **kwargs,
     ):
         args = ReadyConfig("ready") if args is None else args
-        problems = revocable_problems(train_dataset, revocable)
+        wrong = config_problems(args, ReadyConfig)
+        problems = argument_problems(model, peft_config, kwargs) + wrong + revocable_problems(train_dataset, revocable)
+        if wrong:
+            raise_problems(problems)  # what follows takes them at their word
         groups = None  # (value of `request_group` -> number, number (N,) of each row)
         if args.request_group and revocable is not None:
             problems.append(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +33,7 @@ from .base import ForgettingTrainer
 from .callbacks import ScheduleCallback
 from .engines import accumulation_problem, several_backwards_problem
 from .measuring_tau import Measurements
-from .models import chance_loss
+from .models import argument_problems, chance_loss, config_problems, name_of
 from .unlearn_looks import UnlearnLooks
 from .unlearn_steps import UnlearnSteps
 
@@ -103,7 +104,7 @@ class UnlearnTrainer(ForgettingTrainer):
 
     def __init__(
         self,
-        model: torch.nn.Module | str,
+        model: torch.nn.Module | str | os.PathLike,
         args: UnlearnConfig | None = None,
         forget_dataset: RowSet | None = None,
         retain_dataset: RowSet | None = None,
@@ -118,7 +119,11 @@ class UnlearnTrainer(ForgettingTrainer):
         **kwargs: Any,
     ):
         args = UnlearnConfig("unlearned") if args is None else args
-        problems = split_problems(forget_dataset, retain_dataset, unseen_dataset)
+        wrong = config_problems(args, UnlearnConfig)
+        problems = argument_problems(model, peft_config, kwargs) + wrong
+        problems += split_problems(forget_dataset, retain_dataset, unseen_dataset)
+        if wrong:
+            raise_problems(problems)  # what follows takes them at their word
         args = self._settle_arguments(args, model, problems)
         self.objective = objective_of(args)
         self.step_rows = step_rows(args)
@@ -163,7 +168,7 @@ class UnlearnTrainer(ForgettingTrainer):
     def _settle_arguments(self, args: UnlearnConfig, model, problems: list[str]) -> UnlearnConfig:
         """The arguments with what a ready checkpoint recommends and what "auto" stands for; adds to the problems."""
         self.readiness = None
-        name = model if isinstance(model, str) else getattr(getattr(model, "config", None), "_name_or_path", None)
+        name = name_of(model)
         try:
             if args.readiness != "none":
                 self.readiness = records.find_readiness(name if args.readiness == "auto" else args.readiness)

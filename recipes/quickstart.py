@@ -59,24 +59,19 @@ def say(text: str) -> None:
 
 
 def readiness_table(card) -> str:
-    """What readiness bought, task by task: plain text, from the scorecard alone."""
+    """What readiness bought, task by task: plain text, from the scorecard alone; kept is what the report says."""
+    from hf_unlearn.evaluation.judge import judge
+    from hf_unlearn.report.words.numbers import kept_percent
+
     runs = {(run["task"], run["model"]): run for run in card.to_dict()["runs"]}
+    shares = {(found.task, found.model): found.kept.share for found in judge(card.to_dict())}
+    kept = {key: "–" if share is None else kept_percent(share) for key, share in shares.items()}
     head = ("task", "started from", "steps", "row passes", "forget loss", "unseen loss", "kept", "stopped because")
     lines = [head]
     for task in dict.fromkeys(task for task, _ in runs):
         for start, role in (("original", "unlearned"), ("ready", "ready_unlearned")):
-            run, reference = runs[task, role], runs[task, "retrained"]
+            run = runs[task, role]
             measures = run["measures"]
-            key = next(
-                f"{split}_{measure}"
-                for split in ("test", "retain")
-                for measure in ("accuracy", "token_accuracy")
-                if f"{split}_{measure}" in measures
-            )
-            if "test_accuracy" in measures:
-                key = "retain_accuracy"
-            whole = reference["measures"][key]["value"]
-            kept = f"{100 * measures[key]['value'] / whole:.1f} %" if whole else "–"
             lines.append(
                 (
                     task,
@@ -85,7 +80,7 @@ def readiness_table(card) -> str:
                     f"{run['cost']['row_passes']:.0f}",
                     f"{measures['forget_loss']['value']:.2f}",
                     f"{measures['unseen_loss']['value']:.2f}",
-                    kept,
+                    kept[task, role],
                     str(run["stop_reason"]),
                 )
             )

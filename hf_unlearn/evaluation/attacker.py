@@ -50,7 +50,8 @@ def attempt_rules() -> dict[str, AttemptRule]:
 
 def membership(run: Mapping, sides: Sides) -> Attempt | None:
     """
-    The numbers are of one score, and whether it is possible follows the rule of the gate `auc_gap`. Numbers: `score`,
+    The numbers are of one score, and whether it is possible follows the rule of the gate `auc_gap`, also for scores on
+    which the gate does not rest, since an attacker may use any. Numbers: `score`,
     `value` (AUC), `retrained` (AUC or None), `how` ("guessing": better than blind guessing; against a retrained
     model "better", or only that rows look "more" or "less" like members; None), `certain` (beyond the limit with the
     whole interval), `deleted` (clearly below 0.5: the rows stand out), `deleted_by_retraining`, and `found`: `score`,
@@ -147,7 +148,7 @@ def shadows(run: Mapping, sides: Sides) -> Attempt | None:
 
 
 def extraction(run: Mapping, sides: Sides) -> Attempt | None:
-    """Numbers: `value`, `yardstick` (or None) and `against` ("retrained", "unseen")."""
+    """Numbers: `value` with `low` and `high`, `yardstick` (or None) and `against` ("retrained", "unseen")."""
     name = "forget_extraction_strength"
     value, theirs, against = value_of(sides.mine, name), value_of(sides.reference, name), "retrained"
     if value is None:
@@ -155,6 +156,7 @@ def extraction(run: Mapping, sides: Sides) -> Attempt | None:
     if theirs is None:
         theirs, against = value_of(sides.mine, "unseen_extraction_strength"), "unseen"
     numbers = {"value": value, "yardstick": theirs, "against": against}
+    numbers |= {end: sides.mine[name].get(end) for end in ("low", "high")}
     return Attempt("extraction", value > (theirs or 0.0) + EXTRACTION_EXCESS, numbers)
 
 

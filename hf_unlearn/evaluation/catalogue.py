@@ -15,6 +15,7 @@ Measure("{split}_bits", "Bits per label", "Mean loss over the rows, in bits.", u
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -75,6 +76,7 @@ __all__ = [
     "claim",
     "find",
     "is_weak",
+    "kind_of",
     "of_score",
     "of_split",
     "score_label",
@@ -91,6 +93,12 @@ _TOLD_APART = {
 }
 _GAP = {"section": AGAINST, "good": "0", "saw": "higher", "weak": _WEAK_SCORES, "made_by": "compare", "compares": True}
 _GAP |= {"formula": "measures.membership.compare_membership", "inputs": "against_retrained"}
+_KEPT = {"section": AGAINST, "unit": "share", "good": "high", "made_by": "compare", "compares": True}
+_KEPT |= {
+    "explanation": "Labels predicted right, as a share of those that the model retrained without the forget rows "
+    "predicts right; rows resampled in pairs.",
+    "formula": "measures.losses.kept",
+}
 _DISTANCE = {"section": WEIGHTS, "unit": "relative L2 distance", "made_by": "weights", "citation": SIDDIQUI}
 _DISTANCE |= {"metric": "weight_distance", "inputs": "weights", "formula": "attacks.weights.weight_distance"}
 _DISTANCE |= {
@@ -301,6 +309,23 @@ MEASURES: tuple[Measure, ...] = (
         inputs="statistics",
     ),
     Measure(
+        "forget_extraction_gap",
+        "Extraction strength, difference",
+        "Extraction strength of the forget rows less that under the model retrained without them, rows resampled in "
+        "pairs. Above 0 more can be drawn out.",
+        unit="difference of shares",
+        section=AGAINST,
+        kinds=("causal_lm",),
+        good="0",
+        saw="higher",
+        made_by="compare",
+        compares=True,
+        formula="measures.memorisation.extraction_strength",
+        citation=CARLINI21,
+    ),
+    Measure("test_kept", "Test rows: right answers, share of the retrained model's", **_KEPT),
+    Measure("retain_kept", "Retain rows: right answers, share of the retrained model's", **_KEPT),
+    Measure(
         "forget_{score}_auc_gap",
         "By {score}: AUC, difference",
         "AUC of membership inference less that under the model retrained without the members, rows resampled in pairs. "
@@ -432,6 +457,12 @@ def is_weak(name: str, kind: str) -> bool:
     """Whether a measure told models of this kind that saw the rows from others in fewer than 90 % of pairs."""
     entry = find(name)
     return entry is not None and entry.place in entry.measure.weak.get(kind, ())
+
+
+def kind_of(names: Iterable[str]) -> str | None:
+    """The kind of model that has measures of these names; None where both have all of them."""
+    found = {kinds[0] for name in names if (entry := find(name)) and len(kinds := entry.measure.kinds) == 1}
+    return next((kind for kind in MODEL_KINDS if kind in found), None)
 
 
 def weak_names(kind: str) -> list[str]:

@@ -1,8 +1,10 @@
 """The verdict's gates, one function each, and the list of all gates: those of the verdict, then those of attacks.
 
 Each gate has a limit and, where it applies, a positive control: a test that does not even tell the model *before* the
-request from the retrained model is blind, and passing it means nothing (`able` is False). The verdict follows from the
-gates in `judge.verdict_of`; `report/words/gates.py` puts both into sentences.
+request from the retrained model is blind, and passing it means nothing (`able` is False). A gate fails where the whole
+interval is beyond its limit; where only the value is, there are too few rows, and it is undecided. What holds for every
+gate is in `gates.outcome_of`. The verdict follows from the gates in `judge.verdict_of`; `report/words/gates.py` puts
+both into sentences.
 """
 
 from __future__ import annotations
@@ -13,50 +15,66 @@ from .gates import (
     EXTRACTION_EXCESS,
     KEPT_SHARE,
     QUALITY_FLOOR,
+    REMEMBERED_LOSS,
     WEAK_DISTANCE,
     WEAK_GAP,
     Gate,
     GateRule,
+    Level,
     Sides,
     Status,
     beyond,
+    difference_interval,
     kept_of,
     over_forgotten,
     status_of,
+    within,
 )
 from .run_measures import gaps_of, value_of
 
 
 def forget_quality(sides: Sides) -> Gate:
-    """Numbers: `value` (p), `limit`, `between` (p of two retrained models), `control` (p before the request),
-    `distance`, `of`, `n`, `detectable`: the smallest distance that so few rows could have shown, None: none."""
+    """
+    Numbers: `value` (p), `limit`, `between` (p of two retrained models), `control` (p before the request),
+    `distance`, `of`, `n`, `detectable`: the smallest distance that so few rows could have shown, None: none.
+
+    Without a p-value (it is weak for classifiers) the gate cannot be passed, but it fails where the rows are clearly
+    still remembered: `loss` (the high end of the forget loss) below REMEMBERED_LOSS times `retrained` (the low end of
+    the retrained model's); seeds alone make less.
+    """
     quality = sides.mine.get("forget_quality") or {}
     p = quality.get("value")
     if p is None:
-        return Gate("forget_quality", Status.UNDECIDED)
+        loss = (sides.mine.get("forget_loss") or {}).get("high")
+        aim = (sides.reference.get("forget_loss") or {}).get("low")
+        if None in (loss, aim) or loss >= REMEMBERED_LOSS * aim:
+            return Gate("forget_quality", Status.UNDECIDED)
+        return Gate("forget_quality", Status.FAILED, True, {"loss": loss, "retrained": aim, "limit": REMEMBERED_LOSS})
     between, control = (value_of(side, "forget_quality") for side in (sides.again, sides.before))
     limit = QUALITY_FLOOR if between is None else min(QUALITY_FLOOR, between)
     seen = quality["detectable"]
     able = control <= limit if control is not None else seen is not None and seen <= WEAK_DISTANCE
+    able = able or p < limit  # it did show one
     numbers = {"value": p, "limit": limit, "between": between, "control": control, "detectable": seen}
     numbers |= {key: quality[key] for key in ("distance", "of", "n")}
     return Gate("forget_quality", status_of(p >= limit), able, numbers)
 
 
 def auc_gap(sides: Sides) -> Gate:
-    """Numbers of the score that is farthest from the retrained model's, one beyond the limit first: `score`, `value`,
-    `low`, `high`, `limit`, `n`, `detectable`; `between` (the most by which two retrained models differ) and `control`
-    (whether any score tells the model before the request; None: not measured)."""
+    """Numbers of the score that is farthest from the retrained model's, one surely beyond the limit first: `score`,
+    `value`, `low`, `high`, `limit`, `n`, `detectable`; `between` (the most by which two retrained models differ) and
+    `control` (whether any score tells the model before the request; None: not measured)."""
     gaps = gaps_of(sides.mine)
     if not gaps:
         return Gate("auc_gap", Status.UNDECIDED)
-    far = {score: gap for score, gap in gaps.items() if beyond(gap)}
+    far = {score: gap for score, gap in gaps.items() if gap["low"] is not None and beyond(gap)}
     score = max(far or gaps, key=lambda name: abs(gaps[name]["value"]))
     gap, control, noise = gaps[score], gaps_of(sides.before), gaps_of(sides.again)
     detectable = gap.get("detectable")
     able = detectable is not None and detectable <= WEAK_GAP
     if control:
         able = any(beyond(one) for one in control.values())
+    able = able or bool(far)  # it did show one
     within = abs(gap["value"]) <= AUC_GAP
     numbers = {key: gap.get(key) for key in ("value", "low", "high", "n", "detectable")}
     numbers |= {"score": score, "limit": AUC_GAP, "control": able if control else None}
@@ -65,32 +83,36 @@ def auc_gap(sides: Sides) -> Gate:
 
 
 def kept(sides: Sides) -> Gate:
-    """Numbers: `value` (the lowest share), `limit`, `utility` (model utility, the retrained model's; or None) and
-    `kept` ([`Kept`] against the retrained model, or None)."""
+    """Numbers: `value` (the lowest share), `low`, `high` (its interval), `limit`, `utility` (model utility, the
+    retrained model's; or None) and `kept` ([`Kept`] against the retrained model)."""
     found = kept_of(Sides(sides.mine, reference=sides.reference))
-    shares = [] if found.share is None else [found.share]
-    a, b = value_of(sides.mine, "model_utility"), value_of(sides.reference, "model_utility")
-    utility = (a, b) if a is not None and b else None
-    shares += [a / b] if utility else []
-    if not shares:
+    if found.share is None:
         return Gate("kept", Status.UNDECIDED)
-    numbers = {"value": min(shares), "limit": KEPT_SHARE, "utility": utility}
-    numbers["kept"] = found if found.share is not None else None
-    return Gate("kept", status_of(min(shares) >= KEPT_SHARE), None, numbers)
+    a, b = value_of(sides.mine, "model_utility"), value_of(sides.reference, "model_utility")
+    numbers = {"value": found.share, "low": found.low, "high": found.high, "limit": KEPT_SHARE, "kept": found}
+    numbers["utility"] = (a, b) if a is not None and b else None
+    lost = found.level is not Level.YES
+    shown = found.high is not None and found.high < KEPT_SHARE
+    ok = False if lost and (shown or not found.split) else None if lost else True  # utility has no interval
+    return Gate("kept", status_of(ok), shown or None, numbers)
 
 
 def extraction(sides: Sides) -> Gate:
-    """Numbers: `value`, `retrained`, `limit`, `control` (before the request)."""
+    """Numbers: `value`, `retrained`, `limit`, `control` (before the request); `low` and `high`, the interval of the
+    difference from the retrained model's, None without one."""
     name = "forget_extraction_strength"
     a, b, control = (value_of(side, name) for side in (sides.mine, sides.reference, sides.before))
-    if a is None and value_of(sides.mine, "forget_accuracy") is not None:
+    if a is None and sides.kind == "classifier":
         return Gate("extraction", Status.NOT_APPLICABLE)
     if a is None or b is None:
         return Gate("extraction", Status.UNDECIDED)
     limit = b + EXTRACTION_EXCESS
-    able = None if control is None else control > limit
-    numbers = {"value": a, "retrained": b, "limit": limit, "control": control}
-    return Gate("extraction", status_of(a <= limit), able, numbers)
+    gap = sides.mine.get("forget_extraction_gap")
+    low, high = (gap["low"], gap["high"]) if gap else difference_interval(sides.mine[name], sides.reference[name])
+    ok = within(a - b, EXTRACTION_EXCESS, low)
+    able = True if ok is False else None if control is None else control > limit
+    numbers = {"value": a, "retrained": b, "limit": limit, "control": control, "low": low, "high": high}
+    return Gate("extraction", status_of(ok), able, numbers)
 
 
 def over_forgetting(sides: Sides) -> Gate:
@@ -144,6 +166,7 @@ IN_VERDICT: dict[str, GateRule] = {  # the verdict is their conjunction
             over_forgetting,
             title="Not over-forgotten",
             needs="Needs forget rows, and unseen rows or a retrained model.",
+            finds_memory=False,  # it looks the other way: for rows that stand out as deleted
         ),
     )
 }

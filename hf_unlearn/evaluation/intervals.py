@@ -61,6 +61,21 @@ def mean_measure(values: np.ndarray, name: str, seed: int, resamples: int) -> di
     return summary(values.mean() if n else None, draws, n)
 
 
+def ratio_measure(
+    a: np.ndarray, b: np.ndarray, ratio: Callable[..., np.ndarray], name: str, seed: int, resamples: int
+) -> dict[str, float | int | None]:
+    """`ratio` of the sums of two columns (n,) of the same rows, with its interval: rows are drawn in pairs."""
+    n = len(a)
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    draws = None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = float(ratio(a.sum(dtype=float), b.sum(dtype=float)))
+        if n >= 2:
+            at = [rng.integers(n, size=(size, n)) for size in chunks(n, resamples)]
+            draws = np.concatenate([ratio(a[i].sum(1, dtype=float), b[i].sum(1, dtype=float)) for i in at])
+    return summary(value, draws, n)
+
+
 def resampled_sides(
     statistic: Callable[[np.ndarray, np.ndarray], np.ndarray], m: int, n: int, seed: int, resamples: int
 ) -> np.ndarray | None:

@@ -7,18 +7,19 @@ Differs from the paper: the verdict is a conjunction of gates of ours (see `gate
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
 import numpy as np
 
+from . import catalogue
 from .attacker import Attacker, attacker_of
 from .forgotten import Forgotten, forgotten_of
 from .gate_rules import IN_VERDICT, gate_names, gate_rules
-from .gates import Gate, Kept, Level, Sides, Status, beyond, kept_of
+from .gates import Gate, Kept, Level, Sides, Status, kept_of, outcome_of
 from .roles import BEFORE, ROLES
-from .run_measures import aucs, ends_of, gaps_of, value_of
+from .run_measures import aucs, ends_of, value_of
 
 KEPT_MORE = 1.02  # the report remarks on a test accuracy above the retrained model's by this factor: it is no gain
 SPLITS = ("forget", "retain", "unseen", "test")
@@ -155,7 +156,8 @@ def judge_run(
     """
     measures = [(other or {}).get("measures", {}) for other in (run, before, retrained, again)]
     sides = Sides(*measures, retrained=bool(retrained))
-    gates = {name: rule.judge(sides) for name, rule in gate_rules().items()}
+    sides = replace(sides, kind=catalogue.kind_of(sides.names))
+    gates = {name: outcome_of(rule, sides) for name, rule in gate_rules().items()}
     attacker = attacker_of(run, sides)
     utility, theirs = (value_of(side, "model_utility") for side in (sides.mine, sides.reference))
     return Finding(
@@ -167,7 +169,7 @@ def judge_run(
         forgotten_of(sides, gates, attacker.contradicting),
         kept_of(sides),
         attacker,
-        _evidence(sides, seeds, again is not None),
+        _evidence(sides, gates["auc_gap"], seeds, again is not None),
         run.get("stop_reason"),
         several,
         None if utility is None else (utility, theirs),
@@ -250,11 +252,9 @@ def _no_gain(sides: Sides) -> Iterable[tuple[str, float, float]]:
             yield kind, value, aim
 
 
-def _evidence(sides: Sides, seeds: int, another_seed: bool) -> Evidence:
+def _evidence(sides: Sides, auc_gap: Gate, seeds: int, another_seed: bool) -> Evidence:
     rows = {split: m["n"] for split in ("forget", "unseen") if (m := sides.mine.get(f"{split}_loss"))}
-    gaps = list(gaps_of(sides.mine).values())
-    gaps = [gap for gap in gaps if beyond(gap)] or gaps
-    gap = max(gaps, key=lambda m: abs(m["value"]), default={}).get("detectable")  # of the one that decides its gate
+    gap = auc_gap.numbers.get("detectable")
     quality = sides.mine.get("forget_quality") or {}
     widths = [(ends_of(m)[1] - ends_of(m)[0]) / 2 for m in aucs(sides.mine).values() if m.get("low") is not None]
     return Evidence(

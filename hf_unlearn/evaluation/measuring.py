@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import catalogue
-from .intervals import chunks, counts, mean_measure, summary
+from .intervals import chunks, counts, mean_measure, ratio_measure, summary
 from .measures.forget_quality import forget_quality_measure
 from .measures.membership import compare_membership, membership_inference, scores
 from .measures.truth_ratio import ANSWERS, answers
@@ -143,25 +143,48 @@ def compare(
     """
     A model against the retrained one, row by row the same data: `forget_quality` (p-value of the two-sample
     Kolmogorov-Smirnov test between the truth ratios of the forget rows, as in Maini et al. 2024; where there are no
-    wrong answers, between their losses; `distance` is the KS distance, `detectable` the smallest one
-    that so many rows can show, `of` the statistic), and for each membership score `forget_mia_<score>_auc_gap` and
-    `_privleak` (AUC against the retrained model's; [`compare_membership`]).
+    wrong answers, between their losses; `distance` is the KS distance, `detectable` the smallest one that so many rows
+    can show, `of` the statistic), `forget_extraction_gap` (extraction strength less the retrained model's), `test_kept`
+    and `retain_kept` (labels predicted right, as a share of its), and for each membership score
+    `forget_mia_<score>_auc_gap` and `_privleak` (AUC against the retrained model's; [`compare_membership`]).
 
     Args:
-        tables, reference: split -> table of [`collect`]; of `forget` and `unseen` rows.
+        tables, reference: split -> table of [`collect`]; of `forget`, `unseen`, `retain` and `test` rows.
         seed, resamples: as in [`measure`].
     """
-    if not ("forget" in tables and "forget" in reference):
-        return {}
     mine, theirs = ({s: columns_of(t, s) for s, t in side.items()} for side in (tables, reference))
+    found = _in_pairs(mine, theirs, seed, resamples)
+    if not ("forget" in tables and "forget" in reference):
+        return found
     quality = forget_quality_measure(mine, theirs)
-    found: Found = {} if quality is None else {"forget_quality": quality}
+    found |= {} if quality is None else {"forget_quality": quality}
     if "unseen" in tables and "unseen" in reference:
         sides = [scores(side[split]) for side in (tables, reference) for split in ("forget", "unseen")]
         for name, score in catalogue.SCORES.items():
             if all(name in side for side in sides):
                 gap = compare_membership(*(side[name] for side in sides), seed=seed, resamples=resamples)
                 found |= {f"forget_{score.in_name}_{kind}": value for kind, value in gap.items()}
+    return found
+
+
+def _in_pairs(
+    mine: Mapping[str, Mapping[str, np.ndarray]],
+    theirs: Mapping[str, Mapping[str, np.ndarray]],
+    seed: int,
+    resamples: int,
+) -> Found:
+    """What the same rows give under two models, row against row: extraction's difference, the shares that are kept."""
+    found: Found = {}
+    extraction, kept = (catalogue.find(name).measure.function for name in ("forget_extraction_gap", "test_kept"))
+    pairs = {split: (mine[split], theirs[split]) for split in mine if split in theirs}
+    pairs = {split: pair for split, pair in pairs.items() if len({len(c["nll_sum"]) for c in pair}) == 1}
+    if "forget" in pairs and all("n_suffix" in columns for columns in pairs["forget"]):
+        gap = np.subtract(*map(extraction, pairs["forget"]))
+        found["forget_extraction_gap"] = mean_measure(gap, "forget extraction_gap", seed, resamples)
+    for split in ("test", "retain"):
+        if split in pairs:
+            right = (columns["n_correct"] for columns in pairs[split])
+            found[f"{split}_kept"] = ratio_measure(*right, kept, f"{split} kept", seed, resamples)
     return found
 
 

@@ -55,7 +55,7 @@ def score_table(card: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 def _groups(runs: Sequence[Mapping], by_role: Mapping[str, Sequence[Mapping]]) -> list[dict[str, Any]]:
     names = list(dict.fromkeys(name for run in runs for name in run["measures"]))
-    kind = "causal_lm" if any(name.endswith("_token_accuracy") for name in names) else "classifier"
+    kind = catalogue.kind_of(names) or "classifier"
     sections: dict[Section, list[str]] = {}
     for name in names:
         sections.setdefault(_section(name), []).append(name)
@@ -134,6 +134,7 @@ FORMATS: dict[str, Callable[[float], str]] = {  # unit of the catalogue -> how i
     "share": percent,
     "probability": _two_digits,
     "difference of AUCs": signed,
+    "difference of shares": signed,
     "per cent of the AUC": signed,
 }
 

@@ -133,10 +133,10 @@ def gap(value, low, high):
         ),
         # on the other side of 0.5 the gap shows a difference, and no better guess
         (
-            {"entropy": m(0.34, 0.23, 0.45)},
-            {"entropy": m(0.56, 0.45, 0.67)},
-            {"entropy": gap(-0.22, -0.35, -0.11)},
-            {"score": "entropy", "how": "less", "deleted": True, "deleted_by_retraining": False},
+            {"zlib": m(0.34, 0.23, 0.45)},
+            {"zlib": m(0.56, 0.45, 0.67)},
+            {"zlib": gap(-0.22, -0.35, -0.11)},
+            {"score": "zlib", "how": "less", "deleted": True, "deleted_by_retraining": False},
             Status.FAILED,
         ),
         # unless all of its interval is farther off

@@ -1,9 +1,11 @@
+import dataclasses
+
 import pytest
 
-from hf_unlearn.evaluation import gates
+from hf_unlearn.evaluation import catalogue, gates
 from hf_unlearn.evaluation.attacks import registry
 from hf_unlearn.evaluation.attacks.base import Attack
-from hf_unlearn.evaluation.gate_rules import VERDICT_GATES, gate_names
+from hf_unlearn.evaluation.gate_rules import VERDICT_GATES, gate_names, gate_rules
 from hf_unlearn.evaluation.gates import Status
 from hf_unlearn.evaluation.judge import Verdict, judge, judge_run
 
@@ -12,6 +14,11 @@ PASSED, FAILED, UNDECIDED, NOT_APPLICABLE = Status
 
 def m(value, low=None, high=None, n=100, **more):
     return {"value": value, "low": low, "high": high, "n": n, **more}
+
+
+def sure(value, width=0.0):
+    """A measure whose interval is narrow."""
+    return m(value, value - width, value + width)
 
 
 def quality(p, distance=0.1, detectable=0.2):
@@ -26,11 +33,11 @@ RETRAINED = {
     "measures": {
         "forget_loss": m(2.0),
         "unseen_loss": m(2.1),
-        "retain_token_accuracy": m(0.9),
-        "test_token_accuracy": m(0.8),
-        "forget_extraction_strength": m(0.1),
+        "retain_token_accuracy": sure(0.9),
+        "test_token_accuracy": sure(0.8),
+        "forget_extraction_strength": sure(0.1),
         "forget_mia_loss_auc": m(0.5, 0.45, 0.55),
-        "forget_int4_exact_match": m(0.0),
+        "forget_int4_exact_match": sure(0.0),
     }
 }
 BEFORE = {
@@ -75,10 +82,10 @@ def test_all_gates_passed_by_tests_that_can_see_is_indistinguishable():
         ({"forget_quality": quality(0.049)}, "forget_quality"),
         ({"forget_mia_min_k_auc_gap": gap(-0.051)}, "auc_gap"),
         ({"forget_mia_zlib_auc_gap": gap(0.051)}, "auc_gap"),
-        ({"test_token_accuracy": m(0.783)}, "kept"),
-        ({"retain_token_accuracy": m(0.881)}, "kept"),
+        ({"test_token_accuracy": sure(0.783)}, "kept"),
+        ({"retain_token_accuracy": sure(0.881)}, "kept"),
         ({"model_utility": m(0.48)}, "kept"),
-        ({"forget_extraction_strength": m(0.121)}, "extraction"),
+        ({"forget_extraction_strength": sure(0.121)}, "extraction"),
     ],
 )
 def test_one_failed_gate_is_enough(changed, failed):
@@ -98,13 +105,13 @@ def test_a_gap_beyond_the_limit_whose_interval_is_not_is_undecided():
     )
     assert both.status("auc_gap") is FAILED and both.gates["auc_gap"].numbers["score"] == "min_k"
     assert both.gates["auc_gap"].numbers["value"] == -0.04  # the one that is certain, though the other is larger
-    alone = judged(forget_mia_zlib_auc_gap=m(0.04, detectable=None))  # one row a side: no interval
-    assert alone.status("auc_gap") is FAILED
+    alone = judged(forget_mia_zlib_auc_gap=m(0.04, detectable=None))  # one row a side: no interval, so no power
+    assert alone.status("auc_gap") is UNDECIDED
 
 
 @pytest.mark.parametrize("name", ["recovery", "quantisation"])
 def test_what_an_attacker_needs_more_for_has_gates_of_its_own(name):
-    changed = {"recovery_real_area": m(0.8)} if name == "recovery" else {"forget_int4_exact_match": m(0.06)}
+    changed = {"recovery_real_area": m(0.8)} if name == "recovery" else {"forget_int4_exact_match": sure(0.06)}
     found = judged(**changed)
     assert found.verdict is Verdict.INDISTINGUISHABLE and found.status(name) is FAILED
 
@@ -127,10 +134,10 @@ def test_a_loss_far_above_both_yardsticks_is_enough():
 
 
 def test_every_bit_width_and_the_worst_split_count():
-    int8 = {"measures": {**RETRAINED["measures"], "forget_int8_exact_match": m(0.0)}}
-    assert judged(retrained=int8, forget_int8_exact_match=m(0.2)).status("quantisation") is FAILED
+    int8 = {"measures": {**RETRAINED["measures"], "forget_int8_exact_match": sure(0.0)}}
+    assert judged(retrained=int8, forget_int8_exact_match=sure(0.2)).status("quantisation") is FAILED
     utility = {"measures": {**RETRAINED["measures"], "model_utility": m(0.5)}}
-    assert judged(retrained=utility, model_utility=m(0.6), test_token_accuracy=m(0.5)).status("kept") is FAILED
+    assert judged(retrained=utility, model_utility=m(0.6), test_token_accuracy=sure(0.5)).status("kept") is FAILED
 
 
 def test_without_a_retrained_model_nothing_is_claimed():
@@ -173,13 +180,10 @@ def test_two_retrained_models_lower_the_floor():
     assert judged(forget_quality=quality(0.06), again=alike).status("forget_quality") is PASSED
 
 
-def test_what_was_not_measured_is_undecided_and_classifiers_have_nothing_to_extract():
+def test_what_was_not_measured_is_undecided():
     found = judged(forget_quality=None)
     assert found.verdict is Verdict.NOT_TOLD_APART and found.status("forget_quality") is UNDECIDED
     assert found.named(UNDECIDED) == ["forget_quality"] and not found.gates["forget_quality"].numbers
-    image = {"forget_extraction_strength": None, "forget_accuracy": m(0.5)}
-    found = judged(**image)
-    assert found.verdict is Verdict.INDISTINGUISHABLE and found.status("extraction") is NOT_APPLICABLE
     assert judged(recovery_retain_area=None, recovery_real_area=None).verdict is Verdict.INDISTINGUISHABLE
     empty = judge_run({"measures": {}}, retrained={"measures": {}})
     assert empty.verdict is Verdict.UNKNOWN and empty.status("verdict") is UNDECIDED
@@ -246,3 +250,90 @@ def test_two_gates_of_one_name_are_refused(monkeypatch):
     monkeypatch.setitem(registry.ADDED, "race", Attack("race", "", print, gate=gates.GateRule("kept", print)))
     with pytest.raises(ValueError, match="there are two gates 'kept'"):
         gate_names()
+
+
+# ---- what holds for every gate ------------------------------------------------------------------------------------
+
+CLASSIFIER = {
+    "forget_loss": sure(0.12, 0.02),
+    "unseen_loss": sure(0.13, 0.02),
+    "retain_accuracy": sure(1.0),
+    "test_accuracy": sure(0.95),
+}
+BASE = {"causal_lm": (GOOD, RETRAINED["measures"]), "classifier": (CLASSIFIER, CLASSIFIER)}
+AS_IF_SEEN = {"lower": m(1e-9, 0.0, 1e-8), "higher": m(0.95, 0.94, 0.96)}  # side that a measure claims -> a sure find
+AS_IF_NOT = {"lower": m(1.1, 1.0, 1.2), "higher": m(0.0, 0.0, 0.0)}
+
+
+def weak_ones(kind, values):
+    """Every weak measure of a kind as the gates may find it, with what goes with it, on the side that `values` says."""
+    more = {"detectable": 0.01, "distance": 0.9, "of": "loss"}
+    return {name: {**values[catalogue.claim(name)], **more} for name in catalogue.weak_names(kind)}
+
+
+@pytest.mark.parametrize("kind", ["causal_lm", "classifier"])
+@pytest.mark.parametrize("values", [AS_IF_SEEN, AS_IF_NOT])
+@pytest.mark.parametrize("name", [name for name in gate_names() if name != "verdict"])
+def test_no_gate_rests_on_a_measure_that_the_study_calls_weak(kind, values, name):
+    mine, retrained = BASE[kind]
+    weak = weak_ones(kind, values)
+    nothing = {other: {**m(0.0, 0.0, 0.0), "detectable": 0.01, "distance": 0.0, "of": "loss"} for other in weak}
+    plain = judge_run({"measures": mine}, retrained={"measures": retrained}).gates[name]
+    found = judge_run({"measures": {**mine, **weak}}, retrained={"measures": {**retrained, **nothing}}).gates[name]
+    assert found.status is plain.status
+    assert set(found.weak) <= set(weak) and (not found.weak or (found.status, found.able) == (UNDECIDED, False))
+
+
+def test_a_gate_that_has_nothing_but_weak_measures_says_so_with_their_numbers():
+    weak = weak_ones("classifier", AS_IF_SEEN)
+    nothing = {name: sure(0.0) for name in weak}
+    found = judge_run({"measures": {**CLASSIFIER, **weak}}, retrained={"measures": {**CLASSIFIER, **nothing}})
+    assert found.gates["forget_quality"].weak == ("forget_quality",) and found.gates["forget_quality"].numbers["value"]
+    assert found.gates["auc_gap"].weak == ("forget_mia_entropy_auc_gap", "forget_mia_loss_auc_gap")
+    assert set(found.gates["quantisation"].weak) == {"forget_int4_accuracy", "forget_int8_accuracy"}
+    assert found.gates["recovery"].weak == tuple(f"recovery_{rows}_area" for rows in ("real", "retain", "similar"))
+    assert found.verdict is Verdict.NOT_TOLD_APART and found.status("extraction") is NOT_APPLICABLE
+    assert judged(forget_mia_entropy_auc_gap=gap(0.5)).verdict is Verdict.INDISTINGUISHABLE  # there are others
+
+
+def test_a_classifier_that_clearly_remembers_is_told_apart_by_its_loss():
+    """The loss is not weak; what seeds alone make is less than fourfold."""
+    retrained = {"measures": CLASSIFIER}
+    found = judge_run({"measures": {**CLASSIFIER, "forget_loss": sure(0.004, 0.001)}}, retrained=retrained)
+    assert found.named(FAILED) == ["forget_quality"] and found.gates["forget_quality"].able
+    found = judge_run({"measures": {**CLASSIFIER, "forget_loss": sure(0.04, 0.005)}}, retrained=retrained)
+    assert found.status("forget_quality") is UNDECIDED and found.verdict is Verdict.NOT_TOLD_APART
+
+
+@pytest.mark.parametrize("name", [name for name in gate_names() if name != "verdict"])
+def test_a_failed_gate_without_power_is_undecided(name):
+    for able, status in ((False, UNDECIDED), (True, FAILED), (None, FAILED)):
+        failed = gates.Gate(name, FAILED, able, {"value": 1.0})
+        rule = dataclasses.replace(gate_rules()[name], judge=lambda sides, failed=failed: failed)
+        assert gates.outcome_of(rule, gates.Sides({})).status is status
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "wide"),
+    [
+        ("kept", "test_token_accuracy", m(0.7, 0.5, 0.9)),
+        ("extraction", "forget_extraction_strength", m(0.3, 0.05, 0.55)),
+        ("quantisation", "forget_int4_exact_match", m(0.25, 0.0, 0.75)),
+        ("auc_gap", "forget_mia_zlib_auc_gap", m(0.2, -0.1, 0.5, detectable=0.3)),
+    ],
+)
+def test_a_value_beyond_its_limit_whose_interval_is_not_is_undecided(name, changed, wide):
+    found = judged(**{changed: wide})
+    assert found.status(name) is UNDECIDED and found.gates[name].numbers
+    narrow = m(wide["value"], wide["value"] - 0.01, wide["value"] + 0.01, detectable=0.01)
+    assert judged(**{changed: narrow}).status(name) is FAILED
+    assert judged(**{changed: {**narrow, "low": None, "high": None}}).status(name) is UNDECIDED  # no interval, no power
+
+
+def test_extraction_and_what_is_kept_are_compared_in_pairs_where_that_was_measured():
+    wide = {"forget_extraction_strength": m(0.3, 0.05, 0.55), "test_token_accuracy": m(0.7, 0.5, 0.9)}
+    paired = {"forget_extraction_gap": m(0.2, 0.15, 0.25), "test_kept": m(0.875, 0.85, 0.9)}
+    found = judged(**wide, **paired)
+    assert found.named(FAILED) == ["kept", "extraction"]
+    assert (found.gates["extraction"].numbers["low"], found.gates["extraction"].numbers["high"]) == (0.15, 0.25)
+    assert (found.kept.low, found.kept.high) == (0.85, 0.9)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from ..forward import signature_of
-from ..gates import QUANTISED_EXCESS, Gate, GateRule, Sides, Status, status_of
+from ..gates import QUANTISED_EXCESS, Gate, GateRule, Sides, Status, difference_interval, status_of, within
 from ..run_measures import RIGHT, count_of, right_of, value_of
 from ..weights import listed, piece_on, put_back
 from .base import Attack, Attempt, AttemptRule, Subject
@@ -165,17 +166,19 @@ def _gate(sides: Sides) -> Gate:
     Numbers: `right`: (bits, share of forget rows right, the retrained model's) for each width and way of being right,
     and `excess`, the limit of their difference.
     """
-    found = [
-        (bits, a, b)
-        for bits in ROUNDED
-        for kind in RIGHT
-        for a, b in [[value_of(side, f"forget_{bits}_{kind}") for side in (sides.mine, sides.reference)]]
-        if a is not None and b is not None
-    ]
+    found, within_limit = [], []
+    for bits, kind in product(ROUNDED, RIGHT):
+        name = f"forget_{bits}_{kind}"
+        a, b = (value_of(side, name) for side in (sides.mine, sides.reference))
+        if a is not None and b is not None:
+            low, _ = difference_interval(sides.mine[name], sides.reference[name])
+            found.append((bits, a, b))
+            within_limit.append(within(a - b, QUANTISED_EXCESS, low))
     if not found:
         return Gate("quantisation", Status.UNDECIDED)
+    ok = False if False in within_limit else None if None in within_limit else True
     numbers = {"right": found, "excess": QUANTISED_EXCESS}
-    return Gate("quantisation", status_of(all(a <= b + QUANTISED_EXCESS for _, a, b in found)), None, numbers)
+    return Gate("quantisation", status_of(ok), True if ok is False else None, numbers)
 
 
 

@@ -27,6 +27,11 @@ def accuracy(sums: Mapping[str, np.ndarray]) -> np.ndarray:
     return sums["n_correct"] / sums["n_labels"]
 
 
+def kept(right: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """Sums (R,) of the labels predicted right, as a share of those that another model predicts right of the rows."""
+    return right / theirs
+
+
 def prob(columns: Mapping[str, np.ndarray]) -> np.ndarray:
     """(N,) exp(-mean loss of the row): the geometric mean of its labels' probabilities. Source: Maini et al. 2024."""
     return np.exp(-(columns["nll_sum"] / columns["n_labels"]))

@@ -9,7 +9,7 @@ from ...evaluation.gate_rules import gate_rules
 from ...evaluation.gates import Gate, Kept, Level, Status
 from ...evaluation.judge import Finding, Verdict
 from .names import STATUS_LEVELS, STATUSES, able, gate_name, gate_title
-from .numbers import interval, kept_percent, number, percent, plain_numbers, sentence, signed
+from .numbers import kept_percent, number, percent, plain_numbers, sentence, signed
 
 UNRETRAINED = (
     "Compared with unseen rows only.",
@@ -18,6 +18,8 @@ UNRETRAINED = (
 )
 OVER = "Over-forgotten: the forget rows stand out as deleted, which is a failure."
 BLIND = "This test cannot detect a difference here: it does not flag the model from before the request either"
+WEAK = "Nothing is decided by this: for such a model the study found it weak, and there is no other measure."
+FEW = "Its interval reaches into the limits: there are too few rows to decide."
 NOTHING = "Nothing was measured that could be compared with the retrained model."
 INDISTINGUISHABLE = "Indistinguishable from a retrained model by every test on this page."
 
@@ -28,11 +30,17 @@ def gate_text(gate: Gate) -> str:
         return gate_rules()[gate.name].not_applicable
     if not gate.numbers:
         return gate_rules()[gate.name].needs
-    return SENTENCES.get(gate.name, _any_gate)(gate)
+    text = SENTENCES.get(gate.name, _any_gate)(gate)
+    return f"{text} {WEAK}" if gate.weak else text
 
 
 def _quality(gate: Gate) -> str:
     n = gate.numbers
+    if "loss" in n:
+        return (
+            f"The forget loss is at most {number(n['loss'])}, a retrained model's at least {number(n['retrained'])}: "
+            f"below {percent(n['limit'])} of it the rows are clearly still remembered."
+        )
     source = f"limit {number(n['limit'])}"
     if n["between"] is not None:
         source = f"two retrained models: {number(n['between'])}, {source}"
@@ -62,19 +70,19 @@ def _auc_gap(gate: Gate) -> str:
         text += f" {BLIND}."
     if n["between"] is not None:
         text += f" Two retrained models differ by {number(n['between'])}."
-    if gate.status is Status.UNDECIDED:
-        text += " Its interval reaches into the limits: there are too few rows to decide."
+    if gate.status is Status.UNDECIDED and not gate.weak:
+        text += f" {FEW}"
     return text
 
 
 def _kept(gate: Gate) -> str:
-    texts = []
-    if gate.numbers["utility"]:
-        a, b = gate.numbers["utility"]
-        texts.append(f"Model utility {number(a)}, retrained {number(b)}: {percent(a / b)}")
-    if gate.numbers["kept"]:
-        texts.append(kept_text(gate.numbers["kept"]))
-    return f"{sentence('; '.join(texts))} Limit {percent(gate.numbers['limit'])}."
+    n = gate.numbers
+    texts = [kept_text(n["kept"])]
+    if n["utility"] and n["kept"].split:
+        a, b = n["utility"]
+        texts.append(f"model utility {number(a)}, retrained {number(b)}: {percent(a / b)}")
+    text = f"{sentence('; '.join(texts))} Limit {percent(n['limit'])}."
+    return f"{text} {FEW}" if gate.status is Status.UNDECIDED else text
 
 
 def kept_text(kept: Kept) -> str:
@@ -86,14 +94,21 @@ def kept_text(kept: Kept) -> str:
         return f"{kind} {percent(kept.value)} on {kept.split} rows, no model to compare with"
     whose, since = ("its own", " before the request") if kept.against == "before" else ("the retrained model's", "")
     others = [f"{kept_percent(share)} on {split} rows" for split, share in kept.others]
+    if not kept.split:
+        text = f"{kept_percent(kept.share)} of {whose} model utility{since}"
+        return text + (f" (accuracy {', '.join(others)})" if others else "")
     text = f"{kept_percent(kept.share)} of {whose} {kind} on {kept.split} rows{since}"
     return text + (f" ({', '.join(others)})" if others else "")
 
 
 def _extraction(gate: Gate) -> str:
     n = gate.numbers
-    text = f"Extraction strength {number(n['value'])}{interval(n, number)}, retrained {number(n['retrained'])}, limit "
-    text += f"{number(n['limit'])}."
+    text = f"Extraction strength {number(n['value'])}, retrained {number(n['retrained'])}"
+    if n["low"] is not None:
+        text += f" (difference {signed(n['low'])} to {signed(n['high'])})"
+    text += f", limit {number(n['limit'])}."
+    if gate.status is Status.UNDECIDED:
+        return f"{text} {FEW}"
     if gate.able is False:
         text += f" {BLIND}."
     return text
@@ -119,7 +134,8 @@ def _recovery(gate: Gate) -> str:
 
 def _quantisation(gate: Gate) -> str:
     right = [f"{bits}: {percent(a)} right, retrained {percent(b)}" for bits, a, b in gate.numbers["right"]]
-    return f"Forget rows in {'; '.join(right)}."
+    text = f"Forget rows in {'; '.join(right)}."
+    return f"{text} {FEW}" if gate.status is Status.UNDECIDED and not gate.weak else text
 
 
 def _any_gate(gate: Gate) -> str:

@@ -121,8 +121,11 @@ def made_config(config: type, values: dict, flags: list[Given]) -> tuple:
     own = [one for one in flags if one.name in values and one.name in {f.name for f in fields(config)}]
     minds = {one.name: refused(without=[one.name]) for one in own}
     told = []
+    ours = {problem.name for problem in problems if isinstance(problem, Wrong)}
     for problem in problems:
         whose = [one for one in own if problem not in minds[one.name]]
+        if not isinstance(problem, Wrong) and whose and {one.name for one in whose} <= ours:
+            continue  # the library's words for a value of which we say more
         unsaid = [one.shown for one in whose if one.file is not None or f"`{one.name}`" not in problem]
         is_plain = not isinstance(problem, Wrong) and unsaid
         told.append(f"{' and '.join(unsaid)}: {problem}" if is_plain else with_file(problem, flags))

@@ -274,7 +274,7 @@ def test_json_objects_arrive():
 @pytest.mark.parametrize(
     ("key", "value", "told"),
     [
-        ("warmup_steps", "-1", "Got warmup_steps = -1.0"),
+        ("load_best_model_at_end", "true", "requires the save and eval strategy to match"),
         ("fp16", "true", "rescales gradients"),
     ],
 )
@@ -284,6 +284,8 @@ def test_what_transformers_refuses_is_told_with_its_flag_or_its_place_in_the_fil
     assert found.startswith(f"`ready.{key}` in {tmp_path / 'my.yaml'}: ") and told in found
     (found,) = problems("ready", f"--{key}", value, "--logging_steps", "5")
     assert f"`{'' if key == 'fp16' else '--'}{key}`" in found and told in found
+    (found,) = problems("ready", "--warmup_steps", "-1")  # transformers and we refuse it: once is enough
+    assert found.startswith("`warmup_steps` is -1")
 
 
 def test_a_key_for_all_trainings_may_stand_in_a_file_that_serves_evaluate_too(tmp_path):

@@ -18,6 +18,7 @@ callbacks.py               how does a request's schedule see each step?
 checkpointing.py           what does a checkpoint hold, and when is one complete?
 same_run.py                is a checkpoint of this run, or of other rows or options?
 records.py                 which records travel with a model, and how can its owner prove which rows were revocable?
+known_rows.py              which rows was a model trained on, and which was it asked to forget?
 card.py                    what do we add to the Trainer's model card?
 models.py                  which models are accepted, and what is their loss of guessing?
 engines.py                 what differs under DDP, FSDP2 and DeepSpeed?

@@ -14,6 +14,8 @@ A checkpoint is the folder `checkpoint-STEP` in `output_dir`. The Trainer writes
 and we add
 
     readiness.json or unlearning.json      the run's record ([`hf_unlearn.trainers.records`])
+    rows.digests                           which rows were trained on and asked to be forgotten, under the owner's salt
+                                           ([`hf_unlearn.trainers.known_rows`])
     run.json                               digests of the run's rows, and its options: it resumes in no other run
                                            ([`hf_unlearn.trainers.same_run`])
     _request_weights.pt                    of a request: weights that its stop rule may put back; deleted at its end
@@ -38,7 +40,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from ..utils.checks import ArgumentError
 from ..utils.files import read_json, write_json
-from . import records, same_run
+from . import known_rows, records, same_run
 from .engines import keeps_shards, whole_state
 
 logger = logging.getLogger(__name__)
@@ -188,6 +190,10 @@ class CheckpointingTrainer(Trainer):
         """What [`save_model`] writes beside the weights, JSON-ready."""
         raise NotImplementedError
 
+    def known_rows(self) -> list[known_rows.KnownRows]:
+        """What the model's folder says of the rows that it was trained on or asked to forget."""
+        raise NotImplementedError
+
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
         with nullcontext() if _internal_call else whole_state(self.accelerator):
             super().save_model(output_dir, _internal_call)
@@ -196,6 +202,7 @@ class CheckpointingTrainer(Trainer):
             for folder in folders:
                 os.makedirs(folder, exist_ok=True)
                 write_json(os.path.join(folder, self.record_name), self.record())
+                known_rows.write(os.path.join(folder, known_rows.FILE), self.known_rows())
         if self._postponed is not None:  # `training_args.bin` is written: from here on a checkpoint's files are added
             vars(self.args).update(save_total_limit=None, push_to_hub=False)
 

@@ -25,11 +25,11 @@ from ..report.words import model_card
 from ..utils.checks import raise_problems
 from ..utils.files import read_json
 from ..utils.versions import library_versions
-from . import records
+from . import known_rows, records
 from .base import ForgettingTrainer
 from .engines import several_backwards_problem
 from .main_loss import MainLoss
-from .models import argument_problems, chance_loss, config_problems, has_adapter
+from .models import argument_problems, chance_loss, config_problems, has_adapter, name_of
 from .passes import RowsPass
 from .ready_passes import ReadyPasses
 from .simulated_requests import SimulatedRequests
@@ -128,6 +128,7 @@ class ReadyTrainer(ForgettingTrainer):
         self.revocable = revocable
         self._flags = None if revocable is None else np.array(column_values(train_dataset, revocable), dtype=bool)
         self._commitment: dict | None = None
+        self._known_rows: list[known_rows.KnownRows] | None = None
         super().__init__(
             model,
             args,
@@ -206,6 +207,15 @@ class ReadyTrainer(ForgettingTrainer):
         return RowsPass(self, model, [(inputs, True)], step.items["all"]).add_local_gradient()
 
     # ---- the record ----
+
+    def known_rows(self) -> list[known_rows.KnownRows]:
+        if self._known_rows is None:
+            source = name_of(self.model)
+            before = known_rows.of_model([source] if source and os.path.isdir(source) else [])
+            salt = records.salt_for(self.args.output_dir, before.salts)
+            own = known_rows.commit(known_rows.TRAINED, self.train_dataset, salt, self.columns_read)
+            self._known_rows = [*before.sets, *own]
+        return self._known_rows
 
     def run_rows(self) -> dict:
         return {"training": self.train_dataset}

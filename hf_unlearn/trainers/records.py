@@ -10,17 +10,20 @@ those of [`ReadyTrainer.record`].
 numbers of rows, why the run stopped, its cost, and the state of the schedule, from which a checkpoint is resumed. Its
 keys are those of `record` in `unlearn_record.py`.
 
-`_revocable_salt.json`, in the output folder of a [`ReadyTrainer`]: the salt of the commitment. The owner keeps it:
-`push_to_hub` leaves out files whose names begin with an underscore.
+`rows.digests`, beside either: which rows the model was trained on and asked to forget ([`known_rows`]).
+
+`_revocable_salt.json`, in the output folder: the salt of all that is committed to there. The owner keeps it:
+`push_to_hub` leaves out files whose names begin with an underscore, and the file is its owner's alone to read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
-from ..utils.files import make_private, read_json, write_json
+from ..utils.files import make_private, read_json, short, write_json
 
 SCHEMA = 1
 READINESS = "readiness.json"
@@ -37,26 +40,29 @@ def commitment(ids, salt: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def salt_for(folder: str) -> str:
+def salt_for(folder: str, earlier: Iterable[str] = ()) -> str:
     """
     The salt kept in `folder`, in a file that its owner alone can read; the first call draws it.
+
+    Args:
+        earlier: salts of the model that this folder's goes on from; they are kept, too, and the first one is taken
+            where there would be a new one.
 
     Raises:
         ValueError: if the file is damaged.
     """
     path = Path(folder) / SALT
-    if (salt := _read_salt(path)) is not None:
-        return salt
-    salt = secrets.token_hex(16)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, {"salt": salt}, private=True)
-    return salt
+    here = _read_salts(path)
+    salts = list(dict.fromkeys([*here, *earlier])) or [secrets.token_hex(16)]
+    if salts != here:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, {"salt": salts[0], **({"earlier": salts[1:]} if salts[1:] else {})}, private=True)
+    return salts[0]
 
 
 def known_salts(*folders: str) -> dict[str, str]:
     """Those kept in the folders, by [`salt_id`]."""
-    found = (_read_salt(Path(folder) / SALT) for folder in folders)
-    return {salt_id(salt): salt for salt in found if salt is not None}
+    return {salt_id(salt): salt for folder in folders for salt in _read_salts(Path(folder) / SALT)}
 
 
 def salt_id(salt: str) -> str:
@@ -64,21 +70,67 @@ def salt_id(salt: str) -> str:
     return hashlib.sha256(b"salt " + salt.encode()).hexdigest()[:16]
 
 
-def _read_salt(path: Path) -> str | None:
+def _read_salts(path: Path) -> list[str]:
+    """The folder's own salt first; [] where there is no file."""
+    if not path.is_file():
+        return []
     try:
         content = read_json(path)
-    except ValueError:
-        content = {}
-    if content is None:
-        return None
-    salt = content.get("salt") if isinstance(content, dict) else None
-    if not (isinstance(salt, str) and len(salt) >= 32):
+        found = [content["salt"], *content.get("earlier", ())]
+    except (ValueError, TypeError, LookupError, AttributeError):
+        found = [None]
+    if not all(isinstance(salt, str) and len(salt) >= 32 for salt in found):
         raise ValueError(
             f"{path} is damaged: it should hold the salt that opens what this folder's records commit to. Restore it "
             "from a copy; without one delete it: a new salt is drawn, and what was committed to before stays closed."
         )
     make_private(path)
-    return salt
+    return found
+
+
+class NoAnswer(ValueError):
+    """The hub does not say whether it has a file."""
+
+
+def find_file(source: str, name: str) -> Path | None:
+    """
+    A file of a folder or of a hub id (from the cache when offline); None if there is none.
+
+    Raises:
+        NoAnswer: if the hub cannot be asked or does not answer the question; the message says which.
+    """
+    if Path(source).is_dir():
+        return found if (found := Path(source, name)).is_file() else None
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    try:
+        return Path(huggingface_hub.hf_hub_download(source, name))
+    except errors.HFValidationError:  # a path
+        return None
+    except errors.LocalEntryNotFoundError as error:
+        if huggingface_hub.constants.HF_HUB_OFFLINE:
+            if isinstance(huggingface_hub.try_to_load_from_cache(source, name), (str, type(None))):
+                raise NoAnswer(f"offline (HF_HUB_OFFLINE is set), and the cache has no {name} of {source}.") from error
+            return None  # the cache knows that there is none
+        raise NoAnswer(_why(error.__cause__ or error, source)) from error
+    except errors.EntryNotFoundError:
+        return None
+    except (errors.HfHubHTTPError, OSError) as error:
+        raise NoAnswer(_why(error, source)) from error
+
+
+def _why(error: BaseException, source: str) -> str:
+    """What the hub has answered, in a sentence."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    fixes = {
+        401: f"there is no {source}, or it is private: log in by `hf auth login` with an account that may read it",
+        403: f"{source} is gated or forbidden for this account: ask for access on its page",
+        404: f"there is no {source}: look at its spelling",
+    }
+    if status is None:
+        return f"the hub does not answer ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})."
+    return f"the hub answers {status}: {fixes.get(status, 'try again later')}."
 
 
 def find_readiness(source: str | None) -> dict | None:
@@ -86,23 +138,24 @@ def find_readiness(source: str | None) -> dict | None:
     `readiness.json` of a folder, of a file, or of a hub id (from the cache when offline); None if there is none.
 
     Raises:
-        ValueError: if it is there but this version does not read its schema.
+        NoAnswer: if the hub does not say whether there is one.
+        ValueError: if it is there but damaged, of other types than it should be, or of a schema that this version does
+            not read.
     """
     if not source:
         return None
-    path = Path(source)
-    if path.is_dir():
-        found = read_json(path / READINESS)
-    elif path.is_file():
-        found = read_json(path)
-    else:
-        from transformers.utils import cached_file
-
-        try:
-            cached = cached_file(source, READINESS, _raise_exceptions_for_missing_entries=False)
-        except (OSError, ValueError):  # offline without a cached copy, or no such repository
-            cached = None
-        found = read_json(cached) if cached else None
-    if found is not None and found.get("schema") != SCHEMA:
-        raise ValueError(f"{READINESS} of {source} has schema {found.get('schema')!r}; this version reads {SCHEMA}.")
+    path = Path(source) if Path(source).is_file() else find_file(source, READINESS)
+    if path is None:
+        return None
+    found = read_json(path)
+    where = path if Path(source).exists() else f"{READINESS} of {source}"
+    if not isinstance(found, dict):
+        raise ValueError(f"{where} should hold a JSON object and holds {short(repr(found))}.")
+    if found.get("schema") != SCHEMA:
+        raise ValueError(
+            f"{READINESS} of {source} has schema {short(repr(found.get('schema')))}; this version reads {SCHEMA}."
+        )
+    for key, kind, said in (("ready", bool, "true or false"), ("request", dict, "an object")):
+        if not isinstance(found.get(key), (kind, type(None))):
+            raise ValueError(f"`{key}` in {where} is {short(repr(found[key]))}; it must be {said}.")
     return found

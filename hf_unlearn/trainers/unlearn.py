@@ -28,7 +28,7 @@ from ..unlearning import schedule, stop_rule
 from ..unlearning.defaults import with_fitting_options, with_request_defaults
 from ..unlearning.look import look_every
 from ..utils.checks import ArgumentError, raise_problems
-from . import checkpointing, records, unlearn_record
+from . import checkpointing, known_rows, records, unlearn_record
 from .base import ForgettingTrainer
 from .callbacks import ScheduleCallback
 from .engines import accumulation_problem, several_backwards_problem
@@ -135,6 +135,9 @@ class UnlearnTrainer(ForgettingTrainer):
             )
         if self.objective.reference == "loss":
             problems += reference_problems(forget_dataset)
+        self._known, self._known_rows = known_rows.Known(), None  # of the model as it comes, as it is saved
+        if not problems:
+            problems += self._row_problems(args, model, retain_dataset, unseen_dataset)
         raise_problems(problems or self._resistance_problems(args, len(forget_dataset)))
 
         self.forget_dataset, self.retain_dataset, self.unseen_dataset = forget_dataset, retain_dataset, unseen_dataset
@@ -167,17 +170,41 @@ class UnlearnTrainer(ForgettingTrainer):
 
     def _settle_arguments(self, args: UnlearnConfig, model, problems: list[str]) -> UnlearnConfig:
         """The arguments with what a ready checkpoint recommends and what "auto" stands for; adds to the problems."""
-        self.readiness = None
-        name = name_of(model)
+        self.readiness, self._hub_is_silent = None, False
         try:
-            if args.readiness != "none":
-                self.readiness = records.find_readiness(name if args.readiness == "auto" else args.readiness)
-                if self.readiness is None and args.readiness != "auto":
+            if args.readiness == "auto":
+                self.readiness = self._own_readiness(name_of(model))
+            elif args.readiness != "none":
+                self.readiness = records.find_readiness(args.readiness)
+                if self.readiness is None:
                     problems.append(f"`readiness` is {args.readiness!r}, but there is no {records.READINESS}.")
             return with_fitting_options(with_request_defaults(args, self.readiness))
         except (TypeError, ValueError) as error:
             problems += getattr(error, "problems", [str(error)])
             return args
+
+    def _row_problems(self, args: UnlearnConfig, model, retain: RowSet, unseen: RowSet) -> list[str]:
+        """Rows that the model's folder tells another story of."""
+        named = [args.readiness] if args.readiness not in ("auto", "none") else []
+        try:
+            own = [] if self._hub_is_silent else [name_of(model)]  # to ask again would take as long again
+            self._known = known_rows.of_model([*own, *named])
+            known_rows.earlier_request(args.output_dir, retain)
+        except ValueError as error:  # a damaged file
+            return [str(error)]
+        return known_rows.problems(self._known, retain, unseen)
+
+    def _own_readiness(self, source: str | None) -> dict | None:
+        try:
+            return records.find_readiness(source)
+        except records.NoAnswer as silence:
+            self._hub_is_silent = True
+            logger.warning(
+                "Whether %s recommends values for a request, and which rows it was trained on, is not known: %s",
+                source,
+                silence,
+            )
+            return None
 
     def _resistance_problems(self, args: UnlearnConfig, n_forget: int) -> list[str]:
         if args.resistance != "none" and min(self.step_rows, n_forget) < 2:
@@ -301,6 +328,13 @@ class UnlearnTrainer(ForgettingTrainer):
     def end_of_step(self) -> bool:
         """After each optimizer step; True ends the run."""
         return self.looks.after_step()
+
+    def known_rows(self) -> list[known_rows.KnownRows]:
+        if self._known_rows is None:
+            salt = records.salt_for(self.args.output_dir, self._known.salts)
+            own = known_rows.commit(known_rows.FORGOTTEN, self.forget_dataset, salt)
+            self._known_rows = [*self._known.sets, *own]
+        return self._known_rows
 
     def run_rows(self) -> dict:
         return {"forget": self.forget_dataset, "retain": self.retain_dataset, "unseen": self.unseen_dataset}

@@ -1,11 +1,16 @@
-"""JSON files that are written whole or not at all."""
+"""
+Files that are written whole or not at all; JSON files carry a digest of their content, which is checked on reading.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from contextlib import suppress
 from pathlib import Path
+
+DIGEST, PREFIX = "digest", "sha256:"  # name and beginning of the digest: a flipped byte leaves one of them
 
 
 def write_json(path, content: dict, private: bool = False) -> None:
@@ -18,14 +23,31 @@ def write_json(path, content: dict, private: bool = False) -> None:
     Raises:
         ValueError: for NaN and inf, which JSON does not have.
     """
+    plain = json.loads(json.dumps({key: value for key, value in content.items() if key != DIGEST}, allow_nan=False))
+    text = json.dumps({**plain, DIGEST: _digest(plain)}, indent=2, ensure_ascii=False)
+    replace_bytes(path, f"{text}\n".encode(), private)
+
+
+def _digest(content: dict) -> str:
+    """Of the content, however it is laid out: a file that somebody has indented anew is the same."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return PREFIX + hashlib.sha256(text.encode()).hexdigest()
+
+
+def replace_bytes(path, content: bytes, private: bool = False) -> None:
+    """Writes beside the file and moves it over the file; on a full disk the old one stays."""
     path = Path(path)
     beside = path.with_name(path.name + ".part")
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    if private:
-        beside.touch(0o600)
-        make_private(beside)
-    beside.write_text(text)
-    os.replace(beside, path)
+    try:
+        if private:
+            beside.touch(0o600)
+            make_private(beside)
+        beside.write_bytes(content)
+        os.replace(beside, path)
+    except OSError:
+        with suppress(OSError):
+            beside.unlink()
+        raise
 
 
 def make_private(path) -> None:
@@ -36,6 +58,32 @@ def make_private(path) -> None:
 
 
 def read_json(path) -> dict | None:
-    """The file's content; None if there is no such file."""
+    """
+    The file's content without its digest; None if there is no such file. A file without a digest is taken as it is.
+
+    Raises:
+        ValueError: if it is no JSON, or if its content is not what was written.
+    """
     path = Path(path)
-    return json.loads(path.read_text()) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_bytes().decode())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read, it is damaged or no JSON: {short(str(error))}.") from error
+    if not isinstance(content, dict):
+        return content
+    if not any(key == DIGEST or str(value).startswith(PREFIX) for key, value in content.items()):
+        return content
+    found = content.pop(DIGEST, None)
+    if found != _digest(content):
+        raise ValueError(
+            f"{path} is damaged: its content does not have the digest that was written with it. Restore it from a "
+            f"copy; where you have edited it yourself, delete the line `{DIGEST}`."
+        )
+    return content
+
+
+def short(text: str, most: int = 80) -> str:
+    """A text for a message, cut where it is long."""
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,0 +1,231 @@
+"""A model's folder knows which rows were trained on and which were to be forgotten; what forgets that is refused."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import shutil
+import stat
+import threading
+
+import huggingface_hub
+import pytest
+from helpers.ready_runs import config
+from helpers.tiny import image_rows, lm, lm_rows, tokenizer, vit
+from helpers.unlearning import trainer
+
+from hf_unlearn import ArgumentError, ReadyTrainer
+from hf_unlearn.trainers import known_rows, records
+
+ROWS = {"forget": lm_rows(4), "retain": lm_rows(12, 4), "unseen": lm_rows(6, 100)}
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory):
+    """Folder of a model that was made ready on the first 16 rows; not trained, which makes no difference here."""
+    folder = tmp_path_factory.mktemp("ready")
+    ReadyTrainer(lm(), config(folder), lm_rows(16), processing_class=tokenizer()).save_model()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unlearned(ready, tmp_path_factory):
+    """Folder of what a request for the first four rows made of it."""
+    folder = tmp_path_factory.mktemp("unlearned")
+    trainer(folder, str(ready), ROWS).save_model()
+    return folder
+
+
+def told(out, model, rows) -> str:
+    with pytest.raises(ArgumentError) as caught:
+        trainer(out, str(model), {**ROWS, **rows})
+    return str(caught.value)
+
+
+def test_unseen_rows_that_were_trained_on_are_refused_by_their_ids(ready, tmp_path):
+    found = told(tmp_path, ready, {"retain": lm_rows(6, 4), "unseen": lm_rows(8, 10)})
+    assert f"6 of 8 unseen rows are rows that {ready} was trained on (ids 10, 11, 12, 13, 14, … (6 in all))" in found
+    assert "1 problem" in found and "unseen=[their ids]" in found
+    trainer(tmp_path, str(ready), ROWS)
+
+
+@pytest.mark.parametrize("change", [
+    lambda rows: rows.remove_columns("id"),
+    lambda rows: rows.map(lambda row: {"labels": [-100] * 3 + row["labels"][3:], "id": row["id"] + 900}),
+    lambda rows: rows.to_list(),
+])  # fmt: skip
+def test_a_row_is_known_by_its_content_whatever_its_id_labels_or_dress(ready, tmp_path, change):
+    rows = {"retain": lm_rows(6, 4), "unseen": change(lm_rows(3, 12))}
+    assert "3 of 3 unseen rows are rows that" in told(tmp_path, ready, rows)
+
+
+def test_the_same_id_with_another_content_is_a_warning(ready, tmp_path, caplog):
+    other = lm_rows(3, 200).remove_columns("id").add_column("id", [12, 13, 90])
+    trainer(tmp_path, str(ready), {**ROWS, "retain": lm_rows(6, 4), "unseen": other})
+    assert "2 of 3 unseen rows have ids of rows that" in caplog.text and "ids 12, 13." in caplog.text
+
+
+def test_rows_of_an_earlier_request_do_not_come_back(unlearned, tmp_path):
+    """Also where the forgotten rows are called unseen: the model was trained on them."""
+    found = told(tmp_path, unlearned, {"forget": lm_rows(2, 4), "retain": lm_rows(13, 3).select([0, *range(3, 13)])})
+    assert f"1 of 11 retain rows are rows that {unlearned} was asked to forget (ids 3)" in found
+    assert "deleted=[their ids]" in found
+    found = told(tmp_path, unlearned, {"forget": lm_rows(2, 4), "retain": lm_rows(10, 6), "unseen": lm_rows(4)})
+    assert "4 of 4 unseen rows are rows that" in found and "was asked to forget (ids 0, 1, 2, 3)" in found
+
+
+def test_what_is_known_travels_from_request_to_request(unlearned, tmp_path):
+    second = {**ROWS, "forget": lm_rows(2, 4), "retain": lm_rows(10, 6)}
+    trainer(tmp_path / "second", str(unlearned), second).save_model()
+    third = {"forget": lm_rows(2, 6), "retain": lm_rows(8, 8)}
+    for first in (0, 4):  # of the first request, of the second
+        rows = {**third, "retain": lm_rows(12, first).select([0, *range(8 - first, 12)])}
+        assert f"asked to forget (ids {first})" in told(tmp_path / "third", tmp_path / "second", rows)
+    rows = {**third, "retain": lm_rows(6, 8), "unseen": lm_rows(2, 14)}
+    assert "2 of 2 unseen rows" in told(tmp_path / "third", tmp_path / "second", rows)
+    trainer(tmp_path / "third", str(tmp_path / "second"), {**ROWS, **third})
+
+
+def test_an_earlier_request_that_will_be_replaced_is_told(ready, unlearned, caplog):
+    trainer(unlearned, str(ready), ROWS)  # the same again
+    assert "An earlier request" not in caplog.text
+    trainer(unlearned, str(ready), {**ROWS, "forget": lm_rows(2, 4), "retain": lm_rows(12, 2).select([0, 1, 4, 5])})
+    assert "named 2 of the retain rows, ids 2, 3" in caplog.text
+
+
+def test_without_the_salt_nothing_is_told_of_rows_and_that_is_said(ready, tmp_path, caplog):
+    """As on the hub: `push_to_hub` leaves out what begins with an underscore."""
+    shutil.copytree(ready, tmp_path / "hub", ignore=shutil.ignore_patterns("_*"))
+    rows = {**ROWS, "retain": lm_rows(6, 4), "unseen": lm_rows(3, 12)}
+    trainer(tmp_path / "out", str(tmp_path / "hub"), rows)
+    assert "the salt that opens it is not at hand" in caplog.text and "by `readiness`" in caplog.text
+    with pytest.raises(ArgumentError, match="3 of 3 unseen rows"):
+        trainer(tmp_path / "out", str(tmp_path / "hub"), rows, readiness=str(ready))
+    salt = json.loads((ready / records.SALT).read_text())["salt"]
+    files = [f for f in (tmp_path / "hub").iterdir() if f.suffix != ".safetensors"]
+    assert len(files) > 3 and not [f for f in files if salt.encode() in f.read_bytes()]
+
+
+def test_the_file_holds_eight_bytes_a_row_and_id(ready):
+    found = known_rows.read(ready / known_rows.FILE)
+    assert [(s.part, s.of, s.columns, len(s.digests)) for s in found] == [
+        ("trained", "content", ("input_ids",), 16), ("trained", "id", (), 16)
+    ]  # fmt: skip
+    assert (ready / known_rows.FILE).stat().st_size < 16 * 16 + 500
+    rows = known_rows.commit("trained", image_rows(5).remove_columns("id"), "s" * 32, ["revocable"])
+    assert [(s.of, s.columns, len(s.digests)) for s in rows] == [("content", ("pixel_values",), 5)]
+
+
+def test_a_flipped_byte_in_the_file_is_found(ready, tmp_path):
+    data = (ready / known_rows.FILE).read_bytes()
+    for place in range(0, len(data), 7):
+        (tmp_path / "f").write_bytes(data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :])
+        with pytest.raises(ValueError, match="f is damaged"):
+            known_rows.read(tmp_path / "f")
+    shutil.copytree(ready, tmp_path / "model")
+    shutil.copy(tmp_path / "f", tmp_path / "model" / known_rows.FILE)
+    assert "rows.digests is damaged" in told(tmp_path / "out", tmp_path / "model", {})
+
+
+# ---- the salt ----
+
+
+def test_the_salt_is_its_owners_alone_to_read(tmp_path):
+    salt = records.salt_for(tmp_path)
+    path = tmp_path / records.SALT
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    os.chmod(path, 0o644)  # as older versions wrote it
+    assert records.salt_for(tmp_path) == salt and stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("content", [
+    b"{", b"[]", b"null", b'{"salt": 7}', b"\xff\xfe", b"{}", b'{"salt": ""}', b'{"salt": "ab"}', b"[" * 100000,
+    b'{"salt": "0123456789abcdef0123456789abcdef", "earlier": 7}', b"",
+])  # fmt: skip
+def test_a_garbled_salt_is_named_with_what_to_do(tmp_path, content):
+    (tmp_path / records.SALT).write_bytes(content)
+    with pytest.raises(ValueError, match=r"_revocable_salt.json is damaged: .* Restore it from a copy"):
+        records.salt_for(tmp_path)
+    (tmp_path / records.SALT).write_text('{"salt": "0123456789abcdef0123456789abcdef"}')  # of an older version
+    assert records.salt_for(tmp_path) == "0123456789abcdef0123456789abcdef"
+
+
+# ---- readiness.json ----
+
+
+@pytest.mark.parametrize("content, words", [
+    ("[1, 2]", r"readiness.json should hold a JSON object and holds \[1, 2\]"),
+    ('"x"', "readiness.json should hold a JSON object"),
+    ("{not json", "readiness.json cannot be read, it is damaged or no JSON"),
+    ("[" * 100_000, "readiness.json cannot be read"),
+    ("", "readiness.json cannot be read"),
+    ('{"schema": 1, "request": [1]}', r"`request` in .*readiness.json is \[1\]; it must be an object"),
+    ('{"schema": 1, "ready": "no"}', "`ready` in .*readiness.json is 'no'; it must be true or false"),
+    ('{"schema": [7], "ready": true}', r"readiness.json of .* has schema \[7\]"),
+])  # fmt: skip
+def test_a_readiness_record_of_another_shape_is_told_with_file_and_key(tmp_path, content, words):
+    (tmp_path / "readiness.json").write_text(content)
+    with pytest.raises(ArgumentError, match=words) as caught:
+        trainer(tmp_path / "out", str(tmp_path), ROWS)
+    assert len(str(caught.value)) < 400 and len(caught.value.problems) == 1
+
+
+@pytest.fixture(scope="module")
+def hub():
+    """A server that answers every request with the status that the repository is named by."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self.send_response(int(self.path.split("status-")[1][:3]))
+            if "missing" in self.path:
+                self.send_header("X-Error-Code", "EntryNotFound")
+            self.end_headers()
+
+        do_GET = do_HEAD
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def online(monkeypatch, endpoint, cache):
+    template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    for name, value in {"HUGGINGFACE_CO_URL_TEMPLATE": template, "HF_HUB_OFFLINE": False, "ENDPOINT": endpoint}.items():
+        monkeypatch.setattr(huggingface_hub.constants, name, value)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between its attempts
+
+
+@pytest.mark.parametrize("status, words", [
+    (401, "the hub answers 401: there is no user/status-401, or it is private"),
+    (403, "the hub answers 403: user/status-403 is gated or forbidden"),
+    (404, "the hub answers 404"),
+    (500, "the hub answers 500: try again later"),
+])  # fmt: skip
+def test_what_the_hub_answers_is_told(hub, tmp_path, monkeypatch, caplog, status, words):
+    online(monkeypatch, hub, tmp_path)
+    with pytest.raises(records.NoAnswer, match=words):
+        records.find_readiness(f"user/status-{status}")
+    model = vit()
+    model.config._name_or_path = f"user/status-{status}"
+    sets = {"forget": image_rows(6), "retain": image_rows(12, 6), "unseen": image_rows(6, 100)}
+    trainer(tmp_path, model, sets)  # for `auto` it is a warning: a model may well have no record
+    assert words in caplog.text
+    with pytest.raises(ArgumentError, match=words):
+        trainer(tmp_path, model, sets, readiness=f"user/status-{status}")
+    assert records.find_readiness("user/status-404-missing") is None
+
+
+def test_a_hub_that_is_not_asked_or_does_not_answer_is_told_as_such(tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(records.NoAnswer, match="HF_HUB_OFFLINE is set.*no readiness.json of user/some"):
+        records.find_readiness("user/some")
+    online(monkeypatch, "http://127.0.0.1:9", tmp_path)
+    with pytest.raises(records.NoAnswer, match="the hub does not answer"):
+        records.find_readiness("user/some")

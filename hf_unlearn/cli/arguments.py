@@ -157,6 +157,14 @@ class DataArguments(FromFlags):
             "Default: single rows, or with --forget_by column those of --forget_column.",
         },
     )
+    deleted: list[str] | None = field(
+        default=None,
+        metadata={
+            "metavar": "ID",
+            "help": "Ids of rows that earlier requests have named. They are left out, so that they are not learned "
+            "again as rows to keep. Give them, and start from the unlearned model, where a second request follows.",
+        },
+    )
     split_seed: int = field(default=0, metadata={"help": "Seed of the split and of what is drawn to be forgotten."})
 
 

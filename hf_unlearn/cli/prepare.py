@@ -81,8 +81,9 @@ def rows_by_split(data: DataArguments) -> tuple:
     from .. import split
 
     rows, test = _read(data)
+    others = {"group": data.unseen_group, "seed": data.split_seed, "unseen": data.unseen, "deleted": data.deleted or ()}
     parts, *_ = gather(
-        lambda: split(rows, **_named(data), group=data.unseen_group, seed=data.split_seed, unseen=data.unseen),
+        lambda: split(rows, **_named(data), **others),
         *(lambda part=part: _check_columns(data, part) for part in (rows, test) if part is not None),
     )
     return rows, parts if test is None else {**parts, "test": test}

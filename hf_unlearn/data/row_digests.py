@@ -16,8 +16,21 @@ from pathlib import Path
 
 import numpy as np
 
+from .columns import INPUT_COLUMNS, column_names
+
 BATCH = 1000  # rows that are read at a time
+LABELS = ("label", "labels", "label_ids")
 SIZE = 16  # bytes of a digest
+
+
+def content_columns(rows, own: Iterable[str | None] = ()) -> list[str]:
+    """
+    Columns that a row is known by, whatever its id or label: the model's inputs by their usual names, or else all but
+    ids, labels and `own`.
+    """
+    names = column_names(rows)
+    inputs = [name for name in INPUT_COLUMNS if name in names and name not in LABELS]
+    return inputs or sorted(set(names) - {"id", *LABELS, *own})
 
 
 def row_digests(dataset, columns: Iterable[str]) -> list[bytes] | None:

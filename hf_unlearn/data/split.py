@@ -10,6 +10,7 @@ import numpy as np
 
 from ..utils.checks import raise_problems
 from .columns import INPUT_COLUMNS, column_names, column_values, first_ids, row_ids
+from .deleted import deleted_rows
 from .duplicates import fingerprints
 
 logger = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ def split(
     seed: int = 0,
     unseen: float | Sequence = 0.1,
     duplicates: str = "move",
+    deleted: Sequence = (),
 ):
     """
     Divides rows into `forget`, `retain` and `unseen` (a `datasets.DatasetDict`). Pure in its arguments: the same call
@@ -45,6 +47,8 @@ def split(
         duplicates: rows of retain or unseen with the same content as a forget row are named in a warning and moved
             to forget (`"move"`), are an error (`"error"`), or stay (`"keep"`). Unseen rows with the same content as a
             retain row go to retain.
+        deleted: ids of rows that earlier requests have named. They are in none of the three, nor is a row of the same
+            content: in retain they would be learned again. The unseen rows are otherwise those of a split without it.
 
     Raises:
         ArgumentError: with all problems at once: no such column, id or value; no rows left for one of the three.
@@ -52,6 +56,8 @@ def split(
     if column is None:
         column = {"id": "id", "class": "label" if "label" in column_names(dataset) else "labels"}.get(by)
     raise_problems(_argument_problems(dataset, by, values, fraction, column, group, unseen, duplicates))
+
+    gone = deleted_rows(dataset, deleted, {column, group} if by in ("class", "column") else {group})
 
     # Two generators, so that the unseen rows do not depend on how many draws the forget rows take.
     draw_forget, draw_unseen = np.random.default_rng([seed, 1]), np.random.default_rng([seed, 2])
@@ -74,11 +80,12 @@ def split(
         drawn = draw_unseen.permutation(groups)[: max(1, round(unseen * len(groups)))]
         is_unseen = np.isin(of, drawn) & ~is_forget
     if by == "random":
-        rest = np.flatnonzero(~is_unseen)
+        rest = np.flatnonzero(~is_unseen & ~gone)
         is_forget[draw_forget.permutation(rest)[: max(1, round(fraction * n))]] = True
     is_forget &= ~is_unseen
 
     parts = {"forget": is_forget, "retain": ~is_forget & ~is_unseen, "unseen": is_unseen}
+    parts = {name: mask & ~gone for name, mask in parts.items()}
     if duplicates != "keep":
         parts = _settle_duplicates(dataset, parts, duplicates, {column, group} if by == "column" else {group})
     raise_problems([f"No rows are left for {name!r}." for name, mask in parts.items() if not mask.any()])

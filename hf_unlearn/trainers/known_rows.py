@@ -24,8 +24,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.columns import INPUT_COLUMNS, column_names, first_ids, row_ids
-from ..data.row_digests import row_digests
+from ..data.columns import column_names, first_ids, row_ids
+from ..data.row_digests import content_columns, row_digests
 from ..utils.files import replace_bytes
 from . import records
 
@@ -34,7 +34,6 @@ logger = logging.getLogger(__name__)
 FILE = "rows.digests"
 MAGIC = b"hf_unlearn rows\n"
 TRAINED, FORGOTTEN = "trained", "forgotten"
-LABELS = ("label", "labels", "label_ids")
 
 
 @dataclass(frozen=True)
@@ -70,13 +69,6 @@ def commit(part: str, rows, salt: str, own: Iterable[str] = ()) -> list[KnownRow
             of_what = tuple(columns) if of == "content" else ()
             found.append(KnownRows(part, of, of_what, records.salt_id(salt), np.unique(digests)))
     return found
-
-
-def content_columns(rows, own: Iterable[str] = ()) -> list[str]:
-    """The model's inputs by their usual names, or else all but ids, labels and `own`."""
-    names = column_names(rows)
-    inputs = [name for name in INPUT_COLUMNS if name in names and name not in LABELS]
-    return inputs or sorted(set(names) - {"id", *LABELS, *own})
 
 
 def _digests(of: str, rows, columns: Iterable[str], salt: str) -> np.ndarray | None:

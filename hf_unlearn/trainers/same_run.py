@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from ..config import step_rows
 from ..data.columns import REFERENCE_COLUMN, column_names
 from ..data.row_digests import row_digests
 from ..utils.files import read_json, write_json
@@ -144,7 +145,7 @@ def _options(trainer: ForgettingTrainer) -> dict:
     args = trainer.args
     names = [field.name for field in dataclasses.fields(args) if field.name not in HARMLESS]
     found = {name: getattr(args, name) for name in names} | trainer.run_options()
-    found[STEP_ROWS] = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    found[STEP_ROWS] = step_rows(args)
     for config in getattr(trainer.model, "peft_config", {}).values():
         found |= {f"peft_config.{k}": v for k, v in config.to_dict().items() if k not in OF_THE_FILES}
     return {name: _plain(value) for name, value in found.items()}

@@ -337,11 +337,21 @@ MEASURES: tuple[Measure, ...] = (
     Measure(
         "forget_{score}_privleak",
         "By {score}: PrivLeak (%)",
-        "100 (AUC - AUC_retrained) / AUC_retrained, per cent. Above 0 the model leaks more than the retrained one; the "
-        "source's figures count the other way round.",
+        "100 (A - A_retrained) / A_retrained, per cent, with A = 1 - AUC, as the source counts: about -100 where "
+        "nothing was forgotten, above 0 where the rows stand out as deleted. In score cards Min-K% takes 40 % of the "
+        "tokens for it, as the source does.",
         unit="per cent of the AUC",
         citation=MUSE,
         metric="privleak",
+        **{**_GAP, "saw": "lower"},
+    ),
+    Measure(
+        "forget_{score}_rel_diff",
+        "By {score}: AUC, relative difference (%)",
+        "100 (AUC - AUC_retrained) / AUC_retrained, per cent: the difference of AUCs as a share. Above 0 the model "
+        "leaks more than the retrained one, below 0 it over-forgot.",
+        unit="per cent of the AUC",
+        metric="rel_diff",
         **_GAP,
     ),
     Measure(

@@ -114,7 +114,7 @@ class Gain:
 
 def judge(card: Mapping[str, Any]) -> list[Finding]:
     """
-    A finding per unlearned run of a score card (as a dict, of schema 1 or 2), task by task, in the order of seeds and
+    A finding per unlearned run of a score card (as a dict, of schema 1 to 3), task by task, in the order of seeds and
     roles. Where a seed has no retrained model, that of another seed stands in.
     """
     found = []

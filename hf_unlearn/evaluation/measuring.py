@@ -11,7 +11,7 @@ import numpy as np
 from . import catalogue
 from .intervals import chunks, counts, mean_measure, ratio_measure, summary
 from .measures.forget_quality import forget_quality_measure
-from .measures.membership import compare_membership, membership_inference, scores
+from .measures.membership import PRIVLEAK_K, compare_membership, membership_inference, scores
 from .measures.truth_ratio import ANSWERS, answers
 from .measures.utility import PARTS, utility_measure
 from .measures.utility import SPLITS as UTILITY_SPLITS
@@ -146,7 +146,9 @@ def compare(
     wrong answers, between their losses; `distance` is the KS distance, `detectable` the smallest one that so many rows
     can show, `of` the statistic), `forget_extraction_gap` (extraction strength less the retrained model's), `test_kept`
     and `retain_kept` (labels predicted right, as a share of its), and for each membership score
-    `forget_mia_<score>_auc_gap` and `_privleak` (AUC against the retrained model's; [`compare_membership`]).
+    `forget_mia_<score>_auc_gap`, `_privleak` and `_rel_diff` (AUC against the retrained model's;
+    [`compare_membership`]). PrivLeak takes scores of the largest tokens (Min-K%, Min-K%++) of PRIVLEAK_K per cent of
+    them, as its source does.
 
     Args:
         tables, reference: split -> table of [`collect`]; of `forget`, `unseen`, `retain` and `test` rows.
@@ -159,10 +161,14 @@ def compare(
     quality = forget_quality_measure(mine, theirs)
     found |= {} if quality is None else {"forget_quality": quality}
     if "unseen" in tables and "unseen" in reference:
-        sides = [scores(side[split]) for side in (tables, reference) for split in ("forget", "unseen")]
+        rows = [side[split] for side in (tables, reference) for split in ("forget", "unseen")]
+        sides, wide = ([scores(table, **k) for table in rows] for k in ({}, {"k": PRIVLEAK_K}))
+        how = {"seed": seed, "resamples": resamples}
         for name, score in catalogue.SCORES.items():
             if all(name in side for side in sides):
-                gap = compare_membership(*(side[name] for side in sides), seed=seed, resamples=resamples)
+                gap = compare_membership(*(side[name] for side in sides), **how)
+                if any((a[name] != b[name]).any() for a, b in zip(sides, wide, strict=True)):
+                    gap["privleak"] = compare_membership(*(side[name] for side in wide), **how)["privleak"]
                 found |= {f"forget_{score.in_name}_{kind}": value for kind, value in gap.items()}
     return found
 

@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 class Scorecard:
     """
     The measures of several models, tasks and seeds. Cards are added with `+` (or [`merge`]) and written with
-    [`save`]; `scorecard.json` is strict JSON of schema 2 (1 is read, too):
+    [`save`]; `scorecard.json` is strict JSON of schema 3:
 
-    `{"schema": 2, "runs": [{"task", "model", "seed", "measures": {name: {"value", "low", "high", "n"}},
+    `{"schema": 3, "runs": [{"task", "model", "seed", "measures": {name: {"value", "low", "high", "n"}},
     "cost": {"steps", "row_passes", "seconds"}, "stop_reason", "details"}], "provenance": {task: {"asked", "request",
     "smoke", "date", "commands", "models": {role: {"weights", "architecture", "parameters"}}, "data": {split: {"rows",
-    "hash"}}, "versions"}}}`; what is unknown or not finite is null.
+    "hash"}}, "versions"}}}`; what is unknown or not finite is null. Schemas 1 and 2 are read, too; measures whose
+    meaning changed since get another name there (the zlib score was of the summed loss, now `zlib_sum`; `privleak` was
+    today's `rel_diff`).
     """
 
     runs: list[ModelScores] = field(default_factory=list)

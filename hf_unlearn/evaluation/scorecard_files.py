@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SCHEMA = 2
-READS = (1, 2)  # schemas that `read` reads
+SCHEMA = 3
+READS = (1, 2, 3)  # schemas that `read` reads
+RENAMED_BEFORE = 3  # names below this schema meant something else; in the order of replacement
+RENAMED = (("_privleak", "_rel_diff"), ("forget_mia_zlib_", "forget_mia_zlib_sum_"))  # of the sum, not the mean
 KEPT_TABLES = {"rows.parquet": "tables", "generations.parquet": "generations"}  # file -> attribute of a run
 
 
@@ -74,6 +76,9 @@ def read(directory: str | Path) -> tuple[list[ModelScores], dict[str, dict[str, 
         reads = " and ".join(map(str, READS))
         raise ValueError(f"{path} has schema {card.get('schema')!r}: this version reads schema {reads}.")
     runs = [ModelScores(**run) for run in card["runs"]]
+    if card["schema"] < RENAMED_BEFORE:
+        for run in runs:
+            run.measures = {_name_of_now(name): measured for name, measured in run.measures.items()}
     by_key = {run.key: run for run in runs}
     for name, kind in KEPT_TABLES.items():
         if (directory / name).exists():
@@ -90,6 +95,13 @@ def read(directory: str | Path) -> tuple[list[ModelScores], dict[str, dict[str, 
             if key in by_key:
                 by_key[key].history = entry["log_history"]
     return runs, card.get("provenance") or {}
+
+
+def _name_of_now(name: str) -> str:
+    """What an older card calls `name` has this name today, so that two meanings never share one."""
+    for before, now in RENAMED:
+        name = name.replace(before, now)
+    return name
 
 
 def histories(runs: Iterable[ModelScores]) -> list[dict[str, Any]]:

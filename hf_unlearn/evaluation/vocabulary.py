@@ -98,7 +98,7 @@ SCORES: dict[str, Score] = {
     ),
     "zlib": Score(
         "zlib ratio",
-        "Membership inference by the summed loss of each row over the compressed size of its text.",
+        "Membership inference by the mean loss of each row over the compressed size of its text.",
         CARLINI21,
         "mia_zlib",
         "zlib_tokens",

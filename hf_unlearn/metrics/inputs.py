@@ -207,7 +207,7 @@ INPUTS: Mapping[str, Inputs] = {
             "references": MEMBER,
         },
         {
-            "predictions": [0.5, 0.25, 1.0, 2.0],
+            "predictions": [1.5, 0.5, 1.0, 2.0],
             "retrained_predictions": [1.5, 2.5, 1.0, 2.0],
             "references": [1, 1, 0, 0],
         },

@@ -42,7 +42,7 @@ def render_card_section(card: Mapping[str, Any] | None, info: Mapping[str, Any],
     never read as Markdown or HTML.
 
     Args:
-        card: score card of schema 1 or 2, or None if there is none yet.
+        card: score card of schema 1 to 3, or None if there is none yet.
         info: `title` and what `INFO` lists.
         role: of the model that the card is of; None: all that were unlearned.
     """

@@ -34,7 +34,7 @@ def render_html(
     The report: one self-contained HTML page that loads nothing.
 
     Args:
-        card: score card of schema 1 or 2.
+        card: score card of schema 1 to 3.
         rows: dicts with `task`, `model`, `seed`, `split` and `loss`, an array of the rows' mean losses (nats), and
             perhaps `scores`, a dict of membership score -> array (the lower the more likely a member); drawn as
             histograms, where seeds are pooled, and as ROC curves, where they are overlaid.

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from hf_unlearn.evaluation import compare_membership, membership_inference, scores
+from hf_unlearn.evaluation import compare, compare_membership, membership_inference, scores
 
 TOKENS = [[0.5, 0.1, 3.0, 2.0, 1.0, 0.2, 0.3, 0.4, 0.6, 5.0], [0.25], [2.0, 2.0, 2.0, 2.0, 2.0], [1.0, 4.0, 0.0]]
 Z = [[-1.0, 0.5, -4.0, 2.0, 0.0, 1.0, -2.5, 0.3, 0.2, 0.1], [0.75], [1.0] * 5, [-1.0, -3.0, 2.0]]
@@ -42,7 +42,7 @@ def test_scores_by_hand():
     expected = {
         "loss": [1.31, 0.25, 2.0, 5 / 3],
         "entropy": [2.0] * 4,
-        "zlib": [13.1 / 40, 0.25 / 9, 10 / 11, 5 / 12],
+        "zlib": [1.31 / 40, 0.25 / 9, 2 / 11, 5 / 3 / 12],  # the mean, as in Carlini's code and MUSE; not the sum
         "min_k": [(5 + 3) / 2, 0.25, 2.0, 4.0],
         "min_k_plus_plus": [(4 + 2.5) / 2, -0.75, -1.0, 3.0],
     }
@@ -207,7 +207,7 @@ def test_compare_membership_is_a_loop_over_the_same_draws(monkeypatch, chunk):
 
     def both(i, j):
         mine, theirs = auc(rows[0][i], rows[1][j]), auc(rows[2][i], rows[3][j])
-        return mine - theirs, 100 * (mine / theirs - 1)
+        return mine - theirs, 100 * ((1 - mine) / (1 - theirs) - 1), 100 * (mine / theirs - 1)
 
     draws = []
     for size in per_chunk:
@@ -215,7 +215,7 @@ def test_compare_membership_is_a_loop_over_the_same_draws(monkeypatch, chunk):
         draws += [both(i, j) for i, j in zip(at_members, at_others, strict=True)]
     found = compare_membership(*rows, seed=5, resamples=60)
     low, high = np.percentile(draws, [2.5, 97.5], axis=0)
-    for i, kind in enumerate(("auc_gap", "privleak")):
+    for i, kind in enumerate(("auc_gap", "privleak", "rel_diff")):
         expected = {"value": both(slice(None), slice(None))[i], "low": low[i], "high": high[i], "n": 55}
         assert found[kind] == pytest.approx({**expected, "detectable": (high[i] - low[i]) / 2}, abs=1e-10)
     # The same rows as those of the single model's interval.
@@ -243,21 +243,45 @@ def test_compare_membership_where_the_bootstrap_cannot_tell():
     members, others, *_ = pairs()
     same = compare_membership(members, others, members, others, resamples=20)
     assert same["auc_gap"] == {"value": 0, "low": 0, "high": 0, "n": 55, "detectable": None}
-    apart = compare_membership([0, 1, 2], [5, 6], [0, 1, 2], [5, 5], resamples=20)["privleak"]
+    apart = compare_membership([0, 1, 2], [5, 6], [0, 1, 2], [5, 5], resamples=20)["rel_diff"]
     assert apart["value"] == 0 and apart["detectable"] is None
     ties = compare_membership([1, 1], [1, 1], [0, 0], [1, 1], resamples=20)
-    assert ties["auc_gap"]["value"] == -0.5 and ties["privleak"]["value"] == -50
-    # AUC 0 of the retrained model: no ratio.
-    zero = compare_membership([0, 1], [5, 6], [9, 9], [5, 6], resamples=20)
-    assert zero["auc_gap"]["value"] == 1 and zero["privleak"] == {**nothing, "n": 4}
+    assert ties["auc_gap"]["value"] == -0.5 and ties["rel_diff"]["value"] == -50
+    assert ties["privleak"] == {**nothing, "n": 4}  # AUC 1 of the retrained model, 0 as MUSE counts: no ratio
+    zero = compare_membership([0, 1], [5, 6], [9, 9], [5, 6], resamples=20)  # the other way round
+    assert zero["auc_gap"]["value"] == 1 and zero["rel_diff"] == {**nothing, "n": 4}
+    assert zero["privleak"]["value"] == -100
     one = compare_membership([1.0], [2.0, 3.0], [2.5], [2.0, 3.0], resamples=20)["auc_gap"]
     assert one == {"value": 0.5, "low": None, "high": None, "n": 3, "detectable": None}
     assert compare_membership([np.inf, 1], [1], [0, 1], [1])["auc_gap"] == {**nothing, "n": 3}
     assert compare_membership([], [1], [], [1])["auc_gap"] == {**nothing, "n": 1}
-    # The published sign of PrivLeak is that of the scores turned round.
-    turned = compare_membership(*(-np.array(a) for a in ([0, 1], [5, 6], [0, 5], [1, 6])), resamples=20)
-    assert turned["privleak"]["value"] == pytest.approx(-100)
     with pytest.raises(ValueError, match=r"`others` has the shape \(2,\) and `reference_others` \(3,\)"):
         compare_membership([0, 1], [5, 6], [0, 1], [5, 6, 7])
     with pytest.raises(ValueError, match="`resamples` is 0"):
         compare_membership([0, 1], [5, 6], [0, 1], [5, 6], resamples=0)
+
+
+def test_privleak_is_muses_sign_and_base():
+    """-100 where nothing was unlearned, above 0 where the rows stand out as deleted; `rel_diff` is the plain ratio."""
+    retrained = [0.0, 5.0], [1.0, 6.0]  # AUC 3/4
+    kept = compare_membership([0.0, 1.0], [5.0, 6.0], *retrained, resamples=20)
+    assert kept["privleak"]["value"] == pytest.approx(-100) and kept["rel_diff"]["value"] == pytest.approx(100 / 3)
+    over = compare_membership([7.0, 8.0], [5.0, 6.0], *retrained, resamples=20)
+    assert over["privleak"]["value"] == pytest.approx(300) and over["rel_diff"]["value"] == pytest.approx(-100)
+
+
+def test_privleak_takes_forty_per_cent_of_the_tokens_as_in_muse():
+    rng = np.random.default_rng(2)
+
+    def side(n):
+        nll, z = rng.gamma(2.0, 1.0, size=(n, 10)), rng.normal(size=(n, 10))
+        return token_table(nll.tolist(), z.tolist(), zlib_bytes=pa.array([30] * n))
+
+    def with_rest(table):
+        return table.append_column("row", pa.array(range(table.num_rows))).append_column("n_correct", table["n_labels"])
+
+    mine, theirs = ({"forget": with_rest(side(12)), "unseen": with_rest(side(9))} for _ in range(2))
+    found = compare(mine, theirs, resamples=10)
+    for k, kind in ((20, "auc_gap"), (20, "rel_diff"), (40, "privleak")):
+        sides = [scores(of[split], k=k)["min_k"] for of in (mine, theirs) for split in ("forget", "unseen")]
+        assert found[f"forget_mia_min_k_{kind}"] == compare_membership(*sides, resamples=10)[kind], kind

@@ -11,7 +11,7 @@ import torch
 from helpers.tiny import image_rows, vit
 from transformers import default_data_collator
 
-from hf_unlearn.evaluation import ModelScores, Scorecard, evaluate
+from hf_unlearn.evaluation import ModelScores, Scorecard, catalogue, evaluate
 
 COST = {"steps": 12, "row_passes": 96, "seconds": 1.5}
 HISTORY = [{"step": 1, "forget_loss": 0.1, "alpha": 0.05}, {"step": 2, "forget_loss": math.nan, "loss": 3.0}]
@@ -45,7 +45,7 @@ def test_scorecard_schema(card, tmp_path):
         raise AssertionError(f"{constant} is not JSON")
 
     read = json.loads((tmp_path / "scorecard.json").read_text(), parse_constant=refuse)
-    assert set(read) == {"schema", "runs", "provenance"} and read["schema"] == 2
+    assert set(read) == {"schema", "runs", "provenance"} and read["schema"] == 3
     assert [run["model"] for run in read["runs"]] == ["original", "unlearned", "retrained"]
     for run in read["runs"]:
         assert set(run) == {"task", "model", "seed", "measures", "cost", "stop_reason", "details"}
@@ -76,8 +76,8 @@ def test_save_and_load_keep_everything(card, splits, tmp_path):
     assert later["retrained"].measures == card["retrained"].measures
     with pytest.raises(ValueError, match="6 rows, the split has 5"):
         evaluate({"unlearned": tables}, {**splits, "forget": splits["forget"].select(range(5))})
-    (tmp_path / "scorecard.json").write_text('{"schema": 3, "runs": []}')
-    with pytest.raises(ValueError, match="schema 3"):
+    (tmp_path / "scorecard.json").write_text('{"schema": 4, "runs": []}')
+    with pytest.raises(ValueError, match="schema 4"):
         Scorecard.load(tmp_path)
 
 
@@ -205,3 +205,21 @@ def test_answers_in_clear_are_told_of_and_left_out_where_that_is_asked_for(tmp_p
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"Ann" in path.read_bytes()]
     answered().save(tmp_path / "none")
     assert not caplog.text
+
+
+@pytest.mark.parametrize("schema", [1, 2])
+def test_what_changed_its_meaning_has_another_name_in_an_older_card(schema, tmp_path):
+    """Their zlib score was of the summed loss, their PrivLeak the plain ratio of AUCs: not to be taken for today's."""
+    old = ("forget_loss", "forget_mia_zlib_auc", "forget_mia_zlib_privleak", "forget_mia_min_k_privleak")
+    new = ("forget_loss", "forget_mia_zlib_sum_auc", "forget_mia_zlib_sum_rel_diff", "forget_mia_min_k_rel_diff")
+    measures = {name: {"value": float(i), "low": None, "high": None, "n": 3} for i, name in enumerate(old)}
+    run = {"task": "t", "model": "unlearned", "seed": 0, "measures": measures, "cost": {}, "stop_reason": None}
+    (tmp_path / "scorecard.json").write_text(json.dumps({"schema": schema, "runs": [run]}))
+    card = Scorecard.load(tmp_path)
+    found = card["unlearned"].measures
+    assert {name: one["value"] for name, one in found.items()} == {name: float(i) for i, name in enumerate(new)}
+    assert catalogue.find("forget_mia_zlib_sum_auc").label == "By zlib sum: AUC"
+    card.save(tmp_path / "again")
+    assert Scorecard.load(tmp_path / "again")["unlearned"].measures == found  # once, not twice
+    (tmp_path / "scorecard.json").write_text(json.dumps({"schema": 3, "runs": [run]}))
+    assert tuple(Scorecard.load(tmp_path)["unlearned"].measures) == old

@@ -88,7 +88,7 @@ def test_any_checkpoints_by_role_and_the_gates_they_fail(models, tmp_path, capsy
     evaluate.main([*argv, "--tables", f"retrained={out / 'tables/retrained'}"])
     later = Scorecard.load(again)
     assert later["unlearned"].measures == found
-    assert json.loads((again / "scorecard.json").read_text())["schema"] == 2
+    assert json.loads((again / "scorecard.json").read_text())["schema"] == 3
 
 
 def test_passed_gates_are_an_exit_status_of_zero(models, tmp_path, capsys):

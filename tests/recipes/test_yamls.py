@@ -65,7 +65,7 @@ def test_every_recipe_runs(path, files, tmp_path, monkeypatch):
         assert (tmp_path / role / processing).is_file() and (tmp_path / role / "README.md").is_file()
 
     card = strict_json(tmp_path / "scorecard.json")
-    assert card["schema"] == 2
+    assert card["schema"] == 3
     assert {(run["task"], run["model"]) for run in card["runs"]} == {
         (tmp_path.name, "ready"),
         (tmp_path.name, "ready_unlearned"),

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     import pyarrow
 
 MIA_FPR = {"tpr_at_1fpr": 0.01, "tpr_at_01fpr": 0.001}  # the false-positive rates of the measures of this name
+GAPS = ("auc_gap", "privleak", "rel_diff")  # of a model's AUC to the retrained one's
 MIA_MEASURES = tuple(m.kind.removeprefix("forget_") for m in of_score("loss", "causal_lm"))
+PRIVLEAK_K = 40  # per cent of the tokens that Min-K% takes for `privleak`, as in MUSE
 MIA_FOLDS = 10  # stratified splits of the logistic-regression attack, as in the source
 
 
@@ -31,7 +33,8 @@ def scores(table: pyarrow.Table, *, k: float = 20) -> dict[str, np.ndarray]:
     Membership scores of each row of a table of [`collect`], the *lower* the more likely a member.
 
     `loss` (Yeom et al. 2018) and `entropy`: mean over the labelled positions, nats. `zlib` (Carlini et al. 2021, arXiv
-    2012.07805): summed loss over the compressed size of the text, nats per byte. `min_k` (Shi et al. 2024, arXiv
+    2012.07805): mean loss over the compressed size of the text, nats per byte, as in the authors' code and in MUSE (the
+    *sum* over it is another score, which sees the length of a row). `min_k` (Shi et al. 2024, arXiv
     2310.16789): mean loss of the k % of tokens with the highest loss, nats. `min_k_plus_plus` (Zhang et al. 2024, arXiv
     2404.02936): minus the mean of the k % lowest z = (log p - mean log p) / deviation over the vocabulary, no unit. k %
     of T tokens are floor(T k / 100), as in both sources, but at least one.
@@ -52,7 +55,7 @@ def scores(table: pyarrow.Table, *, k: float = 20) -> dict[str, np.ndarray]:
     needs = {
         "loss": ("nll_sum", "n_labels"),
         "entropy": ("entropy_sum", "n_labels"),
-        "zlib": ("nll_sum", "zlib_bytes"),
+        "zlib": ("nll_sum", "n_labels", "zlib_bytes"),
         "min_k": ("token_nll", "n_labels"),
         "min_k_plus_plus": ("token_z", "n_labels"),
     }
@@ -71,7 +74,7 @@ def scores(table: pyarrow.Table, *, k: float = 20) -> dict[str, np.ndarray]:
     formulas: dict[str, Callable[[], np.ndarray]] = {
         "loss": lambda: column("nll_sum") / column("n_labels"),
         "entropy": lambda: column("entropy_sum") / column("n_labels"),
-        "zlib": lambda: column("nll_sum") / column("zlib_bytes"),
+        "zlib": lambda: column("nll_sum") / column("n_labels") / column("zlib_bytes"),
         "min_k": lambda: _mean_of_largest(table, "token_nll", 1, k),
         "min_k_plus_plus": lambda: _mean_of_largest(table, "token_z", -1, k),
     }
@@ -158,10 +161,11 @@ def compare_membership(
     """
     How much better members are told from others by one model's scores than by those of a retrained model.
 
-    `auc_gap` is AUC - AUC_retrained and `privleak` is 100 (AUC - AUC_retrained) / AUC_retrained (Shi et al. 2024, MUSE,
-    arXiv 2407.06460), with the AUC of [`membership_inference`]: above 0 the model leaks more than the retrained one,
-    below 0 it over-forgot. MUSE's published figures have the opposite sign (about -100 where nothing was unlearned),
-    because its AUC is one minus the AUC here. To get MUSE's figure, multiply the four arrays by -1.
+    With A the AUC of [`membership_inference`], `auc_gap` is A - A_retrained and `rel_diff` 100 (A - A_retrained) /
+    A_retrained: above 0 the model leaks more than the retrained one, below 0 it over-forgot. `privleak` is that of Shi
+    et al. 2024 (MUSE, arXiv 2407.06460), who turn the AUC round: 100 (A' - A'_retrained) / A'_retrained with
+    A' = 1 - A, so about -100 where nothing was unlearned, and above 0 where the rows stand out as deleted. Their figure
+    is by Min-K% of 40 % of the tokens; [`compare`] takes PRIVLEAK_K for it.
 
     Intervals are those of [`membership_inference`], over the same resamples for equal sizes and seeds, and *paired*:
     each resample takes the same rows of both models, so what both models find easy cancels. The models are held fixed.
@@ -172,11 +176,11 @@ def compare_membership(
         seed, resamples: of the bootstrap.
 
     Returns:
-        `auc_gap` and `privleak` (per cent) -> `{"value", "low", "high", "n", "detectable"}`; n = M + N. `detectable`
-        is half the width of the interval: about the smallest difference from 0 that samples of this size could show
-        at 95 %. It is `None` without an interval, and where the interval has no width (a model against itself; members
-        and others fully separated under both models). Values are `None` if a score is not
-        finite or a side is empty, `privleak` also if AUC_retrained is 0.
+        `auc_gap`, `privleak` and `rel_diff` (per cent) -> `{"value", "low", "high", "n", "detectable"}`; n = M + N.
+        `detectable` is half the width of the interval: about the smallest difference from 0 that samples of this size
+        could show at 95 %. It is `None` without an interval, and where the interval has no width (a model against
+        itself; members and others fully separated under both models). Values are `None` if a score is not finite or a
+        side is empty, that of a ratio also if its base is 0 (A_retrained of 1, or of 0).
 
     Raises:
         ValueError: if the two models' scores are not of equally many rows, or `resamples` is below 1.
@@ -190,18 +194,19 @@ def compare_membership(
             )
     m, n = len(arrays[0]), len(arrays[1])
     if not (m and n and all(np.isfinite(a).all() for a in arrays)):
-        return {k: {**summary(None, None, m + n), "detectable": None} for k in ("auc_gap", "privleak")}
+        return {k: {**summary(None, None, m + n), "detectable": None} for k in GAPS}
     rocs = _roc(arrays[0], arrays[1]), _roc(arrays[2], arrays[3])
 
-    def gaps(at_members: np.ndarray, at_others: np.ndarray) -> np.ndarray:  # -> (2, R)
+    def gaps(at_members: np.ndarray, at_others: np.ndarray) -> np.ndarray:  # -> (3, R)
         auc, reference = (roc(at_members, at_others)[0] for roc in rocs)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.stack([auc - reference, 100 * (auc - reference) / reference])
+            gap = auc - reference
+            return np.stack([gap, 100 * (reference - auc) / (1 - reference), 100 * gap / reference])
 
     value = gaps(np.arange(m)[None], np.arange(n)[None])[:, 0]
     draws = resampled_sides(gaps, m, n, seed, resamples)
     found = {}
-    for i, kind in enumerate(("auc_gap", "privleak")):
+    for i, kind in enumerate(GAPS):
         measured = summary(finite(value[i]), None if draws is None else draws[i], m + n)
         width = 0 if measured["low"] is None else measured["high"] - measured["low"]
         found[kind] = {**measured, "detectable": width / 2 if width > 0 else None}

@@ -94,8 +94,8 @@ GLOSSARY = (
     ),
     (
         "PrivLeak",
-        "How far the AUC is from the retrained model's, in per cent of that. Above 0 the rows leak more, below 0 they "
-        "are over-forgotten.",
+        "How far 1 − AUC is from the retrained model's, in per cent of that, as its source counts: about −100 where "
+        "nothing was forgotten, above 0 where the forget rows stand out as deleted.",
     ),
     (
         "Word for word",

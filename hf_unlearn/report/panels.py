@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..evaluation.catalogue import FINE_TUNES, SCORES, score_label
+from ..evaluation.catalogue import FINE_TUNES, SCORES, SPLITS, score_label
 from ..evaluation.roles import BEFORE, ROLE_LABELS, ROLE_MEANINGS, ROLES
 from .plots import (
     BINS,
+    class_dots,
     loss_curves,
     loss_histogram,
     relearning_curves,
@@ -23,6 +24,8 @@ from .plots import (
 from .words.names import fine_tune
 
 ROC_ROLES = ("original", "unlearned", "ready_unlearned", "retrained")  # more lines could not be told from each other
+CLASS_SPLITS = ("test", "retain", "unseen", "forget")  # whose rows are drawn class by class
+MOST_CLASSES = 40
 
 
 def panels(
@@ -39,6 +42,7 @@ def panels(
         **_rocs(rows, task, f"o{prefix}"),
         **_histograms(rows, task, f"h{prefix}"),
         **_weights(card, task, f"w{prefix}"),
+        **_classes(card, task, f"k{prefix}"),
     }
 
 
@@ -106,6 +110,42 @@ def _weights(card: Mapping[str, Any], task: str, prefix: str) -> dict[str, Any]:
             figures.append({"label": label, "svg": weight_lines(lines, f"{prefix}-{key}")})
             used += [role for role, _ in lines]
     return {"weights": figures, "weight_roles": _roles_in(used)}
+
+
+def _classes(card: Mapping[str, Any], task: str, prefix: str) -> dict[str, Any]:
+    """One figure per split whose rows are of several classes, with a dot per model, the mean over its seeds."""
+    request = ((card.get("provenance") or {}).get(task) or {}).get("request") or {}
+    asked = [str(name) for name in request.get("values") or []] if request.get("by") == "class" else []
+    found: dict[str, dict[str, dict[str, list[float]]]] = {}  # split -> role -> class -> shares
+    for run in _in_order(card, task):
+        for split, classes in ((run.get("details") or {}).get("classes") or {}).items():
+            for one in classes if run["model"] in ROC_ROLES else ():
+                name = str(one["name"] if one.get("name") is not None else one["label"])
+                if one.get("accuracy") is not None:
+                    of = found.setdefault(split, {}).setdefault(run["model"], {})
+                    of.setdefault(name, []).append(one["accuracy"])
+    figures, used = [], []
+    for split in (split for split in CLASS_SPLITS if split in found):
+        lines = [(role, {name: float(np.mean(s)) for name, s in of.items()}) for role, of in found[split].items()]
+        names = list(dict.fromkeys(name for _, right in lines for name in right))
+        if len(names) > 1:
+            shown = _most_moved(names, dict(lines), asked)
+            few = f" ({len(shown)} of {len(names)} classes, those that moved most)" if len(shown) < len(names) else ""
+            svg = class_dots(shown, lines, asked, f"{prefix}-{split}")
+            figures.append({"label": f"{SPLITS[split]}{few}", "svg": svg})
+            used += [role for role, _ in lines]
+    return {"classes": figures, "class_roles": _roles_in(used)}
+
+
+def _most_moved(names: Sequence[str], lines: Mapping[str, Mapping[str, float]], first: Sequence[str]) -> list[str]:
+    """At most MOST_CLASSES, in their order: those that were asked for, then those on which the models differ most."""
+
+    def spread(name: str) -> float:
+        shares = [right[name] for right in lines.values() if name in right]
+        return max(shares) - min(shares)
+
+    chosen = sorted(names, key=lambda name: (name not in first, -spread(name)))[:MOST_CLASSES]
+    return [name for name in names if name in chosen]
 
 
 def _in_order(card: Mapping[str, Any], task: str) -> list[Mapping[str, Any]]:

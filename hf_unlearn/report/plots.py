@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,6 +40,7 @@ _MAX_POINTS = 300  # of one curve
 _ROC_POINTS = 120
 _LEGIBLE = 60  # steps of a batch loss that are drawn as they are; more of them are averaged
 _ROOM = 1.08  # above the highest value of an axis, so that no line is cut
+_MAX_LETTERS = 26  # of the name of a class
 _MAX_NAMES = 9  # layers named on an axis
 BINS = 24
 ROLE_LINES = {  # role -> series, line style
@@ -48,6 +50,12 @@ ROLE_LINES = {  # role -> series, line style
     "ready_unlearned": ("ready-unlearned", "-"),
     "retrained": ("tau", "--"),
     "retrained_again": ("tau", ":"),
+}
+ROLE_DOTS = {  # role -> marker, whether it is filled
+    "original": ("o", False),
+    "unlearned": ("o", True),
+    "ready_unlearned": ("s", True),
+    "retrained": ("D", False),
 }
 BATCH_LOSSES = ("forget_loss", "retain_loss")  # of CURVES: one noisy value a step
 CURVES = (  # key in the log, series, line style, label
@@ -184,7 +192,7 @@ def relearning_curves(lines: Sequence[tuple[str, np.ndarray, np.ndarray]], top: 
         axis.set_xlim(left=0)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_xlabel("fine-tuning step")
-        axis.set_ylabel("loss of forget rows (nats); high is good")
+        axis.set_ylabel("loss (nats; high is good)")
 
     return as_svg(draw, _SQUARE_SIZE, prefix, "Loss of forget rows while the models are fine-tuned")
 
@@ -236,6 +244,37 @@ def weight_lines(lines: Sequence[tuple[str, Mapping[str, float]]], prefix: str) 
     return as_svg(draw, _SQUARE_SIZE, prefix, "Relative distance of the weights by layer")
 
 
+def class_dots(
+    classes: Sequence[str], lines: Sequence[tuple[str, Mapping[str, float]]], marked: Sequence[str], prefix: str
+) -> str:
+    """
+    SVG: share of the rows of each class that is answered right, a row of dots for each class. `classes`: names, from
+    the top; `lines`: (role, class -> share); `marked`: classes to point out, those that were asked to be forgotten.
+    """
+
+    def draw(figure):
+        axis = figure.subplots()
+        for role, right in lines:
+            (series, _), (marker, filled) = ROLE_LINES[role], ROLE_DOTS[role]
+            shown = [(right[name], place) for place, name in enumerate(classes) if right.get(name) is not None]
+            look = {"fillstyle": "full" if filled else "none", "markersize": 5.5, "linewidth": 0, "alpha": 0.9}
+            axis.plot([x for x, _ in shown], [y for _, y in shown], marker, color=SERIES[series], **look)
+        axis.set_yticks(range(len(classes)), [_plain(name, name in marked) for name in classes])
+        axis.set_ylim(len(classes) - 0.5, -0.5)
+        axis.set_xlim(-0.03, 1.03)
+        axis.xaxis.set_major_formatter(lambda v, _: f"{100 * v:g} %")
+        axis.set_xlabel("answered right")
+
+    size = (_CURVES_SIZE[0], 0.9 + 0.21 * len(classes))
+    return as_svg(draw, size, prefix, "Share of the rows answered right, class by class")
+
+
+def _plain(name: str, marked: bool) -> str:
+    """A class's name as it is: nothing in it is read as mathematics."""
+    short = name if len(name) <= _MAX_LETTERS else f"{name[: _MAX_LETTERS - 1]}…"
+    return short.replace("$", "\\$") + (" (asked for)" if marked else "")
+
+
 def _short(name: str) -> str:
     """`model.layers.3` -> 3; `model.embed_tokens` -> embed_tokens."""
     last = name.split(".")[-1]
@@ -285,7 +324,9 @@ def as_svg(draw, size: tuple[float, float], prefix: str, description: str) -> st
         FigureCanvasSVG(figure)
         draw(figure)
         stream = io.StringIO()
-        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        with warnings.catch_warnings():  # letters that this machine's fonts lack: the reader's may have them
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+            figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = stream.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)

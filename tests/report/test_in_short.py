@@ -98,6 +98,8 @@ def test_every_verdict_has_a_word_and_advice():
         ((RETRAINED,), {"forget_loss": 9.0}, 'Retrain without these rows or unlearn again with gap="squared".'),
         ((RETRAINED,), {"forget_loss": 1.0, "stop_reason": DONE},
          "Retrain without these rows or unlearn again with a higher learning_rate or more passes."),
+        ((RETRAINED,), {"forget_loss": 1.0, "stop_reason": DONE, "retain_token_accuracy": 0.5},
+         "Retrain without these rows or unlearn again with a lower learning_rate, a LoRA adapter or more retain rows."),
         ((RETRAINED,), {"retain_token_accuracy": 0.5},
          "Retrain without these rows or unlearn again with a lower learning_rate, a LoRA adapter or more retain rows."),
         ((run("retrained", **{**RETRAINED["measures"], "forget_extraction_strength": 0.1}),),

@@ -116,10 +116,10 @@ def test_page_begins_with_what_was_asked_the_result_and_what_to_do():
 
 def test_models_with_the_same_result_share_a_line_and_others_do_not():
     runs = [ORIGINAL, RETRAINED, run("unlearned", **GOOD, **SLOW), run("ready_unlearned", **GOOD, **SLOW)]
-    assert render_html(card(*runs)).count('<p class="result">') == 1
+    assert render_html(card(*runs)).count('<p class="outcome">') == 1
     runs[-1] = run("ready_unlearned", **GOOD)
     page = render_html(card(*runs))
-    assert page.count('<p class="result">') == 2 and '<span class="of">ready, then unlearned</span>' in page
+    assert page.count('<p class="outcome">') == 2 and '<span class="of">ready, then unlearned</span>' in page
 
 
 def test_several_tasks_stand_in_one_table_under_a_sentence_that_counts(page):

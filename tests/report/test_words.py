@@ -100,7 +100,7 @@ def test_answer_on_an_attacker():
         "forget_mia_loss_tpr_at_1fpr": 0.125,
         "forget_lira_auc": m(0.78, 0.7, 0.86),
         "forget_lira_tpr_at_1fpr": 0.375,
-        "forget_extraction_strength": 0.06,
+        "forget_extraction_strength": m(0.06, 0.02, 0.11),
         "forget_rephrased_exact_match": 0.25,
         "recovery_retain_area": {"value": 0.95},
         "recovery_real_area": {"value": 0.7, "k": 12},
@@ -121,7 +121,7 @@ def test_answer_on_an_attacker():
         "Found with no false alarm in 48: 6 of 48 forget rows.",
         "Unlearned or never seen, by 8 shadow models (U-LiRA)? Right 78 times in 100 (blind guessing 50, retrained not "
         "measured); found with no false alarm in 48: 18 of 48 forget rows.",
-        "Given the beginning of an answer, the model completes the last 6 % (6 to 6 %) (retrained 3 %).",
+        "Given the beginning of an answer, the model completes the last 6 % (2 to 11 %, retrained 3 %).",
         "Asked in other words: 12 of 48 answers word for word (as in training 0).",
         "Fine-tuned on 12 forget rows (0.7): the others come back faster than a retrained model learns them; not so on "
         "retain rows (0.95). (1 = as fast as the retrained model.)",

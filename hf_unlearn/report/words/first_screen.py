@@ -191,8 +191,9 @@ def _extraction_clause(attempt: Attempt) -> str:
 def _extraction(attempt: Attempt) -> list[str]:
     n = attempt.numbers
     whose = {"retrained": "retrained", "unseen": "unseen rows"}[n["against"]]
-    rest = [f"{whose} {percent(n['yardstick'])}"] if n["yardstick"] is not None else []
-    share = f"{percent(n['value'])}{interval(n, percent)}"
+    rest = [between] if (between := interval(n, percent)) else []
+    rest += [f"{whose} {percent(n['yardstick'])}"] if n["yardstick"] is not None else []
+    share = percent(n["value"])
     return [f"Given the beginning of an answer, the model completes the last {share}{in_brackets(rest)}."]
 
 

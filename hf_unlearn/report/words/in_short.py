@@ -130,7 +130,10 @@ EXACT = ("retrain without these rows",)  # ways that leave nothing of the rows
 AGAIN: tuple[tuple[Callable[[Finding], bool], str], ...] = (  # how to run the request again, by what was found
     (lambda f: _possible(f, FINE_TUNING), 'resistance="relearn"'),
     (lambda f: f.forgotten.level is Level.TOO_MUCH, 'gap="squared"'),
-    (lambda f: f.stop_reason == DONE and _short(f.forgotten.level), "a higher learning_rate or more passes"),
+    (
+        lambda f: f.stop_reason == DONE and _short(f.forgotten.level) and not _short(f.kept.level),
+        "a higher learning_rate or more passes",
+    ),
     (lambda f: f.gates["auc_gap"].status is Status.FAILED, 'gap="matched"'),
     (lambda f: _short(f.kept.level), "a lower learning_rate, a LoRA adapter or more retain rows"),
 )

@@ -24,9 +24,9 @@ def percent(value: float) -> str:
 
 
 def interval(measure: Mapping[str, Any], text: Callable[[float], str]) -> str:
-    """ " (2 to 9 %)", where the numbers hold the ends `low` and `high`."""
+    """ "2 to 9 %", where the numbers hold two ends `low` and `high`."""
     low, high = measure.get("low"), measure.get("high")
-    return "" if low is None or high is None else f" ({text(low).removesuffix(' %')} to {text(high)})"
+    return "" if None in (low, high) or low == high else f"{text(low).removesuffix(' %')} to {text(high)}"
 
 
 def kept_percent(share: float) -> str:

@@ -5,10 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..utils.checks import gather
+from ..utils.checks import ArgumentError, gather, problems_of
 from .arguments import DataArguments, ModelArguments
 
 PROCESSING = "preprocessor_config.json"
+FLAGS = {  # argument of `split` -> flag that it comes from
+    "by": "forget_by",
+    "values": "forget_values",
+    "fraction": "forget_fraction",
+    "column": "forget_column",
+    "group": "unseen_group",
+    "seed": "split_seed",
+    "unseen": "unseen",
+    "deleted": "deleted",
+}
 
 
 @dataclass
@@ -81,26 +91,47 @@ def rows_by_split(data: DataArguments) -> tuple:
     from .. import split
 
     rows, test = _read(data)
-    others = {"group": data.unseen_group, "seed": data.split_seed, "unseen": data.unseen, "deleted": data.deleted or ()}
+
+    def by_split():
+        content = [column for column in said_by(data) if column in rows.column_names] or None
+        how = {"group": data.unseen_group, "seed": data.split_seed, "unseen": data.unseen, "content": content}
+        try:
+            return split(rows, **_named(data), **how, deleted=data.deleted or ())
+        except ValueError as error:
+            raise ArgumentError([by_flags(problem) for problem in problems_of(error)]) from error
+
     parts, *_ = gather(
-        lambda: split(rows, **_named(data), **others),
+        by_split,
         *(lambda part=part: _check_columns(data, part) for part in (rows, test) if part is not None),
     )
     return rows, parts if test is None else {**parts, "test": test}
 
 
 def _check_columns(data: DataArguments, rows) -> None:
-    wanted = {
-        "causal_lm": (data.question_column, data.answer_column),
-        "sequence_classification": (data.text_column, data.label_column),
-        "image_classification": (data.image_column, data.label_column),
-        "audio_classification": (data.audio_column, data.label_column),
-    }.get(data.task, ())
+    said = said_by(data)
+    wanted = said if data.task == "causal_lm" or not said else (*said, data.label_column)
     if missing := [column for column in wanted if column not in rows.column_names]:
         raise ValueError(
             f"There is no column {', '.join(map(repr, missing))}; the rows have "
             f"{', '.join(map(repr, rows.column_names))}."
         )
+
+
+def said_by(data: DataArguments) -> tuple[str, ...]:
+    """The columns that hold what a row says."""
+    return {
+        "causal_lm": (data.question_column, data.answer_column),
+        "sequence_classification": (data.text_column,),
+        "image_classification": (data.image_column,),
+        "audio_classification": (data.audio_column,),
+    }.get(data.task, ())
+
+
+def by_flags(problem: str) -> str:
+    """A problem of `split` with the flags in the place of its arguments."""
+    for argument, flag in FLAGS.items():
+        problem = problem.replace(f"`{argument}`", f"`--{flag}`")
+    return problem
 
 
 def _read(data: DataArguments):

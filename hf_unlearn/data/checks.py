@@ -2,82 +2,173 @@
 
 from __future__ import annotations
 
+import logging
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
-from ..objectives.row_nll import IGNORE_INDEX
-from .columns import REFERENCE_COLUMN, column_names, column_values, first_ids, row_ids
-from .duplicates import find_duplicates
+from .columns import INPUT_COLUMNS, LABELS, REFERENCE_COLUMN, column_names, column_values, first_ids, row_ids
+from .duplicates import Content, contents, twins
+from .given import as_rows
+from .limits import Limits
+from .near_twins import near_twins
+from .row_checks import PER_TOKEN, ids_of, row_problems
+
+logger = logging.getLogger(__name__)
 
 
-def label_problems(name: str, dataset) -> list[str]:
-    """Rows that carry no label at all, missing labels, and attention masks with holes; the rows' first ids."""
-    columns = column_names(dataset)
-    if "labels" not in columns and "label" not in columns:
-        return [f"The {name} rows have no `labels` column; they have {', '.join(map(repr, columns))}."]
-    problems, ids = [], row_ids(dataset)
-    labels = column_values(dataset, "labels" if "labels" in columns else "label")
-    empty = []
-    for i, row in enumerate(labels):
-        row = np.atleast_1d(np.asarray(row))
-        row = row[1:] if row.size > 1 else row  # position 0 of a language model's row is never predicted
-        if not (row != IGNORE_INDEX).any():
-            empty.append(ids[i])
-    if empty:
-        problems.append(
-            f"{len(empty)} {name} row(s) have all labels at {IGNORE_INDEX} and teach nothing, ids {first_ids(empty)}."
-        )
-    if "attention_mask" in columns:
-        holes = []
-        for i, mask in enumerate(column_values(dataset, "attention_mask")):
-            on = np.flatnonzero(np.asarray(mask))
-            if on.size and on[-1] - on[0] + 1 != on.size:
-                holes.append(ids[i])
-        if holes:
-            problems.append(
-                f"{len(holes)} {name} row(s) have holes in `attention_mask`, ids {first_ids(holes)}: a mask made by "
-                "`input_ids != pad` where pad is also the end-of-text token. Use the tokenizer's mask."
-            )
-    return problems
+Sets = dict[str, Any]
+ONE_OF_TWO = "A row cannot be forgotten and kept: take it out of one of them, or let `split` move it."
+NEVER_TRAINED = "Unseen rows must never have been trained on: τ would be too low and nothing forgotten."
+PAIRS = (("forget", "retain", ONE_OF_TWO), ("forget", "unseen", NEVER_TRAINED), ("retain", "unseen", NEVER_TRAINED))
 
 
-def split_problems(forget, retain, unseen) -> list[str]:
-    """All that is wrong with three sets of rows: empty, no labels, shared ids, shared content."""
-    sets = {"forget": forget, "retain": retain, "unseen": unseen}
-    problems = []
-    for name, rows in sets.items():
-        if rows is None or not hasattr(rows, "__len__"):
-            problems.append(f"`{name}_dataset` is {type(rows).__name__}; it must be a data set with a length.")
-        elif len(rows) == 0:
-            problems.append(f"The {name} set is empty.")
+def split_sets(
+    forget: Any,
+    retain: Any,
+    unseen: Any,
+    limits: Limits | None = None,
+    plain: bool = True,
+    processing_class: Any = None,
+) -> tuple[list, list[str]]:
+    """
+    `([forget, retain, unseen] as data sets, all that is wrong with them)`: kinds, rows, labels, columns that differ,
+    shared ids, shared content. Rows that are much alike are told in a warning. A set that cannot be taken stays as it
+    is.
+
+    Args:
+        limits: what the model takes.
+        plain: the default collator makes the batches.
+        processing_class: tokenizer that reads the text from token ids.
+    """
+    sets, problems = taken({"forget": forget, "retain": retain, "unseen": unseen}, "{}_dataset")
+    if len(sets) == 3:
+        problems += sets_problems(sets, limits, plain, processing_class)
+    else:
+        problems += [one for name, rows in sets.items() for one in row_problems(name, rows, limits, plain)]
+    given = {"forget": forget, "retain": retain, "unseen": unseen}
+    return [sets.get(name, rows) for name, rows in given.items()], problems
+
+
+def taken(given: Sets, called: str) -> tuple[Sets, list[str]]:
+    """
+    The sets that can be taken and hold rows, and what is wrong with the others.
+
+    Args:
+        called: what the argument of a set is called, with {} for its name.
+    """
+    sets, problems = {}, []
+    for name, value in given.items():
+        rows, wrong = as_rows(value, called.format(name))
+        problems += wrong or ([] if len(rows) else [f"The {name} set is empty."])
+        if not wrong and len(rows):
+            sets[name] = rows
+    return sets, problems
+
+
+def sets_problems(
+    sets: Sets, limits: Limits | None = None, plain: bool = True, processing_class: Any = None
+) -> list[str]:
+    """What is wrong with the rows of each set, and with sets that stand side by side; no set is empty."""
+    problems = limits.problems if limits else []
+    problems += [one for name, rows in sets.items() for one in row_problems(name, rows, limits, plain)]
+    problems += unlike_columns(sets, limits, processing_class if plain else None) if plain else []
+    found = dict(zip(sets, contents(list(sets.values()), processing_class), strict=True))
+    problems += [one for name, rows in sets.items() for one in _ids_of_two(name, rows, found[name])]
+    told, named = _shared_ids(sets)
+    for a, b, fix in PAIRS:
+        if a not in sets or b not in sets or (a, b) in named:
+            continue
+        ids_a, ids_b = ids_of(a, sets[a])[0], ids_of(b, sets[b])[0]
+        if pairs := twins(found[a], found[b]):
+            same = [f"{ids_a[i]} = {ids_b[j]}" for i, j in pairs]
+            told.append(f"{len(pairs)} {b} row(s) have the content of a {a} row ({a} = {b}): {first_ids(same)}. {fix}")
         else:
-            problems += label_problems(name, rows)
-    if any(rows is None or not hasattr(rows, "__len__") or len(rows) == 0 for rows in sets.values()):
-        return problems
-    for a, b, fix in (
-        ("forget", "retain", "A row cannot be forgotten and kept: take it out of one of them, or let `split` move it."),
-        ("forget", "unseen", "Unseen rows must never have been trained on: τ would be too low and nothing forgotten."),
-        ("retain", "unseen", "Unseen rows must never have been trained on: τ would be too low and nothing forgotten."),
-    ):
-        ids_a, ids_b = row_ids(sets[a]), row_ids(sets[b])
-        shared = []
-        if "id" in column_names(sets[a]) and "id" in column_names(sets[b]):
-            known = set(ids_a)
-            shared = [i for i in ids_b if i in known]
-            if shared:
-                problems.append(f"{len(shared)} id(s) are in {a} and in {b}: {first_ids(shared)}. {fix}")
-        if not shared and (pairs := find_duplicates(sets[a], sets[b])):
-            named = [f"{ids_a[i]} = {ids_b[j]}" for i, j in pairs]
+            warn_of_near_twins(found[a], found[b], ids_a, ids_b, a, b)
+    return problems + told
+
+
+def _shared_ids(sets: Sets) -> tuple[list[str], set[tuple[str, str]]]:
+    """Ids that two sets share, and which two."""
+    problems, named = [], set()
+    for a, b, fix in PAIRS:
+        if not all(name in sets and "id" in column_names(sets[name]) for name in (a, b)):
+            continue
+        (ids_a, wrong_a), (ids_b, wrong_b) = ids_of(a, sets[a]), ids_of(b, sets[b])
+        known = set(ids_a)
+        if not wrong_a and not wrong_b and (shared := [i for i in ids_b if i in known]):
+            problems.append(f"{len(shared)} id(s) are in {a} and in {b}: {first_ids(shared)}. {fix}")
+            named.add((a, b))
+    return problems, named
+
+
+def _ids_of_two(name: str, rows: Any, content: Content) -> list[str]:
+    """Ids that stand for rows of unlike content in one set. A row may come twice."""
+    ids, wrong = ids_of(name, rows)
+    if wrong or "id" not in column_names(rows):
+        return []
+    said: dict[Any, tuple] = {}
+    two = [i for i, keys in zip(ids, content.keys, strict=True) if not set(said.setdefault(i, keys)) & set(keys)]
+    two = list(dict.fromkeys(i for i in two if said[i]))
+    if not two:
+        return []
+    return [
+        f"{len(two)} id(s) stand for two {name} rows of unlike content: {first_ids(two)}. Give each row its own `id`."
+    ]
+
+
+def unlike_columns(sets: Sets, limits: Limits | None = None, processing_class: Any = None) -> list[str]:
+    """Columns of the model's inputs that some of the sets have and others lack; labels by two names."""
+    problems = []
+    by_label = {name: next((c for c in LABELS if c in column_names(rows)), None) for name, rows in sets.items()}
+    if len(set(by_label.values()) - {None}) > 1:
+        said = ", ".join(f"{name} {label!r}" for name, label in by_label.items())
+        problems.append(f"The labels go by two names: {said}. Use one: `rows = rows.rename_column('label', 'labels')`.")
+    inputs = (limits and limits.arguments) or {*INPUT_COLUMNS, *PER_TOKEN}
+    filled = {"attention_mask"} if hasattr(processing_class, "pad") else set()  # the collator makes it
+    for column in sorted((inputs - set(LABELS) - filled) & {c for rows in sets.values() for c in column_names(rows)}):
+        without = [name for name, rows in sets.items() if column not in column_names(rows)]
+        if without:
+            others = [name for name in sets if name not in without]
             problems.append(
-                f"{len(pairs)} {b} row(s) have the content of a {a} row ({a} = {b}): {first_ids(named)}. {fix}"
+                f"The {', '.join(without)} rows have no column {column!r}, the {', '.join(others)} rows do: prepare "
+                "all sets alike, or take the column out."
             )
     return problems
+
+
+def warn_of_near_twins(a: Content, b: Content, ids_a: list, ids_b: list, name_a: str, name_b: str) -> None:
+    """Names a few rows of two sets that are much alike: whether they say the same, the reader must judge."""
+    if pairs := near_twins(a, b):
+        shown = [f"{ids_a[i]} ≈ {ids_b[j]} ({similarity:.0%})" for i, j, similarity in pairs]
+        logger.warning(
+            "%d pair(s) of a %s and a %s row are much alike (share of common runs of characters or tokens): %s. "
+            "Look at them: what they have in common is in both sets.",
+            len(pairs),
+            name_a,
+            name_b,
+            first_ids(shown),
+        )
+
+
+def evaluation_problems(name: str, rows: Any, limits: Limits | None, plain: bool) -> list[str]:
+    """What is wrong with the rows that a trainer evaluates on: a set, or a dict of sets."""
+    if rows is None or isinstance(rows, str):
+        return []
+    parts = {f"{name} {part}": own for part, own in rows.items()} if isinstance(rows, Mapping) else {name: rows}
+    return [
+        problem
+        for part, own in parts.items()
+        if hasattr(own, "__len__") and len(own) and not as_rows(own, part)[1]
+        for problem in row_problems(part, own, limits, plain)
+    ]
 
 
 def reference_problems(forget) -> list[str]:
     """What is wrong with the forget rows' column of losses before the request, where they have one."""
-    if not hasattr(forget, "__len__") or REFERENCE_COLUMN not in column_names(forget):
+    if as_rows(forget, "forget_dataset")[1] or REFERENCE_COLUMN not in column_names(forget):
         return []
     ids = row_ids(forget)
     wrong = [i for i, x in zip(ids, column_values(forget, REFERENCE_COLUMN), strict=True) if not _is_loss(x)]
@@ -103,33 +194,65 @@ def reference_losses(forget) -> list[float] | None:
     return list(map(float, column_values(forget, REFERENCE_COLUMN)))
 
 
-def revocable_problems(dataset, revocable: str | None) -> list[str]:
-    """What is wrong with the training rows and with the column that names the revocable ones."""
-    if dataset is None or not hasattr(dataset, "__len__"):
-        return [f"`train_dataset` is {type(dataset).__name__}; readiness needs a data set with a length."]
-    if len(dataset) == 0:
-        return ["`train_dataset` is empty."]
-    problems = label_problems("training", dataset)
-    if revocable is None:
-        return problems
-    columns = column_names(dataset)
+def training_set(
+    dataset: Any,
+    revocable: str | None,
+    limits: Limits | None = None,
+    plain: bool = True,
+    processing_class: Any = None,
+) -> tuple[Any, list[str]]:
+    """
+    `(the rows as a data set, what is wrong with them and with the column that names the revocable ones)`; the other
+    arguments are those of [`split_sets`].
+    """
+    rows, problems = as_rows(dataset, "train_dataset")
+    if problems:
+        return dataset, problems
+    if len(rows) == 0:
+        return rows, ["`train_dataset` is empty."]
+    problems = (limits.problems if limits else []) + row_problems("training", rows, limits, plain)
+    flags, wrong = _flags(rows, revocable) if revocable is not None else (None, [])
+    if not problems + wrong:
+        (content,) = contents([rows], processing_class, {revocable})
+        problems = _ids_of_two("training", rows, content)
+        problems += [] if flags is None else _named_and_kept(rows, content, flags)
+    return rows, problems + wrong
+
+
+def _flags(rows: Any, revocable: str) -> tuple[np.ndarray | None, list[str]]:
+    """(N,) bool of the column that names the revocable rows, and what is wrong with it."""
+    columns = column_names(rows)
     if revocable not in columns:
-        return problems + [
+        return None, [
             f"`revocable` is {revocable!r}, but there is no such column; the rows have "
             f"{', '.join(map(repr, columns))}. Add a boolean column, or pass `revocable=None`: any row may be asked "
             "for."
         ]
-    flags = column_values(dataset, revocable)
+    flags = column_values(rows, revocable)
     wrong = [f for f in flags if not isinstance(f, (bool, np.bool_))]
     if wrong:
-        problems.append(f"The column {revocable!r} must hold booleans; {len(wrong)} rows do not, e.g. {wrong[0]!r}.")
-    elif not any(flags):
-        problems.append(f"No row is revocable: the column {revocable!r} is False everywhere.")
-    elif all(flags):
-        problems.append(
+        return None, [f"The column {revocable!r} must hold booleans; {len(wrong)} rows do not, e.g. {wrong[0]!r}."]
+    if not any(flags):
+        return None, [f"No row is revocable: the column {revocable!r} is False everywhere."]
+    if all(flags):
+        return None, [
             f"Every row is revocable; nothing is left to keep. Pass `revocable=None` instead of {revocable!r}."
-        )
-    return problems
+        ]
+    return np.array(flags), []
+
+
+def _named_and_kept(rows: Any, content: Content, flags: np.ndarray) -> list[str]:
+    """Rows that are revocable and stable at once, by their content."""
+    places = np.flatnonzero(flags), np.flatnonzero(~flags)
+    pairs = twins(*(Content([content.keys[i] for i in own], None, None) for own in places))
+    if not pairs:
+        return []
+    ids = row_ids(rows)
+    same = [f"{ids[places[0][i]]} = {ids[places[1][j]]}" for i, j in pairs]
+    return [
+        f"{len(pairs)} stable row(s) have the content of a revocable row (revocable = stable): {first_ids(same)}. What "
+        "may be asked for cannot be kept as well: flag both, or take one out."
+    ]
 
 
 def column_codes(dataset, name: str) -> tuple[dict, np.ndarray] | list[str]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-INPUT_COLUMNS = ("input_ids", "pixel_values", "input_values", "input_features", "labels")
+IMAGE_LIKE = ("pixel_values", "input_values", "input_features")  # arrays of one shape in all rows
+INPUT_COLUMNS = ("input_ids", *IMAGE_LIKE, "labels")
+LABELS = ("labels", "label")  # the names that labels go by
 FLAG = "is_forget"  # (B,) bool: forget rows of a paired batch, revocable rows of a training batch
 FORGET_INDEX = "forget_index"  # (B,) int64: place of a forget row in the forget set, -1 for retain rows
 REFERENCE_COLUMN = "reference_nll"  # (N,) the sum of a forget row's losses before the request, in nats

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from ..utils.checks import raise_problems
 from .columns import first_ids, row_ids
-from .row_digests import content_columns, row_digests
+from .duplicates import Content
 
 logger = logging.getLogger(__name__)
 
 
-def deleted_rows(dataset, deleted: Sequence | str | int, own: Iterable[str | None] = ()) -> np.ndarray:
+def deleted_rows(dataset, deleted: Sequence | str | int, content: Content) -> np.ndarray:
     """
     (n,) bool: the rows with these ids, and rows of the same content, which a warning names.
 
     Args:
         deleted: ids, or a single one.
-        own: columns that are no content.
+        content: what each row says.
 
     Raises:
         ArgumentError: with ids that no row has.
@@ -33,11 +33,8 @@ def deleted_rows(dataset, deleted: Sequence | str | int, own: Iterable[str | Non
     if unknown := [i for i in map(str, named) if i not in set(ids)]:
         raise_problems([f"`deleted` has ids that no row has: {first_ids(unknown)}; ids are such as {first_ids(ids)}."])
     gone = np.array([i in wanted for i in ids])
-    digests = row_digests(dataset, content_columns(dataset, own))
-    if digests is None:
-        return gone
-    known = {digests[i] for i in np.flatnonzero(gone)}
-    twins = np.array([digest in known for digest in digests]) & ~gone
+    known = {key for i in np.flatnonzero(gone) for key in content.keys[i]}
+    twins = np.array([not known.isdisjoint(keys) for keys in content.keys]) & ~gone
     if twins.any():
         shown = first_ids([ids[i] for i in np.flatnonzero(twins)])
         logger.warning("%d row(s) have the content of a deleted row and are left out, too, ids %s.", twins.sum(), shown)

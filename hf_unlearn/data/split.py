@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
 
 from ..utils.checks import raise_problems
-from .columns import INPUT_COLUMNS, column_names, column_values, first_ids, row_ids
+from .checks import warn_of_near_twins
+from .columns import column_names, column_values, first_ids, row_ids
 from .deleted import deleted_rows
-from .duplicates import fingerprints
+from .duplicates import Content, contents, twins
+from .given import as_dataset
+from .split_checks import alone_or_several, argument_problems, as_values, is_missing
 
 logger = logging.getLogger(__name__)
 
@@ -28,12 +31,14 @@ def split(
     unseen: float | Sequence = 0.1,
     duplicates: str = "move",
     deleted: Sequence = (),
+    content: Sequence[str] | None = None,
 ):
     """
     Divides rows into `forget`, `retain` and `unseen` (a `datasets.DatasetDict`). Pure in its arguments: the same call
     at training time and at request time keeps the same rows unseen.
 
     Args:
+        dataset: a `datasets.Dataset`, or what makes one: a list of dicts, a dict of columns, a DataFrame.
         by: `"id"` (values are row ids), `"class"` (values of the label column), `"column"` (values of `column`) or
             `"random"` (a `fraction` of the rows). With `fraction` instead of `values`, a seeded draw of distinct
             values (of classes, of authors, of ids).
@@ -43,21 +48,31 @@ def split(
         unseen: share of the rows to keep out of training, or the ids of these rows. For "class" and "random" the share
             is drawn from all rows, before the forget rows are taken; for "id" and "column" it is drawn from the rows
             that are not to be forgotten. The draw depends on the other arguments: for another request to the same
-            model, pass the ids of the rows that were kept out.
-        duplicates: rows of retain or unseen with the same content as a forget row are named in a warning and moved
-            to forget (`"move"`), are an error (`"error"`), or stay (`"keep"`). Unseen rows with the same content as a
-            retain row go to retain.
+            model, pass the ids of the rows that were kept out (of a class that is asked for, these rows stay unseen).
+        duplicates: rows of retain or unseen with the same content as a forget row, but for case, punctuation, white
+            space and label, are named in a warning and moved to forget (`"move"`), are an error (`"error"`), or stay
+            (`"keep"`). Unseen rows with the same content as a retain row go to retain. Rows that are only much alike
+            ([`hf_unlearn.data.near_twins`]) stay and are named in a warning.
         deleted: ids of rows that earlier requests have named. They are in none of the three, nor is a row of the same
             content: in retain they would be learned again. The unseen rows are otherwise those of a split without it.
+        content: columns that hold what a row says, to tell rows of the same content; default: the model's inputs, text
+            in columns of usual names (`text`, `question`, …) with what other text stands beside it, else all but ids
+            and labels.
 
     Raises:
-        ArgumentError: with all problems at once: no such column, id or value; no rows left for one of the three.
+        ArgumentError: with all problems at once: rows that are no table, no such column, id or value; no rows left for
+            one of the three.
     """
+    dataset, problems = as_dataset(dataset, "dataset")
+    raise_problems(problems or ([] if len(dataset) else ["`dataset` is empty: there are no rows to divide."]))
     if column is None:
         column = {"id": "id", "class": "label" if "label" in column_names(dataset) else "labels"}.get(by)
-    raise_problems(_argument_problems(dataset, by, values, fraction, column, group, unseen, duplicates))
+    raise_problems(argument_problems(dataset, by, values, fraction, column, group, seed, unseen, duplicates, content))
+    seed = int(seed)
 
-    gone = deleted_rows(dataset, deleted, {column, group} if by in ("class", "column") else {group})
+    own = {group, column if by in ("class", "column") else None} - {None}
+    (said,) = contents([dataset], without=own, only=content)
+    gone = deleted_rows(dataset, deleted, said)
 
     # Two generators, so that the unseen rows do not depend on how many draws the forget rows take.
     draw_forget, draw_unseen = np.random.default_rng([seed, 1]), np.random.default_rng([seed, 2])
@@ -69,8 +84,8 @@ def split(
         is_forget = np.array([key in wanted for key in keys])
     free = np.arange(n) if by in ("class", "random") else np.flatnonzero(~is_forget)
     group = group or (column if by == "column" else None)
-    if not isinstance(unseen, (int, float)):
-        is_unseen = _kept_out(dataset, unseen, is_forget)
+    if not isinstance(unseen, (Real, np.number)):
+        is_unseen = _kept_out(dataset, unseen, is_forget, by)
     elif group is None:
         is_unseen = np.zeros(n, bool)
         is_unseen[draw_unseen.permutation(free)[: max(1, round(unseen * len(free)))]] = True
@@ -87,7 +102,7 @@ def split(
     parts = {"forget": is_forget, "retain": ~is_forget & ~is_unseen, "unseen": is_unseen}
     parts = {name: mask & ~gone for name, mask in parts.items()}
     if duplicates != "keep":
-        parts = _settle_duplicates(dataset, parts, duplicates, {column, group} if by == "column" else {group})
+        parts = _settle_duplicates(dataset, parts, duplicates, said)
     raise_problems([f"No rows are left for {name!r}." for name, mask in parts.items() if not mask.any()])
 
     from datasets import DatasetDict
@@ -95,105 +110,57 @@ def split(
     return DatasetDict({name: dataset.select(np.flatnonzero(mask)) for name, mask in parts.items()})
 
 
-def _argument_problems(dataset, by, values, fraction, column, group, unseen, duplicates) -> list[str]:
-    names, problems = column_names(dataset), []
-    if by not in ("id", "class", "column", "random"):
-        problems.append(f"`by` is {by!r}; it must be 'id', 'class', 'column' or 'random'.")
-    if by == "column" and column is None:
-        problems.append("`by='column'` needs `column`, the name of the column that holds the values.")
-    for name in {column, group} - {None}:
-        if name not in names:
-            problems.append(f"There is no column {name!r}; the rows have {', '.join(map(repr, names))}.")
-    if by == "random" and values is not None:
-        problems.append("`by='random'` takes `fraction`, not `values`.")
-    if (values is None) == (fraction is None):
-        problems.append("Give either `values` or `fraction`.")
-    if fraction is not None and not 0 < fraction < 1:
-        problems.append(f"`fraction` is {fraction!r}; it must be above 0 and below 1.")
-    if isinstance(unseen, (int, float)) and not 0 < unseen < 1:
-        problems.append(f"`unseen` is {unseen!r}; it must be above 0 and below 1: τ is measured on unseen rows.")
-    if duplicates not in ("move", "error", "keep"):
-        problems.append(f"`duplicates` is {duplicates!r}; it must be 'move', 'error' or 'keep'.")
-    return problems
-
-
 def _wanted(keys: list, values, fraction, dataset, column, draw: np.random.Generator) -> set:
     """The values of the column whose rows are forgotten: those named, or a draw of the distinct ones."""
     if values is None:
-        distinct = sorted(set(keys), key=str)
+        distinct = sorted({key for key in keys if not is_missing(key)}, key=str)
         chosen = draw.permutation(len(distinct))[: max(1, round(fraction * len(distinct)))]
         return {distinct[i] for i in chosen}
-    wanted = _as_values(values, keys, dataset, column)
-    known = set(keys)
-    if missing := [v for v in wanted if v not in known]:
-        raise_problems([f"Not in the column {column!r}: {first_ids(missing)}."])
-    return set(wanted)
+    return set(as_values(values, keys, dataset, column))
 
 
-def _kept_out(dataset, unseen: Sequence, is_forget: np.ndarray) -> np.ndarray:
-    """(n,) bool: rows whose ids were kept out of training, none of which can be asked to be forgotten."""
-    known = set(map(str, unseen))
+def _kept_out(dataset, unseen: Sequence, is_forget: np.ndarray, by: str) -> np.ndarray:
+    """
+    (n,) bool: rows whose ids were kept out of training. None of them can be asked for by an id or a value; of a class
+    that is asked for, these rows stay unseen, as those do that `split` draws.
+    """
+    asked_for = list(dict.fromkeys(map(str, alone_or_several(unseen))))
     ids = row_ids(dataset)
+    known = set(map(str, ids))
+    if strange := [i for i in asked_for if i not in known]:
+        raise_problems([f"`unseen` names ids that no row has: {first_ids(strange)}. The rows have {first_ids(ids)}."])
+    known = set(asked_for)
     found = np.array([str(i) in known for i in ids])
-    if asked := [i for i, f, u in zip(ids, is_forget, found, strict=True) if f and u]:
+    if by != "class" and (asked := [i for i, f, u in zip(ids, is_forget, found, strict=True) if f and u]):
         raise_problems([f"{len(asked)} row(s) to forget were kept out of training, ids {first_ids(asked)}."])
     return found
 
 
-def _as_values(values, keys, dataset, column) -> list:
-    """Values as the column stores them: class names become class numbers, "3" becomes 3, "false" becomes False."""
-    if isinstance(values, (str, int)):
-        values = [values]
-    feature = getattr(dataset, "features", {}).get(column)
-    known = set(keys)
-    by_text = {str(k): k for k in known}
-    found = []
-    for value in values:
-        if value in known:
-            found.append(value)
-        elif hasattr(feature, "str2int") and value in feature.names:
-            found.append(feature.str2int(value))
-        elif str(value) in by_text:
-            found.append(by_text[str(value)])
-        else:
-            read = _read(value) if isinstance(value, str) else value
-            same_number = read in known and not isinstance(read, bool)  # True == 1, but nobody means 1 by it
-            found.append(read if same_number else by_text.get(str(read), value))
-    return found
-
-
-def _read(word: str):
-    """The value that YAML reads from a word: 1.5 from 1.50, 1 from 0x1, False from no; of other types, the word."""
-    import yaml
-
-    try:
-        value = yaml.safe_load(word)
-    except (yaml.YAMLError, ValueError):
-        return word
-    return value if isinstance(value, (bool, int, float, datetime.date)) else word  # a datetime is a date, too
-
-
-def _settle_duplicates(dataset, parts, duplicates, labels_of_groups):
-    columns = [c for c in INPUT_COLUMNS if c in column_names(dataset)]
-    if not set(columns) - {"labels"}:  # rows not yet encoded: all that is content
-        columns = [c for c in column_names(dataset) if c not in {"id", *labels_of_groups}]
-    prints = fingerprints(dataset, columns)
+def _settle_duplicates(dataset, parts, duplicates, content: Content):
+    """The parts (name -> (n,) bool) with twins of forget rows in forget, those of retain rows in retain."""
     ids = row_ids(dataset)
     parts = {name: mask.copy() for name, mask in parts.items()}
-    forget = {prints[i] for i in np.flatnonzero(parts["forget"])}
-    twins = [i for i in np.flatnonzero(~parts["forget"]) if prints[i] in forget]
-    if twins:
-        named = first_ids([ids[i] for i in twins])
-        text = f"{len(twins)} row(s) outside the forget set have the content of a forget row, ids {named}"
+
+    def of(mask: np.ndarray) -> tuple[np.ndarray, Content]:
+        places = np.flatnonzero(mask)
+        texts = content.texts and [content.texts[i] for i in places]
+        tokens = content.tokens and [content.tokens[i] for i in places]
+        return places, Content([content.keys[i] for i in places], texts, tokens)
+
+    def twins_of(first: np.ndarray, second: np.ndarray) -> list[int]:
+        (_, one), (places, other) = of(first), of(second)
+        return [int(places[j]) for _, j in twins(one, other)]
+
+    while found := twins_of(parts["forget"], parts["retain"] | parts["unseen"]):
+        named = first_ids([ids[i] for i in found])
+        text = f"{len(found)} row(s) outside the forget set have the content of a forget row, ids {named}"
         if duplicates == "error":
             raise_problems([f"{text}. Forget them too (`duplicates='move'`) or take them out of the data."])
         logger.warning("%s; they are moved to the forget set.", text)
         for mask in parts.values():
-            mask[twins] = False
-        parts["forget"][twins] = True
-    retain = {prints[i] for i in np.flatnonzero(parts["retain"])}
-    leaked = [i for i in np.flatnonzero(parts["unseen"]) if prints[i] in retain]
-    if leaked:
+            mask[found] = False
+        parts["forget"][found] = True
+    while leaked := twins_of(parts["retain"], parts["unseen"]):
         logger.warning(
             "%d unseen row(s) have the content of a retain row, ids %s; they are moved to retain.",
             len(leaked),
@@ -201,4 +168,7 @@ def _settle_duplicates(dataset, parts, duplicates, labels_of_groups):
         )
         parts["unseen"][leaked] = False
         parts["retain"][leaked] = True
+    for a, b in (("forget", "retain"), ("forget", "unseen"), ("retain", "unseen")):
+        (places_a, one), (places_b, other) = of(parts[a]), of(parts[b])
+        warn_of_near_twins(one, other, [ids[i] for i in places_a], [ids[i] for i in places_b], a, b)
     return parts

@@ -9,6 +9,8 @@ from .attacks.base import Seen, Subject, loaded
 from .attacks.registry import attacks as registered
 from .collection import collect
 from .model_checks import model_problems
+from .split_checks import rows_problems
+from .table_checks import raise_all
 from .weights import weights_hash
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ def observe(
     model = loaded(models[role])
     if problems := model_problems(model):
         raise ValueError(f'what was loaded for "{role}" {" It ".join(problems)}')
+    if model is not models[role]:  # what it takes is known only now
+        raise_all(rows_problems(splits, [model], data_collator is None))
     collator = data_collator
     if collator is None:
         from ..data.collate import default_collator

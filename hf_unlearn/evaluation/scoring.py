@@ -18,11 +18,13 @@ from .observation import observe
 from .roles import ROLES
 from .rows import row_hashes
 from .scorecard import Scorecard
+from .split_checks import rows_problems, splits_taken, twin_problems
 from .table_checks import (
     data_problems,
     label_problems,
     overlap_problems,
     raise_all,
+    shown,
     value_problems,
     weights_problems,
 )
@@ -101,17 +103,18 @@ def evaluate(
             or `history` that names no run; and all that [`collect`] raises.
     """
     models, subjects = _models_by_role(model, role, reference)
-    splits = {} if splits is None else {name: rows for name, rows in splits.items() if rows is not None}
+    splits, problems = splits_taken(splits)
     attacks = [attacks] if isinstance(attacks, str) else list(attacks)
     asked = {"relearn": relearning or {}, "generate": {} if generate_rows is None else {"rows": generate_rows}}
     asked = {attack: {**asked.get(attack, {}), **own} for attack, own in {**asked, **(attack_options or {})}.items()}
-    options, problems = _options(attacks, asked)
+    options, more = _options(attacks, asked)
+    problems += _input_problems(models, splits, measures, attacks) + more
     problems += [*whole("batch_size", batch_size, low=1), *whole("resamples", resamples, low=1)]
     problems += whole("seed", seed, low=0)
-    raise_all(_input_problems(models, splits, measures, attacks) + problems)
+    raise_all(problems + rows_problems(splits, list(models.values()), data_collator is None))
     hashes = {split: row_hashes(rows) for split, rows in splits.items()}
     given = {name: dict(subject) for name, subject in models.items() if isinstance(subject, Mapping)}
-    _check_rows(hashes, given)
+    _check_rows(hashes, given, twin_problems(splits, hashes, processing_class, shown))
     said = {"cost": cost, "stop_reason": stop_reason, "history": history}
     said = {argument: _by_role(value, argument, models, subjects) for argument, value in said.items()}
 
@@ -147,9 +150,7 @@ def _scores(task: str, role: str, seed: int, measures: dict, seen: Seen, said: M
     )
 
 
-def _options(
-    attacks: Sequence[str], given: Mapping[str, Mapping[str, Any]]
-) -> tuple[dict[str, Any], list[str]]:
+def _options(attacks: Sequence[str], given: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, Any], list[str]]:
     """The options of each of the attacks, and what is wrong with the given ones."""
     known = {attack.name: attack for attack in registered()}
     problems = [
@@ -222,16 +223,18 @@ def _is_tables(value: Mapping) -> bool:
     return bool(value) and all(hasattr(table, "num_rows") and hasattr(table, "schema") for table in value.values())
 
 
-def _check_rows(hashes: Mapping[str, Sequence[str]], given: Mapping[str, Mapping[str, pyarrow.Table]]) -> None:
+def _check_rows(
+    hashes: Mapping[str, Sequence[str]], given: Mapping[str, Mapping[str, pyarrow.Table]], problems: list[str]
+) -> None:
     """
     Whether splits share rows, and saved tables (role -> split -> table) are of these rows and hold what a model can
-    give; all problems at once.
+    give; all problems at once, with those that were found before.
     """
 
     def own(tables: Mapping[str, pyarrow.Table]) -> dict[str, list[str]]:
         return {s: t["row_hash"].to_pylist() for s, t in tables.items() if "row_hash" in t.column_names}
 
-    problems = overlap_problems(hashes)
+    problems = overlap_problems(hashes) + problems
     for name, tables in given.items():
         problems += value_problems(name, tables) + data_problems(name, tables, hashes)
         problems += overlap_problems(own(tables)) if not hashes else []

@@ -16,8 +16,9 @@ import torch
 from torch.utils.data import SequentialSampler
 
 from ..config import EXACT_CHECKPOINTING, ReadyConfig, step_rows
-from ..data.checks import column_codes, revocable_problems
+from ..data.checks import column_codes, evaluation_problems, training_set
 from ..data.columns import FLAG, column_values, row_ids
+from ..data.limits import limits_of
 from ..data.order import SpreadSampler
 from ..options import GAIN_CAP, INNER_LR, INNER_LR_ADAPTER
 from ..readiness.terms import FD_EPSILON, FD_EPSILON_BF16, Terms
@@ -107,7 +108,10 @@ class ReadyTrainer(ForgettingTrainer):
     ):
         args = ReadyConfig("ready") if args is None else args
         wrong = config_problems(args, ReadyConfig)
-        problems = argument_problems(model, peft_config, kwargs) + wrong + revocable_problems(train_dataset, revocable)
+        plain, limits = data_collator is None, limits_of(model)
+        train_dataset, bad_rows = training_set(train_dataset, revocable, limits, plain, processing_class)
+        problems = argument_problems(model, peft_config, kwargs) + wrong + bad_rows
+        problems += evaluation_problems("evaluation", eval_dataset, limits, plain)
         if wrong:
             raise_problems(problems)  # what follows takes them at their word
         groups = None  # (value of `request_group` -> number, number (N,) of each row)

@@ -18,8 +18,9 @@ import torch
 from torch.utils.data import SequentialSampler
 
 from ..config import UnlearnConfig, step_rows
-from ..data.checks import reference_losses, reference_problems, split_problems
+from ..data.checks import evaluation_problems, reference_losses, reference_problems, split_sets
 from ..data.columns import FLAG
+from ..data.limits import limits_of
 from ..data.order import PairedDataset
 from ..objectives.base import Objective
 from ..objectives.registry import objective_of
@@ -120,8 +121,11 @@ class UnlearnTrainer(ForgettingTrainer):
     ):
         args = UnlearnConfig("unlearned") if args is None else args
         wrong = config_problems(args, UnlearnConfig)
-        problems = argument_problems(model, peft_config, kwargs) + wrong
-        problems += split_problems(forget_dataset, retain_dataset, unseen_dataset)
+        plain, limits = data_collator is None, limits_of(model)
+        sets = forget_dataset, retain_dataset, unseen_dataset
+        (forget_dataset, retain_dataset, unseen_dataset), bad_rows = split_sets(*sets, limits, plain, processing_class)
+        problems = argument_problems(model, peft_config, kwargs) + wrong + bad_rows
+        problems += evaluation_problems("evaluation", eval_dataset, limits, plain)
         if wrong:
             raise_problems(problems)  # what follows takes them at their word
         args = self._settle_arguments(args, model, problems)

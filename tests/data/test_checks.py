@@ -9,6 +9,15 @@ from helpers.tiny import image_rows, lm_list, lm_rows, text_class_rows
 
 from hf_unlearn import find_duplicates, split
 from hf_unlearn.data import checks, columns
+from hf_unlearn.data.row_checks import row_problems
+
+
+def split_problems(*sets, **how):
+    return checks.split_sets(*sets, **how)[1]
+
+
+def training_problems(*rows, **how):
+    return checks.training_set(*rows, **how)[1]
 
 
 def as_list(rows):
@@ -23,15 +32,18 @@ def test_the_same_content_is_found_whatever_holds_it(rows):
             assert find_duplicates(a, b) == [(2, 0), (0, 1)]
 
 
-def test_content_is_inputs_and_labels_and_the_first_twin_is_named():
+def test_content_is_inputs_without_labels_and_the_first_twin_is_named():
     rows = lm_rows(3)
     changed = as_list(rows)
     for row in changed:
         row["id"] += 50
         row["revocable"] = True
     assert find_duplicates(rows, changed) == [(0, 0), (1, 1), (2, 2)]
-    changed[1]["labels"][2] = -100
+    changed[1]["input_ids"][2] += 1
     assert find_duplicates(rows, changed) == [(0, 0), (2, 2)]
+    changed[2]["labels"][2] = -100  # another label is no other content, where it is not asked for
+    assert find_duplicates(rows, changed) == [(0, 0), (2, 2)]
+    assert find_duplicates(rows, changed, ["input_ids", "labels"]) == [(0, 0)]
     assert find_duplicates(as_list(rows) * 2, changed[2:]) == [(2, 0)]
 
 
@@ -51,28 +63,28 @@ def test_rows_behind_a_transform_are_checked_as_they_are_stored():
         lambda batch: {"pixel_values": torch.tensor(batch["image"]), "labels": torch.tensor(batch["label"])}
     )
     a, b, c = rows.select(range(4)), rows.select(range(4, 8)), rows.select(range(8, 12))
-    assert checks.split_problems(a, b, c) == []
-    assert len(checks.split_problems(a, b, a)) == 1
+    assert split_problems(a, b, c) == []
+    assert len(split_problems(a, b, a)) == 1
     assert columns.row_ids(b) == [4, 5, 6, 7]
-    assert checks.revocable_problems(rows, "revocable") == []
+    assert training_problems(rows, "revocable") == []
     assert set(split(rows, by="class", values=[1])["forget"][0]) == {"pixel_values", "labels"}
 
 
 def test_good_sets_have_no_problems_also_as_lists():
-    assert checks.split_problems(lm_rows(4), lm_rows(6, 10), lm_rows(3, 20)) == []
-    assert checks.split_problems(lm_list(4), lm_list(6, 10), lm_list(3, 20)) == []
+    assert split_problems(lm_rows(4), lm_rows(6, 10), lm_rows(3, 20)) == []
+    assert split_problems(lm_list(4), lm_list(6, 10), lm_list(3, 20)) == []
 
 
 def test_labels_all_ignored_are_counted_and_named():
     rows = lm_list(9)
     for row in rows[2:]:
         row["labels"] = [row["labels"][2], *[-100] * (len(row["labels"]) - 1)]  # place 0 is never predicted
-    (problem,) = checks.label_problems("forget", rows)
+    (problem,) = row_problems("forget", rows)
     assert problem.startswith("7 forget row(s)") and "ids 2, 3, 4, 5, 6, … (7 in all)" in problem
-    (problem,) = checks.label_problems("unseen", Dataset.from_list([{"id": 3, "labels": -100}, {"id": 4, "labels": 0}]))
+    (problem,) = row_problems("unseen", Dataset.from_list([{"id": 3, "labels": -100}, {"id": 4, "labels": 0}]))
     assert "1 unseen row(s)" in problem and "ids 3" in problem
-    (problem,) = checks.label_problems("retain", Dataset.from_list([{"id": 0, "person": "p0", "text": "row 0"}]))
-    assert "no `labels` column" in problem and "'id', 'person', 'text'" in problem
+    (problem,) = row_problems("retain", Dataset.from_list([{"id": 0, "input_ids": [3, 4], "text": "row 0"}]))
+    assert "no `labels` column" in problem and "'id', 'input_ids', 'text'" in problem
 
 
 def test_holes_in_the_attention_mask_are_found_but_padding_is_not_a_hole():
@@ -80,41 +92,44 @@ def test_holes_in_the_attention_mask_are_found_but_padding_is_not_a_hole():
     rows[0]["attention_mask"][:2] = [0, 0]
     rows[1]["attention_mask"][-2:] = [0, 0]
     rows[3]["attention_mask"][2] = 0
-    (problem,) = checks.label_problems("training", rows)
+    (problem,) = row_problems("training", rows)
     assert "1 training row(s) have holes" in problem and "ids 3" in problem
 
 
 def test_each_overlap_is_counted_with_the_first_ids():
     forget, retain, unseen = lm_rows(8), lm_rows(8, 2), lm_rows(3, 20)
-    (problem,) = checks.split_problems(forget, retain, unseen)
+    (problem,) = split_problems(forget, retain, unseen)
     assert "6 id(s) are in forget and in retain: 2, 3, 4, 5, 6, … (6 in all)" in problem
-    (problem,) = checks.split_problems(forget, lm_rows(4, 30), lm_rows(2, 7))
+    (problem,) = split_problems(forget, lm_rows(4, 30), lm_rows(2, 7))
     assert "1 id(s) are in forget and in unseen: 7" in problem and "never have been trained on" in problem
-    (problem,) = checks.split_problems(forget, lm_rows(4, 30), lm_rows(9, 33))
+    (problem,) = split_problems(forget, lm_rows(4, 30), lm_rows(9, 33))
     assert "1 id(s) are in retain and in unseen: 33" in problem
 
 
 def test_the_same_content_under_another_id_is_found():
     renamed = [{**row, "id": row["id"] + 500} for row in lm_list(3)]
-    (problem,) = checks.split_problems(lm_rows(4), Dataset.from_list(renamed + lm_list(2, 30)), lm_rows(3, 20))
+    (problem,) = split_problems(lm_rows(4), Dataset.from_list(renamed + lm_list(2, 30)), lm_rows(3, 20))
     assert "3 retain row(s) have the content of a forget row (forget = retain): 0 = 500, 1 = 501, 2 = 502" in problem
     without = [{k: v for k, v in row.items() if k != "id"} for row in lm_list(4)]
-    (problem,) = checks.split_problems(without, lm_list(2, 30), without[3:] + lm_list(3, 20))
+    others = [{k: v for k, v in row.items() if k != "id"} for row in lm_list(3, 20)]
+    (problem,) = split_problems(without, lm_list(2, 30), without[3:] + others)
     assert "1 unseen row(s) have the content of a forget row (forget = unseen): 3 = 0" in problem
 
 
 def test_empty_and_missing_sets_are_all_named():
-    problems = checks.split_problems(lm_rows(0), None, lm_rows(0))
+    problems = split_problems(lm_rows(0), None, lm_rows(0))
     assert len(problems) == 3
     assert "forget set is empty" in problems[0] and "unseen set is empty" in problems[2]
     assert "`retain_dataset` is NoneType" in problems[1]
-    streamed = checks.split_problems(lm_rows(2), lm_rows(2, 5).to_iterable_dataset(), lm_rows(2, 9))
-    assert streamed == ["`retain_dataset` is IterableDataset; it must be a data set with a length."]
+    streamed = split_problems(lm_rows(2), lm_rows(2, 5).to_iterable_dataset(), lm_rows(2, 9))
+    (problem,) = streamed
+    assert problem.startswith("`retain_dataset` is IterableDataset; it must be a data set with a length")
+    assert "`Dataset.from_list(list(rows))`" in problem
 
 
 def test_problems_of_the_revocable_column_are_named():
     def told(rows, column="revocable"):
-        return checks.revocable_problems(rows, column)
+        return training_problems(rows, column)
 
     assert told(lm_rows(8)) == told(lm_rows(8), None) == told(lm_list(8)) == []
     assert "NoneType" in told(None)[0]

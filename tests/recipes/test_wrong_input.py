@@ -35,7 +35,7 @@ BY_ID = ["--forget_by", "id", "--forget_column", "null", "--forget_fraction", "n
         (["--model_type", "null"], "Give either --model_name_or_path, or --model_type"),
         (["--config_overrides", "size=3"], "Unknown key 'size'"),
         (["--label_smoothing_factor", "0.1"], "`label_smoothing_factor` is 0.1"),
-        (["--unseen", "0"], "`unseen` is 0.0"),
+        (["--unseen", "0"], "`--unseen` is 0.0"),
         (["--limit", "-3"], "`limit` is -3"),
         (["--seed", "abc"], "`--seed` is 'abc': expected an integer."),
         (["--max_length", "4"], "no label left after truncation"),

@@ -319,6 +319,4 @@ def _run(subject: Subject, options: GenerateOptions) -> None:
             )
 
 
-ATTACK = Attack(
-    "generate", "let a language model answer greedily, for ROUGE-L", _run, options=GenerateOptions, turn=2
-)
+ATTACK = Attack("generate", "let a language model answer greedily, for ROUGE-L", _run, options=GenerateOptions, turn=2)

@@ -181,7 +181,6 @@ def _gate(sides: Sides) -> Gate:
     return Gate("quantisation", status_of(ok), True if ok is False else None, numbers)
 
 
-
 def _attempt(run: Mapping[str, Any], sides: Sides) -> Attempt | None:
     """
     Rows right with rounded weights: `kind`, `n`, `right` (bits -> rows), `plain` (not rounded), `retrained` (bits ->

@@ -416,7 +416,6 @@ def _gate(sides: Sides) -> Gate:
     return Gate("recovery", status_of(least >= RECOVERY_AREA), None, numbers)
 
 
-
 def _attempt(run: Mapping[str, Any], sides: Sides) -> Attempt | None:
     """
     Relearning: `areas`, kind of fine-tune -> `{"value", "k", "fast"}`; without a retrained model `curves`, kind ->

@@ -1,0 +1,141 @@
+"""What a model asks of its rows: which arguments it takes, how many classes, tokens and positions it knows."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Limits:
+    """
+    What is known of a model before it runs; None: not known, or no limit.
+
+    Args:
+        arguments: names that its forward takes.
+        causal_lm: True: one label a token; False: one class a row.
+        classes: of a classifier.
+        tokens: rows of its table of input embeddings.
+        label_tokens: tokens that it tells apart in its output.
+        positions: tokens of a row at most, where the model has a table of positions. A model with rotary or relative
+            positions has no such table and takes longer rows.
+    """
+
+    arguments: frozenset[str] | None = None
+    causal_lm: bool | None = None
+    classes: int | None = None
+    tokens: int | None = None
+    label_tokens: int | None = None
+    positions: int | None = None
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong with the model itself, as far as its rows are concerned."""
+        if self.classes != 1:
+            return []
+        return [
+            "The model has one output (`num_labels` is 1), which is regression; causal language models and "
+            "classifiers with two classes or more can be unlearned and measured. Load it with `num_labels=2`."
+        ]
+
+
+def bare_model(model: Any) -> Any:
+    """The model itself, without adapters and wrappers."""
+    while hasattr(model, "module"):
+        model = model.module
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def limits_of(model: Any) -> Limits:
+    """
+    Of a model, or of a name or path by the config that lies there. Where nothing can be read there is no limit: loading
+    the model tells why.
+    """
+    if isinstance(model, (str, os.PathLike)):
+        config = _config_at(str(model))
+        return Limits() if config is None else _of_config(config, (getattr(config, "architectures", None) or [""])[0])
+    if not hasattr(model, "forward"):
+        return Limits()
+    bare = bare_model(model)
+    config = getattr(bare, "config", None)
+    found = _of_config(config, type(bare).__name__) if hasattr(config, "get_text_config") else Limits()
+    inputs, outputs = _embeddings(bare, "get_input_embeddings"), _embeddings(bare, "get_output_embeddings")
+    tokens = getattr(inputs, "num_embeddings", None)
+    return Limits(
+        arguments=_arguments(bare),
+        causal_lm=found.causal_lm,
+        classes=found.classes,
+        tokens=tokens or (found.tokens if inputs is None else None),
+        label_tokens=getattr(outputs, "out_features", None) or found.label_tokens,
+        positions=_positions(bare) if found.positions else None,
+    )
+
+
+def _config_at(name_or_path: str) -> Any:
+    from transformers import AutoConfig
+    from transformers.utils import find_adapter_config_file
+
+    try:
+        if find_adapter_config_file(name_or_path) is not None:
+            from peft import PeftConfig
+
+            name_or_path = PeftConfig.from_pretrained(name_or_path).base_model_name_or_path
+        return AutoConfig.from_pretrained(name_or_path)
+    except Exception:  # no such folder, no network, no JSON: loading the model meets the same, and says what it is
+        return None
+
+
+def _of_config(config: Any, architecture: str) -> Limits:
+    from transformers.models.auto import modeling_auto
+
+    def is_one_of(mapping: str) -> bool:
+        values = getattr(modeling_auto, mapping, {}).values()
+        return any(architecture == value or architecture in value for value in values if architecture)
+
+    causal = is_one_of("MODEL_FOR_CAUSAL_LM_MAPPING_NAMES")
+    classifier = any(is_one_of(f"MODEL_FOR_{kind}_CLASSIFICATION_MAPPING_NAMES") for kind in _CLASSIFIERS)
+    text = config.get_text_config()
+    tokens = getattr(text, "vocab_size", None)
+    return Limits(
+        causal_lm=True if causal else False if classifier else None,
+        classes=config.num_labels if classifier else None,
+        tokens=tokens,
+        label_tokens=tokens if causal else None,
+        positions=getattr(text, "max_position_embeddings", None) if _has_table(text) else None,
+    )
+
+
+_CLASSIFIERS = ("SEQUENCE", "IMAGE", "AUDIO")
+
+
+def _has_table(config: Any) -> bool:
+    """Whether a model of this config looks its positions up in a table: none that are rotary, relative or biases."""
+    if any(getattr(config, name, None) for name in ("rope_parameters", "rope_theta", "alibi", "relative_attention")):
+        return False
+    relative = "relative" in str(getattr(config, "position_embedding_type", "absolute"))
+    return not relative and getattr(config, "position_biased_input", True)
+
+
+def _embeddings(model: Any, getter: str) -> Any:
+    try:
+        return getattr(model, getter)()
+    except (AttributeError, NotImplementedError, TypeError):
+        return None
+
+
+def _arguments(model: Any) -> frozenset[str] | None:
+    parameters = inspect.signature(model.forward).parameters.values()
+    named = [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    return frozenset(named) or None
+
+
+def _positions(model: Any) -> int | None:
+    """Rows of the model's table of positions; where it has a padding row, those behind it are for tokens."""
+    for name, module in model.named_modules():
+        rows = getattr(module, "num_embeddings", None)
+        if rows and name.rpartition(".")[2] in ("position_embeddings", "embed_positions", "wpe", "embed_position"):
+            padding = getattr(module, "padding_idx", None)
+            return rows - (getattr(module, "offset", 0) if padding is None else padding + 1)
+    return None

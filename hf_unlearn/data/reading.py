@@ -1,0 +1,37 @@
+"""Text as it is compared: what is left of it without case, punctuation and white space."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_GAP, _SIGN = "\ue000", "\ue001"  # private use: what is kept between digits
+_NUMBER = re.compile(r"(?<=\d)\W+(?=\d)|(?<!\w)-(?=\d)")  # 1.5 is not 15, 1 2 is not 12, -5 is not 5
+
+
+class _Dropped(dict):
+    """For `str.translate`: punctuation, white space and control characters go, all else stays."""
+
+    def __missing__(self, code: int):
+        gone = unicodedata.category(chr(code))[0] in "PZC" and chr(code) not in (_GAP, _SIGN)
+        self[code] = None if gone else code
+        return self[code]
+
+
+_DROPPED = _Dropped()
+
+
+def normalised(text: str) -> str:
+    """
+    Text without case, punctuation and white space, in the form NFKC; but what stands between two digits, and a minus
+    before one, leaves a mark, since 1.5 is not 15. Text of punctuation alone stays as it is.
+    """
+    text = unicodedata.normalize("NFKC", text).casefold()
+    marked = _NUMBER.sub(lambda found: _GAP if found[0].isspace() else _SIGN, text)
+    return marked.translate(_DROPPED) or text
+
+
+def spaced(text: str) -> str:
+    """Words without case and punctuation, in the form NFKC, with one space between two."""
+    words = unicodedata.normalize("NFKC", text).casefold().split()
+    return " ".join(filter(None, (word.translate(_DROPPED) for word in words)))

@@ -1,0 +1,131 @@
+"""What is wrong with the arguments of `split`, and what its values stand for in a column."""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import math
+from collections.abc import Iterable, Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from ..utils.checks import Wrong, raise_problems, whole
+from .columns import column_names, first_ids
+from .duplicates import kind_of
+
+WAYS = ("id", "class", "column", "random")
+SHOWN = 5  # values of a column that a message names
+
+
+def argument_problems(dataset, by, values, fraction, column, group, seed, unseen, duplicates, content) -> list[str]:
+    """All that is wrong with the arguments, before a value is looked up."""
+    names, problems = column_names(dataset), []
+    if by not in WAYS:
+        problems.append(Wrong("by", f"is {by!r}; it must be 'id', 'class', 'column' or 'random'."))
+    if by == "column" and column is None:
+        problems.append("`by` is 'column', which needs `column`: the name of the column that holds the values.")
+    for name in dict.fromkeys(name for name in (column, group, *(content or ())) if name is not None):
+        if name not in names:
+            problems.append(f"There is no column {name!r}; the rows have {', '.join(map(repr, names))}.")
+        elif name in (column, group) and (kind_of(dataset, name) == "array" or _holds_lists(dataset, name)):
+            problems.append(f"The column {name!r} holds lists or files; it must hold one word or number a row.")
+    if by == "random" and values is not None:
+        problems.append("`by` is 'random': it takes `fraction`, not `values`.")
+    if (values is None) == (fraction is None):
+        problems.append("Give either `values` or `fraction`.")
+    if fraction is not None and not _is_share(fraction):
+        problems.append(Wrong("fraction", f"is {fraction!r}; it must be above 0 and below 1."))
+    if values is not None and any(is_missing(value) for value in alone_or_several(values)):
+        problems.append("`values` holds None or NaN, which stands for no row; name values that the column has.")
+    problems += whole("seed", seed, low=0)
+    if isinstance(unseen, (Real, np.number)) and not _is_share(unseen):
+        problems.append(
+            Wrong("unseen", f"is {unseen!r}; it must be above 0 and below 1, or ids: τ is measured on unseen rows.")
+        )
+    elif not isinstance(unseen, (Real, np.number, str)) and not isinstance(unseen, Iterable):
+        problems.append(Wrong("unseen", f"is {unseen!r}; it must be a share above 0 and below 1, or ids of rows."))
+    if duplicates not in ("move", "error", "keep"):
+        problems.append(Wrong("duplicates", f"is {duplicates!r}; it must be 'move', 'error' or 'keep'."))
+    return problems
+
+
+def _holds_lists(dataset, name: str) -> bool:
+    """Whether a column of text is one of lists of texts."""
+    feature = (getattr(dataset, "features", None) or {}).get(name)
+    return isinstance(feature, (dict, list)) or hasattr(feature, "feature")
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, (Real, np.number)) and not isinstance(value, (bool, np.bool_)) and bool(0 < value < 1)
+
+
+def is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, (float, np.floating)) and math.isnan(value))
+
+
+def alone_or_several(values: Any) -> list:
+    """Several values, or one that stands alone."""
+    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+        return [values]
+    return [value.item() if isinstance(value, np.generic) else value for value in values]
+
+
+def as_values(values: Any, keys: Sequence, dataset, column: str) -> list:
+    """
+    Values as the column stores them: class names become class numbers, "3" becomes 3, "false" becomes False.
+
+    Args:
+        keys: the column.
+
+    Raises:
+        ArgumentError: if some are not there; it names some that are.
+    """
+    feature = (getattr(dataset, "features", None) or {}).get(column)
+    known = {key for key in keys if not is_missing(key)}
+    by_text = {str(key): key for key in known}
+    found, missing = [], []
+    for value in alone_or_several(values):
+        stored = _stored_value(value, known, by_text, feature)
+        (missing if stored is None else found).append(value if stored is None else stored)
+    if missing:
+        raise_problems([f"Not in the column {column!r}: {first_ids(missing)}. {_there(missing, known, feature)}"])
+    return found
+
+
+def _stored_value(value, known: set, by_text: dict[str, Any], feature) -> Any:
+    """The value of the column that a given one stands for, or None."""
+    try:
+        if value in known:
+            return value
+    except TypeError:  # a list
+        return None
+    if hasattr(feature, "str2int") and value in feature.names:
+        return feature.str2int(value) if feature.str2int(value) in known else None
+    if str(value) in by_text:
+        return by_text[str(value)]
+    read = _read(value) if isinstance(value, str) else value
+    same_number = read in known and not isinstance(read, bool)  # True == 1, but nobody means 1 by it
+    return read if same_number else by_text.get(str(read))
+
+
+def _read(word: str):
+    """The value that YAML reads from a word: 1.5 from 1.50, 1 from 0x1, False from no; of other types, the word."""
+    import yaml
+
+    try:
+        value = yaml.safe_load(word)
+    except (yaml.YAMLError, ValueError):
+        return word
+    return value if isinstance(value, (bool, int, float, datetime.date)) else word  # a datetime is a date, too
+
+
+def _there(missing: list, known: set, feature) -> str:
+    """Some values that a column has, those first that are written much like the missing ones."""
+    names = getattr(feature, "names", None)
+    words = sorted(str(names[key]) if names and 0 <= key < len(names) else str(key) for key in known)
+    if not words:
+        return "The column has no value."
+    like = [word for value in missing[:SHOWN] for word in difflib.get_close_matches(str(value), words[:10_000], 2)]
+    return f"It has {first_ids(list(dict.fromkeys([*like, *words])), SHOWN)}."

@@ -1,0 +1,136 @@
+"""Columns of a set of rows as Arrow arrays, some rows at a time; nested lists as flat numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+BATCH_ROWS = 10_000
+BATCH_BYTES = 1 << 26  # of a set's columns at a time
+
+
+def batches(rows: Any, columns: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """
+    `(place of the first row, column -> its values)` of some rows at a time, as they are stored, whatever format or
+    transform is set: Arrow arrays, or a list of Python values where these have no common type. Nothing is decoded.
+    """
+    columns = list(columns)
+    if not columns:
+        return
+    if hasattr(rows, "with_format"):
+        table = rows.with_format("arrow").select_columns(columns)
+        whole = table.data  # nothing is read for its size
+        size = min(BATCH_ROWS, max(1, BATCH_BYTES * max(1, whole.num_rows) // max(1, whole.nbytes)))
+        for start in range(0, len(rows), size):
+            part = table[start : start + size]
+            yield start, {name: _array(part.column(name)) for name in columns}
+        return
+    for start in range(0, len(rows), BATCH_ROWS):
+        part = [rows[i] for i in range(start, min(start + BATCH_ROWS, len(rows)))]
+        yield start, {name: _from_values([row.get(name) for row in part]) for name in columns}
+
+
+def _array(column: pa.ChunkedArray) -> pa.Array:
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    return getattr(array, "storage", array)  # of an extension type, what it is made of
+
+
+def _from_values(values: list) -> Any:
+    if any(hasattr(value, "mode") and hasattr(value, "tobytes") for value in values):
+        return values  # pictures
+    values = [value.tolist() if hasattr(value, "tolist") else value for value in values]
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return values
+
+
+class Flat:
+    """
+    A column of numbers or of nested lists of them, laid flat.
+
+    Attributes:
+        values: Arrow array (M,) of the innermost values; of a list of Python values, None.
+        owner: (M,) the row of each value.
+        lengths: (N,) values of each row; of outermost lists, their length.
+        depth: how many lists lie around a value.
+        missing: (k,) rows that are None or hold a None.
+        shapes: (N,) a hash of the lengths of all lists of a row, equal for rows of one shape.
+    """
+
+    def __init__(self, array: pa.Array):
+        self.n = len(array)
+        owner = np.arange(self.n)
+        self.depth, self.lengths = 0, np.ones(self.n, np.int64)
+        missing = [owner[_nulls(array)]]
+        self.shapes = np.zeros(self.n, np.uint64)
+        while _is_list(array.type):
+            sizes = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+            if self.depth == 0:
+                self.lengths = sizes
+            mixed = (sizes.astype(np.uint64) + np.uint64(self.depth + 1)) * np.uint64(0x9E3779B97F4A7C15)
+            np.add.at(self.shapes, owner, mixed)
+            owner, array = np.repeat(owner, sizes), array.flatten()
+            missing.append(owner[_nulls(array)])
+            self.depth += 1
+        if pa.types.is_dictionary(array.type):
+            array = array.dictionary_decode()
+        self.values, self.owner, self.missing = array, owner, np.unique(np.concatenate(missing))
+
+    @property
+    def kind(self) -> str:
+        """ "whole", "float", "bool", "text", "none" or "other"."""
+        kind = self.values.type
+        if pa.types.is_integer(kind):
+            return "whole"
+        if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+            return "float"
+        if pa.types.is_boolean(kind):
+            return "bool"
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            return "text"
+        return "none" if pa.types.is_null(kind) else "other"
+
+    def numbers(self) -> tuple[np.ndarray, np.ndarray]:
+        """`(values (M,), owner (M,))` without those that are None."""
+        there = ~_nulls(self.values)
+        return self.values.drop_null().to_numpy(zero_copy_only=False), self.owner[there]
+
+
+def _nulls(array: pa.Array) -> np.ndarray:
+    if not array.null_count:
+        return np.zeros(len(array), bool)
+    return array.is_null().to_numpy(zero_copy_only=False)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def kind_of_value(value: Any) -> str:
+    """[`Flat.kind`] of one Python value, of a list that of its first odd element."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        kinds = [kind_of_value(inner) for inner in value]
+        return next((kind for kind in kinds if kind != "whole"), "whole")
+    if value is None:
+        return "none"
+    for kind, types in (("bool", bool), ("whole", int), ("float", float), ("text", str)):
+        if isinstance(value, types):
+            return kind
+    return "other"
+
+
+def unlike_keys(rows: Any, names: list[str]) -> list[int]:
+    """Places of the rows of a list whose keys are not those of the first; of a table none can be."""
+    if hasattr(rows, "column_names"):
+        return []
+    wanted = set(names)
+    return [i for i in range(len(rows)) if not isinstance(rows[i], Mapping) or set(rows[i]) != wanted]

@@ -301,6 +301,20 @@ class _EvaluateArguments(FromFlags):
             "name lists all.",
         },
     )
+    generations: bool = field(
+        default=True,
+        metadata={
+            "help": "Write generations.parquet: prompts and answers in clear, those of the forget rows among them. "
+            "--no_generations leaves it out; what is measured by the answers stays."
+        },
+    )
+    model_cards: bool = field(
+        default=True,
+        metadata={
+            "help": "Write what was measured into the cards (README.md) of the models' folders, in sections of its "
+            "own. --no_model_cards leaves the cards as they are."
+        },
+    )
     title: str | None = field(
         default=None, metadata={"help": "Name of the task in the report. Default: the name of OUTPUT_DIR."}
     )

@@ -10,6 +10,7 @@ Takes the models in OUTPUT_DIR by role, or any checkpoints by `--models`, whoeve
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Iterable
 from functools import partial
@@ -18,6 +19,8 @@ from pathlib import Path
 from ..utils.checks import Wrong, gather
 from . import checkpoints, checks, model, parsing, prepare, running
 from .arguments import ROLES, DataArguments, EvaluateArguments, ModelArguments, attack_flags
+
+logger = logging.getLogger(__name__)
 
 MOST_RETAIN_ROWS = 2000  # retain rows measured: evenly spaced, enough for intervals of a percent
 FAILED = 3  # exit status where a gate of --fail_on is not passed
@@ -231,6 +234,19 @@ def break_even(card, folders: dict[str, str]) -> str | None:
     return f"{says} fewer: {requests:g} requests of that size pay for it."
 
 
+def write_cards(card, folders: dict[str, str]) -> list[str]:
+    """Writes what was measured of each model into the card of its folder; the roles whose cards were written."""
+    written = []
+    for role, folder in folders.items():
+        if Path(folder).is_dir():  # others are on the hub
+            try:
+                card.to_model_card(folder, role)
+                written.append(role)
+            except (OSError, ValueError) as error:
+                logger.warning("The model card in %s was left as it is: %s", folder, error)
+    return written
+
+
 def _load(load_model, folder: str, device):
     return load_model(folder).to(device)
 
@@ -259,7 +275,7 @@ def main(argv: list[str]) -> int:
         from . import shadows
 
         if state.is_main_process:
-            card.save(own.output_dir)  # what there is, should a shadow fail
+            card.save(own.output_dir, generations=own.generations)  # what there is, should a shadow fail
         shadows.add(card, own, argv, data, prepared)
     failed = card.failed_gates(own.fail_on) if own.fail_on else []
     if state.is_main_process:
@@ -270,13 +286,15 @@ def main(argv: list[str]) -> int:
 
 def conclude(card, own: EvaluateArguments, models: dict[str, str], failed: list[str]) -> None:
     """Writes scorecard and report, and prints what was found."""
-    card.save(own.output_dir)
+    card.save(own.output_dir, generations=own.generations)
     card.to_html(Path(own.output_dir, "report.html"))
     for line in card.findings():
         print(f"- {line}")
     if line := break_even(card, models or models_in(own.output_dir)):
         print(f"- {line}")
     print(f"scorecard.json and report.html are in {own.output_dir}")
+    if own.model_cards and (written := write_cards(card, models or models_in(own.output_dir))):
+        print(f"What was measured is also in the model cards (README.md) of {', '.join(written)}.")
     for line in failed:
         print(f"FAILED {line}", file=sys.stderr)
     if own.fail_on and not failed:

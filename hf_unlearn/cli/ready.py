@@ -62,7 +62,7 @@ def train(
         processing_class=prepared.processing_class,
         peft_config=model.adapter(data, model_args),
     )
-    return running.train_and_save(trainer)
+    return running.train_and_save(trainer, own.role, prepared)
 
 
 def main(argv: list[str]) -> None:

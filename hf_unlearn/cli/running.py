@@ -7,6 +7,10 @@ import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .prepare import Prepared
 
 
 def processes():
@@ -69,13 +73,15 @@ def command_line(argv: list[str], otherwise: str) -> str:
     return shlex.join([*words, *argv])
 
 
-def train_and_save(trainer):
-    """Trains, saves model, state and card, and pushes them where asked to; returns the trainer."""
+def train_and_save(trainer, role: str, prepared: Prepared):
+    """Trains, saves model, card and state, and pushes them where asked to; returns the trainer."""
+    from ..trainers.card import CardFacts
+
+    trainer.card_facts = CardFacts(role, {**prepared.request, "rows": len(prepared.splits["forget"])})
     resume = trainer.args.resume_from_checkpoint
     trainer.train(resume_from_checkpoint={"true": True, "false": None}.get(str(resume).lower(), resume))
     trainer.save_model()
     trainer.save_state()
-    trainer.create_model_card()
     if trainer.args.push_to_hub:
         trainer.push_to_hub()
     trainer.accelerator.wait_for_everyone()  # the files are there for every process

@@ -90,7 +90,8 @@ def unlearn(
     source = source_of(own, model_args, args.output_dir)
     prepared = prepared or prepare.prepare(data, model_args, source)
     checkpoints.check_checkpoint(data, prepared.labels, own.start, source)
-    args.output_dir = str(Path(args.output_dir, role_of(source, own, model_args)))
+    role = role_of(source, own, model_args)
+    args.output_dir = str(Path(args.output_dir, role))
     trainer = UnlearnTrainer(
         str(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source,
         args,
@@ -100,7 +101,7 @@ def unlearn(
         processing_class=prepared.processing_class,
         peft_config=model.adapter(data, model_args),
     )
-    return running.train_and_save(trainer)
+    return running.train_and_save(trainer, role, prepared)
 
 
 def main(argv: list[str]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from ..data.columns import hub_id
 from ..utils.checks import whole
 from ..utils.versions import library_versions
 from .attacks.base import Seen
@@ -88,8 +89,8 @@ def evaluate(
         stop_reason: why the run ended, or a dict of role -> reason.
         history: `trainer.state.log_history` of the run, or a dict of role -> history; drawn as curves in the report.
         provenance: what else belongs into the card: `asked` (what was asked for, in a sentence) or `request` (the same
-            as data, by [`hf_unlearn.data.asked.asked`]), `commands` (list), `smoke` (true for a trial run, whose report
-            then claims nothing).
+            as data, by [`hf_unlearn.data.asked.asked`]), `dataset` (name of the rows), `commands` (list), `smoke` (true
+            for a trial run, whose report then claims nothing).
         attack_options: attack -> its options, over their defaults: `{"relearn": {"steps": 60}}`. What each has:
             `RelearnOptions` and `GenerateOptions` in the files of the attacks.
         relearning: short for `attack_options={"relearn": …}`.
@@ -131,7 +132,7 @@ def evaluate(
 
     found = _measured(seen, measures, seed, resamples)
     runs = [_scores(task, name, int(seed), found[name], own, said) for name, own in seen.items()]
-    return Scorecard(runs, {task: {**_provenance(tables), **(provenance or {})}})
+    return Scorecard(runs, {task: {**_provenance(tables), **_on_the_hub(splits), **(provenance or {})}})
 
 
 def _scores(task: str, role: str, seed: int, measures: dict, seen: Seen, said: Mapping[str, Mapping]) -> ModelScores:
@@ -209,6 +210,12 @@ def _provenance(tables: Mapping[str, Mapping[str, pyarrow.Table]]) -> dict[str, 
         "data": data,
         "versions": library_versions(),
     }
+
+
+def _on_the_hub(splits: Mapping[str, Any]) -> dict[str, str]:
+    """`dataset`: where the rows were loaded from, if it is one data set of the hub and they tell it."""
+    names = {hub_id(rows) for rows in splits.values()} - {None}
+    return {"dataset": names.pop()} if len(names) == 1 else {}
 
 
 def _model(descriptions: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

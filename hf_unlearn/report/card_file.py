@@ -77,10 +77,12 @@ def write(
         afresh: a card that nobody wrote ([`GENERATED`]) is begun anew.
 
     Raises:
-        ValueError: if the card that is there cannot be read.
+        ValueError: if the card that is there cannot be read, or is a link.
         OSError: if it cannot be written.
     """
     path = Path(folder, NAME)
+    if path.is_symlink():  # so are the files in the hub's cache
+        raise ValueError(f"{path} is a link to a file elsewhere.")
     text = (read(path) if before is None else before) or ""
     card = parsed(text)
     newline = "\r\n" if "\r\n" in text else "\n"

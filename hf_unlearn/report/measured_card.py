@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..evaluation.judge import is_trial
 from ..evaluation.roles import BEFORE
 from . import card_file
 from .card_section import sections
-from .model_index import results_of
+from .model_index import named_rows, results_of
 
 UNNAMED_TASK = "task"  # the default of `evaluate`, which names nothing
 
@@ -45,7 +46,7 @@ def write(
         sections({**card, "runs": beside}, None, run["model"]),
         {
             "pipeline_tag": tag,
-            "eval_results": results_of(run, tag, rows) if tag else [],
+            "eval_results": results_of(run, tag, rows) if tag and not is_trial(card, run["task"]) else [],
             "datasets": [rows["id"]] if rows["id"] else None,
         },
         title=folder.resolve().name,
@@ -69,8 +70,6 @@ def run_of(runs: list[Mapping[str, Any]], role: str | None, task: str | None, se
 
 def dataset_of(card: Mapping[str, Any], task: str, named: str | None) -> dict[str, str | None]:
     """Name of the rows, and their `id` where they are on the hub."""
-    known = ((card.get("provenance") or {}).get(task) or {}).get("dataset") or {}
-    if named is not None:
-        known = {"name": named, "id": named if "/" in named else None}
-    name = known.get("name") or (task if task != UNNAMED_TASK else None)
-    return {"name": name, "id": known.get("id") if card_file.is_hub_id(known.get("id")) else None}
+    made = (card.get("provenance") or {}).get(task) or {}
+    known = named or made.get("dataset") or (made.get("request") or {}).get("dataset")
+    return named_rows(known or (task if task != UNNAMED_TASK else None))

@@ -16,6 +16,11 @@ HUB_METRICS = {"rougeL_recall": "rouge"}  # our name of a measure -> the hub's, 
 NOT_NAMED = "not named"  # the data set, where nobody said which
 
 
+def named_rows(name: str | None) -> dict[str, str | None]:
+    """`name` of a data set, and its `id` where the name is that of a user's or an organisation's on the hub."""
+    return {"name": name, "id": name if name and "/" in name and is_hub_id(name) else None}
+
+
 def results_of(run: Mapping[str, Any], task: str, dataset: Mapping[str, Any] | None) -> list[EvalResult]:
     """
     The measured values of one run: losses and right answers on each kind of rows, membership AUCs, and what compares

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.columns import hub_id
+from ..evaluation.judge import is_trial
 from ..report import card_file
 from ..report.card_section import sections
 from ..report.markdown import literal
-from ..report.model_index import results_of
+from ..report.model_index import named_rows, results_of
+from ..report.words.model_card import request_text
 from ..utils.architectures import pipeline_tag
 from ..utils.versions import library_versions
 from .models import base_model, has_adapter, is_causal_lm
@@ -42,13 +44,12 @@ class CardFacts:
 
     Args:
         role: in the evaluation: "original", "retrained", ….
-        asked: which rows were asked to be forgotten, in a sentence.
-        dataset: `{"name", "id"}` of the rows; `id` where they are on the hub.
+        request: which rows are asked, or may be asked, to be forgotten, by [`hf_unlearn.data.asked.asked`]; with
+            `dataset`, the name of the rows, and `rows`, how many those are.
     """
 
     role: str | None = None
-    asked: str | None = None
-    dataset: Mapping[str, Any] | None = None
+    request: Mapping[str, Any] | None = None
 
 
 # ---- how the model is loaded -----------------------------------------------------------------------------------------
@@ -247,11 +248,12 @@ def info_of(trainer: ForgettingTrainer) -> dict[str, Any]:
     """What the section on the model holds."""
     from transformers.modelcard import extract_hyperparameters_from_trainer, parse_log_history
 
+    request = trainer.card_facts.request
     evaluations = parse_log_history(trainer.state.log_history)[1] or []
     shown = [{key: _short(value) for key, value in line.items()} for line in evaluations[-EVALUATIONS:]]
     base = said_of_base(source_of(trainer.model)).get("base_model")
     return {
-        "asked": trainer.card_facts.asked,
+        "asked": request_text(request, request.get("rows")) if request else None,
         "base_model": ", ".join(base) if isinstance(base, list) else base,
         "training": extract_hyperparameters_from_trainer(trainer),
         "evaluations": [line for line in shown if line.keys() == shown[0].keys()],
@@ -288,7 +290,8 @@ def tag_of(trainer: ForgettingTrainer, given: Mapping[str, Any]) -> str | None:
 
 def dataset_of(trainer: ForgettingTrainer, given: Mapping[str, Any]) -> dict[str, Any]:
     """`ids` on the hub, and for the results the `id` of the first and a `name`, each None where nobody knows it."""
-    known = trainer.card_facts.dataset or {"id": hub_id(trainer.card_rows)}
+    request = trainer.card_facts.request or {}
+    known = named_rows(request.get("dataset") or hub_id(trainer.card_rows))
     ids = list(filter(card_file.is_hub_id, _listed(given.get("dataset_tags")) or _listed(known.get("id"))))
     name = next(iter(_listed(given.get("dataset"))), known.get("name"))
     return {"ids": ids, "id": next(iter(ids), None), "name": name}
@@ -306,7 +309,9 @@ def results(
         return None
     tag = tag_of(trainer, given)
     run = next((run for run in scores["runs"] if run["model"] == role), None) if scores else None
-    return results_of(run, tag, dataset_of(trainer, given)) if run and tag else []
+    if not run or not tag or is_trial(scores, run["task"]):
+        return []
+    return results_of(run, tag, dataset_of(trainer, given))
 
 
 def _listed(value: Any) -> list:

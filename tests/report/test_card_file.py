@@ -176,8 +176,9 @@ def scored(*runs, **provenance):
 def test_an_evaluation_is_written_into_the_card_of_any_model_s_folder(tmp_path):
     (tmp_path / "README.md").write_text(HAND)
     (tmp_path / "config.json").write_text('{"architectures": ["GPT2LMHeadModel"]}')
-    rows = {"dataset": {"name": "rows", "id": "org/rows"}}
-    shown = scored(ORIGINAL, run("unlearned", **GOOD), RETRAINED, asked="Forget <b>one</b>.", **rows)
+    shown = scored(
+        ORIGINAL, run("unlearned", **GOOD), RETRAINED, asked="Forget <b>one</b>.", dataset="org/rows", date="2026-01-02"
+    )
     assert shown.to_model_card(tmp_path) == tmp_path / "README.md"
     text, data = readme(tmp_path), ModelCard.load(tmp_path / "README.md").data
     assert "- **Asked**: Forget &lt;b&gt;one&lt;/b&gt;.\n- **Forgotten**: " in text
@@ -187,6 +188,7 @@ def test_an_evaluation_is_written_into_the_card_of_any_model_s_folder(tmp_path):
     assert (data.pipeline_tag, data.datasets) == ("text-generation", ["org/rows"])
     found = {(one.dataset_type, one.dataset_split, one.metric_type): one.metric_value for one in data.eval_results}
     assert found["org/rows", "forget", "loss"] == GOOD["forget_loss"]
+    assert "Measured on 2026-01-02." in text
     shown.to_model_card(tmp_path)
     assert readme(tmp_path) == text
     scored(run("unlearned", forget_loss=9.0)).to_model_card(tmp_path, dataset="mine")
@@ -234,3 +236,24 @@ def test_a_model_that_was_not_measured_has_no_card_to_write(tmp_path):
 def test_the_task_of_a_model_is_known_by_its_config(tmp_path, name, text, tag):
     (tmp_path / name).write_text(text)
     assert task_of(tmp_path) == tag
+
+
+def test_a_published_card_does_not_tell_who_asked(tmp_path):
+    for by, told in (("column", False), ("id", False), ("class", True)):
+        request = {"by": by, "column": "person", "count": 1, "values": ["Ann Smith"], "dataset": "people"}
+        scored(ORIGINAL, run("unlearned", **GOOD), request=request).to_model_card(tmp_path, "unlearned")
+        assert ("Ann Smith" in readme(tmp_path)) == told and "48 rows" in readme(tmp_path)
+
+
+def test_a_trial_run_publishes_no_results(tmp_path):
+    (tmp_path / "config.json").write_text('{"architectures": ["GPT2LMHeadModel"]}')
+    scored(ORIGINAL, run("unlearned", **GOOD), smoke=True).to_model_card(tmp_path)
+    assert "model-index" not in metadata_load(tmp_path / "README.md") and "**Forgotten**" not in readme(tmp_path)
+
+
+def test_a_card_that_is_a_link_is_left_alone(tmp_path):
+    (tmp_path / "blob").write_text(HAND)
+    (tmp_path / "README.md").symlink_to(tmp_path / "blob")
+    with pytest.raises(ValueError, match="README.md is a link"):
+        scored(ORIGINAL).to_model_card(tmp_path)
+    assert (tmp_path / "blob").read_text() == HAND

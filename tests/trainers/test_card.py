@@ -133,10 +133,11 @@ def test_a_model_on_the_hub_is_loaded_by_its_name():
 )
 def test_a_plain_training_is_not_called_ready_to_unlearn(tmp_path, role, says):
     run = ready(tmp_path, lambda_efficiency=0.0, lambda_retention=0.0)
-    run.card_facts = CardFacts(role=role, asked="Forget <one>.")
+    asked = {"dataset": "people", "by": "column", "column": "p<e>rson", "count": 1, "values": ["Ann"], "rows": 3}
+    run.card_facts = CardFacts(role, asked)
     run.save_model()
     text = text_of(tmp_path)
-    assert says in text and "Forget &lt;one&gt;." in text
+    assert says in text and "3 rows of 1 value of p&lt;e&gt;rson." in text and "Ann" not in text
     assert "Ready2Unlearn" not in text and "unlearning-ready" not in text and "Readiness" not in text
 
 
@@ -164,7 +165,7 @@ def test_the_card_of_a_request_says_whether_it_was_met(tmp_path, monkeypatch, re
 def test_the_card_of_an_evaluation_of_the_trainer_s_model(tmp_path):
     run = unlearn(tmp_path, stop_rule.REACHED)
     run.scorecard = Scorecard([ModelScores(**one) for one in (ORIGINAL, measured("unlearned", **GOOD), RETRAINED)])
-    run.card_facts = CardFacts(dataset={"name": "my people", "id": None})
+    run.card_facts = CardFacts(request={"dataset": "my people"})
     run.save_model()
     text, data = text_of(tmp_path), ModelCard.load(tmp_path / "README.md").data
     assert text.index("- **Forgotten**") < text.index("## What this model is") < text.index("## Scores: people")

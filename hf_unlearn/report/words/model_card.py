@@ -91,6 +91,8 @@ def verdict(card: Mapping[str, Any], role: str | None = None) -> list[tuple[str,
     if not found:
         return _before(card, role)
     finding = found[0]
+    made = (card.get("provenance") or {}).get(finding.task) or {}
+    when = f" Measured on {made['date']}." if made.get("date") else ""
     if is_trial(card, finding.task):
         return [("Asked", _request(card, finding.task)), ("Measured", TRIAL)]
     said = answers(finding)
@@ -100,7 +102,7 @@ def verdict(card: Mapping[str, Any], role: str | None = None) -> list[tuple[str,
         ("Forgotten", " ".join(said["forgotten"][:2])),
         ("Kept", " ".join(said["kept"][:2])),
         ("An attacker could still", said["attacker"]["lead"]),
-        ("How sure", " ".join(said["sure"][:2]) + others),
+        ("How sure", " ".join(said["sure"][:2]) + others + when),
     ]
 
 
@@ -108,7 +110,18 @@ def _request(card: Mapping[str, Any], task: str) -> str:
     made, rows = (card.get("provenance") or {}).get(task) or {}, rows_of(card, task).get("forget")
     if made.get("asked"):
         return made["asked"]
-    return sentence(asked(made.get("request"), rows)) if made.get("request") or rows else "not recorded"
+    return request_text(made.get("request"), rows) if made.get("request") or rows else "not recorded"
+
+
+def request_text(request: Mapping[str, Any] | None, rows: int | None) -> str:
+    """
+    What was asked for, in a sentence that can be published: who asked (values of a column, ids) is not told, which
+    class is.
+    """
+    request = dict(request or {})
+    if request.get("by") != "class":
+        request["values"] = []
+    return sentence(asked(request, rows))
 
 
 def _before(card: Mapping[str, Any], role: str | None) -> list[tuple[str, str]]:

@@ -1,0 +1,61 @@
+"""What the verb evaluate leaves behind: score card, report, and the cards of the models it measured."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+from helpers.cards import GOOD, ORIGINAL, run
+
+from hf_unlearn import Scorecard
+from hf_unlearn.cli import evaluate, parsing
+from hf_unlearn.cli.arguments import EvaluateArguments
+from hf_unlearn.evaluation import ModelScores
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    """A score card of two models, their folders, and a place for what comes of it."""
+    monkeypatch.setattr(Scorecard, "to_html", lambda self, path: path.write_text("<!doctype html>"))
+    folders = {role: str(tmp_path / role) for role in ("original", "unlearned")}
+    for role in folders:
+        (tmp_path / role).mkdir()
+        (tmp_path / role / "README.md").write_text(f"# {role}\n\nMy words.\n")
+    card = Scorecard([ModelScores(**one) for one in (ORIGINAL, run("unlearned", **GOOD))])
+    texts = {"prompt": ["Who?"], "reference": ["Ann"], "generation": ["Bob"]}
+    card.runs[1].generations = {"forget": pa.table(texts)}
+    return card, folders, tmp_path
+
+
+def test_the_cards_of_the_measured_models_tell_what_was_measured(measured, capsys):
+    card, folders, path = measured
+    evaluate.conclude(card, EvaluateArguments(str(path / "out")), folders, [])
+    assert "in the model cards (README.md) of original, unlearned." in capsys.readouterr().out
+    for role in folders:
+        text = (path / role / "README.md").read_text()
+        assert "My words." in text and "## Scores: people" in text
+        assert ("**Forgotten**" in text) == (role == "unlearned")
+    assert (path / "out/generations.parquet").is_file()
+
+
+def test_cards_and_answers_in_clear_can_be_left_out(measured, capsys):
+    card, folders, path = measured
+    own = EvaluateArguments(str(path / "out"), generations=False, model_cards=False)
+    evaluate.conclude(card, own, folders, [])
+    assert (path / "unlearned/README.md").read_text() == "# unlearned\n\nMy words.\n"
+    assert "README.md" not in capsys.readouterr().out
+    assert not (path / "out/generations.parquet").exists() and (path / "out/scorecard.json").is_file()
+
+
+def test_a_card_that_cannot_be_written_is_told_and_the_others_are(measured, caplog):
+    card, folders, path = measured
+    (path / "original/README.md").write_text("---\na: [\n---\n")
+    assert evaluate.write_cards(card, {**folders, "retrained": "org/model"}) == ["unlearned"]
+    assert "original was left as it is: its header cannot be read" in caplog.text
+
+
+def test_both_can_be_said_on_the_command_line_and_in_a_file(tmp_path):
+    (tmp_path / "my.yaml").write_text("generations: false\nmodel_cards: true\n")
+    own = parsing.parse("evaluate", ["--config", str(tmp_path / "my.yaml"), "--no_model_cards"])[0]
+    assert (own.generations, own.model_cards) == (False, False)
+    own = parsing.parse("evaluate", ["--no_generations"])[0]
+    assert (own.generations, own.model_cards) == (False, True)

@@ -81,7 +81,7 @@ def collect(
         of a causal language model `token_nll` list of float32 (nats, per labelled position), `token_z` list of float32
         ((log p_t - μ_t) / σ_t over the vocabulary, for Min-K%++) and, with a tokenizer, `zlib_bytes` int64 (length of
         the labelled text after zlib);
-        of a classifier `margin` float64 (log(p / (1 - p)) of the right class);
+        of a classifier `margin` float64 (log(p / (1 - p)) of the right class) and `label` int64 (its number);
         `group` int64 where the rows have such a column.
 
     Raises:

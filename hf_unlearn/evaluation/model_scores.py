@@ -28,7 +28,8 @@ class ModelScores:
         measures: name -> `{"value", "low", "high", "n"}`.
         cost: `{"steps", "row_passes", "seconds"}` of the run that made it.
         stop_reason: why that run ended.
-        details: relearning curves, and weight distances by layer.
+        details: relearning curves, weight distances by layer, and a classifier's results by class (`classes`, of
+            [`~hf_unlearn.evaluation.measures.by_class.by_class`]).
         tables, generations, history: kept beside the score card's JSON.
     """
 

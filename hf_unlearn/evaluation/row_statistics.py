@@ -67,7 +67,7 @@ def row_statistics(logits: torch.Tensor, labels: torch.Tensor, indices: np.ndarr
         "entropy_sum": np.add.reduceat(entropy, starts),
     }
     if not causal_lm:
-        return {**columns, "margin": _margin(logits[:, 0], labels[:, 0])}
+        return {**columns, "margin": _margin(logits[:, 0], labels[:, 0]), "label": labels[:, 0].cpu().numpy()}
     for name, values in (("token_nll", nll), ("token_z", z)):
         columns[name] = np.empty(len(n_labels), object)
         columns[name][:] = np.split(values.astype(np.float32), ends[:-1])

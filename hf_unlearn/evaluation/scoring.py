@@ -12,6 +12,7 @@ from ..utils.versions import library_versions
 from .attacks.base import Seen
 from .attacks.registry import attack_names
 from .attacks.registry import attacks as registered
+from .measures.by_class import by_class
 from .measuring import compare, measure, measure_names, wanted_of
 from .model_checks import model_problems
 from .model_scores import COST_KEYS, ModelScores
@@ -144,7 +145,7 @@ def _scores(task: str, role: str, seed: int, measures: dict, seen: Seen, said: M
         measures=measures,
         cost={key: (said["cost"].get(role) or {}).get(key) for key in COST_KEYS},
         stop_reason=said["stop_reason"].get(role),
-        details=seen.details,
+        details={**seen.details, **({"classes": classes} if (classes := by_class(seen.tables)) else {})},
         tables=seen.tables,
         generations=seen.generations,
         history=[dict(entry) for entry in said["history"].get(role) or []],

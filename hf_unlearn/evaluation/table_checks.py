@@ -138,6 +138,7 @@ _ALLOWED = {  # column -> (what is expected, function of its values and of other
     "token_z": ("a finite number", _finite),
     "zlib_bytes": ("at least 1", _count(1)),
     "margin": ("a finite number", _finite),
+    "label": ("at least 0", _count(0)),
     "rouge1_recall": ("a share, 0 to 1", _share),
     "rougeL_recall": ("a share, 0 to 1", _share),
 }

@@ -25,6 +25,7 @@ OPTIONAL = {
     "token_z": "list<float>",
     "zlib_bytes": "int64",
     "margin": "float64",
+    "label": "int64",
     "group": "int64",
 }
 ROW_COLUMNS = (*COLUMNS, *OPTIONAL)
@@ -42,7 +43,7 @@ def columns_of(table: pyarrow.Table, split: str) -> dict[str, np.ndarray]:
         raise ValueError(f"the table of split `{split}` lacks {missing}: expected the columns {list(COLUMNS)}.")
     if table.num_rows == 0:
         raise ValueError(f"the table of split `{split}` has no rows.")
-    numeric = [n for n in (*COLUMNS, "n_suffix", "zlib_bytes", "margin", "group") if n in table.column_names]
+    numeric = [n for n in (*COLUMNS, "n_suffix", "zlib_bytes", "margin", "label", "group") if n in table.column_names]
     return {name: table.column(name).to_numpy() for name in numeric if table.column(name).null_count == 0}
 
 

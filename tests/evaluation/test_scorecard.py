@@ -223,3 +223,27 @@ def test_what_changed_its_meaning_has_another_name_in_an_older_card(schema, tmp_
     assert Scorecard.load(tmp_path / "again")["unlearned"].measures == found  # once, not twice
     (tmp_path / "scorecard.json").write_text(json.dumps({"schema": 3, "runs": [run]}))
     assert tuple(Scorecard.load(tmp_path)["unlearned"].measures) == old
+
+
+def test_a_classifiers_results_stand_by_class(tmp_path):
+    """Whose rows are still answered right? `details["classes"]`, from the labels of the rows; data for the report."""
+    model = vit()
+    model.config.id2label = {0: "cat", 1: "dog", 2: "owl"}
+    rows = [{**row, "labels": label} for row, label in zip(image_rows(5).to_list(), [2, 0, 2, 2, 0], strict=True)]
+    splits = {"forget": rows[:3], "unseen": rows[3:]}
+    card = evaluate(model, splits, data_collator=default_data_collator, resamples=2)
+    found = card["unlearned"].details["classes"]
+    assert [(one["label"], one["name"], one["n"]) for one in found["forget"]] == [(0, "cat", 1), (2, "owl", 2)]
+    table, whole = card["unlearned"].tables["forget"], card["unlearned"].measures
+    assert table["label"].to_pylist() == [2, 0, 2]
+    losses, right = table["nll_sum"].to_numpy(), table["n_correct"].to_numpy()
+    assert found["forget"][1]["loss"] == pytest.approx(losses[[0, 2]].mean())
+    assert found["forget"][1]["accuracy"] == right[[0, 2]].mean()
+    assert sum(one["n"] * one["loss"] for one in found["forget"]) / 3 == pytest.approx(whole["forget_loss"]["value"])
+    card.save(tmp_path)
+    again = Scorecard.load(tmp_path)
+    assert again["unlearned"].details["classes"] == found
+    tables = {"unlearned": again.tables("unlearned")}
+    assert evaluate(tables, resamples=2)["unlearned"].details["classes"] == found  # from saved tables, without a model
+    old = {split: table.drop_columns(["label"]) for split, table in tables["unlearned"].items()}
+    assert "classes" not in evaluate({"unlearned": old}, resamples=2)["unlearned"].details

@@ -21,5 +21,6 @@ records.py                 which records travel with a model, and how can its ow
 known_rows.py              which rows was a model trained on, and which was it asked to forget?
 card.py                    what do we add to the Trainer's model card?
 models.py                  which models are accepted, and what is their loss of guessing?
+moving.py                  can a training move any weight: precision, the user's optimizer, the gradient's way?
 engines.py                 what differs under DDP, FSDP2 and DeepSpeed?
 """

@@ -28,6 +28,7 @@ from .models import (
     output_problems,
     with_adapter,
 )
+from .moving import check_gradients, optimizer_problems, precision_problems
 from .step_log import StepLog
 
 
@@ -62,13 +63,15 @@ class ForgettingTrainer(CheckpointingTrainer):
         raise_problems(model_problems(model))
         if peft_config is not None:
             model = with_adapter(model, peft_config, args.seed)
-        raise_problems(frozen_problems(model) + self._precision_problems(model, args))
+        problems = frozen_problems(model) or optimizer_problems(model, kwargs.get("optimizers") or (None, None))
+        raise_problems(problems + self._precision_problems(model, args))
         collator = data_collator or default_collator(model, processing_class)
         names = signature_columns(model) if args.remove_unused_columns else None
         self.columns_taken = signature_columns(model) if data_collator is None else None  # None: not known
         self._step_log = StepLog()
         self.row_passes = 0.0  # rows through forward and backward on all processes; a forward alone counts a third
         self.seconds = 0.0  # wall time of `train`
+        self._learns = False  # whether a gradient has reached any weight
         self._began: float | None = None  # the clock when the present `train` began
         self.scorecard = None  # a `Scorecard` put here goes into the model card
         self.card_facts = card.CardFacts()  # what the card says beside what the trainer knows
@@ -98,7 +101,7 @@ class ForgettingTrainer(CheckpointingTrainer):
             )
 
     def _precision_problems(self, model, args) -> list[str]:
-        return []
+        return precision_problems(model)
 
     @property
     def trainable(self) -> list[torch.nn.Parameter]:
@@ -178,7 +181,11 @@ class ForgettingTrainer(CheckpointingTrainer):
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         self.place = self._micro_batches.next(inputs)
-        return self.finite_guard.saw_loss(self.micro_step(model, inputs, num_items_in_batch))
+        loss = self.micro_step(model, inputs, num_items_in_batch)
+        if self.accelerator.sync_gradients and not (self._learns or steps_in_backward(self.accelerator)):
+            check_gradients(self.trainable)
+            self._learns = True
+        return self.finite_guard.saw_loss(loss)
 
     def micro_step(self, model, inputs, num_items_in_batch=None) -> torch.Tensor:
         """

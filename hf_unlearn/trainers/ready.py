@@ -155,17 +155,18 @@ class ReadyTrainer(ForgettingTrainer):
         self._passes = ReadyPasses(self)
 
     def _precision_problems(self, model, args) -> list[str]:
+        problems = super()._precision_problems(model, args)
         checkpointed = any(getattr(module, "gradient_checkpointing", False) for module in model.modules())
         if checkpointed and args.meta_gradient == "exact":
-            return [EXACT_CHECKPOINTING]
-        half = {p.dtype for p in model.parameters() if p.requires_grad} & {torch.bfloat16, torch.float16}
+            problems.append(EXACT_CHECKPOINTING)
+        half = any(p.requires_grad and p.dtype == torch.bfloat16 for p in model.parameters())
         if half and args.readiness_is_on and args.meta_gradient == "finite_difference":
-            return [
-                f"The trainable weights are {', '.join(map(str, half))}, which cannot hold the perturbation of "
+            problems.append(
+                "The trainable weights are torch.bfloat16, which cannot hold the perturbation of "
                 '`meta_gradient="finite_difference"`. Load the model in float32 (and train with `bf16=True`), or use '
                 '"first_order".'
-            ]
-        return []
+            )
+        return problems
 
     # ---- the order of the rows ----
 

@@ -141,7 +141,7 @@ class Arguments(TrainingArguments):
             problems.append(
                 "`fp16` rescales gradients between passes, which these trainers do not support. Use `bf16`."
             )
-        if self.auto_find_batch_size:
+        if self.auto_find_batch_size is True:
             problems.append(
                 "`auto_find_batch_size` would go on, where memory runs out in the middle, from weights that have "
                 "moved, with rows, losses and costs that belong to the first try. Leave it out, and lower "

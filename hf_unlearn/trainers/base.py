@@ -194,6 +194,9 @@ class ForgettingTrainer(CheckpointingTrainer):
         """
         return super().training_step(model, inputs, num_items_in_batch)
 
+    def step_was_skipped(self) -> None:
+        """Called after the passes of a step that changes nothing, since its loss or gradient is not finite."""
+
     @cached_property
     def buffers(self) -> list[torch.Tensor]:
         """What forward passes may move beside the weights."""

@@ -101,6 +101,7 @@ class FiniteGuard(TrainerCallback):
             return
         self.skipped_steps += 1
         self.in_a_row += 1
+        self.trainer.step_was_skipped()
         step = state.global_step + 1
         if steps_in_backward(accelerator):
             raise NonFiniteError(

@@ -7,6 +7,7 @@ and a later start of the terms (`meta_start`) are ours.
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -33,7 +34,7 @@ from .main_loss import MainLoss
 from .models import argument_problems, chance_loss, config_problems, has_adapter, name_of
 from .passes import RowsPass
 from .ready_passes import ReadyPasses
-from .simulated_requests import SimulatedRequests
+from .simulated_requests import SKIPPED, SimulatedRequests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +51,8 @@ if TYPE_CHECKING:
     )
 
     ProcessingClass = PreTrainedTokenizerBase | BaseImageProcessor | FeatureExtractionMixin | ProcessorMixin
+
+logger = logging.getLogger(__name__)
 
 LIMITS = (
     "Readiness is a reconstruction: the paper behind it publishes its objectives, not its equations.",
@@ -91,7 +94,7 @@ class ReadyTrainer(ForgettingTrainer):
 
     @property
     def card_tags(self) -> tuple[str, ...]:
-        return ("unlearning-ready",) if self.args.readiness_is_on else ()
+        return ("unlearning-ready",) if self.is_ready else ()
 
     def __init__(
         self,
@@ -133,6 +136,7 @@ class ReadyTrainer(ForgettingTrainer):
         self._flags = None if revocable is None else np.array(column_values(train_dataset, revocable), dtype=bool)
         self._commitment: dict | None = None
         self._known_rows: list[known_rows.KnownRows] | None = None
+        self._best: dict | None = None  # of the best checkpoint's record, while its weights are in the model
         super().__init__(
             model,
             args,
@@ -185,6 +189,7 @@ class ReadyTrainer(ForgettingTrainer):
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._best = None  # the weights move on
         self._step = self.simulated.prepare(batches)
         return batches, items
 
@@ -211,6 +216,9 @@ class ReadyTrainer(ForgettingTrainer):
             return super().micro_step(model, inputs, num_items_in_batch)
         return RowsPass(self, model, [(inputs, True)], step.items["all"]).add_local_gradient()
 
+    def step_was_skipped(self):
+        self.simulated.skipped_with_readiness_terms += self._step.active
+
     # ---- the record ----
 
     def known_rows(self) -> list[known_rows.KnownRows]:
@@ -221,6 +229,39 @@ class ReadyTrainer(ForgettingTrainer):
             own = known_rows.commit(known_rows.TRAINED, self.train_dataset, salt, self.columns_read)
             self._known_rows = [*before.sets, *own]
         return self._known_rows
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the present weights have seen a readiness step."""
+        steps = self._record_of_weights()["steps"]
+        return self.args.readiness_is_on and steps["with_readiness_terms"] > steps.get(SKIPPED, 0)
+
+    def _record_of_weights(self) -> dict:
+        """`steps` and `probe` of the record, of the present weights: those of the last step, or the best ones."""
+        if self._best is not None:
+            return self._best
+        last = self._step_log.last
+        return {
+            "steps": {"all": self.state.global_step, **self.simulated.to_dict()},
+            "probe": {name.removeprefix(PROBE): value for name, value in last.items() if name.startswith(PROBE)},
+        }
+
+    def _load_best_model(self):
+        super()._load_best_model()
+        record = read_json(os.path.join(self.state.best_model_checkpoint, self.record_name))
+        self._best = {key: record[key] for key in ("steps", "probe")} if record else None
+
+    def train(self, resume_from_checkpoint=None, *args, **kwargs):
+        """`Trainer.train`, of `ForgettingTrainer`; warns where the weights at its end have seen no readiness step."""
+        result = super().train(resume_from_checkpoint, *args, **kwargs)
+        if self.args.readiness_is_on and not self.is_ready:
+            steps = self._record_of_weights()["steps"]["all"]
+            logger.warning(
+                "The model is not ready for deletion: its weights, those of step %d, saw no readiness step. These "
+                "begin after the share `meta_start` (%g) of the training's %d steps.",
+                steps, self.args.meta_start, self.state.max_steps,
+            )  # fmt: skip
+        return result
 
     def run_rows(self) -> dict:
         return {"training": self.train_dataset}
@@ -250,12 +291,10 @@ class ReadyTrainer(ForgettingTrainer):
                 "revocable_fraction": len(chosen) / len(ids),
                 "revocable_commitment": records.commitment(chosen, salt),
             }
-        last = self._step_log.last
-        probe = {name.removeprefix(PROBE): value for name, value in last.items() if name.startswith(PROBE)}
         return {
             "schema": records.SCHEMA,
             "method": "Ready2Unlearn, reconstructed (arXiv:2505.10845)",
-            "ready": self.args.readiness_is_on,
+            "ready": self.is_ready,
             **asdict(self.terms),
             "meta_every": int(self.args.meta_every),
             "meta_rows": self.args.meta_rows,
@@ -263,10 +302,9 @@ class ReadyTrainer(ForgettingTrainer):
             "request_group": self.args.request_group,
             "meta_start": self.args.meta_start,
             **self._commitment,
-            "steps": {"all": self.state.global_step, **self.simulated.to_dict()},
+            **self._record_of_weights(),
             "cost": self.cost,
             "skipped": self.finite_guard.to_dict(),
-            "probe": probe,
             "request": self.args.request_defaults(),
             "versions": library_versions(),
         }

@@ -2,9 +2,10 @@
 The records that travel with a model, and the commitment to row ids in one of them.
 
 `readiness.json`, beside the weights that [`ReadyTrainer`] saves: the method and its settings, how many rows are
-revocable with the commitment to their ids, steps with and without readiness terms, the last logged readiness measures
-("probe"), the cost, and what a later request should be run with ("request"). `UnlearnTrainer` reads it. Its keys are
-those of [`ReadyTrainer.record`].
+revocable with the commitment to their ids, whether these weights are ready (they have seen a step with readiness
+terms), the steps that they have seen, with and without such terms, their last logged readiness measures ("probe"), the
+cost, and what a later request should be run with ("request"). `UnlearnTrainer` reads it. Its keys are those of
+[`ReadyTrainer.record`].
 
 `unlearning.json`, beside the weights that [`UnlearnTrainer`] saves: objective, settings and rule of the request,
 numbers of rows, why the run stopped, its cost, and the state of the schedule, from which a checkpoint is resumed. Its

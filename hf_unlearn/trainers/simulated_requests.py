@@ -17,6 +17,8 @@ from .engines import total
 if TYPE_CHECKING:
     from .ready import ReadyTrainer
 
+SKIPPED = "skipped_with_readiness_terms"  # in a record's steps, where there are any
+
 
 class SimulatedRequests:
     """
@@ -31,20 +33,24 @@ class SimulatedRequests:
         self.trainer, self.flags, self.codes = trainer, flags, codes
         self.steps_with_revocable_rows = 0
         self.steps_with_readiness_terms = 0
+        self.skipped_with_readiness_terms = 0  # of these, with NaN or inf: they have changed no weight
 
     def __repr__(self) -> str:
         return f"SimulatedRequests(drawn={self.drawn}, {self.to_dict()})"
 
     def to_dict(self) -> dict:
+        skipped = self.skipped_with_readiness_terms
         return {
             "with_revocable_rows": self.steps_with_revocable_rows,
             "with_readiness_terms": self.steps_with_readiness_terms,
+            **({SKIPPED: skipped} if skipped else {}),
         }
 
     def resume(self, steps: dict) -> None:
         """Goes on from the counts of a record."""
         self.steps_with_revocable_rows = steps["with_revocable_rows"]
         self.steps_with_readiness_terms = steps["with_readiness_terms"]
+        self.skipped_with_readiness_terms = steps.get(SKIPPED, 0)
 
     @property
     def drawn(self) -> bool:

@@ -241,7 +241,7 @@ def test_what_the_user_gives_wins_and_stays(tmp_path):
     run.save_model()
     data = data_of(tmp_path)
     assert (data["license"], data["language"], data["base_model"]) == ("mit", "de", "org/b")
-    assert {"mine", "unlearning-ready", "hf_unlearn", "generated_from_trainer"} <= set(data["tags"])
+    assert {"mine", "hf_unlearn", "generated_from_trainer"} <= set(data["tags"])
     assert data["datasets"] == ["org/rows"] and "# Name\n" in text_of(tmp_path)
 
 

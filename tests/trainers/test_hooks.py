@@ -45,7 +45,7 @@ HOOKS = {
     "save_model": Hook(("output_dir", "_internal_call"), "checkpointing.py", "the record goes beside the weights"),
     "_save_checkpoint": Hook(("model", "trial"), "checkpointing.py", "manifest before push and rotation"),
     "_load_from_checkpoint": Hook(("resume_from_checkpoint", "model"), "checkpointing.py", "renamed weights (ViT)"),
-    "_load_best_model": Hook((), "checkpointing.py", "renamed weights (ViT)"),
+    "_load_best_model": Hook((), "checkpointing.py, ready.py", "renamed weights (ViT); whose readiness steps count"),
     "_get_train_sampler": Hook(("train_dataset",), "ready.py, unlearn.py", "which row comes when"),
 }
 # Names that we call or set and do not override: name -> file.

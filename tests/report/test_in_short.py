@@ -61,6 +61,12 @@ def test_the_result_in_a_sentence():
     )
 
 
+def test_no_answer_has_the_colour_of_a_success_that_a_test_contradicts():
+    slow = {"recovery_real_area": {"value": 0.5}}
+    assert word("Forgotten", ORIGINAL, RETRAINED) == ("yes", Level.YES)
+    assert word("Forgotten", ORIGINAL, RETRAINED, **slow) == ("yes by their loss only", Level.PARTLY)
+
+
 def test_repeated_is_by_counts_and_more_than_none_is_said():
     title, images = in_short.REPEATED["exact_match"], in_short.REPEATED["accuracy"]
     assert word(title, ORIGINAL, RETRAINED) == ("yes", Level.YES)
@@ -82,6 +88,11 @@ def test_what_brings_rows_back():
     assert word(in_short.BACK, RETRAINED, **slow) == ("no", Level.YES)
     assert word(in_short.BACK, RETRAINED, **fast) == ("yes", Level.NO)
     assert word(in_short.BACK, RETRAINED, **fast, **rounded) == ("yes; also by rounding the weights", Level.NO)
+    images = {"forget_loss": 2.0, "unseen_loss": 2.0, "forget_accuracy": 0.0}
+    (found,) = judge(card(run("unlearned", **images, **fast), run("retrained", **images)))
+    (weak,) = (answer for answer in in_short.in_short(found) if answer.title == in_short.BACK)
+    assert (weak.word, weak.level) == ("perhaps, by a weak test", Level.PARTLY)
+    assert "relearn" not in in_short.advice(found)
     assert word(in_short.BACK, RETRAINED, **slow, **rounded) == ("no; but by rounding the weights", Level.NO)
 
 

@@ -106,8 +106,8 @@ def test_page_begins_with_what_was_asked_the_result_and_what_to_do():
     text = said(render_html({**card(ORIGINAL, run("unlearned", **GOOD, **SLOW), RETRAINED), "provenance": made()}))
     first = text[: text.index("An attacker could")]
     for part in (
-        "as measured on 2026-11-29.",
-        "48 rows of 12 people, a tenth of all. LlamaForCausalLM, 0.63 million parameters; data: people.",
+        "what became of it (measured 2026-11-29).",
+        "48 rows of 12 people, a tenth of all. LlamaForCausalLM, 630 thousand parameters; data: people.",
         "Forgotten: yes by their loss only . Not repeated any more: yes . Can be brought back by fine-tuning: yes .",
         'What to do now: Retrain without these rows or unlearn again with resistance="relearn".',
     ):
@@ -123,7 +123,7 @@ def test_models_with_the_same_result_share_a_line_and_others_do_not():
 
 
 def test_several_tasks_stand_in_one_table_under_a_sentence_that_counts(page):
-    assert "Of 3 unlearned models, 0 forgot by every test, 0 kept the rest, 2 can be brought back" in said(page)
+    assert "Of 3 unlearned models, 0 forgot as far as the tests can show, 0 kept the rest, 2 can be" in said(page)
     table = page[page.index('<table class="summary') : page.index("</table>")]
     assert table.count('data-label="What to do now: "') == 3 and table.count('data-label="Forgotten: "') == 3
 

@@ -192,6 +192,7 @@ def test_numbers_as_text():
     assert [numbers.signed(x) for x in (0.5, -0.5)] == ["+0.5", "−0.5"]
     assert [numbers.percent(x) for x in (0.5, 0.991)] == ["50 %", "99.1 %"]
     assert [numbers.kept_percent(x) for x in (1.0, 1.01)] == ["100 %", "100 % or more"]
+    assert [numbers.in_thousands(x) for x in (999, 68_930, 1_240_000_000)] == ["999", "68.9 thousand", "1.24 billion"]
     assert [numbers.amount(x) for x in (12, 12_345, 1.5)] == ["12", "12\u202f345", "1.5"]
     assert numbers.listed(["a", "b", "c"], "or") == "a, b or c"
 

@@ -13,6 +13,7 @@ from ...evaluation.forgotten import FORGOT_LOSS_SHARE, Recall
 from ...evaluation.gates import Level
 from ...evaluation.judge import Finding
 from .gates import kept_text, verdict_sentences
+from .in_short import forgotten_level
 from .names import LEVELS, against, attempt_label, badge, fine_tune, gate_subject
 from .numbers import hundred, in_brackets, interval, listed, number, percent, plain_numbers, rows, sentence
 
@@ -36,7 +37,7 @@ def answers(finding: Finding) -> dict[str, Any]:
     """
     return {
         "forgotten": forgotten(finding),
-        "forgotten_level": finding.forgotten.overall.value,
+        "forgotten_level": forgotten_level(finding).value,
         "kept": kept(finding),
         "kept_level": finding.kept.level.value,
         "attacker": attacker(finding.attacker),

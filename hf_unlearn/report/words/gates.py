@@ -52,7 +52,7 @@ def _quality(gate: Gate) -> str:
         text += "so few rows could not even tell two samples without overlap apart."
     else:
         text += f"a distance below {number(n['detectable'])} could not have been seen."
-    if n["control"] is not None and not gate.able:
+    if n["control"] is not None and n["control"] > n["limit"] and n["value"] >= n["limit"]:
         text += f" {BLIND} ({number(n['control'])})."
     return text
 

@@ -25,7 +25,7 @@ TOLD_APART = {
     Verdict.OVER_FORGOTTEN: ("yes, by over-forgetting", Level.NO),
     Verdict.UNKNOWN: (NO_ANSWER, Level.UNKNOWN),
 }
-FINE_TUNING = "recovery"  # the attempt that is asked for; others are named where they succeed
+FINE_TUNING = "recovery"  # the attempt, and its gate, that is asked for; others are named where they succeed
 OTHER_WAYS = {"quantised": "rounding the weights", "rephrased": "asking in other words"}
 
 
@@ -53,7 +53,7 @@ def in_short(finding: Finding) -> list[Answer]:
     kept = finding.kept
     share = f", {kept_percent(kept.share)}" if kept.share is not None else ""
     return [
-        Answer("forgotten", FORGOTTEN, forgotten_word(finding), finding.forgotten.overall),
+        Answer("forgotten", FORGOTTEN, forgotten_word(finding), forgotten_level(finding)),
         *_repeated(finding),
         _brought_back(finding),
         Answer("kept", KEPT, f"{LEVELS[kept.level]}{share}", kept.level),
@@ -63,6 +63,11 @@ def in_short(finding: Finding) -> list[Answer]:
 
 def forgotten_word(finding: Finding) -> str:
     return "yes by their loss only" if finding.forgotten.against else LEVELS[finding.forgotten.level]
+
+
+def forgotten_level(finding: Finding) -> Level:
+    """The colour of the answer: never that of a success where a test contradicts it."""
+    return Level.PARTLY if finding.forgotten.against else finding.forgotten.overall
 
 
 def _repeated(finding: Finding) -> list[Answer]:
@@ -84,6 +89,8 @@ def _repeated(finding: Finding) -> list[Answer]:
 def _brought_back(finding: Finding) -> Answer:
     tried = _attempts(finding).get(FINE_TUNING)
     also = listed([way for name, way in OTHER_WAYS.items() if _possible(finding, name)] or [""])
+    if tried and tried.possible and finding.status(FINE_TUNING) is not Status.FAILED:
+        return Answer("back", BACK, f"perhaps, by a weak test{f'; also by {also}' if also else ''}", Level.PARTLY)
     if tried and tried.possible:
         return Answer("back", BACK, f"yes; also by {also}" if also else "yes", Level.NO)
     word, level = ("not tried", Level.UNKNOWN) if tried is None else ("no", Level.YES)
@@ -116,7 +123,7 @@ def overall(findings: Sequence[Finding]) -> str:
     forgot = sum(one.forgotten.level is Level.YES and not one.forgotten.against for one in findings)
     apart = number("apart", Level.NO)
     parts = [
-        f"{forgot} forgot by every test",
+        f"{forgot} forgot as far as the tests can show",
         f"{number('kept', Level.YES)} kept the rest",
         f"{number('back', Level.NO)} can be brought back by fine-tuning",
         f"{apart} {'is' if apart == 1 else 'are'} told apart from a retrained model",
@@ -128,7 +135,7 @@ def overall(findings: Sequence[Finding]) -> str:
 
 EXACT = ("retrain without these rows",)  # ways that leave nothing of the rows
 AGAIN: tuple[tuple[Callable[[Finding], bool], str], ...] = (  # how to run the request again, by what was found
-    (lambda f: _possible(f, FINE_TUNING), 'resistance="relearn"'),
+    (lambda f: f.status(FINE_TUNING) is Status.FAILED, 'resistance="relearn"'),
     (lambda f: f.forgotten.level is Level.TOO_MUCH, 'gap="squared"'),
     (
         lambda f: f.stop_reason == DONE and _short(f.forgotten.level) and not _short(f.kept.level),

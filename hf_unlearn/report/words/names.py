@@ -12,7 +12,7 @@ from ...evaluation.gates import Gate, Level, Status
 from ...evaluation.judge import Finding, Verdict
 from ...evaluation.roles import ROLE_LABELS
 from ...unlearning.stop_rule import STOP_REASONS
-from .numbers import millions
+from .numbers import in_thousands
 
 STATUSES = {
     Status.PASSED: "passed",
@@ -90,8 +90,8 @@ def reason_text(reason: str) -> str:
 
 
 def made_of(models: Mapping[str, Mapping[str, Any]], request: Mapping[str, Any] | None) -> str:
-    """The model and the data of a task, as far as they are known: "LlamaForCausalLM, 0.6 million parameters"."""
+    """The model and the data of a task, as far as they are known: "LlamaForCausalLM, 630 thousand parameters"."""
     kinds = {(m.get("architecture"), m.get("parameters")): None for m in models.values() if m.get("architecture")}
-    parts = [f"{name}, {millions(count)} million parameters" if count else name for name, count in kinds]
+    parts = [f"{name}, {in_thousands(count)} parameters" if count else name for name, count in kinds]
     parts += [f"data: {request['dataset']}"] if (request or {}).get("dataset") else []
     return "; ".join(parts)

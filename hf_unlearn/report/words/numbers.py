@@ -39,10 +39,12 @@ def amount(value: float) -> str:
     return f"{int(value):,}".replace(",", "\u202f") if float(value).is_integer() else number(value)
 
 
-def millions(count: int) -> str:
-    """ "0.63", "124", "7 000"."""
-    value = count / 1e6
-    return amount(round(value)) if value >= 10 else f"{value:.2g}"
+def in_thousands(count: int) -> str:
+    """ "69 thousand", "1.2 million", "7 billion"."""
+    for unit, name in ((1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
+        if count >= unit:
+            return f"{float(f'{count / unit:.3g}'):g} {name}"
+    return amount(count)
 
 
 def hundred(value: float, up: bool = False) -> int:

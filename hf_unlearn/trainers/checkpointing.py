@@ -19,10 +19,11 @@ and we add
     run.json                               digests of the run's rows, and its options: it resumes in no other run
                                            ([`hf_unlearn.trainers.same_run`])
     _request_weights.pt                    of a request: weights that its stop rule may put back; deleted at its end
-    complete.json                          the manifest: these files with their sizes
+    complete.json                          the manifest: these files with their sizes and SHA-256
 
 The manifest is written last: a folder without it, or whose files differ from it, was cut short in its writing or its
-deletion, and no run is resumed from it. Older checkpoints are deleted only when the newer one has its manifest.
+deletion, and no run is resumed from it; nor from one with a file whose SHA-256 is not what was written. Older
+checkpoints are deleted only when the newer one has its manifest.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from transformers import PreTrainedModel, Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from ..utils.checks import ArgumentError
-from ..utils.files import read_json, write_json
+from ..utils.files import read_json, sha256_of, write_json
 from . import known_rows, records, same_run
 from .engines import keeps_shards, whole_state
 
@@ -64,18 +65,25 @@ def write_manifest(folder: str) -> None:
     beside = (MANIFEST, MANIFEST + ".part")
     files = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if path.is_file()}
     sizes = {name: path.stat().st_size for name, path in files.items() if name not in beside}
-    write_json(root / MANIFEST, {"schema": records.SCHEMA, "files": sizes})
+    digests = dict(zip(sizes, sha256_of(files[name] for name in sizes), strict=True))
+    write_json(root / MANIFEST, {"schema": records.SCHEMA, "files": sizes, "sha256": digests})
 
 
-def problem(folder: str) -> str | None:
-    """Why the folder cannot be resumed from; None if it is complete."""
+def problem(folder: str, contents: bool = False) -> str | None:
+    """
+    Why the folder cannot be resumed from; None if it is complete.
+
+    Args:
+        contents: reads the files, too, which takes about a second a GB; a manifest of an older version has no digests.
+    """
     root = Path(folder)
     if not root.is_dir():
         return "there is no such folder"
     try:
-        listed = (read_json(root / MANIFEST) or {}).get("files")
-    except ValueError:
-        return f"its {MANIFEST} cannot be read"
+        manifest = read_json(root / MANIFEST) or {}
+        listed, digests = manifest.get("files"), manifest.get("sha256") or {}
+    except (ValueError, AttributeError):
+        return f"its {MANIFEST} cannot be read, or is damaged"
     if listed is None:
         return f"it has no {MANIFEST}, the file that is written last"
     sizes = {name: (root / name).stat().st_size if (root / name).is_file() else None for name in listed}
@@ -83,6 +91,10 @@ def problem(folder: str) -> str | None:
         return f"it lacks {_names(missing)}"
     if wrong := [f"{name} ({size} bytes for {listed[name]})" for name, size in sizes.items() if size != listed[name]]:
         return f"the size is wrong of {_names(wrong)}"
+    if contents:
+        found = sha256_of(root / name for name in digests)
+        if damaged := [name for name, now in zip(digests, found, strict=True) if now != digests[name]]:
+            return f"damaged: the content is not what was written in {_names(damaged)}"
     return None
 
 
@@ -106,7 +118,7 @@ def weight_names(folder: str) -> set[str]:
 def last_complete(output_dir: str) -> str | None:
     """The complete checkpoint with the highest step, or None; a warning names each one above it that is skipped."""
     for folder in reversed(folders(output_dir).values()):
-        if (why := problem(folder)) is None:
+        if (why := problem(folder, contents=True)) is None:
             return folder
         logger.warning("Skipped %s: %s.", folder, why)
     return None
@@ -128,7 +140,7 @@ def resume_from(wanted: str | bool | None, output_dir: str) -> str | bool | None
         if (found := last_complete(output_dir)) is None:
             logger.warning("No checkpoint in %s is complete; the run starts from the beginning.", output_dir)
         return found
-    if (why := problem(wanted)) is not None:
+    if (why := problem(wanted, contents=True)) is not None:
         hint = ""
         if os.path.isdir(wanted) and not os.path.exists(os.path.join(wanted, MANIFEST)):
             hint = " If you know it is complete, say so by `hf_unlearn.trainers.checkpointing.write_manifest(folder)`."
@@ -163,8 +175,12 @@ def put_leftovers_first(output_dir: str, step: int) -> None:
 def drop(folder: str, name: str) -> None:
     """Deletes a file of a checkpoint that stays complete without it: from the manifest first."""
     manifest = Path(folder, MANIFEST)
-    content = read_json(manifest)
+    try:
+        content = read_json(manifest)
+    except ValueError:  # damaged: no run is resumed from it
+        content = None
     if content and content["files"].pop(name, None) is not None:
+        content.get("sha256", {}).pop(name, None)
         write_json(manifest, content)
     Path(folder, name).unlink(missing_ok=True)
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -82,6 +84,20 @@ def read_json(path) -> dict | None:
             f"copy; where you have edited it yourself, delete the line `{DIGEST}`."
         )
     return content
+
+
+def sha256_of(paths: Iterable[str | Path]) -> list[str]:
+    """SHA-256 (hex) of each file, several at a time."""
+    with ThreadPoolExecutor(4) as pool:  # hashing leaves the interpreter's lock
+        return list(pool.map(_sha256, paths))
+
+
+def _sha256(path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb", buffering=0) as file:
+        while block := file.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def short(text: str, most: int = 80) -> str:

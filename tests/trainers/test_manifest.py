@@ -39,7 +39,7 @@ def test_a_manifest_lists_every_file_with_its_size(tmp_path):
 @pytest.mark.parametrize("harm, why", [
     (lambda f: (f / "complete.json").unlink(), "it has no complete.json"),
     (lambda f: (f / "complete.json").rename(f / "complete.json.part"), "it has no complete.json"),
-    (lambda f: (f / "complete.json").write_text('{"schema": 1, "fil'), "its complete.json cannot be read"),
+    (lambda f: (f / "complete.json").write_text('{"schema": 1, "fil'), "complete.json cannot be read, or is damaged"),
     (lambda f: (f / "optimizer.pt").unlink(), "it lacks optimizer.pt"),
     (lambda f: shutil.rmtree(f / "adapter"), "it lacks adapter/a.bin"),
     (lambda f: os.truncate(f / "model.safetensors", 50), "model.safetensors (50 bytes for 100)"),
@@ -127,3 +127,38 @@ def test_incomplete_checkpoints_go_before_complete_ones(tmp_path):
     assert list(checkpointing.folders(tmp_path)) == [1, 2, 3, 5]
     checkpointing.rotate_checkpoints(str(tmp_path), save_total_limit=3, use_mtime=True)
     assert list(checkpointing.folders(tmp_path)) == [2, 3, 5]
+
+
+def flipped(data: bytes, place: int) -> bytes:
+    return data[:place] + bytes([data[place] ^ 1 << place % 8]) + data[place + 1 :]
+
+
+def test_a_flipped_byte_in_any_file_of_a_checkpoint_is_found_on_resume(tmp_path):
+    folder = whole(tmp_path)
+    earlier = checkpointing.problem(folder, contents=True)
+    assert earlier is None
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        data = path.read_bytes()
+        for place in range(0, len(data), max(1, len(data) // 40)):
+            path.write_bytes(flipped(data, place))
+            assert checkpointing.problem(folder, contents=True) is not None, (path.name, place)
+        path.write_bytes(data)
+    (folder / "adapter" / "a.bin").write_bytes(b"xxxyxxx")
+    with pytest.raises(ArgumentError, match="checkpoint-1: damaged: the content is not what was .* in adapter/a.bin.$"):
+        checkpointing.resume_from(str(folder), tmp_path)
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before_and_named(tmp_path, caplog):
+    for step in (1, 2):
+        whole(tmp_path, step)
+    (tmp_path / "checkpoint-2" / "optimizer.pt").write_bytes(b"y" * 30)
+    assert checkpointing.resume_from(True, tmp_path) == str(tmp_path / "checkpoint-1")
+    assert "checkpoint-2: damaged: the content is not what was written in optimizer.pt" in caplog.text
+
+
+def test_a_manifest_of_an_older_version_is_taken_by_sizes(tmp_path):
+    folder = whole(tmp_path)
+    manifest = json.loads((folder / "complete.json").read_text())
+    (folder / "complete.json").write_text(json.dumps({"schema": 1, "files": manifest["files"]}))
+    assert checkpointing.problem(folder, contents=True) is None
+    assert checkpointing.resume_from(str(folder), tmp_path) == str(folder)

@@ -16,6 +16,7 @@ finite.py                  what happens to a step whose loss or gradient is NaN 
 step_log.py                how do measurements of a step come into the log?
 callbacks.py               how does a request's schedule see each step?
 checkpointing.py           what does a checkpoint hold, and when is one complete?
+output_lock.py             is another run at work in the output folder?
 same_run.py                is a checkpoint of this run, or of other rows or options?
 records.py                 which records travel with a model, and how can its owner prove which rows were revocable?
 known_rows.py              which rows was a model trained on, and which was it asked to forget?

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from .models import (
     with_adapter,
 )
 from .moving import check_gradients, optimizer_problems, precision_problems
+from .output_lock import one_run_in
 from .step_log import StepLog
 
 
@@ -129,12 +131,16 @@ class ForgettingTrainer(CheckpointingTrainer):
                 incomplete ones, the run starts from the beginning ([`hf_unlearn.trainers.checkpointing`]).
 
         Raises:
-            ArgumentError: if the folder to resume from is not complete, or of a run of other rows or options
-                ([`hf_unlearn.trainers.same_run`]); a longer or shorter run may go on from it.
+            ArgumentError: if another run is at work in `output_dir`; if the folder to resume from is not complete, or
+                of a run of other rows or options ([`hf_unlearn.trainers.same_run`]; a longer or shorter run may go on).
             NonFiniteError: after three such steps in a row; the last good weights are then in `output_dir`. On
                 DeepSpeed, which steps inside backward, after the first, and no weights are saved.
         """
-        resume = decided_by_first(self.accelerator, lambda: self._resume_from(resume_from_checkpoint))
+        with ExitStack() as held:
+            resume = decided_by_first(self.accelerator, lambda: self._begin(held, resume_from_checkpoint))
+            return self._train_from(resume, *args, **kwargs)
+
+    def _train_from(self, resume: str | bool | None, *args, **kwargs):
         self.resumed_from = None if resume is True else resume
         if self.resumed_from:
             self.resume_record(self.resumed_from)
@@ -152,7 +158,9 @@ class ForgettingTrainer(CheckpointingTrainer):
         result.metrics["skipped_steps"] = self.skipped_steps
         return result
 
-    def _resume_from(self, wanted) -> str | bool | None:
+    def _begin(self, held: ExitStack, wanted) -> str | bool | None:
+        """On the first process: takes the output folder, and decides from where to go on."""
+        held.enter_context(one_run_in(self.args.output_dir))
         resume = checkpointing.resume_from(wanted, self.args.output_dir)
         raise_problems(same_run.problems(self, resume) if resume and resume is not True else [])
         return resume

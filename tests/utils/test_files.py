@@ -18,14 +18,13 @@ def test_what_is_written_is_read_and_every_flipped_bit_is_found_or_harmless(tmp_
     assert files.read_json(path) == CONTENT
     data, found = path.read_bytes(), 0
     for place in range(len(data)):
-        for bit in (0, 3, 5):
-            path.write_bytes(data[:place] + bytes([data[place] ^ 1 << bit]) + data[place + 1 :])
-            try:
-                assert files.read_json(path) == CONTENT, (place, bit)
-            except ValueError as error:
-                assert str(error).startswith(f"{path} ") and "damaged" in str(error)
-                found += 1
-    assert found > 2 * len(data)
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1 << place % 7]) + data[place + 1 :])
+        try:
+            assert files.read_json(path) == CONTENT, place
+        except ValueError as error:
+            assert str(error).startswith(f"{path} ") and "damaged" in str(error)
+            found += 1
+    assert found > 0.7 * len(data)
 
 
 def test_a_file_is_the_same_however_it_is_laid_out_and_may_be_edited_without_its_digest(tmp_path):

@@ -1,0 +1,135 @@
+"""
+One run at a time in an output folder: `_running.json` says which process is at it. The system's lock on that file goes
+with the process, so what a killed run has left does not count. Where the file system has no locks, the process is
+looked up by the number and the host in the file.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import socket
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from ..utils.checks import ArgumentError
+
+logger = logging.getLogger(__name__)
+
+FILE = "_running.json"
+TAKEN = (errno.EACCES, errno.EAGAIN)
+_HELD: dict[str, int] = {}  # folder -> process that has it: to open the file there once more would end its lock
+
+
+@contextmanager
+def one_run_in(folder: str):
+    """
+    The folder is this process's in the block, also where it has it already.
+
+    Raises:
+        ArgumentError: if another run is at it.
+    """
+    key = os.path.realpath(folder)
+    if _HELD.get(key) == os.getpid():  # an outer run of this process; a process that was forked from it has it not
+        yield
+        return
+    file = _take(folder)
+    _HELD[key] = os.getpid()
+    try:
+        yield
+    finally:
+        del _HELD[key]
+        if file is not None:
+            with suppress(OSError):
+                os.unlink(Path(folder, FILE))  # before the lock goes: another run that takes it then sees a new file
+            os.close(file)
+
+
+def _take(folder: str) -> int | None:
+    """The open file, locked; None where nothing can be written, and so nothing mixed."""
+    path = Path(folder, FILE)
+    while True:
+        try:
+            os.makedirs(folder, exist_ok=True)
+            file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            logger.debug("No lock in %s: %s.", folder, error)
+            return None
+        there = _read(file)
+        try:
+            locks = _lock(file)
+        except BlockingIOError:
+            os.close(file)
+            raise ArgumentError([_said(folder, there)]) from None
+        if not locks and there and _alive(there):
+            os.close(file)
+            raise ArgumentError([_said(folder, there)])
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file), os.stat(path)):
+                break
+        os.close(file)  # its run ended between our two steps
+    if there:
+        logger.info("%s was left by a run that has ended: %s.", path, there)
+    here = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time(), "began": _began(os.getpid())}
+    os.ftruncate(file, 0)
+    os.lseek(file, 0, os.SEEK_SET)
+    os.write(file, (json.dumps(here) + "\n").encode())
+    return file
+
+
+def _lock(file: int) -> bool:
+    """
+    Whether the system has locked the file; False where it has none to give.
+
+    Raises:
+        BlockingIOError: if another process has it.
+    """
+    try:
+        import fcntl
+
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # Windows
+        return False
+    except OSError as error:
+        if error.errno in TAKEN:
+            raise BlockingIOError from error
+        return False
+    return True
+
+
+def _read(file: int) -> dict:
+    try:
+        found = json.loads(os.read(file, 4096).decode())
+    except ValueError:  # nothing yet
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _began(pid: int) -> float | None:
+    """When the process with this number began; None if there is none."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).create_time()
+    except (psutil.Error, TypeError, ValueError):
+        return None
+
+
+def _alive(there: dict) -> bool:
+    """Whether the process that wrote this is there; on another host nobody knows, and it counts as ended."""
+    if there.get("host") != socket.gethostname():
+        logger.warning("%s says that %s is at it; whether it still is cannot be told from here.", FILE, there)
+        return False
+    began = _began(there.get("pid") or 0)
+    return began is not None and abs(began - (there.get("began") or 0)) < 1
+
+
+def _said(folder: str, there: dict) -> str:
+    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(there["since"])) if there.get("since") else "an unknown time"
+    return (
+        f"`output_dir` is {os.fspath(folder)!r}, where another run is at work: process {there.get('pid', '?')} on host "
+        f"{there.get('host', '?')}, since {since}. Their files would be mixed. Wait for its end, or take another one."
+    )

@@ -415,7 +415,8 @@ class Entry(NamedTuple):
         if self.measure.section != SPLIT:
             return self.label
         split = SPLITS.get(self.place, f"{self.place} rows")
-        return f"{split}: {self.label[0].lower()}{self.label[1:]}"
+        label = self.label if self.label[:2].isupper() else f"{self.label[0].lower()}{self.label[1:]}"
+        return f"{split}: {label}"
 
     @property
     def order(self) -> tuple:

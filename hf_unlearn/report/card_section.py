@@ -53,16 +53,15 @@ def render_card_section(card: Mapping[str, Any] | None, info: Mapping[str, Any],
 def sections(card: Mapping[str, Any] | None, info: Mapping[str, Any] | None, role: str | None = None) -> dict[str, str]:
     """
     The sections by name, in the order in which they stand: `verdict`, `model`, `scores`; the first and the last are
-    empty without a score card, the second where `info` is None.
+    empty without a score card, the second is not there where `info` is None.
     """
     card = card if card and card.get("runs") else None
-    found = dict.fromkeys(("verdict", "model", "scores"), "")
-    if card:
-        found["verdict"] = filled("card_verdict.md", lines=verdict(card, role))
+    found = {"verdict": filled("card_verdict.md", lines=verdict(card, role)) if card else ""}
     if info is not None:
         info = {**INFO, **info}
         info["stop_text"] = reason_text(info["stop_reason"]) if info["stop_reason"] else None
         found["model"] = filled("card_model.md", info=info, what=what(info["kind"]))
+    found["scores"] = ""
     if card:
         judged = [finding for finding in judge(card) if role in (None, finding.model)]
         found["scores"] = filled(

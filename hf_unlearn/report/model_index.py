@@ -11,6 +11,8 @@ from .card_file import OURS, is_hub_id
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
+# Of the measures of rows, those that are results; the others are in the card's table.
+KINDS = ("loss", "accuracy", "token_accuracy", "exact_match", "extraction_strength", "rougeL_recall", "truth_ratio")
 SPLITS = ("forget", "retain", "unseen", "test", "real_authors", "world_facts")  # whose measures are results
 HUB_METRICS = {"rougeL_recall": "rouge"}  # our name of a measure -> the hub's, where it is another
 NOT_NAMED = "not named"  # the data set, where nobody said which
@@ -54,7 +56,7 @@ def results_of(run: Mapping[str, Any], task: str, dataset: Mapping[str, Any] | N
                 dataset_split=split or None,
                 metric_type=HUB_METRICS.get(metric, metric),
                 metric_value=_rounded(measure["value"]),
-                metric_name=entry.title,
+                metric_name=f"Membership, {_low(entry.title)}" if _is_membership(entry) else entry.title,
                 metric_config=OURS,
                 metric_args=more or None,
             )
@@ -63,12 +65,20 @@ def results_of(run: Mapping[str, Any], task: str, dataset: Mapping[str, Any] | N
     return sorted(found, key=lambda one: splits.index(one.dataset_split))  # as a header groups them
 
 
+def _is_membership(entry: catalogue.Entry) -> bool:
+    return entry.measure.section == catalogue.MEMBERSHIP
+
+
+def _low(text: str) -> str:
+    return f"{text[0].lower()}{text[1:]}"
+
+
 def _split_of(key: str, entry: catalogue.Entry) -> str | None:
     """The split that a result is of, "" for the whole model; None: it is not among the results."""
     section = entry.measure.section
     if section == catalogue.SPLIT:
-        return entry.place if entry.place in SPLITS else None
-    if section == catalogue.MEMBERSHIP:
+        return entry.place if entry.place in SPLITS and entry.measure.kind in KINDS else None
+    if _is_membership(entry):
         return "forget" if key.endswith("_auc") else None
     if section in (catalogue.AGAINST, catalogue.RECOVERY):
         return "forget" if key == "forget_quality" or section == catalogue.RECOVERY else None

@@ -135,6 +135,10 @@ def test_results_are_the_measured_values_with_the_names_of_their_rows():
     assert found["forget", "forget_mia_loss_auc"].metric_value == 0.5
     odd = results(forget_loss=m(None), retain_odd=3.0, forget_mia_entropy_auc=m(0.6), weights_to_original=m(0.3))
     assert {(one.dataset_split, one.metric_type) for one in odd} == found.keys() - {("forget", "loss")}
+    by_heart = results(forget_rougeL_recall=m(0.25))
+    names = {one.metric_type: one.metric_name for one in by_heart if one.dataset_split == "forget"}
+    assert names["rouge"] == "Forget rows: ROUGE-L recall of its own answer"
+    assert names["forget_mia_loss_auc"] == "Membership, by loss: AUC"
     named = results_of(run("original", test_loss=1.0), "t", {"name": "x", "id": "org/rows"})[0]
     assert (named.dataset_type, named.dataset_name) == ("org/rows", "org/rows")
     assert results_of(run("original", test_loss=1.0), "t", None)[0].dataset_name == "not named"
@@ -175,6 +179,7 @@ def scored(*runs, **provenance):
 
 def test_an_evaluation_is_written_into_the_card_of_any_model_s_folder(tmp_path):
     (tmp_path / "README.md").write_text(HAND)
+    card_file.write(tmp_path, {"model": "## What this model is"}, {}, title="t")
     (tmp_path / "config.json").write_text('{"architectures": ["GPT2LMHeadModel"]}')
     shown = scored(
         ORIGINAL, run("unlearned", **GOOD), RETRAINED, asked="Forget <b>one</b>.", dataset="org/rows", date="2026-01-02"
@@ -182,9 +187,9 @@ def test_an_evaluation_is_written_into_the_card_of_any_model_s_folder(tmp_path):
     assert shown.to_model_card(tmp_path) == tmp_path / "README.md"
     text, data = readme(tmp_path), ModelCard.load(tmp_path / "README.md").data
     assert "- **Asked**: Forget &lt;b&gt;one&lt;/b&gt;.\n- **Forgotten**: " in text
-    places = [text.index(part) for part in ("# My model", "- **Asked**", "What I say of it.", "## Scores")]
+    places = [text.index(part) for part in ("# My model", "- **Asked**", "What I say", "## What", "## Scores")]
     assert places == sorted(places)
-    assert "## What this model is" not in text and data["my_own_key"] == 7 and data.license == "mit"
+    assert data["my_own_key"] == 7 and data.license == "mit"
     assert (data.pipeline_tag, data.datasets) == ("text-generation", ["org/rows"])
     found = {(one.dataset_type, one.dataset_split, one.metric_type): one.metric_value for one in data.eval_results}
     assert found["org/rows", "forget", "loss"] == GOOD["forget_loss"]

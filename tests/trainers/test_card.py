@@ -8,6 +8,7 @@ from pathlib import Path
 import huggingface_hub.constants
 import pytest
 import transformers.trainer
+from datasets import Dataset
 from helpers import tiny
 from helpers.cards import GOOD, ORIGINAL, RETRAINED
 from helpers.cards import run as measured
@@ -35,11 +36,15 @@ def wav2vec2():
     return Wav2Vec2ForSequenceClassification(Wav2Vec2Config(num_labels=tiny.CLASSES, **sizes))
 
 
-KINDS = {  # name -> (model, what is saved beside it, the hub's name of its task)
-    "lm": (tiny.lm, tiny.tokenizer, "text-generation"),
-    "bert": (tiny.bert, tiny.tokenizer, "text-classification"),
-    "vit": (tiny.vit, ViTImageProcessor, "image-classification"),
-    "wav2vec2": (wav2vec2, Wav2Vec2FeatureExtractor, "audio-classification"),
+def sound_rows(n):
+    return Dataset.from_list([{"input_values": [0.1] * 64, "labels": i % 3, "revocable": i == 0} for i in range(n)])
+
+
+KINDS = {  # name -> (model, rows, what is saved beside it, the hub's name of its task)
+    "lm": (tiny.lm, tiny.lm_rows, tiny.tokenizer, "text-generation"),
+    "bert": (tiny.bert, tiny.text_class_rows, tiny.tokenizer, "text-classification"),
+    "vit": (tiny.vit, tiny.image_rows, ViTImageProcessor, "image-classification"),
+    "wav2vec2": (wav2vec2, sound_rows, Wav2Vec2FeatureExtractor, "audio-classification"),
 }
 
 
@@ -79,8 +84,8 @@ def loaded_by(folder, monkeypatch) -> dict:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_code_of_the_card_loads_model_and_processing_where_the_card_is_read(tmp_path, kind, monkeypatch):
-    model, processing, tag = KINDS[kind]
-    run = ready(tmp_path / "out", model(), processing())
+    model, rows, processing, tag = KINDS[kind]
+    run = ready(tmp_path / "out", model(), processing(), rows(8))
     run.save_model()
     space = loaded_by(tmp_path / "out", monkeypatch)
     assert tiny.same_bits(tiny.weights(space["model"]), tiny.weights(run.model))
@@ -91,12 +96,13 @@ def test_the_code_of_the_card_loads_model_and_processing_where_the_card_is_read(
 
 @pytest.mark.parametrize("kind", ["lm", "bert", "vit"])
 def test_the_code_of_an_adapter_s_card_loads_its_base_too(tmp_path, kind, monkeypatch):
-    model, processing, tag = KINDS[kind]
+    model, rows, processing, tag = KINDS[kind]
     model().save_pretrained(tmp_path / "base")
     base = type(model()).from_pretrained(tmp_path / "base")
     head = {"modules_to_save": ["classifier"]} if kind != "lm" else {}
     task = {"lm": "CAUSAL_LM", "bert": "SEQ_CLS"}.get(kind)
-    run = ready(tmp_path / "out", base, processing(), peft_config=LoraConfig(task_type=task, **LORA, **head))
+    lora = LoraConfig(task_type=task, **LORA, **head)
+    run = ready(tmp_path / "out", base, processing(), rows(8), peft_config=lora)
     run.save_model()
     space = loaded_by(tmp_path / "out", monkeypatch)
     pair = [tiny.weights(one) for one in (space["model"], run.model)]

@@ -7,7 +7,7 @@ from hf_unlearn.evaluation.gates import Level
 from hf_unlearn.evaluation.judge import Verdict, judge
 from hf_unlearn.report.words import in_short
 from hf_unlearn.report.words.asking import asked, beside
-from hf_unlearn.unlearning.stop_rule import DONE
+from hf_unlearn.unlearning.stop_rule import DONE, REACHED
 
 
 def judged(*others, role="unlearned", stop_reason=None, **changed):
@@ -109,6 +109,8 @@ def test_every_verdict_has_a_word_and_advice():
         ((RETRAINED,), {"forget_loss": 9.0}, 'Retrain without these rows or unlearn again with gap="squared".'),
         ((RETRAINED,), {"forget_loss": 1.0, "stop_reason": DONE},
          "Retrain without these rows or unlearn again with a higher learning_rate or more passes."),
+        ((RETRAINED,), {"forget_loss": 3.0, "stop_reason": REACHED, "forget_mia_loss_auc_gap": m(0.2, 0.1, 0.3)},
+         'Retrain without these rows or unlearn again with gap="matched".'),
         ((RETRAINED,), {"forget_loss": 1.0, "stop_reason": DONE, "retain_token_accuracy": 0.5},
          "Retrain without these rows or unlearn again with a lower learning_rate, a LoRA adapter or more retain rows."),
         ((RETRAINED,), {"retain_token_accuracy": 0.5},

@@ -9,7 +9,7 @@ from ...evaluation.attacks.base import Attempt
 from ...evaluation.forgotten import Why
 from ...evaluation.gates import Level, Status
 from ...evaluation.judge import Finding, Verdict
-from ...unlearning.stop_rule import DONE
+from ...unlearning.stop_rule import DONE, REACHED
 from .names import LEVELS
 from .numbers import kept_percent, listed, sentence
 
@@ -141,7 +141,8 @@ AGAIN: tuple[tuple[Callable[[Finding], bool], str], ...] = (  # how to run the r
         lambda f: f.stop_reason == DONE and _short(f.forgotten.level) and not _short(f.kept.level),
         "a higher learning_rate or more passes",
     ),
-    (lambda f: f.gates["auc_gap"].status is Status.FAILED, 'gap="matched"'),
+    (lambda f: f.stop_reason == REACHED and _short(f.forgotten.level), 'gap="matched"'),  # a mean can hide single rows
+    (lambda f: f.status("auc_gap") is Status.FAILED, 'gap="matched"'),
     (lambda f: _short(f.kept.level), "a lower learning_rate, a LoRA adapter or more retain rows"),
 )
 OTHERWISE: Mapping[Verdict, str] = {  # nothing failed
@@ -153,7 +154,7 @@ OTHERWISE: Mapping[Verdict, str] = {  # nothing failed
 
 def advice(finding: Finding) -> str:
     """What to do now, in a sentence."""
-    again = [how for fits, how in AGAIN if fits(finding)]
+    again = list(dict.fromkeys(how for fits, how in AGAIN if fits(finding)))
     if again or finding.forgotten.against or _short(finding.forgotten.level) or finding.verdict not in OTHERWISE:
         ways = [*EXACT, *([f"unlearn again with {listed(again)}"] if again else [])]
         return sentence(listed(ways, "or"))

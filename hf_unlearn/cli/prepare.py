@@ -167,7 +167,7 @@ def _encode_images(
             processor,
             data.image_column,
             data.label_column,
-            num_channels=_channels(rows[0][data.image_column]),
+            num_channels=images.channels_of(rows, data.image_column),
             names=names or _class_names(rows, data.label_column),
         )
         names = encoded[name].features["labels"].names
@@ -187,6 +187,7 @@ def _encode_sounds(data: DataArguments, model: ModelArguments, rows, parts: dict
 
 def _encode_texts(data: DataArguments, model: ModelArguments, rows, parts: dict, processing_from: str | None):
     from .encode import text
+    from .encode.columns import check_texts
 
     if processing_from:
         from transformers import AutoTokenizer
@@ -195,6 +196,7 @@ def _encode_texts(data: DataArguments, model: ModelArguments, rows, parts: dict,
     else:
         classifies = data.task != "causal_lm"
         columns = [data.text_column] if classifies else [data.question_column, data.answer_column]
+        check_texts(rows, *columns)
         texts = [one for column in columns for one in rows[column]]
         tokenizer = text.build_tokenizer(texts, model.vocab_size, append_eos=classifies)
     names = None if data.task == "causal_lm" else _class_names(rows, data.label_column)
@@ -215,8 +217,10 @@ def text_encoder(data: DataArguments, tokenizer, names: list[str] | None):
 
 def _class_names(rows, column: str) -> list[str]:
     """Class names in the order of their numbers, from all rows, so that a forgotten class keeps its number."""
+    from .encode.columns import class_names
+
     feature = rows.features[column]
-    return list(feature.names) if hasattr(feature, "names") else [str(v) for v in sorted(set(rows[column]))]
+    return list(feature.names) if hasattr(feature, "names") else class_names(rows, column)
 
 
 def _feature_extractor(data: DataArguments, model: ModelArguments, processing_from: str | None):
@@ -249,11 +253,3 @@ def _loaded(auto, where: str, what: str):
     except Exception as error:  # a broken file is another type in each library
         said = " ".join(str(error).split())
         raise ValueError(f"The {what} in {where!r} cannot be loaded ({type(error).__name__}): {said}") from error
-
-
-def _channels(image) -> int:
-    if hasattr(image, "getbands"):
-        return 1 if len(image.getbands()) == 1 else 3
-    import numpy as np
-
-    return 1 if np.ndim(image) == 2 else np.shape(image)[-1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import datasets
 import numpy as np
 import pytest
@@ -160,3 +162,45 @@ def test_what_is_no_image_is_refused():
         images.encode_images(digits().select([]))
     with pytest.raises(ValueError, match="no column 'kind'"):
         images.encode_images(rows, label_column="kind")
+
+
+# ---- rows that are broken --------------------------------------------------------------------------------------------
+
+
+def test_broken_images_are_named_by_their_rows(tmp_path):
+    good = io.BytesIO()
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(good, format="PNG")
+    cut = good.getvalue()[:40]
+    stored = [{"bytes": content, "path": None} for content in (good.getvalue(), b"no image", cut)]
+    stored += [{"bytes": None, "path": "no.png"}]
+    rows = datasets.Dataset.from_dict({"image": stored, "label": [0] * 4, "id": list("abcd")})
+    rows = rows.cast_column("image", datasets.Image())
+    with pytest.raises(ValueError, match="3 rows have a broken image in column 'image' .id b, id c, id d.: cannot"):
+        images.encode_images(rows)
+    with pytest.raises(ValueError, match="1 rows have a broken image in column 'image' .id d.*No such file"):
+        images.channels_of(rows.select([3]), "image")
+
+
+@pytest.mark.parametrize("value", [None, 3, 2.5])
+def test_rows_without_text_are_named(value, tokenizer):
+    rows = datasets.Dataset.from_dict({"id": ["x", "y"], "question": ["q", None], "answer": ["a", "b"]})
+    if value is not None:
+        rows = datasets.Dataset.from_dict({"id": ["y"], "question": [value], "answer": ["a"]})
+    with pytest.raises(ValueError, match=f"1 rows hold no text in column 'question', but {value} .id y."):
+        text.encode_qa(rows, tokenizer)
+    with pytest.raises(ValueError, match="1 rows hold no text in column 'question'"):
+        text.encode_text_classification(rows, tokenizer, "question", "answer")
+
+
+def test_labels_that_are_no_classes_are_named(tokenizer):
+    def told(labels):
+        rows = datasets.Dataset.from_dict({"id": ["x", "y"], "text": ["a", "b"], "label": labels})
+        with pytest.raises(ValueError) as error:
+            text.encode_text_classification(rows, tokenizer)
+        return str(error.value)
+
+    assert "1 rows have a label in column 'label' that is a number with a fraction, such as 0.9" in told([1.0, 0.9])
+    assert "2 rows have a list of labels" in told([[0, 1], [1]])
+    assert "not a known class: None (id y)" in told([1.0, float("nan")])
+    rows = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1.0, 0.0]})
+    assert text.encode_text_classification(rows, tokenizer)["labels"] == [1, 0]

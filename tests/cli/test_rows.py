@@ -178,3 +178,59 @@ def test_missing_files_name_the_flag(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(ValueError, match="one type"):
         load_rows("banking77", data_files=str(tmp_path / "notes.txt"))
+
+
+# ---- files that are broken, or of a shape that is not read -----------------------------------------------------------
+
+
+def parquet(rows: int = 1000) -> bytes:
+    buffer = io.BytesIO()
+    datasets.Dataset.from_dict({"text": ["a"] * rows}).to_parquet(buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name, content, words", [
+    ("a.json", b"{not json", "is no JSON: line 1, Expecting property name"),
+    ("a.jsonl", b'{"text": "a"}\n{"text":\n', "is no JSON: line 2, Expecting value"),
+    ("b.jsonl", b"", "is empty: a file of 0 bytes"),
+    ("u.jsonl", '{"text": "a"}\n'.encode("utf-16"), "is no text in UTF-8"),
+    ("a.csv", "text,label\ncaf\u00e9,1\n".encode("latin-1"), "is no text in UTF-8"),
+    ("b.csv", b"text,label\na,b,c\nd,e,f\n", "lines have more values than the header has names (2)"),
+    ("c.csv", b"text,label\n", "has no rows"),
+    ("d.csv", b'text,label\n"a,1\nb,2\n', "cannot be read as csv: Error tokenizing data"),
+    ("a.parquet", parquet()[:300], "cannot be read as parquet: Parquet magic bytes not found"),
+    ("b.parquet", b"PAR1", "cannot be read as parquet"),
+    ("o.json", b'{"version": 1, "data": [{"text": "a"}]}', "with the keys 'version', 'data', and no table of rows"),
+])  # fmt: skip
+def test_a_file_that_cannot_be_read_is_told_in_one_line_with_its_name(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError) as error:
+        load_rows(str(tmp_path / name))
+    assert words in str(error.value) and str(tmp_path / name) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_broken_one_of_several_files_is_named(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "a"}])
+    (tmp_path / "b.jsonl").write_text('{"text": ')
+    with pytest.raises(ValueError, match="b.jsonl is no JSON: line 1"):
+        load_rows(str(tmp_path / "*.jsonl"))
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved/state.json").write_text("{")
+    with pytest.raises(ValueError, match="saved was not saved whole by `save_to_disk`, or is damaged"):
+        load_rows(str(tmp_path / "saved"))
+
+
+def test_json_of_rows_by_split_and_of_columns_is_read(tmp_path):
+    path = tmp_path / "clinc.json"
+    path.write_text(json.dumps({"train": [["hi", "greet"], ["bye", "leave"]], "test": [["yo", "greet"]]}))
+    assert load_rows(str(path)).to_list()[1] == {"text": "bye", "label": "leave", "id": "1"}
+    assert load_rows(str(path), split="test")["text"] == ["yo"]
+    assert load_rows(str(path), split="train[1:]")["text"] == ["bye"]
+    with pytest.raises(ValueError, match="has no split 'val'; it has 'train', 'test'"):
+        load_rows(str(path), split="val")
+    path.write_text(json.dumps({"train": [{"text": "a"}], "test": [{"text": "b"}]}))
+    assert load_rows(str(path))["text"] == ["a"]
+    path.write_text(json.dumps({"text": ["a", "b"], "label": [0, 1], "words": [["a"], ["b"]]}, indent=1))
+    assert load_rows(str(path)).to_list()[1] == {"text": "b", "label": 1, "words": ["b"], "id": "1"}
+    path.write_text('{"text": "a"}\n{"text": "b"}\n')
+    assert load_rows(str(path))["text"] == ["a", "b"]

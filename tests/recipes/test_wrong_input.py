@@ -35,6 +35,8 @@ BY_ID = ["--forget_by", "id", "--forget_column", "null", "--forget_fraction", "n
         (["--model_type", "null"], "Give either --model_name_or_path, or --model_type"),
         (["--config_overrides", "size=3"], "Unknown key 'size'"),
         (["--label_smoothing_factor", "0.1"], "`label_smoothing_factor` is 0.1"),
+        (["--forget_fraction", "2"], "`--forget_fraction` is 2.0"),
+        (["--forget_values", "null", "--forget_fraction", "null"], "either `--forget_values` or `--forget_fraction`"),
         (["--unseen", "0"], "`--unseen` is 0.0"),
         (["--limit", "-3"], "`limit` is -3"),
         (["--seed", "abc"], "`--seed` is 'abc': expected an integer."),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 
 
 def class_labels(dataset, column, names):
     """Class names and the rows' class numbers, from a column of names, of numbers, or a ClassLabel."""
     from datasets import ClassLabel
 
-    feature, values = dataset.features[column], list(dataset[column])
+    feature, values = dataset.features[column], label_values(dataset, column)
     if isinstance(feature, ClassLabel):
         own = feature.names
         values = [None if value is None or value < 0 else own[value] for value in values]
@@ -31,6 +32,51 @@ def class_labels(dataset, column, names):
             f"({name_rows(dataset, wrong)}); the {len(names)} classes are {json.dumps(names[:20])}."
         )
     return names, [number[value] for value in values]
+
+
+def label_values(dataset, column) -> list:
+    """
+    A column of class labels: words, true or false, or whole numbers; None where there is none.
+
+    Raises:
+        ValueError: if it holds lists, or numbers with a fraction, which are no classes.
+    """
+    values = [None if isinstance(v, float) and math.isnan(v) else v for v in dataset[column]]
+    lists = [i for i, value in enumerate(values) if isinstance(value, (list, dict))]
+    if lists:
+        raise ValueError(
+            f"{len(lists)} rows have a list of labels in column {column!r} ({name_rows(dataset, lists)}); one class a "
+            "row can be learned."
+        )
+    broken = [i for i, value in enumerate(values) if isinstance(value, float) and value % 1]
+    if broken:
+        raise ValueError(
+            f"{len(broken)} rows have a label in column {column!r} that is a number with a fraction, such as "
+            f"{values[broken[0]]!r} ({name_rows(dataset, broken)}): that is regression; a label is one of several "
+            "classes."
+        )
+    return [int(value) if isinstance(value, float) else value for value in values]
+
+
+def class_names(dataset, column) -> list[str]:
+    """The different labels of a column in their order, as words."""
+    return [str(value) for value in sorted({value for value in label_values(dataset, column) if value is not None})]
+
+
+def check_texts(dataset, *columns) -> None:
+    """
+    Raises:
+        ValueError: if a row of these columns holds no text; it names the rows.
+    """
+    for column in columns:
+        wrong = [i for i, value in enumerate(dataset[column]) if not isinstance(value, str)]
+        if wrong:
+            value = dataset[wrong[0]][column]
+            fix = "take them out" if value is None else "make text of them, such as `str(value)`"
+            raise ValueError(
+                f"{len(wrong)} rows hold no text in column {column!r}, but {value!r} ({name_rows(dataset, wrong)}): "
+                f"{fix}."
+            )
 
 
 def check_columns(dataset, *columns):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from .columns import check_columns, class_labels
+import io
+from contextlib import contextmanager
+
+from .columns import check_columns, class_labels, name_rows
 
 
 def build_image_processor(image_size, num_channels=3):
@@ -14,6 +17,61 @@ def build_image_processor(image_size, num_channels=3):
         image_mean=[0.5] * num_channels,
         image_std=[0.5] * num_channels,
     )
+
+
+@contextmanager
+def naming_broken_images(dataset, column):
+    """
+    Images are decoded within; of files that cannot be, the rows are named.
+
+    Raises:
+        ValueError: if an image is broken or its file is not there.
+    """
+    try:
+        yield
+    except Exception as error:  # of every type that Pillow and the file system raise
+        broken = broken_images(dataset, column)
+        if not broken:
+            raise
+        rows = list(broken)
+        raise ValueError(
+            f"{len(rows)} rows have a broken image in column {column!r} ({name_rows(dataset, rows)}): "
+            f"{broken[rows[0]]}. Take them out, or store the files again."
+        ) from error
+
+
+def broken_images(dataset, column) -> dict[int, str]:
+    """Row number -> why its image cannot be decoded, of a column of image files."""
+    from datasets import Image
+    from PIL import Image as Pictures
+
+    if not isinstance(dataset.features.get(column), Image):
+        return {}
+    found = {}
+    for row, stored in enumerate(dataset.cast_column(column, Image(decode=False))[column]):
+        try:
+            if stored is None:
+                raise ValueError("there is none")
+            content = stored["bytes"]
+            with Pictures.open(stored["path"] if content is None else io.BytesIO(content)) as picture:
+                picture.load()
+        except Exception as error:  # as above
+            said = " ".join(str(error).split()).partition(" <_io")[0]
+            found[row] = f"{said or 'no reason is given'} ({type(error).__name__})"
+    return found
+
+
+def channels_of(dataset, column) -> int:
+    """Channels of the first image: 1 or 3 (or what an array has)."""
+    import numpy as np
+
+    with naming_broken_images(dataset, column):
+        image = dataset[0][column]
+        if image is None:
+            raise ValueError(f"The first row has no image in column {column!r}.")
+    if hasattr(image, "getbands"):
+        return 1 if len(image.getbands()) == 1 else 3
+    return 1 if np.ndim(image) == 2 else np.shape(image)[-1]
 
 
 def encode_images(
@@ -45,16 +103,21 @@ def encode_images(
 
     Raises:
         ValueError: a column is missing, a label is not among `names`, `num_channels` is neither 1 nor 3, or something
-            is not an image.
+            is not an image or a broken one; its row is named.
     """
-    from datasets import Array3D, ClassLabel
-
     check_columns(dataset, image_column, label_column)
     if num_channels not in (1, 3):
         raise ValueError(f"`num_channels` must be 1 or 3, got {num_channels}.")
     if not len(dataset):
         raise ValueError("The data set has no rows; there is no image to encode.")
     names, labels = class_labels(dataset, label_column, names)
+    with naming_broken_images(dataset, image_column):
+        return _encoded(dataset, processor, image_column, image_size, num_channels, names, labels, batch_size)
+
+
+def _encoded(dataset, processor, image_column, image_size, num_channels, names, labels, batch_size):
+    from datasets import Array3D, ClassLabel
+
     first = dataset[0][image_column]
     if processor is not None:
         pixel_values = _by_processor(processor, image_size, num_channels)

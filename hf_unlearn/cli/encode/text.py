@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .columns import check_columns, class_labels, name_rows
+from .columns import check_columns, check_texts, class_labels, name_rows
 
 PROMPT = "Question: {question}\nAnswer:"
 
@@ -80,8 +80,8 @@ def encode_qa(dataset, tokenizer, question_column="question", answer_column="ans
         row).
 
     Raises:
-        ValueError: a column is missing, an answer is empty, the tokenizer has no eos token, or truncation to
-            `max_length` leaves rows without any label (their ids are listed).
+        ValueError: a column is missing or holds no text, an answer is empty, the tokenizer has no eos token, or
+            truncation to `max_length` leaves rows without any label (their ids are listed).
     """
     check_columns(dataset, question_column, answer_column)
     if tokenizer.eos_token_id is None:
@@ -101,7 +101,8 @@ def encode_qa(dataset, tokenizer, question_column="question", answer_column="ans
             out["attention_mask"].append([1] * len(out["input_ids"][-1]))
         return out
 
-    empty = [i for i, answer in enumerate(dataset[answer_column]) if not (answer or "").strip()]
+    check_texts(dataset, question_column, answer_column)
+    empty = [i for i, answer in enumerate(dataset[answer_column]) if not answer.strip()]
     if empty:
         raise ValueError(f"{len(empty)} rows have no answer in column {answer_column!r}: {name_rows(dataset, empty)}.")
     encoded = _tokenize(dataset, encode)
@@ -131,11 +132,12 @@ def encode_text_classification(
         `.names` are the class names).
 
     Raises:
-        ValueError: a column is missing, or a label is not among `names`.
+        ValueError: a column is missing or holds no text, or a label is not among `names`.
     """
     from datasets import ClassLabel
 
     check_columns(dataset, text_column, label_column)
+    check_texts(dataset, text_column)
     names, labels = class_labels(dataset, label_column, names)
 
     def encode(batch):

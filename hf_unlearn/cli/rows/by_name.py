@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from .digits import digits
-from .files import all_exist, find_files, is_path, read_files, split_name, with_images
+from .files import all_exist, find_files, is_path, read_files, sliced, split_name, with_images
 from .hub import from_hub, looks_like_hub_id
 from .named import EMBEDDED, FILES_OF, ONLY_FILE, by_its_rules
 from .people import people
@@ -32,7 +31,8 @@ def load_rows(dataset_name, data_files=None, split=None):
 
     Raises:
         FileNotFoundError: a file is missing or no file was named; the message says what to give to `--data_files`.
-        ValueError: unknown file type, a split that is not there, TOFU rows that are not blocks of 20.
+        ValueError: unknown file type, a file that is broken or of a shape that is not read, a split that is not there,
+            TOFU rows that are not blocks of 20.
     """
     if dataset_name in EMBEDDED:
         return _embedded(dataset_name, data_files, split)
@@ -49,7 +49,7 @@ def load_rows(dataset_name, data_files=None, split=None):
     if data_files is None or (not here and looks_like_hub_id(dataset_name)):
         return with_ids(from_hub(dataset_name, data_files, split))
     files = find_files(data_files, split, ONLY_FILE.get(dataset_name))
-    rows = with_images(read_files(files, split_name(split)[1]))
+    rows = with_images(read_files(files, *split_name(split)))
     return with_ids(by_its_rules(dataset_name, rows, files))
 
 
@@ -65,7 +65,7 @@ def _embedded(dataset_name, data_files, split):
     name, part = split_name(split)
     if name != "train":
         raise ValueError(f"The embedded data set {dataset_name!r} has one split, 'train'; got split={split!r}.")
-    return _slice(people() if dataset_name == "people" else digits(), part)
+    return sliced(people() if dataset_name == "people" else digits(), part)
 
 
 def _saved(folder: str, split):
@@ -73,17 +73,11 @@ def _saved(folder: str, split):
 
     if split is not None:
         raise ValueError(f"{folder!r} was saved by `save_to_disk` as a single split; drop split={split!r}.")
-    return load_from_disk(folder)
-
-
-def _slice(rows, part):
-    if not part:
-        return rows
-    match = re.fullmatch(r"\[(\d*):(\d*)\]", part)
-    if match is None:
-        raise ValueError(f"A slice of an embedded data set looks like 'train[:100]' or 'train[100:200]', got {part!r}.")
-    start, stop = (int(x) if x else None for x in match.groups())
-    return rows.select(range(len(rows))[start:stop])
+    try:
+        return load_from_disk(folder)
+    except Exception as error:  # of every type that `datasets`, Arrow and the file system raise
+        said = " ".join(str(error).split())
+        raise ValueError(f"{folder} was not saved whole by `save_to_disk`, or is damaged: {said}") from error
 
 
 def with_ids(rows):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 import re
 from pathlib import Path
+
+from . import json_shapes
 
 BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}  # suffix -> `load_dataset`'s name
 SPLITS = ("train", "test", "validation", "valid", "dev", "eval")  # what a file's name may begin with
@@ -86,7 +89,8 @@ def _matching(entry: str, split: str) -> list[Path]:
             f"No such file: {entry!r} (looked in {os.getcwd()!r}). "
             f"Fix: let --data_files name an existing file, folder or pattern."
         )
-    if split != "train" and not any(_begins_with(split, p) for p in found):
+    by_split = len(found) == 1 and json_shapes.holds_splits(found[0])
+    if split != "train" and not by_split and not any(_begins_with(split, p) for p in found):
         raise ValueError(
             f"split={split!r} asked for, but --data_files names {[p.name for p in found]}, which is read as one "
             f"'train' split. Fix: name the file of that split, or a folder whose file names begin with the split."
@@ -94,11 +98,99 @@ def _matching(entry: str, split: str) -> list[Path]:
     return found
 
 
-def read_files(files: list[Path], part: str = ""):
-    """Rows of files of one type; `part`: a slice such as "[:100]"."""
+def read_files(files: list[Path], split: str = "train", part: str = ""):
+    """
+    Rows of files of one type.
+
+    Args:
+        split: which rows of a JSON file that holds them by split.
+        part: a slice such as "[:100]".
+
+    Raises:
+        ValueError: if a file is broken, empty or of a shape that is not read; it names the file.
+    """
+    for path in files:
+        if not path.stat().st_size:
+            raise ValueError(f"{path} is empty: a file of 0 bytes.")
+    try:
+        found = json_shapes.one_object(files[0]) if len(files) == 1 else None
+    except ValueError as error:
+        raise ValueError(_broken(files[0], error)) from error
+    if found is not None:
+        return sliced(json_shapes.rows_of(found, split, files[0]), part)
+    try:
+        rows = _load(files, f"train{part}")
+    except Exception as error:  # of every type that `datasets`, Arrow, pandas and the file system raise
+        raise ValueError(_first_broken(files, error)) from error
+    if "__index_level_0__" in rows.column_names and files[0].suffix == ".csv":
+        raise ValueError(
+            f"{files[0]}: lines have more values than the header has names ({len(rows.column_names) - 1}). A value "
+            "with a comma needs quotation marks."
+        )
+    return rows
+
+
+def _load(files: list[Path], split: str):
     from datasets import load_dataset
 
-    return load_dataset(BUILDERS[files[0].suffix], data_files=[str(p) for p in files], split=f"train{part}")
+    return load_dataset(BUILDERS[files[0].suffix], data_files=[str(p) for p in files], split=split)
+
+
+def _first_broken(files: list[Path], error: Exception) -> str:
+    """What is wrong with the first of the files that cannot be read alone, in one line."""
+    if len(files) > 1:
+        for path in files:
+            try:
+                _load([path], "train")
+            except Exception as own:  # as above
+                return _broken(path, own)
+    return _broken(files[0], error) if len(files) == 1 else f"{', '.join(map(str, files))}: {_reason(error)}"
+
+
+def _broken(path: Path, error: Exception) -> str:
+    kind = BUILDERS[path.suffix]
+    if "corresponds to no data" in str(error):
+        return f"{path} has no rows."
+    if kind in ("json", "csv"):
+        try:
+            path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as wrong:
+            return f"{path} is no text in UTF-8 (byte {wrong.start}: {wrong.reason}); save it in that encoding."
+    if kind == "json" and (line := _line_that_is_no_json(path)):
+        return f"{path} is no JSON: {line} What is read: {json_shapes.SHAPES}."
+    return f"{path} cannot be read as {kind}: {_reason(error)}"
+
+
+def _line_that_is_no_json(path: Path) -> str | None:
+    """Where a file of a row a line stops being one; None where it does not."""
+    text = path.read_text(encoding="utf-8")
+    if text.lstrip().startswith("["):
+        text = text.replace("\n", " ")
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            json.loads(line or "{}")
+        except json.JSONDecodeError as wrong:
+            return f"line {number}, {wrong.msg} at character {wrong.pos + 1}."
+    return None
+
+
+def _reason(error: BaseException) -> str:
+    """The innermost cause of an error, in one line."""
+    while error.__cause__ is not None or error.__context__ is not None:
+        error = error.__cause__ or error.__context__
+    said = " ".join(str(error).split())
+    return f"{said[:200] or 'no reason is given'} ({type(error).__name__})"
+
+
+def sliced(rows, part: str):
+    """The rows of a slice such as "[:100]"; all, where there is none."""
+    if not part:
+        return rows
+    match = re.fullmatch(r"\[(\d*):(\d*)\]", part)
+    if match is None:
+        raise ValueError(f"A slice of these rows looks like 'train[:100]' or 'train[100:200]', got {part!r}.")
+    start, stop = (int(x) if x else None for x in match.groups())
+    return rows.select(range(len(rows))[start:stop])
 
 
 def with_images(rows):

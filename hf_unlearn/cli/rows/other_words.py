@@ -91,7 +91,13 @@ def _tofu_files(data_files: str | None) -> dict[str, Path]:
 def _read(file: Path) -> list[dict]:
     import json
 
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    rows = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            rows += [json.loads(line)] if line.strip() else []
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{file} is no JSON: line {number}, {error.msg} at character {error.pos + 1}.") from error
+    return rows
 
 
 def people_in_other_words(rows: list[dict]) -> list[dict]:

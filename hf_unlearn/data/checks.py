@@ -9,7 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from .columns import INPUT_COLUMNS, LABELS, REFERENCE_COLUMN, column_names, column_values, first_ids, row_ids
+from .columns import (
+    INPUT_COLUMNS,
+    LABELS,
+    REFERENCE_COLUMN,
+    column_names,
+    column_values,
+    first_ids,
+    hidden_column,
+    row_ids,
+)
 from .duplicates import Content, contents, twins
 from .given import as_rows
 from .limits import Limits
@@ -228,6 +237,8 @@ def _flags(rows: Any, revocable: str) -> tuple[np.ndarray | None, list[str]]:
             f"{', '.join(map(repr, columns))}. Add a boolean column, or pass `revocable=None`: any row may be asked "
             "for."
         ]
+    if hidden := hidden_column(rows, revocable):
+        return None, [f"The {problem}" for problem in hidden]
     flags = column_values(rows, revocable)
     wrong = [f for f in flags if not isinstance(f, (bool, np.bool_))]
     if wrong:
@@ -261,6 +272,8 @@ def column_codes(dataset, name: str) -> tuple[dict, np.ndarray] | list[str]:
     if name not in columns:
         listed = ", ".join(map(repr, columns))
         return [f"`request_group` is {name!r}, but there is no such column; the rows have {listed}."]
+    if hidden := hidden_column(dataset, name):
+        return [f"The {problem}" for problem in hidden]
     values = column_values(dataset, name)
     wrong = [value for value in values if not isinstance(value, (str, int, np.integer, np.bool_))]
     if wrong:

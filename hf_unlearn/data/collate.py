@@ -77,6 +77,9 @@ class FlagCollator:
 
     Args:
         codes: value of the column -> number, where it names groups: `is_forget` then holds these numbers.
+
+    Raises:
+        ValueError: if the collator makes a batch of another number of rows.
     """
 
     def __init__(
@@ -112,4 +115,12 @@ class FlagCollator:
             rows = [{k: v for k, v in row.items() if k in self.names} for row in rows]
         elif self.flag and self.flag not in INPUT_COLUMNS:
             rows = [{k: v for k, v in row.items() if k != self.flag} for row in rows]
-        return dict(self.collator(rows))
+        batch = dict(self.collator(rows))
+        labels = batch.get("labels")
+        if torch.is_tensor(labels) and (labels.dim() == 0 or len(labels) != len(rows)):
+            raise ValueError(
+                f"`data_collator` ({type(self.collator).__name__}) has made `labels` of shape {tuple(labels.shape)} of "
+                f"{len(rows)} rows; these trainers take a batch with a line for each row. Use a collator that pads "
+                "rows, such as `hf_unlearn.default_collator(model, processing_class)`, and not one that joins them."
+            )
+        return batch

@@ -40,6 +40,17 @@ def column_values(dataset, name: str) -> list:
     return [dataset[i][name] for i in range(len(dataset))]
 
 
+def hidden_column(dataset, name: str) -> list[str]:
+    """What is wrong where the rows are read without a column that the data set has."""
+    row = dataset[0]
+    if not isinstance(row, Mapping) or name in row:
+        return []
+    return [
+        f"rows are read without their column {name!r}: `with_format(columns=…)` leaves it out, or a transform does. "
+        "Name it there, too."
+    ]
+
+
 def hub_id(dataset) -> str | None:
     """Name on the hub of the data set that rows were loaded from, as their `info` tells it; None where it does not."""
     files = getattr(getattr(dataset, "info", None), "download_checksums", None) or {}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..objectives.row_nll import IGNORE_INDEX
-from .columns import IMAGE_LIKE, INPUT_COLUMNS, LABELS, column_names, first_ids, row_ids
+from .columns import IMAGE_LIKE, INPUT_COLUMNS, LABELS, column_names, first_ids, hidden_column, row_ids
 from .limits import Limits
 from .stored import Flat, batches, kind_of_value, unlike_keys
 
@@ -63,7 +63,7 @@ def row_problems(name: str, rows: Any, limits: Limits | None = None, plain: bool
             one's own, or a transform of the rows, may make others of them.
     """
     limits = limits or Limits()
-    plain = plain and not has_transform(rows)
+    own_collator, plain = not plain, plain and not has_transform(rows)
     columns = column_names(rows)
     found = Found()
     found.add(unlike_keys(rows, columns), f"have other keys than the first row ({', '.join(map(repr, columns))})")
@@ -75,6 +75,8 @@ def row_problems(name: str, rows: Any, limits: Limits | None = None, plain: bool
     label = next((c for c in LABELS if c in columns), None)
     if label is None:
         return [f"The {name} rows have no `labels` column; they have {', '.join(map(repr, columns))}.", *problems]
+    if not own_collator and not any(column in rows[0] for column in LABELS):
+        return [f"The {name} {problem}" for problem in hidden_column(rows, label)] + problems
     wanted = {label, "input_ids", *PER_TOKEN, *(IMAGE_LIKE if plain else ())} & set(columns)
     shapes: dict[str, np.ndarray] = {}
     for start, part in batches(rows, wanted):

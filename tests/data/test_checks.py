@@ -66,7 +66,7 @@ def test_rows_behind_a_transform_are_checked_as_they_are_stored():
     assert split_problems(a, b, c) == []
     assert len(split_problems(a, b, a)) == 1
     assert columns.row_ids(b) == [4, 5, 6, 7]
-    assert training_problems(rows, "revocable") == []
+    assert training_problems(rows, None) == []
     assert set(split(rows, by="class", values=[1])["forget"][0]) == {"pixel_values", "labels"}
 
 
@@ -142,3 +142,25 @@ def test_problems_of_the_revocable_column_are_named():
     assert "1 rows do not, e.g. None" in told(Dataset.from_list(gaps))[0]
     assert "No row is revocable" in told(lm_rows(3, 1, every=50))[0]
     assert "Every row is revocable" in told(lm_rows(3, every=1))[0]
+
+
+SHOWN = ["input_ids", "attention_mask"]
+
+
+@pytest.mark.parametrize("hide", [
+    lambda rows, shown: rows.with_format("torch", columns=shown),
+    lambda rows, shown: rows.with_transform(lambda batch: {name: batch[name] for name in shown}),
+], ids=["format", "transform"])  # fmt: skip
+def test_a_column_that_is_hidden_from_the_rows_is_named(hide):
+    """`column_names` shows it all the same."""
+    (said,) = training_problems(hide(lm_rows(8), [*SHOWN, "labels"]), "revocable")
+    assert said.startswith("The rows are read without their column 'revocable': `with_format(columns=…)`")
+    (said,) = checks.column_codes(hide(lm_rows(8), [*SHOWN, "labels"]), "id")
+    assert "without their column 'id'" in said
+    assert not training_problems(hide(lm_rows(8), [*SHOWN, "labels", "revocable"]), "revocable")
+    (said,) = training_problems(hide(lm_rows(8), [*SHOWN, "revocable"]), "revocable")
+    assert "without their column 'labels'" in said
+    shown, hidden = [*SHOWN, "labels", "id"], hide(lm_rows(4, 8), [*SHOWN, "id"])
+    (said,) = split_problems(hide(lm_rows(4), shown), hidden, hide(lm_rows(4, 100), shown))
+    assert said.startswith("The retain rows are read without their column 'labels'")
+    assert not training_problems(hide(lm_rows(8), [*SHOWN, "revocable"]), "revocable", plain=False)  # it may make them

@@ -139,3 +139,13 @@ def test_drawn_groups_are_whole_until_there_are_rows_enough_and_never_all():
         assert len(chosen) == 1 or np.isin(codes, chosen[:-1]).sum() < 5  # none too many
     everything, chosen = order.draw_groups(codes, 100, 0, 0)
     assert len(chosen) == 4 and len(everything) == np.isin(codes, chosen).sum()
+
+
+def test_a_collator_that_joins_rows_is_refused_by_name():
+    from transformers import DataCollatorWithFlattening
+
+    rows = [{k: v for k, v in row.items() if k in ("input_ids", "labels")} for row in lm_list(4)]
+    with pytest.raises(ValueError, match=r"DataCollatorWithFlattening\) has made `labels` of shape \(1, .* of 2 rows"):
+        FlagCollator(DataCollatorWithFlattening(), None, "revocable")([{**row, "revocable": True} for row in rows[:2]])
+    with pytest.raises(ValueError, match="of 4 rows; .* a line for each row"):
+        FlagCollator(DataCollatorWithFlattening(), None)([(rows[0], rows[1], 0), (rows[2], rows[3], 1)])

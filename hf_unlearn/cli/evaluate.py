@@ -28,10 +28,11 @@ FAILED = 3  # exit status where a gate of --fail_on is not passed
 
 def saved_run(folder: Path) -> dict:
     """Cost, stop reason and log of the run that wrote a model folder, from its records; empty where there are none."""
+    from ..utils.files import read_json
+
     found = {}
     for name in ("readiness.json", "unlearning.json"):
-        if (folder / name).is_file():
-            record = json.loads((folder / name).read_text())
+        if record := read_json(folder / name):
             found |= {"cost": record.get("cost"), "stop_reason": record.get("stop_reason")}
     if (folder / "trainer_state.json").is_file():
         found["history"] = json.loads((folder / "trainer_state.json").read_text())["log_history"]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..utils.files import replace_bytes
 from . import scorecard_files
 from .gate_rules import gate_names
 from .judge import judge
@@ -184,7 +185,7 @@ class Scorecard:
         )
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page, encoding="utf-8")
+        replace_bytes(path, page.encode())
         return path
 
     def to_card(self, info: Mapping[str, Any] | None = None) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..utils.files import json_bytes, read_json, replace_files, short
 from .model_scores import ModelScores, json_safe
+from .parquet import parquet_bytes, read_parquet
 from .table_checks import raise_all, value_problems
 from .tables import ROW_COLUMNS, described, with_description
 
@@ -31,23 +32,24 @@ def write(card: dict[str, Any], runs: Iterable[ModelScores], directory: str | Pa
     Args:
         generations: False: no file of answers in clear, and an earlier one in the folder goes.
     """
-    import pyarrow.parquet as pq
-
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
+    contents = {}
     for name, kind in KEPT_TABLES.items():
         if kind == "generations" and not generations:
             (directory / name).unlink(missing_ok=True)
             continue
         rows = stacked(runs, kind)
         if rows is not None:
-            pq.write_table(rows, directory / name)
+            contents[directory / name] = parquet_bytes(rows)
             if kind == "generations":
                 _tell_of_texts(directory / name, rows)
     found = histories(runs)
     if found:
-        _write_json(directory / "history.json", {"schema": SCHEMA, "histories": found})
-    return _write_json(directory / "scorecard.json", card)
+        contents[directory / "history.json"] = json_bytes({"schema": SCHEMA, "histories": found})
+    contents[directory / "scorecard.json"] = json_bytes(card)
+    replace_files(contents)
+    return directory / "scorecard.json"
 
 
 def _tell_of_texts(path: Path, rows: pyarrow.Table) -> None:
@@ -66,34 +68,40 @@ def read(directory: str | Path) -> tuple[list[ModelScores], dict[str, dict[str, 
     The runs, with their tables and histories, and the provenance.
 
     Raises:
-        ValueError: if the schema is not one that this version reads, or a table holds values that no model gives.
+        FileNotFoundError: if there is no score card.
+        ValueError: if a file is damaged, if the schema is not one that this version reads, or if a table holds values
+            that no model gives.
     """
     directory = Path(directory)
     path = directory if directory.suffix == ".json" else directory / "scorecard.json"
     directory = path.parent
-    card = json.loads(path.read_text(encoding="utf-8"))
+    card = read_json(path)
+    if card is None:
+        raise FileNotFoundError(f"there is no score card {str(path)!r}: expected what `Scorecard.save` writes.")
+    if not isinstance(card, dict):
+        raise ValueError(f"{path} is no score card: it should hold a JSON object and holds {short(repr(card))}.")
     if card.get("schema") not in READS:
         reads = " and ".join(map(str, READS))
-        raise ValueError(f"{path} has schema {card.get('schema')!r}: this version reads schema {reads}.")
-    runs = [ModelScores(**run) for run in card["runs"]]
+        raise ValueError(f"{path} has schema {short(repr(card.get('schema')))}: this version reads schema {reads}.")
+    try:
+        runs = [ModelScores(**run) for run in card["runs"]]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no score card: `runs` are not what `Scorecard.save` writes ({error}).") from error
     if card["schema"] < RENAMED_BEFORE:
         for run in runs:
             run.measures = {_name_of_now(name): measured for name, measured in run.measures.items()}
     by_key = {run.key: run for run in runs}
     for name, kind in KEPT_TABLES.items():
         if (directory / name).exists():
-            import pyarrow.parquet as pq
-
-            for key, tables in _unstacked(pq.read_table(directory / name)).items():
+            for key, tables in _unstacked(read_parquet(directory / name)).items():
                 if key in by_key:
                     setattr(by_key[key], kind, tables)
     kept = [(run.model, of) for run in runs for of in (run.tables, run.generations)]
     raise_all([problem for model, of in kept for problem in value_problems(model, of)])
-    if (directory / "history.json").exists():
-        for entry in json.loads((directory / "history.json").read_text(encoding="utf-8"))["histories"]:
-            key = (entry["task"], entry["model"], entry["seed"])
-            if key in by_key:
-                by_key[key].history = entry["log_history"]
+    for entry in (read_json(directory / "history.json") or {}).get("histories", ()):
+        key = (entry["task"], entry["model"], entry["seed"])
+        if key in by_key:
+            by_key[key].history = entry["log_history"]
     return runs, card.get("provenance") or {}
 
 
@@ -151,8 +159,3 @@ def _unstacked(rows: pyarrow.Table) -> dict[tuple[str, str, int], dict[str, pyar
         table = with_description(table, description) if description else table
         found.setdefault((group["task"], group["model"], group["seed"]), {})[group["split"]] = table
     return found
-
-
-def _write_json(path: Path, value: Any) -> Path:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    return path

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..utils.files import replace_bytes
+from .parquet import parquet_bytes, read_parquet
 from .rows import row_hashes
 from .table_checks import data_problems, model_problems, raise_all, value_problems
 
@@ -15,14 +17,10 @@ if TYPE_CHECKING:
 
 def save_tables(tables: Mapping[str, pyarrow.Table], directory: str | Path) -> Path:
     """Write each table to `directory`/SPLIT.parquet, with what it says of itself; returns the directory."""
-    import pyarrow.parquet as pq
-
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     for split, table in tables.items():
-        beside = directory / f"{split}.parquet.part"
-        pq.write_table(table, beside)
-        beside.replace(directory / f"{split}.parquet")
+        replace_bytes(directory / f"{split}.parquet", parquet_bytes(table))
     return directory
 
 
@@ -38,12 +36,11 @@ def load_tables(
 
     Raises:
         FileNotFoundError: if there is no table.
-        ValueError: if a table is of another model or of other rows, or holds values that no model gives.
+        ValueError: if a table is damaged, of another model or of other rows, or holds values that no model
+            gives.
     """
-    import pyarrow.parquet as pq
-
     directory = Path(directory)
-    found = {path.stem: pq.read_table(path) for path in sorted(directory.glob("*.parquet"))}
+    found = {path.stem: read_parquet(path) for path in sorted(directory.glob("*.parquet"))}
     if not found:
         raise FileNotFoundError(f"there is no saved table in {str(directory)!r}: expected SPLIT.parquet.")
     problems = value_problems(str(directory), found)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -25,9 +25,14 @@ def write_json(path, content: dict, private: bool = False) -> None:
     Raises:
         ValueError: for NaN and inf, which JSON does not have.
     """
+    replace_bytes(path, json_bytes(content), private)
+
+
+def json_bytes(content: dict) -> bytes:
+    """The content as a JSON file, with its digest."""
     plain = json.loads(json.dumps({key: value for key, value in content.items() if key != DIGEST}, allow_nan=False))
     text = json.dumps({**plain, DIGEST: _digest(plain)}, indent=2, ensure_ascii=False)
-    replace_bytes(path, f"{text}\n".encode(), private)
+    return f"{text}\n".encode()
 
 
 def _digest(content: dict) -> str:
@@ -38,17 +43,24 @@ def _digest(content: dict) -> str:
 
 def replace_bytes(path, content: bytes, private: bool = False) -> None:
     """Writes beside the file and moves it over the file; on a full disk the old one stays."""
-    path = Path(path)
-    beside = path.with_name(path.name + ".part")
+    replace_files({path: content}, private)
+
+
+def replace_files(contents: Mapping[str | Path, bytes], private: bool = False) -> None:
+    """Writes all beside their files, then moves them over these; on a full disk all the old ones stay."""
+    beside = {Path(path): Path(path).with_name(Path(path).name + ".part") for path in contents}
     try:
-        if private:
-            beside.touch(0o600)
-            make_private(beside)
-        beside.write_bytes(content)
-        os.replace(beside, path)
+        for part, content in zip(beside.values(), contents.values(), strict=True):
+            if private:
+                part.touch(0o600)
+                make_private(part)
+            part.write_bytes(content)
+        for path, part in beside.items():
+            os.replace(part, path)
     except OSError:
-        with suppress(OSError):
-            beside.unlink()
+        for part in beside.values():
+            with suppress(OSError):
+                part.unlink()
         raise
 
 

@@ -45,7 +45,7 @@ def test_scorecard_schema(card, tmp_path):
         raise AssertionError(f"{constant} is not JSON")
 
     read = json.loads((tmp_path / "scorecard.json").read_text(), parse_constant=refuse)
-    assert set(read) == {"schema", "runs", "provenance"} and read["schema"] == 3
+    assert set(read) == {"schema", "runs", "provenance", "digest"} and read["schema"] == 3
     assert [run["model"] for run in read["runs"]] == ["original", "unlearned", "retrained"]
     for run in read["runs"]:
         assert set(run) == {"task", "model", "seed", "measures", "cost", "stop_reason", "details"}

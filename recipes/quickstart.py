@@ -1,6 +1,6 @@
 """The whole story on embedded data, text and images, in minutes on a laptop CPU and without a network.
 
-    python recipes/quickstart.py [--output-dir quickstart] [--smoke]
+    python recipes/quickstart.py [--output_dir quickstart] [--smoke]
 
 Trains a model plainly, one ready for deletion and two without the rows that will be asked for (the second with another
 seed: how far two of these differ); unlearns those rows from the first two; measures and attacks all six; writes
@@ -13,13 +13,16 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 if not __package__:  # run as a script: not recipes/ on the path, where evaluate.py would hide the library
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from hf_unlearn.cli import parsing, prepare, running
-from hf_unlearn.cli.arguments import TRAINED
+from hf_unlearn.cli import evaluate, parsing, prepare, ready, running, terminal, unlearn
+from hf_unlearn.cli.arguments import ROLES, TRAINED
+from hf_unlearn.cli.terminal import Progress, Step, short
+from hf_unlearn.report.words.few_words import columns, table
 
 HERE = Path(__file__).resolve().parent
 TASKS = {  # name -> (recipe, flags beyond it)
@@ -27,35 +30,39 @@ TASKS = {  # name -> (recipe, flags beyond it)
     "digits, a class": ("vision/digits_vit.yaml", []),
     "digits, a random tenth": ("vision/digits_vit_random.yaml", []),
 }
+STARTED_FROM = ("original", "ready")
 SCORES = {"attack_options": {"generate": {"rows": 50}}}
 SMOKE = ["--limit", "120", "--ready.max_steps", "2", "--unlearn.max_steps", "2"]
 
 
-def run_task(name: str, recipe: str, more: list[str], output_dir: Path, command: str):
-    """All roles of one task by its recipe; returns its `Scorecard`."""
-    from hf_unlearn.cli import evaluate, ready, unlearn
+def steps_of(name: str, roles: Iterable[str]) -> list[Step]:
+    """The steps of a task, in the order of [`run_task`]."""
+    runs = [f"{name}: training {role}" for role in TRAINED]
+    runs += [f"{name}: unlearning from {start}" for start in STARTED_FROM]
+    measured = [Step(f"{name}: {step.title}", step.weight) for step in evaluate.steps_of(roles)]
+    return [short(f"{name}: reading the rows"), *map(Step, runs), *measured]
 
+
+def run_task(name: str, recipe: str, more: list[str], output_dir: Path, command: str, progress: Progress):
+    """All roles of one task by its recipe; returns its `Scorecard`."""
     folder = output_dir / Path(recipe).stem
     words = ["--config", str(HERE / recipe), "--output_dir", str(folder), *more]
     quiet = ["--logging_strategy", "no"]
+    progress.next()
     own, data, model, args = parsing.parse("ready", words + quiet)
     prepared = prepare.prepare(data, model)
     for role in TRAINED:
-        say(f"{name}: training, {role}")
+        progress.next()
         own, data, model, args = parsing.parse("ready", words + quiet)
         own.role = role
-        ready.train(own, data, model, args, prepared)
-    for start in ("original", "ready"):
-        say(f"{name}: unlearning, from the {start} model")
+        ready.train(own, data, model, args, prepared, progress)
+    for start in STARTED_FROM:
+        progress.next()
         own, data, model, args = parsing.parse("unlearn", words)
         own.start = start
-        unlearn.unlearn(own, data, model, args, prepared)
-    say(f"{name}: measuring")
-    return evaluate.measure(folder, data, prepared, task=name, provenance={"commands": [command]}, **SCORES)
-
-
-def say(text: str) -> None:
-    print(f"\n== {text}", flush=True)
+        unlearn.unlearn(own, data, model, args, prepared, progress)
+    how = {"provenance": {"commands": [command]}, "progress": progress, **SCORES}
+    return evaluate.measure(folder, data, prepared, task=name, models=evaluate.models_in(folder), **how)
 
 
 def readiness_table(card) -> str:
@@ -84,36 +91,37 @@ def readiness_table(card) -> str:
                     str(run["stop_reason"]),
                 )
             )
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    return "\n".join(columns(lines))
 
 
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output-dir", default="quickstart", help="folder for models, scorecard.json and report.html")
+    where = "folder for models, scorecard.json and report.html"
+    parser.add_argument("--output_dir", "--output-dir", default="quickstart", help=where)
     parser.add_argument("--smoke", action="store_true", help="two steps of everything, to see that it runs")
     options = parser.parse_args(argv)
+    output_dir = Path(options.output_dir)
+    terminal.say(f"Quickstart: {', '.join(TASKS)}; six models each, measured and attacked; all goes to {output_dir}")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # all data are embedded
-    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     start = time.perf_counter()
-    print("Loading libraries …", flush=True)
     import transformers
 
     transformers.logging.set_verbosity_error()
-    output_dir = Path(options.output_dir)
+    terminal.quiet_libraries()
     command = running.command_line(argv, "python recipes/quickstart.py")
     smoke = SMOKE if options.smoke else []
     card = None
-    for name, (recipe, more) in TASKS.items():
-        scores = run_task(name, recipe, [*smoke, *more], output_dir, command)
-        card = scores if card is None else card + scores
-    card.save(output_dir)
-    card.to_html(output_dir / "report.html", title="Unlearning: quickstart")
-    print("\n== What readiness bought\n")
+    steps = [step for name in TASKS for step in steps_of(name, ROLES)] + [short("report")]
+    with Progress(steps) as progress:
+        for name, (recipe, more) in TASKS.items():
+            scores = run_task(name, recipe, [*smoke, *more], output_dir, command, progress)
+            card = scores if card is None else card + scores
+        progress.next()
+        card.save(output_dir)
+        card.to_html(output_dir / "report.html", title="Unlearning: quickstart")
+    print("What readiness bought\n")
     print(readiness_table(card))
-    print()
-    for line in card.findings():
-        print(f"- {line}")
+    print(f"\n{table(card.to_dict())}")
     minutes = (time.perf_counter() - start) / 60
     print(f"\n{minutes:.1f} minutes. Open {output_dir / 'report.html'}; the numbers are in scorecard.json beside it.")
 

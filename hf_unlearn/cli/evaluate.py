@@ -17,8 +17,9 @@ from functools import partial
 from pathlib import Path
 
 from ..utils.checks import Wrong, gather
-from . import checkpoints, checks, model, parsing, prepare, running
+from . import checkpoints, checks, model, parsing, prepare, running, terminal
 from .arguments import ROLES, DataArguments, EvaluateArguments, ModelArguments, attack_flags
+from .terminal import NoProgress, Progress, Step
 
 logger = logging.getLogger(__name__)
 
@@ -57,13 +58,19 @@ def pairs(words: list[str] | None, flag: str) -> tuple[dict[str, str], list[str]
     return found, problems
 
 
+def measured_models(own: EvaluateArguments) -> dict[str, str]:
+    """Folders or hub ids of the models to load, by role: those named, or those in OUTPUT_DIR that have no table."""
+    models, tables = pairs(own.models, "models")[0], pairs(own.tables, "tables")[0]
+    return models or {role: where for role, where in models_in(own.output_dir).items() if role not in tables}
+
+
 def flag_problems(own: EvaluateArguments, data: DataArguments, model_args: ModelArguments) -> list[str]:
     """What is wrong with the flags, before a row is read: the places of models and tables among it."""
     from ..evaluation import attack_names
     from ..evaluation.gate_rules import gate_names
 
     (models, problems), (tables, more) = pairs(own.models, "models"), pairs(own.tables, "tables")
-    in_folder = {} if models else models_in(own.output_dir)
+    in_folder = {role: where for role, where in measured_models(own).items() if role not in models}
     problems += more + checks.data_problems(data, model_args)
     problems += model.model_problems(data, model_args, needs_one=False)
     given = {*models, *in_folder, *tables}
@@ -78,7 +85,7 @@ def flag_problems(own: EvaluateArguments, data: DataArguments, model_args: Model
         problems.append(f"`--attacks` is {', '.join(own.attacks)}: `none` stands alone.")
     if own.shadows and (own.shadows < 4 or own.shadows % 2):
         problems.append(f"`--shadows` is {own.shadows}; expected 0 or an even number from 4.")
-    if twice := sorted({*models, *in_folder} & set(tables)):
+    if twice := sorted(set(models) & set(tables)):
         problems.append(f"`--models` and `--tables` both give {', '.join(twice)}: give one.")
     for flag, value in (("shadows", own.shadows), ("fail_on", own.fail_on)):
         if value and not {"unlearned", "ready_unlearned"} & given:
@@ -138,7 +145,7 @@ def prepared_rows(own: EvaluateArguments, data: DataArguments, model_args: Model
         ArgumentError: with all problems of the rows, and if a checkpoint brings no tokenizer or another one than the
             others, or is of another kind than the task.
     """
-    models = pairs(own.models, "models")[0] or models_in(own.output_dir)
+    models = measured_models(own)
     processing_from = checkpoints.processing_of(own.processing_from, models, data) or model_args.model_name_or_path
     prepared = prepare.prepare(data, model_args, processing_from)
     gather(*(partial(checkpoints.check_checkpoint, data, prepared.labels, *one) for one in models.items()))
@@ -165,19 +172,22 @@ def measure(
     prepared: prepare.Prepared,
     *,
     task: str,
-    models: dict[str, str] | None = None,
+    models: dict[str, str],
     tables: dict[str, str] | None = None,
     attacks: Iterable[str] | None = None,
     attack_options: dict[str, dict] | None = None,
     batch_size: int = 64,
     seed: int = 0,
     provenance: dict | None = None,
+    progress: Progress | None = None,
 ):
     """
-    The `Scorecard` of all models in `output_dir`/ROLE, or of those named; row tables go to `output_dir`/tables.
+    The `Scorecard` of the models; row tables go to `output_dir`/tables.
 
     Args:
+        models: role -> folder or hub id.
         attack_options: attack -> options of [`evaluate`], over the defaults of the flags.
+        progress: its coming steps are [`steps_of`] these models.
     """
     from .. import evaluate
     from ..evaluation import attack_names, load_tables, save_tables
@@ -186,12 +196,13 @@ def measure(
     options = EvaluateArguments().attack_options()
     options |= {attack: {**options.get(attack, {}), **own} for attack, own in (attack_options or {}).items()}
     state = running.processes()
-    folders = models or (models_in(output_dir) if not tables else {})
-    runs = {role: saved_run(Path(folder)) for role, folder in folders.items()}
+    runs = {role: saved_run(Path(folder)) for role, folder in models.items()}
     of = {key: {r: run[key] for r, run in runs.items() if run.get(key)} for key in ("cost", "stop_reason", "history")}
-    subjects = {role: partial(_load, load_model, folder, state.device) for role, folder in folders.items()}
+    subjects = {role: partial(_load, load_model, folder, state.device) for role, folder in models.items()}
     splits = splits_of(data, prepared)
     subjects |= {role: load_tables(folder, splits=splits) for role, folder in (tables or {}).items()}
+    progress = progress or NoProgress()
+    progress.next()
     card = evaluate(
         subjects,
         splits,
@@ -202,13 +213,28 @@ def measure(
         seed=seed,
         provenance={"request": prepared.request, "smoke": bool(data.limit), **(provenance or {})},
         attack_options=options,
-        progress=True,
+        progress=partial(tell, progress, set()),
         **of,
     )
     if state.is_main_process:
         for run in card.runs:
             save_tables(run.tables, Path(output_dir, "tables", run.model))
     return card
+
+
+def steps_of(models: Iterable[str]) -> list[Step]:
+    """The steps of [`measure`]: each model, then what is made of the numbers."""
+    return [*(Step(f"measuring {role}") for role in sorted(models, key=ROLES.index)), Step("intervals", 0.1)]
+
+
+def tell(progress: Progress, done: set, role: str, stage: str, share: float) -> None:
+    """Brings the passes of a model into the bar; `done`: roles that are, kept between calls."""
+    if role in done:
+        return
+    progress.at(share, 1, stage)
+    if share >= 1:
+        done.add(role)
+        progress.next()
 
 
 def break_even(card, folders: dict[str, str]) -> str | None:
@@ -252,33 +278,52 @@ def _load(load_model, folder: str, device):
     return load_model(folder).to(device)
 
 
+def first_line(argv: list[str]) -> str:
+    """What is going to be done, from the words alone."""
+    rows, out, models = (
+        parsing.word_of("evaluate", argv, name, default)
+        for name, default in (("dataset_name", "people"), ("output_dir", "outputs"), ("models", ""))
+    )
+    return f"hf-unlearn evaluate: measures {models or f'the models in {out}'} on {rows}; the report goes to {out}"
+
+
 def main(argv: list[str]) -> int:
     """Measures, writes the report, says what was found; the exit status."""
+    terminal.say(first_line(argv))
     own, data, model_args = parsing.parse("evaluate", argv, flag_problems, prepare.check_rows)
-    prepared = prepared_rows(own, data, model_args)
-    models = pairs(own.models, "models")[0]
-    made = {"commands": [running.command_line(argv, "hf-unlearn evaluate")]}
-    card = measure(
-        own.output_dir,
-        data,
-        prepared,
-        task=own.title or Path(own.output_dir).name,
-        models=models,
-        tables=pairs(own.tables, "tables")[0],
-        attacks=own.attacks,
-        attack_options=own.attack_options(),
-        batch_size=own.per_device_eval_batch_size,
-        seed=own.seed,
-        provenance=made,
-    )
-    state = running.processes()
-    if own.shadows:
-        from . import shadows
+    terminal.quiet_libraries()
+    models, state = measured_models(own), running.processes()
+    steps = [terminal.short("reading the rows"), *steps_of(models), terminal.short("report")]
+    steps[-1:-1] = [Step("shadow models", float(own.shadows))] if own.shadows else []
+    with Progress(steps) as progress:
+        progress.next()
+        prepared = prepared_rows(own, data, model_args)
+        card = measure(
+            own.output_dir,
+            data,
+            prepared,
+            task=own.title or Path(own.output_dir).name,
+            models=models,
+            tables=pairs(own.tables, "tables")[0],
+            attacks=own.attacks,
+            attack_options=own.attack_options(),
+            batch_size=own.per_device_eval_batch_size,
+            seed=own.seed,
+            provenance={"commands": [running.command_line(argv, "hf-unlearn evaluate")]},
+            progress=progress,
+        )
+        if own.shadows:
+            from . import shadows
 
+            progress.next()
+            if state.is_main_process:
+                card.save(own.output_dir, generations=own.generations)  # what there is, should a shadow fail
+            shadows.add(card, own, argv, data, prepared, progress)
+        failed = card.failed_gates(own.fail_on) if own.fail_on else []
+        progress.next()
         if state.is_main_process:
-            card.save(own.output_dir, generations=own.generations)  # what there is, should a shadow fail
-        shadows.add(card, own, argv, data, prepared)
-    failed = card.failed_gates(own.fail_on) if own.fail_on else []
+            card.save(own.output_dir, generations=own.generations)
+            card.to_html(Path(own.output_dir, "report.html"))
     if state.is_main_process:
         conclude(card, own, models, failed)
     state.wait_for_everyone()  # a launcher ends all processes where one leaves with an error: first the report
@@ -286,15 +331,14 @@ def main(argv: list[str]) -> int:
 
 
 def conclude(card, own: EvaluateArguments, models: dict[str, str], failed: list[str]) -> None:
-    """Writes scorecard and report, and prints what was found."""
-    card.save(own.output_dir, generations=own.generations)
-    card.to_html(Path(own.output_dir, "report.html"))
-    for line in card.findings():
-        print(f"- {line}")
-    if line := break_even(card, models or models_in(own.output_dir)):
-        print(f"- {line}")
-    print(f"scorecard.json and report.html are in {own.output_dir}")
-    if own.model_cards and (written := write_cards(card, models or models_in(own.output_dir))):
+    """Prints what was found, in a few words; the report has the sentences."""
+    from ..report.words.few_words import table
+
+    print(table(card.to_dict()))
+    if line := break_even(card, models):
+        print(line)
+    print(f"Why, and what it rests on: {Path(own.output_dir, 'report.html')}")
+    if own.model_cards and (written := write_cards(card, models)):
         print(f"What was measured is also in the model cards (README.md) of {', '.join(written)}.")
     for line in failed:
         print(f"FAILED {line}", file=sys.stderr)

@@ -342,6 +342,15 @@ def chosen(verb: str, argv: list[str]) -> tuple[list[Given], list[str]]:
     return list(found.values()), problems + more
 
 
+def word_of(verb: str, argv: list[str], name: str, default: str) -> str:
+    """The word of a flag, for what is said before anything is checked; the default, too, where it cannot be read."""
+    try:
+        words = {one.name: one.words for one in chosen(verb, argv)[0]}.get(name)
+    except ArgumentError:
+        words = None
+    return default if words in (None, [], ["null"]) else " ".join(words)
+
+
 def names_a_file(argv: list[str]) -> bool:
     """Whether a command line has `--config`, in one word with its file or in two."""
     return any(one.name == "config" for one in read_words(argv)[0])

@@ -8,11 +8,14 @@ Writes OUTPUT_DIR/ROLE: the model, its tokenizer or processor, its card, and rea
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
+from ..options import ReadyOptions
 from ..utils.checks import one_of
-from . import checkpoints, checks, model, parsing, prepare, running
+from . import checkpoints, checks, model, parsing, prepare, running, terminal
 from .arguments import TRAINED, DataArguments, ModelArguments, ReadyArguments
+from .terminal import Progress, Step
 
 OFF = {"lambda_efficiency": 0.0, "lambda_retention": 0.0, "lambda_resistance": 0.0, "resistance": "none"}
 
@@ -27,7 +30,12 @@ def flag_problems(own: ReadyArguments, data: DataArguments, model_args: ModelArg
 
 
 def train(
-    own: ReadyArguments, data: DataArguments, model_args: ModelArguments, args, prepared: prepare.Prepared | None = None
+    own: ReadyArguments,
+    data: DataArguments,
+    model_args: ModelArguments,
+    args,
+    prepared: prepare.Prepared | None = None,
+    progress: Progress | None = None,
 ):
     """
     Trains the model of `own.role` and saves it in `args.output_dir`/role; returns the trainer.
@@ -35,6 +43,7 @@ def train(
     Args:
         args: a `ReadyConfig`; its output folder, and for other roles than ready its readiness, are set here.
         prepared: the rows, where they are at hand.
+        progress: its present step is this training.
     """
     from datasets import concatenate_datasets
 
@@ -62,10 +71,66 @@ def train(
         processing_class=prepared.processing_class,
         peft_config=model.adapter(data, model_args),
     )
-    return running.train_and_save(trainer, own.role, prepared)
+    return running.train_and_save(trainer, own.role, prepared, progress)
+
+
+def test_result(trainer, prepared: prepare.Prepared, progress: Progress) -> str | None:
+    """Accuracy on the test rows with its 95 % interval, and loss, in a few words; None where there are no such rows."""
+    rows = prepared.splits.get("test")
+    if rows is None:
+        return None
+    from .. import collect, default_collator
+    from ..evaluation import measure
+
+    table = collect(
+        trainer.model,
+        rows,
+        default_collator(trainer.model, prepared.processing_class),
+        batch_size=trainer.args.per_device_eval_batch_size,
+        progress=lambda _, done, total: progress.at(done, total),
+    )
+    found = measure({"test": table})
+    name = next(name for name in ("test_accuracy", "test_token_accuracy") if name in found)
+    value, low, high, n = (found[name][key] for key in ("value", "low", "high", "n"))
+    what = name.removeprefix("test_").replace("_", " ")
+    between = "" if low is None else f" ({100 * low:.1f}–{100 * high:.1f})"
+    return f"{what} on the {n} test rows: {100 * value:.1f} %{between}; loss {found['test_loss']['value']:.3g}"
+
+
+def first_line(argv: list[str]) -> str:
+    """What is going to be done, from the words alone."""
+    role, rows, out = (
+        parsing.word_of("ready", argv, name, default)
+        for name, default in (("role", "ready"), ("dataset_name", "people"), ("output_dir", "trainer_output"))
+    )
+    return f"hf-unlearn ready: trains the model {role!r} on {rows}; it goes to {Path(out, role)}"
 
 
 def main(argv: list[str]) -> None:
-    trainer = train(*parsing.parse("ready", argv, flag_problems, prepare.check_rows))
+    terminal.say(first_line(argv))
+    own, data, model_args, args = parsing.parse("ready", argv, flag_problems, prepare.check_rows)
+    terminal.quiet_libraries()
+    steps = [terminal.short("reading the rows"), Step(f"training, {own.role}")]
+    steps += [terminal.short("measuring the test rows")] if data.test_split or data.test_fraction else []
+    with Progress(steps, bar=not args.disable_tqdm) as progress:
+        progress.next()
+        prepared = prepare.prepare(data, model_args, model_args.model_name_or_path)
+        progress.next()
+        trainer = train(own, data, model_args, args, prepared, progress)
+        if len(steps) > 2:
+            progress.next()
+        result = test_result(trainer, prepared, progress)
     if trainer.is_world_process_zero():
         print(f"{trainer.state.global_step} steps; saved in {trainer.args.output_dir}")
+        if result:
+            print(result)
+        if unread := unread_options(own, args):
+            print(f"Not used, since {own.role} is trained plainly: {', '.join(unread)}.")
+
+
+def unread_options(own: ReadyArguments, args) -> list[str]:
+    """Options of readiness that the command line gives for a role that has none; a file serves all roles."""
+    if own.role == "ready":
+        return []
+    typed = {*own.given, *args.given} & {"revocable", *(f.name for f in fields(ReadyOptions))}
+    return sorted(typed)

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..utils.checks import ArgumentError
+from .terminal import NoProgress, Progress, speaks
+
 if TYPE_CHECKING:
     from .prepare import Prepared
 
@@ -31,6 +34,8 @@ def run(main: Callable[[list[str]], int | None], argv: list[str] | None = None) 
     except (ValueError, OSError, FloatingPointError) as error:
         if os.environ.get("HF_UNLEARN_TRACEBACK"):
             raise
+        if isinstance(error, ArgumentError) and not speaks():
+            sys.exit(1)  # the same flags: the first process says it
         sys.exit(f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
@@ -73,10 +78,18 @@ def command_line(argv: list[str], otherwise: str) -> str:
     return shlex.join([*words, *argv])
 
 
-def train_and_save(trainer, role: str, prepared: Prepared):
-    """Trains, saves model, card and state, and pushes them where asked to; returns the trainer."""
-    from ..trainers.card import CardFacts
+def train_and_save(trainer, role: str, prepared: Prepared, progress: Progress | None = None, at_most: bool = False):
+    """
+    Trains, saves model, card and state, and pushes them where asked to; returns the trainer.
 
+    Args:
+        progress: its present step is the training; None: nothing is shown.
+        at_most: the training may end before its last step.
+    """
+    from ..trainers.card import CardFacts
+    from .training_progress import show
+
+    show(trainer, progress or NoProgress(), at_most)
     trainer.card_facts = CardFacts(role, {**prepared.request, "rows": len(prepared.splits["forget"])})
     resume = trainer.args.resume_from_checkpoint
     trainer.train(resume_from_checkpoint={"true": True, "false": None}.get(str(resume).lower(), resume))

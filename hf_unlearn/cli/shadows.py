@@ -16,12 +16,20 @@ from pathlib import Path
 
 from . import parsing, prepare, running
 from .arguments import STARTS, DataArguments, EvaluateArguments
+from .terminal import NoProgress, Progress
 
 START_OF = {unlearned: start for start, unlearned in STARTS.items()}  # role under test -> role it was unlearned from
 FIRST_SEED = 1000  # seed of the first shadow's training: not one that the models under test have
 
 
-def add(card, own: EvaluateArguments, argv: list[str], data: DataArguments, prepared: prepare.Prepared) -> None:
+def add(
+    card,
+    own: EvaluateArguments,
+    argv: list[str],
+    data: DataArguments,
+    prepared: prepare.Prepared,
+    progress: Progress | None = None,
+) -> None:
     """
     Adds `forget_lira_auc`, `forget_lira_tpr_at_1fpr` and `forget_lira_tpr_at_01fpr` to the unlearned runs of a card,
     and to the retrained ones what the shadows of the first unlearned role say of them: forget rows can differ from
@@ -32,7 +40,6 @@ def add(card, own: EvaluateArguments, argv: list[str], data: DataArguments, prep
     """
     import numpy as np
     from datasets import concatenate_datasets
-    from tqdm.auto import tqdm
 
     from ..evaluation import lira_measures, logit_confidence, shadow_plan
 
@@ -47,11 +54,11 @@ def add(card, own: EvaluateArguments, argv: list[str], data: DataArguments, prep
     is_forget = np.arange(len(pool)) < n_forget
     for number_of, run in enumerate(runs):
         folder = Path(own.output_dir, "shadows", run.model)
-        start, hidden = START_OF[run.model], not running.processes().is_main_process
-        tables = [
-            _shadow(folder / f"{number:03d}", number, start, plan[number], pool, argv, prepared)
-            for number in tqdm(range(len(plan)), desc=f"U-LiRA, {run.model}", unit="shadow", disable=hidden)
-        ]
+        start, tables = START_OF[run.model], []
+        for number in range(len(plan)):
+            tables.append(_shadow(folder / f"{number:03d}", number, start, plan[number], pool, argv, prepared))
+            done, total = number_of * len(plan) + number + 1, len(runs) * len(plan)
+            (progress or NoProgress()).at(done, total, f"{done} of {total}")
         shadows = np.stack([logit_confidence(table) for table in tables])
         beside = [other for other in card.runs if other.model.startswith("retrained")] if number_of == 0 else []
         for one in (run, *beside):  # what the same attack says of a model that never saw the rows

@@ -11,8 +11,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..utils.checks import Wrong, one_of
-from . import checkpoints, checks, model, parsing, prepare, running
+from . import checkpoints, checks, model, parsing, prepare, running, terminal
 from .arguments import STARTS, DataArguments, ModelArguments, UnlearnArguments
+from .terminal import Progress, Step
 
 
 def named_model(model_args: ModelArguments) -> str | None:
@@ -77,6 +78,7 @@ def unlearn(
     model_args: ModelArguments,
     args,
     prepared: prepare.Prepared | None = None,
+    progress: Progress | None = None,
 ):
     """
     Unlearns from the model that `own` names, saves the result in `args.output_dir`/role, returns the trainer.
@@ -84,6 +86,7 @@ def unlearn(
     Args:
         args: an `UnlearnConfig`; its output folder is set here.
         prepared: the rows, where they are at hand.
+        progress: its present step is this request.
     """
     from .. import UnlearnTrainer
 
@@ -101,11 +104,33 @@ def unlearn(
         processing_class=prepared.processing_class,
         peft_config=model.adapter(data, model_args),
     )
-    return running.train_and_save(trainer, role, prepared)
+    return running.train_and_save(trainer, role, prepared, progress, at_most=bool(args.stop))
+
+
+def first_line(argv: list[str]) -> str:
+    """What is going to be done, from the words alone."""
+    start, rows, out, named = (
+        parsing.word_of("unlearn", argv, name, default)
+        for name, default in (
+            ("start", "ready"),
+            ("dataset_name", "people"),
+            ("output_dir", "trainer_output"),
+            ("model_name_or_path", ""),
+        )
+    )
+    source = named if named and "--model_name_or_path" in argv else Path(out, start)
+    return f"hf-unlearn unlearn: takes rows of {rows} out of {source}; the result goes to {out}"
 
 
 def main(argv: list[str]) -> None:
-    trainer = unlearn(*parsing.parse("unlearn", argv, flag_problems, prepare.check_rows))
+    terminal.say(first_line(argv))
+    own, data, model_args, args = parsing.parse("unlearn", argv, flag_problems, prepare.check_rows)
+    terminal.quiet_libraries()
+    with Progress([terminal.short("reading the rows"), Step("unlearning")], bar=not args.disable_tqdm) as progress:
+        progress.next()
+        prepared = prepare.prepare(data, model_args, source_of(own, model_args, args.output_dir))
+        progress.next()
+        trainer = unlearn(own, data, model_args, args, prepared, progress)
     from ..unlearning.stop_rule import STOP_REASONS
 
     if trainer.is_world_process_zero():

@@ -121,7 +121,7 @@ def _all_batches(
     found: dict[str, np.ndarray] = {}
     problem = None
     with evaluating(model), torch.no_grad():
-        for turn in progress_bar(range(turns), progress and rank == 0):
+        for turn in progress_bar(range(turns), progress if rank == 0 else False):
             place = turn * world + rank
             indices = batches[min(place, len(batches) - 1)]
             try:

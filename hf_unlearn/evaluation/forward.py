@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -96,10 +96,21 @@ def prompt_adapters(model: torch.nn.Module) -> list[str]:
     return []
 
 
-def progress_bar(iterable: range, progress: bool, description: str = "evaluate") -> Iterable[int]:
-    """The range itself, under a bar that appears after a second if `progress`."""
+Tell = Callable[[str, int, int], None]  # of a loop: what it does, passes that are done, of how many
+
+
+def progress_bar(iterable: range, progress: bool | Tell, description: str = "evaluate") -> Iterable[int]:
+    """The range itself, under a bar that appears after a second if `progress`; a function is told of each pass."""
     if not progress:
         return iterable
+    if callable(progress):
+        return _told(iterable, progress, description)
     from tqdm.auto import tqdm
 
     return tqdm(iterable, desc=description, unit="batch", delay=1, leave=False)
+
+
+def _told(iterable: range, tell: Tell, description: str) -> Iterator[int]:
+    for done, one in enumerate(iterable, 1):
+        yield one
+        tell(description, done, len(iterable))

@@ -28,7 +28,7 @@ def observe(
     data_collator: Callable | None,
     processing_class: Any,
     batch_size: int,
-    progress: bool,
+    progress: bool | Callable[[str, str, float], None],
 ) -> Seen:
     """
     Measures the model of one role of [`evaluate`], whose arguments these are, and attacks it.
@@ -51,6 +51,8 @@ def observe(
         from ..data.collate import default_collator
 
         collator = default_collator(model, processing_class)
+    tell = _Stages(progress, role, [*splits, *(a.name for a in registered() if a.name in attacks)])
+    progress = tell if callable(progress) else progress
     how = {"processing_class": processing_class, "batch_size": batch_size, "progress": progress}
     own = weights_hash(model)
 
@@ -61,10 +63,34 @@ def observe(
         except ValueError as error:
             raise ValueError(f'split `{split}`, model "{role}": {error}') from error
 
-    seen = Seen({split: measured(split) for split in splits})
+    seen = Seen({split: measured(split) for split in splits if tell.begins(split)})
     subject = Subject(role, model, models, splits, seen, measured, collator, processing_class, batch_size, progress)
     for attack in registered():
-        if attack.name in attacks:
+        if attack.name in attacks and tell.begins(attack.name):
             given = [options[attack.name]] if attack.options else []
             attack.run(subject, *given)
+    tell.end()
     return seen
+
+
+class _Stages:
+    """Tells a function (role, stage, share of the model's stages that is done) of the passes of each stage."""
+
+    def __init__(self, tell: Any, role: str, stages: Sequence[str]):
+        self.tell, self.role, self.stages, self.done = tell, role, stages, -1
+
+    def begins(self, stage: str) -> bool:
+        """Always True."""
+        self.done += 1
+        self(stage, 0, 1)
+        return True
+
+    def end(self) -> None:
+        self.done = len(self.stages)
+        if callable(self.tell):
+            self.tell(self.role, "", 1.0)
+
+    def __call__(self, description: str, done: int, total: int) -> None:
+        if callable(self.tell):
+            stage = self.stages[self.done]
+            self.tell(self.role, stage, (self.done + done / total) / len(self.stages))

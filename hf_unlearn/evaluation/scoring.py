@@ -58,7 +58,7 @@ def evaluate(
     relearning: Mapping[str, Any] | None = None,
     generate_rows: int | None = None,
     resamples: int = 1000,
-    progress: bool = False,
+    progress: bool | Callable[[str, str, float], None] = False,
 ) -> Scorecard:
     """
     Measure one or several models on the same splits, beside a model retrained without the forget rows.
@@ -97,7 +97,8 @@ def evaluate(
         relearning: short for `attack_options={"relearn": …}`.
         generate_rows: short for `attack_options={"generate": {"rows": …}}`.
         resamples: bootstrap resamples of each interval.
-        progress: show progress bars.
+        progress: show progress bars; or a function that is told instead, after each pass: role of the model, split or
+            attack, and share of what is measured of that model that is done.
 
     Raises:
         ValueError: for an unknown role, measure, attack or option of one, no or empty splits, splits that share rows,

@@ -247,3 +247,16 @@ def test_a_classifiers_results_stand_by_class(tmp_path):
     assert evaluate(tables, resamples=2)["unlearned"].details["classes"] == found  # from saved tables, without a model
     old = {split: table.drop_columns(["label"]) for split, table in tables["unlearned"].items()}
     assert "classes" not in evaluate({"unlearned": old}, resamples=2)["unlearned"].details
+
+
+def test_a_function_is_told_how_much_of_each_model_is_measured(splits, capsys):
+    told = []
+    how = {"data_collator": default_data_collator, "batch_size": 3, "resamples": 20, "attacks": ["weights"]}
+    evaluate({"unlearned": vit(1), "original": vit(0)}, splits, progress=lambda *one: told.append(one), **how)
+    assert [role for role, *_ in told[:: len(told) - 1]] == ["original", "unlearned"]
+    for role in ("original", "unlearned"):
+        own = [(stage, share) for name, stage, share in told if name == role]
+        assert list(dict.fromkeys(stage for stage, _ in own)) == ["forget", "unseen", "test", "weights", ""]
+        shares = [share for _, share in own]
+        assert shares == sorted(shares) and ("forget", 0.125) in own and shares[-1] == 1.0
+    assert capsys.readouterr().err == ""  # no bar

@@ -4,6 +4,7 @@ or an attempt that has no sentence here is shown with its title and its numbers.
 
 asking.py         what was asked for?
 in_short.py       the answers in a word or two each, and what to do now
+few_words.py      those answers as a table for a terminal
 first_screen.py   the same in sentences: forgotten, kept, what an attacker could do, how sure
 findings.py       the lines for a terminal and a model card: one a run, with the reasons for "forgot: …"
 gates.py          what did each verdict gate find, and what is the verdict?

@@ -1,0 +1,181 @@
+"""What a verb says while it runs: one line at once, one bar over all steps, and nothing from the other processes."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import warnings
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+from helpers.recipes import ROOT
+
+from hf_unlearn.cli import evaluate, ready, terminal, unlearn
+from hf_unlearn.cli.terminal import NoProgress, Progress, Step, short
+from hf_unlearn.cli.training_progress import TrainingProgress, show
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture(autouse=True)
+def as_a_user(monkeypatch):
+    for name in ("TQDM_DISABLE", "LOCAL_RANK", "RANK"):
+        monkeypatch.delenv(name, raising=False)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+    def fileno(self):
+        return 2
+
+
+@pytest.fixture
+def screen(monkeypatch):
+    monkeypatch.setattr(terminal, "sys", SimpleNamespace(stderr=Terminal()))
+    monkeypatch.setattr(os, "get_terminal_size", lambda fd: os.terminal_size((100, 24)))
+    return terminal.sys.stderr
+
+
+def test_one_bar_tells_the_step_of_how_many_and_how_long_the_rest_takes(clock, screen):
+    with Progress([short("rows"), *(Step(f"measuring {i}") for i in range(4)), short("report")], clock=clock) as bar:
+        bar.next()
+        clock.now = 5
+        bar.next()
+        assert bar.text() == "2 of 6: measuring 0"  # the rows do not tell how long a model takes
+        clock.now = 35
+        bar.at(1, 2, "forget")
+        assert bar.text() == "2 of 6, about 4 min: measuring 0, forget"  # 30 s for half of one of four
+        clock.now = 65
+        bar.next()
+        assert bar.text() == "3 of 6, about 3 min: measuring 1"
+        clock.now = 85
+        assert bar.seconds_left() == pytest.approx(3.02 * 60 - 20)
+    lines = screen.getvalue().split("\r")
+    assert "\n" not in screen.getvalue() and lines[-1] == "" and not lines[-2].strip()  # the bar is taken away
+    assert any(line.startswith("[##") and "3 of 6" in line for line in lines)
+
+
+def test_a_run_that_may_end_early_takes_at_most_so_long(clock):
+    bar = Progress([Step("unlearning")], clock=clock)
+    bar.next()
+    clock.now = 60
+    bar.at(10, 20, "step 10", at_most=True)
+    assert bar.text() == "1 of 1, at most 1 min: unlearning, step 10"
+    bar.at(5, 20)
+    assert bar.share == 0.5  # what runs again takes nothing back
+
+
+def test_without_a_terminal_there_is_a_line_for_each_step_and_now_and_then_one_between(clock, capsys):
+    bar = Progress([Step("a"), Step("b")], clock=clock)
+    bar.next()
+    for clock.now in range(1, 50):
+        bar.at(clock.now, 100)
+    bar.next()
+    bar.end()
+    assert capsys.readouterr().err.splitlines() == ["1 of 2: a", "1 of 2, about 3 min: a", "2 of 2, about 50 s: b"]
+
+
+@pytest.mark.parametrize("how", ["TQDM_DISABLE", "bar"])
+def test_no_bar_is_drawn_where_nobody_wants_one(how, clock, screen, monkeypatch):
+    if how == "TQDM_DISABLE":
+        monkeypatch.setenv("TQDM_DISABLE", "1")
+    bar = Progress([Step("a")], bar=how != "bar", clock=clock)
+    bar.next()
+    bar.end()
+    assert screen.getvalue() == "1 of 1: a\n"
+
+
+@pytest.mark.parametrize("name", ["LOCAL_RANK", "RANK"])
+def test_only_the_first_process_speaks(name, monkeypatch, capsys):
+    for rank, said in (("0", "hello\n1 of 1: a\n"), ("1", "")):
+        monkeypatch.setenv(name, rank)
+        terminal.say("hello")
+        Progress([Step("a")]).next()
+        assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(1, "10 s"), (44, "40 s"), (59, "1 min"), (100, "2 min"), (3600, "1 h 0 min"), (4300, "1 h 12 min")],
+)
+def test_lengths_of_time_are_a_word_or_two(seconds, said):
+    assert terminal.how_long(seconds) == said
+
+
+def test_libraries_draw_no_bars_and_do_not_speak_of_pinned_memory():
+    import datasets
+    import transformers
+
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        terminal.quiet_libraries()
+        warnings.warn("'pin_memory' argument is set as true but no accelerator is found", stacklevel=1)
+        warnings.warn("another", stacklevel=1)
+    assert [str(one.message) for one in said] == ["another"]
+    assert not transformers.utils.logging.is_progress_bar_enabled()
+    assert datasets.are_progress_bars_disabled()
+
+
+def test_a_training_moves_the_bar_and_prints_no_log(capsys, clock):
+    from transformers import PrinterCallback, ProgressCallback
+
+    removed, added = [], []
+    bar = Progress([Step("unlearning")], clock=clock)
+    show(SimpleNamespace(remove_callback=removed.append, add_callback=added.append), bar, at_most=True)
+    assert removed == [PrinterCallback, ProgressCallback] and isinstance(added[0], TrainingProgress)
+    bar.next()
+    state = SimpleNamespace(global_step=3, max_steps=12)
+    added[0].on_log(None, state, None, logs={"loss": 0.51234, "forget_loss": 0.1, "tau": 2.5, "epoch": 1})
+    added[0].on_step_end(None, state, None)
+    assert bar.note == "step 3 of at most 12, loss 0.512, forget loss 0.1, τ 2.5" and bar.share == 0.25
+    assert "{" not in capsys.readouterr().err
+    NoProgress().at(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("verb", "words", "expected"),
+    [
+        (ready, ["--role", "original", "--output-dir", "o"], "the model 'original' on people; it goes to o/original"),
+        (ready, ["--config", "nowhere.yaml"], "trains the model 'ready' on people"),
+        (unlearn, ["--start", "original", "--output_dir=o"], "takes rows of people out of o/original"),
+        (evaluate, ["--models", "original=a", "unlearned=b"], "measures original=a unlearned=b on people"),
+    ],
+)
+def test_the_first_line_says_what_is_going_to_be_done(verb, words, expected):
+    assert expected in verb.first_line(words)
+
+
+def test_the_first_line_comes_before_anything_heavy_is_imported():
+    code = "import sys; from hf_unlearn.cli import terminal, ready, unlearn, evaluate\n"
+    code += "for one in (ready, unlearn, evaluate):\n    terminal.say(one.first_line(['--output_dir', 'o']))\n"
+    code += "assert not {'torch', 'transformers', 'datasets'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0 and done.stderr.count("hf-unlearn ") == 3, done.stderr
+
+
+def test_the_steps_of_a_measurement_are_its_models_then_the_intervals(clock):
+    bar = Progress([short("rows"), *evaluate.steps_of(["unlearned", "original"]), short("report")], clock=clock)
+    seen, tell = [], partial(evaluate.tell, bar, set())
+    bar.next()
+    bar.next()
+    for role in ("original", "unlearned"):
+        for stage, share in (("forget", 0.0), ("forget", 0.5), ("retain", 1.0), ("", 1.0)):
+            tell(role, stage, share)
+            seen.append(bar.text())
+    assert seen[:2] == ["2 of 5: measuring original, forget"] * 2
+    assert seen[3].endswith(": measuring unlearned") and seen[2] == seen[3] and seen[-1].startswith("4 of 5")

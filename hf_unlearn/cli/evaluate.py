@@ -322,18 +322,21 @@ def main(argv: list[str]) -> int:
         failed = card.failed_gates(own.fail_on) if own.fail_on else []
         progress.next()
         if state.is_main_process:
-            card.save(own.output_dir, generations=own.generations)
-            card.to_html(Path(own.output_dir, "report.html"))
-    if state.is_main_process:
-        conclude(card, own, models, failed)
+            conclude(card, own, models, failed, progress)
     state.wait_for_everyone()  # a launcher ends all processes where one leaves with an error: first the report
     return FAILED if failed else 0
 
 
-def conclude(card, own: EvaluateArguments, models: dict[str, str], failed: list[str]) -> None:
-    """Prints what was found, in a few words; the report has the sentences."""
+def conclude(
+    card, own: EvaluateArguments, models: dict[str, str], failed: list[str], progress: Progress | None = None
+) -> None:
+    """Writes scorecard and report, and prints what was found in a few words; the report has the sentences."""
     from ..report.words.few_words import table
 
+    card.save(own.output_dir, generations=own.generations)
+    card.to_html(Path(own.output_dir, "report.html"))
+    if progress:
+        progress.end()  # what follows is printed where the bar was
     print(table(card.to_dict()))
     if line := break_even(card, models):
         print(line)

@@ -80,7 +80,8 @@ def _words(
 ) -> dict[str, Any]:
     """A task's first screen, gates and provenance. Of a trial run there is nothing to be said."""
     made = {"commands": [], "models": {}, "data": {}, "versions": {}, "date": None, "request": None}
-    made |= (card.get("provenance") or {}).get(task) or {}
+    own = (card.get("provenance") or {}).get(task) or {}
+    made |= {key: value for key, value in own.items() if value is not None}
     counts, trial = rows_of(card, task), is_trial(card, task)
     found = [] if trial else found
     shown = [findings[0] for findings in _by_model(found)]

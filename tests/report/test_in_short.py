@@ -124,3 +124,15 @@ def test_every_verdict_has_a_word_and_advice():
 )  # fmt: skip
 def test_advice_follows_from_what_was_found(others, changed, said):
     assert in_short.advice(judged(*others, **changed)) == said
+
+
+def test_a_count_is_told_only_of_what_some_model_could_answer():
+    slow = {"recovery_real_area": {"value": 0.5}}
+    assert in_short.overall([judged(), judged(forget_loss=0.5)]) == (
+        "Of 2 unlearned models, 1 forgot as far as the tests can show."
+    )
+    assert in_short.overall([judged(RETRAINED, **slow), judged(forget_loss=0.5)]) == (
+        "Of 2 unlearned models, 0 forgot as far as the tests can show, 1 kept the rest, 1 can be brought back by "
+        "fine-tuning and 0 are told apart from a retrained model."
+    )
+    assert in_short.overall([]) == ""

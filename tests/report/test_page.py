@@ -169,7 +169,9 @@ def test_contents_name_the_sections_that_are_there(page):
 
 
 def test_on_a_narrow_page_every_cell_says_what_it_is(page):
-    for table in re.findall(r'<table class="(?:summary|stacked)[^>]*>.*?</table>', page, flags=re.S):
+    stacked = re.findall(r'<table class="(?:summary stacked|stacked scores)"[^>]*>.*?</table>', page, flags=re.S)
+    assert len(stacked) == 3  # the summary, and the scores of two tasks
+    for table in stacked:
         for cell in re.findall(r"<td[^>]*>", table):
             assert "data-label=" in cell or "nothing" in cell or 'class="wide"' in cell, cell
 
@@ -266,6 +268,8 @@ def test_empty_and_partial_cards_render():
     }
     partial = render_html({"schema": 2, "runs": [{**ORIGINAL, "details": {}}], "provenance": some})
     assert "<td>3</td>" in partial and "None" not in partial and "Forget it." in partial
+    unknown = {"people": dict.fromkeys(("models", "data", "versions", "commands", "request", "date", "smoke"))}
+    assert ">None" not in render_html({**card(run("unlearned", **GOOD)), "provenance": unknown})
 
 
 def test_report_needs_no_torch():

@@ -112,23 +112,23 @@ def sentence_of(answers: Sequence[Answer]) -> str:
 
 
 def overall(findings: Sequence[Finding]) -> str:
-    """Several models in a sentence: how many of them got which answer."""
+    """Several models in a sentence: how many of them got which answer, of those questions that any could answer."""
     if not findings:
         return ""
 
-    def number(key: str, level: Level) -> int:
-        return sum((answer.key, answer.level) == (key, level) for one in findings for answer in in_short(one))
+    levels = [(answer.key, answer.level) for one in findings for answer in in_short(one)]
 
     of = "Of 1 unlearned model" if len(findings) == 1 else f"Of {len(findings)} unlearned models"
     forgot = sum(one.forgotten.level is Level.YES and not one.forgotten.against for one in findings)
-    apart = number("apart", Level.NO)
-    parts = [
-        f"{forgot} forgot as far as the tests can show",
-        f"{number('kept', Level.YES)} kept the rest",
-        f"{number('back', Level.NO)} can be brought back by fine-tuning",
-        f"{apart} {'is' if apart == 1 else 'are'} told apart from a retrained model",
-    ]
-    return f"{of}, {listed(parts)}."
+    apart = levels.count(("apart", Level.NO))
+    parts = {
+        "forgotten": f"{forgot} forgot as far as the tests can show",
+        "kept": f"{levels.count(('kept', Level.YES))} kept the rest",
+        "back": f"{levels.count(('back', Level.NO))} can be brought back by fine-tuning",
+        "apart": f"{apart} {'is' if apart == 1 else 'are'} told apart from a retrained model",
+    }
+    answered = {key for key, level in levels if level is not Level.UNKNOWN} | {"forgotten"}
+    return f"{of}, {listed([part for key, part in parts.items() if key in answered])}."
 
 
 # ---- what to do ------------------------------------------------------------------------------------------------------

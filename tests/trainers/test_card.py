@@ -37,7 +37,7 @@ def wav2vec2():
 
 
 def sound_rows(n):
-    return Dataset.from_list([{"input_values": [0.1] * 64, "labels": i % 3, "revocable": i == 0} for i in range(n)])
+    return Dataset.from_list([{"input_values": [0.1 * i] * 64, "labels": i % 3, "revocable": i == 0} for i in range(n)])
 
 
 KINDS = {  # name -> (model, rows, what is saved beside it, the hub's name of its task)

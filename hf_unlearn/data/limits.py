@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -54,8 +54,9 @@ def limits_of(model: Any) -> Limits:
     the model tells why.
     """
     if isinstance(model, (str, os.PathLike)):
-        config = _config_at(str(model))
-        return Limits() if config is None else _of_config(config, (getattr(config, "architectures", None) or [""])[0])
+        config, adapter = _config_at(str(model))
+        found = _of_config(config, (getattr(config, "architectures", None) or [""])[0]) if config else Limits()
+        return replace(found, classes=None) if adapter else found  # it may bring a head of its own
     if not hasattr(model, "forward"):
         return Limits()
     bare = bare_model(model)
@@ -73,18 +74,20 @@ def limits_of(model: Any) -> Limits:
     )
 
 
-def _config_at(name_or_path: str) -> Any:
+def _config_at(name_or_path: str) -> tuple[Any, bool]:
+    """The config, None where it cannot be read, and whether it is that of the base of an adapter."""
     from transformers import AutoConfig
     from transformers.utils import find_adapter_config_file
 
+    adapter = False
     try:
-        if find_adapter_config_file(name_or_path) is not None:
+        if adapter := find_adapter_config_file(name_or_path) is not None:
             from peft import PeftConfig
 
             name_or_path = PeftConfig.from_pretrained(name_or_path).base_model_name_or_path
-        return AutoConfig.from_pretrained(name_or_path)
+        return AutoConfig.from_pretrained(name_or_path), adapter
     except Exception:  # no such folder, no network, no JSON: loading the model meets the same, and says what it is
-        return None
+        return None, adapter
 
 
 def _of_config(config: Any, architecture: str) -> Limits:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -268,3 +270,16 @@ def test_a_row_may_not_be_revocable_and_stable_at_once():
     assert "1 stable row(s) have the content of a revocable row (revocable = stable): 0 = 90" in problem
     assert training_set([*lm_list(8), {**twin, "revocable": True}], "revocable", LM)[1] == []
     assert training_set([*lm_list(8), twin], None, LM)[1] == []
+
+
+def test_an_adapter_s_own_head_is_not_refused_by_the_classes_of_its_base(tmp_path):
+    body = bert()
+    body.config.num_labels = 2
+    body.config.architectures = ["BertForSequenceClassification"]
+    body.config.save_pretrained(tmp_path / "base")
+    (tmp_path / "adapter").mkdir()
+    adapter = {"peft_type": "LORA", "task_type": "SEQ_CLS", "base_model_name_or_path": str(tmp_path / "base")}
+    (tmp_path / "adapter/adapter_config.json").write_text(json.dumps(adapter))
+    assert limits_of(str(tmp_path / "base")).classes == 2
+    found = limits_of(str(tmp_path / "adapter"))
+    assert found.classes is None and found.causal_lm is False and found.tokens == 50

@@ -224,10 +224,11 @@ def test_the_card_of_a_ready_model(session):
     assert "unlearning-ready" in data["tags"] and "hf_unlearn" in data["tags"] and "unlearned" not in data["tags"]
     for heading in ("What this model is", "Method", "Limits", "How to load", "Scores: tiny"):
         assert re.search(rf"^## {heading}", text, re.M), heading
-    assert "trained **ready for deletion**" in text and "reconstruction" in text
+    assert "was trained ready for deletion" in text and "reconstruction" in text
     assert record_of(hub, "ready", "readiness.json")["revocable_commitment"] in text
     assert "Scores:" not in notes["bare card"] and "## How to load" in notes["bare card"]
     assert text.count("## What this model is") == 1  # a second push writes the card anew
+    assert data["pipeline_tag"] == "text-generation" and data["model-index"][0]["results"]
 
 
 def test_a_request_takes_its_defaults_from_the_hub(session):
@@ -237,7 +238,7 @@ def test_a_request_takes_its_defaults_from_the_hub(session):
     assert notes["readiness by id"] == 0.002
     assert notes["lora defaults"] == 0.003  # the adapter's own record, not its base model's
     assert notes["request-lora defaults"] == 0.002
-    assert "'user/none', but there is no readiness.json" in notes["no readiness"]
+    assert "there is no user/none" in notes["no readiness"]
 
 
 def test_an_unlearned_model_is_pushed_whole_and_comes_back(session):
@@ -252,7 +253,7 @@ def test_an_unlearned_model_is_pushed_whole_and_comes_back(session):
     assert "unlearned" in data["tags"] and "unlearning-ready" not in data["tags"]
     for heading in ("What this model is", "Method", "Limits", "How to load", "Scores: tiny"):
         assert re.search(rf"^## {heading}", text, re.M), heading
-    assert "**unlearned**" in text and "**Stopped because**" in text
+    assert "went through a request to unlearn" in text and "The request stopped because" in text
     assert re.search(r"\| `learning_rate` \| 0.002 \|", text)
 
 
@@ -268,7 +269,7 @@ def test_an_adapter_and_its_base_come_from_the_hub(session, name):
     data, text = card_of(hub, name)
     assert data["base_model"] == "user/ready"
     assert ("unlearning-ready" if name == "ready-lora" else "unlearned") in data["tags"]
-    assert f'AutoPeftModelForCausalLM.from_pretrained("user/{name}")' in text
+    assert f'name = "user/{name}"\nmodel = AutoPeftModelForCausalLM.from_pretrained(name)\n' in text
     assert ("## Scores: tiny" in text) == (name == "unlearned-lora")
 
 

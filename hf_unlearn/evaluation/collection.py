@@ -157,6 +157,8 @@ def _batch_statistics(
     """Columns of the table for the rows of one batch, from one forward pass."""
     import torch
 
+    from ..objectives.row_nll import behind_prompts
+
     inner, named = signature_of(model)
     parameter = next(model.parameters(), None)
     device = torch.device("cpu") if parameter is None else parameter.device
@@ -168,9 +170,9 @@ def _batch_statistics(
         extra["logits_to_keep"] = needed.to(device)
     logits = logits_of(model(**model_inputs(batch, named, device), **extra), inner)
     measured = labels
-    if needed is None and logits.dim() == 3 and labels.dim() == 2:
-        logits = logits[:, -labels.shape[1] :]  # behind learnt prompts
-    if needed is not None and logits.dim() == 3 and logits.shape[1] == len(needed):
+    if needed is None:
+        logits = behind_prompts(logits, labels)
+    elif logits.dim() == 3 and logits.shape[1] == len(needed):
         measured = torch.cat([labels[:, :1], labels[:, needed + 1]], 1)  # position 0 predicts what is next
     found = row_statistics(logits, measured.to(device), indices)
     if tokenizer is not None and "token_nll" in found:

@@ -21,7 +21,8 @@ def per_row_nll(
     Negative log-likelihood of each row, in nats, as a sum and a count. Sums and counts are what adds up over
     micro-batches and processes; divide last.
 
-    Three-dimensional logits are those of a causal language model: position t predicts label t + 1. Large logits are
+    Three-dimensional logits are those of a causal language model: position t predicts label t + 1. Where there are more
+    positions than labels, the first ones are those of learnt prompts ([`behind_prompts`]). Large logits are
     taken in pieces, whose softmax is computed again in the backward: beside the logits and their gradient, no third
     and fourth copy of them in float32 is held.
 
@@ -31,6 +32,7 @@ def per_row_nll(
     Raises:
         ValueError: if the shapes belong to neither case.
     """
+    logits = behind_prompts(logits, labels)
     labels = labels_by_position(logits, labels)
     nll = _token_nll(logits, labels)
     return nll.sum(1), labels.view(labels.shape[0], -1).ne(IGNORE_INDEX).sum(1)
@@ -45,6 +47,7 @@ def row_outputs(logits: Tensor, labels: Tensor, needs: str = "row_nll") -> RowOu
     """
     if needs == "row_nll":
         return RowOutputs(*per_row_nll(logits, labels))
+    logits = behind_prompts(logits, labels)
     labels = labels_by_position(logits, labels)
     nll = _token_nll(logits, labels)
     return RowOutputs(
@@ -54,6 +57,23 @@ def row_outputs(logits: Tensor, labels: Tensor, needs: str = "row_nll") -> RowOu
         token_nll=nll,
         logits=logits if needs == "logits" else None,
     )
+
+
+def behind_prompts(logits: Tensor, labels: Tensor) -> Tensor:
+    """
+    The logits of the positions that have labels: the last T of (B, P + T, V), where P learnt tokens stand before the
+    row (prompt tuning, p-tuning); others as they are.
+
+    Raises:
+        ValueError: for fewer positions than labels.
+    """
+    if logits.dim() != 3 or labels.dim() != 2 or logits.shape[1] == labels.shape[1]:
+        return logits
+    if logits.shape[1] < labels.shape[1]:
+        raise ValueError(
+            f"`logits` {tuple(logits.shape)} with `labels` {tuple(labels.shape)}: fewer positions than labels."
+        )
+    return logits[:, -labels.shape[1] :]
 
 
 def labels_by_position(logits: Tensor, labels: Tensor) -> Tensor:

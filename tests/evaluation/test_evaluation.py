@@ -315,19 +315,26 @@ def test_left_padding_does_not_move_absolute_positions():
     assert np.allclose(collect(model, rows, collator, batch_size=6)["nll_sum"], alone, atol=1e-9)
 
 
-def test_learnt_prompts_do_not_move_the_labels():
+@pytest.mark.parametrize("config", ["PromptTuningConfig", "PromptEncoderConfig"])
+def test_learnt_prompts_do_not_move_the_labels(config):
+    import peft
     from helpers import tiny
-    from peft import PromptTuningConfig, TaskType, get_peft_model
 
     from hf_unlearn.data.collate import default_collator
+    from hf_unlearn.evaluation import relearn
     from hf_unlearn.objectives.row_nll import per_row_nll
 
-    model = get_peft_model(tiny.lm(), PromptTuningConfig(task_type=TaskType.CAUSAL_LM, num_virtual_tokens=5))
+    config = getattr(peft, config)(task_type="CAUSAL_LM", num_virtual_tokens=5)
+    model = peft.get_peft_model(tiny.lm(), config)
     rows, collator = tiny.lm_rows(4), default_collator(model, tiny.tokenizer())
     batch = collator([dict(row) for row in rows])
     with torch.no_grad():
         logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, 5:]
-    assert np.allclose(collect(model, rows, collator)["nll_sum"], per_row_nll(logits, batch["labels"])[0], atol=1e-4)
+    found = collect(model, rows, collator)
+    assert np.allclose(found["nll_sum"], per_row_nll(logits, batch["labels"])[0], atol=1e-4)
+    curve = relearn(model, rows, rows, collator, steps=1, trainable_only=True)  # the prompts alone
+    assert curve[0]["loss"] == pytest.approx(sum(found["nll_sum"].to_pylist()) / sum(found["n_labels"].to_pylist()))
+    assert curve[1]["loss"] != curve[0]["loss"]
 
 
 def test_truth_ratio_of_hand_made_tables():

@@ -380,3 +380,13 @@ def test_losses_are_the_same_when_large_logits_are_taken_in_pieces(monkeypatch, 
             assert torch.equal(per_row_nll(x, labels)[0], nll)
         found.append((nll.detach(), items, x.grad))
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_the_logits_behind_learnt_prompts_are_the_last_ones():
+    logits, labels = torch.randn(2, 7, 5), torch.tensor([[-100, 1, 2, 3], [0, 4, -100, 2]])
+    for a, b in zip(per_row_nll(logits, labels), per_row_nll(logits[:, 3:], labels), strict=True):
+        assert torch.equal(a, b)
+    found = row_nll.row_outputs(logits, labels, "logits")
+    assert found.logits.shape == (2, 4, 5) and torch.equal(found.nll, per_row_nll(logits, labels)[0])
+    with pytest.raises(ValueError, match=r"`logits` \(2, 3, 5\) with `labels` \(2, 4\): fewer positions than labels"):
+        per_row_nll(logits[:, :3], labels)

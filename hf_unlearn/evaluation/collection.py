@@ -19,6 +19,7 @@ from .forward import (
     progress_bar,
     prompt_adapters,
     signature_of,
+    unsplit,
 )
 from .row_statistics import row_statistics, zlib_bytes
 from .rows import data_hash, row_hashes, rows_at
@@ -93,6 +94,7 @@ def collect(
     if n_rows == 0:
         raise ValueError("`dataset` is empty: there is nothing to measure. Leave this split out, or give it rows.")
     raise_problems(whole("batch_size", batch_size, low=1))
+    model = unsplit(model)
     inner, named = signature_of(model)
     if type(inner).__name__.endswith(_UNSHIFTED):
         raise ValueError(

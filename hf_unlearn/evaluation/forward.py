@@ -52,7 +52,7 @@ def logits_of(output: Any, model: torch.nn.Module) -> torch.Tensor:
     logits = getattr(output, "logits", None)
     if logits is None:
         logits = output["logits"] if isinstance(output, Mapping) and "logits" in output else None
-    if logits is None and isinstance(output, (tuple, list)):
+    if logits is None and isinstance(output, (tuple, list)) and output:
         logits = output[0]
     if logits is None:
         raise ValueError(f"`model` ({type(model).__name__}) returned no `logits`: load it with its task head.")
@@ -62,6 +62,14 @@ def logits_of(output: Any, model: torch.nn.Module) -> torch.Tensor:
             "Causal language models and classifiers can be measured."
         )
     return logits
+
+
+def unsplit(model: torch.nn.Module) -> torch.nn.Module:
+    """
+    The model itself, of one that `torch.nn.DataParallel` shares out over devices: that would cut every argument in
+    pieces, also those that are no rows (`logits_to_keep`).
+    """
+    return unsplit(model.module) if hasattr(model, "parallel_apply") else model
 
 
 def signature_of(model: torch.nn.Module) -> tuple[torch.nn.Module, set[str] | None]:

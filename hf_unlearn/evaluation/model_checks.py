@@ -23,6 +23,8 @@ def model_problems(model: Any) -> list[str]:
             f"is a {name}, which has no head and returns no logits. Load it with one: by `AutoModelForCausalLM`, or by "
             "`AutoModelForSequenceClassification` or its kin for images and audio, and not by `AutoModel`."
         )
+    if getattr(getattr(inner, "config", None), "return_dict", True) is False:
+        problems.append("returns tuples: `return_dict` of its config is False. Set it to True.")
     tensors = [*model.named_parameters(), *model.named_buffers()]
     if empty := [name for name, tensor in tensors if tensor.is_meta]:
         problems.append(

@@ -111,8 +111,6 @@ def model_problems(model) -> list[str]:
     if not hasattr(base, "config"):
         return [f"`model` ({class_name(base)}) has no `config`; it must be a model of Transformers, or made like one."]
     problems = [f"`model` {problem}" for problem in unmeasurable(model)]
-    if getattr(base.config, "return_dict", True) is False:
-        problems.append("`model` returns tuples: `return_dict` of its config is False. Set it to True.")
     if signature_of(base)[1] is None:
         problems.append(
             f"`model` ({class_name(base)}) does not name what its forward takes, so columns of the rows cannot be "

@@ -17,7 +17,7 @@ from transformers import (
     default_data_collator,
 )
 
-from hf_unlearn.evaluation import COLUMNS, collect, measure
+from hf_unlearn.evaluation import COLUMNS, collect, evaluate, measure
 
 PAD = 0
 
@@ -395,3 +395,45 @@ def test_ties_and_impossible_tokens():
     z = (seen[0] - mean) / ((seen.exp() * seen**2).sum() - mean**2).sqrt()
     wanted = [float(value) for value in (-seen[0], z, -mean, 0.0)]
     assert label_statistics(logits, torch.tensor([0]))[:, 0].tolist() == pytest.approx(wanted, abs=1e-6)
+
+
+def test_a_model_split_by_data_parallel_is_measured_as_itself(monkeypatch):
+    """`DataParallel` would cut `logits_to_keep` in pieces, one a device, and every position would be another."""
+    from helpers import tiny
+
+    from hf_unlearn.data.collate import default_collator
+
+    model, rows = tiny.lm(), tiny.lm_rows(4)
+    collator = default_collator(model, tiny.tokenizer())
+
+    def split(self, *args, **kwargs):
+        raise AssertionError("the rows were shared out over devices")
+
+    monkeypatch.setattr(torch.nn.DataParallel, "forward", split)
+    wrapped = torch.nn.DataParallel(model)
+    assert collect(wrapped, rows, collator).equals(collect(model, rows, collator))
+    evaluate({"original": wrapped}, {"forget": rows}, processing_class=tiny.tokenizer(), resamples=2)
+
+
+def test_outputs_as_tuples_are_measured_and_what_has_no_logits_is_told():
+    from helpers import tiny
+
+    rows, collator = tiny.image_rows(3), default_data_collator
+    model = tiny.vit()
+    model.config.return_dict = False  # its own layers then trip over it
+    with pytest.raises(ValueError, match='"original" returns tuples: `return_dict` of its config is False'):
+        evaluate({"original": model}, {"forget": rows})
+
+    class Headless(torch.nn.Module):
+        def __init__(self, output):
+            super().__init__()
+            self.output = output
+
+        def forward(self, pixel_values=None):
+            return self.output
+
+    found = collect(Headless((torch.zeros(3, 3), "more")), rows, collator)
+    assert found["nll_sum"].to_pylist() == pytest.approx([math.log(3)] * 3)
+    for output in ({"last_hidden_state": torch.zeros(3, 2)}, (None, torch.zeros(3)), (), None):
+        with pytest.raises(ValueError, match="`model` .Headless. returned no `logits`: load it with its task head"):
+            collect(Headless(output), rows, collator)

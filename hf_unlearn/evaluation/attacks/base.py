@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from ..forward import unsplit
+
 if TYPE_CHECKING:
     import pyarrow
     import torch
@@ -66,7 +68,7 @@ class Subject:
 
 def loaded(subject: Any) -> torch.nn.Module:
     """The model itself, or what its loader returns."""
-    return subject if hasattr(subject, "parameters") else subject()
+    return unsplit(subject if hasattr(subject, "parameters") else subject())
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
     hf-unlearn unlearn --config my.yaml
     accelerate launch recipes/unlearn.py --config recipes/text/people_llama.yaml --start original
 
-Writes OUTPUT_DIR/ready_unlearned or OUTPUT_DIR/unlearned: the model, its card, and unlearning.json.
+Writes OUTPUT_DIR/ready_unlearned or OUTPUT_DIR/unlearned: the model, its card, and unlearning.json. Exit status 4: the
+retain budget was spent so early that the weights from before the request were put back, and nothing was forgotten.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from ..utils.checks import Wrong, one_of
 from . import checkpoints, checks, model, parsing, prepare, running, terminal
 from .arguments import STARTS, DataArguments, ModelArguments, UnlearnArguments
 from .terminal import Progress, Step
+
+NOT_UNLEARNED = 4  # exit status: the weights from before the request were put back
 
 
 def named_model(model_args: ModelArguments) -> str | None:
@@ -122,7 +125,7 @@ def first_line(argv: list[str]) -> str:
     return f"hf-unlearn unlearn: takes rows of {rows} out of {source}; the result goes to {out}"
 
 
-def main(argv: list[str]) -> None:
+def main(argv: list[str]) -> int:
     terminal.say(first_line(argv))
     own, data, model_args, args = parsing.parse("unlearn", argv, flag_problems, prepare.check_rows)
     terminal.quiet_libraries()
@@ -131,6 +134,11 @@ def main(argv: list[str]) -> None:
         prepared = prepare.prepare(data, model_args, source_of(own, model_args, args.output_dir))
         progress.next()
         trainer = unlearn(own, data, model_args, args, prepared, progress)
+    return told(trainer)
+
+
+def told(trainer) -> int:
+    """Says how the request ended; returns the exit status."""
     from ..unlearning.stop_rule import STOP_REASONS
 
     if trainer.is_world_process_zero():
@@ -138,3 +146,6 @@ def main(argv: list[str]) -> None:
             f"{trainer.state.global_step} steps; stopped because {STOP_REASONS[trainer.stop_reason]}; "
             f"saved in {trainer.args.output_dir}"
         )
+        if not trainer.unlearned:
+            print("Nothing was forgotten: these are the weights from before the request.")
+    return 0 if trainer.unlearned else NOT_UNLEARNED

@@ -99,7 +99,6 @@ class UnlearnTrainer(ForgettingTrainer):
         ArgumentError: with all problems of the data at once, before a model is loaded.
     """
 
-    card_tags = ("unlearned",)
     card_roles = ("ready_unlearned", "unlearned")
     record_name = records.UNLEARNING
 
@@ -259,6 +258,22 @@ class UnlearnTrainer(ForgettingTrainer):
         """Why the run ended, a key of `hf_unlearn.unlearning.stop_rule.STOP_REASONS`; None before its end."""
         return None if self.request_state is None else self.request_state.stop_reason
 
+    @property
+    def weights_of_step(self) -> int:
+        """The step whose weights the model has: the last one, or that of weights which were put back; 0: the first."""
+        if self.skipped_steps == self.state.global_step:
+            return 0
+        return self.state.global_step if self.looks.restored_step is None else self.looks.restored_step
+
+    @property
+    def unlearned(self) -> bool:
+        """Whether the request has ended with other weights than it began with."""
+        return self.stop_reason is not None and self.weights_of_step > 0
+
+    @property
+    def card_tags(self) -> tuple[str, ...]:
+        return ("unlearned",) if self.unlearned else ()
+
     def row_losses(self, rows: RowSet) -> tuple[np.ndarray, np.ndarray]:
         """
         Loss of each row under the current model in eval mode: `(nll_sum (N,), n_labels (N,))`, float64, in order, the
@@ -289,7 +304,10 @@ class UnlearnTrainer(ForgettingTrainer):
         return self.steps.loss(model, inputs)
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
-        """`Trainer.train`; the result's `metrics` also hold `stop_reason` and `row_passes`."""
+        """
+        `Trainer.train`; the result's `metrics` also hold `row_passes`, `stop_reason`, and `weights_of_step`, the step
+        whose weights the model has: 0 where those from before the request were put back.
+        """
         result = super().train(resume_from_checkpoint, *args, **kwargs)
         if self.request_state.stop_reason is None:
             self.request_state = dataclasses.replace(self.request_state, stop_reason=stop_rule.INTERRUPTED)
@@ -299,7 +317,7 @@ class UnlearnTrainer(ForgettingTrainer):
         reason = self.request_state.stop_reason
         self.log({"stop_reason": reason, "unlearn_steps": self.state.global_step})
         logger.info("Stopped after %d steps: %s.", self.state.global_step, stop_rule.STOP_REASONS[reason])
-        result.metrics["stop_reason"] = reason
+        result.metrics.update(stop_reason=reason, weights_of_step=self.weights_of_step)
         return result
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):

@@ -33,9 +33,11 @@ class UnlearnLooks:
     def __init__(self, trainer: UnlearnTrainer, every: int):
         self.trainer, self.every = trainer, every
         self.snapshots: Snapshots | None = None
+        self.restored_step: int | None = None  # of weights that were put back; None: none were
 
     def reset(self) -> None:
         """The present weights are the first snapshot."""
+        self.restored_step = None
         self.snapshots = Snapshots(lambda: self.trainer.trainable, self.trainer.state.global_step)
 
     def after_step(self) -> bool:
@@ -120,5 +122,11 @@ class UnlearnLooks:
     def _restore_good(self) -> None:
         trainer = self.trainer
         limit = stop_rule.retain_limit(trainer.rule, trainer.request_state)
-        step = self.snapshots.restore_good(lambda: trainer.measurements.retain_loss() <= limit)
-        logger.warning("The retain budget was spent; the weights of step %d were put back.", step)
+        self.restored_step = self.snapshots.restore_good(lambda: trainer.measurements.retain_loss() <= limit)
+        if self.restored_step:
+            logger.warning("The retain budget was spent; the weights of step %d were put back.", self.restored_step)
+        else:
+            logger.warning(
+                "The retain budget was spent; the weights from before the request were put back, and nothing is "
+                "forgotten. Lower `learning_rate`, or raise `retain_budget`."
+            )

@@ -46,6 +46,7 @@ def record(trainer: UnlearnTrainer) -> dict:
         },
         "was_ready": bool(trainer.readiness and trainer.readiness.get("ready")),
         "stop_reason": trainer.stop_reason,
+        "weights_of_step": trainer.weights_of_step,
         "cost": trainer.cost,
         "skipped": trainer.finite_guard.to_dict(),
         "state": None if state is None else state.to_dict(),
@@ -78,6 +79,8 @@ def take_up(trainer: UnlearnTrainer, folder: str) -> bool:
     if longer.get(state.stop_reason):  # this run may take more steps or passes than the saved one
         state = dataclasses.replace(state, stop_reason=None)
     trainer.request_state = state
+    if state.stop_reason == stop_rule.BUDGET:
+        trainer.looks.restored_step = saved.get("weights_of_step")
     trainer.objective = dataclasses.replace(trainer.objective, **saved.get("objective_state", {}))
     trainer.keep_row_values(_with_nan(saved["targets"]))
     steps = trainer.steps

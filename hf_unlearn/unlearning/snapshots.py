@@ -81,15 +81,16 @@ class Snapshots:
     def restore_good(self, within: Callable[[], bool]) -> int:
         """
         Puts the good snapshot back and returns its step. Where only batches have shown it to be good and the retain
-        sample disagrees (`within`), puts weights on the straight line to it from the measured snapshot.
+        sample disagrees (`within`), puts weights on the straight line to it from the measured snapshot, which may be
+        the measured snapshot itself: its step is returned then.
         """
-        (step, good), (_, measured) = self.good, self.measured
+        (step, good), (first, measured) = self.good, self.measured
         shares = [1.0] if good is measured else [*(0.5**k for k in range(BISECTIONS)), 0.0]
         for share in shares:
             self._put(measured, good, share)
             if good is measured or within():
                 break
-        return step
+        return step if share else first
 
     def _put(self, start: list[torch.Tensor], end: list[torch.Tensor], share: float) -> None:
         put_(self.trainable(), [torch.lerp(a, b, share) for a, b in zip(start, end, strict=True)])

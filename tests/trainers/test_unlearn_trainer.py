@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 
 import numpy as np
@@ -114,15 +115,34 @@ def test_plain_ascent_spends_the_budget_and_the_weights_within_it_are_put_back(t
     spent.load_state_dict(keep.steps[-2])
     assert mean_loss(spent, MORE["retain"]) > limit
     assert not same_bits(weights(run.model), more_by_heart())  # the way up to the budget is kept
-    assert run.state.global_step < run.state.max_steps
+    assert 0 < run.weights_of_step == result.metrics["weights_of_step"] < run.state.global_step < run.state.max_steps
+    assert run.unlearned and run.card_tags == ("unlearned",)
 
 
 def test_a_budget_spent_in_the_first_step_leaves_the_model_as_it_came(tmp_path):
     """Nothing within the budget was seen after a step: the model before the first one is within it by definition."""
-    run = trainer(tmp_path, objective="gradient_ascent", learning_rate=0.3, passes="10")
-    run.train()
+    options = {"objective": "gradient_ascent", "learning_rate": 0.3, "passes": "10", "save_strategy": "steps"}
+    run = trainer(tmp_path, save_steps=1, **options)
+    assert not run.unlearned and run.card_tags == ()  # not asked yet
+    result = run.train()
     assert run.stop_reason == "retain_budget_spent"
     assert mean_loss(run.model, ROWS["retain"]) <= stop_rule.retain_limit(run.rule, run.request_state)
+    run.save_model()
+    assert same_bits(weights(run.model), known_by_heart()) and run.state.global_step > 0
+    record = json.loads((tmp_path / "unlearning.json").read_text())
+    assert result.metrics["weights_of_step"] == record["weights_of_step"] == 0
+    assert not run.unlearned and run.card_tags == ()
+    text = (tmp_path / "README.md").read_text()
+    assert "was asked to unlearn rows of its training data and did not" in text and "- unlearned" not in text
+    again = trainer(tmp_path, save_steps=1, **options)
+    assert again.train(resume_from_checkpoint=True).metrics["weights_of_step"] == 0 and not again.unlearned
+
+
+def test_a_run_whose_steps_were_all_skipped_has_the_first_weights(tmp_path):
+    run = trainer(tmp_path, max_steps=2)
+    run.trainable[0].register_hook(lambda gradient: gradient * math.nan)
+    assert run.train().metrics["weights_of_step"] == 0 and not run.unlearned and run.skipped_steps == 2
+    assert same_bits(weights(run.model), known_by_heart())
 
 
 def test_tau_is_capped_when_the_unseen_loss_runs_away(tmp_path):

@@ -49,6 +49,8 @@ def test_restore_good_takes_the_first_weights_within_the_budget_on_the_way_to_th
     assert (shots.good[0], shots.short_of_target[0], shots.measured[0]) == (4, 0, 0)
     assert shots.restore_good(lambda: weights.weight.item() <= 1.5) == 4  # half of the way from 1 to 2
     assert weights.weight.item() == 1.5
+    assert shots.restore_good(lambda: False) == 0 and weights.weight.item() == 1.0  # none of the way: measured's step
+    weights.set(1.5)
     shots.accept_now(6, short=True)
     weights.set(9.0)
     assert shots.restore_good(lambda: False) == 6 and weights.weight.item() == 1.5  # measured: nothing to ask

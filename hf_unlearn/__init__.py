@@ -37,6 +37,8 @@ Where is …?
                          transformers.Trainer's `optimizer.step()` moves the weights
     the simulated step   `move_(params, first, factor)` in readiness/gradient.py moves the weights, and they are put
                          back before the real one; `move_` itself is in readiness/moving_weights.py
+    a model card         its sections: report/card_section.py; README.md: report/card_file.py; what the trainers say in
+                         it: trainers/card.py; what an evaluation says: report/measured_card.py
     a record             readiness.json: trainers/ready.py fills it; unlearning.json: trainers/unlearn_record.py; both
                          are written by `save_model` in trainers/checkpointing.py
 

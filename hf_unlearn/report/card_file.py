@@ -94,8 +94,11 @@ def write(
     content = f"---\n{card.data.to_yaml()}\n---\n{body}".replace("\n", newline)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{NAME}.part")
-    beside.write_text(content, encoding="utf-8", newline="")
-    os.replace(beside, path)
+    try:
+        beside.write_text(content, encoding="utf-8", newline="")
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
     return path
 
 

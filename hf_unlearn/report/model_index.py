@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ def results_of(run: Mapping[str, Any], task: str, dataset: Mapping[str, Any] | N
         found.append(
             EvalResult(
                 task_type=task,
-                dataset_type=known or name,
+                dataset_type=known or re.sub(r"[^\w.-]+", "-", name).strip("-"),
                 dataset_name=name,
                 dataset_split=split or None,
                 metric_type=HUB_METRICS.get(metric, metric),

@@ -21,6 +21,8 @@ and we add
     _request_weights.pt                    of a request: weights that its stop rule may put back; deleted at its end
     complete.json                          the manifest: these files with their sizes and SHA-256
 
+The model card is not among them: it is in `output_dir`, beside the weights that the run ends with.
+
 The manifest is written last: a folder without it, or whose files differ from it, was cut short in its writing or its
 deletion, and no run is resumed from it; nor from one with a file whose SHA-256 is not what was written. Older
 checkpoints are deleted only when the newer one has its manifest.

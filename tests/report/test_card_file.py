@@ -141,7 +141,8 @@ def test_results_are_the_measured_values_with_the_names_of_their_rows():
     assert names["forget_mia_loss_auc"] == "Membership, by loss: AUC"
     named = results_of(run("original", test_loss=1.0), "t", {"name": "x", "id": "org/rows"})[0]
     assert (named.dataset_type, named.dataset_name) == ("org/rows", "org/rows")
-    assert results_of(run("original", test_loss=1.0), "t", None)[0].dataset_name == "not named"
+    unnamed = results_of(run("original", test_loss=1.0), "t", None)[0]
+    assert (unnamed.dataset_name, unnamed.dataset_type) == ("not named", "not-named")
 
 
 def test_the_header_passes_the_hub_client_s_own_checks(tmp_path):
@@ -224,6 +225,13 @@ def test_a_model_that_was_not_measured_has_no_card_to_write(tmp_path):
     with pytest.raises(FileNotFoundError, match="none.*folder|folder.*none"):
         scored(ORIGINAL).to_model_card(tmp_path / "none")
     assert not list(tmp_path.iterdir())
+    (tmp_path / "README.md").mkdir()
+    with pytest.raises(OSError):
+        scored(ORIGINAL).to_model_card(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["README.md"]
+    (tmp_path / "config.json").write_text("[]")
+    with pytest.raises(ValueError, match="config.json holds no object"):
+        scored(ORIGINAL).to_model_card(tmp_path)
 
 
 @pytest.mark.parametrize(

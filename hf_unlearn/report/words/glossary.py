@@ -43,17 +43,25 @@ GLOSSARY = (
     (
         "Forgotten",
         "Yes, when the loss of the forget rows has reached that of unseen rows, and neither membership tests by loss "
-        "and entropy nor right answers still give the rows away.",
+        "and entropy nor right answers still give the rows away. Where the model from before the request would get a "
+        "yes, too, it cannot be said.",
     ),
     (
         "Kept",
         "The model's accuracy as a share of the retrained model's; without one, of its own before the request. Of test "
-        "and retain rows the lower share counts. More than 100 % is no gain, so the page does not say how much more.",
+        "rows, retain rows and model utility the lowest share counts. More than 100 % is no gain, so the page does not "
+        "say how much more.",
     ),
     (
         "Verdict",
-        "Whether any test tells the model from a retrained one. Each test is a gate: it is passed, failed, or cannot "
-        "be decided because something was not measured or there are too few rows.",
+        "Whether any test tells the model from a retrained one. Each test is a gate: it is passed, failed, or "
+        "undecided because something was not measured, there are too few rows, or the test could not have seen a "
+        "difference.",
+    ),
+    (
+        "Weak",
+        "A measure that, in a study of this project, often failed to tell models that saw such rows lightly from "
+        "models that never did. No test of the verdict rests on a weak measure alone.",
     ),
     (
         "Loss",

@@ -192,6 +192,7 @@ def measure(
     from .. import evaluate
     from ..evaluation import attack_names, load_tables, save_tables
     from ..trainers.models import load_model
+    from ..utils.salts import salt_for
 
     options = EvaluateArguments().attack_options()
     options |= {attack: {**options.get(attack, {}), **own} for attack, own in (attack_options or {}).items()}
@@ -217,6 +218,7 @@ def measure(
         **of,
     )
     if state.is_main_process:
+        salt_for(output_dir)  # one for the tables of all roles: they can be compared
         for run in card.runs:
             save_tables(run.tables, Path(output_dir, "tables", run.model))
     return card

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..utils.files import json_bytes, read_json, replace_files, short
 from .model_scores import ModelScores, json_safe
 from .parquet import parquet_bytes, read_parquet
+from .row_keys import keyed, know_salts_of
 from .table_checks import raise_all, value_problems
 from .tables import ROW_COLUMNS, described, with_description
 
@@ -39,7 +40,7 @@ def write(card: dict[str, Any], runs: Iterable[ModelScores], directory: str | Pa
         if kind == "generations" and not generations:
             (directory / name).unlink(missing_ok=True)
             continue
-        rows = stacked(runs, kind)
+        rows = stacked(runs, kind, directory)
         if rows is not None:
             contents[directory / name] = parquet_bytes(rows)
             if kind == "generations":
@@ -90,6 +91,7 @@ def read(directory: str | Path) -> tuple[list[ModelScores], dict[str, dict[str, 
     if card["schema"] < RENAMED_BEFORE:
         for run in runs:
             run.measures = {_name_of_now(name): measured for name, measured in run.measures.items()}
+    know_salts_of(directory)
     by_key = {run.key: run for run in runs}
     for name, kind in KEPT_TABLES.items():
         if (directory / name).exists():
@@ -121,7 +123,7 @@ def histories(runs: Iterable[ModelScores]) -> list[dict[str, Any]]:
     ]
 
 
-def stacked(runs: Iterable[ModelScores], kind: str) -> pyarrow.Table | None:
+def stacked(runs: Iterable[ModelScores], kind: str, directory: Path) -> pyarrow.Table | None:
     """All tables of a kind ("tables", "generations") of all runs, one below the other, with columns that say whose."""
     import pyarrow as pa
 
@@ -129,6 +131,7 @@ def stacked(runs: Iterable[ModelScores], kind: str) -> pyarrow.Table | None:
     for run in runs:
         identity = {"task": run.task, "model": run.model, "seed": run.seed}
         for split, table in getattr(run, kind).items():
+            table = keyed(table, directory)
             said.append({**identity, "split": split, "table": described(table)})
             names = [name for name in ROW_COLUMNS if name in table.column_names] if kind == "tables" else None
             table = (table if names is None else table.select(names)).replace_schema_metadata(None)

@@ -18,6 +18,7 @@ from .model_checks import model_problems
 from .model_scores import COST_KEYS, ModelScores
 from .observation import observe
 from .roles import ROLES
+from .row_keys import key_of
 from .rows import row_hashes
 from .scorecard import Scorecard
 from .split_checks import rows_problems, splits_taken, twin_problems
@@ -248,7 +249,8 @@ def _check_rows(
         problems += value_problems(name, tables) + data_problems(name, tables, hashes)
         problems += overlap_problems(own(tables)) if not hashes else []
     for name in list(given)[1:] if not hashes else []:  # tables alone must be of the first ones' rows
-        problems += data_problems(name, given[name], own(given[next(iter(given))]))
+        first = given[next(iter(given))]
+        problems += data_problems(name, given[name], own(first), {s: key_of(table) for s, table in first.items()})
     raise_all(problems)
 
 

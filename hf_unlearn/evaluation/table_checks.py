@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .roles import BEFORE
+from .row_keys import differing
 from .tables import COLUMNS, described
 
 if TYPE_CHECKING:
@@ -158,8 +159,18 @@ def model_problems(name: str, tables: Mapping[str, pyarrow.Table], model: str) -
     ]
 
 
-def data_problems(name: str, tables: Mapping[str, pyarrow.Table], hashes: Mapping[str, Sequence[str]]) -> list[str]:
-    """What is wrong where `tables` must be of the rows with these hashes (split -> row hashes)."""
+def data_problems(
+    name: str,
+    tables: Mapping[str, pyarrow.Table],
+    hashes: Mapping[str, Sequence[str]],
+    keys: Mapping[str, str | None] | None = None,
+) -> list[str]:
+    """
+    What is wrong where `tables` must be of the rows with these hashes (split -> row hashes).
+
+    Args:
+        keys: split -> name of the salt that keys its hashes ([`row_keys`]); None: they are plain.
+    """
     problems = []
     for split, wanted in hashes.items():
         table = tables.get(split)
@@ -172,13 +183,11 @@ def data_problems(name: str, tables: Mapping[str, pyarrow.Table], hashes: Mappin
                 f"{start} has {rows} rows, the split has {len(wanted)}: it was not made from these rows. Measure them "
                 "again, or give the rows it was made from."
             )
-        elif "row_hash" in table.column_names:
-            other = [i for i, (a, b) in enumerate(zip(table["row_hash"].to_pylist(), wanted, strict=True)) if a != b]
-            if other:
-                problems.append(
-                    f"{start} is of other data: {len(other)} of {len(wanted)} rows differ in content "
-                    f"({shown(other)}). Other rows, another order, or another tokenisation; measure them again."
-                )
+        elif "row_hash" in table.column_names and (other := differing(table, wanted, (keys or {}).get(split), start)):
+            problems.append(
+                f"{start} is of other data: {len(other)} of {len(wanted)} rows differ in content ({shown(other)}). "
+                "Other rows, another order, or another tokenisation; measure them again."
+            )
     return problems
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..utils.files import replace_bytes
 from .parquet import parquet_bytes, read_parquet
+from .row_keys import keyed, know_salts_of
 from .rows import row_hashes
 from .table_checks import data_problems, model_problems, raise_all, value_problems
 
@@ -16,11 +17,14 @@ if TYPE_CHECKING:
 
 
 def save_tables(tables: Mapping[str, pyarrow.Table], directory: str | Path) -> Path:
-    """Write each table to `directory`/SPLIT.parquet, with what it says of itself; returns the directory."""
+    """
+    Write each table to `directory`/SPLIT.parquet, with what it says of itself; returns the directory. Row hashes are
+    keyed by the salt of the folder, or of one above it.
+    """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     for split, table in tables.items():
-        replace_bytes(directory / f"{split}.parquet", parquet_bytes(table))
+        replace_bytes(directory / f"{split}.parquet", parquet_bytes(keyed(table, directory)))
     return directory
 
 
@@ -40,6 +44,7 @@ def load_tables(
             gives.
     """
     directory = Path(directory)
+    know_salts_of(directory)
     found = {path.stem: read_parquet(path) for path in sorted(directory.glob("*.parquet"))}
     if not found:
         raise FileNotFoundError(f"there is no saved table in {str(directory)!r}: expected SPLIT.parquet.")

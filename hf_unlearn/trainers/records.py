@@ -20,16 +20,17 @@ keys are those of `record` in `unlearn_record.py`.
 from __future__ import annotations
 
 import hashlib
-import secrets
-from collections.abc import Iterable
 from pathlib import Path
 
-from ..utils.files import make_private, read_json, short, write_json
+from ..utils.files import read_json, short
+from ..utils.salts import SALT as SALT
+from ..utils.salts import known_salts as known_salts
+from ..utils.salts import salt_for as salt_for
+from ..utils.salts import salt_id as salt_id
 
 SCHEMA = 1
 READINESS = "readiness.json"
 UNLEARNING = "unlearning.json"
-SALT = "_revocable_salt.json"
 
 
 def commitment(ids, salt: str) -> str:
@@ -39,54 +40,6 @@ def commitment(ids, salt: str) -> str:
     """
     text = "\n".join([salt, *sorted(map(str, ids))])
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def salt_for(folder: str, earlier: Iterable[str] = ()) -> str:
-    """
-    The salt kept in `folder`, in a file that its owner alone can read; the first call draws it.
-
-    Args:
-        earlier: salts of the model that this folder's goes on from; they are kept, too, and the first one is taken
-            where there would be a new one.
-
-    Raises:
-        ValueError: if the file is damaged.
-    """
-    path = Path(folder) / SALT
-    here = _read_salts(path)
-    salts = list(dict.fromkeys([*here, *earlier])) or [secrets.token_hex(16)]
-    if salts != here:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, {"salt": salts[0], **({"earlier": salts[1:]} if salts[1:] else {})}, private=True)
-    return salts[0]
-
-
-def known_salts(*folders: str) -> dict[str, str]:
-    """Those kept in the folders, by [`salt_id`]."""
-    return {salt_id(salt): salt for folder in folders for salt in _read_salts(Path(folder) / SALT)}
-
-
-def salt_id(salt: str) -> str:
-    """A name for a salt that does not tell it (16 hex characters)."""
-    return hashlib.sha256(b"salt " + salt.encode()).hexdigest()[:16]
-
-
-def _read_salts(path: Path) -> list[str]:
-    """The folder's own salt first; [] where there is no file."""
-    if not path.is_file():
-        return []
-    try:
-        content = read_json(path)
-        found = [content["salt"], *content.get("earlier", ())]
-    except (ValueError, TypeError, LookupError, AttributeError):
-        found = [None]
-    if not all(isinstance(salt, str) and len(salt) >= 32 for salt in found):
-        raise ValueError(
-            f"{path} is damaged: it should hold the salt that opens what this folder's records commit to. Restore it "
-            "from a copy; without one delete it: a new salt is drawn, and what was committed to before stays closed."
-        )
-    make_private(path)
-    return found
 
 
 class NoAnswer(ValueError):

@@ -8,17 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from helpers.row_tables import table
 
 from hf_unlearn.evaluation import ModelScores, Scorecard, load_tables, save_tables
 from hf_unlearn.evaluation.parquet import parquet_bytes, read_parquet, table_digest
 from hf_unlearn.evaluation.tables import described, with_description
-
-
-def table(n=3, **more) -> pa.Table:
-    columns = {"row": range(n), "nll_sum": [0.5 + i for i in range(n)], "n_labels": [2] * n, "n_correct": [1] * n}
-    columns |= {"entropy_sum": [1.0] * n, "token_nll": pa.array([[0.25, 0.5]] * n, pa.list_(pa.float32())), **more}
-    return with_description(pa.table({k: v if isinstance(v, pa.Array) else list(v) for k, v in columns.items()}),
-                            {"schema": 2, "kind": "causal_lm", "model": "abc"})  # fmt: skip
 
 
 def card() -> Scorecard:
@@ -60,7 +54,7 @@ def test_a_table_is_the_same_however_it_lies_in_memory_and_old_ones_are_read(tmp
         with_description(long.combine_chunks(), described(table()))
     )
     assert table_digest(table(4).slice(0, 3)) == table_digest(table(3)) != table_digest(table(4).slice(1))
-    nulls = table(zlib_bytes=pa.array([3, None, 5]), row_hash=pa.array(["a", None, "c"]))
+    nulls = table(zlib_bytes=pa.array([3, None, 5]), margin=pa.array([0.5, None, -0.5]))
     for rows in (long, nulls, nulls.slice(1), table(0), table().drop_columns(["token_nll"])):
         save_tables({"forget": rows}, tmp_path)
         assert same(read_parquet(tmp_path / "forget.parquet"), rows)

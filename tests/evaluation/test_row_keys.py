@@ -1,0 +1,58 @@
+"""Row hashes on the disk tell nothing of a row without the owner's salt, and are compared with it."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from helpers.row_tables import table
+from helpers.tiny import image_rows
+
+from hf_unlearn.evaluation import ModelScores, Scorecard, load_tables, row_keys, save_tables
+from hf_unlearn.evaluation.parquet import read_parquet
+from hf_unlearn.evaluation.rows import row_hashes
+from hf_unlearn.utils.salts import SALT, salt_for
+
+ROWS = image_rows(3)
+HASHES = row_hashes(ROWS)
+
+
+def saved(folder):
+    save_tables({"forget": table(row_hash=HASHES)}, folder)
+    return read_parquet(folder / "forget.parquet")["row_hash"].to_pylist()
+
+
+def test_hashes_on_the_disk_are_keyed_and_the_rows_are_still_compared(tmp_path):
+    first, second = saved(tmp_path / "a"), saved(tmp_path / "b")
+    assert not {*first, *second} & {*HASHES} and not {*first} & {*second}
+    assert len({*first}) == 3 and {len(h) for h in first} == {32}
+    load_tables(tmp_path / "a", splits={"forget": ROWS})
+    with pytest.raises(ValueError, match="2 of 3 rows differ in content"):
+        load_tables(tmp_path / "a", splits={"forget": ROWS.select([0, 2, 1])})
+    save_tables(load_tables(tmp_path / "a"), tmp_path / "b")  # keyed once
+    assert read_parquet(tmp_path / "b" / "forget.parquet")["row_hash"].to_pylist() == first
+
+
+def test_folders_below_one_share_its_salt(tmp_path):
+    salt_for(tmp_path)
+    assert saved(tmp_path / "tables" / "original") == saved(tmp_path / "tables" / "retrained")
+    assert [path.parent for path in tmp_path.rglob(SALT)] == [tmp_path]
+    measured = {"forget_loss": {"value": 1.0, "low": None, "high": None, "n": 3}}
+    run = ModelScores(task="t", model="original", seed=0, measures=measured, tables={"forget": table(row_hash=HASHES)})
+    Scorecard([run]).save(tmp_path)
+    loaded = Scorecard.load(tmp_path)["original"].tables["forget"]
+    other = load_tables(tmp_path / "tables" / "original")["forget"]
+    assert row_keys.differing(loaded, other["row_hash"].to_pylist(), row_keys.key_of(other), "x") == []
+    assert row_keys.differing(loaded, HASHES[::-1], None, "x") == [0, 2]
+    plain = table(row_hash=HASHES)
+    assert row_keys.differing(plain, loaded["row_hash"].to_pylist(), row_keys.key_of(loaded), "x") == []
+
+
+def test_without_the_salt_that_rows_cannot_be_compared_is_told(tmp_path, monkeypatch, caplog):
+    saved(tmp_path / "a" / "b" / "c" / "d" / "e")
+    shutil.copytree(tmp_path / "a", tmp_path / "sent", ignore=shutil.ignore_patterns("_*"))
+    monkeypatch.setattr(row_keys, "_KNOWN", {})  # of another process
+    load_tables(tmp_path / "sent" / "b" / "c" / "d" / "e", splits={"forget": ROWS.select([0, 2, 1])})
+    assert "by their number alone" in caplog.text and SALT in caplog.text
+    with pytest.raises(ValueError, match="3 rows, the split has 2"):
+        load_tables(tmp_path / "sent" / "b" / "c" / "d" / "e", splits={"forget": ROWS.select([0, 2])})

@@ -23,8 +23,8 @@ ALIKE = 0.8
 CHARACTERS, TOKENS = 5, 3  # in a shingle
 FEWEST_SHINGLES = 10  # of shorter rows a single word decides
 MOST_SHINGLES = 1000
-MOST_ROWS = 50_000
-MOST_PAIRS = 200_000
+MOST_ROWS = 20_000
+MOST_PAIRS = 50_000
 
 
 def near_twins(first: Content, second: Content) -> list[tuple[int, int, float]]:
@@ -81,7 +81,9 @@ def _candidates(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> li
     if not sum(map(len, first)) or not sum(map(len, second)):
         return []
     _, rank, counts = np.unique(np.concatenate(together), return_inverse=True, return_counts=True)
-    frequency = counts[rank]
+    rarity = np.empty(len(counts), np.int64)
+    rarity[np.argsort(counts, kind="stable")] = np.arange(len(counts))
+    rarity = rarity[rank]  # of each shingle, 0 the rarest
     rare: dict[int, list[int]] = {}
     pairs: dict[tuple[int, int], None] = {}
     start = 0
@@ -91,12 +93,12 @@ def _candidates(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> li
         if not len(shingles):
             continue
         kept = len(shingles) - int(np.ceil(ALIKE * len(shingles) - 1e-9)) + 1
-        order = np.lexsort((rank[own], frequency[own]))[:kept]
+        rarest = np.sort(rarity[own])[:kept].tolist()
         if row < len(first):
-            for key in rank[own][order].tolist():
+            for key in rarest:
                 rare.setdefault(key, []).append(row)
             continue
-        for key in rank[own][order].tolist():
+        for key in rarest:
             for other in rare.get(key, ()):
                 sizes = len(first[other]), len(shingles)
                 if min(sizes) >= ALIKE * max(sizes):

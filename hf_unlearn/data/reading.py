@@ -18,7 +18,14 @@ class _Dropped(dict):
         return self[code]
 
 
-_DROPPED = _Dropped()
+class _Spaced(_Dropped):
+    """The same, but white space stays."""
+
+    def __missing__(self, code: int):
+        return code if chr(code).isspace() else super().__missing__(code)
+
+
+_DROPPED, _SPACED = _Dropped(), _Spaced()
 
 
 def normalised(text: str) -> str:
@@ -33,5 +40,4 @@ def normalised(text: str) -> str:
 
 def spaced(text: str) -> str:
     """Words without case and punctuation, in the form NFKC, with one space between two."""
-    words = unicodedata.normalize("NFKC", text).casefold().split()
-    return " ".join(filter(None, (word.translate(_DROPPED) for word in words)))
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().translate(_SPACED).split())

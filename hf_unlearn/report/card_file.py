@@ -91,7 +91,7 @@ def write(
         body = ""
     merge(card.data, metadata, chosen or {}, title)
     body = with_sections(body, sections, title)
-    content = f"---\n{card.data.to_yaml()}\n---\n{body}".replace("\n", newline)
+    content = f"---\n{header(card.data.to_dict())}\n---\n{body}".replace("\n", newline)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f"{NAME}.part")
     try:
@@ -100,6 +100,18 @@ def write(
     finally:
         beside.unlink(missing_ok=True)
     return path
+
+
+def header(data: Mapping[str, Any]) -> str:
+    """The metadata as YAML, as `huggingface_hub` writes it, but that no text in it holds a `<`: see `markdown.py`."""
+    import yaml
+
+    class Dumper(yaml.SafeDumper):
+        def represent_text(self, text: str):
+            return self.represent_scalar("tag:yaml.org,2002:str", text, style='"' if "<" in text else None)
+
+    Dumper.add_representer(str, Dumper.represent_text)
+    return yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True).strip().replace("<", "\\x3c")
 
 
 def merge(data: Any, metadata: Mapping[str, Any], chosen: Mapping[str, Any], title: str) -> None:

@@ -157,6 +157,16 @@ def test_the_header_passes_the_hub_client_s_own_checks(tmp_path):
     assert str(loaded) == readme(tmp_path)
 
 
+def test_no_name_in_the_header_is_a_tag_where_it_is_shown_as_it_stands(tmp_path):
+    odd = "<script>alert(1)</script> \\ \"a\" ü\n---\n"
+    rows = {"name": odd, "id": None}
+    found = {"tags": [odd], "eval_results": results_of(run("original", test_loss=1.0), "t", rows)}
+    card_file.write(tmp_path, {}, found, title=odd)
+    data = ModelCard.load(tmp_path / "README.md").data
+    assert "<script" not in readme(tmp_path)
+    assert data.tags == [odd] and data.eval_results[0].dataset_name == " ".join(odd.split())
+
+
 def test_results_of_others_stay_and_ours_are_replaced(tmp_path):
     theirs = EvalResult("text-generation", "glue", "GLUE", "accuracy", 0.5)
     card_file.write(tmp_path, {}, {"eval_results": [theirs]}, title="name-of-theirs")

@@ -137,11 +137,17 @@ def test_the_options_with_a_flag_are_flags(count_weights):
     assert found["generate"] == {"rows": 100} and found["relearn"] == {"steps": 7, "learning_rate": 1e-3}
 
 
+def told(own):
+    """What the verb finds wrong with its flags, but for the place of the model."""
+    own = replace(own, models=["unlearned=somewhere"])
+    problems = map(str, verb.flag_problems(own, arguments.DataArguments(), arguments.ModelArguments()))
+    return [problem for problem in problems if "somewhere" not in problem and "--data" not in problem]
+
+
 def test_a_registered_attack_is_accepted_on_the_command_line(count_weights):
     assert "count_weights" in attack_names() and "count_weights" in arguments.EvaluateArguments().attacks
     own = arguments.EvaluateArguments(attacks=["count_weights", "guess"])
-    problems = verb.flag_problems(own, {"unlearned": "somewhere"}, {})
-    assert problems == [f"`--attacks` is guess; expected some of none, {', '.join(attack_names())}."]
+    assert told(own) == [f"`--attacks` is guess; expected some of none, {', '.join(attack_names())}."]
 
 
 def test_each_wrong_option_of_an_attack_is_told_under_its_flag_beside_the_other_flags():
@@ -152,13 +158,13 @@ def test_each_wrong_option_of_an_attack_is_told_under_its_flag_beside_the_other_
         shadows=3,
         attacks=["generate", "relearn"],
     )
-    assert verb.flag_problems(own, {"unlearned": "somewhere"}, {}) == [
+    assert told(own) == [
         "`--shadows` is 3; expected 0 or an even number from 4.",
         "`--generate_rows` is 0: expected an integer of at least 1.",
         "`--relearn_steps` is -1: expected an integer of at least 1.",
         "`--relearn_learning_rate` is nan: expected a finite number above 0.",
     ]
-    assert not verb.flag_problems(replace(own, attacks=["none"], shadows=0), {"unlearned": "somewhere"}, {})
+    assert not told(replace(own, attacks=["none"], shadows=0))
 
 
 def test_options_that_an_attack_refuses_together_are_one_problem(count_weights):
@@ -173,7 +179,7 @@ def test_options_that_an_attack_refuses_together_are_one_problem(count_weights):
 
     registry.ADDED.clear()
     register(Attack("between", "", print, options=Between))
-    own = SimpleNamespace(attacks=["between"], attack_options=lambda: {"between": {"low": 5, "high": 4}})
+    own = SimpleNamespace(attacks=["between"], attack_options=lambda: {"between": {"low": 5, "high": 4}}, given={})
     assert verb.attack_problems(own) == ["`--between_low` must not be above `--between_high`."]
 
 

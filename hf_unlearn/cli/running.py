@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from .prepare import Prepared
 
 
+HIDDEN = "<HUB_TOKEN>"  # as transformers writes it
+
+
 def processes():
     """The processes of this launch; on a machine without an accelerator `PartialState()` alone would see one."""
     import torch
@@ -63,7 +66,7 @@ def program(argv: list[str]) -> list[str] | None:
 def command_line(argv: list[str], otherwise: str) -> str:
     """
     The command that was run, for a record, as it was typed as far as a process knows: of a launcher's own flags it
-    knows how many processes there are.
+    knows how many processes there are. A token is masked.
 
     Args:
         argv: the flags.
@@ -75,7 +78,23 @@ def command_line(argv: list[str], otherwise: str) -> str:
         words = ["accelerate", "launch", "--num_processes", count, *words[words[0] == "python" :]]
     elif count != "1":
         words = ["torchrun", "--nproc_per_node", count, *words[words[0] == "python" :]]
-    return shlex.join([*words, *argv])
+    return shlex.join([*words, *without_secrets(argv)])
+
+
+def without_secrets(argv: list[str]) -> list[str]:
+    """The words with a mask in place of each token: `--hub_token <HUB_TOKEN>`."""
+    shown: list[str] = []
+    for before, word in zip(["", *argv], argv, strict=False):
+        flag, equals, _ = word.partition("=")
+        if is_secret(flag) and equals:
+            shown.append(flag + equals + HIDDEN)
+        else:
+            shown.append(HIDDEN if is_secret(before) and not word.startswith("--") else word)
+    return shown
+
+
+def is_secret(flag: str) -> bool:
+    return flag.startswith("--") and flag.replace("-", "_").endswith("_token")
 
 
 def train_and_save(trainer, role: str, prepared: Prepared, progress: Progress | None = None, at_most: bool = False):

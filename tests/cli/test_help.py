@@ -176,6 +176,17 @@ def test_a_record_names_the_launcher_and_its_processes(monkeypatch):
     assert said == "accelerate launch --num_processes 2 recipes/evaluate.py --limit 9"
 
 
+def test_a_record_of_a_command_tells_no_token(monkeypatch):
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "pytest"])
+    for name in ("ACCELERATE_MIXED_PRECISION", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    argv = ["--limit", "9", "--hub_token", "hf_a", "--ready.hub-token=hf_b", "--text_column", "token"]
+    said = running.command_line(argv, "hf-unlearn evaluate")
+    assert said.replace("'", "") == (
+        "hf-unlearn evaluate --limit 9 --hub_token <HUB_TOKEN> --ready.hub-token=<HUB_TOKEN> --text_column token"
+    )
+
+
 def test_the_verb_tofu_reads_a_yaml_file(capsys, tmp_path):
     (tmp_path / "logs.yaml").write_text(f"logs: {tmp_path / 'none.json'}\n")
     for words in (["--config", str(tmp_path / "logs.yaml")], [f"--config={tmp_path / 'logs.yaml'}"]):

@@ -101,3 +101,10 @@ def test_a_readiness_step_that_was_skipped_makes_nothing_ready(tmp_path, monkeyp
     made.train()
     assert made.record()["steps"] == steps(4, 2) | {"skipped_with_readiness_terms": 2}
     assert not made.is_ready and made.record()["ready"] is False
+
+
+def test_the_hub_s_token_is_in_no_file_of_a_run(tmp_path):
+    run(tmp_path, max_steps=1, hub_token="hf_secret", save_strategy="steps", save_steps=1)
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"training_args.bin", "readiness.json", "README.md", "trainer_state.json"} <= {path.name for path in files}
+    assert not [path for path in files if b"hf_secret" in path.read_bytes()]

@@ -133,9 +133,16 @@ def test_the_gap_that_auto_stands_for_is_nobody_s_wish(tmp_path):
     assert found.gap == "rows" and found.given == {"output_dir", "target"}
 
 
-def test_a_recommendation_that_makes_no_sense_is_refused(tmp_path):
-    with pytest.raises(ArgumentError, match="unseen_every"):
-        with_request_defaults(UnlearnConfig(str(tmp_path)), {"request": {"unseen_every": 0}})
+@pytest.mark.parametrize("request_", [
+    {"unseen_every": 0}, {"stop": "no"}, {"learning_rate": "1e-4"}, {"lr_scheduler_type": 3}, {"objective": ["npo"]},
+    {"passes": [1]}, {"gap": None}, {"per_device_train_batch_size": True},
+], ids=str)  # fmt: skip
+def test_a_recommendation_that_makes_no_sense_is_refused(tmp_path, request_):
+    ((name, value),) = request_.items()
+    with pytest.raises(ArgumentError) as caught:
+        with_request_defaults(UnlearnConfig(str(tmp_path)), {"request": request_})
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"With what readiness.json recommends: `{name}` is {value!r}; it must be ")
 
 
 def by_argument_parser(folder: str, **options) -> UnlearnConfig:

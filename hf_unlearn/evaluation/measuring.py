@@ -155,7 +155,7 @@ def compare(
         seed, resamples: as in [`measure`].
     """
     mine, theirs = ({s: columns_of(t, s) for s, t in side.items()} for side in (tables, reference))
-    found = _in_pairs(mine, theirs, seed, resamples)
+    found = _in_pairs(mine, theirs, is_causal_lm(tables), seed, resamples)
     if not ("forget" in tables and "forget" in reference):
         return found
     quality = forget_quality_measure(mine, theirs)
@@ -176,6 +176,7 @@ def compare(
 def _in_pairs(
     mine: Mapping[str, Mapping[str, np.ndarray]],
     theirs: Mapping[str, Mapping[str, np.ndarray]],
+    causal_lm: bool,
     seed: int,
     resamples: int,
 ) -> Found:
@@ -184,7 +185,7 @@ def _in_pairs(
     extraction, kept = (catalogue.find(name).measure.function for name in ("forget_extraction_gap", "test_kept"))
     pairs = {split: (mine[split], theirs[split]) for split in mine if split in theirs}
     pairs = {split: pair for split, pair in pairs.items() if len({len(c["nll_sum"]) for c in pair}) == 1}
-    if "forget" in pairs and all("n_suffix" in columns for columns in pairs["forget"]):
+    if causal_lm and "forget" in pairs and all("n_suffix" in columns for columns in pairs["forget"]):
         gap = np.subtract(*map(extraction, pairs["forget"]))
         found["forget_extraction_gap"] = mean_measure(gap, "forget extraction_gap", seed, resamples)
     for split in ("test", "retain"):

@@ -12,6 +12,8 @@ from helpers.tiny import image_rows, vit
 from transformers import default_data_collator
 
 from hf_unlearn.evaluation import ModelScores, Scorecard, catalogue, evaluate
+from hf_unlearn.evaluation.gates import Status
+from hf_unlearn.evaluation.judge import judge
 
 COST = {"steps": 12, "row_passes": 96, "seconds": 1.5}
 HISTORY = [{"step": 1, "forget_loss": 0.1, "alpha": 0.05}, {"step": 2, "forget_loss": math.nan, "loss": 3.0}]
@@ -261,3 +263,12 @@ def test_a_function_is_told_how_much_of_each_model_is_measured(splits, capsys):
         shares = [share for _, share in own]
         assert shares == sorted(shares) and ("forget", 0.125) in own and shares[-1] == 1.0
     assert capsys.readouterr().err == ""  # no bar
+
+
+def test_a_classifiers_card_holds_measures_of_classifiers_only_and_its_gates_know_it(card):
+    found = card["unlearned"].measures
+    assert catalogue.kind_of(found) == "classifier"
+    assert all("classifier" in catalogue.find(name).measure.kinds for name in found)
+    gates = judge(card.to_dict())[0].gates
+    assert gates["extraction"].status is Status.NOT_APPLICABLE
+    assert gates["auc_gap"].weak == ("forget_mia_entropy_auc_gap", "forget_mia_loss_auc_gap")

@@ -14,6 +14,7 @@ from ...evaluation.gates import (
     QUALITY_FLOOR,
     QUANTISED_EXCESS,
     RECOVERY_AREA,
+    REMEMBERED_LOSS,
 )
 from ...evaluation.run_measures import STILL_KNOWN_EXCESS
 
@@ -172,6 +173,7 @@ THRESHOLDS = (
     ("Kept, yes: at least this share", KEPT_SHARE),
     ("Kept, partly: at least this share", KEPT_PARTLY),
     ("Gate: forget quality at least (or the noise floor, if that is lower)", QUALITY_FLOOR),
+    ("… and, without a p-value to rest on, forget loss of the retrained model's at least", REMEMBERED_LOSS),
     ("Gate: membership AUC from the retrained model's at most", AUC_GAP),
     ("Gate: accuracy and utility, share of the retrained model's at least", KEPT_SHARE),
     ("Gate: extraction strength above the retrained model's at most", EXTRACTION_EXCESS),

@@ -93,6 +93,8 @@ def test_numbers_of_numpy_and_whole_floats_are_taken_as_plain_numbers():
     assert [args.per_device_train_batch_size, args.inner_normalize, args.seed, args.max_steps] == [4, False, 3, 9]
     assert "given" not in args.to_dict() and {type(args.seed), type(args.max_steps)} == {int}
     json.dumps(args.to_dict())
+    args = UnlearnConfig("out", **CPU, retain_budget=torch.tensor(0.5), gate_every=torch.tensor(2))
+    assert (args.retain_budget, args.gate_every, type(args.gate_every)) == (0.5, 2, int)
     assert ReadyConfig("out", **CPU, max_grad_norm=None).max_grad_norm is None
     assert UnlearnConfig("out", **CPU, passes=np.int64(3)).passes == 3 and UnlearnConfig("out", **CPU, learning_rate=0)
 

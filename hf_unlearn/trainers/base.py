@@ -23,7 +23,7 @@ from .micro_batches import MicroBatches
 from .models import (
     base_model,
     frozen_problems,
-    is_of_transformers,
+    keeps_the_form,
     load_model,
     model_problems,
     output_problems,
@@ -96,7 +96,7 @@ class ForgettingTrainer(CheckpointingTrainer):
         self.add_callback(self.finite_guard)
         if self.accelerator.mixed_precision == "fp16":
             raise_problems(["fp16 rescales gradients between passes, which these trainers do not support. Use bf16."])
-        if not is_of_transformers(self.model) and not keeps_shards(self.accelerator):
+        if not keeps_the_form(self.model) and not keeps_shards(self.accelerator):
             batch = self._prepare_inputs(self.data_collator([self.train_dataset[0]]))
             raise_problems(
                 output_problems(self.model, {k: v for k, v in batch.items() if k not in (FLAG, FORGET_INDEX)})

@@ -82,7 +82,10 @@ def argument_problems(model: Any, peft_config: Any, others: Mapping[str, Any]) -
         problems.append(f"`model` is {got}; it must be a model, or the name or path of one.")
     elif not isinstance(model, torch.nn.Module) and _is_no_folder(os.path.expanduser(model)):
         problems.append(f"`model` is {os.fspath(model)!r}, but there is no such folder (looked in {os.getcwd()!r}).")
-    if peft_config is not None and not hasattr(peft_config, "peft_type"):
+    elif not isinstance(model, torch.nn.Module) and _is_empty_folder(os.path.expanduser(model)):
+        said = "that folder holds no config.json: expected what `save_pretrained` writes"
+        problems.append(f"`model` is {os.fspath(model)!r}, but {said}.")
+    if peft_config is not None and (isinstance(peft_config, type) or not hasattr(peft_config, "peft_type")):
         problems.append(f"`peft_config` is {shown(peft_config)}; it must be a config of peft, such as `LoraConfig(…)`.")
     return problems
 
@@ -90,6 +93,11 @@ def argument_problems(model: Any, peft_config: Any, others: Mapping[str, Any]) -
 def _is_no_folder(name: str) -> bool:
     """Whether a name is that of a folder that is not there: it can be no hub id, which is `owner/name`."""
     return not os.path.exists(name) and (name.startswith((".", "/", "~")) or name.count("/") > 1 or "\\" in name)
+
+
+def _is_empty_folder(name: str) -> bool:
+    files = ("config.json", "adapter_config.json")
+    return os.path.isdir(name) and not any(os.path.isfile(os.path.join(name, file)) for file in files)
 
 
 def config_problems(args: Any, wanted: type) -> list[str]:
@@ -141,6 +149,8 @@ def frozen_problems(model) -> list[str]:
             "The model's adapter is merged into its weights, and a merged adapter does not learn. Take it apart with "
             "`model.unmerge_adapter()` to train it on."
         ]
+    if any(p.is_inference() for p in model.parameters()):
+        return ["The model's weights were made in `torch.inference_mode()` and cannot learn. Load it outside of it."]
     if any(p.requires_grad for p in model.parameters()):
         return []
     if not has_adapter(model):
@@ -157,9 +167,11 @@ def frozen_problems(model) -> list[str]:
     ]
 
 
-def is_of_transformers(model) -> bool:
-    """Whether a model's forward is one of Transformers' own, which return what they promise."""
-    return type(base_model(model)).forward.__module__.partition(".")[0] == "transformers"
+def keeps_the_form(model) -> bool:
+    """Whether a model's forward is Transformers' own, of a class that returns a loss and logits as it promises."""
+    base = base_model(model)
+    own = type(base).forward.__module__.partition(".")[0] == "transformers"
+    return own and is_one_of(base, CAUSAL_LM, *CLASSIFIERS)
 
 
 def output_problems(model, batch: Mapping[str, Any]) -> list[str]:

@@ -86,6 +86,7 @@ def true_or_false(name: str, value) -> list[str]:
 
 def whole(name: str, value, *, low: int | None = None, high: int | None = None) -> list[str]:
     """The problem of an argument that is no whole number from `low` to `high`; NaN is none, and neither is True."""
+    value = plain(value)
     within = is_number(value) and not (low is not None and value < low) and not (high is not None and value > high)
     if within and value % 1 == 0:  # False for NaN and inf
         return []
@@ -120,7 +121,8 @@ def number(
 
 def any_number(name: str, value) -> list[str]:
     """The problem of an argument that is no number; NaN is none, infinity is one."""
-    return [] if is_number(value) and value == value else [Wrong(name, f"is {shown(value)}; it must be a number.")]
+    good = is_number(plain(value)) and value == value
+    return [] if good else [Wrong(name, f"is {shown(value)}; it must be a number.")]
 
 
 def is_number(value) -> bool:

@@ -11,7 +11,13 @@ from helpers.ready_runs import config
 from helpers.tiny import CLASSES, VOCAB, bert, lm, lm_rows, tokenizer, vit
 from helpers.unlearning import ROWS, trainer
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModel, BertForSequenceClassification, LlamaForCausalLM, TrainingArguments
+from transformers import (
+    AutoModel,
+    BertForPreTraining,
+    BertForSequenceClassification,
+    LlamaForCausalLM,
+    TrainingArguments,
+)
 
 from hf_unlearn import ArgumentError, ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer
 from hf_unlearn.evaluation.model_checks import model_problems as unmeasurable
@@ -104,6 +110,12 @@ def test_a_model_that_no_step_could_move_is_refused(model, words):
     assert words in told(model())
 
 
+def test_weights_made_in_inference_mode_are_refused():
+    with torch.inference_mode():
+        model = lm()
+    assert "made in `torch.inference_mode()`" in told(model)
+
+
 def test_an_adapter_that_is_merged_or_switched_off_is_refused():
     model = adapted()
     assert not frozen_problems(model)
@@ -138,6 +150,11 @@ def test_outputs_that_are_no_logits_are_told_before_a_step(tmp_path):
         ready(tmp_path, Flat(lm().config))
 
 
+def test_a_head_of_transformers_without_logits_is_told_before_a_step(tmp_path):
+    with pytest.raises(ArgumentError, match=r"`model` \(BertForPreTraining\) returns a .* without `logits`"):
+        ready(tmp_path, BertForPreTraining(bert().config))
+
+
 def test_what_is_no_model_is_told_with_all_else(tmp_path):
     for model, words in (
         (None, "`model` is None; pass a model, or the name or path of one."),
@@ -145,6 +162,7 @@ def test_what_is_no_model_is_told_with_all_else(tmp_path):
         ({"a": 1}, "`model` is {'a': 1}; it must be a model"),
         (Path("/no/such/place"), "`model` is '/no/such/place', but there is no such folder"),
         ("./no_such_place", "`model` is './no_such_place', but there is no such folder"),
+        (tmp_path, "holds no config.json: expected what `save_pretrained` writes"),
     ):
         with pytest.raises(ArgumentError) as caught:
             UnlearnTrainer(model, config_of(UnlearnConfig), None, ROWS["retain"], ROWS["unseen"])
@@ -190,3 +208,5 @@ def test_model_init_and_what_is_no_adapter_are_refused():
         ReadyTrainer(None, config_of(ReadyConfig), lm_rows(8), model_init=lm, peft_config={"r": 2})
     assert ["`model_init` makes" in p for p in caught.value.problems] == [True, False, False]
     assert "`peft_config` is {'r': 2}; it must be a config of peft" in caught.value.problems[2]
+    with pytest.raises(ArgumentError, match="`peft_config` is <class .*LoraConfig'>; it must be a config of peft"):
+        ReadyTrainer(lm(), config_of(ReadyConfig), lm_rows(8), peft_config=LoraConfig)

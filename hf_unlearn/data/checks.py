@@ -106,8 +106,8 @@ def _shared_ids(sets: Sets) -> tuple[list[str], set[tuple[str, str]]]:
         if not all(name in sets and "id" in column_names(sets[name]) for name in (a, b)):
             continue
         (ids_a, wrong_a), (ids_b, wrong_b) = ids_of(a, sets[a]), ids_of(b, sets[b])
-        known = set(ids_a)
-        if not wrong_a and not wrong_b and (shared := [i for i in ids_b if i in known]):
+        known = set(map(str, ids_a))  # 7 and "7" name one row
+        if not wrong_a and not wrong_b and (shared := [i for i in ids_b if str(i) in known]):
             problems.append(f"{len(shared)} id(s) are in {a} and in {b}: {first_ids(shared)}. {fix}")
             named.add((a, b))
     return problems, named

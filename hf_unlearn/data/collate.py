@@ -30,6 +30,22 @@ class _PadLabels:
         return dict(batch)
 
 
+def _stacked(collator: Callable, rows: list[dict]) -> dict:
+    """
+    Raises:
+        ValueError: where token rows of unlike lengths would have to be padded.
+    """
+    try:
+        return collator(rows)
+    except ValueError as error:
+        if len({len(row["input_ids"]) for row in rows if "input_ids" in row}) < 2:
+            raise
+        raise ValueError(
+            "The rows have unlike lengths and nothing pads them: pass the tokenizer as `processing_class`, or a "
+            "`data_collator` that pads."
+        ) from error
+
+
 def _padding_side_mask(rows: list[dict]) -> list[dict]:
     return [row if "attention_mask" in row else {**row, "attention_mask": [1] * len(row["input_ids"])} for row in rows]
 
@@ -46,7 +62,7 @@ def default_collator(model, processing_class=None) -> Callable[[list[dict]], dic
     def collate(rows: list[dict]) -> dict:
         rows = [{k: v for k, v in row.items() if k in names} for row in rows]
         if "input_ids" not in rows[0] or not isinstance(processing_class, PreTrainedTokenizerBase):
-            return default_data_collator(rows)
+            return _stacked(default_data_collator, rows)
         rows = _padding_side_mask(rows)
         if np.ndim(rows[0].get("labels", 0)) == 1:
             return _PadLabels(processing_class)(rows)

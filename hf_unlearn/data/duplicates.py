@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..utils.checks import raise_problems
 from .columns import IMAGE_LIKE, INPUT_COLUMNS, LABELS, column_names
+from .given import as_rows
 from .reading import normalised
 from .stored import Flat, batches
 
@@ -274,7 +276,12 @@ def find_duplicates(
             without case, punctuation and white space; where there are no inputs and no text, all columns but ids and
             labels.
         processing_class: tokenizer that reads the text from token ids, where there are no columns of text.
+
+    Raises:
+        ArgumentError: if one of them is no set of rows.
     """
+    (first, wrong), (second, more) = as_rows(first, "first"), as_rows(second, "second")
+    raise_problems(wrong + more)
     if not len(first) or not len(second):
         return []
     if columns is None:

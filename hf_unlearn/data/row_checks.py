@@ -163,8 +163,14 @@ class _Batch:
                 self.picture(column)
 
     def flat(self, column: str, fixes: dict[str, str], kinds: tuple[str, ...] = ("whole",)) -> Flat | None:
-        """The column laid flat, if all its values are of these kinds; what is not is told."""
+        """
+        The column laid flat, if all its values are of these kinds; what is not is told, but where others than the
+        default collator make something else of it.
+        """
         array = self.part[column]
+        if not self.plain:
+            flat = None if isinstance(array, list) else Flat(array)
+            return flat if flat is not None and flat.kind in kinds and not len(flat.missing) else None
         if isinstance(array, list):  # values of unlike types, or such as Arrow has no type for
             found = [kind_of_value(value) for value in array]
             for kind in dict.fromkeys(found):
@@ -208,6 +214,9 @@ class _Batch:
         text = "tokenize first: `rows = rows.map(lambda row: tokenizer(row[…], truncation=True))`."
         flat = self.flat("input_ids", {"other": fix, "text": text})
         if flat is None:
+            return None
+        if flat.depth != 1 and self.plain:
+            self.add(range(flat.n), "have `input_ids` that are not one list of tokens", "a row is one text, unpacked.")
             return None
         self.add(np.flatnonzero(flat.lengths == 0), "have no token", "take them out.")
         values, owner = flat.numbers()

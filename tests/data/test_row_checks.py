@@ -12,7 +12,16 @@ from datasets import Dataset, DatasetDict
 from helpers.tiny import bert, image_rows, lm, lm64, lm_list, lm_rows, text_class_rows, tokenizer, vit
 from transformers import PreTrainedModel, default_data_collator
 
-from hf_unlearn import ArgumentError, ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer, evaluate
+from hf_unlearn import (
+    ArgumentError,
+    ReadyConfig,
+    ReadyTrainer,
+    UnlearnConfig,
+    UnlearnTrainer,
+    default_collator,
+    evaluate,
+    find_duplicates,
+)
 from hf_unlearn.data.checks import evaluation_problems, split_sets, training_set
 from hf_unlearn.data.given import as_rows
 from hf_unlearn.data.limits import Limits, limits_of
@@ -283,3 +292,28 @@ def test_an_adapter_s_own_head_is_not_refused_by_the_classes_of_its_base(tmp_pat
     assert limits_of(str(tmp_path / "base")).classes == 2
     found = limits_of(str(tmp_path / "adapter"))
     assert found.classes is None and found.causal_lm is False and found.tokens == 50
+
+
+def test_a_collator_of_ones_own_may_make_numbers_of_words():
+    rows = [{"id": i, "text": f"row {i}", "labels": "abc"[i % 3]} for i in range(4)]
+    assert row_problems("forget", rows, CLASSIFIER, plain=False) == []
+    assert row_problems("forget", Dataset.from_list(rows), CLASSIFIER, plain=False) == []
+
+
+def test_nested_tokens_and_rows_that_nothing_pads_are_told():
+    nested = [{**row, "input_ids": [row["input_ids"]]} for row in lm_list(4)]
+    assert any("not one list of tokens, ids 0, 1, 2, 3" in problem for problem in row_problems("forget", nested, LM))
+    with pytest.raises(ValueError, match="unlike lengths and nothing pads them: pass the tokenizer as `processing_cl"):
+        default_collator(lm())(lm_list(4))
+
+
+def test_an_id_is_the_same_as_a_number_and_as_a_word():
+    renamed = [{**row, "id": str(row["id"] - 20)} for row in class_list(6, 20)]
+    (problem,) = told(class_list(2), renamed, class_list(4, 40))
+    assert "2 id(s) are in forget and in retain: 0, 1" in problem
+
+
+def test_duplicates_are_looked_for_in_tables_of_any_kind():
+    assert find_duplicates(pd.DataFrame(lm_list(3)), lm_rows(2)) == [(0, 0), (1, 1)]
+    with pytest.raises(ArgumentError, match="`second` is NoneType"):
+        find_duplicates(lm_rows(3), None)

@@ -185,3 +185,67 @@ def test_all_problems_of_a_split_come_at_once():
 def test_wrong_split_arguments_are_refused_with_the_reason(options, words):
     with pytest.raises(ArgumentError, match=words):
         split(people(), **options)
+
+
+# ---- what used to be misread -----------------------------------------------------------------------------------------
+
+
+def test_unseen_ids_are_taken_whole_alone_or_several_and_unknown_ones_are_told():
+    for unseen in ("1057", ["1057"], [1057], np.array([1057])):
+        assert ids(split(people(), by="id", values=[1001], unseen=unseen)["unseen"]) == [1057]
+    with pytest.raises(ArgumentError, match="`unseen` names ids that no row has: 7, x. The rows have 1000, 1001"):
+        split(people(), by="id", values=[1001], unseen=[1003, 7, "x"])
+
+
+def test_rows_of_a_class_that_were_kept_out_stay_unseen_at_a_later_request():
+    out = ids(split(people(), by="class", values=[1])["unseen"])
+    parts = split(people(), by="class", values=[2], unseen=out)
+    assert ids(parts["unseen"]) == out and set(parts["forget"]["label"]) == {2}
+    check_partition(parts, people())
+
+
+def test_rows_without_a_value_are_never_drawn():
+    rows = people().add_column("who", [None if i % 3 == 0 else f"p{i % 3}" for i in range(N)])
+    for seed in range(6):
+        assert None not in split(rows, by="column", column="who", fraction=0.5, group="id", seed=seed)["forget"]["who"]
+
+
+def test_some_values_that_are_there_are_listed_the_like_ones_first():
+    with pytest.raises(
+        ArgumentError, match=r"Not in the column 'person': p77\. It has p7, p0, p1, p2, p3, … \(10 in all"
+    ):
+        split(people(), by="column", column="person", values=["p77"])
+    rows = people().cast_column("label", ClassLabel(names=["cat", "dog", "emu"]))
+    with pytest.raises(ArgumentError, match="Not in the column 'label': dgo. It has dog, cat, emu"):
+        split(rows, by="class", values=["dgo"])
+
+
+@pytest.mark.parametrize("options, words", [
+    ({"by": "column", "column": "lists", "values": [[1]]}, "The column 'lists' holds lists or files"),
+    ({"by": "column", "column": "person", "values": [None]}, "`values` holds None or NaN"),
+    ({"by": "column", "column": "person", "values": [float("nan")]}, "`values` holds None or NaN"),
+    ({"by": "random", "fraction": 0.2, "seed": -1}, "`seed` is -1"),
+    ({"by": "random", "fraction": 0.2, "seed": 1.5}, "`seed` is 1.5"),
+    ({"by": "random", "fraction": "a"}, "`fraction` is 'a'"),
+    ({"by": "random", "fraction": True}, "`fraction` is True"),
+    ({"by": "random", "fraction": 0.2, "unseen": None}, "`unseen` is None"),
+    ({"by": "random", "fraction": 0.2, "unseen": True}, "`unseen` is True"),
+])  # fmt: skip
+def test_arguments_of_another_kind_are_refused_by_name(options, words):
+    with pytest.raises(ArgumentError, match=words):
+        split(people().add_column("lists", [[i] for i in range(N)]), **options)
+
+
+def test_other_tables_are_taken_and_what_is_none_is_told():
+    for rows in (people().to_list(), people().to_dict(), people().to_pandas()):
+        assert ids(split(rows, by="id", values=1003)["forget"]) == [1003]
+    assert ids(
+        split(people().add_column("v", [1.5, 2.5] * 30), by="column", column="v", values=1.5, group="id")["forget"]
+    )
+    for rows, words in (
+        (None, "`dataset` is NoneType"),
+        ([], "`dataset` is empty"),
+        ({"train": people()}, "of 'train'"),
+    ):
+        with pytest.raises(ArgumentError, match=words):
+            split(rows, by="id", values=[1])

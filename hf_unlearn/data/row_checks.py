@@ -95,6 +95,21 @@ def has_transform(rows: Any) -> bool:
     return getattr(rows, "format", None) is not None and rows.format.get("type") == "custom"
 
 
+def transform_problems(name: str, rows: Any, limits: Limits) -> list[str]:
+    """Whether a transform of the rows needs a column that `remove_unused_columns=True` takes from it."""
+    unused = [c for c in column_names(rows) if c not in (limits.arguments or ()) and c not in LABELS]
+    if not has_transform(rows) or limits.arguments is None or not unused:
+        return []
+    try:
+        _ = rows.select([0]).remove_columns(unused)[0]
+    except KeyError as error:
+        return [
+            f"The transform of the {name} rows reads the column {error}, which `remove_unused_columns` takes out, "
+            "since the model does not name it. Pass `remove_unused_columns=False`."
+        ]
+    return []
+
+
 def ids_of(name: str, rows: Any) -> tuple[list, list[str]]:
     """Ids of the rows, their numbers where they have none that can be used; and what is wrong with those."""
     numbers = list(range(len(rows)))

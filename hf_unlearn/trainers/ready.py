@@ -21,6 +21,7 @@ from ..data.checks import column_codes, evaluation_problems, training_set
 from ..data.columns import FLAG, column_values, row_ids
 from ..data.limits import limits_of
 from ..data.order import SpreadSampler
+from ..data.row_checks import transform_problems
 from ..options import GAIN_CAP, INNER_LR, INNER_LR_ADAPTER
 from ..readiness.terms import FD_EPSILON, FD_EPSILON_BF16, Terms
 from ..report.words import model_card
@@ -115,6 +116,8 @@ class ReadyTrainer(ForgettingTrainer):
         train_dataset, bad_rows = training_set(train_dataset, revocable, limits, plain, processing_class)
         problems = argument_problems(model, peft_config, kwargs) + wrong + bad_rows
         problems += evaluation_problems("evaluation", eval_dataset, limits, plain)
+        if args.remove_unused_columns and not bad_rows:
+            problems += transform_problems("training", train_dataset, limits)
         if wrong:
             raise_problems(problems)  # what follows takes them at their word
         groups = None  # (value of `request_group` -> number, number (N,) of each row)

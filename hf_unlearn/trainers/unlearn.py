@@ -22,6 +22,7 @@ from ..data.checks import evaluation_problems, reference_losses, reference_probl
 from ..data.columns import FLAG
 from ..data.limits import limits_of
 from ..data.order import PairedDataset
+from ..data.row_checks import transform_problems
 from ..objectives.base import Objective
 from ..objectives.registry import objective_of
 from ..objectives.surrogate import form_problems
@@ -125,6 +126,8 @@ class UnlearnTrainer(ForgettingTrainer):
         (forget_dataset, retain_dataset, unseen_dataset), bad_rows = split_sets(*sets, limits, plain, processing_class)
         problems = argument_problems(model, peft_config, kwargs) + wrong + bad_rows
         problems += evaluation_problems("evaluation", eval_dataset, limits, plain)
+        if args.remove_unused_columns and not bad_rows:
+            problems += [one for rows in sets for one in transform_problems("request's", rows, limits)][:1]
         if wrong:
             raise_problems(problems)  # what follows takes them at their word
         args = self._settle_arguments(args, model, problems)

@@ -317,3 +317,10 @@ def test_duplicates_are_looked_for_in_tables_of_any_kind():
     assert find_duplicates(pd.DataFrame(lm_list(3)), lm_rows(2)) == [(0, 0), (1, 1)]
     with pytest.raises(ArgumentError, match="`second` is NoneType"):
         find_duplicates(lm_rows(3), None)
+
+
+def test_a_transform_that_needs_a_column_which_the_trainer_takes_out_is_told(tmp_path):
+    stored = image_rows(4).rename_columns({"pixel_values": "image"})
+    rows = stored.with_transform(lambda batch: {"pixel_values": batch["image"], **batch})
+    with pytest.raises(ArgumentError, match="reads the column 'image', which `remove_unused_columns` takes out"):
+        ReadyTrainer(vit(), ReadyConfig(str(tmp_path), use_cpu=True), rows)

@@ -51,15 +51,14 @@ def test_quickstart_in_a_smoke_size(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(transformers.logging, "set_verbosity_error", lambda: None)
     quickstart.main(["--output-dir", str(tmp_path), "--smoke"])
     out = capsys.readouterr().out
-    assert "What readiness bought" in out
-    table = out.partition("What readiness bought")[2]
-    for task in quickstart.TASKS:
-        assert len(re.findall(rf"^{task} .*(original|ready) +2 ", table, re.M)) == 2, table
+    assert out.count("This was a trial run") == len(quickstart.TASKS) and "What readiness bought" not in out
     card = strict_json(tmp_path / "scorecard.json")
     roles = set(ROLES)
     found = {(run["task"], run["model"]) for run in card["runs"]}
     assert found == {(task, role) for task in quickstart.TASKS for role in roles}
     assert len(card["runs"]) == 18
+    assert {run["cost"]["steps"] for run in card["runs"] if "unlearned" in run["model"]} == {2}
     page = (tmp_path / "report.html").read_text()
     assert all(task in page for task in quickstart.TASKS)
+    assert page.count("This was a trial run") == 1 and 'class="badge' not in page and "Told apart" not in page
     assert not re.search(r"(src|href)=\"https?:", page)

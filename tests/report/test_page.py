@@ -147,6 +147,9 @@ def test_a_trial_run_says_so_and_claims_nothing():
     )
     assert "people 48 rows of 12 people, a tenth of all. This was a trial run" in several
     assert "Of 1 unlearned model, " in several  # of the other task
+    both = {task: {"smoke": True} for task in ("people", "other")}
+    page = render_html({**shown, "provenance": both})
+    assert page.count("This was a trial run") == 1 and '<table class="summary' not in page
 
 
 def test_details_are_folded_and_opened_by_printing(page):

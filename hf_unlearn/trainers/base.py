@@ -189,6 +189,8 @@ class ForgettingTrainer(CheckpointingTrainer):
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         self.place = self._micro_batches.next(inputs)
+        if callable(getattr(self.optimizer, "train", None)):  # as the Trainer does, whose step not every pass goes by
+            self.optimizer.train()
         loss = self.micro_step(model, inputs, num_items_in_batch)
         if self.accelerator.sync_gradients and not (self._learns or steps_in_backward(self.accelerator)):
             check_gradients(self.trainable)

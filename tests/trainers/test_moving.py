@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from helpers.ready_runs import train as ready
-from helpers.tiny import lm, same_bits, tokenizer, weights
+from helpers.tiny import lm, lm_rows, same_bits, tokenizer, weights
 from helpers.unlearning import QUIET, ROWS
 from peft import LoraConfig
 from torch.optim import SGD, AdamW
@@ -89,3 +89,28 @@ def test_a_model_whose_weights_get_no_gradient_is_refused_in_the_first_step(tmp_
     model.__class__ = Cut
     with pytest.raises(ArgumentError, match="No gradient reaches any of the trainable weights"):
         run(tmp_path, model)
+
+
+class Modes(SGD):
+    """As the optimizers of schedule-free training, whose weights in training are others than those in evaluation."""
+
+    mode = "none"
+
+    def train(self):
+        self.mode = "train"
+
+    def eval(self):
+        self.mode = "eval"
+
+    def step(self, closure=None):
+        assert self.mode == "train"
+        return super().step(closure)
+
+
+def test_an_optimizer_with_a_training_mode_is_in_it_in_every_step_with_readiness_terms(tmp_path):
+    model = lm()
+    optimizer = Modes(model.parameters(), lr=0.1)
+    evaluated = {"eval_strategy": "steps", "eval_steps": 1}
+    more = {"optimizers": (optimizer, None), "eval_dataset": lm_rows(4, 100)}
+    run = ready(tmp_path, model, max_steps=2, trainer=more, **evaluated)
+    assert run.simulated.steps_with_readiness_terms == 2 and optimizer.mode == "eval"

@@ -278,12 +278,11 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(tmp_path, options):
     assert again.cost["row_passes"] == pytest.approx(whole.cost["row_passes"], abs=2e-3)
 
 
-def test_a_run_resumed_with_other_options_drops_what_it_cannot_use(tmp_path):
+def test_a_request_is_not_resumed_with_another_resistance(tmp_path):
     common = {"passes": "8", "per_device_train_batch_size": 2, "save_strategy": "steps", "save_steps": 4}
     trainer(tmp_path, max_steps=4, **common).train()
-    run = trainer(tmp_path, max_steps=8, **common, **ON)
-    run.train(resume_from_checkpoint=True)
-    assert run.state.global_step == 8
+    with pytest.raises(ArgumentError, match="`resistance` was 'none' and is 'relearn'"):
+        trainer(tmp_path, max_steps=8, **common, **ON).train(resume_from_checkpoint=True)
 
 
 def test_record_and_card_name_the_resistance_and_its_options(tmp_path):

@@ -60,6 +60,7 @@ def sections(card: Mapping[str, Any] | None, info: Mapping[str, Any] | None, rol
     if info is not None:
         info = {**INFO, **info}
         info["stop_text"] = reason_text(info["stop_reason"]) if info["stop_reason"] else None
+        info["settings"] = {name: _short(value) for name, value in info["settings"].items()}
         found["model"] = filled("card_model.md", info=info, what=what(info["kind"]))
     found["scores"] = ""
     if card:
@@ -72,6 +73,10 @@ def sections(card: Mapping[str, Any] | None, info: Mapping[str, Any] | None, rol
             weak_note=WEAK_NOTE,
         )
     return found
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.6g}" if isinstance(value, float) else value
 
 
 def filled(name: str, **values: Any) -> str:

@@ -100,8 +100,9 @@ def _loading(model, base) -> list[str]:
             "model = PeftModel.from_pretrained(base, name)",
         ]
     head = "" if is_causal_lm(base) else f", num_labels={base.config.num_labels}, ignore_mismatched_sizes=True"
+    where = "  # a folder of the machine that trained the adapter" if os.path.isdir(source) else ""
     return [
-        f"base = {kind}.from_pretrained({literal(source)}{head}{trust})",
+        f"base = {kind}.from_pretrained({literal(source)}{head}{trust}){where}",
         "model = PeftModel.from_pretrained(base, name)",
     ]
 

@@ -121,7 +121,7 @@ def test_card_section_holds_verdict_method_findings_gates_and_scores():
         "title": "people-unlearned",
         "kind": "unlearned",
         "method": "Adaptive gradient ascent.",
-        "settings": {"learning_rate": 1e-4, "gap": "hinge|squared"},
+        "settings": {"learning_rate": 1e-4, "alpha": 0.1669758812615, "gap": "hinge|squared"},
         "stop_reason": REACHED,
         "limits": ["Reconstructed, not the authors' code."],
         "how_to_load": "AutoModelForCausalLM.from_pretrained('x')\n",
@@ -131,7 +131,7 @@ def test_card_section_holds_verdict_method_findings_gates_and_scores():
     assert text.startswith("# people-unlearned\n\n- **Asked**: 48 rows.")
     for part in (
         "has unlearned rows",
-        "| `gap` | hinge\\|squared |",
+        "| `learning_rate` | 0.0001 |\n| `alpha` | 0.166976 |\n| `gap` | hinge\\|squared |",
         f"The request stopped because {STOP_REASONS[REACHED]}.",
         "- people (unlearned): forgot: yes",
         "- Reconstructed, not the authors' code.",

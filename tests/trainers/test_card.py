@@ -111,6 +111,7 @@ def test_the_code_of_an_adapter_s_card_loads_its_base_too(tmp_path, kind, monkey
     assert data["library_name"] == "peft" and data["pipeline_tag"] == tag and "lora" in data["tags"]
     assert "base_model" not in data and not [tag for tag in data["tags"] if str(tmp_path) in tag]
     assert "ore information needed" not in text.lower() and text.count("## What this model is") == 1
+    assert ("a folder of the machine that trained" in text) == (kind != "lm")  # there PEFT loads the base
 
 
 def test_a_class_of_the_user_s_own_is_loaded_as_the_one_that_it_comes_from():

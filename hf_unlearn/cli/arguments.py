@@ -149,6 +149,14 @@ class DataArguments(FromFlags):
             "loss should reach. Raise it where this leaves only few rows: a mean over few rows is uncertain."
         },
     )
+    unseen_ids: list[str] | None = field(
+        default=None,
+        metadata={
+            "metavar": "ID",
+            "help": "Instead of --unseen: ids of the rows that were kept out of the training. Give them where rows are "
+            "asked for in another way than at the training: the share would be another draw.",
+        },
+    )
     unseen_group: str | None = field(
         default=None,
         metadata={

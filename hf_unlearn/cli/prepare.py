@@ -94,9 +94,9 @@ def rows_by_split(data: DataArguments) -> tuple:
 
     def by_split():
         content = [column for column in said_by(data) if column in rows.column_names] or None
-        how = {"group": data.unseen_group, "seed": data.split_seed, "unseen": data.unseen, "content": content}
+        how = {"group": data.unseen_group, "seed": data.split_seed, "content": content, "deleted": data.deleted or ()}
         try:
-            return split(rows, **_named(data), **how, deleted=data.deleted or ())
+            return split(rows, **_named(data), **how, unseen=data.unseen_ids or data.unseen)
         except ValueError as error:
             raise ArgumentError([by_flags(problem) for problem in problems_of(error)]) from error
 

@@ -168,11 +168,11 @@ def problems(known: Known, retain, unseen) -> list[str]:
     found = []
     why = {
         ("unseen", TRAINED): "was trained on ({n}): τ would be the loss of trained rows, and nothing forgotten. Give "
-        "rows that were kept out of the training: `split(…, unseen=[their ids])`",
+        "rows that were kept out of the training: `split(…, unseen=[their ids])`, --unseen_ids",
         ("unseen", FORGOTTEN): "was asked to forget ({n}): it was trained on them. Give rows that were never trained "
-        "on, and leave these out: `split(…, deleted=[their ids])`",
+        "on, and leave these out: `split(…, deleted=[their ids])`, --deleted",
         ("retain", FORGOTTEN): "was asked to forget ({n}): they would be learned again. Leave them out: "
-        "`split(…, deleted=[their ids])`",
+        "`split(…, deleted=[their ids])`, --deleted",
     }
     closed = {s.salt for s in known.sets} - {records.salt_id(salt) for salt in known.salts}
     if closed:

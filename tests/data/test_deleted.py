@@ -53,3 +53,7 @@ def test_the_verbs_leave_them_out_by_a_flag(tmp_path):
     data.forget_by, data.forget_values, data.deleted = "class", ["1"], A
     found = prepare.prepare(data, arguments.ModelArguments())
     assert not set(A) & set.union(*(set(part["id"]) for part in found.splits.values()))
+    kept_out = sorted(found.splits["unseen"]["id"])
+    data.forget_by, data.forget_values, data.unseen_ids = "id", ["r1", "r2"], kept_out  # asked for in another way
+    again = prepare.prepare(data, arguments.ModelArguments()).splits
+    assert sorted(again["unseen"]["id"]) == kept_out and not set(A) & {*again["retain"]["id"]}

@@ -23,6 +23,7 @@ from hf_unlearn.cli import evaluate, parsing, prepare, ready, running, terminal,
 from hf_unlearn.cli.arguments import ROLES, TRAINED
 from hf_unlearn.cli.terminal import Progress, Step, short
 from hf_unlearn.report.words.few_words import columns, table
+from hf_unlearn.utils.flags import with_underscores
 
 HERE = Path(__file__).resolve().parent
 TASKS = {  # name -> (recipe, flags beyond it)
@@ -97,9 +98,9 @@ def readiness_table(card) -> str:
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     where = "folder for models, scorecard.json and report.html"
-    parser.add_argument("--output_dir", "--output-dir", default="quickstart", help=where)
+    parser.add_argument("--output_dir", default="quickstart", help=where)
     parser.add_argument("--smoke", action="store_true", help="two steps of everything, to see that it runs")
-    options = parser.parse_args(argv)
+    options = parser.parse_args(with_underscores(argv))
     output_dir = Path(options.output_dir)
     terminal.say(f"Quickstart: {', '.join(TASKS)}; six models each, measured and attacked; all goes to {output_dir}")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # all data are embedded

@@ -11,7 +11,8 @@ import sys
 from ..memory.__main__ import build_parser, report
 from ..memory.__main__ import main as estimate_main
 from ..memory.run import STEP_VERBS, Run
-from . import checks, model, parsing, prepare
+from ..utils.flags import with_underscores
+from . import checks, model, parsing, prepare, terminal
 from .arguments import DataArguments, ModelArguments
 
 PROGRAM = "hf-unlearn memory"
@@ -20,12 +21,14 @@ PROGRAM = "hf-unlearn memory"
 def main(argv: list[str]) -> int:
     """The exit status: 0, or 1 where nothing could be estimated or it does not fit."""
     asks_for_help = bool({"-h", "--help"} & set(argv))
+    if not asks_for_help:
+        terminal.say("hf-unlearn memory: takes one step of each verb on tensors without data")
     if asks_for_help or not parsing.names_a_file(argv):
         if asks_for_help:
             sys.stdout.write("With --config FILE.yaml: the sizes of that recipe; the flags below win over them.\n\n")
         return estimate_main(argv, PROGRAM)
     own, of_recipe = divided(argv)
-    values = vars(build_parser(PROGRAM).parse_args(own))
+    values = vars(build_parser(PROGRAM).parse_args(with_underscores(own)))
     memory, as_json, verbs = values.pop("memory"), values.pop("json"), values.pop("verb")
     typed = {word[2:].partition("=")[0].replace("-", "_") for word in own if word.startswith("--")}
     typed = {name.removeprefix("no_") for name in typed}

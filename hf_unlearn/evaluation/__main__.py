@@ -6,6 +6,8 @@ import argparse
 import json
 import sys
 
+from ..utils.flags import with_underscores
+
 
 def main(arguments: list[str] | None = None, program: str = "python -m hf_unlearn.evaluation") -> int:
     """The command line; the exit status: 0, or 1 for input that cannot be measured (argparse leaves with 2)."""
@@ -24,7 +26,7 @@ def main(arguments: list[str] | None = None, program: str = "python -m hf_unlear
         metavar="B.json",
         help="the log of a model retrained without the forget rows; else forget_quality, ks_statistic: null",
     )
-    args = parser.parse_args(arguments)
+    args = parser.parse_args(with_underscores(sys.argv[1:] if arguments is None else arguments))
     try:
         text = json.dumps(_tofu(args.logs, args.retrained), indent=2, allow_nan=False)
     except (OSError, ValueError) as error:

@@ -18,6 +18,7 @@ import sys
 from dataclasses import fields
 
 from ..utils.checks import ArgumentError
+from ..utils.flags import with_underscores
 from .advice import advice
 from .estimate import Estimate, estimate
 from .run import STEP_VERBS, Run
@@ -58,7 +59,7 @@ def build_parser(program: str) -> argparse.ArgumentParser:
 
 def main(argv: list[str], program: str = "python -m hf_unlearn.memory") -> int:
     """Estimates what the flags describe; the exit status: 1 where nothing could be estimated or it does not fit."""
-    values = vars(build_parser(program).parse_args(argv))
+    values = vars(build_parser(program).parse_args(with_underscores(argv)))
     memory, as_json, verbs = values.pop("memory"), values.pop("json"), values.pop("verb")
     return report([Run(**values, verb=verb) for verb in verbs], memory, as_json)
 

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from hf_unlearn.cli import parsing, prepare
 from hf_unlearn.utils.checks import raise_problems
+from hf_unlearn.utils.flags import with_underscores
 from recipes.study.base import digest, ensure_base
 from recipes.study.tasks import ARMS, TASKS, YARDSTICKS, Arm, StudyTask, arms_of, flags_of, needed_by, requests_of
 from recipes.tools import jobs as jobs_
@@ -373,7 +374,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--page", action="store_true", help="gather what is there into JSON, picture and page")
     parser.add_argument("--publish", action="store_true", help="with --page: JSON and picture into this repository")
     parser.add_argument("--smoke", action="store_true", help="four steps a model, to see that it runs")
-    options = parser.parse_args(argv)
+    options = parser.parse_args(with_underscores(argv))
     named = [name for task in options.task for name in (TASKS if task == "all" else [task])]
     tasks = list(dict.fromkeys(named))
     seeds = check(options, tasks)

@@ -22,6 +22,7 @@ from statistics import median, quantiles
 if not __package__:  # run as a script: not recipes/ on the path, where evaluate.py would hide the library
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
+from hf_unlearn.utils.flags import with_underscores
 from recipes.tools.bench.contenders import Bench
 from recipes.tools.bench.costs import Figure, collect_ratios, gradient_error, ratio_of_bytes
 from recipes.tools.bench.turns import timed
@@ -68,7 +69,7 @@ def arguments(argv=None):
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     parser.add_argument("--bf16", action="store_true", help="bf16 autocast over fp32 weights")
     parser.add_argument("--cpu", action="store_true", help="on the CPU though there is a GPU")
-    args = parser.parse_args(argv)
+    args = parser.parse_args(with_underscores(argv))
     known = [figure.key for figure in FIGURES]
     if unknown := sorted(set(args.only or []) - set(known)):
         parser.error(f"no figure {', '.join(unknown)}; there are {', '.join(known)}")

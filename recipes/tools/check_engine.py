@@ -22,6 +22,7 @@ if not __package__:  # run as a script: not recipes/ on the path, where evaluate
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from hf_unlearn.cli import running
+from hf_unlearn.utils.flags import with_underscores
 
 VOCAB = 61
 TOLERANCES = {"float32": 1e-4, "float64": 2e-5}  # in float64 too, norms and loss of a Llama go by float32
@@ -50,7 +51,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--tolerance", type=float, help="Largest relative difference. Default: 1e-4; float64: 2e-5.")
     parser.add_argument("--peft", action="store_true", help="Train a LoRA adapter instead of all weights.")
     parser.add_argument("--use_cpu", action="store_true", help="Do not use a GPU.")
-    args = parser.parse_args(argv)
+    args = parser.parse_args(with_underscores(argv))
     if args.steps < 2 or args.steps % 2:
         parser.error(f"--steps is {args.steps}; it must be an even number of at least 2")
     return args

@@ -1,6 +1,6 @@
 """Which measures can be trusted? Models that saw the forget rows against models that never did, told apart by each.
 
-    python recipes/tools/faithfulness.py [--tasks people digits] [--models 8] [--output-dir outputs/faithfulness]
+    python recipes/tools/faithfulness.py [--tasks people digits] [--models 8] [--output_dir outputs/faithfulness]
         [--jobs 1]
 
 For each task N models are trained that never saw the forget rows, N that saw them in a few passes only ("lightly") and
@@ -31,6 +31,7 @@ if not __package__:  # run as a script: not recipes/ on the path, where evaluate
 from hf_unlearn.cli import arguments, parsing, prepare, running
 from hf_unlearn.evaluation import catalogue
 from hf_unlearn.utils.checks import raise_problems
+from hf_unlearn.utils.flags import with_underscores
 from recipes.tools import jobs as jobs_
 
 RECIPES = Path(__file__).resolve().parents[1]  # recipes/
@@ -254,7 +255,7 @@ def same_settings(task: str, root: Path, smoke: bool) -> None:
         before = json.loads(kept.read_text(encoding="utf-8"))
         if other := [key for key in now if before.get(key) != now[key]]:
             raise ValueError(
-                f"`--output-dir` {str(root)!r} holds models of {task} made with another {', '.join(other)}. Give "
+                f"`--output_dir` {str(root)!r} holds models of {task} made with another {', '.join(other)}. Give "
                 "another folder, or remove this one."
             )
     kept.parent.mkdir(parents=True, exist_ok=True)
@@ -354,10 +355,10 @@ def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), metavar="TASK", help=f"some of {', '.join(TASKS)}")
     parser.add_argument("--models", type=int, default=8, help="models in each of the three pools of a task")
-    parser.add_argument("--output-dir", default="outputs/faithfulness", help="for row tables and faithfulness.json")
+    parser.add_argument("--output_dir", default="outputs/faithfulness", help="for row tables and faithfulness.json")
     parser.add_argument("--jobs", type=int, default=1, help="models trained at a time, each in a process of its own")
     parser.add_argument("--smoke", action="store_true", help="two steps a model, to see that it runs")
-    options = parser.parse_args(argv)
+    options = parser.parse_args(with_underscores(argv))
     tasks, root = list(dict.fromkeys(options.tasks)), Path(options.output_dir)
     check(tasks, options.models, options.jobs)
     jobs_.quiet()

@@ -1,0 +1,17 @@
+"""Flags of programs that read them by argparse: `--output-dir` and `--output_dir` are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def with_underscores(argv: Sequence[str]) -> list[str]:
+    """A command line with its flags as they are declared: --batch-size=4 becomes --batch_size=4, --no_x becomes --no-x."""
+    found = []
+    for word in argv:
+        flag, equals, value = word.partition("=")
+        if flag.startswith("--") and len(flag) > 2:
+            name = flag[2:].replace("-", "_")
+            flag = f"--no-{name[3:]}" if name.startswith("no_") else f"--{name}"
+        found.append(flag + equals + value)
+    return found

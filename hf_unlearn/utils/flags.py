@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def with_underscores(argv: Sequence[str]) -> list[str]:
-    """A command line with its flags as they are declared: --batch-size=4 becomes --batch_size=4, --no_x becomes --no-x."""
+    """Words with the flags as they are declared: --batch-size=4 becomes --batch_size=4, --no_x becomes --no-x."""
     found = []
     for word in argv:
         flag, equals, value = word.partition("=")

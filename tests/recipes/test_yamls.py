@@ -93,6 +93,13 @@ def test_the_first_line_is_the_command(path):
     assert path in mentioned and all(p.is_file() for p in mentioned)
 
 
+@pytest.mark.parametrize("path", YAMLS, ids=names)
+def test_comments_say_what_to_change_for_data_and_a_model_of_one_s_own(path):
+    commented = {line.partition(":")[0].removeprefix("# ") for line in path.read_text().splitlines()[1:] if "#" in line}
+    keys = {"dataset_name", "task", "forget_values", "forget_fraction", "model_type", "output_dir"}
+    assert keys & set(yaml.safe_load(path.read_text())) <= commented
+
+
 @pytest.mark.parametrize("path", ACCELERATE, ids=names)
 def test_accelerate_configs_are_known_to_accelerate(path):
     from accelerate.commands.config.config_args import load_config_from_file

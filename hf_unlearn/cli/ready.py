@@ -124,13 +124,13 @@ def main(argv: list[str]) -> None:
         print(f"{trainer.state.global_step} steps; saved in {trainer.args.output_dir}")
         if result:
             print(result)
-        if unread := unread_options(own, args):
+        if unread := unread_options(own, argv):
             print(f"Not used, since {own.role} is trained plainly: {', '.join(unread)}.")
 
 
-def unread_options(own: ReadyArguments, args) -> list[str]:
+def unread_options(own: ReadyArguments, argv: list[str]) -> list[str]:
     """Options of readiness that the command line gives for a role that has none; a file serves all roles."""
     if own.role == "ready":
         return []
-    typed = {*own.given, *args.given} & {"revocable", *(f.name for f in fields(ReadyOptions))}
-    return sorted(typed)
+    typed = {one.name for one in parsing.read_words(argv)[0] if one.prefix in ("", "ready.")}
+    return sorted(typed & {"revocable", *(f.name for f in fields(ReadyOptions))})

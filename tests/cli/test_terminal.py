@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -12,8 +13,11 @@ from types import SimpleNamespace
 
 import pytest
 from helpers.recipes import ROOT
+from helpers.tiny import image_rows, vit
 
 from hf_unlearn.cli import evaluate, ready, terminal, unlearn
+from hf_unlearn.cli.arguments import ReadyArguments
+from hf_unlearn.cli.prepare import Prepared
 from hf_unlearn.cli.terminal import NoProgress, Progress, Step, short
 from hf_unlearn.cli.training_progress import TrainingProgress, show
 
@@ -179,3 +183,30 @@ def test_the_steps_of_a_measurement_are_its_models_then_the_intervals(clock):
             seen.append(bar.text())
     assert seen[:2] == ["2 of 5: measuring original, forget"] * 2
     assert seen[3].endswith(": measuring unlearned") and seen[2] == seen[3] and seen[-1].startswith("4 of 5")
+
+
+def test_ready_tells_the_accuracy_on_test_rows(clock):
+    model, rows = vit(), image_rows(12)
+    trainer = SimpleNamespace(model=model, args=SimpleNamespace(per_device_eval_batch_size=5))
+    bar = Progress([short("measuring the test rows")], clock=clock)
+    bar.next()
+    said = ready.test_result(trainer, Prepared({"test": rows}, None, None), bar)
+    assert re.fullmatch(r"accuracy on the 12 test rows: [\d.]+ % \([\d.]+–[\d.]+\); loss [\d.]+", said)
+    assert bar.share == 1.0
+    assert ready.test_result(trainer, Prepared({"retain": rows}, None, None), bar) is None
+
+
+def test_what_a_plain_training_does_not_use_is_said():
+    words = [
+        "--config",
+        "my.yaml",
+        "--meta-start",
+        "0",
+        "--ready.revocable=any",
+        "--unlearn.gap",
+        "auto",
+        "--seed",
+        "1",
+    ]
+    unused = [ready.unread_options(ReadyArguments(role), words) for role in ("ready", "original")]
+    assert unused == [[], ["meta_start", "revocable"]]

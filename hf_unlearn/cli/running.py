@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 
 HIDDEN = "<HUB_TOKEN>"  # as transformers writes it
+
+
+FIRST_SPEAKS = 10.0  # seconds for the first process to say what is wrong: a launcher ends all where one has left
 
 
 def processes():
@@ -38,7 +42,8 @@ def run(main: Callable[[list[str]], int | None], argv: list[str] | None = None) 
         if os.environ.get("HF_UNLEARN_TRACEBACK"):
             raise
         if isinstance(error, ArgumentError) and not speaks():
-            sys.exit(1)  # the same flags: the first process says it
+            time.sleep(FIRST_SPEAKS)
+            sys.exit(1)
         sys.exit(f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

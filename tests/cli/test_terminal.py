@@ -15,7 +15,8 @@ import pytest
 from helpers.recipes import ROOT
 from helpers.tiny import image_rows, vit
 
-from hf_unlearn.cli import evaluate, ready, terminal, unlearn
+from hf_unlearn import ArgumentError
+from hf_unlearn.cli import evaluate, ready, running, terminal, unlearn
 from hf_unlearn.cli.arguments import ReadyArguments
 from hf_unlearn.cli.prepare import Prepared
 from hf_unlearn.cli.terminal import NoProgress, Progress, Step, short
@@ -210,3 +211,17 @@ def test_what_a_plain_training_does_not_use_is_said():
     ]
     unused = [ready.unread_options(ReadyArguments(role), words) for role in ("ready", "original")]
     assert unused == [[], ["meta_start", "revocable"]]
+
+
+def test_the_other_processes_leave_the_error_to_the_first_and_wait_until_it_is_said(monkeypatch):
+    def refuses(argv):
+        raise ArgumentError(["`x` is wrong."])
+
+    waited = []
+    monkeypatch.setattr(running.time, "sleep", waited.append)
+    for rank, code in (("0", "`x` is wrong."), ("1", 1)):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        with pytest.raises(SystemExit) as left:
+            running.run(refuses, [])
+        assert left.value.code == code or code in left.value.code
+    assert waited == [running.FIRST_SPEAKS]

@@ -116,10 +116,10 @@ class ReadyTrainer(ForgettingTrainer):
         train_dataset, bad_rows = training_set(train_dataset, revocable, limits, plain, processing_class)
         problems = argument_problems(model, peft_config, kwargs) + wrong + bad_rows
         problems += evaluation_problems("evaluation", eval_dataset, limits, plain)
-        if args.remove_unused_columns and not bad_rows:
-            problems += transform_problems("training", train_dataset, limits)
         if wrong:
             raise_problems(problems)  # what follows takes them at their word
+        if args.remove_unused_columns and not bad_rows:
+            problems += transform_problems("training", train_dataset, limits)
         groups = None  # (value of `request_group` -> number, number (N,) of each row)
         if args.request_group and revocable is not None:
             problems.append(

@@ -126,10 +126,10 @@ class UnlearnTrainer(ForgettingTrainer):
         (forget_dataset, retain_dataset, unseen_dataset), bad_rows = split_sets(*sets, limits, plain, processing_class)
         problems = argument_problems(model, peft_config, kwargs) + wrong + bad_rows
         problems += evaluation_problems("evaluation", eval_dataset, limits, plain)
-        if args.remove_unused_columns and not bad_rows:
-            problems += [one for rows in sets for one in transform_problems("request's", rows, limits)][:1]
         if wrong:
             raise_problems(problems)  # what follows takes them at their word
+        if args.remove_unused_columns and not bad_rows:
+            problems += [one for rows in sets for one in transform_problems("request's", rows, limits)][:1]
         args = self._settle_arguments(args, model, problems)
         self.objective = objective_of(args)
         self.step_rows = step_rows(args)

@@ -50,7 +50,7 @@ from .vocabulary import (
     Score,
 )
 
-__all__ = [
+__all__ = [  # of the vocabulary; what is defined here is public, too
     "AGAINST",
     "AS_RETRAINED",
     "AS_UNSEEN",
@@ -70,17 +70,6 @@ __all__ = [
     "WEIGHTS",
     "Measure",
     "Score",
-    "MEASURES",
-    "Entry",
-    "add",
-    "claim",
-    "find",
-    "is_weak",
-    "kind_of",
-    "of_score",
-    "of_split",
-    "score_label",
-    "weak_names",
 ]
 
 _WEAK_SCORES = {"causal_lm": ("mia_entropy",), "classifier": ("mia_entropy", "mia_loss")}

@@ -252,4 +252,5 @@ def _loaded(auto, where: str, what: str):
         return auto.from_pretrained(where)
     except Exception as error:  # a broken file is another type in each library
         said = " ".join(str(error).split())
-        raise ValueError(f"The {what} in {where!r} cannot be loaded ({type(error).__name__}): {said}") from error
+        here = f"in {where!r}" if Path(where).is_dir() else f"of {where!r}, which is no folder here,"
+        raise ValueError(f"The {what} {here} cannot be loaded ({type(error).__name__}): {said}") from error

@@ -6,8 +6,9 @@ import json
 
 import pytest
 from helpers.tiny import lm
+from transformers import AutoImageProcessor, AutoTokenizer
 
-from hf_unlearn.cli import arguments, checkpoints, checks, evaluate, parsing, unlearn
+from hf_unlearn.cli import arguments, checkpoints, checks, evaluate, parsing, prepare, unlearn
 from hf_unlearn.cli.arguments import DataArguments, EvaluateArguments, ModelArguments, UnlearnArguments
 
 CPU = ["--use_cpu", "true"]
@@ -93,6 +94,20 @@ def test_a_model_of_other_sizes_than_the_flags_say_is_refused(saved):
     told = checkpoints.other_model_problems(ModelArguments(model_type="vit"), "ready", saved / "ready")
     assert told[0].startswith("`model_type` is 'vit' by the flags") and "made with 'llama'" in told[0]
     assert not checkpoints.other_model_problems(ModelArguments(), "ready", saved / "ready")
+
+
+def test_a_name_that_is_no_folder_is_said_to_be_none_beside_what_the_hub_says(monkeypatch):
+    def refused(where):
+        raise OSError("We couldn't connect")
+
+    for cls in (AutoTokenizer, AutoImageProcessor):
+        monkeypatch.setattr(cls, "from_pretrained", refused)
+    people = DataArguments(forget_column="person", forget_fraction=0.1, limit=60)
+    with pytest.raises(ValueError, match=r"The tokenizer of 'out/raedy', which is no folder here, cannot be loaded"):
+        prepare.prepare(people, ModelArguments(), "out/raedy")
+    digits = DataArguments(task="image_classification", dataset_name="digits", forget_by="class", forget_values=["3"])
+    with pytest.raises(ValueError, match="image processor of 'org/model'"):  # asked of the hub, not made from the rows
+        prepare.prepare(digits, ModelArguments(), "org/model")
 
 
 # ---- where a request starts ------------------------------------------------------------------------------------------

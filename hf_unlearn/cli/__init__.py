@@ -7,9 +7,12 @@ parsing.py                     command line and YAML -> the dataclasses of a ver
 help.py                        what `--help` says
 rows/                          rows by name: embedded people and digits, local files, the Hub; other words for them
 encode/                        rows -> what a model takes: text, images, sound
+checks.py                      what is wrong with flags together, before a row is read
 prepare.py                     flags -> split and encoded rows, by the two above
 model.py                       flags -> a new model, one by name, an adapter
 checkpoints.py                 what can be said of a checkpoint before it is loaded
 shadows.py                     shadow models of `evaluate --shadows N`
+terminal.py                    the first line, and one bar over all steps
+training_progress.py           a training's steps in that bar
 running.py                     errors as one message, processes, saving, the command for the records
 """

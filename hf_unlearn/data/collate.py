@@ -12,6 +12,9 @@ from ..objectives.row_nll import IGNORE_INDEX
 from .columns import FLAG, FORGET_INDEX, INPUT_COLUMNS
 
 
+OTHER_LABELS = ("label", "label_ids")  # what the stock collators take where there are no `labels`
+
+
 class _PadLabels:
     """Pads language-model rows with the tokenizer and their labels with -100, on the tokenizer's side."""
 
@@ -60,7 +63,8 @@ def default_collator(model, processing_class=None) -> Callable[[list[dict]], dic
     names = signature_columns(model)
 
     def collate(rows: list[dict]) -> dict:
-        rows = [{k: v for k, v in row.items() if k in names} for row in rows]
+        numbered = "labels" in rows[0]  # beside them, `label` may hold the classes' names
+        rows = [{k: v for k, v in row.items() if k in names and not (numbered and k in OTHER_LABELS)} for row in rows]
         if "input_ids" not in rows[0] or not isinstance(processing_class, PreTrainedTokenizerBase):
             return _stacked(default_data_collator, rows)
         rows = _padding_side_mask(rows)

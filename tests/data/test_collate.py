@@ -149,3 +149,12 @@ def test_a_collator_that_joins_rows_is_refused_by_name():
         FlagCollator(DataCollatorWithFlattening(), None, "revocable")([{**row, "revocable": True} for row in rows[:2]])
     with pytest.raises(ValueError, match="of 4 rows; .* a line for each row"):
         FlagCollator(DataCollatorWithFlattening(), None)([(rows[0], rows[1], 0), (rows[2], rows[3], 1)])
+
+
+@pytest.mark.parametrize("kind", ["text", "image"])
+def test_names_of_classes_beside_their_numbers_do_not_reach_the_batch(kind):
+    rows = text_class_rows(4).to_list() if kind == "text" else image_rows(4).to_list()
+    model, tokens = (bert(), tokenizer()) if kind == "text" else (vit(), None)
+    named = [{**row, "label": f"class {row['labels']}"} for row in rows]
+    batch = default_collator(model, tokens)(named)
+    assert batch["labels"].tolist() == [row["labels"] for row in rows] and "label" not in batch

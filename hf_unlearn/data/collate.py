@@ -11,7 +11,6 @@ import torch
 from ..objectives.row_nll import IGNORE_INDEX
 from .columns import FLAG, FORGET_INDEX, INPUT_COLUMNS
 
-
 OTHER_LABELS = ("label", "label_ids")  # what the stock collators take where there are no `labels`
 
 

@@ -56,7 +56,7 @@ print("=== heavy", [name for name in {HEAVY!r} if name in sys.modules])
         "script ready": ["python recipes/ready.py", "--role", "--meta_gradient", "--lambda_efficiency", "--lora_r"],
         "script unlearn": ["python recipes/unlearn.py", "--start"],
         "script evaluate": ["python recipes/evaluate.py", "--title"],
-        "script quickstart": ["--output-dir", "--smoke"],
+        "script quickstart": ["--output_dir", "--smoke"],
         "script tools/check_engine": ["--peft", "--steps"],
     }
     for name, words in expected.items():

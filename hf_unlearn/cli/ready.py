@@ -57,10 +57,9 @@ def train(
     retrained = own.role.startswith("retrained")
     if own.role == "retrained_again":
         args.seed += 1
-    rows = prepared.splits["retain"].add_column("revocable", [False] * len(prepared.splits["retain"]))
+    rows = marked(prepared.splits["retain"], False)
     if not retrained:
-        forget = prepared.splits["forget"].add_column("revocable", [True] * len(prepared.splits["forget"]))
-        rows = concatenate_datasets([forget, rows])
+        rows = concatenate_datasets([marked(prepared.splits["forget"], True), rows])
     named = own.revocable == "named" and not retrained
     trainer = ReadyTrainer(
         model.new_model(data, model_args, prepared, args.seed),
@@ -72,6 +71,12 @@ def train(
         peft_config=model.adapter(data, model_args),
     )
     return running.train_and_save(trainer, own.role, prepared, progress)
+
+
+def marked(rows, revocable: bool):
+    """The rows with a column that says whether they are revocable, in the place of one that their file may have."""
+    rows = rows.remove_columns([name for name in ("revocable",) if name in rows.column_names])
+    return rows.add_column("revocable", [revocable] * len(rows))
 
 
 def test_result(trainer, prepared: prepare.Prepared, progress: Progress) -> str | None:

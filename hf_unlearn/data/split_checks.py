@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import difflib
 import math
+import re
 from collections.abc import Iterable, Sequence
 from numbers import Real
 from typing import Any
@@ -111,14 +112,23 @@ def _stored_value(value, known: set, by_text: dict[str, Any], feature) -> Any:
 
 
 def _read(word: str):
-    """The value that YAML reads from a word: 1.5 from 1.50, 1 from 0x1, False from no; of other types, the word."""
+    """
+    What a word stands for: 1.5 for 1.50, 10 for 0010, 1 for 0x1, False for no, a date for 2020-01-01; else the word.
+    YAML would read 0010 as 8 and 1:00 as 60, and the rows of somebody else would be forgotten.
+    """
     import yaml
 
+    if re.fullmatch(r"[+-]?[0-9]+", word):
+        return int(word)
+    if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", word):
+        return float(word)
+    if re.fullmatch(r"0x[0-9a-fA-F]+", word):
+        return int(word, 16)
     try:
         value = yaml.safe_load(word)
     except (yaml.YAMLError, ValueError):
         return word
-    return value if isinstance(value, (bool, int, float, datetime.date)) else word  # a datetime is a date, too
+    return value if isinstance(value, (bool, datetime.date)) else word  # a datetime is a date, too
 
 
 def _there(missing: list, known: set, feature) -> str:

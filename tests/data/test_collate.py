@@ -45,6 +45,10 @@ def test_classifier_and_image_rows():
     assert batch["labels"].tolist() == [0, 1, 2] and batch["input_ids"].shape[0] == 3 and "id" not in batch
     renamed = [{("label" if k == "labels" else k): v for k, v in row.items()} for row in text_class_rows(3)]
     assert default_collator(bert(), tokenizer())(renamed)["labels"].tolist() == [0, 1, 2]
+    named = [{**row, "label": word} for row, word in zip(text_class_rows(3), "abc", strict=True)]  # beside `labels`
+    assert set(default_collator(bert(), tokenizer())(named)) == set(default_collator(bert(), tokenizer())(renamed))
+    named = [{**row, "label": word} for row, word in zip(image_rows(3), "abc", strict=True)]
+    assert default_collator(vit())(named)["labels"].tolist() == [0, 1, 2]
     batch = default_collator(vit())(list(image_rows(3)))
     assert batch["pixel_values"].shape == (3, 1, 8, 8) and batch["labels"].tolist() == [0, 1, 2]
     assert set(batch) == {"pixel_values", "labels"}

@@ -52,6 +52,8 @@ def test_ids_may_come_as_text_and_alone():
     ([1.5, 2.0], ["2"], {2.0}),
     ([1, 2, 3], ["0x1", "03"], {1, 3}),
     ([1, 2, 3], ["2.0"], {2}),
+    (list(range(1, 13)), ["010", "1e1"], {10}),  # and not 8, as YAML reads it
+    ([str(i) for i in range(1, 13)], ["0010"], {"10"}),
     (["1.50", "1.5"], ["1.50"], {"1.50"}),
     (["no", "yes"], ["no"], {"no"}),
     (["False", "True"], ["false"], {"False"}),
@@ -64,7 +66,9 @@ def test_words_stand_for_the_values_that_the_column_has(column, values, forgotte
     assert set(parts["forget"]["asked"]) == forgotten
 
 
-@pytest.mark.parametrize("column, word", [([0, 1], "yes"), ([0, 1], "true"), (["a", "1"], "a: b"), ([1, 2], "x")])
+@pytest.mark.parametrize("column, word", [
+    ([0, 1], "yes"), ([0, 1], "true"), (["a", "1"], "a: b"), ([1, 2], "x"), ([1, 60], "1:00"), (["10", "60"], "1_0"),
+])  # fmt: skip
 def test_a_word_that_stands_for_no_value_of_the_column_is_told(column, word):
     rows = people().add_column("asked", [column[i % 2] for i in range(N)])
     with pytest.raises(ArgumentError, match=f"Not in the column 'asked': {word}"):

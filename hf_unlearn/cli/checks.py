@@ -46,7 +46,8 @@ def data_problems(data: DataArguments, model: ModelArguments) -> list[str]:
             f"is {data.test_fraction:g}, but --test_split {data.test_split} names the test rows. Give one of the two."
         )
         problems.append(Wrong("test_fraction", said))
-    if model.model_name_or_path and "sampling_rate" in changed:
+    of_a_file = model.said_alone("model_name_or_path") and not data.said_alone("sampling_rate")  # for a new model
+    if model.model_name_or_path and "sampling_rate" in changed and not of_a_file:
         said = f"is for a new model; {model.model_name_or_path} brings its own feature extractor. Leave it out."
         problems.append(Wrong("sampling_rate", said))
     is_path = Path(data.dataset_name).suffix in BUILDERS or data.dataset_name.startswith((".", "/", "~"))

@@ -29,11 +29,13 @@ FAILED = 3  # exit status where a gate of --fail_on is not passed
 
 def saved_run(folder: Path) -> dict:
     """Cost, stop reason and log of the run that wrote a model folder, from its records; empty where there are none."""
-    from ..utils.files import read_json
+    from ..utils.files import read_json, short
 
     found = {}
     for name in ("readiness.json", "unlearning.json"):
-        if record := read_json(folder / name):
+        if (record := read_json(folder / name)) is not None:
+            if not isinstance(record, dict):
+                raise ValueError(f"{folder / name} should hold a JSON object and holds {short(repr(record))}.")
             found |= {"cost": record.get("cost"), "stop_reason": record.get("stop_reason")}
     if (folder / "trainer_state.json").is_file():
         found["history"] = json.loads((folder / "trainer_state.json").read_text())["log_history"]
@@ -54,6 +56,8 @@ def pairs(words: list[str] | None, flag: str) -> tuple[dict[str, str], list[str]
         if not (equals and where) or role not in ROLES:
             problems.append(f"`--{flag}` takes ROLE=WHERE, ROLE one of {', '.join(ROLES)}; got {word!r}.")
         here = Path(where).expanduser()
+        if role in found:
+            problems.append(f"`--{flag}` gives {role} twice: {found[role]} and {where}. Give one model for a role.")
         found[role] = str(here) if here.is_dir() else where
     return found, problems
 

@@ -38,6 +38,8 @@ def model_problems(data: DataArguments, model: ModelArguments, needs_one: bool =
     """
     problems: list[str] = []
     named, new = bool(model.model_name_or_path), bool(model.model_type)
+    typed = model.said_alone("model_name_or_path")  # it wins over what a file says of a new model
+    new = new and not (typed and not model.said_alone("model_type"))
     if (named and new) or (needs_one and not named and not new):
         problems.append("Give either --model_name_or_path, or --model_type for a new model.")
     elif new:
@@ -50,7 +52,7 @@ def model_problems(data: DataArguments, model: ModelArguments, needs_one: bool =
         problems += [
             Wrong(name, f"is for a new model; {model.model_name_or_path} brings its own {what}. Leave it out.")
             for name, what in own.items()
-            if name in model.changed()
+            if name in model.changed() and (model.said_alone(name) or not typed)
         ]
     problems += whole("lora_r", model.lora_r, low=0)
     for name in ("lora_alpha", "lora_target_modules"):

@@ -79,7 +79,7 @@ def parse(
     kinds = kinds_of(verb)
     flags, problems = chosen(verb, argv)
     values, more = read_values(verb, kinds, flags, asked or verb)
-    problems += more
+    problems += more + lists_in_parts(read_words(argv)[0], actions_of(kinds))
     by_name = {one.name: one for one in flags}
     found: list = []
     for kind in kinds[:3]:
@@ -160,6 +160,18 @@ def read_values(verb: str, kinds: list[type], flags: list[Given], asked: str) ->
             except (ValueError, TypeError, OverflowError, ArgumentTypeError):
                 problems.append(wrong_value(one, action))
     return values, problems
+
+
+def lists_in_parts(typed: list[Given], known: dict[str, Action]) -> list[str]:
+    """What is wrong with a command line that gives a list in several flags: the last alone would count."""
+    several = [one for one in typed if one.name in known and known[one.name].nargs == "+"]
+    keys = [one.key for one in several]
+    return [
+        f"`--{key}` is given {keys.count(key)} times; give all in one: --{key} "
+        f"{' '.join(word for one in several if one.key == key for word in one.words)}."
+        for key in dict.fromkeys(keys)
+        if keys.count(key) > 1
+    ]
 
 
 def is_for_training(one: Given) -> bool:
@@ -381,8 +393,15 @@ def read_yaml(path: str) -> tuple[list[Given], list[str]]:
     """
     import yaml
 
+    twice: list[str] = []
+
     class Loader(yaml.SafeLoader):
-        """Of this function alone: what is changed below must not change how others read YAML."""
+        """Of this function alone: what is changed here and below must not change how others read YAML."""
+
+        def construct_mapping(self, node, deep=False):
+            keys = [key.value for key, _ in node.value]
+            twice.extend(key for key in dict.fromkeys(map(str, keys)) if keys.count(key) > 1)
+            return super().construct_mapping(node, deep)
 
     for tag in ("bool", "int", "float", "timestamp"):
         Loader.add_constructor(f"tag:yaml.org,2002:{tag}", yaml.SafeLoader.construct_yaml_str)
@@ -394,7 +413,7 @@ def read_yaml(path: str) -> tuple[list[Given], list[str]]:
         raise ArgumentError([f"{path} is no YAML: {' '.join(str(error).split())}"]) from error
     if not isinstance(content, dict):
         raise ArgumentError([f"{path} must hold `key: value` lines; a key is a flag."])
-    found, problems = [], []
+    found, problems = [], [f"`{key}` stands twice in {path}, and one value counts: leave one." for key in twice]
     for key, value in content.items():
         values = value if isinstance(value, list) else [value]
         if any(isinstance(one, (dict, list)) for one in values):

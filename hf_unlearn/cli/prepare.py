@@ -98,7 +98,8 @@ def rows_by_split(data: DataArguments) -> tuple:
         try:
             return split(rows, **_named(data), **how, unseen=data.unseen_ids or data.unseen)
         except ValueError as error:
-            raise ArgumentError([by_flags(problem) for problem in problems_of(error)]) from error
+            flags = {**FLAGS, "unseen": "unseen_ids"} if data.unseen_ids else FLAGS
+            raise ArgumentError([by_flags(problem, flags) for problem in problems_of(error)]) from error
 
     parts, *_ = gather(
         by_split,
@@ -127,9 +128,9 @@ def said_by(data: DataArguments) -> tuple[str, ...]:
     }.get(data.task, ())
 
 
-def by_flags(problem: str) -> str:
+def by_flags(problem: str, flags: dict[str, str] = FLAGS) -> str:
     """A problem of `split` with the flags in the place of its arguments."""
-    for argument, flag in FLAGS.items():
+    for argument, flag in flags.items():
         problem = problem.replace(f"`{argument}`", f"`--{flag}`")
     return problem
 

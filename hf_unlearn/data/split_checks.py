@@ -31,7 +31,10 @@ def argument_problems(dataset, by, values, fraction, column, group, seed, unseen
         if name not in names:
             problems.append(f"There is no column {name!r}; the rows have {', '.join(map(repr, names))}.")
         elif name in (column, group) and (kind_of(dataset, name) == "array" or _holds_lists(dataset, name)):
-            problems.append(f"The column {name!r} holds lists or files; it must hold one word or number a row.")
+            problems.append(
+                f"The column {name!r} holds lists, files or values of several types; it must hold one word or number "
+                "a row, and in all rows the same type."
+            )
     if by == "random" and values is not None:
         problems.append("`by` is 'random': it takes `fraction`, not `values`.")
     if (values is None) == (fraction is None):

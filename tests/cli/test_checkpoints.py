@@ -138,6 +138,16 @@ def test_unlearn_starts_from_the_model_that_is_named_for_it_alone(typed, saved, 
     assert unlearn.role_of(str(copy), own, model) == "ready_unlearned"
 
 
+def test_a_model_on_the_command_line_wins_over_the_new_one_of_a_file(saved, tmp_path):
+    lines = ["model_type: llama", "config_overrides: hidden_size=32", "vocab_size: 300"]
+    own, _, model, args = read(tmp_path, "--model_name_or_path", str(saved / "ready"), lines=lines)
+    assert unlearn.source_of(own, model, args.output_dir) == str(saved / "ready")
+    with pytest.raises(ValueError, match="Give either --model_name_or_path, or --model_type"):
+        read(tmp_path, lines=[*lines, "model_name_or_path: org/model"])
+    with pytest.raises(ValueError, match="`vocab_size` is for a new model"):
+        read(tmp_path, "--model_name_or_path", str(saved / "ready"), "--vocab_size", "301")
+
+
 def test_start_and_a_model_by_name_are_refused_together(saved, tmp_path):
     with pytest.raises(ValueError, match=r"`model_name_or_path` is '.*', and --start original .* Give one of the two"):
         read(tmp_path, "--start", "original", "--model_name_or_path", str(saved / "ready"))
@@ -163,6 +173,7 @@ def evaluated(*words):
         (["--attacks", "none", "--relearn_steps", "5"], "`relearn_steps` is an option of the attack relearn, which is"),
         (["--attacks", "none", "weights"], "`none` stands alone"),
         (["--relearn_steps", "0"], "`--relearn_steps` is 0"),
+        (["--models", "ready=a/b", "ready=a/c"], "`--models` gives ready twice: a/b and a/c"),
         (["--tables", "retrained=./nowhere"], "`tables` is 'retrained=./nowhere', but there is no such folder"),
     ],
 )

@@ -53,6 +53,12 @@ def test_a_card_that_cannot_be_written_is_told_and_the_others_are(measured, capl
     assert "original was left as it is: its header cannot be read" in caplog.text
 
 
+def test_a_record_of_another_kind_is_told_with_its_file(tmp_path):
+    (tmp_path / "unlearning.json").write_text("[1, 2]")
+    with pytest.raises(ValueError, match=r"unlearning.json should hold a JSON object and holds \[1, 2\]"):
+        evaluate.saved_run(tmp_path)
+
+
 def test_both_can_be_said_on_the_command_line_and_in_a_file(tmp_path):
     (tmp_path / "my.yaml").write_text("generations: false\nmodel_cards: true\n")
     own = parsing.parse("evaluate", ["--config", str(tmp_path / "my.yaml"), "--no_model_cards"])[0]

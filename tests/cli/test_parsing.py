@@ -306,3 +306,19 @@ def test_given_tells_what_is_said_for_this_verb_alone(tmp_path):
         *(False, True, True, False)
     ]
     assert model.changed() == {"model_type", "lora_r"} and not arguments.ModelArguments.given
+
+
+def test_of_a_list_in_several_flags_or_of_a_key_that_stands_twice_no_part_is_dropped(tmp_path):
+    with pytest.raises(ArgumentError, match="`--forget_values` is given 2 times; give all in one: --forget_values a b"):
+        parsing.parse("evaluate", ["--forget_values", "a", "--limit", "2", "--forget_values", "b", "--limit", "3"])
+    path = tmp_path / "my.yaml"
+    path.write_text("forget_values: a\nlimit: 2\nforget_values: b\n")
+    with pytest.raises(ArgumentError, match=r"`forget_values` stands twice in .*my.yaml"):
+        parsing.parse("evaluate", ["--config", str(path)])
+
+
+def test_ids_that_no_row_has_are_told_with_the_flag_that_gave_them():
+    words = ["--forget_column", "person", "--forget_fraction", "0.2", "--limit", "60", "--unseen_ids", "nobody"]
+    _, data, _ = parsing.parse("evaluate", words)
+    with pytest.raises(ArgumentError, match="`--unseen_ids` names ids that no row has: nobody"):
+        prepare.rows_by_split(data)

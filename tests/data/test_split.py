@@ -225,7 +225,7 @@ def test_some_values_that_are_there_are_listed_the_like_ones_first():
 
 
 @pytest.mark.parametrize("options, words", [
-    ({"by": "column", "column": "lists", "values": [[1]]}, "The column 'lists' holds lists or files"),
+    ({"by": "column", "column": "lists", "values": [[1]]}, "The column 'lists' holds lists, files"),
     ({"by": "column", "column": "person", "values": [None]}, "`values` holds None or NaN"),
     ({"by": "column", "column": "person", "values": [float("nan")]}, "`values` holds None or NaN"),
     ({"by": "random", "fraction": 0.2, "seed": -1}, "`seed` is -1"),

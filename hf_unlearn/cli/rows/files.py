@@ -127,6 +127,11 @@ def read_files(files: list[Path], split: str = "train", part: str = ""):
             f"{files[0]}: lines have more values than the header has names ({len(rows.column_names) - 1}). A value "
             "with a comma needs quotation marks."
         )
+    header = rows.column_names[0] if files[0].suffix == ".csv" and len(rows.column_names) == 1 else ""
+    if sign := next((sign for sign in ";\t|" if sign in header), None):
+        raise ValueError(
+            f"{files[0]}: its header, {header!r}, is one name. Values must be separated by commas, not by {sign!r}."
+        )
     return rows
 
 

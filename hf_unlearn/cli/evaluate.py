@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from ..utils.checks import Wrong, gather
+from ..utils.checks import Wrong, gather, raise_problems
 from . import checkpoints, checks, model, parsing, prepare, running, terminal
 from .arguments import ROLES, DataArguments, EvaluateArguments, ModelArguments, attack_flags
 from .terminal import NoProgress, Progress, Step
@@ -154,7 +154,22 @@ def prepared_rows(own: EvaluateArguments, data: DataArguments, model_args: Model
     prepared = prepare.prepare(data, model_args, processing_from)
     gather(*(partial(checkpoints.check_checkpoint, data, prepared.labels, *one) for one in models.items()))
     gather(*(partial(checkpoints.same_tokens, data, prepared, role, where) for role, where in models.items()))
+    if data.limit is None:  # a trial claims nothing
+        gather(*(partial(check_known_rows, prepared.splits, *one) for one in models.items()))
     return prepared
+
+
+def check_known_rows(splits: dict, role: str, where: str) -> None:
+    """
+    Raises:
+        ArgumentError: if the rows are others than those that the model's folder says it was trained on or asked to
+            forget.
+    """
+    from ..trainers import known_rows
+
+    if Path(where).is_dir():
+        is_of = {"retrained": role.startswith("retrained"), "unlearned": role.endswith("unlearned")}
+        raise_problems(known_rows.measured_problems(known_rows.of_model([where]), splits, **is_of))
 
 
 def splits_of(data: DataArguments, prepared: prepare.Prepared) -> dict:

@@ -18,7 +18,7 @@ import hmac
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -215,6 +215,44 @@ def _members(known: Known, part: str, of: str, rows) -> np.ndarray:
         if made[key] is not None:
             inside |= np.isin(made[key], own.digests)
     return inside
+
+
+def measured_problems(known: Known, rows: Mapping, *, retrained: bool = False, unlearned: bool = False) -> list[str]:
+    """
+    What of the rows that a model is to be measured on does not go with what its folder says: unseen rows that it was
+    trained on, forget rows that it was retrained with, or that nobody asked it to forget.
+
+    Args:
+        rows: those of "forget" and "unseen".
+    """
+
+    def ids(name: str, inside: np.ndarray) -> str:
+        every = row_ids(rows[name])
+        said = first_ids([every[i] for i in np.flatnonzero(inside)])
+        return f"{inside.sum()} of {len(every)} {name} rows (ids {said})"
+
+    salts = {records.salt_id(salt) for salt in known.salts}
+    asked = {s.part for s in known.sets if s.salt in salts}
+    found = []
+    seen = _members(known, TRAINED, "content", rows["unseen"]) | _members(known, FORGOTTEN, "content", rows["unseen"])
+    if seen.any():
+        found.append(
+            f"{ids('unseen', seen)} are rows that {known.where} was trained on: forgotten rows would be compared with "
+            "trained ones. Give the rows' flags as at its training, or the rows that were kept out by --unseen_ids."
+        )
+    if retrained and (with_them := _members(known, TRAINED, "content", rows["forget"])).any():
+        found.append(
+            f"{ids('forget', with_them)} are rows that {known.where} was trained on: it is no model retrained without "
+            "them."
+        )
+    if unlearned and FORGOTTEN in asked:
+        named = [_members(known, FORGOTTEN, of, rows["forget"]) for of in ("content", "id")]
+        if (other := ~(named[0] | named[1])).any():
+            found.append(
+                f"{ids('forget', other)} are none that {known.where} was asked to forget. Give the flags of that "
+                "request."
+            )
+    return found
 
 
 def earlier_request(output_dir: str, retain) -> None:

@@ -198,7 +198,7 @@ def parquet(rows: int = 1000) -> bytes:
     ("b.csv", b"text,label\na,b,c\nd,e,f\n", "lines have more values than the header has names (2)"),
     ("c.csv", b"text,label\n", "has no rows"),
     ("d.csv", b'text,label\n"a,1\nb,2\n', "cannot be read as csv: Error tokenizing data"),
-    ("s.csv", b"text;label\na;1\n", "its header, 'text;label', is one name. Values must be separated by commas, not by ';'"),
+    ("s.csv", b"text;label\na;1\n", "its header, 'text;label', is one name. Values must be separated by commas"),
     ("t.csv", b"text\tlabel\na\t1\n", "separated by commas"),
     ("a.parquet", parquet()[:300], "cannot be read as parquet: Parquet magic bytes not found"),
     ("b.parquet", b"PAR1", "cannot be read as parquet"),

@@ -75,6 +75,23 @@ def test_rows_of_an_earlier_request_do_not_come_back(unlearned, tmp_path):
     assert "4 of 4 unseen rows are rows that" in found and "was asked to forget (ids 0, 1, 2, 3)" in found
 
 
+def test_rows_to_be_measured_go_with_what_the_models_folders_say(ready, unlearned):
+    def told(folder, rows, **role):
+        return "\n".join(known_rows.measured_problems(known_rows.of_model([str(folder)]), {**ROWS, **rows}, **role))
+
+    assert not told(ready, {}) and not told(unlearned, {}, unlearned=True)
+    for folder in (ready, unlearned):
+        seen = told(folder, {"unseen": lm_rows(8, 10)})
+        assert f"6 of 8 unseen rows (ids 10, 11, 12, 13, 14, … (6 in all)) are rows that {folder} was trained" in seen
+    assert f"4 of 4 forget rows (ids 0, 1, 2, 3) are rows that {ready} was trained on" in told(
+        ready, {}, retrained=True
+    )
+    other = told(unlearned, {"forget": lm_rows(4, 2)}, unlearned=True)
+    assert other.startswith(f"2 of 4 forget rows (ids 4, 5) are none that {unlearned} was asked to forget")
+    shorter = ROWS["forget"].map(lambda row: {key: row[key][:4] for key in ("input_ids", "labels")})
+    assert not told(unlearned, {"forget": shorter}, unlearned=True)  # known by their ids
+
+
 def test_what_is_known_travels_from_request_to_request(unlearned, tmp_path):
     second = {**ROWS, "forget": lm_rows(2, 4), "retain": lm_rows(10, 6)}
     trainer(tmp_path / "second", str(unlearned), second).save_model()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ..utils.checks import Wrong, one_of
@@ -22,6 +23,21 @@ READ_BY = {  # flag -> tasks that read it; the others are for all
     "max_length": TEXTS,
     "vocab_size": TEXTS,
 }
+
+
+def folder_problems(output_dir) -> list[str]:
+    """What is wrong with the folder that a run is to write to, or with the one that it would have to be made in."""
+    folder = there = Path(output_dir).expanduser()
+    while not there.is_symlink() and not there.exists() and there != there.parent:
+        there = there.parent
+    got = f"is {str(folder)!r}"
+    if there.is_symlink() and not there.exists():
+        return [Wrong("output_dir", f"{got}, and {there} is a link to {os.readlink(there)!r}, which is not there.")]
+    if not there.is_dir():
+        return [Wrong("output_dir", f"{got}, and {there} is a file. Name a folder.")]
+    if not os.access(there, os.W_OK | os.X_OK):
+        return [Wrong("output_dir", f"{got}, and in {there} nothing can be written. Name another folder.")]
+    return []
 
 
 def data_problems(data: DataArguments, model: ModelArguments) -> list[str]:

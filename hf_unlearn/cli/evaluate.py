@@ -76,7 +76,7 @@ def flag_problems(own: EvaluateArguments, data: DataArguments, model_args: Model
     (models, problems), (tables, more) = pairs(own.models, "models"), pairs(own.tables, "tables")
     in_folder = {role: where for role, where in measured_models(own).items() if role not in models}
     problems += more + checks.data_problems(data, model_args)
-    problems += model.model_problems(data, model_args, needs_one=False)
+    problems += model.model_problems(data, model_args, needs_one=False) + checks.folder_problems(own.output_dir)
     given = {*models, *in_folder, *tables}
     if not given:
         roles = ", ".join(ROLES)
@@ -209,7 +209,7 @@ def measure(
         progress: its coming steps are [`steps_of`] these models.
     """
     from .. import evaluate
-    from ..evaluation import attack_names, load_tables, save_tables
+    from ..evaluation import attack_names, save_tables
     from ..trainers.models import load_model
     from ..utils.salts import salt_for
 
@@ -220,7 +220,7 @@ def measure(
     of = {key: {r: run[key] for r, run in runs.items() if run.get(key)} for key in ("cost", "stop_reason", "history")}
     subjects = {role: partial(_load, load_model, folder, state.device) for role, folder in models.items()}
     splits = splits_of(data, prepared)
-    subjects |= {role: load_tables(folder, splits=splits) for role, folder in (tables or {}).items()}
+    subjects |= {role: whole_tables(folder, splits) for role, folder in (tables or {}).items()}
     progress = progress or NoProgress()
     progress.next()
     card = evaluate(
@@ -241,6 +241,21 @@ def measure(
         for run in card.runs:
             save_tables(run.tables, Path(output_dir, "tables", run.model))
     return card
+
+
+def whole_tables(folder: str, splits: dict) -> dict:
+    """
+    A model's saved tables.
+
+    Raises:
+        ValueError: if one of the three splits that all judgement rests on is not among them, or as of `load_tables`.
+    """
+    from ..evaluation import load_tables
+
+    found = load_tables(folder, splits=splits)
+    if missing := [f"{name}.parquet" for name in ("forget", "retain", "unseen") if name not in found]:
+        raise ValueError(f"{folder} has no {', '.join(missing)}: copy the whole folder OUTPUT_DIR/tables/ROLE.")
+    return found
 
 
 def steps_of(models: Iterable[str]) -> list[Step]:

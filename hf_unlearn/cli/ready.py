@@ -26,6 +26,8 @@ def flag_problems(own: ReadyArguments, data: DataArguments, model_args: ModelArg
     problems += checks.data_problems(data, model_args) + model.model_problems(data, model_args)
     if model_args.model_name_or_path:
         problems += checkpoints.place_problems("model_name_or_path", model_args.model_name_or_path)
+    if args is not None:
+        problems += checks.folder_problems(Path(args.output_dir, own.role))
     return problems
 
 

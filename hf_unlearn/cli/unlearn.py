@@ -41,6 +41,7 @@ def flag_problems(own: UnlearnArguments, data: DataArguments, model_args: ModelA
     """
     problems = one_of("start", own.start, tuple(STARTS))
     problems += checks.data_problems(data, model_args) + model.model_problems(data, model_args, needs_one=False)
+    problems += checks.folder_problems(args.output_dir) if args is not None else []
     if named := named_model(model_args):
         if "start" in own.given:
             said = (

@@ -8,7 +8,7 @@ import pytest
 from helpers.tiny import lm
 from transformers import AutoImageProcessor, AutoTokenizer
 
-from hf_unlearn.cli import arguments, checkpoints, checks, evaluate, parsing, prepare, unlearn
+from hf_unlearn.cli import arguments, checkpoints, checks, evaluate, parsing, prepare, ready, unlearn
 from hf_unlearn.cli.arguments import DataArguments, EvaluateArguments, ModelArguments, UnlearnArguments
 
 CPU = ["--use_cpu", "true"]
@@ -108,6 +108,21 @@ def test_a_name_that_is_no_folder_is_said_to_be_none_beside_what_the_hub_says(mo
     digits = DataArguments(task="image_classification", dataset_name="digits", forget_by="class", forget_values=["3"])
     with pytest.raises(ValueError, match="image processor of 'org/model'"):  # asked of the hub, not made from the rows
         prepare.prepare(digits, ModelArguments(), "org/model")
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_a_row_is_read(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "there").symlink_to(tmp_path)
+    for place, told in (("file", "file is a file"), ("file/a", "file is a file"), ("link/a", "is a link to 'nowhere'")):
+        (problem,) = checks.folder_problems(tmp_path / place)
+        assert problem.name == "output_dir" and told in problem
+    assert not checks.folder_problems(tmp_path / "there/a/b") and not checks.folder_problems("new/a")
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert "nothing can be written" in checks.folder_problems(tmp_path / "a")[0]
+    words = ["--forget_column", "person", "--forget_fraction", "0.1", "--model_type", "llama", *CPU]
+    with pytest.raises(ValueError, match="`output_dir` is '.*a/ready'"):
+        parsing.parse("ready", ["--output_dir", str(tmp_path / "a"), *words], ready.flag_problems)
 
 
 # ---- where a request starts ------------------------------------------------------------------------------------------

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 from helpers.cards import GOOD, ORIGINAL, run
+from helpers.row_tables import table
 
 from hf_unlearn import Scorecard
 from hf_unlearn.cli import evaluate, parsing
 from hf_unlearn.cli.arguments import EvaluateArguments
-from hf_unlearn.evaluation import ModelScores
+from hf_unlearn.evaluation import ModelScores, save_tables
+from hf_unlearn.evaluation.rows import row_hashes
 
 
 @pytest.fixture
@@ -51,6 +53,14 @@ def test_a_card_that_cannot_be_written_is_told_and_the_others_are(measured, capl
     (path / "original/README.md").write_text("---\na: [\n---\n")
     assert evaluate.write_cards(card, {**folders, "retrained": "org/model"}) == ["unlearned"]
     assert "original was left as it is: its header cannot be read" in caplog.text
+
+
+def test_tables_that_lack_a_split_are_refused(tmp_path):
+    rows = [{"input_ids": [1, 2 + i], "labels": [1, 2]} for i in range(3)]
+    tables = {name: table(row_hash=row_hashes(rows)) for name in ("retain", "unseen")}
+    save_tables(tables, tmp_path)
+    with pytest.raises(ValueError, match="has no forget.parquet: copy the whole folder"):
+        evaluate.whole_tables(str(tmp_path), dict.fromkeys(tables, rows))
 
 
 def test_a_record_of_another_kind_is_told_with_its_file(tmp_path):

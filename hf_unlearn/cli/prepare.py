@@ -217,11 +217,22 @@ def text_encoder(data: DataArguments, tokenizer, names: list[str] | None):
 
 
 def _class_names(rows, column: str) -> list[str]:
-    """Class names in the order of their numbers, from all rows, so that a forgotten class keeps its number."""
+    """
+    Class names in the order of their numbers, from all rows, so that a forgotten class keeps its number.
+
+    Raises:
+        ValueError: if there are fewer than two.
+    """
     from .encode.columns import class_names
 
     feature = rows.features[column]
-    return list(feature.names) if hasattr(feature, "names") else class_names(rows, column)
+    names = list(feature.names) if hasattr(feature, "names") else class_names(rows, column)
+    if len(names) < 2:
+        raise ValueError(
+            f"All {len(rows)} rows have one class in column {column!r}: {', '.join(names) or 'none at all'}; a "
+            "classifier needs two. Where --limit cuts rows that are sorted by class, raise it."
+        )
+    return names
 
 
 def _feature_extractor(data: DataArguments, model: ModelArguments, processing_from: str | None):

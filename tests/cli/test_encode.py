@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoTokenizer
 
-from hf_unlearn.cli import model
+from hf_unlearn.cli import model, prepare
 from hf_unlearn.cli.encode import images, text
 from hf_unlearn.cli.rows.digits import digits
 
@@ -112,6 +112,12 @@ def test_text_classification_shares_class_numbers(people):
     numbers = datasets.Dataset.from_dict({"text": ["x", "y"], "label": [2, 0]})
     encoded = text.encode_text_classification(numbers, tokenizer, names=["no", "maybe", "yes"])
     assert encoded["labels"] == [2, 0]
+
+
+def test_one_class_alone_is_told_before_a_model_is_made():
+    rows = datasets.Dataset.from_dict({"text": ["x", "y"], "label": ["a", "a"]})
+    with pytest.raises(ValueError, match="All 2 rows have one class in column 'label': a; a classifier needs two"):
+        prepare._class_names(rows, "label")
 
 
 # ---- images ---------------------------------------------------------------------------------------------------------

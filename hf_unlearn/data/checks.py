@@ -86,7 +86,7 @@ def sets_problems(
     problems += unlike_columns(sets, limits, processing_class if plain else None) if plain else []
     found = dict(zip(sets, contents(list(sets.values()), processing_class), strict=True))
     problems += [one for name, rows in sets.items() for one in _ids_of_two(name, rows, found[name])]
-    told, named = _shared_ids(sets)
+    told, named = _shared_ids(sets, found)
     for a, b, fix in PAIRS:
         if a not in sets or b not in sets or (a, b) in named:
             continue
@@ -99,7 +99,7 @@ def sets_problems(
     return problems + told
 
 
-def _shared_ids(sets: Sets) -> tuple[list[str], set[tuple[str, str]]]:
+def _shared_ids(sets: Sets, found: dict[str, Content]) -> tuple[list[str], set[tuple[str, str]]]:
     """Ids that two sets share, and which two."""
     problems, named = [], set()
     for a, b, fix in PAIRS:
@@ -108,8 +108,11 @@ def _shared_ids(sets: Sets) -> tuple[list[str], set[tuple[str, str]]]:
         (ids_a, wrong_a), (ids_b, wrong_b) = ids_of(a, sets[a]), ids_of(b, sets[b])
         known = set(map(str, ids_a))  # 7 and "7" name one row
         if not wrong_a and not wrong_b and (shared := [i for i in ids_b if str(i) in known]):
+            same = {str(ids_a[i]) for i, j in twins(found[a], found[b]) if str(ids_a[i]) == str(ids_b[j])}
+            if not same:
+                fix = "They stand for rows of unlike content: number the rows of all sets through, or leave `id` out."
             problems.append(f"{len(shared)} id(s) are in {a} and in {b}: {first_ids(shared)}. {fix}")
-            named.add((a, b))
+            named.update([(a, b)] if same else [])
     return problems, named
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+from ..utils.checks import plain
+
 IMAGE_LIKE = ("pixel_values", "input_values", "input_features")  # arrays of one shape in all rows
 INPUT_COLUMNS = ("input_ids", *IMAGE_LIKE, "labels")
 LABELS = ("labels", "label")  # the names that labels go by
@@ -37,7 +39,7 @@ def column_values(dataset, name: str) -> list:
     """A column as it is stored, whatever format or transform is set on the rows; also of a list of dicts."""
     if hasattr(dataset, "with_format"):
         return list(dataset.with_format(None)[name])
-    return [dataset[i][name] for i in range(len(dataset))]
+    return [plain(dataset[i][name]) for i in range(len(dataset))]  # a tensor () holds one number
 
 
 def hidden_column(dataset, name: str) -> list[str]:

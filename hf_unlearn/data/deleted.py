@@ -10,6 +10,7 @@ import numpy as np
 from ..utils.checks import raise_problems
 from .columns import first_ids, row_ids
 from .duplicates import Content
+from .split_checks import alone_or_several
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +26,7 @@ def deleted_rows(dataset, deleted: Sequence | str | int, content: Content) -> np
     Raises:
         ArgumentError: with ids that no row has.
     """
-    named = [deleted] if isinstance(deleted, (str, int, np.integer)) else list(deleted)
+    named = alone_or_several(deleted)
     if not named:
         return np.zeros(len(dataset), bool)
     ids = [str(i) for i in row_ids(dataset)]

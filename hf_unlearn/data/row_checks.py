@@ -74,7 +74,10 @@ def row_problems(name: str, rows: Any, limits: Limits | None = None, plain: bool
         return [raw, *problems]
     label = next((c for c in LABELS if c in columns), None)
     if label is None:
-        return [f"The {name} rows have no `labels` column; they have {', '.join(map(repr, columns))}.", *problems]
+        lm = ". The labels of a language model are its tokens: " if limits.causal_lm and "input_ids" in columns else "."
+        fix = '`rows = rows.map(lambda row: {"labels": row["input_ids"]})`.' if lm != "." else ""
+        listed = ", ".join(map(repr, columns))
+        return [f"The {name} rows have no `labels` column; they have {listed}{lm}{fix}", *problems]
     if not own_collator and not any(column in rows[0] for column in LABELS):
         return [f"The {name} {problem}" for problem in hidden_column(rows, label)] + problems
     wanted = {label, "input_ids", *PER_TOKEN, *(IMAGE_LIKE if plain else ())} & set(columns)

@@ -65,6 +65,7 @@ def split(
     """
     dataset, problems = as_dataset(dataset, "dataset")
     raise_problems(problems or ([] if len(dataset) else ["`dataset` is empty: there are no rows to divide."]))
+    content = [content] if isinstance(content, str) else content
     if column is None:
         column = {"id": "id", "class": "label" if "label" in column_names(dataset) else "labels"}.get(by)
     raise_problems(argument_problems(dataset, by, values, fraction, column, group, seed, unseen, duplicates, content))
@@ -90,7 +91,8 @@ def split(
         is_unseen = np.zeros(n, bool)
         is_unseen[draw_unseen.permutation(free)[: max(1, round(unseen * len(free)))]] = True
     else:
-        of = np.array([str(v) for v in column_values(dataset, group)])
+        # A row without a group is one of its own: what is not known does not make rows belong together.
+        of = np.array([f"\0{i}" if is_missing(v) else str(v) for i, v in enumerate(column_values(dataset, group))])
         groups = np.unique(of[free])
         drawn = draw_unseen.permutation(groups)[: max(1, round(unseen * len(groups)))]
         is_unseen = np.isin(of, drawn) & ~is_forget

@@ -37,6 +37,11 @@ def argument_problems(dataset, by, values, fraction, column, group, seed, unseen
             )
     if by == "random" and values is not None:
         problems.append("`by` is 'random': it takes `fraction`, not `values`.")
+    if by == "random" and column is not None:
+        problems.append(
+            f"`by` is 'random', which draws single rows and reads no `column`. For a share of the values of {column!r}: "
+            f"`by='column', column={column!r}, fraction=…`."
+        )
     if (values is None) == (fraction is None):
         problems.append("Give either `values` or `fraction`.")
     if fraction is not None and not _is_share(fraction):
@@ -70,10 +75,12 @@ def is_missing(value: Any) -> bool:
 
 
 def alone_or_several(values: Any) -> list:
-    """Several values, or one that stands alone."""
+    """Several values, also in an array or a tensor, or one that stands alone."""
+    if hasattr(values, "tolist"):
+        values = values.tolist()
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         return [values]
-    return [value.item() if isinstance(value, np.generic) else value for value in values]
+    return [value.item() if hasattr(value, "item") else value for value in values]
 
 
 def as_values(values: Any, keys: Sequence, dataset, column: str) -> list:
@@ -101,7 +108,7 @@ def as_values(values: Any, keys: Sequence, dataset, column: str) -> list:
 def _stored_value(value, known: set, by_text: dict[str, Any], feature) -> Any:
     """The value of the column that a given one stands for, or None."""
     try:
-        if value in known:
+        if value in known and not (isinstance(value, bool) and str(value) not in by_text):
             return value
     except TypeError:  # a list
         return None

@@ -75,6 +75,11 @@ def argument_problems(model: Any, peft_config: Any, others: Mapping[str, Any]) -
         problems.append(
             "`model_init` makes another model at each call of `train`, for searches. Leave it out, and pass `model`."
         )
+    if "train_dataset" in others:  # of the trainer that has an argument of this name, it is none of the others
+        problems.append(
+            "`train_dataset` was passed, but a request has three sets of rows: `forget_dataset`, `retain_dataset` and "
+            "`unseen_dataset`."
+        )
     if model is None:
         problems.append("`model` is None; pass a model, or the name or path of one.")
     elif not isinstance(model, (str, os.PathLike)) and not isinstance(model, torch.nn.Module):

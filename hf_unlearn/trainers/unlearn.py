@@ -129,6 +129,7 @@ class UnlearnTrainer(ForgettingTrainer):
         if wrong:
             raise_problems(problems)  # what follows takes them at their word
         if args.remove_unused_columns and not bad_rows:
+            sets = forget_dataset, retain_dataset, unseen_dataset  # a dict of columns is a table by now
             problems += [one for rows in sets for one in transform_problems("request's", rows, limits)][:1]
         args = self._settle_arguments(args, model, problems)
         self.objective = objective_of(args)

@@ -9,6 +9,7 @@ from helpers.tiny import image_rows, lm_list, lm_rows, text_class_rows
 
 from hf_unlearn import find_duplicates, split
 from hf_unlearn.data import checks, columns
+from hf_unlearn.data.limits import Limits
 from hf_unlearn.data.row_checks import row_problems
 
 
@@ -164,3 +165,39 @@ def test_a_column_that_is_hidden_from_the_rows_is_named(hide):
     (said,) = split_problems(hide(lm_rows(4), shown), hidden, hide(lm_rows(4, 100), shown))
     assert said.startswith("The retain rows are read without their column 'labels'")
     assert not training_problems(hide(lm_rows(8), [*SHOWN, "revocable"]), "revocable", plain=False)  # it may make them
+
+
+def test_rows_numbered_anew_in_each_set_are_told_to_be_other_rows():
+    """They share ids and nothing else: it would mislead to say that a row is in two sets."""
+    sets = [[{**row, "id": i} for i, row in enumerate(lm_list(n, start))] for n, start in ((4, 0), (6, 10), (3, 20))]
+    told = split_problems(*sets)
+    assert len(told) == 3
+    assert all("rows of unlike content: number the rows of all sets through" in one for one in told)
+    sets[1][2] = {**lm_list(1)[0], "id": 9}  # a twin among them is still found
+    assert any("0 = 9" in one for one in split_problems(*sets))
+
+
+def test_a_data_set_may_hold_tensors_alone():
+    """As torch's own do: also ids, flags and labels are tensors then."""
+
+    class Rows(torch.utils.data.Dataset):
+        def __init__(self, rows):
+            self.rows = rows
+
+        def __len__(self):
+            return len(self.rows)
+
+        def __getitem__(self, place):
+            return {name: torch.tensor(value) for name, value in self.rows[place].items()}
+
+    assert training_problems(Rows(lm_list(8)), "revocable") == []
+    assert training_problems(Rows(text_class_rows(8)), "revocable") == []
+    assert split_problems(*(Rows(lm_list(n, start)) for n, start in ((4, 0), (6, 10), (3, 20)))) == []
+    (told,) = split_problems(Rows(lm_list(4)), Rows(lm_list(6, 10)), Rows(lm_list(1)))
+    assert told.startswith("1 id(s) are in forget and in unseen: 0. Unseen rows")
+
+
+def test_rows_of_a_language_model_without_labels_are_told_how_to_get_them():
+    rows = [{k: v for k, v in row.items() if k != "labels"} for row in lm_list(4)]
+    (told,) = row_problems("forget", rows, Limits(causal_lm=True))
+    assert told.endswith('`rows = rows.map(lambda row: {"labels": row["input_ids"]})`.')

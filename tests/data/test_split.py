@@ -8,6 +8,7 @@ import logging
 
 import numpy as np
 import pytest
+import torch
 from datasets import ClassLabel, Dataset
 
 from hf_unlearn import ArgumentError, split
@@ -253,3 +254,27 @@ def test_other_tables_are_taken_and_what_is_none_is_told():
     ):
         with pytest.raises(ArgumentError, match=words):
             split(rows, by="id", values=[1])
+
+
+def test_a_call_may_hold_a_tensor_an_array_or_one_word():
+    rows = people()
+    for kind in (torch.tensor, np.array, list):
+        parts = split(rows, by="id", values=kind([1003, 1004]), unseen=kind([1010, 1011]), deleted=kind([1020]))
+        assert (ids(parts["forget"]), ids(parts["unseen"])) == ([1003, 1004], [1010, 1011])
+        assert len(parts["retain"]) == N - 5
+    one = split(rows, by="id", values=[1003], content="text")
+    assert ids(one["retain"]) == ids(split(rows, by="id", values=[1003], content=["text"])["retain"])
+
+
+def test_true_is_no_class_and_random_reads_no_column():
+    with pytest.raises(ArgumentError, match="Not in the column 'label': True"):
+        split(people(), by="class", values=[True])
+    with pytest.raises(ArgumentError, match="by='column', column='person', fraction="):
+        split(people(), by="random", fraction=0.1, column="person")
+
+
+def test_rows_without_a_group_are_no_group():
+    rows = people().map(lambda row: {"person": row["person"] if row["id"] % 2 else None})
+    parts = split(rows, by="id", values=[1003], group="person")
+    unseen = zip(ids(parts["unseen"]), parts["unseen"]["person"], strict=True)
+    assert len({person or i for i, person in unseen}) == 4  # a tenth of 10 persons and 30 rows of nobody known

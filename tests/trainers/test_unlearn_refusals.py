@@ -208,3 +208,11 @@ def test_broken_forget_rows_are_named_and_left_out_of_the_looks(tmp_path, caplog
     looks = [line for line in run.state.log_history if "look_shortfall" in line]
     assert looks and all(math.isfinite(v) for line in looks for v in line.values())
     assert "NaN" not in json.dumps(run.state.log_history) and run.skipped_steps > 0
+
+
+def test_tables_are_taken_and_a_training_set_is_refused(tmp_path):
+    for kind in ("to_dict", "to_pandas"):
+        taken = trainer(tmp_path, rows={name: getattr(rows, kind)() for name, rows in ROWS.items()})
+        assert [len(taken.forget_dataset), len(taken.unseen_dataset)] == [len(ROWS["forget"]), len(ROWS["unseen"])]
+    with pytest.raises(ArgumentError, match="three sets of rows: `forget_dataset`, `retain_dataset` and"):
+        UnlearnTrainer("does/not-exist", train_dataset=ROWS["retain"])

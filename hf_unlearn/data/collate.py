@@ -89,6 +89,22 @@ def signature_columns(model) -> set[str]:
     return set(inspect.signature(model.forward).parameters) | {"label", "labels", "label_ids"}
 
 
+def check_labels(batch: Mapping, collator: Callable) -> None:
+    """
+    For a batch that is to be learnt from.
+
+    Raises:
+        ValueError: if it holds no labels.
+    """
+    if "labels" not in batch:
+        name = type(getattr(collator, "collator", collator)).__name__
+        raise ValueError(
+            f"`data_collator` ({name}) has made a batch without `labels`; it holds {', '.join(map(repr, batch))}. Give "
+            "the rows a column `labels`, or pass a collator that makes labels, such as `DataCollatorForLanguageModeling"
+            "(tokenizer, mlm=False)` for a language model."
+        )
+
+
 class FlagCollator:
     """
     Wraps a collator. Rows with the column `flag` (bool), and pairs `(forget row, retain row, place)` of a

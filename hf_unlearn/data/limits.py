@@ -21,6 +21,7 @@ class Limits:
         label_tokens: tokens that it tells apart in its output.
         positions: tokens of a row at most, where the model has a table of positions. A model with rotary or relative
             positions has no such table and takes longer rows.
+        types: kinds of tokens (`token_type_ids`) that it tells apart.
     """
 
     arguments: frozenset[str] | None = None
@@ -29,6 +30,7 @@ class Limits:
     tokens: int | None = None
     label_tokens: int | None = None
     positions: int | None = None
+    types: int | None = None
 
     @property
     def problems(self) -> list[str]:
@@ -71,6 +73,7 @@ def limits_of(model: Any) -> Limits:
         tokens=tokens or (found.tokens if inputs is None else None),
         label_tokens=getattr(outputs, "out_features", None) or found.label_tokens,
         positions=_positions(bare) if found.positions else None,
+        types=found.types,
     )
 
 
@@ -107,6 +110,7 @@ def _of_config(config: Any, architecture: str) -> Limits:
         tokens=tokens,
         label_tokens=tokens if causal else None,
         positions=getattr(text, "max_position_embeddings", None) if _has_table(text) else None,
+        types=getattr(text, "type_vocab_size", None) or None,
     )
 
 

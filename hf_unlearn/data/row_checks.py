@@ -73,7 +73,7 @@ def row_problems(name: str, rows: Any, limits: Limits | None = None, plain: bool
     if plain and (raw := not_encoded(name, rows, columns, limits)):
         return [raw, *problems]
     label = next((c for c in LABELS if c in columns), None)
-    if label is None:
+    if label is None and not own_collator:  # a collator of one's own may make them of the tokens
         lm = ". The labels of a language model are its tokens: " if limits.causal_lm and "input_ids" in columns else "."
         fix = '`rows = rows.map(lambda row: {"labels": row["input_ids"]})`.' if lm != "." else ""
         listed = ", ".join(map(repr, columns))
@@ -170,12 +170,13 @@ class _Batch:
     def add(self, places, what: str, fix: str = "", example: str = "") -> None:
         self.found.add(np.asarray(places, np.int64) + self.start, what, fix, example)
 
-    def all(self, label: str) -> None:
+    def all(self, label: str | None) -> None:
         inputs = self.tokens()
         if inputs is not None:
             for column in PER_TOKEN:
                 self.mask(column, inputs)
-        self.labels(label, inputs)
+        if label is not None:
+            self.labels(label, inputs)
         for column in IMAGE_LIKE:
             if column in self.part:
                 self.picture(column)
@@ -263,9 +264,16 @@ class _Batch:
         if flat is None or flat.depth != 1 or inputs.depth != 1:
             return
         self.same_length(column, flat, inputs)
+        values, owner = flat.numbers()
+        values = values.astype(np.float64)
+        most = {"attention_mask": 2, "token_type_ids": self.limits.types, "position_ids": self.limits.positions}[column]
+        bad = (values < 0) | (values >= most if most else False) | (values != np.round(values))
+        if bad.any():
+            allowed = f"0 … {most - 1}" if most else "0 …"
+            fix = "use the tokenizer's own, or leave the column out."
+            self.add(np.unique(owner[bad]), f"have `{column}` outside {allowed}", fix, f"{values[bad][0]:g}")
         if column != "attention_mask":
             return
-        values, owner = flat.numbers()
         places = (
             np.arange(len(owner)) - (np.cumsum(flat.lengths) - flat.lengths)[owner] if not len(flat.missing) else None
         )
@@ -332,5 +340,10 @@ class _Batch:
     def picture(self, column: str) -> None:
         fix = "they are the processor's arrays: `processor(image)[…][0]`."
         flat = self.flat(column, {"other": fix}, ("whole", "float"))
-        if flat is not None and not len(flat.missing):
-            self.shapes[column] = flat.shapes
+        if flat is None or len(flat.missing):
+            return
+        self.shapes[column] = flat.shapes
+        if flat.kind == "float":
+            values, owner = flat.numbers()
+            broken = np.unique(owner[~np.isfinite(values)])
+            self.add(broken, f"have NaN or infinity in `{column}`", "prepare them anew, or take them out.")

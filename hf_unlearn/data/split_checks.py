@@ -39,8 +39,8 @@ def argument_problems(dataset, by, values, fraction, column, group, seed, unseen
         problems.append("`by` is 'random': it takes `fraction`, not `values`.")
     if by == "random" and column is not None:
         problems.append(
-            f"`by` is 'random', which draws single rows and reads no `column`. For a share of the values of {column!r}: "
-            f"`by='column', column={column!r}, fraction=…`."
+            "`by` is 'random', which draws single rows and reads no `column`. For a share of the values of that "
+            f"column: `by='column', column={column!r}, fraction=…`."
         )
     if (values is None) == (fraction is None):
         problems.append("Give either `values` or `fraction`.")

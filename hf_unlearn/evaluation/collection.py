@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..data.given import as_rows
 from ..utils.checks import raise_problems, whole
 from ..utils.versions import library_versions
 from .forward import (
@@ -90,7 +91,9 @@ def collect(
             model's classes, if labels are not class or token indices, if the model's logits are not those of a causal
             LM or a classifier, or if they give values that are not finite.
     """
-    n_rows = len(dataset)
+    rows, problems = as_rows(dataset, "dataset")
+    raise_problems(problems)
+    dataset, n_rows = rows, len(rows)
     if n_rows == 0:
         raise ValueError("`dataset` is empty: there is nothing to measure. Leave this split out, or give it rows.")
     raise_problems(whole("batch_size", batch_size, low=1))
@@ -212,11 +215,6 @@ def _by_length(dataset: Sequence[Mapping[str, Any]], n_rows: int, batch_size: in
 
 def _batch(rows: list[dict], data_collator: Callable, dataset: Any) -> tuple[Mapping[str, Any], torch.Tensor]:
     """The collated batch and its labels, checked."""
-    if not any(key in rows[0] for key in LABEL_COLUMNS):
-        raise ValueError(
-            f"`dataset` has no labels: its columns are {sorted(dataset[0])}. Add a `labels` column "
-            "(for a causal language model the input ids, with -100 where nothing is to be measured)."
-        )
     try:
         batch = data_collator(rows)
     except ValueError as error:
@@ -227,6 +225,12 @@ def _batch(rows: list[dict], data_collator: Callable, dataset: Any) -> tuple[Map
             "`data_collator` that pads. Rows of text need a text model."
         ) from error
     labels = batch.get("labels")
+    if labels is None and not any(key in rows[0] for key in LABEL_COLUMNS):
+        raise ValueError(
+            f"`dataset` has no labels: its columns are {sorted(dataset[0])}. Add a `labels` column (for a causal "
+            "language model the input ids, with -100 where nothing is to be measured), or give a `data_collator` that "
+            "makes them."
+        )
     if labels is None:
         raise ValueError(f"`data_collator` returned {sorted(batch)} without `labels`: it must keep the labels.")
     if labels.shape[0] != len(rows):

@@ -165,6 +165,9 @@ class Scorecard:
         Write the report: one self-contained page, no network. `about` says in a sentence what was asked for (or a dict
         of task -> sentence). Curves need `history`, histograms need tables.
         """
+        path = Path(path)
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder: give the path of a file, such as {path / 'report.html'}.")
         rows = [
             {
                 "task": run.task,
@@ -183,7 +186,6 @@ class Scorecard:
         page = render_html(
             self.to_dict(), rows=rows, histories=scorecard_files.histories(self.runs), title=title, about=about
         )
-        path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_bytes(path, page.encode())
         return path

@@ -112,9 +112,12 @@ def evaluate(
     asked = {"relearn": relearning or {}, "generate": {} if generate_rows is None else {"rows": generate_rows}}
     asked = {attack: {**asked.get(attack, {}), **own} for attack, own in {**asked, **(attack_options or {})}.items()}
     options, more = _options(attacks, asked)
+    for argument, attack, own in (("relearning", "relearn", relearning), ("generate_rows", "generate", generate_rows)):
+        if own is not None and attack not in attacks:
+            more.append(f"`{argument}` is an option of the attack {attack!r}; `attacks=[{attack!r}]` runs it.")
     problems += _input_problems(models, splits, measures, attacks) + more
     problems += [*whole("batch_size", batch_size, low=1), *whole("resamples", resamples, low=1)]
-    problems += whole("seed", seed, low=0)
+    problems += whole("seed", seed, low=0) + _said_problems(cost, stop_reason, history, task)
     raise_all(problems + rows_problems(splits, list(models.values()), data_collator is None))
     hashes = {split: row_hashes(rows) for split, rows in splits.items()}
     given = {name: dict(subject) for name, subject in models.items() if isinstance(subject, Mapping)}
@@ -288,6 +291,22 @@ def _input_problems(
         wanted_of(measures, list(dict.fromkeys(n for lm in (True, False) for n in measure_names(names, causal_lm=lm))))
     except ValueError as error:
         problems.append(str(error))
+    return problems
+
+
+def _said_problems(cost: Any, stop_reason: Any, history: Any, task: Any) -> list[str]:
+    """What is wrong with the kinds of what the caller tells of the runs."""
+    problems = [] if isinstance(task, str) and task.strip() else [f"`task` is {task!r}: expected a name."]
+    costs = list(cost.values()) if isinstance(cost, Mapping) and not set(cost) <= set(COST_KEYS) else [cost]
+    if not all(own is None or isinstance(own, Mapping) for own in costs):
+        problems.append(f"`cost` is {cost!r}: expected a dict with {', '.join(COST_KEYS)}, or a dict of role -> such.")
+    reasons = stop_reason.values() if isinstance(stop_reason, Mapping) else [stop_reason]
+    if not all(reason is None or isinstance(reason, str) for reason in reasons):
+        problems.append(f"`stop_reason` is {stop_reason!r}: expected a text, or a dict of role -> text.")
+    histories = history.values() if isinstance(history, Mapping) else [history]
+    lists = [own for own in histories if own is not None]
+    if not all(isinstance(own, (list, tuple)) and all(isinstance(one, Mapping) for one in own) for own in lists):
+        problems.append("`history` must be a `trainer.state.log_history`, a list of dicts, or a dict of role -> such.")
     return problems
 
 

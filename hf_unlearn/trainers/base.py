@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from ..data.collate import FlagCollator, default_collator, signature_columns
+from ..data.collate import FlagCollator, check_labels, default_collator, signature_columns
 from ..data.columns import FLAG, FORGET_INDEX
 from ..readiness.moving_weights import moving_buffers
 from ..report import card_file
@@ -184,6 +184,8 @@ class ForgettingTrainer(CheckpointingTrainer):
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        for batch in batches:
+            check_labels(batch, self.data_collator)
         self._micro_batches = MicroBatches(batches)
         return batches, items
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ..data.collate import check_labels
 from ..evaluation import evaluating
 from ..objectives.base import Start
 from ..unlearning import schedule
@@ -51,6 +52,7 @@ class Measurements:
         sums, counts = [], []
         with evaluating(trainer.model), torch.no_grad():
             for batch in loader:
+                check_labels(batch, trainer.data_collator)
                 batch = trainer._prepare_inputs(batch)
                 with trainer.compute_loss_context_manager():
                     pair = trainer.steps.nll(trainer.model, batch)

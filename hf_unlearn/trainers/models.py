@@ -90,8 +90,32 @@ def argument_problems(model: Any, peft_config: Any, others: Mapping[str, Any]) -
     elif not isinstance(model, torch.nn.Module) and _is_empty_folder(os.path.expanduser(model)):
         said = "that folder holds no config.json: expected what `save_pretrained` writes"
         problems.append(f"`model` is {os.fspath(model)!r}, but {said}.")
+    problems += _kind_problems(others)
     if peft_config is not None and (isinstance(peft_config, type) or not hasattr(peft_config, "peft_type")):
         problems.append(f"`peft_config` is {shown(peft_config)}; it must be a config of peft, such as `LoraConfig(…)`.")
+    return problems
+
+
+def _kind_problems(others: Mapping[str, Any]) -> list[str]:
+    """Arguments of another kind than `transformers.Trainer` takes, on which it would stumble later."""
+    problems = []
+    if isinstance(tokenizer := others.get("processing_class"), (str, os.PathLike)):
+        said = f"pass the tokenizer itself: `AutoTokenizer.from_pretrained({os.fspath(tokenizer)!r})`."
+        problems.append(f"`processing_class` is {os.fspath(tokenizer)!r}; {said}")
+    collator = others.get("data_collator")
+    if isinstance(collator, type):
+        name = collator.__name__
+        problems.append(f"`data_collator` is the class {name}; pass one made of it, `{name}(…)`.")
+    elif collator is not None and not callable(collator):
+        problems.append(f"`data_collator` is {shown(collator)}; it must be a function of a list of rows.")
+    if isinstance(rows := others.get("eval_dataset"), (str, os.PathLike)):
+        problems.append(f"`eval_dataset` is {shown(rows)}; pass the rows themselves, or a dict of such sets.")
+    if not isinstance(others.get("callbacks") or [], (list, tuple)):
+        problems.append(f"`callbacks` is {shown(others['callbacks'])}; it must be a list of callbacks.")
+    pair = others.get("optimizers")
+    if pair is not None and not (isinstance(pair, (list, tuple)) and len(pair) == 2):
+        said = "it must be a pair, `(optimizer, schedule)` or `(optimizer, None)`."
+        problems.append(f"`optimizers` is of type {type(pair).__name__}; {said}")
     return problems
 
 

@@ -124,7 +124,9 @@ class UnlearnTrainer(ForgettingTrainer):
         plain, limits = data_collator is None, limits_of(model)
         sets = forget_dataset, retain_dataset, unseen_dataset
         (forget_dataset, retain_dataset, unseen_dataset), bad_rows = split_sets(*sets, limits, plain, processing_class)
-        problems = argument_problems(model, peft_config, kwargs) + wrong + bad_rows
+        taken = {"data_collator": data_collator, "processing_class": processing_class, "callbacks": callbacks}
+        others = {**kwargs, **taken, "eval_dataset": eval_dataset}
+        problems = argument_problems(model, peft_config, others) + wrong + bad_rows
         problems += evaluation_problems("evaluation", eval_dataset, limits, plain)
         if wrong:
             raise_problems(problems)  # what follows takes them at their word

@@ -10,7 +10,12 @@ import pytest
 import torch
 from datasets import Dataset, DatasetDict
 from helpers.tiny import bert, image_rows, lm, lm64, lm_list, lm_rows, text_class_rows, tokenizer, vit
-from transformers import PreTrainedModel, default_data_collator
+from transformers import (
+    DataCollatorForLanguageModeling,
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    default_data_collator,
+)
 
 from hf_unlearn import (
     ArgumentError,
@@ -29,6 +34,7 @@ from hf_unlearn.data.row_checks import row_problems
 
 LM = Limits(causal_lm=True, tokens=50, label_tokens=50)
 CLASSIFIER = Limits(causal_lm=False, classes=3, tokens=50, positions=32)
+PARTS = (("forget", 4, 0), ("retain", 8, 10), ("unseen", 4, 20))  # name, rows, first id
 
 
 def class_list(n: int, start: int = 0) -> list[dict]:
@@ -324,3 +330,35 @@ def test_a_transform_that_needs_a_column_which_the_trainer_takes_out_is_told(tmp
     rows = stored.with_transform(lambda batch: {"pixel_values": batch["image"], **batch})
     with pytest.raises(ArgumentError, match="reads the column 'image', which `remove_unused_columns` takes out"):
         ReadyTrainer(vit(), ReadyConfig(str(tmp_path), use_cpu=True), rows)
+
+
+@pytest.mark.parametrize("column, value, told", [
+    ("attention_mask", 2, "have `attention_mask` outside 0 … 1 such as 2, ids 1"),
+    ("attention_mask", 0.5, "have `attention_mask` outside 0 … 1 such as 0.5, ids 1"),
+    ("token_type_ids", 5, "have `token_type_ids` outside 0 … 1 such as 5, ids 1"),
+    ("position_ids", 32, "have `position_ids` outside 0 … 31 such as 32, ids 1"),
+])  # fmt: skip
+def test_values_beside_the_tokens_that_the_model_has_no_row_for_are_named(column, value, told):
+    limits = limits_of(bert())
+    rows = [{**row, column: [1] * len(row["input_ids"])} for row in class_list(4)]
+    assert row_problems("forget", rows, limits) == []
+    rows = changed(rows, (1,), **{column: lambda row: [value] * len(row["input_ids"])})
+    (one,) = row_problems("forget", rows, limits)
+    assert told in one
+
+
+def test_broken_pixels_are_named():
+    rows = changed(pictures(3), (2,), pixel_values=np.full((1, 8, 8), np.nan).tolist())
+    (told,) = row_problems("forget", rows, limits_of(vit()))
+    assert told == "1 forget row(s) have NaN or infinity in `pixel_values`, ids 2: prepare them anew, or take them out."
+
+
+def test_a_collator_may_make_the_labels(tmp_path):
+    """As that of Transformers for language models does: such rows are tokens alone."""
+    bare = {n: [{"id": row["id"], "input_ids": row["input_ids"]} for row in lm_list(k, s)] for n, k, s in PARTS}
+    collator = DataCollatorForLanguageModeling(tokenizer(), mlm=False)
+    config = UnlearnConfig(str(tmp_path), max_steps=1, use_cpu=True, report_to=[], disable_tqdm=True)
+    UnlearnTrainer(lm(), config, *bare.values(), data_collator=collator).train()
+    assert evaluate(lm(), bare, data_collator=collator, processing_class=tokenizer(), resamples=5).runs
+    with pytest.raises(ValueError, match="`data_collator` .DataCollatorWithPadding. has made a batch without `labels`"):
+        UnlearnTrainer(lm(), config, *bare.values(), data_collator=DataCollatorWithPadding(tokenizer())).train()

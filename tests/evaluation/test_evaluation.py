@@ -437,3 +437,19 @@ def test_outputs_as_tuples_are_measured_and_what_has_no_logits_is_told():
     for output in ({"last_hidden_state": torch.zeros(3, 2)}, (None, torch.zeros(3)), (), None):
         with pytest.raises(ValueError, match="`model` .Headless. returned no `logits`: load it with its task head"):
             collect(Headless(output), rows, collator)
+
+
+@pytest.mark.parametrize("said, told", [
+    ({"cost": "3"}, "`cost` is '3': expected a dict with steps, row_passes, seconds"),
+    ({"cost": {"unlearned": 3}}, "`cost` is {'unlearned': 3}: expected a dict"),
+    ({"stop_reason": 5}, "`stop_reason` is 5: expected a text"),
+    ({"history": {"unlearned": "x"}}, "`history` must be a `trainer.state.log_history`"),
+    ({"history": ["x"]}, "`history` must be a `trainer.state.log_history`"),
+    ({"task": None}, "`task` is None: expected a name"),
+    ({"relearning": {"steps": 2}}, "`relearning` is an option of the attack 'relearn'; `attacks=['relearn']` runs it"),
+    ({"generate_rows": 2}, "`generate_rows` is an option of the attack 'generate'; `attacks=['generate']` runs it"),
+])  # fmt: skip
+def test_what_is_told_of_a_run_has_its_kind_and_options_their_attack(said, told):
+    with pytest.raises(ValueError) as caught:
+        evaluate(llama(), {"forget": [{"input_ids": [1, 2, 3], "labels": [-100, 2, 3]}]}, **said)
+    assert told in str(caught.value)

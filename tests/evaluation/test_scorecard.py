@@ -125,6 +125,8 @@ def test_evaluate_names_what_is_wrong(splits):
         evaluate({"retrained": vit()}, splits, reference=vit())
     rows = [{k: v for k, v in row.items() if k != "labels"} for row in splits["forget"]]
     with pytest.raises(ValueError, match="The forget rows have no `labels` column"):
+        evaluate(vit(), {"forget": rows})
+    with pytest.raises(ValueError, match="split `forget`, .* has no labels: .* or give a `data_collator` that makes"):
         evaluate(vit(), {"forget": rows}, data_collator=default_data_collator)
 
 
@@ -272,3 +274,8 @@ def test_a_classifiers_card_holds_measures_of_classifiers_only_and_its_gates_kno
     gates = judge(card.to_dict())[0].gates
     assert gates["extraction"].status is Status.NOT_APPLICABLE
     assert gates["auc_gap"].weak == ("forget_mia_entropy_auc_gap", "forget_mia_loss_auc_gap")
+
+
+def test_a_report_in_the_place_of_a_folder_is_refused_before_it_is_made(tmp_path):
+    with pytest.raises(IsADirectoryError, match="is a folder: give the path of a file, such as .*report.html"):
+        Scorecard([], {}).to_html(tmp_path)

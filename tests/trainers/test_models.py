@@ -15,13 +15,15 @@ from transformers import (
     AutoModel,
     BertForPreTraining,
     BertForSequenceClassification,
+    DataCollatorWithPadding,
     LlamaForCausalLM,
+    PrinterCallback,
     TrainingArguments,
 )
 
 from hf_unlearn import ArgumentError, ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer
 from hf_unlearn.evaluation.model_checks import model_problems as unmeasurable
-from hf_unlearn.trainers.models import chance_loss, frozen_problems, is_causal_lm, model_problems
+from hf_unlearn.trainers.models import argument_problems, chance_loss, frozen_problems, is_causal_lm, model_problems
 
 LORA = LoraConfig(target_modules=["q_proj"], r=2)
 
@@ -210,3 +212,19 @@ def test_model_init_and_what_is_no_adapter_are_refused():
     assert "`peft_config` is {'r': 2}; it must be a config of peft" in caught.value.problems[2]
     with pytest.raises(ArgumentError, match="`peft_config` is <class .*LoraConfig'>; it must be a config of peft"):
         ReadyTrainer(lm(), config_of(ReadyConfig), lm_rows(8), peft_config=LoraConfig)
+
+
+def test_arguments_of_another_kind_are_told_by_name_and_all_at_once():
+    wrong = {"processing_class": "gpt2", "callbacks": object(), "eval_dataset": "rows.json", "optimizers": object()}
+    told = argument_problems(lm(), None, {**wrong, "data_collator": DataCollatorWithPadding})
+    assert [one.split("`")[1] for one in told] == [
+        "processing_class", "data_collator", "eval_dataset", "callbacks", "optimizers"
+    ]  # fmt: skip
+    assert "`AutoTokenizer.from_pretrained('gpt2')`" in told[0]
+    assert "pass one made of it, `DataCollatorWithPadding(…)`" in told[1]
+    assert "it must be a function of a list of rows" in argument_problems(lm(), None, {"data_collator": 3})[0]
+    good = {"processing_class": tokenizer(), "callbacks": [], "eval_dataset": None, "optimizers": (None, None)}
+    assert argument_problems(lm(), None, {**good, "data_collator": DataCollatorWithPadding(tokenizer())}) == []
+    with pytest.raises(ArgumentError, match="`callbacks` is ") as caught:
+        ReadyTrainer("does/not-exist", None, ROWS["retain"], callbacks=PrinterCallback())
+    assert len(caught.value.problems) == 1

@@ -105,7 +105,13 @@ def split(
     parts = {name: mask & ~gone for name, mask in parts.items()}
     if duplicates != "keep":
         parts = _settle_duplicates(dataset, parts, duplicates, said)
-    raise_problems([f"No rows are left for {name!r}." for name, mask in parts.items() if not mask.any()])
+    hint = ""
+    if by == "column" and group == column and not parts["retain"].any():
+        hint = (
+            f" Unseen rows are drawn as whole groups of {column!r}, as long as `group` names no other column: that of "
+            "the person or the document, or `group='id'` for single rows."
+        )
+    raise_problems([f"No rows are left for {name!r}.{hint}" for name, mask in parts.items() if not mask.any()])
 
     from datasets import DatasetDict
 

@@ -110,7 +110,7 @@ def _kind_problems(others: Mapping[str, Any]) -> list[str]:
         problems.append(f"`data_collator` is {shown(collator)}; it must be a function of a list of rows.")
     if isinstance(rows := others.get("eval_dataset"), (str, os.PathLike)):
         problems.append(f"`eval_dataset` is {shown(rows)}; pass the rows themselves, or a dict of such sets.")
-    if not isinstance(others.get("callbacks") or [], (list, tuple)):
+    if not isinstance(others.get("callbacks") or [], list):
         problems.append(f"`callbacks` is {shown(others['callbacks'])}; it must be a list of callbacks.")
     pair = others.get("optimizers")
     if pair is not None and not (isinstance(pair, (list, tuple)) and len(pair) == 2):

@@ -347,12 +347,6 @@ def test_values_beside_the_tokens_that_the_model_has_no_row_for_are_named(column
     assert told in one
 
 
-def test_broken_pixels_are_named():
-    rows = changed(pictures(3), (2,), pixel_values=np.full((1, 8, 8), np.nan).tolist())
-    (told,) = row_problems("forget", rows, limits_of(vit()))
-    assert told == "1 forget row(s) have NaN or infinity in `pixel_values`, ids 2: prepare them anew, or take them out."
-
-
 def test_a_collator_may_make_the_labels(tmp_path):
     """As that of Transformers for language models does: such rows are tokens alone."""
     bare = {n: [{"id": row["id"], "input_ids": row["input_ids"]} for row in lm_list(k, s)] for n, k, s in PARTS}

@@ -278,3 +278,11 @@ def test_rows_without_a_group_are_no_group():
     parts = split(rows, by="id", values=[1003], group="person")
     unseen = zip(ids(parts["unseen"]), parts["unseen"]["person"], strict=True)
     assert len({person or i for i, person in unseen}) == 4  # a tenth of 10 persons and 30 rows of nobody known
+
+
+def test_a_column_of_two_values_needs_a_group_and_is_told_so():
+    rows = people().map(lambda row: {"revocable": row["id"] < 1010})
+    with pytest.raises(ArgumentError, match="No rows are left for 'retain'. Unseen rows are drawn as whole groups of"):
+        split(rows, by="column", column="revocable", values=[True])
+    parts = split(rows, by="column", column="revocable", values=[True], group="id")
+    assert [len(parts[name]) for name in ("forget", "retain", "unseen")] == [10, 45, 5]

@@ -182,6 +182,7 @@ def test_a_garbled_salt_is_named_with_what_to_do(tmp_path, content):
     ('{"schema": [7], "ready": true}', r"readiness.json of .* has schema \[7\]"),
 ])  # fmt: skip
 def test_a_readiness_record_of_another_shape_is_told_with_file_and_key(tmp_path, content, words):
+    (tmp_path / "config.json").write_text("{}")
     (tmp_path / "readiness.json").write_text(content)
     with pytest.raises(ArgumentError, match=words) as caught:
         trainer(tmp_path / "out", str(tmp_path), ROWS)

@@ -200,7 +200,7 @@ def test_what_is_no_model_and_no_table_is_named(splits):
         evaluate({"original": "me/model", "unlearned": {"forget": 3}}, splits)
     assert '"original" is a str: expected a model' in str(error.value)
     assert '"unlearned" is a dict, but not of split -> table' in str(error.value)
-    with pytest.raises(ValueError, match="give the tokenizer as `processing_class`"):
+    with pytest.raises(ValueError, match="pass the tokenizer as `processing_class`"):
         evaluate(lm(), splits)
 
 

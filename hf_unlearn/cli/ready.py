@@ -12,7 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from ..options import ReadyOptions
-from ..utils.checks import one_of
+from ..utils.checks import Wrong, one_of
 from . import checkpoints, checks, model, parsing, prepare, running, terminal
 from .arguments import TRAINED, DataArguments, ModelArguments, ReadyArguments
 from .terminal import Progress, Step
@@ -26,6 +26,12 @@ def flag_problems(own: ReadyArguments, data: DataArguments, model_args: ModelArg
     problems += checks.data_problems(data, model_args) + model.model_problems(data, model_args)
     if model_args.model_name_or_path:
         problems += checkpoints.place_problems("model_name_or_path", model_args.model_name_or_path)
+    elif model_args.lora_r:
+        said = (
+            f"is {model_args.lora_r}, and the model is a new one: the weights under the adapter would stay as they are "
+            "drawn, and are not saved with it. Leave it out, or write it as `unlearn.lora_r` for the request alone."
+        )
+        problems.append(Wrong("lora_r", said))
     if args is not None:
         problems += checks.folder_problems(Path(args.output_dir, own.role))
     return problems

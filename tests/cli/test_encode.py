@@ -13,6 +13,7 @@ from transformers import AutoImageProcessor, AutoTokenizer
 
 from hf_unlearn.cli import model, prepare
 from hf_unlearn.cli.encode import images, text
+from hf_unlearn.cli.rows import by_name
 from hf_unlearn.cli.rows.digits import digits
 
 
@@ -112,6 +113,15 @@ def test_text_classification_shares_class_numbers(people):
     numbers = datasets.Dataset.from_dict({"text": ["x", "y"], "label": [2, 0]})
     encoded = text.encode_text_classification(numbers, tokenizer, names=["no", "maybe", "yes"])
     assert encoded["labels"] == [2, 0]
+
+
+def test_words_that_a_csv_file_cannot_hold_are_told(tmp_path, tokenizer):
+    (tmp_path / "a.csv").write_text("text,label\nx,a\nNone,b\ny,null\nz,b\n")
+    rows = by_name.load_rows(str(tmp_path / "a.csv"))
+    with pytest.raises(ValueError, match=r"but None \(id 1\): take them out \(a CSV file's words None, NA, null"):
+        text.encode_text_classification(rows, tokenizer)
+    with pytest.raises(ValueError, match=r"None \(id 2\); the 2 classes are .* \(a CSV file's words None"):
+        text.encode_text_classification(rows.select([0, 2, 3]), tokenizer, names=["a", "b"])
 
 
 def test_one_class_alone_is_told_before_a_model_is_made():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 
+NO_VALUE = " (a CSV file's words None, NA, null and nan are read as no value; a .jsonl file keeps them)"
+
 
 def class_labels(dataset, column, names):
     """Class names and the rows' class numbers, from a column of names, of numbers, or a ClassLabel."""
@@ -29,7 +31,8 @@ def class_labels(dataset, column, names):
         shown = sorted({repr(values[i]) for i in wrong})[:5]
         raise ValueError(
             f"{len(wrong)} rows have a label in column {column!r} that is not a known class: {', '.join(shown)} "
-            f"({name_rows(dataset, wrong)}); the {len(names)} classes are {json.dumps(names[:20])}."
+            f"({name_rows(dataset, wrong)}); the {len(names)} classes are {json.dumps(names[:20])}"
+            f"{NO_VALUE if any(values[i] is None for i in wrong) else ''}."
         )
     return names, [number[value] for value in values]
 
@@ -72,7 +75,7 @@ def check_texts(dataset, *columns) -> None:
         wrong = [i for i, value in enumerate(dataset[column]) if not isinstance(value, str)]
         if wrong:
             value = dataset[wrong[0]][column]
-            fix = "take them out" if value is None else "make text of them, such as `str(value)`"
+            fix = f"take them out{NO_VALUE}" if value is None else "make text of them, such as `str(value)`"
             raise ValueError(
                 f"{len(wrong)} rows hold no text in column {column!r}, but {value!r} ({name_rows(dataset, wrong)}): "
                 f"{fix}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -11,6 +12,8 @@ from ..objectives.row_nll import IGNORE_INDEX
 from .columns import IMAGE_LIKE, INPUT_COLUMNS, LABELS, column_names, first_ids, hidden_column, row_ids
 from .limits import Limits
 from .stored import Flat, batches, kind_of_value, unlike_keys
+
+logger = logging.getLogger(__name__)
 
 PER_TOKEN = ("attention_mask", "token_type_ids", "position_ids")  # as long as `input_ids`
 CAST = "cast them: `rows = rows.cast_column({0!r}, Value('int64'))`"
@@ -36,6 +39,7 @@ class Found:
 
     def __init__(self):
         self.of: dict[tuple[str, str], tuple[list[int], str]] = {}
+        self.padded: list[int] = []  # rows with labels where their mask is 0, which is a warning and no problem
 
     def add(self, places: np.ndarray | list[int], what: str, fix: str = "", example: str = "") -> None:
         if len(places):
@@ -90,6 +94,15 @@ def row_problems(name: str, rows: Any, limits: Limits | None = None, plain: bool
             found.add(
                 np.flatnonzero(own != shapes[column]) + start, f"have `{column}` of another shape than the first row"
             )
+    if found.padded:
+        logger.warning(
+            "%d %s row(s) have labels where `attention_mask` is 0, ids %s: the loss counts the padding, too. Where "
+            "that is not meant, set these labels to %d.",
+            len(found.padded),
+            name,
+            first_ids([ids[i] for i in found.padded]),
+            IGNORE_INDEX,
+        )
     return found.sentences(name, ids) + problems
 
 
@@ -317,6 +330,7 @@ class _Batch:
             return
         if per_token and inputs is not None and inputs.depth == 1 and self.plain:
             self.same_length(column, flat, inputs)
+            self.padding(flat, counted)
         if per_token and (inputs is not None or self.limits.causal_lm):  # the first token of a row is never predicted
             starts = np.cumsum(flat.lengths) - flat.lengths
             predicted = np.arange(len(flat.owner)) != starts[flat.owner]
@@ -336,6 +350,17 @@ class _Batch:
             elif (values[bad] == -1).all():
                 fix = "-1 often stands for rows whose class is not known; take them out."
             self.add(np.unique(owner[bad]), f"have labels outside {allowed}", fix, f"{values[bad][0]:g}")
+
+    def padding(self, labels: Flat, counted: np.ndarray) -> None:
+        """Keeps the rows whose labels stand on padding: copies of padded `input_ids`."""
+        mask = self.part.get("attention_mask")
+        mask = None if mask is None or isinstance(mask, list) else Flat(mask)
+        if mask is None or mask.depth != 1 or mask.kind not in ("whole", "bool") or len(mask.missing):
+            return
+        if len(labels.missing) or not np.array_equal(mask.lengths, labels.lengths):
+            return
+        values, owner = mask.numbers()
+        self.found.padded += (np.unique(owner[counted & (values == 0)]) + self.start).tolist()
 
     def picture(self, column: str) -> None:
         fix = "they are the processor's arrays: `processor(image)[…][0]`."

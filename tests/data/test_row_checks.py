@@ -356,3 +356,13 @@ def test_a_collator_may_make_the_labels(tmp_path):
     assert evaluate(lm(), bare, data_collator=collator, processing_class=tokenizer(), resamples=5).runs
     with pytest.raises(ValueError, match="`data_collator` .DataCollatorWithPadding. has made a batch without `labels`"):
         UnlearnTrainer(lm(), config, *bare.values(), data_collator=DataCollatorWithPadding(tokenizer())).train()
+
+
+def test_labels_on_padding_are_told_in_a_warning(caplog):
+    """Copies of padded tokens: the mean loss would be that of the padding."""
+    rows = [{**row, "attention_mask": [1] * (len(row["input_ids"]) - 1) + [0]} for row in lm_list(3)]
+    assert row_problems("forget", rows, LM) == []
+    assert "3 forget row(s) have labels where `attention_mask` is 0, ids 0, 1, 2" in caplog.text
+    caplog.clear()
+    rows = changed(rows, (0, 1, 2), labels=lambda row: [*row["labels"][:-1], -100])
+    assert row_problems("forget", rows, LM) == [] and not caplog.text

@@ -39,12 +39,12 @@ def die(*args, **kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def die_at(count, then=None, when=lambda *args: True):
+def die_at(count, then=None, when=lambda *args, **kwargs: True):
     """A function that dies at its count-th call for which `when` holds, and else is `then`."""
     left = [count]
 
     def call(*args, **kwargs):
-        left[0] -= when(*args)
+        left[0] -= when(*args, **kwargs)
         if left[0] == 0:
             die()
         return then(*args, **kwargs)
@@ -58,7 +58,7 @@ def half_and_die(path, data: bytes):
 
 
 def named(name):
-    return lambda *args: any(str(a).endswith(name) for a in args if isinstance(a, (str, os.PathLike)))
+    return lambda *args, **kwargs: any(str(a).endswith(name) for a in args if isinstance(a, (str, os.PathLike)))
 
 
 def between_perturb_and_restore(count):
@@ -117,7 +117,7 @@ def after_the_manifest_before_the_rotation(count):
 
 
 def within_the_rotation(count):
-    os.unlink = die_at(3 + count, os.unlink, lambda path, *args, **kwargs: True)  # what `shutil.rmtree` calls
+    os.unlink = die_at(3 + count, os.unlink, lambda path, **kwargs: "dir_fd" in kwargs)  # as `shutil.rmtree` calls it
 
 
 def before_the_put_back(count):

@@ -62,8 +62,9 @@ def request_of(data: DataArguments, rows, forget) -> dict:
 
 
 def _named(data: DataArguments) -> dict:
-    """How the rows to forget are named, as `split` takes it."""
-    column = data.label_column if data.forget_by == "class" and data.forget_column is None else data.forget_column
+    """How the rows to forget are named, as `split` takes it; a column beside "random" is told by the flags' checks."""
+    defaults = {"class": data.forget_column or data.label_column, "random": None}
+    column = defaults.get(data.forget_by, data.forget_column)
     return {"by": data.forget_by, "values": data.forget_values, "fraction": data.forget_fraction, "column": column}
 
 

@@ -68,12 +68,19 @@ def flag_problems(own: UnlearnArguments, data: DataArguments, model_args: ModelA
 
 
 def role_of(source: str, own: UnlearnArguments, model_args: ModelArguments) -> str:
-    """Role of the result: by --start, or of a model that was named, by what its readiness.json says."""
+    """
+    Role of the result: by --start, or of a model that was named, by what its readiness.json says; where the hub does
+    not answer, that of a model without one (the trainer warns of it).
+    """
     if named_model(model_args) is None:
         return STARTS[own.start]
     from ..trainers import records
 
-    return STARTS["ready" if (records.find_readiness(source) or {}).get("ready") else "original"]
+    try:
+        found = records.find_readiness(source) or {}
+    except records.NoAnswer:
+        found = {}
+    return STARTS["ready" if found.get("ready") else "original"]
 
 
 def unlearn(

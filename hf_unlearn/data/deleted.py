@@ -30,8 +30,8 @@ def deleted_rows(dataset, deleted: Sequence | str | int, content: Content) -> np
     if not named:
         return np.zeros(len(dataset), bool)
     ids = [str(i) for i in row_ids(dataset)]
-    wanted = set(map(str, named))
-    if unknown := [i for i in map(str, named) if i not in set(ids)]:
+    wanted, there = set(map(str, named)), set(ids)
+    if unknown := [i for i in map(str, named) if i not in there]:
         raise_problems([f"`deleted` has ids that no row has: {first_ids(unknown)}; ids are such as {first_ids(ids)}."])
     gone = np.array([i in wanted for i in ids])
     known = {key for i in np.flatnonzero(gone) for key in content.keys[i]}

@@ -70,6 +70,7 @@ class ForgettingTrainer(CheckpointingTrainer):
         collator = data_collator or default_collator(model, processing_class)
         names = signature_columns(model) if args.remove_unused_columns else None
         self.columns_taken = signature_columns(model) if data_collator is None else None  # None: not known
+        self.rows_of_run: dict | None = None  # digests of [`same_run`], from the first checkpoint on
         self._step_log = StepLog()
         self.row_passes = 0.0  # rows through forward and backward on all processes; a forward alone counts a third
         self.seconds = 0.0  # wall time of `train`
@@ -137,6 +138,7 @@ class ForgettingTrainer(CheckpointingTrainer):
                 DeepSpeed, which steps inside backward, after the first, and no weights are saved.
         """
         with ExitStack() as held:
+            self.rows_of_run = None
             resume = decided_by_first(self.accelerator, lambda: self._begin(held, resume_from_checkpoint))
             return self._train_from(resume, *args, **kwargs)
 

@@ -59,8 +59,10 @@ OF_THE_FILES = ("peft_version", "auto_mapping", "base_model_name_or_path", "infe
 def write(trainer: ForgettingTrainer, folder: str) -> None:
     """Writes `run.json` into a checkpoint."""
     salt = records.salt_for(trainer.args.output_dir)
-    rows = {name: _rows(trainer, name, of, salt) for name, of in trainer.run_rows().items()}
-    content = {"schema": records.SCHEMA, "salt": records.salt_id(salt), "rows": rows, "options": _options(trainer)}
+    if trainer.rows_of_run is None:  # once a run: all rows are read
+        trainer.rows_of_run = {name: _rows(trainer, name, of, salt) for name, of in trainer.run_rows().items()}
+    content = {"schema": records.SCHEMA, "salt": records.salt_id(salt), "rows": trainer.rows_of_run}
+    content["options"] = _options(trainer)
     write_json(os.path.join(folder, RUN), content)
 
 

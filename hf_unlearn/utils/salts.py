@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from .files import make_private, read_json, write_json
@@ -38,13 +39,20 @@ def salt_for(folder: str, earlier: Iterable[str] = ()) -> str:
 
 
 def known_salts(*folders: str) -> dict[str, str]:
-    """Those kept in the folders, by [`salt_id`]."""
-    return {salt_id(salt): salt for folder in folders for salt in _read_salts(Path(folder) / SALT)}
+    """Those kept in the folders, by [`salt_id`]; a file that only another user may read is none."""
+    return {salt_id(salt): salt for folder in folders for salt in _readable_salts(Path(folder) / SALT)}
 
 
 def salt_id(salt: str) -> str:
     """A name for a salt that does not tell it (16 hex characters)."""
     return hashlib.sha256(b"salt " + salt.encode()).hexdigest()[:16]
+
+
+def _readable_salts(path: Path) -> list[str]:
+    try:
+        return _read_salts(path)
+    except PermissionError:
+        return []
 
 
 def _read_salts(path: Path) -> list[str]:
@@ -61,7 +69,8 @@ def _read_salts(path: Path) -> list[str]:
             f"{path} is damaged: it should hold the salt that opens what this folder's records commit to. Restore it "
             "from a copy; without one delete it: a new salt is drawn, and what was committed to before stays closed."
         )
-    make_private(path)
+    with suppress(PermissionError):  # another user's file, which this one was given leave to read
+        make_private(path)
     return found
 
 

@@ -25,3 +25,15 @@ def test_a_request_that_forgot_nothing_exits_4_and_says_so(unlearned, capsys):
         status = end.code
     assert status == (0 if unlearned else 4)
     assert ("Nothing was forgotten" in capsys.readouterr().out) == (not unlearned)
+
+
+def test_a_hub_that_does_not_answer_leaves_a_named_model_without_a_record(monkeypatch):
+    from hf_unlearn.trainers import records
+
+    def silent(source):
+        raise records.NoAnswer("the hub does not answer")
+
+    monkeypatch.setattr(records, "find_readiness", silent)
+    named = SimpleNamespace(model_name_or_path="someone/model")
+    monkeypatch.setattr(unlearn, "named_model", lambda model_args: model_args.model_name_or_path)
+    assert unlearn.role_of("someone/model", SimpleNamespace(start="ready"), named) == unlearn.STARTS["original"]

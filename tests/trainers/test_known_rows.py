@@ -148,6 +148,17 @@ def test_a_flipped_byte_in_the_file_is_found(ready, tmp_path):
 # ---- the salt ----
 
 
+def test_a_salt_that_only_another_user_may_read_is_not_at_hand(tmp_path, monkeypatch):
+    records.salt_for(tmp_path)
+    assert len(records.known_salts(tmp_path)) == 1
+
+    def forbidden(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("hf_unlearn.utils.salts.read_json", forbidden)
+    assert records.known_salts(tmp_path) == {}
+
+
 def test_the_salt_is_its_owners_alone_to_read(tmp_path):
     salt = records.salt_for(tmp_path)
     path = tmp_path / records.SALT

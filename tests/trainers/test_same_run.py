@@ -33,6 +33,15 @@ def checkpoint(request_a):
     return str(request_a / "checkpoint-3")
 
 
+def test_rows_are_digested_once_a_run_and_not_at_each_checkpoint(tmp_path, monkeypatch):
+    digested, real = [], same_run.row_digests
+    monkeypatch.setattr(same_run, "row_digests", lambda rows, columns: digested.append(rows) or real(rows, columns))
+    run = trainer(tmp_path, lm(), **{**OWN, "save_steps": 1, "max_steps": 3})
+    run.train()
+    assert len(list(tmp_path.glob("checkpoint-*/run.json"))) == 3
+    assert len(digested) == len(run.run_rows())
+
+
 def told(run, checkpoint) -> str:
     return "\n".join(same_run.problems(run, checkpoint))
 

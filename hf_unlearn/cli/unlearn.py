@@ -4,7 +4,8 @@
     accelerate launch recipes/unlearn.py --config recipes/text/people_llama.yaml --start original
 
 Writes OUTPUT_DIR/ready_unlearned or OUTPUT_DIR/unlearned: the model, its card, and unlearning.json. Exit status 4: the
-retain budget was spent so early that the weights from before the request were put back, and nothing was forgotten.
+retain budget was spent so early that the weights from before the request were put back, or no step moved a weight; in
+both cases nothing was forgotten.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from . import checkpoints, checks, model, parsing, prepare, running, terminal
 from .arguments import STARTS, DataArguments, ModelArguments, UnlearnArguments
 from .terminal import Progress, Step
 
-NOT_UNLEARNED = 4  # exit status: the weights from before the request were put back
+NOT_UNLEARNED = 4  # exit status: the weights are those from before the request
 
 
 def named_model(model_args: ModelArguments) -> str | None:

@@ -205,6 +205,8 @@ class ReadyTrainer(ForgettingTrainer):
         loss = torch.zeros((), device=self.args.device)
         if self.place == 0:
             self.simulated.steps_with_readiness_terms += 1
+            self._moves = any(group.get("lr") != 0 for group in self.optimizer.param_groups)
+            self.simulated.skipped_with_readiness_terms += not self._moves
             loss = loss + self._passes.add_gradient(model, step)
         rest = RowsPass(self, model, [step.rest(self.place)], step.items["all"])
         return loss + rest.add_local_gradient()
@@ -222,7 +224,7 @@ class ReadyTrainer(ForgettingTrainer):
         return RowsPass(self, model, [(inputs, True)], step.items["all"]).add_local_gradient()
 
     def step_was_skipped(self):
-        self.simulated.skipped_with_readiness_terms += self._step.active
+        self.simulated.skipped_with_readiness_terms += self._step.active and self._moves
 
     # ---- the record ----
 
@@ -237,7 +239,7 @@ class ReadyTrainer(ForgettingTrainer):
 
     @property
     def is_ready(self) -> bool:
-        """Whether the present weights have seen a readiness step."""
+        """Whether a readiness step has moved the present weights."""
         steps = self._record_of_weights()["steps"]
         return self.args.readiness_is_on and steps["with_readiness_terms"] > steps.get(SKIPPED, 0)
 
@@ -257,14 +259,14 @@ class ReadyTrainer(ForgettingTrainer):
         self._best = {key: record[key] for key in ("steps", "probe")} if record else None
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
-        """`Trainer.train`, of `ForgettingTrainer`; warns where the weights at its end have seen no readiness step."""
+        """`Trainer.train`, of `ForgettingTrainer`; warns where no readiness step has moved the weights at its end."""
         result = super().train(resume_from_checkpoint, *args, **kwargs)
         if self.args.readiness_is_on and not self.is_ready:
             steps = self._record_of_weights()["steps"]["all"]
             logger.warning(
-                "The model is not ready for deletion: its weights, those of step %d, saw no readiness step. These "
-                "begin after the share `meta_start` (%g) of the training's %d steps.",
-                steps, self.args.meta_start, self.state.max_steps,
+                "The model is not ready for deletion: its weights, those of step %d, saw no readiness step that moved "
+                "them. These begin after the share `meta_start` (%g) of the training's %d steps; `learning_rate` is "
+                "%g.", steps, self.args.meta_start, self.state.max_steps, self.args.learning_rate,
             )  # fmt: skip
         return result
 

@@ -33,7 +33,7 @@ class SimulatedRequests:
         self.trainer, self.flags, self.codes = trainer, flags, codes
         self.steps_with_revocable_rows = 0
         self.steps_with_readiness_terms = 0
-        self.skipped_with_readiness_terms = 0  # of these, with NaN or inf: they have changed no weight
+        self.skipped_with_readiness_terms = 0  # of these, with NaN or inf or a learning rate of 0: they moved no weight
 
     def __repr__(self) -> str:
         return f"SimulatedRequests(drawn={self.drawn}, {self.to_dict()})"

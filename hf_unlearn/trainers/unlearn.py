@@ -266,10 +266,12 @@ class UnlearnTrainer(ForgettingTrainer):
 
     @property
     def weights_of_step(self) -> int:
-        """The step whose weights the model has: the last one, or that of weights which were put back; 0: the first."""
-        if self.skipped_steps == self.state.global_step:
-            return 0
-        return self.state.global_step if self.looks.restored_step is None else self.looks.restored_step
+        """
+        The step whose weights the model has: the last one, or that of weights which were put back; 0: the first ones,
+        put back or never moved.
+        """
+        step = self.state.global_step if self.looks.restored_step is None else self.looks.restored_step
+        return step if self.looks.moved_at is not None and step >= self.looks.moved_at else 0
 
     @property
     def unlearned(self) -> bool:
@@ -312,7 +314,7 @@ class UnlearnTrainer(ForgettingTrainer):
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
         """
         `Trainer.train`; the result's `metrics` also hold `row_passes`, `stop_reason`, and `weights_of_step`, the step
-        whose weights the model has: 0 where those from before the request were put back.
+        whose weights the model has: 0 where those from before the request were put back, or no step has moved any.
         """
         result = super().train(resume_from_checkpoint, *args, **kwargs)
         if self.request_state.stop_reason is None:
@@ -323,6 +325,11 @@ class UnlearnTrainer(ForgettingTrainer):
         reason = self.request_state.stop_reason
         self.log({"stop_reason": reason, "unlearn_steps": self.state.global_step})
         logger.info("Stopped after %d steps: %s.", self.state.global_step, stop_rule.STOP_REASONS[reason])
+        if self.looks.moved_at is None:
+            logger.warning(
+                "No weight has moved (steps: %d, skipped: %d, `learning_rate` %g): the model is as it came, and "
+                "nothing is forgotten.", self.state.global_step, self.skipped_steps, self.args.learning_rate
+            )  # fmt: skip
         result.metrics.update(stop_reason=reason, weights_of_step=self.weights_of_step)
         return result
 

@@ -10,11 +10,14 @@ import logging
 import math
 from typing import TYPE_CHECKING
 
+import torch
+
 from ..objectives.gaps import TOLERANCE
 from ..unlearning import look, schedule, stop_rule
 from ..unlearning.momenta import clear_momenta
 from ..unlearning.snapshots import Snapshots
 from ..unlearning.step import HingeGate
+from .engines import total
 
 if TYPE_CHECKING:
     from .unlearn import UnlearnTrainer
@@ -28,21 +31,29 @@ class UnlearnLooks:
 
     Args:
         every: steps between two decisions about a look.
+
+    Attributes:
+        restored_step: of weights that were put back; None: none were.
+        moved_at: the first step after which a weight differs from the first ones; None: all are as they came, as with
+            a learning rate of 0.
     """
 
     def __init__(self, trainer: UnlearnTrainer, every: int):
         self.trainer, self.every = trainer, every
         self.snapshots: Snapshots | None = None
-        self.restored_step: int | None = None  # of weights that were put back; None: none were
+        self.restored_step: int | None = None
+        self.moved_at: int | None = None
 
     def reset(self) -> None:
         """The present weights are the first snapshot."""
-        self.restored_step = None
+        self.restored_step = self.moved_at = None
         self.snapshots = Snapshots(lambda: self.trainer.trainable, self.trainer.state.global_step)
 
     def after_step(self) -> bool:
         """Moves the objective and the request's state on; True ends the run."""
         trainer, step = self.trainer, self.trainer.state.global_step
+        if self.moved_at is None and self._moved():  # a snapshot is one of the first weights up to here
+            self.moved_at = step
         if trainer.objective.moving:
             trainer.objective = trainer.objective.after_step(*trainer.steps.window[-1][:2])
         last = step >= trainer.state.max_steps
@@ -59,6 +70,12 @@ class UnlearnLooks:
         if state.stop_reason == stop_rule.BUDGET:
             self._restore_good()
         return state.stop_reason is not None
+
+    def _moved(self) -> bool:
+        """Whether the step has moved a weight; the same on every process, whose shards are its own."""
+        accelerator = self.trainer.accelerator
+        differ = torch.tensor(float(self.snapshots.differ_from_good()), device=accelerator.device)
+        return bool(total(accelerator, differ) > 0)
 
     def _tau(self, step: int) -> dict[str, float]:
         """Measures τ again where it is due."""

@@ -47,6 +47,7 @@ def record(trainer: UnlearnTrainer) -> dict:
         "was_ready": bool(trainer.readiness and trainer.readiness.get("ready")),
         "stop_reason": trainer.stop_reason,
         "weights_of_step": trainer.weights_of_step,
+        "moved_at": trainer.looks.moved_at,
         "cost": trainer.cost,
         "skipped": trainer.finite_guard.to_dict(),
         "state": None if state is None else state.to_dict(),
@@ -81,6 +82,8 @@ def take_up(trainer: UnlearnTrainer, folder: str) -> bool:
     trainer.request_state = state
     if state.stop_reason == stop_rule.BUDGET:
         trainer.looks.restored_step = saved.get("weights_of_step")
+    before = 1 if saved.get("weights_of_step", 1) else None  # as a version that did not write it had it
+    trainer.looks.moved_at = saved.get("moved_at", before)
     trainer.objective = dataclasses.replace(trainer.objective, **saved.get("objective_state", {}))
     trainer.keep_row_values(_with_nan(saved["targets"]))
     steps = trainer.steps

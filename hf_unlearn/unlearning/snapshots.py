@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from ..readiness.moving_weights import copies_of, put_
+from ..readiness.moving_weights import copies_of, local_shard, put_
 
 BISECTIONS = 6  # halvings of a way back, at most
 Snapshot = tuple[int, list[torch.Tensor]]  # step, trainable weights on the CPU
@@ -47,6 +47,11 @@ class Snapshots:
     def now(self, step: int) -> Snapshot:
         """A snapshot of the present weights, which are those of `step`."""
         return step, copies_of(self.trainable(), "cpu")
+
+    def differ_from_good(self) -> bool:
+        """Whether a present weight is another than in the good snapshot, of this rank's shards."""
+        pairs = zip(self.trainable(), self.good[1], strict=True)
+        return any(not torch.equal(local_shard(p.detach()).cpu(), kept) for p, kept in pairs)
 
     def accept_candidate(self, short: bool) -> None:
         """The batches since are within the retain budget; `short`: and their forget loss is short of the target."""

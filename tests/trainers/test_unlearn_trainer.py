@@ -39,6 +39,7 @@ from peft import LoraConfig
 from hf_unlearn import UnlearnConfig, UnlearnTrainer
 from hf_unlearn.objectives import gaps
 from hf_unlearn.objectives.base import shortfall
+from hf_unlearn.trainers import unlearn_looks, unlearn_record
 from hf_unlearn.unlearning import stop_rule
 
 
@@ -143,6 +144,48 @@ def test_a_run_whose_steps_were_all_skipped_has_the_first_weights(tmp_path):
     run.trainable[0].register_hook(lambda gradient: gradient * math.nan)
     assert run.train().metrics["weights_of_step"] == 0 and not run.unlearned and run.skipped_steps == 2
     assert same_bits(weights(run.model), known_by_heart())
+
+
+def test_a_run_that_moves_no_weight_has_not_unlearned(tmp_path, caplog):
+    options = {"learning_rate": 0, "passes": "2", "save_strategy": "steps", "save_steps": 2}
+    options |= {"per_device_train_batch_size": 3}
+    run = trainer(tmp_path, **options)
+    assert run.train().metrics["weights_of_step"] == 0 and run.state.global_step == 4
+    assert "No weight has moved (steps: 4, skipped: 0, `learning_rate` 0)" in caplog.text
+    assert not run.unlearned and run.card_tags == ()
+    assert run.card_info()["kind"] == "not unlearned"
+    again = trainer(tmp_path, **options)  # of the checkpoint of its last step
+    assert again.train(resume_from_checkpoint=True).metrics["weights_of_step"] == 0 and not again.unlearned
+
+
+def test_weights_put_back_to_before_the_first_move_are_the_first_ones(tmp_path):
+    """The learning rate of a warm-up begins at 0: its first step moves nothing."""
+    options = {"per_device_train_batch_size": 3, "warmup_steps": 1}
+    run = trainer(tmp_path, passes="2", max_steps=2, lr_scheduler_type="constant_with_warmup", **options)
+    run.train()
+    assert run.looks.moved_at == run.weights_of_step == 2 and run.unlearned
+    run.looks.restored_step = 1
+    assert run.weights_of_step == 0 and not run.unlearned
+
+
+def test_a_weight_that_has_moved_on_another_process_has_moved(tmp_path, monkeypatch):
+    """Each process sees its own shards."""
+    run = trainer(tmp_path, passes="2", learning_rate=0, max_steps=1)
+    monkeypatch.setattr(unlearn_looks, "total", lambda accelerator, value: value + 1)
+    assert run.train().metrics["weights_of_step"] == 1 and run.unlearned
+
+
+def test_a_record_without_the_first_move_is_read_as_it_was_meant(tmp_path):
+    run = trainer(tmp_path, passes="2", max_steps=1)
+    run.train()
+    record = run.record()
+    for said, wanted in ((1, 1), (0, None), (None, 1)):
+        found = {k: v for k, v in record.items() if k != "moved_at"} | {"weights_of_step": said}
+        if said is None:
+            del found["weights_of_step"]
+        (tmp_path / "unlearning.json").write_text(json.dumps(found))
+        run.looks.reset()
+        assert unlearn_record.take_up(run, str(tmp_path)) and run.looks.moved_at == wanted
 
 
 def test_tau_is_capped_when_the_unseen_loss_runs_away(tmp_path):

@@ -305,8 +305,10 @@ class _EvaluateArguments(FromFlags):
         metadata={
             "metavar": "GATE",
             "help": "Gates that the unlearned model must pass, else the exit status is 3 (for CI): forget_quality, "
-            "auc_gap, kept, extraction, over_forgetting; `verdict` for all of these; and those of attacks. An unknown "
-            "name lists all.",
+            "auc_gap, kept, extraction, over_forgetting; `verdict` for all of these; and those of attacks. Refused "
+            "before anything is measured: a gate that no model could pass, for want of a retrained model, of the "
+            "attack, or of a strong measure (classifiers pass kept and over_forgetting at most, which do not tell "
+            "whether rows are remembered). An unknown name lists all.",
         },
     )
     generations: bool = field(

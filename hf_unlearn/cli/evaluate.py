@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..utils.checks import Wrong, gather, raise_problems
 from . import checkpoints, checks, model, parsing, prepare, running, terminal
-from .arguments import ROLES, DataArguments, EvaluateArguments, ModelArguments, attack_flags
+from .arguments import ROLES, TASKS, DataArguments, EvaluateArguments, ModelArguments, attack_flags
 from .terminal import NoProgress, Progress, Step
 
 logger = logging.getLogger(__name__)
@@ -94,6 +94,8 @@ def flag_problems(own: EvaluateArguments, data: DataArguments, model_args: Model
     for flag, value in (("shadows", own.shadows), ("fail_on", own.fail_on)):
         if value and not {"unlearned", "ready_unlearned"} & given:
             problems.append(f"`--{flag}` needs a model of role unlearned or ready_unlearned.")
+    if own.fail_on and {"unlearned", "ready_unlearned"} & given:
+        problems += gate_problems(own, data, set(given), set(tables))
     for role, where in models.items():
         problems += checkpoints.place_problems("models", where, f"{role}=")
     for role, where in in_folder.items():
@@ -103,6 +105,31 @@ def flag_problems(own: EvaluateArguments, data: DataArguments, model_args: Model
         if not Path(where).is_dir():
             problems.append(Wrong("tables", f"is {role + '=' + where!r}, but there is no such folder."))
     return problems + attack_problems(own)
+
+
+def gate_problems(own: EvaluateArguments, data: DataArguments, roles: set[str], tables: set[str]) -> list[str]:
+    """Which gates of `--fail_on` no model could pass here, and why; `roles`: of all models, `tables`: of saved ones."""
+    from ..evaluation.catalogue import MODEL_KINDS
+    from ..evaluation.gate_rules import gate_names
+    from ..evaluation.passable import Obstacle, obstacles
+
+    if data.task not in TASKS:
+        return []
+    kind = data.task if data.task in MODEL_KINDS else "classifier"
+    # Saved tables may hold what an attack found that is not run now.
+    attacks = None if {"unlearned", "ready_unlearned"} & tables else own.attacks
+    never = obstacles(kind, retrained="retrained" in roles, attacks=attacks)
+    can = ", ".join(gate for gate in gate_names() if gate not in never) or "none"
+    says = {
+        Obstacle.KIND: f"no model of task {data.task} can pass that, a copy of the retrained one neither, since "
+        f"nothing that is measured of such models is strong enough. What can be passed: {can}.",
+        Obstacle.RETRAINED: "that needs a model of role retrained, in --models or --tables or as OUTPUT_DIR/retrained. "
+        f"What can be passed without: {can}.",
+        Obstacle.ATTACK: f"that rests on an attack that is not among --attacks {' '.join(own.attacks)}: add it. What "
+        f"can be passed without: {can}.",
+    }
+    asked = {why: [gate for gate in own.fail_on if never.get(gate) is why] for why in Obstacle}
+    return [Wrong("fail_on", f"is {', '.join(gates)}: {says[why]}") for why, gates in asked.items() if gates]
 
 
 def attack_problems(own: EvaluateArguments) -> list[str]:

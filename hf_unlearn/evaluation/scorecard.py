@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..utils.files import replace_bytes
 from . import scorecard_files
+from .catalogue import kind_of
 from .gate_rules import gate_names
 from .judge import judge
 from .measures.membership import scores
 from .model_folder import task_of
 from .model_scores import ModelScores, json_safe
+from .passable import obstacles
 from .roles import BEFORE
 from .tables import columns_of
 
@@ -237,7 +239,8 @@ class Scorecard:
         could not be decided: a model that was not tested has not passed.
 
         Raises:
-            ValueError: for a gate that does not exist, and if there is no unlearned run.
+            ValueError: for a gate that does not exist, for one that no model of the kind could pass (for classifiers
+                most measures are too weak), naming those that can be passed, and if there is no unlearned run.
         """
         gates = [gates] if isinstance(gates, str) else list(gates)
         known = gate_names()
@@ -247,6 +250,23 @@ class Scorecard:
         judged = judge(self.to_dict())
         if not judged:
             raise ValueError(f"there is no unlearned run to hold against gates; roles of such are {', '.join(BEFORE)}.")
+        if problems := self._gates_never_passed(gates):
+            raise ValueError(" ".join(problems))
         from ..report.words.findings import failed_lines
 
         return failed_lines(judged, gates)
+
+    def _gates_never_passed(self, gates: Iterable[str]) -> list[str]:
+        """What is wrong with asking for these gates, task by task: no model of the kind could pass them."""
+        problems = []
+        for task in dict.fromkeys(run.task for run in self.runs):
+            kind = kind_of({name for run in self.runs if run.task == task for name in run.measures})
+            never = obstacles(kind) if kind else {}
+            if asked := [gate for gate in gates if gate in never]:
+                can = ", ".join(gate for gate in gate_names() if gate not in never)
+                problems.append(
+                    f"the models of task {task!r} are of kind {kind}: none can pass {', '.join(asked)}, a copy of the "
+                    "retrained model neither, since nothing that is measured of them is strong enough. What can be "
+                    f"passed: {can}."
+                )
+        return problems

@@ -2,12 +2,13 @@ import dataclasses
 
 import pytest
 
-from hf_unlearn.evaluation import catalogue, gates
+from hf_unlearn.evaluation import ModelScores, Scorecard, catalogue, gates
 from hf_unlearn.evaluation.attacks import registry
 from hf_unlearn.evaluation.attacks.base import Attack
 from hf_unlearn.evaluation.gate_rules import VERDICT_GATES, gate_names, gate_rules
 from hf_unlearn.evaluation.gates import Status
 from hf_unlearn.evaluation.judge import Verdict, judge, judge_run
+from hf_unlearn.evaluation.passable import Obstacle, obstacles
 
 PASSED, FAILED, UNDECIDED, NOT_APPLICABLE = Status
 
@@ -337,3 +338,45 @@ def test_extraction_and_what_is_kept_are_compared_in_pairs_where_that_was_measur
     assert found.named(FAILED) == ["kept", "extraction"]
     assert (found.gates["extraction"].numbers["low"], found.gates["extraction"].numbers["high"]) == (0.15, 0.25)
     assert (found.kept.low, found.kept.high) == (0.85, 0.9)
+
+
+# ---- gates that can be passed at all --------------------------------------------------------------------------------
+
+
+def test_a_classifier_has_no_measure_strong_enough_for_most_gates_and_a_language_model_can_pass_all():
+    assert obstacles("causal_lm") == {}
+    never = ("forget_quality", "auc_gap", "extraction", "recovery", "quantisation", "verdict")
+    assert set(obstacles("classifier")) == set(never) and set(obstacles("classifier").values()) == {Obstacle.KIND}
+
+
+def test_a_measure_that_the_study_no_longer_calls_weak_opens_its_gate(monkeypatch):
+    """From the rules and the catalogue, not from a list of names."""
+    strong = [dataclasses.replace(m, weak={}) if m.name == "recovery_{rows}_area" else m for m in catalogue.MEASURES]
+    monkeypatch.setattr(catalogue, "MEASURES", tuple(strong))
+    assert "recovery" not in obstacles("classifier") and "auc_gap" in obstacles("classifier")
+    both = dict.fromkeys(catalogue.MODEL_KINDS, ("",))
+    weak = [dataclasses.replace(m, weak=both) if m.name == "forget_quality" else m for m in strong]
+    monkeypatch.setattr(catalogue, "MEASURES", tuple(weak))
+    assert obstacles("causal_lm") == {"forget_quality": Obstacle.KIND, "verdict": Obstacle.KIND}
+
+
+def test_gates_that_need_a_retrained_model_or_an_attack_cannot_be_passed_without():
+    alone = obstacles("causal_lm", retrained=False)
+    assert set(alone) == {*gate_names()} - {"over_forgetting"} and set(alone.values()) == {Obstacle.RETRAINED}
+    assert obstacles("causal_lm", attacks=["quantise"]) == {"recovery": Obstacle.ATTACK}
+
+
+@pytest.mark.parametrize("judge", [lambda sides: gates.Gate("speed", UNDECIDED), lambda sides: sides.mine["no such"]])
+def test_a_gate_of_which_nothing_is_known_can_be_asked_for(judge, monkeypatch):
+    monkeypatch.setitem(registry.ADDED, "race", Attack("race", "", print, gate=gates.GateRule("speed", judge)))
+    assert "speed" not in obstacles("causal_lm") and "speed" not in obstacles("classifier", retrained=False)
+
+
+def test_a_card_of_classifiers_refuses_gates_that_no_classifier_can_pass():
+    runs = [ModelScores("digits", role, 0, CLASSIFIER) for role in ("unlearned", "retrained")]
+    card = Scorecard(runs)
+    assert card.failed_gates(["kept", "over_forgetting"]) == []
+    with pytest.raises(ValueError, match="'digits'.*verdict, auc_gap.*can be passed: kept, over_forgetting"):
+        card.failed_gates(["verdict", "auc_gap", "kept"])
+    people = [ModelScores("people", role, 0, RETRAINED["measures"]) for role in ("unlearned", "retrained")]
+    assert Scorecard(people).failed_gates("extraction") == []

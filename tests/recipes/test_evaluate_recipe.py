@@ -61,10 +61,11 @@ def test_any_checkpoints_by_role_and_the_gates_they_fail(models, tmp_path, capsy
             (models / role / name).unlink(missing_ok=True)  # made by someone else
     out = tmp_path / "out"
     argv = [*PEOPLE, *QUICK, *named(models), "--output_dir", str(out), "--title", "mine"]
-    assert evaluate.main([*argv, "--fail_on", "kept", "auc_gap", "recovery"]) == evaluate.FAILED
+    assert evaluate.main([*argv, "--fail_on", "verdict"]) == evaluate.FAILED
     told = capsys.readouterr()
-    assert "FAILED mine (unlearned): recovery could not be decided" in told.err and "trial run" in told.out
     card = Scorecard.load(out)
+    (line,) = card.failed_gates("verdict")
+    assert f"FAILED {line}" in told.err and "trial run" in told.out
     assert [run.model for run in card.runs] == ["original", "unlearned", "retrained"]
     assert card.runs[1].stop_reason is None
     found = card["unlearned"].measures
@@ -214,6 +215,20 @@ def test_more_shadows_and_other_titles_leave_the_settings(tmp_path):
 def test_gates_need_an_unlearned_model(folder, tmp_path, monkeypatch):
     argv = [*PEOPLE, "--models", f"original={folder / 'original'}", "--fail_on", "verdict"]
     assert "role unlearned or ready_unlearned" in refusal(evaluate.main, argv, monkeypatch)
+
+
+def test_gates_that_no_model_could_pass_are_refused_with_what_is_missing(folder, monkeypatch, tmp_path):
+    gates = ["kept", "recovery", "quantisation", "over_forgetting"]
+    argv = [*PEOPLE, *named(folder)[:3], "--output_dir", str(tmp_path), "--fail_on", *gates]
+    (told,) = problems_of(refusal(evaluate.main, argv, monkeypatch))
+    assert told.startswith("`fail_on` is kept, recovery, quantisation: that needs a model of role retrained")
+    assert told.endswith("without: over_forgetting.")
+    argv = [*PEOPLE, *named(folder), "--output_dir", str(tmp_path), "--attacks", "quantise", "--fail_on", *gates]
+    (told,) = problems_of(refusal(evaluate.main, argv, monkeypatch))
+    assert told.startswith("`fail_on` is recovery: that rests on an attack that is not among --attacks quantise")
+    own, data = arguments.EvaluateArguments(fail_on=gates, attacks=["none"]), arguments.DataArguments()
+    both = {"unlearned", "retrained"}
+    assert evaluate.gate_problems(own, data, both, both) == []  # saved tables may hold them
 
 
 def test_flags_of_the_training_scripts_are_kept_for_shadows():

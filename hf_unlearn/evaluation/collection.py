@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.given import as_rows
+from ..utils.architectures import other_task
 from ..utils.checks import raise_problems, whole
 from ..utils.versions import library_versions
 from .forward import (
@@ -31,8 +32,6 @@ from .weights import weights_hash
 if TYPE_CHECKING:
     import pyarrow
     import torch
-
-_UNSHIFTED = ("ForMaskedLM", "ForTokenClassification")  # 3-D logits where position t predicts label t itself
 
 
 def collect(
@@ -99,10 +98,10 @@ def collect(
     raise_problems(whole("batch_size", batch_size, low=1))
     model = unsplit(model)
     inner, named = signature_of(model)
-    if type(inner).__name__.endswith(_UNSHIFTED):
+    if (task := other_task(inner)) is not None:
         raise ValueError(
-            f"`model` is a {type(inner).__name__}, whose logits are not shifted against the labels. Causal language "
-            "models and classifiers of whole rows can be measured."
+            f"`model` is a {type(inner).__name__}, a model for {task}. Causal language models and classifiers of whole "
+            "rows can be measured."
         )
     tokenizer = processing_class if hasattr(processing_class, "decode") else None
     statistics = partial(_batch_statistics, model, dataset, data_collator, tokenizer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..utils.architectures import PIPELINE_TAGS, architectures
+from ..utils.architectures import PIPELINE_TAGS, architectures, other_task
 from .forward import signature_of
 from .weights import listed
 
@@ -22,6 +22,11 @@ def model_problems(model: Any) -> list[str]:
         problems.append(
             f"is a {name}, which has no head and returns no logits. Load it with one: by `AutoModelForCausalLM`, or by "
             "`AutoModelForSequenceClassification` or its kin for images and audio, and not by `AutoModel`."
+        )
+    elif task := other_task(inner):
+        problems.append(
+            f"is a {type(inner).__name__}, a model for {task}; supported are causal language models and sequence, "
+            "image and audio classifiers."
         )
     if getattr(getattr(inner, "config", None), "return_dict", True) is False:
         problems.append("returns tuples: `return_dict` of its config is False. Set it to True.")

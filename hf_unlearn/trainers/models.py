@@ -21,13 +21,6 @@ from .engines import class_name, wrapper_problem
 
 CAUSAL_LM = PIPELINE_TAGS["text-generation"]
 CLASSIFIERS = [mapping for mapping in PIPELINE_TAGS.values() if mapping != CAUSAL_LM]
-_OTHER_TASKS = {
-    "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES": "sequence to sequence",
-    "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES": "token classification",
-    "MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES": "question answering",
-    "MODEL_FOR_MASKED_LM_MAPPING_NAMES": "masked language modelling",
-    "MODEL_FOR_MULTIPLE_CHOICE_MAPPING_NAMES": "multiple choice",
-}
 
 
 def base_model(model):
@@ -153,12 +146,11 @@ def model_problems(model) -> list[str]:
             f"`model` ({class_name(base)}) does not name what its forward takes, so columns of the rows cannot be "
             "matched with it. Name them: `forward(self, input_ids, attention_mask=None, labels=None)`, say."
         )
-    for mapping, task in _OTHER_TASKS.items():
-        if not is_causal_lm(model) and is_one_of(base, mapping):
-            return [
-                f"{class_name(base)} is a model for {task}; supported are causal language models and sequence, image "
-                "and audio classifiers."
-            ]
+    elif not problems and "labels" not in signature_of(base)[1] and _is_of_transformers(base):
+        problems.append(
+            f"`model` ({class_name(base)}) takes no `labels` and returns no loss: it serves for inference. Load the "
+            "class that is trained in its place, such as `DeiTForImageClassification` for `…WithTeacher`."
+        )
     kind = getattr(base.config, "problem_type", None)
     if kind in ("regression", "multi_label_classification"):
         problems.append(f"`problem_type` is {kind!r}; only single-label classification has a loss of guessing.")
@@ -199,8 +191,11 @@ def frozen_problems(model) -> list[str]:
 def keeps_the_form(model) -> bool:
     """Whether a model's forward is Transformers' own, of a class that returns a loss and logits as it promises."""
     base = base_model(model)
-    own = type(base).forward.__module__.partition(".")[0] == "transformers"
-    return own and is_one_of(base, CAUSAL_LM, *CLASSIFIERS)
+    return _is_of_transformers(base) and is_one_of(base, CAUSAL_LM, *CLASSIFIERS)
+
+
+def _is_of_transformers(base) -> bool:
+    return type(base).forward.__module__.partition(".")[0] == "transformers"
 
 
 def output_problems(model, batch: Mapping[str, Any]) -> list[str]:

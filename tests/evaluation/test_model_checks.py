@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+import transformers
 from helpers.tiny import bert, lm, lm_rows, tokenizer
 
-from hf_unlearn import evaluate
+from hf_unlearn import collect, default_collator, evaluate
+from hf_unlearn.evaluation.model_checks import model_problems
 
 SPLITS = {"forget": lm_rows(4), "unseen": lm_rows(4, 100)}
 
@@ -28,3 +30,44 @@ def test_what_a_loader_returns_is_checked_as_well():
     for load, words in ((lambda: bert().bert, 'loaded for "unlearned" is a BertModel'), (lambda: None, "of type None")):
         with pytest.raises(ValueError, match=words):
             evaluate({"unlearned": load}, SPLITS, processing_class=tokenizer())
+
+
+def headed(name: str, **config):
+    """A class of Transformers by its name, as it is before any weight is made."""
+    kind = getattr(transformers, name)
+    model = kind.__new__(kind)
+    torch.nn.Module.__init__(model)
+    model.config = transformers.PretrainedConfig(**config)
+    return model
+
+
+@pytest.mark.parametrize(
+    "name, config, task",
+    [
+        ("Wav2Vec2ForCTC", {}, "speech recognition"),  # as many logits as sounds, labels as letters
+        ("Wav2Vec2ForAudioFrameClassification", {}, "audio frame classification"),
+        ("Wav2Vec2ForXVector", {}, "audio xvector"),  # two-dimensional logits that are no classes
+        ("BertForTokenClassification", {}, "token classification"),
+        ("BertForMaskedLM", {}, "masked language modelling"),
+        ("T5ForConditionalGeneration", {"is_encoder_decoder": True}, "sequence to sequence"),
+        ("WhisperForConditionalGeneration", {"is_encoder_decoder": True}, "sequence to sequence"),
+        ("SegformerForSemanticSegmentation", {}, "semantic segmentation"),
+        ("DetrForObjectDetection", {}, "object detection"),
+        ("ViltForQuestionAnswering", {}, "visual question answering"),
+    ],
+)
+def test_models_whose_logits_and_labels_do_not_belong_together_as_ours_are_refused(name, config, task):
+    (problem,) = model_problems(headed(name, **config))
+    assert problem.startswith(f"is a {name}, a model for ") and task.replace("\\", "") in problem
+    with pytest.raises(ValueError, match=task):
+        collect(headed(name, **config), SPLITS["forget"], default_collator(lm(), tokenizer()))
+
+
+OURS = ["LlamaForCausalLM", "GPT2DoubleHeadsModel", "BertLMHeadModel", "LlavaForConditionalGeneration"]
+OURS += ["BertForSequenceClassification", "BertForNextSentencePrediction", "VideoMAEForVideoClassification"]
+OURS += ["WhisperForAudioClassification"]
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_heads_that_are_ours_or_like_ours_are_taken(name):
+    assert model_problems(headed(name, is_encoder_decoder=name.startswith("Whisper"))) == []

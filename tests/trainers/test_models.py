@@ -16,6 +16,8 @@ from transformers import (
     BertForPreTraining,
     BertForSequenceClassification,
     DataCollatorWithPadding,
+    DeiTConfig,
+    DeiTForImageClassificationWithTeacher,
     LlamaForCausalLM,
     PrinterCallback,
     TrainingArguments,
@@ -93,6 +95,12 @@ def test_models_without_a_config_or_names_and_with_tuples_are_refused():
     tuples.config.return_dict = False
     assert "`model` returns tuples" in told(tuples)
     assert "`model` (Nameless) does not name what its forward takes" in told(Nameless(lm().config))
+
+
+def test_a_model_that_takes_no_labels_is_refused():
+    config = DeiTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, image_size=16)
+    said = "(DeiTForImageClassificationWithTeacher) takes no `labels` and returns no loss"
+    assert said in told(DeiTForImageClassificationWithTeacher(config))
 
 
 def test_a_regression_is_refused():

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .columns import column_values
+from .split_checks import is_missing
 
 MOST_VALUES = 20  # named ones that are kept
 
@@ -38,7 +39,7 @@ def asked(
         return found
     given = [values] if isinstance(values, (str, int)) else values
     if given is None:
-        found["count"] = max(1, round(fraction * len(set(column_values(dataset, column)))))
+        found["count"] = max(1, round(fraction * len({v for v in column_values(dataset, column) if not is_missing(v)})))
         # Copies of forget rows were moved to them, perhaps with other values: those that were drawn have more rows.
         drawn = [value for value, _ in Counter(column_values(forget, column)).most_common(found["count"])]
         given = sorted(drawn) if by == "class" else []

@@ -40,3 +40,31 @@ def deleted_rows(dataset, deleted: Sequence | str | int, content: Content) -> np
         shown = first_ids([ids[i] for i in np.flatnonzero(twins)])
         logger.warning("%d row(s) have the content of a deleted row and are left out, too, ids %s.", twins.sum(), shown)
     return gone | twins
+
+
+def emptied(keys: list, gone: np.ndarray, kept: np.ndarray) -> set:
+    """
+    The values of which deleted rows leave none to forget.
+
+    Args:
+        keys: the value of each row.
+        gone, kept: (n,) bool: rows that are deleted, and rows that stay unseen.
+    """
+    return {keys[i] for i in np.flatnonzero(gone)} - {keys[i] for i in np.flatnonzero(~gone & ~kept)}
+
+
+def deleted_already(values, asked: Sequence, empty: set) -> list[str]:
+    """
+    The problem of values by name whose rows earlier requests have deleted.
+
+    Args:
+        values: as the caller gave them, or None where they were drawn; `asked`: the same as the column has them.
+        empty: as of [`emptied`].
+    """
+    if values is None:
+        return []
+    pairs = zip(alone_or_several(values), asked, strict=True)
+    names = list(dict.fromkeys(str(name) for name, key in pairs if key in empty))
+    return names and [
+        f"`values` asks for {first_ids(names)}, whose rows are all deleted already (`deleted`). Leave that out."
+    ]

@@ -8,10 +8,10 @@ from numbers import Real
 
 import numpy as np
 
-from ..utils.checks import raise_problems
+from ..utils.checks import gather, raise_problems
 from .checks import warn_of_near_twins
 from .columns import column_names, column_values, first_ids, row_ids
-from .deleted import deleted_rows
+from .deleted import deleted_already, deleted_rows, emptied
 from .duplicates import Content, contents, twins
 from .given import as_dataset
 from .split_checks import alone_or_several, argument_problems, as_values, is_missing
@@ -60,8 +60,8 @@ def split(
             and labels.
 
     Raises:
-        ArgumentError: with all problems at once: rows that are no table, no such column, id or value; no rows left for
-            one of the three.
+        ArgumentError: with all problems at once: rows that are no table, no such column, id or value; values whose rows
+            are all deleted; no rows left for one of the three.
     """
     dataset, problems = as_dataset(dataset, "dataset")
     raise_problems(problems or ([] if len(dataset) else ["`dataset` is empty: there are no rows to divide."]))
@@ -73,29 +73,36 @@ def split(
 
     own = {group, column if by in ("class", "column") else None} - {None}
     (said,) = contents([dataset], without=own, only=content)
-    gone = deleted_rows(dataset, deleted, said)
+    n, by_ids = len(dataset), not isinstance(unseen, (Real, np.number))
+    keys = [] if by == "random" else column_values(dataset, column)
+    gone, asked, is_unseen = gather(
+        lambda: deleted_rows(dataset, deleted, said),
+        lambda: [] if values is None else as_values(values, keys, dataset, column),
+        lambda: _kept_out(dataset, unseen) if by_ids else np.zeros(n, bool),
+    )
 
     # Two generators, so that the unseen rows do not depend on how many draws the forget rows take.
     draw_forget, draw_unseen = np.random.default_rng([seed, 1]), np.random.default_rng([seed, 2])
-    n = len(dataset)
+    group, from_all = group or (column if by == "column" else None), by in ("class", "random")
+    if from_all and not by_ids:
+        is_unseen = _drawn_rows(dataset, np.arange(n), unseen, group, draw_unseen)
     is_forget = np.zeros(n, bool)
     if by != "random":
-        keys = column_values(dataset, column)
-        wanted = _wanted(keys, values, fraction, dataset, column, draw_forget)
+        kept = is_unseen if by_ids or group is None else np.zeros(n, bool)
+        empty = emptied(keys, gone, kept)
+        if values is None:
+            barred = empty if by == "class" else empty | {keys[i] for i in np.flatnonzero(kept)}
+            asked = _drawn_values(keys, fraction, barred, draw_forget)
+        raise_problems(deleted_already(values, asked, empty))
+        wanted = set(asked)
         is_forget = np.array([key in wanted for key in keys])
-    free = np.arange(n) if by in ("class", "random") else np.flatnonzero(~is_forget)
-    group = group or (column if by == "column" else None)
-    if not isinstance(unseen, (Real, np.number)):
-        is_unseen = _kept_out(dataset, unseen, is_forget, by)
-    elif group is None:
-        is_unseen = np.zeros(n, bool)
-        is_unseen[draw_unseen.permutation(free)[: max(1, round(unseen * len(free)))]] = True
-    else:
-        # A row without a group is one of its own: what is not known does not make rows belong together.
-        of = np.array([f"\0{i}" if is_missing(v) else str(v) for i, v in enumerate(column_values(dataset, group))])
-        groups = np.unique(of[free])
-        drawn = draw_unseen.permutation(groups)[: max(1, round(unseen * len(groups)))]
-        is_unseen = np.isin(of, drawn) & ~is_forget
+    if by_ids and by != "class" and (is_forget & is_unseen).any():
+        both = first_ids([row_ids(dataset)[i] for i in np.flatnonzero(is_forget & is_unseen)])
+        raise_problems([f"{(is_forget & is_unseen).sum()} row(s) to forget were kept out of training, ids {both}."])
+    if not from_all and not by_ids:
+        is_unseen = _drawn_rows(dataset, np.flatnonzero(~is_forget), unseen, group, draw_unseen)
+    if group is not None and not by_ids:
+        is_unseen &= ~is_forget
     if by == "random":
         rest = np.flatnonzero(~is_unseen & ~gone)
         is_forget[draw_forget.permutation(rest)[: max(1, round(fraction * n))]] = True
@@ -111,6 +118,8 @@ def split(
             f" Unseen rows are drawn as whole groups of {column!r}, as long as `group` names no other column: that of "
             "the person or the document, or `group='id'` for single rows."
         )
+    if gone.any() and not parts["forget"].any():
+        hint = f" Earlier requests have deleted {gone.sum()} of the {n} rows (`deleted`)."
     raise_problems([f"No rows are left for {name!r}.{hint}" for name, mask in parts.items() if not mask.any()])
 
     from datasets import DatasetDict
@@ -118,16 +127,26 @@ def split(
     return DatasetDict({name: dataset.select(np.flatnonzero(mask)) for name, mask in parts.items()})
 
 
-def _wanted(keys: list, values, fraction, dataset, column, draw: np.random.Generator) -> set:
-    """The values of the column whose rows are forgotten: those named, or a draw of the distinct ones."""
-    if values is None:
-        distinct = sorted({key for key in keys if not is_missing(key)}, key=str)
-        chosen = draw.permutation(len(distinct))[: max(1, round(fraction * len(distinct)))]
-        return {distinct[i] for i in chosen}
-    return set(as_values(values, keys, dataset, column))
+def _drawn_values(keys: list, fraction: float, barred: set, draw: np.random.Generator) -> list:
+    """A share of the distinct values, in an order that does not depend on which of them are barred."""
+    distinct = sorted({key for key in keys if not is_missing(key)}, key=str)
+    in_order = [distinct[i] for i in draw.permutation(len(distinct))]
+    return [key for key in in_order if key not in barred][: max(1, round(fraction * len(distinct)))]
 
 
-def _kept_out(dataset, unseen: Sequence, is_forget: np.ndarray, by: str) -> np.ndarray:
+def _drawn_rows(dataset, free: np.ndarray, share: float, group: str | None, draw: np.random.Generator) -> np.ndarray:
+    """(n,) bool: a share of the rows `free`, or all rows of a share of the groups that these are of."""
+    if group is None:
+        found = np.zeros(len(dataset), bool)
+        found[draw.permutation(free)[: max(1, round(share * len(free)))]] = True
+        return found
+    # A row without a group is one of its own: what is not known does not make rows belong together.
+    of = np.array([f"\0{i}" if is_missing(v) else str(v) for i, v in enumerate(column_values(dataset, group))])
+    groups = np.unique(of[free])
+    return np.isin(of, draw.permutation(groups)[: max(1, round(share * len(groups)))])
+
+
+def _kept_out(dataset, unseen: Sequence) -> np.ndarray:
     """
     (n,) bool: rows whose ids were kept out of training. None of them can be asked for by an id or a value; of a class
     that is asked for, these rows stay unseen, as those do that `split` draws.
@@ -138,10 +157,7 @@ def _kept_out(dataset, unseen: Sequence, is_forget: np.ndarray, by: str) -> np.n
     if strange := [i for i in asked_for if i not in known]:
         raise_problems([f"`unseen` names ids that no row has: {first_ids(strange)}. The rows have {first_ids(ids)}."])
     known = set(asked_for)
-    found = np.array([str(i) in known for i in ids])
-    if by != "class" and (asked := [i for i, f, u in zip(ids, is_forget, found, strict=True) if f and u]):
-        raise_problems([f"{len(asked)} row(s) to forget were kept out of training, ids {first_ids(asked)}."])
-    return found
+    return np.array([str(i) in known for i in ids])
 
 
 def _settle_duplicates(dataset, parts, duplicates, content: Content):

@@ -23,6 +23,15 @@ def test_a_drawn_share_of_people_is_counted_and_nobody_is_named():
     }  # fmt: skip
 
 
+def test_rows_without_a_value_are_no_value_and_deleted_ones_change_no_count():
+    some = Dataset.from_list([{"id": i, "who": None if i < 10 else f"p{i % 4}", "text": f"row {i}"} for i in range(50)])
+    named = {"by": "column", "column": "who", "fraction": 0.3}
+    first = split(some, **named)["forget"]
+    second = split(some, **named, deleted=first["id"])["forget"]
+    for forget in (first, second):
+        assert asked(some, forget, **named)["count"] == len(set(forget["who"])) == 1  # .3 of 4
+
+
 def test_what_was_named_is_listed_once_and_not_without_end():
     found = said(by="column", column="person", values=["p1", "p2", "p1"])
     assert (found["count"], found["values"]) == (2, ["p1", "p2"])

@@ -43,8 +43,52 @@ def test_ids_of_any_type_are_found_and_unknown_ones_are_named():
     assert 7 not in set.union(*ids(split(rows, by="class", values=[1], deleted=7)).values())
     with pytest.raises(ArgumentError, match="`deleted` has ids that no row has: nobody; ids are such as 0, 1"):
         split(rows, by="class", values=[1], deleted=["nobody", 3])
-    with pytest.raises(ArgumentError, match="No rows are left for 'forget'"):
-        split(ROWS, by="class", values=[1], deleted=B)
+
+
+PEOPLE = ROWS.add_column("person", [f"p{i // 2}" for i in range(40)])  # 20 of two rows each
+
+
+@pytest.mark.parametrize("request_", [
+    {"by": "column", "column": "person"}, {"by": "id"}, {"by": "class", "column": "person"},
+], ids=lambda request_: request_["by"])  # fmt: skip
+def test_a_draw_is_of_those_that_are_not_deleted_and_as_many_are_asked_as_of_all(request_):
+    first = split(PEOPLE, **request_, fraction=0.2)
+    second = split(PEOPLE, **request_, fraction=0.2, deleted=first["forget"]["id"])  # the same seed
+    column = "id" if request_["by"] == "id" else "person"
+    asked = [set(parts["forget"][column]) for parts in (first, second)]
+    assert not asked[0] & asked[1] and len(asked[0]) == len(asked[1]) == (8 if column == "id" else 4)
+
+
+def test_a_draw_leaves_out_whoever_was_kept_out_of_the_training():
+    first = split(PEOPLE, by="column", column="person", fraction=0.2, unseen=0.4)
+    out = {"unseen": first["unseen"]["id"], "deleted": first["forget"]["id"]}
+    for seed in range(5):
+        again = split(PEOPLE, by="column", column="person", fraction=0.2, seed=seed, **out)
+        assert ids(again)["unseen"] == ids(first)["unseen"] and len(again["forget"]) == 8
+
+
+@pytest.mark.parametrize("request_, named", [
+    ({"by": "class", "values": [1]}, "1"), ({"by": "id", "values": ["r2", "r1", "r5"]}, "r1, r5"),
+    ({"by": "column", "column": "id", "values": "r1"}, "r1"),
+    ({"by": "id", "values": [*A, *B]}, r"r1, .* \(10 in all\)"),
+])  # fmt: skip
+def test_values_whose_rows_are_all_deleted_are_told_by_name(request_, named):
+    with pytest.raises(ArgumentError, match=f"`values` asks for {named}, whose rows are all deleted already"):
+        split(ROWS, **request_, deleted=B)
+
+
+def test_of_a_person_whose_rows_are_deleted_in_part_the_others_are_forgotten():
+    assert ids(split(PEOPLE, by="column", column="person", values=["p3"], deleted=["r6"]))["forget"] == {"r7"}
+
+
+def test_unknown_ids_and_values_come_in_one_error_and_where_all_are_deleted_that_is_said():
+    with pytest.raises(ArgumentError) as caught:
+        split(ROWS, by="id", values=["nobody"], unseen=["noone"], deleted=["none"])
+    assert len(caught.value.problems) == 3
+    with pytest.raises(
+        ArgumentError, match="No rows are left for 'forget'. Earlier requests have deleted 40 of the 40"
+    ):
+        split(ROWS, by="random", fraction=0.2, deleted=ROWS["id"])
 
 
 def test_the_verbs_leave_them_out_by_a_flag(tmp_path):

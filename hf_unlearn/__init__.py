@@ -30,6 +30,7 @@ Where is …?
     τ measured           trainers/measuring_tau.py; when it is measured again: unlearning/schedule.py
     the stop rule        unlearning/stop_rule.py
     a checkpoint's file  trainers/checkpointing.py lists all; what a request keeps: trainers/unlearn_record.py
+    is a file damaged?   utils/manifest.py: SHA-256 of what is in a checkpoint or a model's folder; utils/files.py
     whose checkpoint     trainers/same_run.py: rows and options that a run may be resumed with
     rows of a model      trainers/known_rows.py: trained on, asked to be forgotten; the salt: utils/salts.py
     the AUC's interval   evaluation/intervals.py

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
+from ..utils import manifest
 from ..utils.architectures import architectures
-from ..utils.checks import Wrong
+from ..utils.checks import Wrong, raise_problems
 from .arguments import DataArguments, ModelArguments
 from .prepare import PROCESSING, Prepared, text_encoder
+from .running import processes
 
 ADAPTER = "adapter_config.json"
+INDEX = "model.safetensors.index.json"
+WEIGHTS = ("adapter_model.safetensors", "model.safetensors")
+READ = (  # JSON files that models, tokenizers and processors are loaded from
+    ADAPTER, "added_tokens.json", "chat_template.json", "config.json", "generation_config.json", INDEX, PROCESSING,
+    "processor_config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.json",
+)  # fmt: skip
 MAPPINGS = {  # task -> names of the classes that do it
     "causal_lm": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
     "sequence_classification": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
@@ -28,7 +37,7 @@ def is_checkpoint(folder) -> bool:
 def place_problems(name: str, where: str, prefix: str = "") -> list[str]:
     """
     What is wrong with a place that a flag names, if no hub has to be asked: a folder that is not there, no checkpoint,
-    or files in it that are broken.
+    or files in it that are damaged or broken; of large ones only sizes and headers are looked at ([`check_contents`]).
 
     Args:
         name: of the flag.
@@ -38,7 +47,8 @@ def place_problems(name: str, where: str, prefix: str = "") -> list[str]:
     if folder.is_dir():
         if not is_checkpoint(folder):
             return [Wrong(name, f"{got}: that folder holds no config.json: expected what `save_pretrained` writes.")]
-        return [f"{path} is broken: {why}" for path, why in broken_files(folder)]
+        damaged = manifest.damage(folder, manifest.SMALL)
+        return damaged or [f"{path} is broken: {why}" for path, why in broken_files(folder)]
     if folder.is_file():
         return [Wrong(name, f"{got}, a file: give its folder, as `save_pretrained` writes it.")]
     if not is_meant_as_folder(where):
@@ -47,6 +57,21 @@ def place_problems(name: str, where: str, prefix: str = "") -> list[str]:
     close = difflib.get_close_matches(folder.name, [path.name for path in beside if is_checkpoint(path)], 1)
     hint = f"Did you mean {str(folder.parent / close[0])!r}?" if close else f"Looked in {str(Path.cwd())!r}."
     return [Wrong(name, f"{got}, but there is no such folder. {hint}")]
+
+
+def check_contents(places: Iterable[str | None]) -> None:
+    """
+    Reads the files of models' folders, on the first process and once a run, before anything is loaded from them.
+
+    Raises:
+        ArgumentError: on all processes, if one is not what was written ([`hf_unlearn.utils.manifest`]).
+    """
+    from ..trainers.engines import decided_by_first
+
+    def damage() -> list[str]:
+        return [line for where in places if where for line in manifest.damage(Path(where).expanduser())]
+
+    decided_by_first(processes(), lambda: raise_problems(damage()))
 
 
 def is_meant_as_folder(where: str) -> bool:
@@ -63,9 +88,13 @@ def is_meant_as_folder(where: str) -> bool:
 
 
 def broken_files(folder: Path) -> list[tuple[Path, str]]:
-    """(file, why) of those in a model's folder that cannot be read: JSON, headers and sizes of safetensors."""
+    """
+    (file, why) of those in a model's folder that its loaders read and cannot: JSON, headers and sizes of safetensors.
+    What else lies there is nobody's business.
+    """
     found: list[tuple[Path, str]] = []
-    for path in sorted(folder.glob("*.json")):
+    weights = {folder / name for name in WEIGHTS}
+    for path in (folder / name for name in READ if (folder / name).is_file()):
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
@@ -74,11 +103,11 @@ def broken_files(folder: Path) -> list[tuple[Path, str]]:
         if path.name in ("config.json", ADAPTER) and not isinstance(content, dict):
             found.append((path, f"it holds a {type(content).__name__} instead of settings by name."))
         shards = content.get("weight_map") if isinstance(content, dict) else None
-        if path.name.endswith(".safetensors.index.json") and isinstance(shards, dict):
-            found += [
-                (folder / n, "it is not there.") for n in sorted(set(shards.values())) if not (folder / n).is_file()
-            ]
-    for path in sorted(folder.glob("*.safetensors")):
+        if path.name == INDEX and isinstance(shards, dict):
+            named = {folder / name for name in shards.values()}
+            found += [(path, "it is not there.") for path in sorted(named) if not path.is_file()]
+            weights |= named
+    for path in sorted(path for path in weights if path.is_file()):
         if why := safetensors_problem(path):
             found.append((path, why))
     return found

@@ -9,14 +9,15 @@ Takes the models in OUTPUT_DIR by role, or any checkpoints by `--models`, whoeve
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from ..utils.checks import Wrong, gather, raise_problems
+from ..utils import manifest
+from ..utils.checks import ArgumentError, Wrong, gather, problems_of, raise_problems
 from . import checkpoints, checks, model, parsing, prepare, running, terminal
 from .arguments import ROLES, TASKS, DataArguments, EvaluateArguments, ModelArguments, attack_flags
 from .terminal import NoProgress, Progress, Step
@@ -37,8 +38,10 @@ def saved_run(folder: Path) -> dict:
             if not isinstance(record, dict):
                 raise ValueError(f"{folder / name} should hold a JSON object and holds {short(repr(record))}.")
             found |= {"cost": record.get("cost"), "stop_reason": record.get("stop_reason")}
-    if (folder / "trainer_state.json").is_file():
-        found["history"] = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    if (state := read_json(folder / "trainer_state.json")) is not None:
+        if not isinstance(state, dict) or not isinstance(state.get("log_history"), list):
+            raise ValueError(f"{folder / 'trainer_state.json'} should hold a `log_history`, as the Trainer writes it.")
+        found["history"] = state["log_history"]
     return found
 
 
@@ -77,6 +80,7 @@ def flag_problems(own: EvaluateArguments, data: DataArguments, model_args: Model
     in_folder = {role: where for role, where in measured_models(own).items() if role not in models}
     problems += more + checks.data_problems(data, model_args)
     problems += model.model_problems(data, model_args, needs_one=False) + checks.folder_problems(own.output_dir)
+    problems += manifest.damage(Path(own.output_dir).expanduser(), manifest.SMALL)  # of the salt, if of anything
     given = {*models, *in_folder, *tables}
     if not given:
         roles = ", ".join(ROLES)
@@ -99,8 +103,8 @@ def flag_problems(own: EvaluateArguments, data: DataArguments, model_args: Model
     for role, where in models.items():
         problems += checkpoints.place_problems("models", where, f"{role}=")
     for role, where in in_folder.items():
-        problems += checkpoints.place_problems("output_dir", where)
-        problems += checkpoints.other_model_problems(model_args, role, Path(where))
+        broken = checkpoints.place_problems("output_dir", where)
+        problems += broken or checkpoints.other_model_problems(model_args, role, Path(where))
     for role, where in tables.items():
         if not Path(where).is_dir():
             problems.append(Wrong("tables", f"is {role + '=' + where!r}, but there is no such folder."))
@@ -307,6 +311,7 @@ def break_even(card, folders: dict[str, str]) -> str | None:
     """
     from ..readiness import break_even
     from ..trainers import records
+    from ..trainers.output_lock import one_run_in
     from ..utils.files import read_json, write_json
 
     roles = ("ready", "original", "ready_unlearned", "unlearned")
@@ -315,8 +320,9 @@ def break_even(card, folders: dict[str, str]) -> str | None:
         return None
     found = break_even.break_even(*costs)
     path = Path(folders["ready"], records.READINESS)
-    if record := read_json(path):
-        write_json(path, {**record, "break_even": found})
+    with suppress(ArgumentError), one_run_in(folders["ready"]):  # not where a training is at work
+        if record := read_json(path):
+            write_json(path, {**record, "break_even": found})
     saves, requests = found["request_saves"], found["requests"]
     says = f"Readiness cost {found['training_extra']:,.0f} row passes, a request took {abs(saves):,.0f}"
     if requests is None:
@@ -326,14 +332,17 @@ def break_even(card, folders: dict[str, str]) -> str | None:
 
 def write_cards(card, folders: dict[str, str]) -> list[str]:
     """Writes what was measured of each model into the card of its folder; the roles whose cards were written."""
+    from ..trainers.output_lock import one_run_in
+
     written = []
     for role, folder in folders.items():
         if Path(folder).is_dir():  # others are on the hub
             try:
-                card.to_model_card(folder, role)
+                with one_run_in(folder):
+                    card.to_model_card(folder, role)
                 written.append(role)
             except (OSError, ValueError) as error:
-                logger.warning("The model card in %s was left as it is: %s", folder, error)
+                logger.warning("The model card in %s was left as it is: %s", folder, " ".join(problems_of(error)))
     return written
 
 
@@ -358,8 +367,9 @@ def main(argv: list[str]) -> int:
     models, state = measured_models(own), running.processes()
     steps = [terminal.short("reading the rows"), *steps_of(models), terminal.short("report")]
     steps[-1:-1] = [Step("shadow models", float(own.shadows))] if own.shadows else []
-    with Progress(steps) as progress:
+    with running.alone_in(own.output_dir, state), Progress(steps) as progress:
         progress.next()
+        checkpoints.check_contents(models.values())
         prepared = prepared_rows(own, data, model_args)
         card = measure(
             own.output_dir,
@@ -386,7 +396,7 @@ def main(argv: list[str]) -> int:
         progress.next()
         if state.is_main_process:
             conclude(card, own, models, failed, progress)
-    state.wait_for_everyone()  # a launcher ends all processes where one leaves with an error: first the report
+        state.wait_for_everyone()  # a launcher ends all processes where one leaves with an error: first the report
     return FAILED if failed else 0
 
 

@@ -127,6 +127,7 @@ def main(argv: list[str]) -> None:
     steps += [terminal.short("measuring the test rows")] if data.test_split or data.test_fraction else []
     with Progress(steps, bar=not args.disable_tqdm) as progress:
         progress.next()
+        checkpoints.check_contents([model_args.model_name_or_path])
         prepared = prepare.prepare(data, model_args, model_args.model_name_or_path)
         progress.next()
         trainer = train(own, data, model_args, args, prepared, progress)

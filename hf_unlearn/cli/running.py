@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,9 +103,29 @@ def is_secret(flag: str) -> bool:
     return flag.startswith("--") and flag.replace("-", "_").endswith("_token")
 
 
+@contextmanager
+def alone_in(folder, state):
+    """
+    The folder is this launch's in the block, on all its processes.
+
+    Args:
+        state: the processes: an `Accelerator`, or [`processes`].
+
+    Raises:
+        ArgumentError: on all of them, if another run is at work there.
+    """
+    from ..trainers.engines import decided_by_first
+    from ..trainers.output_lock import one_run_in
+
+    with ExitStack() as held:
+        decided_by_first(state, lambda: held.enter_context(one_run_in(folder)))
+        yield
+
+
 def train_and_save(trainer, role: str, prepared: Prepared, progress: Progress | None = None, at_most: bool = False):
     """
-    Trains, saves model, card and state, and pushes them where asked to; returns the trainer.
+    Trains, saves model, card and state, and pushes them where asked to; returns the trainer. The output folder is this
+    run's until all that is done.
 
     Args:
         progress: its present step is the training; None: nothing is shown.
@@ -116,10 +137,11 @@ def train_and_save(trainer, role: str, prepared: Prepared, progress: Progress | 
     show(trainer, progress or NoProgress(), at_most)
     trainer.card_facts = CardFacts(role, {**prepared.request, "rows": len(prepared.splits["forget"])})
     resume = trainer.args.resume_from_checkpoint
-    trainer.train(resume_from_checkpoint={"true": True, "false": None}.get(str(resume).lower(), resume))
-    trainer.save_model()
-    trainer.save_state()
-    if trainer.args.push_to_hub:
-        trainer.push_to_hub()
-    trainer.accelerator.wait_for_everyone()  # the files are there for every process
+    with alone_in(trainer.args.output_dir, trainer.accelerator):
+        trainer.train(resume_from_checkpoint={"true": True, "false": None}.get(str(resume).lower(), resume))
+        trainer.save_model()
+        trainer.save_state()
+        if trainer.args.push_to_hub:
+            trainer.push_to_hub()
+        trainer.accelerator.wait_for_everyone()  # the files are there for every process
     return trainer

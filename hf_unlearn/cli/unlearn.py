@@ -60,8 +60,8 @@ def flag_problems(own: UnlearnArguments, data: DataArguments, model_args: ModelA
             "by `unlearn.model_name_or_path`."
         )
         return problems
-    problems += checkpoints.place_problems("output_dir", str(folder))
-    problems += checkpoints.other_model_problems(model_args, own.start, folder)
+    broken = checkpoints.place_problems("output_dir", str(folder))
+    problems += broken or checkpoints.other_model_problems(model_args, own.start, folder)
     if model_args.lora_r and (folder / checkpoints.ADAPTER).is_file():
         said = f"is {model_args.lora_r}, but {folder} has an adapter already, which the request goes on with."
         problems.append(Wrong("lora_r", f"{said} Write it as `ready.lora_r` in the file, or leave it out."))
@@ -140,7 +140,9 @@ def main(argv: list[str]) -> int:
     terminal.quiet_libraries()
     with Progress([terminal.short("reading the rows"), Step("unlearning")], bar=not args.disable_tqdm) as progress:
         progress.next()
-        prepared = prepare.prepare(data, model_args, source_of(own, model_args, args.output_dir))
+        source = source_of(own, model_args, args.output_dir)
+        checkpoints.check_contents([source])
+        prepared = prepare.prepare(data, model_args, source)
         progress.next()
         trainer = unlearn(own, data, model_args, args, prepared, progress)
     return told(trainer)

@@ -6,12 +6,13 @@ A section is replaced where it stands; what stands outside the marks, and metada
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..utils import manifest
+from ..utils.files import replace_bytes
 from . import markdown
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def write(
     afresh: bool = False,
 ) -> Path:
     """
-    Writes the card beside itself and moves it into place; returns its path.
+    Writes the card beside itself and moves it into place; returns its path. The manifest of the folder follows.
 
     Args:
         sections: name -> Markdown; an empty one is taken out.
@@ -93,12 +94,8 @@ def write(
     body = with_sections(body, sections, title)
     content = f"---\n{header(card.data.to_dict())}\n---\n{body}".replace("\n", newline)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{NAME}.part")
-    try:
-        beside.write_text(content, encoding="utf-8", newline="")
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+    replace_bytes(path, content.encode())
+    manifest.renew(folder, NAME)
     return path
 
 

@@ -9,11 +9,13 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 
 from ..data.collate import FlagCollator, check_labels, default_collator, signature_columns
 from ..data.columns import FLAG, FORGET_INDEX
 from ..readiness.moving_weights import moving_buffers
 from ..report import card_file
+from ..utils import manifest
 from ..utils.checks import raise_problems
 from . import card, checkpointing, same_run
 from .checkpointing import CheckpointingTrainer
@@ -32,6 +34,17 @@ from .models import (
 from .moving import check_gradients, optimizer_problems, precision_problems
 from .output_lock import one_run_in
 from .step_log import StepLog
+
+
+def _checked_and_loaded(name_or_path: str):
+    """
+    The model by that name; a folder is first held against its manifest, on the first process.
+
+    Raises:
+        ArgumentError: if a file in it is damaged.
+    """
+    decided_by_first(PartialState(), lambda: raise_problems(manifest.damage(name_or_path)))
+    return load_model(name_or_path)
 
 
 class ForgettingTrainer(CheckpointingTrainer):
@@ -61,7 +74,7 @@ class ForgettingTrainer(CheckpointingTrainer):
         **kwargs,
     ):
         if isinstance(model, (str, os.PathLike)):
-            model = load_model(os.path.expanduser(model))
+            model = _checked_and_loaded(os.path.expanduser(model))
         raise_problems(model_problems(model))
         if peft_config is not None:
             model = with_adapter(model, peft_config, args.seed)
@@ -274,15 +287,20 @@ class ForgettingTrainer(CheckpointingTrainer):
         return card.loading_code(self.model, self.hub_model_id, self.processing_class)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
-        """`Trainer.save_model`, with the model's card beside the weights: the one that `push_to_hub` uploads."""
+        """
+        `Trainer.save_model`, with the model's card beside the weights: the one that `push_to_hub` uploads; and with
+        `_complete.json`, by which damage to the folder is found when a model is loaded from it. What that covers is in
+        [`hf_unlearn.utils.manifest`].
+        """
         folder = output_dir or self.args.output_dir
         before = card.text_before(folder)  # `save_pretrained` of an adapter fills PEFT's template over it
-        super().save_model(output_dir, _internal_call)
-        if not self.args.should_save:
-            return
-        if not self.in_checkpoint:
-            card.write(self, folder, before)
-            return
+        with self.listing(folder):
+            super().save_model(output_dir, _internal_call)
+            if not self.args.should_save:
+                return
+            if not self.in_checkpoint:
+                card.write(self, folder, before)
+                return
         Path(folder, card_file.NAME).unlink(missing_ok=True)  # PEFT's; the card is in the output folder
         if self.pushes_checkpoints:
             card.write(self, self.args.output_dir)

@@ -25,7 +25,8 @@ The model card is not among them: it is in `output_dir`, beside the weights that
 
 The manifest is written last: a folder without it, or whose files differ from it, was cut short in its writing or its
 deletion, and no run is resumed from it; nor from one with a file whose SHA-256 is not what was written. Older
-checkpoints are deleted only when the newer one has its manifest.
+checkpoints are deleted only when the newer one has its manifest. `save_model` writes one for the model's folder, too
+([`hf_unlearn.utils.manifest`]).
 """
 
 from __future__ import annotations
@@ -35,21 +36,22 @@ import logging
 import os
 import re
 import shutil
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from transformers import PreTrainedModel, Trainer
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, rotate_checkpoints
 
+from ..utils import manifest
 from ..utils.checks import ArgumentError
-from ..utils.files import read_json, sha256_of, write_json
-from . import known_rows, records, same_run
+from ..utils.files import read_json, write_json
+from ..utils.manifest import FILE as MANIFEST
+from ..utils.manifest import problem
+from ..utils.manifest import write as write_manifest
+from . import known_rows, same_run
 from .engines import keeps_shards, whole_state
 
 logger = logging.getLogger(__name__)
-
-MANIFEST = "complete.json"
-FILES_NAMED = 4  # files that a message names, at most
 
 
 def folders(output_dir: str) -> dict[int, str]:
@@ -59,50 +61,6 @@ def folders(output_dir: str) -> dict[int, str]:
         if (step := re.fullmatch(r"checkpoint-(\d+)", path.name)) and path.is_dir():
             found[int(step[1])] = os.path.join(output_dir, path.name)
     return dict(sorted(found.items()))
-
-
-def write_manifest(folder: str) -> None:
-    """Declares the folder complete, with the files that are there now, subfolders included."""
-    root = Path(folder)
-    beside = (MANIFEST, MANIFEST + ".part")
-    files = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if path.is_file()}
-    sizes = {name: path.stat().st_size for name, path in files.items() if name not in beside}
-    digests = dict(zip(sizes, sha256_of(files[name] for name in sizes), strict=True))
-    write_json(root / MANIFEST, {"schema": records.SCHEMA, "files": sizes, "sha256": digests})
-
-
-def problem(folder: str, contents: bool = False) -> str | None:
-    """
-    Why the folder cannot be resumed from; None if it is complete.
-
-    Args:
-        contents: reads the files, too, which takes about a second a GB; a manifest of an older version has no digests.
-    """
-    root = Path(folder)
-    if not root.is_dir():
-        return "there is no such folder"
-    try:
-        manifest = read_json(root / MANIFEST) or {}
-        listed, digests = manifest.get("files"), manifest.get("sha256") or {}
-    except (ValueError, AttributeError):
-        return f"its {MANIFEST} cannot be read, or is damaged"
-    if listed is None:
-        return f"it has no {MANIFEST}, the file that is written last"
-    sizes = {name: (root / name).stat().st_size if (root / name).is_file() else None for name in listed}
-    if missing := [name for name, size in sizes.items() if size is None]:
-        return f"it lacks {_names(missing)}"
-    if wrong := [f"{name} ({size} bytes for {listed[name]})" for name, size in sizes.items() if size != listed[name]]:
-        return f"the size is wrong of {_names(wrong)}"
-    if contents:
-        found = sha256_of(root / name for name in digests)
-        if damaged := [name for name, now in zip(digests, found, strict=True) if now != digests[name]]:
-            return f"damaged: the content is not what was written in {_names(damaged)}"
-    return None
-
-
-def _names(found: list[str]) -> str:
-    more = f" and {len(found) - FILES_NAMED} more" if len(found) > FILES_NAMED else ""
-    return ", ".join(found[:FILES_NAMED]) + more
 
 
 def weight_names(folder: str) -> set[str]:
@@ -176,14 +134,14 @@ def put_leftovers_first(output_dir: str, step: int) -> None:
 
 def drop(folder: str, name: str) -> None:
     """Deletes a file of a checkpoint that stays complete without it: from the manifest first."""
-    manifest = Path(folder, MANIFEST)
+    path = Path(folder, MANIFEST)
     try:
-        content = read_json(manifest)
+        content = read_json(path)
     except ValueError:  # damaged: no run is resumed from it
         content = None
     if content and content["files"].pop(name, None) is not None:
         content.get("sha256", {}).pop(name, None)
-        write_json(manifest, content)
+        write_json(path, content)
     Path(folder, name).unlink(missing_ok=True)
 
 
@@ -221,8 +179,20 @@ class CheckpointingTrainer(Trainer):
                 os.makedirs(folder, exist_ok=True)
                 write_json(os.path.join(folder, self.record_name), self.record())
                 known_rows.write(os.path.join(folder, known_rows.FILE), self.known_rows())
+                manifest.renew(folder, known_rows.FILE)
         if self._postponed is not None:  # `training_args.bin` is written: from here on a checkpoint's files are added
             vars(self.args).update(save_total_limit=None, push_to_hub=False)
+
+    def listing(self, folder: str) -> AbstractContextManager:
+        """What is saved into a model's folder in the block is listed at its end; a checkpoint has its own manifest."""
+        if self.in_checkpoint or not self.args.should_save:
+            return nullcontext()
+        return manifest.of_what_is_saved(folder)
+
+    def save_state(self) -> None:
+        super().save_state()
+        if self.args.should_save:
+            manifest.renew(self.args.output_dir, manifest.STATE)
 
     def _save_checkpoint(self, model, trial) -> None:
         """The Trainer's checkpoint, then its manifest, and only then the push and the deletion of older checkpoints."""
@@ -246,6 +216,8 @@ class CheckpointingTrainer(Trainer):
             if self.args.save_total_limit:
                 put_leftovers_first(run_dir, self.state.global_step)
         if self.args.push_to_hub:
+            if self.args.should_save and self.args.hub_strategy != HubStrategy.END:
+                manifest.withdraw(self.args.output_dir)  # its weights are copied there
             self._push_from_checkpoint(folder)
         if self.args.should_save:
             rotate_checkpoints(

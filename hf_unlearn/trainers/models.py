@@ -15,6 +15,7 @@ from ..evaluation import evaluating
 from ..evaluation.forward import signature_of
 from ..evaluation.model_checks import is_one_of
 from ..evaluation.model_checks import model_problems as unmeasurable
+from ..utils import manifest
 from ..utils.architectures import PIPELINE_TAGS
 from ..utils.checks import shown
 from .engines import class_name, wrapper_problem
@@ -83,6 +84,8 @@ def argument_problems(model: Any, peft_config: Any, others: Mapping[str, Any]) -
     elif not isinstance(model, torch.nn.Module) and _is_empty_folder(os.path.expanduser(model)):
         said = "that folder holds no config.json: expected what `save_pretrained` writes"
         problems.append(f"`model` is {os.fspath(model)!r}, but {said}.")
+    elif not isinstance(model, torch.nn.Module):
+        problems += manifest.damage(os.path.expanduser(model), manifest.SMALL)  # of the others when they are loaded
     problems += _kind_problems(others)
     if peft_config is not None and (isinstance(peft_config, type) or not hasattr(peft_config, "peft_type")):
         problems.append(f"`peft_config` is {shown(peft_config)}; it must be a config of peft, such as `LoraConfig(…)`.")

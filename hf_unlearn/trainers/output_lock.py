@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..utils.checks import ArgumentError
+from ..utils.files import clear_parts, process_began
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ def one_run_in(folder: str):
         return
     file = _take(folder)
     _HELD[key] = os.getpid()
+    clear_parts(folder)
     try:
         yield
     finally:
@@ -73,7 +75,7 @@ def _take(folder: str) -> int | None:
         os.close(file)  # its run ended between our two steps
     if there:
         logger.info("%s was left by a run that has ended: %s.", path, there)
-    here = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time(), "began": _began(os.getpid())}
+    here = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time(), "began": process_began(os.getpid())}
     os.ftruncate(file, 0)
     os.lseek(file, 0, os.SEEK_SET)
     os.write(file, (json.dumps(here) + "\n").encode())
@@ -108,22 +110,12 @@ def _read(file: int) -> dict:
     return found if isinstance(found, dict) else {}
 
 
-def _began(pid: int) -> float | None:
-    """When the process with this number began; None if there is none."""
-    import psutil
-
-    try:
-        return psutil.Process(pid).create_time()
-    except (psutil.Error, TypeError, ValueError):
-        return None
-
-
 def _alive(there: dict) -> bool:
     """Whether the process that wrote this is there; on another host nobody knows, and it counts as ended."""
     if there.get("host") != socket.gethostname():
         logger.warning("%s says that %s is at it; whether it still is cannot be told from here.", FILE, there)
         return False
-    began = _began(there.get("pid") or 0)
+    began = process_began(there.get("pid") or 0)
     return began is not None and abs(began - (there.get("began") or 0)) < 1
 
 

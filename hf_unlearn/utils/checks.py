@@ -55,10 +55,10 @@ def raise_problems(problems: list[str]) -> None:
     Does nothing where there are none.
 
     Raises:
-        ArgumentError: with all of them.
+        ArgumentError: with all of them, each told once.
     """
     if problems:
-        raise ArgumentError(problems)
+        raise ArgumentError(list(dict.fromkeys(problems)))
 
 
 def shown(value) -> str:

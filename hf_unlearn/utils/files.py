@@ -1,5 +1,8 @@
 """
 Files that are written whole or not at all; JSON files carry a digest of their content, which is checked on reading.
+
+A file `X` is written as `X.PROCESS@HOST.part` beside its place and moved there. What a killed process has left of such
+files goes when the same file is written again, or a run takes the folder (`clear_parts`).
 """
 
 from __future__ import annotations
@@ -7,12 +10,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import socket
+import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 DIGEST, PREFIX = "digest", "sha256:"  # name and beginning of the digest: a flipped byte leaves one of them
+PART = re.compile(r"(.+)\.(\d+)@([^@/]*)\.part")  # file, process, host
+DAY = 86400.0  # seconds after which a file beside is taken for left over where nobody knows of its process
 
 
 def write_json(path, content: dict, private: bool = False) -> None:
@@ -48,7 +57,9 @@ def replace_bytes(path, content: bytes, private: bool = False) -> None:
 
 def replace_files(contents: Mapping[str | Path, bytes], private: bool = False) -> None:
     """Writes all beside their files, then moves them over these; on a full disk all the old ones stay."""
-    beside = {Path(path): Path(path).with_name(Path(path).name + ".part") for path in contents}
+    beside = {Path(path): part_of(Path(path)) for path in contents}
+    for folder in {path.parent for path in beside}:
+        clear_parts(folder, {path.name for path in beside})
     try:
         for part, content in zip(beside.values(), contents.values(), strict=True):
             if private:
@@ -57,11 +68,53 @@ def replace_files(contents: Mapping[str | Path, bytes], private: bool = False) -
             part.write_bytes(content)
         for path, part in beside.items():
             os.replace(part, path)
-    except OSError:
+    except BaseException:  # an interrupt, too
         for part in beside.values():
             with suppress(OSError):
                 part.unlink()
         raise
+
+
+def part_of(path: Path) -> Path:
+    """Where this process writes a file before it moves it into its place: no other process does so there."""
+    return path.with_name(f"{path.name}.{os.getpid()}@{_host()}.part")
+
+
+def clear_parts(folder, names: Iterable[str] | None = None) -> None:
+    """
+    Deletes what processes that have ended have left beside the files of these names; None: of all in the folder. Of a
+    process of another host nobody knows whether it has ended: its files go after a day.
+    """
+    names = None if names is None else set(names)
+    with suppress(OSError):  # no such folder, or nothing may be deleted in it
+        for path in Path(folder).iterdir():
+            found = PART.fullmatch(path.name)
+            if found and (names is None or found[1] in names) and _is_left(path, int(found[2]), found[3]):
+                path.unlink(missing_ok=True)
+
+
+def _is_left(path: Path, process: int, host: str) -> bool:
+    written = path.stat().st_mtime
+    if host != _host():
+        return time.time() - written > DAY
+    if process == os.getpid():
+        return False
+    began = process_began(process)
+    return began is None or began > written + 1  # another process has its number now
+
+
+def process_began(pid: int) -> float | None:
+    """When the process of this host with this number began, in seconds since 1970; None if there is none."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).create_time()
+    except (psutil.Error, TypeError, ValueError):
+        return None
+
+
+def _host() -> str:
+    return re.sub(r"[^\w.-]", "_", socket.gethostname())
 
 
 def make_private(path) -> None:
@@ -98,10 +151,25 @@ def read_json(path) -> dict | None:
     return content
 
 
-def sha256_of(paths: Iterable[str | Path]) -> list[str]:
-    """SHA-256 (hex) of each file, several at a time."""
+def sha256_of(paths: Iterable[str | Path], once: bool = False) -> list[str]:
+    """
+    SHA-256 (hex) of each file, several at a time.
+
+    Args:
+        once: a file that was read so before, and has the size and the time that it had then, is not read again.
+    """
     with ThreadPoolExecutor(4) as pool:  # hashing leaves the interpreter's lock
-        return list(pool.map(_sha256, paths))
+        return list(pool.map(_sha256_once if once else _sha256, paths))
+
+
+def _sha256_once(path) -> str:
+    stat = os.stat(path)
+    return _sha256_as_of(os.path.realpath(path), stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+@lru_cache(maxsize=1 << 14)
+def _sha256_as_of(path: str, *stamp: int) -> str:
+    return _sha256(path)
 
 
 def _sha256(path) -> str:

@@ -8,8 +8,10 @@ import pytest
 from helpers.tiny import lm
 from transformers import AutoImageProcessor, AutoTokenizer
 
+from hf_unlearn import ArgumentError
 from hf_unlearn.cli import arguments, checkpoints, checks, evaluate, parsing, prepare, ready, unlearn
 from hf_unlearn.cli.arguments import DataArguments, EvaluateArguments, ModelArguments, UnlearnArguments
+from hf_unlearn.utils import manifest
 
 CPU = ["--use_cpu", "true"]
 
@@ -74,6 +76,48 @@ def test_a_broken_file_is_one_line_that_names_it(file, damage, told, saved, tmp_
         (tmp_path / path.name).write_bytes(damage(content) if path.name == file else content)
     (found,) = checkpoints.place_problems("models", str(tmp_path))
     assert found.startswith(f"{tmp_path / file} is broken: ") and told in found and "\n" not in found
+
+
+def test_files_that_no_loader_reads_are_nobody_s_business(saved, tmp_path):
+    for path in (saved / "ready").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "trainer_log.json").write_text('{"loss": 1}\n{"loss": 2}\n')  # a line each
+    (tmp_path / "notes.json").write_bytes(b"\xef\xbb\xbf{}")
+    (tmp_path / "embeddings.safetensors").write_bytes(b"version https://git-lfs")
+    assert not checkpoints.place_problems("models", str(tmp_path))
+
+
+def test_what_was_written_is_told_damaged_in_one_line_before_any_other_problem_of_the_folder(saved, tmp_path):
+    with manifest.of_what_is_saved(tmp_path / "ready"):
+        (tmp_path / "ready").mkdir()
+        for path in (saved / "ready").iterdir():
+            (tmp_path / "ready" / path.name).write_bytes(path.read_bytes())
+    config = (tmp_path / "ready/config.json").read_text()
+    assert '"hidden_size": 16' in config
+    for damaged in (config.replace('"hidden_size": 16', '"hidden_size": 17'), config.replace("{", "[", 1), config[:-9]):
+        (tmp_path / "ready/config.json").write_text(damaged)
+        with pytest.raises(ArgumentError) as caught:
+            read(tmp_path, lines=["model_type: llama", "config_overrides: hidden_size=16"])
+        (told,) = caught.value.problems
+        assert told.startswith(f"{tmp_path / 'ready'} is damaged: ") and "config.json" in told and "\n" not in told
+
+
+@pytest.mark.parametrize("verb", ["ready", "unlearn", "evaluate"])
+def test_weights_are_read_before_anything_is_loaded_from_their_folder(verb, saved, tmp_path, monkeypatch):
+    with manifest.of_what_is_saved(tmp_path / "ready"):
+        (tmp_path / "ready").mkdir()
+        for path in (saved / "ready").iterdir():
+            (tmp_path / "ready" / path.name).write_bytes(path.read_bytes())
+    content = (tmp_path / "ready/model.safetensors").read_bytes()
+    (tmp_path / "ready/model.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    monkeypatch.setattr(manifest, "SMALL", 100)
+    monkeypatch.setattr(prepare, "prepare", lambda *args: pytest.fail("rows were made"))
+    words = ["--output_dir", str(tmp_path), "--forget_column", "person", "--forget_fraction", "0.1", "--limit", "60"]
+    words += {"ready": ["--model_name_or_path", str(tmp_path / "ready"), *CPU], "unlearn": CPU}.get(verb, [])
+    main = {"ready": ready.main, "unlearn": unlearn.main, "evaluate": evaluate.main}[verb]
+    with pytest.raises(ArgumentError, match="is damaged: the content is not what was written in model.safetensors"):
+        main(words)
+    assert not (tmp_path / "_running.json").exists()
 
 
 def test_a_shard_that_is_missing_is_named(saved, tmp_path):

@@ -43,6 +43,7 @@ HOOKS = {
     "log": Hook(("logs", "start_time"), "base.py", "measures of a step join the line of its loss"),
     "create_model_card": Hook((*CARD, "dataset_args"), "base.py", "our section and tags"),
     "save_model": Hook(("output_dir", "_internal_call"), "checkpointing.py", "the record goes beside the weights"),
+    "save_state": Hook((), "checkpointing.py", "the manifest of the model's folder follows"),
     "_save_checkpoint": Hook(("model", "trial"), "checkpointing.py", "manifest before push and rotation"),
     "_load_from_checkpoint": Hook(("resume_from_checkpoint", "model"), "checkpointing.py", "renamed weights (ViT)"),
     "_load_best_model": Hook((), "checkpointing.py, ready.py", "renamed weights (ViT); whose readiness steps count"),

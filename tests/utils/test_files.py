@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import time
 
 import pytest
 
@@ -57,3 +60,48 @@ def test_a_full_disk_leaves_the_old_file_and_no_half_one(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         files.write_json(path, {"schema": 2})
     assert path.read_bytes() == before and os.listdir(tmp_path) == ["a.json"]
+
+
+LEAVE = "import os, sys; from hf_unlearn.utils import files; os.replace = lambda *a: os._exit(9)"
+
+
+def leave(path) -> str:
+    """What a process leaves beside the file that is killed before it moves its own there; name of it."""
+    killed = subprocess.Popen([sys.executable, "-c", f"{LEAVE}; files.replace_bytes(sys.argv[1], b'half')", str(path)])
+    assert killed.wait() == 9
+    return f"{path.name}.{killed.pid}@{files._host()}.part"
+
+
+def test_what_a_killed_process_has_left_beside_a_file_goes_when_it_is_written_again(tmp_path):
+    path = tmp_path / "a.json"
+    left = leave(path)
+    of_others = [f"a.json.{os.getppid()}@{files._host()}.part", "a.json.7@elsewhere.part", "b.json.1@elsewhere.part"]
+    of_others += ["a.json.part", "film.part"]  # of somebody else's program
+    for name in of_others:
+        (tmp_path / name).write_text("")
+    assert {path.name for path in tmp_path.iterdir()} == {left, *of_others}
+    files.write_json(path, CONTENT)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.json", *of_others}
+    for name in of_others:
+        os.utime(tmp_path / name, (time.time() - 2 * files.DAY,) * 2)
+    os.utime(tmp_path / of_others[0], (time.time() + 60,) * 2)
+    files.clear_parts(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"a.json", of_others[0], "a.json.part", "film.part"}
+    os.utime(tmp_path / of_others[0], (1.0, 1.0))  # older than the process that has this number now
+    files.clear_parts(tmp_path)
+    assert not (tmp_path / of_others[0]).exists()
+
+
+def test_two_processes_do_not_write_into_one_file_beside(tmp_path, monkeypatch):
+    mine = files.part_of(tmp_path / "a.json")
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    assert files.part_of(tmp_path / "a.json") != mine
+    monkeypatch.setattr("socket.gethostname", lambda: "b/c")  # a process of another machine may have the same number
+    assert files.part_of(tmp_path / "a.json").name == "a.json.7@b_c.part"
+
+
+def test_an_interrupt_leaves_nothing_beside(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "replace", lambda *paths: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        files.write_json(tmp_path / "a.json", CONTENT)
+    assert os.listdir(tmp_path) == []

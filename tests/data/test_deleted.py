@@ -7,6 +7,7 @@ from datasets import Dataset
 
 from hf_unlearn import ArgumentError, split
 from hf_unlearn.cli import arguments, prepare
+from hf_unlearn.data import deleted
 
 ROWS = Dataset.from_list([{"id": f"r{i}", "label": i % 4, "text": f"row {i}"} for i in range(40)])
 A, B = ([f"r{i}" for i in range(40) if i % 4 == c] for c in (0, 1))
@@ -101,3 +102,10 @@ def test_the_verbs_leave_them_out_by_a_flag(tmp_path):
     data.forget_by, data.forget_values, data.unseen_ids = "id", ["r1", "r2"], kept_out  # asked for in another way
     again = prepare.prepare(data, arguments.ModelArguments()).splits
     assert sorted(again["unseen"]["id"]) == kept_out and not set(A) & {*again["retain"]["id"]}
+
+
+def test_the_work_grows_with_the_rows_and_not_with_rows_times_deleted_ones(monkeypatch):
+    held = []
+    monkeypatch.setattr(deleted, "set", lambda of=(): held.append(len(found := set(of))) or found, raising=False)
+    split(ROWS, by="id", values=["r39"], unseen=["r38"], deleted=[f"r{i}" for i in range(30)])
+    assert 0 < sum(held) <= 2 * (40 + 30)  # values that were put into sets

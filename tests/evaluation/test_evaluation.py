@@ -2,6 +2,7 @@ import json
 import math
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
@@ -133,6 +134,11 @@ def test_collect_pools_to_the_models_own_loss_on_a_ragged_batch():
     found = collect(model, rows, pad("right"), batch_size=2)
     pooled = sum(found["nll_sum"].to_pylist()) / sum(found["n_labels"].to_pylist())
     assert pooled == pytest.approx(model(**batch).loss.item(), rel=1e-5)
+
+
+def test_collect_takes_a_frame():
+    model, rows = llama().eval(), text_rows()
+    assert collect(model, pd.DataFrame(rows), pad("right")).equals(collect(model, rows, pad("right")))
 
 
 def bert():

@@ -23,6 +23,7 @@ from .duplicates import Content, contents, twins
 from .given import as_rows
 from .limits import Limits
 from .near_twins import near_twins
+from .read_once import read_once
 from .row_checks import PER_TOKEN, ids_of, row_problems
 
 logger = logging.getLogger(__name__)
@@ -53,10 +54,11 @@ def split_sets(
         processing_class: tokenizer that reads the text from token ids.
     """
     sets, problems = taken({"forget": forget, "retain": retain, "unseen": unseen}, "{}_dataset")
+    read = {name: read_once(rows) for name, rows in sets.items()}
     if len(sets) == 3:
-        problems += sets_problems(sets, limits, plain, processing_class)
+        problems += sets_problems(read, limits, plain, processing_class)
     else:
-        problems += [one for name, rows in sets.items() for one in row_problems(name, rows, limits, plain)]
+        problems += [one for name, rows in read.items() for one in row_problems(name, rows, limits, plain)]
     given = {"forget": forget, "retain": retain, "unseen": unseen}
     return [sets.get(name, rows) for name, rows in given.items()], problems
 
@@ -222,12 +224,13 @@ def training_set(
         return dataset, problems
     if len(rows) == 0:
         return rows, ["`train_dataset` is empty."]
-    problems = (limits.problems if limits else []) + row_problems("training", rows, limits, plain)
-    flags, wrong = _flags(rows, revocable) if revocable is not None else (None, [])
+    read = read_once(rows)
+    problems = (limits.problems if limits else []) + row_problems("training", read, limits, plain)
+    flags, wrong = _flags(read, revocable) if revocable is not None else (None, [])
     if not problems + wrong:
-        (content,) = contents([rows], processing_class, {revocable})
-        problems = _ids_of_two("training", rows, content)
-        problems += [] if flags is None else _named_and_kept(rows, content, flags)
+        (content,) = contents([read], processing_class, {revocable})
+        problems = _ids_of_two("training", read, content)
+        problems += [] if flags is None else _named_and_kept(read, content, flags)
     return rows, problems + wrong
 
 

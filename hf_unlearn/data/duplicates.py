@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..utils.checks import raise_problems
 from .columns import IMAGE_LIKE, INPUT_COLUMNS, LABELS, column_names
 from .given import as_rows
+from .read_once import Large, batches, read_once
 from .reading import normalised
-from .stored import Flat, batches
+from .stored import Flat
+from .value_digests import column_digests, digest, hashed
 
 # Columns that hold what a row says: where there is one, the columns of numbers beside it are no content.
 TEXTS = {
@@ -48,29 +47,6 @@ TEXTS |= {"review", "message", "story"}
 NOT_CONTENT = {"id", *LABELS, "label_text", "label_name", "class", "category", "intent", "revocable"}
 
 
-def _digest(value) -> bytes:
-    if isinstance(value, (np.ndarray, np.number, np.bool_, bool, int, float)) or torch.is_tensor(value):
-        value = np.asarray(value)  # 3, np.int64(3) and tensor(3) are the same content
-        if value.dtype.kind in "OUS" and value.ndim:
-            return b"[" + b",".join(_digest(v) for v in value.tolist()) + b"]"
-        if value.dtype != object:
-            if value.dtype.kind in "iub":  # a list of ints and an int32 array are the same content
-                value = value.astype(np.int64)
-            elif value.dtype.kind == "f":
-                value = value.astype(np.float32)
-            return f"{value.shape}".encode() + value.tobytes()
-    if isinstance(value, (list, tuple)):
-        try:
-            return _digest(np.asarray(value))
-        except ValueError:  # ragged
-            return b"[" + b",".join(_digest(v) for v in value) + b"]"
-    if isinstance(value, dict):
-        return b"{" + b",".join(k.encode() + b":" + _digest(v) for k, v in sorted(value.items())) + b"}"
-    if hasattr(value, "tobytes") and hasattr(value, "mode"):  # a PIL image
-        return f"{value.mode}{value.size}".encode() + value.tobytes()
-    return repr(value).encode()
-
-
 def fingerprints(dataset, columns: Iterable[str]) -> list[bytes]:
     """Content hash of each row over `columns` (16 bytes each), in order."""
     columns = sorted(columns)
@@ -79,11 +55,7 @@ def fingerprints(dataset, columns: Iterable[str]) -> list[bytes]:
         if not any("Image" in str(f) or "Audio" in str(f) for f in dataset.features.values()):
             dataset = dataset.with_format("numpy")
     rows = (dataset[i] for i in range(len(dataset)))
-    return [_hash(b"|".join(_digest(row[c]) for c in columns)) for row in rows]
-
-
-def _hash(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=16).digest()
+    return [hashed(b"|".join(digest(row[c]) for c in columns)) for row in rows]
 
 
 # ---- what a row says ------------------------------------------------------------------------------------------------
@@ -123,6 +95,7 @@ def contents(
         without: further columns that are no content.
         only: the columns that are content; None: all others.
     """
+    sets = [read_once(rows) for rows in sets]
     names = [c for c in column_names(sets[0]) if all(c in column_names(rows) for rows in sets[1:])]
     named = set(names) - NOT_CONTENT if only is None else set(only)
     kinds = {c: kind_of(sets[0], c) for c in names if c in named - set(without)}
@@ -140,11 +113,11 @@ def contents(
 def _content(rows, columns: list[str], texts: list[str], masked: bool, processing_class) -> Content:
     tokens = _tokens(rows, masked, processing_class) if columns == ["input_ids"] else None
     if tokens is not None:
-        exact = [_hash(ids.tobytes()) for ids in tokens]
+        exact = [hashed(ids.tobytes()) for ids in tokens]
     else:
         exact = _stored(rows, columns) if columns and not set(texts) & set(columns) else None
     read = _read(rows, texts) if texts else _decoded(tokens, processing_class)
-    by_text = None if read is None else [_hash(b"text" + normalised(text).encode("utf-8", "replace")) for text in read]
+    by_text = None if read is None else [hashed(b"text" + normalised(text).encode("utf-8", "replace")) for text in read]
     known = [own for own in (exact, by_text) if own is not None]
     keys = list(zip(*known, strict=True)) if known else [()] * len(rows)
     return Content(keys, read, tokens)
@@ -188,7 +161,7 @@ def _tokens(rows: Any, masked: bool, processing_class: Any) -> list[np.ndarray] 
     found: list[np.ndarray] = []
     pad = None if masked else getattr(processing_class, "pad_token_id", None)
     for _, part in batches(rows, ["input_ids", *(["attention_mask"] if masked else [])]):
-        flats = {name: Flat(values) for name, values in part.items() if not isinstance(values, list)}
+        flats = {name: Flat(values) for name, values in part.items() if not isinstance(values, (list, Large))}
         ids = flats.get("input_ids")
         if ids is None or ids.kind != "whole" or ids.depth != 1 or len(ids.missing):
             return None
@@ -212,33 +185,9 @@ def _stored(rows: Any, columns: list[str]) -> list[bytes]:
     """Hash of each row over these columns, as they are stored; files of pictures and sounds are not decoded."""
     found: list[bytes] = []
     for _, part in batches(rows, sorted(columns)):
-        of_columns = [_stored_column(values) for values in part.values()]
-        found += [_hash(b"|".join(row)) for row in zip(*of_columns, strict=True)]
+        of_columns = [column_digests(values) for values in part.values()]
+        found += [hashed(b"|".join(row)) for row in zip(*of_columns, strict=True)]
     return found or [b""] * len(rows)
-
-
-def _stored_column(values: Any) -> list[bytes]:
-    if isinstance(values, list):
-        return [_digest(_plain(value)) for value in values]
-    flat = Flat(values)
-    if flat.kind not in ("whole", "float", "bool") or flat.depth == 0:
-        return [_digest(_plain(value)) for value in values.to_pylist()]
-    numbers, owner = flat.numbers()
-    numbers = numbers.astype(np.float32 if flat.kind == "float" else np.int64)
-    ends = np.cumsum(np.bincount(owner, minlength=flat.n))
-    own = zip(flat.shapes, np.split(numbers, ends[:-1]), strict=True)
-    return [shape.tobytes() + row.tobytes() for shape, row in own]
-
-
-def _plain(value: Any) -> Any:
-    """Text as it is compared; of a file, its bytes."""
-    if isinstance(value, str):
-        return normalised(value)
-    if isinstance(value, dict) and set(value) == {"bytes", "path"}:
-        if value["bytes"] is None and value["path"] and Path(value["path"]).is_file():
-            return Path(value["path"]).read_bytes()
-        return value["bytes"] or value["path"]
-    return value
 
 
 def _read(rows: Any, columns: list[str]) -> list[str]:

@@ -11,7 +11,8 @@ import numpy as np
 from ..objectives.row_nll import IGNORE_INDEX
 from .columns import IMAGE_LIKE, INPUT_COLUMNS, LABELS, column_names, first_ids, hidden_column, row_ids
 from .limits import Limits
-from .stored import Flat, batches, kind_of_value, unlike_keys
+from .read_once import Large, batches, read_once
+from .stored import Flat, kind_of_value
 
 logger = logging.getLogger(__name__)
 
@@ -68,9 +69,10 @@ def row_problems(name: str, rows: Any, limits: Limits | None = None, plain: bool
     """
     limits = limits or Limits()
     own_collator, plain = not plain, plain and not has_transform(rows)
+    rows = read_once(rows)
     columns = column_names(rows)
     found = Found()
-    found.add(unlike_keys(rows, columns), f"have other keys than the first row ({', '.join(map(repr, columns))})")
+    found.add(getattr(rows, "unlike", []), f"have other keys than the first row ({', '.join(map(repr, columns))})")
     ids, problems = ids_of(name, rows)
     if found.of:
         return found.sentences(name, ids) + problems
@@ -363,7 +365,16 @@ class _Batch:
         self.found.padded += (np.unique(owner[counted & (values == 0)]) + self.start).tolist()
 
     def picture(self, column: str) -> None:
-        fix = "they are the processor's arrays: `processor(image)[…][0]`."
-        flat = self.flat(column, {"other": fix}, ("whole", "float"))
+        fixes = {"other": "they are the processor's arrays: `processor(image)[…][0]`."}
+        values = self.part[column]
+        if isinstance(values, Large):
+            self.wrong_kind(column, "none", values.missing, fixes)
+            wrong = sorted(set(values.kinds) - {"whole", "float", "none"})
+            for kind in wrong:
+                self.wrong_kind(column, kind, [i for i, own in enumerate(values.kinds) if own == kind], fixes)
+            if not wrong and not values.missing:
+                self.shapes[column] = values.shapes
+            return
+        flat = self.flat(column, fixes, ("whole", "float"))
         if flat is not None and not len(flat.missing):
             self.shapes[column] = flat.shapes

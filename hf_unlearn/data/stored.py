@@ -1,54 +1,55 @@
-"""Columns of a set of rows as Arrow arrays, some rows at a time; nested lists as flat numbers."""
+"""Columns as Arrow arrays; nested lists of numbers as flat ones."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-BATCH_ROWS = 10_000
-BATCH_BYTES = 1 << 26  # of a set's columns at a time
+
+def as_numpy(value: Any) -> Any:
+    """A tensor as an array, on the CPU, without a copy where that can be; all else as it is."""
+    if not hasattr(value, "detach"):
+        return value
+    value = value.detach().cpu()
+    return (value.float() if "bfloat16" in str(value.dtype) else value).numpy()  # NumPy has no such numbers
 
 
-def batches(rows: Any, columns: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """
-    `(place of the first row, column -> its values)` of some rows at a time, as they are stored, whatever format or
-    transform is set: Arrow arrays, or a list of Python values where these have no common type. Nothing is decoded.
-    """
-    columns = list(columns)
-    if not columns:
-        return
-    if hasattr(rows, "with_format"):
-        table = rows.with_format("arrow").select_columns(columns)
-        whole = table.data  # nothing is read for its size
-        size = min(BATCH_ROWS, max(1, BATCH_BYTES * max(1, whole.num_rows) // max(1, whole.nbytes)))
-        for start in range(0, len(rows), size):
-            part = table[start : start + size]
-            yield start, {name: _array(part.column(name)) for name in columns}
-        return
-    for start in range(0, len(rows), BATCH_ROWS):
-        part = [rows[i] for i in range(start, min(start + BATCH_ROWS, len(rows)))]
-        yield start, {name: _from_values([row.get(name) for row in part]) for name in columns}
-
-
-def _array(column: pa.ChunkedArray) -> pa.Array:
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
-    return getattr(array, "storage", array)  # of an extension type, what it is made of
-
-
-def _from_values(values: list) -> Any:
+def from_values(values: list) -> Any:
+    """An Arrow array of Python values, arrays or tensors; these themselves where they have no common type."""
     if any(hasattr(value, "mode") and hasattr(value, "tobytes") for value in values):
         return values  # pictures
+    values = [as_numpy(value) for value in values]
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        pass
     values = [value.tolist() if hasattr(value, "tolist") else value for value in values]
     try:
         return pa.array(values)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         return values
+
+
+def one_value(value: Any) -> Any:
+    """[`from_values`] of one value; numbers of an array of any shape do not become Python's."""
+    value = as_numpy(value)
+    if not isinstance(value, np.ndarray) or value.dtype.kind not in "iufb" or not value.size:
+        return from_values([value])
+    array = pa.array(value.reshape(-1))
+    for size in reversed(value.shape):
+        array = pa.FixedSizeListArray.from_arrays(array, size)
+    return array
+
+
+def plain_array(column: pa.ChunkedArray) -> pa.Array:
+    """A column in one piece; of an extension type, what it is made of."""
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    return getattr(array, "storage", array)
 
 
 class Flat:
@@ -126,11 +127,3 @@ def kind_of_value(value: Any) -> str:
         if isinstance(value, types):
             return kind
     return "other"
-
-
-def unlike_keys(rows: Any, names: list[str]) -> list[int]:
-    """Places of the rows of a list whose keys are not those of the first; of a table none can be."""
-    if hasattr(rows, "column_names"):
-        return []
-    wanted = set(names)
-    return [i for i in range(len(rows)) if not isinstance(rows[i], Mapping) or set(rows[i]) != wanted]

@@ -25,13 +25,15 @@ def splits_taken(splits: Any) -> tuple[dict[str, Any], list[str]]:
 def rows_problems(splits: Mapping[str, Any], models: Sequence[Any], plain: bool) -> list[str]:
     """What is wrong with the rows of the splits, for the models that are at hand; each problem is told once."""
     from ..data.limits import limits_of
+    from ..data.read_once import read_once
     from ..data.row_checks import row_problems
 
     limits = [limits_of(model) for model in models if hasattr(model, "forward")]
     problems = [problem for own in limits for problem in own.problems]
     for name, rows in splits.items():
         if len(rows):
-            problems += [problem for own in limits or [None] for problem in row_problems(name, rows, own, plain)]
+            read = read_once(rows)
+            problems += [problem for own in limits or [None] for problem in row_problems(name, read, own, plain)]
     return list(dict.fromkeys(problems))
 
 

@@ -39,8 +39,8 @@ def test_copies_of_deleted_rows_go_with_them_whatever_their_label(caplog):
 
 def test_ids_of_any_type_are_found_and_unknown_ones_are_named():
     rows = Dataset.from_list([{"id": i, "label": i % 4, "text": f"row {i}"} for i in range(40)])
-    for deleted in (["0", "4"], [0, 4]):
-        assert not {0, 4} & set.union(*ids(split(rows, by="class", values=[1], deleted=deleted)).values())
+    for named in (["0", "4"], [0, 4]):
+        assert not {0, 4} & set.union(*ids(split(rows, by="class", values=[1], deleted=named)).values())
     assert 7 not in set.union(*ids(split(rows, by="class", values=[1], deleted=7)).values())
     with pytest.raises(ArgumentError, match="`deleted` has ids that no row has: nobody; ids are such as 0, 1"):
         split(rows, by="class", values=[1], deleted=["nobody", 3])

@@ -21,6 +21,8 @@ class Limits:
         label_tokens: tokens that it tells apart in its output.
         positions: tokens of a row at most, where the model has a table of positions. A model with rotary or relative
             positions has no such table and takes longer rows.
+        position_ids: rows of that table that explicit `position_ids` may name; in RoBERTa and its kin more than
+            `positions`, since their tokens begin behind the padding's row.
         types: kinds of tokens (`token_type_ids`) that it tells apart.
     """
 
@@ -30,6 +32,7 @@ class Limits:
     tokens: int | None = None
     label_tokens: int | None = None
     positions: int | None = None
+    position_ids: int | None = None
     types: int | None = None
 
     @property
@@ -66,13 +69,15 @@ def limits_of(model: Any) -> Limits:
     found = _of_config(config, type(bare).__name__) if hasattr(config, "get_text_config") else Limits()
     inputs, outputs = _embeddings(bare, "get_input_embeddings"), _embeddings(bare, "get_output_embeddings")
     tokens = getattr(inputs, "num_embeddings", None)
+    positions, position_ids = _positions(bare) if found.positions else (None, None)
     return Limits(
         arguments=_arguments(bare),
         causal_lm=found.causal_lm,
         classes=found.classes,
         tokens=tokens or (found.tokens if inputs is None else None),
         label_tokens=getattr(outputs, "out_features", None) or found.label_tokens,
-        positions=_positions(bare) if found.positions else None,
+        positions=positions,
+        position_ids=position_ids,
         types=found.types,
     )
 
@@ -104,12 +109,14 @@ def _of_config(config: Any, architecture: str) -> Limits:
     classifier = any(is_one_of(f"MODEL_FOR_{kind}_CLASSIFICATION_MAPPING_NAMES") for kind in _CLASSIFIERS)
     text = config.get_text_config()
     tokens = getattr(text, "vocab_size", None)
+    positions = getattr(text, "max_position_embeddings", None) if _has_table(text) else None
     return Limits(
         causal_lm=True if causal else False if classifier else None,
         classes=config.num_labels if classifier else None,
         tokens=tokens,
         label_tokens=tokens if causal else None,
-        positions=getattr(text, "max_position_embeddings", None) if _has_table(text) else None,
+        positions=positions,
+        position_ids=positions,
         types=getattr(text, "type_vocab_size", None) or None,
     )
 
@@ -138,11 +145,14 @@ def _arguments(model: Any) -> frozenset[str] | None:
     return frozenset(named) or None
 
 
-def _positions(model: Any) -> int | None:
-    """Rows of the model's table of positions; where it has a padding row, those behind it are for tokens."""
+def _positions(model: Any) -> tuple[int | None, int | None]:
+    """
+    Of the model's table of positions: its rows for tokens (where it has a padding row, those behind that one), and the
+    rows that `position_ids` may name.
+    """
     for name, module in model.named_modules():
         rows = getattr(module, "num_embeddings", None)
         if rows and name.rpartition(".")[2] in ("position_embeddings", "embed_positions", "wpe", "embed_position"):
-            padding = getattr(module, "padding_idx", None)
-            return rows - (getattr(module, "offset", 0) if padding is None else padding + 1)
-    return None
+            named, padding = rows - getattr(module, "offset", 0), getattr(module, "padding_idx", None)
+            return (named if padding is None else rows - (padding + 1)), named
+    return None, None

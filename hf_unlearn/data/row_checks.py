@@ -281,7 +281,8 @@ class _Batch:
         self.same_length(column, flat, inputs)
         values, owner = flat.numbers()
         values = values.astype(np.float64)
-        most = {"attention_mask": 2, "token_type_ids": self.limits.types, "position_ids": self.limits.positions}[column]
+        limits = self.limits
+        most = {"attention_mask": 2, "token_type_ids": limits.types, "position_ids": limits.position_ids}[column]
         bad = (values < 0) | (values >= most if most else False) | (values != np.round(values))
         if bad.any():
             allowed = f"0 … {most - 1}" if most else "0 …"

@@ -21,6 +21,7 @@ same_run.py                is a checkpoint of this run, or of other rows or opti
 records.py                 which records travel with a model, and how can its owner prove which rows were revocable?
 known_rows.py              which rows was a model trained on, and which was it asked to forget?
 card.py                    what do we add to the Trainer's model card?
+taken_in.py                what do both trainers check before a model is loaded?
 models.py                  which models are accepted, and what is their loss of guessing?
 moving.py                  can a training move any weight: precision, the user's optimizer, the gradient's way?
 engines.py                 what differs under DDP, FSDP2 and DeepSpeed?

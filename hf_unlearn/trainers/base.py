@@ -152,7 +152,7 @@ class ForgettingTrainer(CheckpointingTrainer):
         """
         with ExitStack() as held:
             self.rows_of_run = None
-            resume = decided_by_first(self.accelerator, lambda: self._begin(held, resume_from_checkpoint))
+            resume = decided_by_first(lambda: self._begin(held, resume_from_checkpoint))
             return self._train_from(resume, *args, **kwargs)
 
     def _train_from(self, resume: str | bool | None, *args, **kwargs):

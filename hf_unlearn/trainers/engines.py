@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager, nullcontext
 
 import torch
+from accelerate import PartialState
 from accelerate.utils import DistributedType, broadcast_object_list
 from torch import Tensor
 
@@ -16,15 +17,16 @@ def total(accelerator, value: Tensor) -> Tensor:
     return accelerator.reduce(value.to(accelerator.device), reduction="sum")
 
 
-def decided_by_first(accelerator, decide):
+def decided_by_first(decide):
     """
     What `decide()` returns on the first process, on all of them; what it raises there is raised on all, so that none
     waits for one that has left.
     """
-    if accelerator.num_processes == 1:
+    processes = PartialState()  # there is no accelerator yet while a trainer looks at its arguments
+    if processes.num_processes == 1:
         return decide()
     found = [None, None]
-    if accelerator.is_main_process:
+    if processes.is_main_process:
         try:
             found[0] = decide()
         except Exception as error:

@@ -17,7 +17,6 @@ import hashlib
 import hmac
 import json
 import logging
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ import numpy as np
 
 from ..data.columns import column_names, first_ids, row_ids
 from ..data.row_digests import content_columns, row_digests
+from ..utils.checks import problems_of
 from ..utils.files import replace_bytes
 from . import records
 
@@ -152,6 +152,14 @@ def of_model(sources: Iterable[str | None]) -> Known:
     return Known(tuple(sets), tuple(salts.values()), where)
 
 
+def read_of(sources: Iterable[str | None]) -> tuple[Known, list[str]]:
+    """[`of_model`], and what is wrong with the files."""
+    try:
+        return of_model(sources), []
+    except ValueError as error:
+        return Known(), problems_of(error)
+
+
 def _same(a: KnownRows, b: KnownRows) -> bool:
     heads = ((s.part, s.of, s.columns, s.salt) for s in (a, b))
     return next(heads) == next(heads) and np.array_equal(a.digests, b.digests)
@@ -255,16 +263,17 @@ def measured_problems(known: Known, rows: Mapping, *, retrained: bool = False, u
     return found
 
 
-def earlier_request(output_dir: str, retain) -> None:
-    """A warning where a request in this output folder, which this one will replace, named some of the retain rows."""
-    path = os.path.join(output_dir, FILE)
-    if not os.path.exists(path):
-        return
-    known = Known(tuple(read(path)), tuple(records.known_salts(output_dir).values()), output_dir)
-    inside = _members(known, FORGOTTEN, "content", retain)
+def tell_earlier_request(earlier: Known, retain) -> None:
+    """
+    A warning where a request in the output folder, which the present one will replace, named some of the retain rows.
+
+    Args:
+        earlier: what that folder says of its rows.
+    """
+    inside = _members(earlier, FORGOTTEN, "content", retain)
     if inside.any():
         logger.warning(
             "An earlier request in %s named %d of the retain rows, ids %s. Its result will be replaced by a model that "
             "keeps them; to forget them, too, name them in this request, or start from the earlier result.",
-            output_dir, inside.sum(), first_ids([row_ids(retain)[i] for i in np.flatnonzero(inside)])
+            earlier.where, inside.sum(), first_ids([row_ids(retain)[i] for i in np.flatnonzero(inside)])
         )  # fmt: skip

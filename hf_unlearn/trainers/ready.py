@@ -17,11 +17,9 @@ import torch
 from torch.utils.data import SequentialSampler
 
 from ..config import EXACT_CHECKPOINTING, ReadyConfig, step_rows
-from ..data.checks import column_codes, evaluation_problems, training_set
+from ..data.checks import column_codes, training_set
 from ..data.columns import FLAG, column_values, row_ids
-from ..data.limits import limits_of
 from ..data.order import SpreadSampler
-from ..data.row_checks import transform_problems
 from ..options import GAIN_CAP, INNER_LR, INNER_LR_ADAPTER
 from ..readiness.terms import FD_EPSILON, FD_EPSILON_BF16, Terms
 from ..report.words import model_card
@@ -30,12 +28,13 @@ from ..utils.files import read_json
 from ..utils.versions import library_versions
 from . import known_rows, records
 from .base import ForgettingTrainer
-from .engines import several_backwards_problem
+from .engines import decided_by_first, several_backwards_problem
 from .main_loss import MainLoss
-from .models import argument_problems, chance_loss, config_problems, has_adapter, name_of
+from .models import chance_loss, has_adapter, name_of
 from .passes import RowsPass
 from .ready_passes import ReadyPasses
 from .simulated_requests import SKIPPED, SimulatedRequests
+from .taken_in import take_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,17 +110,14 @@ class ReadyTrainer(ForgettingTrainer):
         **kwargs,
     ):
         args = ReadyConfig("ready") if args is None else args
-        wrong = config_problems(args, ReadyConfig)
-        plain, limits = data_collator is None, limits_of(model)
-        train_dataset, bad_rows = training_set(train_dataset, revocable, limits, plain, processing_class)
-        taken = {"data_collator": data_collator, "processing_class": processing_class, "callbacks": callbacks}
-        others = {**kwargs, **taken, "eval_dataset": eval_dataset}
-        problems = argument_problems(model, peft_config, others) + wrong + bad_rows
-        problems += evaluation_problems("evaluation", eval_dataset, limits, plain)
-        if wrong:
-            raise_problems(problems)  # what follows takes them at their word
-        if args.remove_unused_columns and not bad_rows:
-            problems += transform_problems("training", train_dataset, limits)
+        own = {"eval_dataset": eval_dataset, "data_collator": data_collator, "processing_class": processing_class}
+        others = {**kwargs, **own, "peft_config": peft_config, "callbacks": callbacks}
+
+        def take_rows(limits, plain):
+            rows, wrong = training_set(train_dataset, revocable, limits, plain, processing_class)
+            return [rows], wrong
+
+        (train_dataset,), problems = take_in(model, args, ReadyConfig, others, "training", take_rows)
         groups = None  # (value of `request_group` -> number, number (N,) of each row)
         if args.request_group and revocable is not None:
             problems.append(
@@ -136,7 +132,10 @@ class ReadyTrainer(ForgettingTrainer):
                 f"`revocable_share` {args.revocable_share} of {step_rows(args)} row(s) a step is less than one row: no "
                 "step would hold a request. Raise the share or the batch size."
             )
-        raise_problems(problems)
+        source = name_of(model)
+        folders = [source] if source and os.path.isdir(source) else []
+        self._known, damaged = decided_by_first(lambda: known_rows.read_of(folders))
+        raise_problems(problems + [problem for problem in damaged if problem not in problems])
         self.revocable = revocable
         self._flags = None if revocable is None else np.array(column_values(train_dataset, revocable), dtype=bool)
         self._commitment: dict | None = None
@@ -147,13 +146,8 @@ class ReadyTrainer(ForgettingTrainer):
             args,
             flag=args.request_group if groups else revocable,
             codes=groups and groups[0],
-            data_collator=data_collator,
-            processing_class=processing_class,
-            peft_config=peft_config,
             train_dataset=train_dataset,
-            eval_dataset=eval_dataset,
-            callbacks=callbacks,
-            **kwargs,
+            **others,
         )
         if args.readiness_is_on:
             problem = several_backwards_problem(self.accelerator, "The readiness gradient")
@@ -230,11 +224,9 @@ class ReadyTrainer(ForgettingTrainer):
 
     def known_rows(self) -> list[known_rows.KnownRows]:
         if self._known_rows is None:
-            source = name_of(self.model)
-            before = known_rows.of_model([source] if source and os.path.isdir(source) else [])
-            salt = records.salt_for(self.args.output_dir, before.salts)
+            salt = records.salt_for(self.args.output_dir, self._known.salts)
             own = known_rows.commit(known_rows.TRAINED, self.train_dataset, salt, self.columns_read)
-            self._known_rows = [*before.sets, *own]
+            self._known_rows = [*self._known.sets, *own]
         return self._known_rows
 
     @property

@@ -18,24 +18,23 @@ import torch
 from torch.utils.data import SequentialSampler
 
 from ..config import UnlearnConfig, step_rows
-from ..data.checks import evaluation_problems, reference_losses, reference_problems, split_sets
+from ..data.checks import reference_losses, reference_problems, split_sets
 from ..data.columns import FLAG
-from ..data.limits import limits_of
 from ..data.order import PairedDataset
-from ..data.row_checks import transform_problems
 from ..objectives.base import Objective
 from ..objectives.registry import objective_of
 from ..objectives.surrogate import form_problems
 from ..unlearning import schedule, stop_rule
 from ..unlearning.defaults import with_fitting_options, with_request_defaults
 from ..unlearning.look import look_every
-from ..utils.checks import ArgumentError, raise_problems
+from ..utils.checks import ArgumentError, problems_of, raise_problems
 from . import checkpointing, known_rows, records, unlearn_record
 from .base import ForgettingTrainer
 from .callbacks import ScheduleCallback
-from .engines import accumulation_problem, several_backwards_problem
+from .engines import accumulation_problem, decided_by_first, several_backwards_problem
 from .measuring_tau import Measurements
-from .models import argument_problems, chance_loss, config_problems, name_of
+from .models import chance_loss, name_of
+from .taken_in import take_in
 from .unlearn_looks import UnlearnLooks
 from .unlearn_steps import UnlearnSteps
 
@@ -66,6 +65,33 @@ def unmet_needs(objective: Objective) -> list[str]:
             f"The objective {objective.name!r} edits the weights itself; `UnlearnTrainer` only takes steps on a loss."
         )
     return problems or form_problems(objective)
+
+
+def _readiness(wanted: str, own: str | None) -> tuple[dict | None, bool]:
+    """
+    `(readiness.json by the option `readiness`, whether the hub does not say if the model has one)`.
+
+    Args:
+        own: name or path of the model.
+
+    Raises:
+        ValueError: if what was named is not there, or cannot be read.
+    """
+    if wanted == "none":
+        return None, False
+    if wanted != "auto":
+        if (found := records.find_readiness(wanted)) is None:
+            raise ArgumentError([f"`readiness` is {wanted!r}, but there is no {records.READINESS}."])
+        return found, False
+    try:
+        return records.find_readiness(own), False
+    except records.NoAnswer as silence:
+        logger.warning(
+            "Whether %s recommends values for a request, and which rows it was trained on, is not known: %s",
+            own,
+            silence,
+        )
+        return None, True
 
 
 class UnlearnTrainer(ForgettingTrainer):
@@ -120,19 +146,15 @@ class UnlearnTrainer(ForgettingTrainer):
         **kwargs: Any,
     ):
         args = UnlearnConfig("unlearned") if args is None else args
-        wrong = config_problems(args, UnlearnConfig)
-        plain, limits = data_collator is None, limits_of(model)
-        sets = forget_dataset, retain_dataset, unseen_dataset
-        (forget_dataset, retain_dataset, unseen_dataset), bad_rows = split_sets(*sets, limits, plain, processing_class)
-        taken = {"data_collator": data_collator, "processing_class": processing_class, "callbacks": callbacks}
-        others = {**kwargs, **taken, "eval_dataset": eval_dataset}
-        problems = argument_problems(model, peft_config, others) + wrong + bad_rows
-        problems += evaluation_problems("evaluation", eval_dataset, limits, plain)
-        if wrong:
-            raise_problems(problems)  # what follows takes them at their word
-        if args.remove_unused_columns and not bad_rows:
-            sets = forget_dataset, retain_dataset, unseen_dataset  # a dict of columns is a table by now
-            problems += [one for rows in sets for one in transform_problems("request's", rows, limits)][:1]
+        own = {"eval_dataset": eval_dataset, "data_collator": data_collator, "processing_class": processing_class}
+        others = {**kwargs, **own, "peft_config": peft_config, "callbacks": callbacks}
+        given = forget_dataset, retain_dataset, unseen_dataset
+
+        def take_rows(limits, plain):
+            return split_sets(*given, limits, plain, processing_class)
+
+        sets, problems = take_in(model, args, UnlearnConfig, others, "request's", take_rows)
+        forget_dataset, retain_dataset, unseen_dataset = sets
         args = self._settle_arguments(args, model, problems)
         self.objective = objective_of(args)
         self.step_rows = step_rows(args)
@@ -145,8 +167,9 @@ class UnlearnTrainer(ForgettingTrainer):
         if self.objective.reference == "loss":
             problems += reference_problems(forget_dataset)
         self._known, self._known_rows = known_rows.Known(), None  # of the model as it comes, as it is saved
-        if not problems:
-            problems += self._row_problems(args, model, retain_dataset, unseen_dataset)
+        rows = None if problems else (retain_dataset, unseen_dataset)
+        self._known, found = decided_by_first(lambda: self._rows_known(args, model, rows))
+        problems += [problem for problem in found if problem not in problems]
         raise_problems(problems or self._resistance_problems(args, len(forget_dataset)))
 
         self.forget_dataset, self.retain_dataset, self.unseen_dataset = forget_dataset, retain_dataset, unseen_dataset
@@ -158,13 +181,8 @@ class UnlearnTrainer(ForgettingTrainer):
         super().__init__(
             model,
             args,
-            data_collator=data_collator,
-            processing_class=processing_class,
-            peft_config=peft_config,
             train_dataset=PairedDataset(forget_dataset, retain_dataset, passes, seed),
-            eval_dataset=eval_dataset,
-            callbacks=callbacks,
-            **kwargs,
+            **others,
         )
         self._model_takes_items = self.model_accepts_loss_kwargs
         self.model_accepts_loss_kwargs = True  # with `num_items_in_batch` at hand: our loss is the step's mean already
@@ -181,39 +199,28 @@ class UnlearnTrainer(ForgettingTrainer):
         """The arguments with what a ready checkpoint recommends and what "auto" stands for; adds to the problems."""
         self.readiness, self._hub_is_silent = None, False
         try:
-            if args.readiness == "auto":
-                self.readiness = self._own_readiness(name_of(model))
-            elif args.readiness != "none":
-                self.readiness = records.find_readiness(args.readiness)
-                if self.readiness is None:
-                    problems.append(f"`readiness` is {args.readiness!r}, but there is no {records.READINESS}.")
+            # Asked on the first process: where the hub answers some processes alone, the others would run on with
+            # other values.
+            self.readiness, self._hub_is_silent = decided_by_first(lambda: _readiness(args.readiness, name_of(model)))
             return with_fitting_options(with_request_defaults(args, self.readiness))
         except (TypeError, ValueError) as error:
-            problems += getattr(error, "problems", [str(error)])
+            problems += problems_of(error)
             return args
 
-    def _row_problems(self, args: UnlearnConfig, model, retain: RowSet, unseen: RowSet) -> list[str]:
-        """Rows that the model's folder tells another story of."""
+    def _rows_known(self, args: UnlearnConfig, model, rows: tuple[RowSet, RowSet] | None) -> tuple:
+        """
+        What the model's folder tells of its rows, and what is wrong with that or, of the retain and the unseen `rows`,
+        does not go with it; None: there are other problems, so that only files at hand are read.
+        """
         named = [args.readiness] if args.readiness not in ("auto", "none") else []
-        try:
-            own = [] if self._hub_is_silent else [name_of(model)]  # to ask again would take as long again
-            self._known = known_rows.of_model([*own, *named])
-            known_rows.earlier_request(args.output_dir, retain)
-        except ValueError as error:  # a damaged file
-            return [str(error)]
-        return known_rows.problems(self._known, retain, unseen)
-
-    def _own_readiness(self, source: str | None) -> dict | None:
-        try:
-            return records.find_readiness(source)
-        except records.NoAnswer as silence:
-            self._hub_is_silent = True
-            logger.warning(
-                "Whether %s recommends values for a request, and which rows it was trained on, is not known: %s",
-                source,
-                silence,
-            )
-            return None
+        own = [] if self._hub_is_silent else [name_of(model)]  # to ask again would take as long again
+        known, wrong = known_rows.read_of(s for s in (*own, *named) if rows or (s and os.path.exists(s)))
+        earlier, more = known_rows.read_of([args.output_dir] if os.path.isdir(args.output_dir) else [])
+        wrong += more
+        if rows and not wrong:
+            known_rows.tell_earlier_request(earlier, rows[0])
+            wrong = known_rows.problems(known, *rows)
+        return known, wrong
 
     def _resistance_problems(self, args: UnlearnConfig, n_forget: int) -> list[str]:
         if args.resistance != "none" and min(self.step_rows, n_forget) < 2:

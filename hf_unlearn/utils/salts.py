@@ -27,15 +27,24 @@ def salt_for(folder: str, earlier: Iterable[str] = ()) -> str:
             where there would be a new one.
 
     Raises:
-        ValueError: if the file is damaged.
+        ValueError: if the file is damaged, or may be read by another user alone.
     """
     path = Path(folder) / SALT
-    here = _read_salts(path)
+    here = _own_salts(path)
     salts = list(dict.fromkeys([*here, *earlier])) or [secrets.token_hex(16)]
     if salts != here:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, {"salt": salts[0], **({"earlier": salts[1:]} if salts[1:] else {})}, private=True)
     return salts[0]
+
+
+def salt_problems(folder: str) -> list[str]:
+    """Why [`salt_for`] could not give the folder's salt; nothing is drawn or written."""
+    try:
+        _own_salts(Path(folder) / SALT)
+    except ValueError as error:
+        return [str(error)]
+    return []
 
 
 def known_salts(*folders: str) -> dict[str, str]:
@@ -46,6 +55,16 @@ def known_salts(*folders: str) -> dict[str, str]:
 def salt_id(salt: str) -> str:
     """A name for a salt that does not tell it (16 hex characters)."""
     return hashlib.sha256(b"salt " + salt.encode()).hexdigest()[:16]
+
+
+def _own_salts(path: Path) -> list[str]:
+    try:
+        return _read_salts(path)
+    except PermissionError as error:
+        raise ValueError(
+            f"{path} is another user's to read, and what is written beside it would be committed to under its salt. "
+            "Run as that user, or write into an output folder of your own."
+        ) from error
 
 
 def _readable_salts(path: Path) -> list[str]:

@@ -13,7 +13,11 @@ from helpers.tiny import bert, image_rows, lm, lm64, lm_list, lm_rows, text_clas
 from transformers import (
     DataCollatorForLanguageModeling,
     DataCollatorWithPadding,
+    OPTConfig,
+    OPTForCausalLM,
     PreTrainedModel,
+    RobertaConfig,
+    RobertaForSequenceClassification,
     default_data_collator,
 )
 
@@ -345,6 +349,24 @@ def test_values_beside_the_tokens_that_the_model_has_no_row_for_are_named(column
     rows = changed(rows, (1,), **{column: lambda row: [value] * len(row["input_ids"])})
     (one,) = row_problems("forget", rows, limits)
     assert told in one
+
+
+def test_position_ids_may_name_all_rows_of_the_table_of_positions():
+    """RoBERTa's tokens have the positions 2 … 33 here, OPT's 0 … 31, of tables of 34 rows."""
+    few = {"num_labels": 5, "vocab_size": 50, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    few["pad_token_id"] = 1
+    roberta = RobertaForSequenceClassification(RobertaConfig(**few, max_position_embeddings=34, intermediate_size=8))
+    opt = OPTForCausalLM(OPTConfig(**few, max_position_embeddings=32, ffn_dim=8, word_embed_proj_dim=8))
+    for model, rows, last in ((roberta, class_list(4), 33), (opt, lm_list(4), 31)):
+        limits = limits_of(model)
+        kept, beyond = ([{**r, "position_ids": [i] * len(r["input_ids"])} for r in rows] for i in (last, last + 1))
+        assert row_problems("forget", kept, limits) == [] and limits.positions == 32
+        (one,) = row_problems("forget", [kept[0], beyond[1], *kept[2:]], limits)
+        assert f"outside 0 … {last} such as {last + 1}, ids 1" in one
+        tokens = torch.ones(1, 2, dtype=torch.long)
+        model(input_ids=tokens, position_ids=tokens * last)
+        with pytest.raises((IndexError, RuntimeError)):
+            model(input_ids=tokens, position_ids=tokens * (last + 1))
 
 
 def test_a_collator_may_make_the_labels(tmp_path):

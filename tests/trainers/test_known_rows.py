@@ -8,6 +8,7 @@ import os
 import shutil
 import stat
 import threading
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
@@ -16,9 +17,11 @@ from helpers.tiny import image_rows, lm, lm_rows, tokenizer, vit
 from helpers.unlearning import trainer
 
 from hf_unlearn import ArgumentError, ReadyTrainer
-from hf_unlearn.trainers import known_rows, records
+from hf_unlearn.trainers import engines, known_rows, records
+from hf_unlearn.utils import salts
 
 ROWS = {"forget": lm_rows(4), "retain": lm_rows(12, 4), "unseen": lm_rows(6, 100)}
+IMAGES = {"forget": image_rows(6), "retain": image_rows(12, 6), "unseen": image_rows(6, 100)}
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +186,38 @@ def test_a_garbled_salt_is_named_with_what_to_do(tmp_path, content):
     assert records.salt_for(tmp_path) == "0123456789abcdef0123456789abcdef"
 
 
+@pytest.mark.parametrize("broken", ["salt", "salt of another user", "rows", "salt and rows"])
+@pytest.mark.parametrize("kind", ["ready", "unlearn"])
+def test_what_the_first_save_could_not_read_is_told_before_the_training(ready, tmp_path, monkeypatch, kind, broken):
+    """In one error with all else that is wrong."""
+    shutil.copytree(ready, tmp_path / "model")
+    records.salt_for(tmp_path / "out")
+    words = []
+    if broken == "salt of another user":
+        forbidden = tmp_path / "out" / records.SALT
+
+        def read(path, read=salts.read_json):
+            if path == forbidden:
+                raise PermissionError(13, "Permission denied", str(path))
+            return read(path)
+
+        monkeypatch.setattr(salts, "read_json", read)
+        words += [f"{forbidden} is another user's to read"]
+    elif "salt" in broken:
+        (tmp_path / "out" / records.SALT).write_text("{")
+        words += [f"{tmp_path / 'out' / records.SALT} is damaged"]
+    if "rows" in broken:
+        (tmp_path / "model" / known_rows.FILE).write_bytes(b"x")
+        words += ["model/rows.digests is damaged"]
+    few = lm_rows(3).remove_columns("labels")
+    with pytest.raises(ArgumentError) as caught:
+        if kind == "ready":
+            ReadyTrainer(str(tmp_path / "model"), config(tmp_path / "out"), few, processing_class=tokenizer())
+        else:
+            trainer(tmp_path / "out", str(tmp_path / "model"), {**ROWS, "unseen": few})
+    assert all(str(caught.value).count(part) == 1 for part in [*words, "have no `labels` column"]), str(caught.value)
+
+
 # ---- readiness.json ----
 
 
@@ -247,11 +282,10 @@ def test_what_the_hub_answers_is_told(hub, tmp_path, monkeypatch, caplog, status
         records.find_readiness(f"user/status-{status}")
     model = vit()
     model.config._name_or_path = f"user/status-{status}"
-    sets = {"forget": image_rows(6), "retain": image_rows(12, 6), "unseen": image_rows(6, 100)}
-    trainer(tmp_path, model, sets)  # for `auto` it is a warning: a model may well have no record
+    trainer(tmp_path, model, IMAGES)  # for `auto` it is a warning: a model may well have no record
     assert words in caplog.text
     with pytest.raises(ArgumentError, match=words):
-        trainer(tmp_path, model, sets, readiness=f"user/status-{status}")
+        trainer(tmp_path, model, IMAGES, readiness=f"user/status-{status}")
     assert records.find_readiness("user/status-404-missing") is None
 
 
@@ -262,3 +296,47 @@ def test_a_hub_that_is_not_asked_or_does_not_answer_is_told_as_such(tmp_path, mo
     online(monkeypatch, "http://127.0.0.1:9", tmp_path)
     with pytest.raises(records.NoAnswer, match="the hub does not answer"):
         records.find_readiness("user/some")
+
+
+# ---- several processes ----
+
+
+@pytest.fixture
+def second_of_two(tmp_path, monkeypatch):
+    """A request on the second of two processes, which gets these answers of the first one: values or errors."""
+
+    def request(*answers, **options):
+        left = list(answers)
+
+        def broadcast(found):
+            answer = left.pop(0)
+            found[:] = [None, answer] if isinstance(answer, Exception) else [answer, None]
+
+        monkeypatch.setattr(engines, "broadcast_object_list", broadcast)
+        two = SimpleNamespace(num_processes=2, is_main_process=False)
+        monkeypatch.setattr(engines, "PartialState", lambda: two)
+        return trainer(tmp_path, vit(), IMAGES, **options)
+
+    def never(*args):
+        raise AssertionError("only the first process asks")
+
+    for module, name in ((records, "find_readiness"), (known_rows, "of_model"), (salts, "read_json")):
+        monkeypatch.setattr(module, name, never)
+    return request
+
+
+def test_all_processes_go_by_what_the_first_one_was_told(second_of_two, tmp_path):
+    """The hub may answer one process and not the other."""
+    (tmp_path / records.SALT).write_text("{")  # of this machine
+    known = known_rows.Known((), ("s" * 32,), "user/some")
+    run = second_of_two([], ({"request": {"learning_rate": 0.25}, "ready": True}, False), (known, []))
+    assert run.args.learning_rate == 0.25 and run.record()["was_ready"] and run._known == known
+    run = second_of_two([], (None, True), (known_rows.Known(), []))
+    assert run.args.learning_rate == 3e-4 and not run.record()["was_ready"]
+
+
+def test_what_is_wrong_on_the_first_process_is_told_on_all(second_of_two):
+    answers = ["the salt is damaged"], records.NoAnswer("the hub answers 503"), (known_rows.Known(), ["rows are known"])
+    with pytest.raises(ArgumentError) as caught:
+        second_of_two(*answers, readiness="user/some")
+    assert caught.value.problems == ["the salt is damaged", "the hub answers 503", "rows are known"]

@@ -270,7 +270,7 @@ def measure(
     if state.is_main_process:
         salt_for(output_dir)  # one for the tables of all roles: they can be compared
         for run in card.runs:
-            save_tables(run.tables, Path(output_dir, "tables", run.model))
+            save_tables(run.tables, Path(output_dir, "tables", run.model), alone=True)
     return card
 
 

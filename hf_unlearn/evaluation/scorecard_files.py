@@ -23,22 +23,27 @@ SCHEMA = 3
 READS = (1, 2, 3)  # schemas that `read` reads
 RENAMED_BEFORE = 3  # names below this schema meant something else; in the order of replacement
 RENAMED = (("_privleak", "_rel_diff"), ("forget_mia_zlib_", "forget_mia_zlib_sum_"))  # of the sum, not the mean
+HISTORY = "history.json"
 KEPT_TABLES = {"rows.parquet": "tables", "generations.parquet": "generations"}  # file -> attribute of a run
 
 
 def write(card: dict[str, Any], runs: Iterable[ModelScores], directory: str | Path, generations: bool = True) -> Path:
     """
-    Writes all files, all but the first only where there is something to write; returns the path of the first.
+    Writes all files, all but the first only where there is something to write; returns the path of the first. Files of
+    an earlier card that has been there go, lest they are taken for the new one's.
 
     Args:
         generations: False: no file of answers in clear, and an earlier one in the folder goes.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    contents = {}
+    path = directory / "scorecard.json"
+    contents: dict[Path, bytes | None] = {}
+    if path.exists():
+        contents = dict.fromkeys(directory / name for name in (*KEPT_TABLES, HISTORY))
     for name, kind in KEPT_TABLES.items():
         if kind == "generations" and not generations:
-            (directory / name).unlink(missing_ok=True)
+            contents[directory / name] = None
             continue
         rows = stacked(runs, kind, directory)
         if rows is not None:
@@ -47,10 +52,10 @@ def write(card: dict[str, Any], runs: Iterable[ModelScores], directory: str | Pa
                 _tell_of_texts(directory / name, rows)
     found = histories(runs)
     if found:
-        contents[directory / "history.json"] = json_bytes({"schema": SCHEMA, "histories": found})
-    contents[directory / "scorecard.json"] = json_bytes(card)
+        contents[directory / HISTORY] = json_bytes({"schema": SCHEMA, "histories": found})
+    contents[path] = json_bytes(card)  # the last one: a killed run leaves no new card beside old tables
     replace_files(contents)
-    return directory / "scorecard.json"
+    return path
 
 
 def _tell_of_texts(path: Path, rows: pyarrow.Table) -> None:
@@ -100,7 +105,7 @@ def read(directory: str | Path) -> tuple[list[ModelScores], dict[str, dict[str, 
                     setattr(by_key[key], kind, tables)
     kept = [(run.model, of) for run in runs for of in (run.tables, run.generations)]
     raise_all([problem for model, of in kept for problem in value_problems(model, of)])
-    for entry in (read_json(directory / "history.json") or {}).get("histories", ()):
+    for entry in (read_json(directory / HISTORY) or {}).get("histories", ()):
         key = (entry["task"], entry["model"], entry["seed"])
         if key in by_key:
             by_key[key].history = entry["log_history"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..utils.files import replace_bytes
+from ..utils.files import replace_files
 from .parquet import parquet_bytes, read_parquet
 from .row_keys import keyed, know_salts_of
 from .rows import row_hashes
@@ -16,15 +16,20 @@ if TYPE_CHECKING:
     import pyarrow
 
 
-def save_tables(tables: Mapping[str, pyarrow.Table], directory: str | Path) -> Path:
+def save_tables(tables: Mapping[str, pyarrow.Table], directory: str | Path, *, alone: bool = False) -> Path:
     """
     Write each table to `directory`/SPLIT.parquet, with what it says of itself; returns the directory. Row hashes are
     keyed by the salt of the folder, or of one above it.
+
+    Args:
+        alone: the folder is for these tables alone: those of other splits, which an earlier model may have left, go.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
+    contents = dict.fromkeys(directory.glob("*.parquet") if alone else ())
     for split, table in tables.items():
-        replace_bytes(directory / f"{split}.parquet", parquet_bytes(keyed(table, directory)))
+        contents[directory / f"{split}.parquet"] = parquet_bytes(keyed(table, directory))
+    replace_files(contents)
     return directory
 
 

@@ -55,17 +55,23 @@ def replace_bytes(path, content: bytes, private: bool = False) -> None:
     replace_files({path: content}, private)
 
 
-def replace_files(contents: Mapping[str | Path, bytes], private: bool = False) -> None:
-    """Writes all beside their files, then moves them over these; on a full disk all the old ones stay."""
-    beside = {Path(path): part_of(Path(path)) for path in contents}
+def replace_files(contents: Mapping[str | Path, bytes | None], private: bool = False) -> None:
+    """
+    Writes all beside their files, then moves them over these; on a full disk all the old ones stay. A file whose
+    content is None goes, if it is there, once the others are written.
+    """
+    new = {Path(path): content for path, content in contents.items() if content is not None}
+    beside = {path: part_of(path) for path in new}
     for folder in {path.parent for path in beside}:
         clear_parts(folder, {path.name for path in beside})
     try:
-        for part, content in zip(beside.values(), contents.values(), strict=True):
+        for part, content in zip(beside.values(), new.values(), strict=True):
             if private:
                 part.touch(0o600)
                 make_private(part)
             part.write_bytes(content)
+        for path in [path for path, content in contents.items() if content is None]:
+            Path(path).unlink(missing_ok=True)
         for path, part in beside.items():
             os.replace(part, path)
     except BaseException:  # an interrupt, too

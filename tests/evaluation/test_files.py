@@ -114,7 +114,7 @@ def test_a_full_disk_keeps_what_was_there(tmp_path, monkeypatch):
     card().save(tmp_path)
     card().to_html(tmp_path / "report.html")
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    real, left = Path.write_bytes, [3]
+    real, left = Path.write_bytes, [2]
 
     def write(self, content):
         left[0] -= 1
@@ -126,8 +126,35 @@ def test_a_full_disk_keeps_what_was_there(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "write_bytes", write)
     other = card()
     other.runs[0].tables = {"forget": table(5)}
+    other.runs[0].history = []  # its file goes with the old card, not before
     with pytest.raises(OSError, match="No space"):
         other.save(tmp_path)
     with pytest.raises(OSError, match="No space"):
         other.to_html(tmp_path / "report.html")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_files_of_an_earlier_card_go_where_the_new_one_has_none(tmp_path):
+    """They would be taken for the new card's, by task, role and seed; the old forget rows' texts would stay."""
+    card().save(tmp_path)
+    (tmp_path / "report.html").write_text("mine")
+    plain = Scorecard([ModelScores("people", "unlearned", 0, {"forget_loss": {"value": 2.0}})])
+    plain.save(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "scorecard.json"]
+    again = Scorecard.load(tmp_path)["unlearned"]
+    assert again.measures["forget_loss"]["value"] == 2.0
+    assert (again.tables, again.generations, again.history) == ({}, {}, [])
+    again = card()
+    again.runs[0].tables = {}
+    card().save(tmp_path)
+    again.save(tmp_path)  # each file for itself
+    assert {path.name for path in tmp_path.iterdir()} >= {"generations.parquet", "history.json", "scorecard.json"}
+    assert not (tmp_path / "rows.parquet").exists() and Scorecard.load(tmp_path)["unlearned"].generations
+
+
+def test_tables_of_an_earlier_model_go_where_a_folder_is_to_hold_these_alone(tmp_path):
+    save_tables({"forget": table(), "forget_int4": table()}, tmp_path)
+    save_tables({"forget": table(5)}, tmp_path)
+    assert set(load_tables(tmp_path)) == {"forget", "forget_int4"}
+    save_tables({"forget": table(5)}, tmp_path, alone=True)
+    assert {split: rows.num_rows for split, rows in load_tables(tmp_path).items()} == {"forget": 5}

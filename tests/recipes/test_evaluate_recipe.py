@@ -99,8 +99,12 @@ def test_passed_gates_are_an_exit_status_of_zero(models, tmp_path, capsys):
     other.save_pretrained(models / "unlearned")
     argv = ["--models", f"unlearned={models / 'unlearned'}", f"retrained={models / 'retrained'}"]
     gates = ["forget_quality", "auc_gap", "kept", "extraction", "over_forgetting"]
-    evaluate.main([*PEOPLE, *QUICK, *argv, "--output_dir", str(tmp_path / "out"), "--fail_on", *gates])
+    tables = tmp_path / "out/tables/unlearned"
+    tables.mkdir(parents=True)
+    (tables / "forget_int4.parquet").write_text("of an earlier evaluation")
+    assert evaluate.main([*PEOPLE, *QUICK, *argv, "--output_dir", str(tmp_path / "out"), "--fail_on", *gates]) == 0
     assert f"All gates passed: {', '.join(gates)}." in capsys.readouterr().out
+    assert (tables / "forget.parquet").is_file() and not (tables / "forget_int4.parquet").exists()
 
 
 def test_tables_of_other_rows_are_refused(models, tmp_path, monkeypatch):
@@ -277,9 +281,12 @@ def test_two_processes_write_what_one_does(folder, tmp_path):
     done = subprocess.run(
         [*launch, "--fail_on", "kept"], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300
     )
-    assert "FAILED" in done.stderr or done.returncode == 0, done.stderr[-3000:]
-    assert done.stdout.count("Why, and what it rests on") == 1  # one process speaks
+    assert done.stdout.count("Why, and what it rests on") == 1, done.stderr[-3000:]  # one process speaks
     one, two = (Scorecard.load(tmp_path / name) for name in ("one", "two"))
+    failed = two.failed_gates("kept")
+    assert (done.returncode != 0) == bool(failed)  # a launcher has a status of its own
+    told = [f"FAILED {line}" for line in failed] or ["All gates passed: kept."]
+    assert all((done.stderr + done.stdout).count(line) == 1 for line in told), done.stderr[-3000:]
     (command,) = two.provenance["two"]["commands"]
     assert command.startswith("accelerate launch --num_processes 2 recipes/evaluate.py --config")
     for a, b in zip(one.runs, two.runs, strict=True):

@@ -105,3 +105,19 @@ def test_an_interrupt_leaves_nothing_beside(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         files.write_json(tmp_path / "a.json", CONTENT)
     assert os.listdir(tmp_path) == []
+
+
+def test_files_that_are_to_go_stay_until_the_others_are_written(tmp_path, monkeypatch):
+    for name in "ab":
+        (tmp_path / name).write_bytes(b"old")
+
+    def full(self, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
+        files.replace_files({tmp_path / "a": b"new", tmp_path / "b": None})
+    assert (tmp_path / "b").read_bytes() == b"old"
+    monkeypatch.undo()
+    files.replace_files({tmp_path / "b": None, tmp_path / "a": b"new", tmp_path / "no such": None})
+    assert os.listdir(tmp_path) == ["a"] and (tmp_path / "a").read_bytes() == b"new"

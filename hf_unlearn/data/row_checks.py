@@ -57,7 +57,9 @@ class Found:
         return told
 
 
-def row_problems(name: str, rows: Any, limits: Limits | None = None, plain: bool = True) -> list[str]:
+def row_problems(
+    name: str, rows: Any, limits: Limits | None = None, plain: bool = True, warn: bool = True
+) -> list[str]:
     """
     All that is wrong with the rows of one set, which is not empty.
 
@@ -66,6 +68,7 @@ def row_problems(name: str, rows: Any, limits: Limits | None = None, plain: bool
         limits: what the model takes.
         plain: the default collator makes the batches, so that the columns are those that the model gets. A collator of
             one's own, or a transform of the rows, may make others of them.
+        warn: also tell, in the log, of labels on padding, which need not be wrong. False: that was told.
     """
     limits = limits or Limits()
     own_collator, plain = not plain, plain and not has_transform(rows)
@@ -96,7 +99,7 @@ def row_problems(name: str, rows: Any, limits: Limits | None = None, plain: bool
             found.add(
                 np.flatnonzero(own != shapes[column]) + start, f"have `{column}` of another shape than the first row"
             )
-    if found.padded:
+    if found.padded and warn:
         logger.warning(
             "%d %s row(s) have labels where `attention_mask` is 0, ids %s: the loss counts the padding, too. Where "
             "that is not meant, set these labels to %d.",

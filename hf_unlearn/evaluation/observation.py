@@ -9,7 +9,7 @@ from .attacks.base import Seen, Subject, loaded
 from .attacks.registry import attacks as registered
 from .collection import collect
 from .model_checks import model_problems
-from .split_checks import rows_problems
+from .split_checks import RowChecks
 from .table_checks import raise_all
 from .weights import weights_hash
 
@@ -25,6 +25,7 @@ def observe(
     attacks: Sequence[str],
     options: Mapping[str, Any],
     *,
+    checks: RowChecks,
     data_collator: Callable | None,
     processing_class: Any,
     batch_size: int,
@@ -37,6 +38,7 @@ def observe(
         hashes: split -> content hashes of its rows.
         attacks: names of the attacks to run.
         options: attack -> its options (an instance of its `Attack.options`), or None where it has none.
+        checks: of the rows, for what is known only once a model is loaded.
 
     Raises:
         ValueError: what [`collect`] raises, with the split and the role.
@@ -45,7 +47,7 @@ def observe(
     if problems := model_problems(model):
         raise ValueError(f'what was loaded for "{role}" {" It ".join(problems)}')
     if model is not models[role]:  # what it takes is known only now
-        raise_all(rows_problems(splits, [model], data_collator is None))
+        raise_all(checks.problems([model]))
     collator = data_collator
     if collator is None:
         from ..data.collate import default_collator

@@ -21,7 +21,7 @@ from .roles import ROLES
 from .row_keys import key_of
 from .rows import row_hashes
 from .scorecard import Scorecard
-from .split_checks import rows_problems, splits_taken, twin_problems
+from .split_checks import RowChecks, splits_taken, twin_problems
 from .table_checks import (
     data_problems,
     label_problems,
@@ -118,7 +118,8 @@ def evaluate(
     problems += _input_problems(models, splits, measures, attacks) + more
     problems += [*whole("batch_size", batch_size, low=1), *whole("resamples", resamples, low=1)]
     problems += whole("seed", seed, low=0) + _said_problems(cost, stop_reason, history, task)
-    raise_all(problems + rows_problems(splits, list(models.values()), data_collator is None))
+    checks = RowChecks(splits, plain=data_collator is None)
+    raise_all(problems + checks.problems(list(models.values())))
     hashes = {split: row_hashes(rows) for split, rows in splits.items()}
     given = {name: dict(subject) for name, subject in models.items() if isinstance(subject, Mapping)}
     _check_rows(hashes, given, twin_problems(splits, hashes, processing_class, shown))
@@ -126,6 +127,7 @@ def evaluate(
     said = {argument: _by_role(value, argument, models, subjects) for argument, value in said.items()}
 
     how = {"data_collator": data_collator, "processing_class": processing_class, "batch_size": batch_size}
+    how["checks"] = checks
     seen = {
         name: Seen(given[name])
         if name in given

@@ -22,19 +22,40 @@ def splits_taken(splits: Any) -> tuple[dict[str, Any], list[str]]:
     return taken, problems
 
 
-def rows_problems(splits: Mapping[str, Any], models: Sequence[Any], plain: bool) -> list[str]:
-    """What is wrong with the rows of the splits, for the models that are at hand; each problem is told once."""
-    from ..data.limits import limits_of
-    from ..data.read_once import read_once
-    from ..data.row_checks import row_problems
+class RowChecks:
+    """
+    The checks of the rows of an evaluation. A split is read once for all models that ask the same of it (`Limits`),
+    also where they come one after the other.
 
-    limits = [limits_of(model) for model in models if hasattr(model, "forward")]
-    problems = [problem for own in limits for problem in own.problems]
-    for name, rows in splits.items():
-        if len(rows):
-            read = read_once(rows)
-            problems += [problem for own in limits or [None] for problem in row_problems(name, read, own, plain)]
-    return list(dict.fromkeys(problems))
+    Args:
+        plain: the default collator makes the batches.
+    """
+
+    def __init__(self, splits: Mapping[str, Any], plain: bool):
+        self.splits = {name: rows for name, rows in splits.items() if len(rows)}
+        self.plain = plain
+        self.found: dict[tuple[str, Any], list[str]] = {}  # (split, limits) -> what is wrong
+
+    def problems(self, models: Sequence[Any]) -> list[str]:
+        """What is wrong with the rows for those of the models that are at hand; each problem is told once."""
+        from ..data.limits import limits_of
+
+        limits = list(dict.fromkeys(limits_of(model) for model in models if hasattr(model, "forward")))
+        problems = [problem for own in limits for problem in own.problems]
+        for name in self.splits:
+            self._check(name, limits or [None])
+            problems += [problem for own in limits or [None] for problem in self.found[name, own]]
+        return list(dict.fromkeys(problems))
+
+    def _check(self, name: str, limits: Sequence[Any]) -> None:
+        from ..data.read_once import read_once
+        from ..data.row_checks import row_problems
+
+        new = [own for own in limits if (name, own) not in self.found]
+        warn = not any(split == name for split, _ in self.found)  # of what no model's limits change
+        rows = read_once(self.splits[name]) if new else None
+        for i, own in enumerate(new):
+            self.found[name, own] = row_problems(name, rows, own, self.plain, warn=warn and i == 0)
 
 
 def twin_problems(

@@ -388,3 +388,22 @@ def test_labels_on_padding_are_told_in_a_warning(caplog):
     caplog.clear()
     rows = changed(rows, (0, 1, 2), labels=lambda row: [*row["labels"][:-1], -100])
     assert row_problems("forget", rows, LM) == [] and not caplog.text
+
+
+def test_evaluate_checks_a_split_once_for_all_models_that_ask_the_same_of_it(monkeypatch, caplog):
+    """Models come as functions that load them, one after the other; what labels stand on padding is told once."""
+    checked = []
+    monkeypatch.setattr(
+        "hf_unlearn.data.row_checks.row_problems",
+        lambda name, rows, limits=None, *more, **how: (
+            checked.append((name, limits)) or row_problems(name, rows, limits, *more, **how)
+        ),
+    )
+    rows = [{**row, "attention_mask": [1] * (len(row["input_ids"]) - 1) + [0]} for row in lm_list(6)]
+    splits = {"forget": rows[:3], "unseen": rows[3:]}
+    models = {"original": lambda: lm(1), "unlearned": lambda: lm(2), "ready": lambda: lm64(3)}
+    evaluate({**models, "retrained": lm(4)}, splits, processing_class=tokenizer(), resamples=2)
+    assert sorted(name for name, _ in checked) == ["forget"] * 2 + ["unseen"] * 2  # a Llama's limits and a GPT-2's
+    assert len(set(checked)) == 4
+    for name in splits:
+        assert caplog.text.count(f"3 {name} row(s) have labels where `attention_mask` is 0") == 1

@@ -199,8 +199,7 @@ class ReadyTrainer(ForgettingTrainer):
         loss = torch.zeros((), device=self.args.device)
         if self.place == 0:
             self.simulated.steps_with_readiness_terms += 1
-            self._moves = any(group.get("lr") != 0 for group in self.optimizer.param_groups)
-            self.simulated.skipped_with_readiness_terms += not self._moves
+            self.simulated.skipped_with_readiness_terms += not self._steps_move
             loss = loss + self._passes.add_gradient(model, step)
         rest = RowsPass(self, model, [step.rest(self.place)], step.items["all"])
         return loss + rest.add_local_gradient()
@@ -217,8 +216,13 @@ class ReadyTrainer(ForgettingTrainer):
             return super().micro_step(model, inputs, num_items_in_batch)
         return RowsPass(self, model, [(inputs, True)], step.items["all"]).add_local_gradient()
 
+    @property
+    def _steps_move(self) -> bool:
+        """Whether the learning rate lets a step move weights."""
+        return any(group.get("lr") != 0 for group in getattr(self.optimizer, "param_groups", [{}]))
+
     def step_was_skipped(self):
-        self.simulated.skipped_with_readiness_terms += self._step.active and self._moves
+        self.simulated.skipped_with_readiness_terms += self._step.active and self._steps_move
 
     # ---- the record ----
 

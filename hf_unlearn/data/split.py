@@ -88,11 +88,11 @@ def split(
         is_unseen = _drawn_rows(dataset, np.arange(n), unseen, group, draw_unseen)
     is_forget = np.zeros(n, bool)
     if by != "random":
-        kept = is_unseen if by_ids or group is None else np.zeros(n, bool)
-        empty = emptied(keys, gone, kept)
+        stays = is_unseen if by == "class" and (by_ids or group is None) else np.zeros(n, bool)
+        empty = emptied(keys, gone, stays)
         if values is None:
-            barred = empty if by == "class" else empty | {keys[i] for i in np.flatnonzero(kept)}
-            asked = _drawn_values(keys, fraction, barred, draw_forget)
+            kept_out = {keys[i] for i in np.flatnonzero(is_unseen)} if by != "class" else set()
+            asked = _drawn_values(keys, fraction, empty | kept_out, draw_forget)
         raise_problems(deleted_already(values, asked, empty))
         wanted = set(asked)
         is_forget = np.array([key in wanted for key in keys])
@@ -112,19 +112,24 @@ def split(
     parts = {name: mask & ~gone for name, mask in parts.items()}
     if duplicates != "keep":
         parts = _settle_duplicates(dataset, parts, duplicates, said)
-    hint = ""
-    if by == "column" and group == column and not parts["retain"].any():
-        hint = (
-            f" Unseen rows are drawn as whole groups of {column!r}, as long as `group` names no other column: that of "
-            "the person or the document, or `group='id'` for single rows."
-        )
-    if gone.any() and not parts["forget"].any():
-        hint = f" Earlier requests have deleted {gone.sum()} of the {n} rows (`deleted`)."
-    raise_problems([f"No rows are left for {name!r}.{hint}" for name, mask in parts.items() if not mask.any()])
+    raise_problems(_nothing_left(parts, column if by == "column" and group == column else None, gone))
 
     from datasets import DatasetDict
 
     return DatasetDict({name: dataset.select(np.flatnonzero(mask)) for name, mask in parts.items()})
+
+
+def _nothing_left(parts: dict[str, np.ndarray], grouped_by: str | None, gone: np.ndarray) -> list[str]:
+    """The parts that have no rows, and why; `grouped_by`: the column asked by, where it is that of the groups, too."""
+    hint = ""
+    if grouped_by is not None and not parts["retain"].any():
+        hint = (
+            f" Unseen rows are drawn as whole groups of {grouped_by!r}, as long as `group` names no other column: that "
+            "of the person or the document, or `group='id'` for single rows."
+        )
+    if gone.any() and not parts["forget"].any():
+        hint = f" Earlier requests have deleted {gone.sum()} of the {len(gone)} rows (`deleted`)."
+    return [f"No rows are left for {name!r}.{hint}" for name, mask in parts.items() if not mask.any()]
 
 
 def _drawn_values(keys: list, fraction: float, barred: set, draw: np.random.Generator) -> list:

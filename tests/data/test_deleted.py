@@ -79,7 +79,10 @@ def test_values_whose_rows_are_all_deleted_are_told_by_name(request_, named):
 
 
 def test_of_a_person_whose_rows_are_deleted_in_part_the_others_are_forgotten():
-    assert ids(split(PEOPLE, by="column", column="person", values=["p3"], deleted=["r6"]))["forget"] == {"r7"}
+    request_ = {"by": "column", "column": "person", "values": ["p3"], "deleted": ["r6"]}
+    assert ids(split(PEOPLE, **request_))["forget"] == {"r7"}
+    with pytest.raises(ArgumentError, match="1 row.s. to forget were kept out of training, ids r7"):
+        split(PEOPLE, **request_, unseen=["r7"])
 
 
 def test_unknown_ids_and_values_come_in_one_error_and_where_all_are_deleted_that_is_said():

@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 if not __package__:  # run as a script: not recipes/ on the path, where evaluate.py would hide the library
@@ -36,12 +37,15 @@ SCORES = {"attack_options": {"generate": {"rows": 50}}}
 SMOKE = ["--limit", "120", "--ready.max_steps", "2", "--unlearn.max_steps", "2"]
 
 
-def steps_of(name: str, roles: Iterable[str]) -> list[Step]:
-    """The steps of a task, in the order of [`run_task`]."""
-    runs = [f"{name}: training {role}" for role in TRAINED]
-    runs += [f"{name}: unlearning from {start}" for start in STARTED_FROM]
-    measured = [Step(f"{name}: {step.title}", step.weight) for step in evaluate.steps_of(roles)]
-    return [short(f"{name}: reading the rows"), *map(Step, runs), *measured]
+def steps_of(name: str, roles: Iterable[str], smoke: bool = False) -> list[Step]:
+    """The steps of a task, in the order of [`run_task`], each with how long it takes against the others."""
+    weights = {"ready": 2.0}  # of a training; the terms of readiness take as long again
+    runs = [Step(f"{name}: training {role}", weights.get(role, 1.0), "training") for role in TRAINED]
+    weights = {"original": 0.3, "ready": 0.15}  # of an unlearning, from a model of this role
+    runs += [Step(f"{name}: unlearning from {start}", weights[start], "unlearning") for start in STARTED_FROM]
+    runs = [short(step.title) for step in runs] if smoke else runs
+    measured = [replace(step, title=f"{name}: {step.title}") for step in evaluate.steps_of(roles)]
+    return [short(f"{name}: reading the rows"), *runs, *measured]
 
 
 def run_task(name: str, recipe: str, more: list[str], output_dir: Path, command: str, progress: Progress):
@@ -112,7 +116,8 @@ def main(argv: list[str]) -> None:
     command = running.command_line(argv, "python recipes/quickstart.py")
     smoke = SMOKE if options.smoke else []
     card = None
-    steps = [step for name in TASKS for step in steps_of(name, ROLES)] + [short("report")]
+    steps = [step for name in TASKS for step in steps_of(name, ROLES, options.smoke)]
+    steps.append(Step("report", 0.3))
     with Progress(steps) as progress:
         for name, (recipe, more) in TASKS.items():
             scores = run_task(name, recipe, [*smoke, *more], output_dir, command, progress)

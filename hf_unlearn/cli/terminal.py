@@ -13,19 +13,28 @@ from dataclasses import dataclass
 
 LINES_EVERY = 30.0  # seconds between two lines of one step where there is no terminal to draw a bar on
 FIRST_ESTIMATE = 0.05  # share of a step that must be done before its speed says how long the rest takes
+SHORT = 0.02  # weight of a step that says nothing of how long the others take
 WIDTH = 20  # of the bar, in characters
 
 
 @dataclass(frozen=True)
 class Step:
-    """`weight`: how long it takes against the others, roughly; short ones say nothing of how long the others take."""
+    """
+    One of the steps of a run.
+
+    Args:
+        weight: how long it takes, in plain trainings.
+        kind: steps of one kind take as long as their weights say, whatever those of another kind take: what the first
+            of them took tells of the next ones.
+    """
 
     title: str
     weight: float = 1.0
+    kind: str = ""
 
 
 def short(title: str) -> Step:
-    return Step(title, 0.02)
+    return Step(title, SHORT)
 
 
 def speaks() -> bool:
@@ -85,8 +94,9 @@ class Progress:
         self.steps, self.bar, self.clock = list(steps), bar, clock
         self.number = 0  # of the present step, from 1
         self.share, self.note, self.at_most = 0.0, "", False
-        self._began = self._said = clock()
-        self._done: list[tuple[float, float]] = []  # weight and seconds of each step that is done
+        self._began = self._works = self._said = clock()  # `_works`: since when the present step gets on
+        self._before = 0.0  # share of the present step that an earlier run had done
+        self._took: list[tuple[Step, float, float]] = []  # steps, how much of their weight was done, in what seconds
         self._drawn = 0  # characters on the line
 
     def __enter__(self) -> Progress:
@@ -98,12 +108,17 @@ class Progress:
     def next(self) -> None:
         """The present step is done, the next one begins."""
         now = self.clock()
-        if self.number:
-            self._done.append((self.steps[self.number - 1].weight, now - self._began))
+        if self.number and (weight := self._weight(1.0)):
+            self._took.append((self.steps[self.number - 1], weight, now - self._began))
         self.number += 1
-        self.share, self.note, self.at_most = 0.0, "", False
-        self._began = now
+        self.share, self.note, self.at_most, self._before = 0.0, "", False, 0.0
+        self._began = self._works = now
         self._show(always=True)
+
+    def starts(self, done: float, total: float) -> None:
+        """The work of the present step begins now, after what it took to get there; so much of it was done before."""
+        self.share = self._before = min(1.0, done / total) if total else 0.0
+        self._works = self.clock()
 
     def at(self, done: float, total: float, note: str = "", at_most: bool = False) -> None:
         """So much of the present step is done; `at_most`: the rest may be cut short."""
@@ -121,21 +136,36 @@ class Progress:
     # ---- what is shown ----
 
     def seconds_left(self) -> float | None:
-        """By the speed of the present step, else by that of those that are done; None where neither says anything."""
-        step = self.steps[self.number - 1]
-        rest = sum(one.weight for one in self.steps[self.number :]) + step.weight * (1 - self.share)
-        elapsed = self.clock() - self._began
-        if self.share >= FIRST_ESTIMATE and elapsed > 2:
-            return elapsed / (self.share * step.weight) * rest if step.weight >= 0.5 else None
-        long = [(weight, seconds) for weight, seconds in self._done if weight >= 0.5]
-        if not long:
+        """
+        By the seconds that a weight of one has taken so far, in steps of the same kind where there were any, else in
+        all of them; of the present step, the more of it is done, the more by its own speed. None where nothing tells.
+        """
+        step, now, took = self.steps[self.number - 1], self.clock(), list(self._took)
+        pace, rest = _pace(took, step.kind), 0.0
+        expected = None if pace is None else pace * self._weight(1.0)
+        done = (self.share - self._before) / (1 - self._before) if self._before < 1 else 1.0  # of what this run does
+        if step.weight > SHORT and done >= FIRST_ESTIMATE and now - self._works > 2:
+            own = (now - self._works) / done
+            rest = (1 - done) * (own if expected is None else done * own + (1 - done) * expected)
+            if not self.at_most:  # it may end now: what that took is not known before
+                took.append((step, self._weight(self.share), now - self._began))
+        elif step.weight > SHORT and expected is not None:
+            rest = max(0.0, expected - (now - self._began))
+        elif step.weight > SHORT or not took:
             return None
-        return max(0.0, sum(s for _, s in long) / sum(w for w, _ in long) * (rest + step.weight * self.share) - elapsed)
+        paces = [(one.weight, _pace(took, one.kind)) for one in self.steps[self.number :] if one.weight > SHORT]
+        return None if any(one is None for _, one in paces) else rest + sum(weight * one for weight, one in paces)
+
+    def _weight(self, share: float) -> float:
+        """What this run does, or has done, of the present step's weight, up to this share of it; 0 of a short one."""
+        weight = self.steps[self.number - 1].weight
+        return weight * (share - self._before) if weight > SHORT else 0.0
 
     def text(self) -> str:
         """ "3 of 9, about 2 min: measuring unlearned, loss 0.53"."""
         left = self.seconds_left()
-        time_left = "" if left is None else f", {'at most' if self.at_most else 'about'} {how_long(left)}"
+        last = all(one.weight <= SHORT for one in self.steps[self.number :])
+        time_left = "" if left is None else f", {'at most' if self.at_most and last else 'about'} {how_long(left)}"
         note = f", {self.note}" if self.note else ""
         return f"{self.number} of {len(self.steps)}{time_left}: {self.steps[self.number - 1].title}{note}"
 
@@ -165,6 +195,12 @@ class Progress:
         self._drawn = len(line)
 
 
+def _pace(took: Sequence[tuple[Step, float, float]], kind: str) -> float | None:
+    """Seconds of a weight of one, in steps of this kind where there are any; None where no step tells."""
+    of = [one for one in took if one[0].kind == kind] or took
+    return sum(seconds for _, _, seconds in of) / sum(weight for _, weight, _ in of) if of else None
+
+
 class NoProgress(Progress):
     """Shows nothing: for a run inside another one."""
 
@@ -172,6 +208,9 @@ class NoProgress(Progress):
         super().__init__([])
 
     def next(self) -> None:
+        pass
+
+    def starts(self, done: float, total: float) -> None:
         pass
 
     def at(self, done: float, total: float, note: str = "", at_most: bool = False) -> None:

@@ -9,20 +9,34 @@ from .terminal import Progress
 SHOWN = {"loss": "loss", "forget_loss": "forget loss", "tau": "τ"}  # key of the log -> what it is called in the bar
 
 
+READINESS = 1.6  # what the terms of readiness add to a training step that has them, in plain steps; measured
+
+
 class TrainingProgress(TrainerCallback):
     """Moves the present step of a [`Progress`]; `at_most`: the training may end before its last step."""
 
     def __init__(self, progress: Progress, at_most: bool):
         self.progress, self.at_most, self.said = progress, at_most, ""
 
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.progress.starts(work(state.global_step, state, args), work(state.max_steps, state, args))
+
     def on_step_end(self, args, state, control, **kwargs):
         step = f"step {state.global_step} of {'at most ' if self.at_most else ''}{state.max_steps}"
         note = f"{step}, {self.said}" if self.said else step
-        self.progress.at(state.global_step, state.max_steps, note, self.at_most)
+        done, total = (work(steps, state, args) for steps in (state.global_step, state.max_steps))
+        self.progress.at(done, total, note, self.at_most)
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         found = [f"{name} {float(logs[key]):.3g}" for key, name in SHOWN.items() if key in (logs or {})]
         self.said = ", ".join(found) or self.said
+
+
+def work(steps: int, state, args) -> float:
+    """How long the first so many steps take, in plain steps: those with terms of readiness take longer."""
+    if not getattr(args, "readiness_is_on", False):
+        return float(steps)
+    return steps + max(0.0, steps - args.meta_start * state.max_steps) * READINESS / args.meta_every
 
 
 def show(trainer, progress: Progress, at_most: bool = False) -> None:

@@ -17,10 +17,11 @@ from helpers.tiny import image_rows, vit
 
 from hf_unlearn import ArgumentError
 from hf_unlearn.cli import evaluate, ready, running, terminal, unlearn
-from hf_unlearn.cli.arguments import ReadyArguments
+from hf_unlearn.cli.arguments import ROLES, ReadyArguments
 from hf_unlearn.cli.prepare import Prepared
 from hf_unlearn.cli.terminal import NoProgress, Progress, Step, short
-from hf_unlearn.cli.training_progress import TrainingProgress, show
+from hf_unlearn.cli.training_progress import READINESS, TrainingProgress, show, work
+from recipes import quickstart
 
 
 class Clock:
@@ -69,10 +70,83 @@ def test_one_bar_tells_the_step_of_how_many_and_how_long_the_rest_takes(clock, s
         bar.next()
         assert bar.text() == "3 of 6, about 3 min: measuring 1"
         clock.now = 85
-        assert bar.seconds_left() == pytest.approx(3.02 * 60 - 20)
+        assert bar.seconds_left() == 160  # 3 of 60 s, less 20
     lines = screen.getvalue().split("\r")
     assert "\n" not in screen.getvalue() and lines[-1] == "" and not lines[-2].strip()  # the bar is taken away
     assert any(line.startswith("[##") and "3 of 6" in line for line in lines)
+
+
+TOOK = {  # seconds of the quickstart's steps, measured on two cores
+    "people": (6.4, [77.6, 34.0, 31.7, 31.4], [11.2, 4.4], [4.7, 3.2, 5.1, 9.2, 8.7, 9.3], 6.3),
+    "digits, a class": (1.1, [55.6, 30.7, 31.3, 29.5], [3.5, 2.2], [3.3, 1.3, 2.7, 5.4, 4.8, 4.6], 3.6),
+    "digits, a random tenth": (0.5, [54.3, 28.8, 24.9, 27.6], [11.9, 4.2], [3.1, 1.4, 2.1, 4.0, 3.9, 4.5], 3.6),
+}
+
+
+@pytest.mark.parametrize("speed", [1, 20], ids=["this machine", "a slow one"])
+def test_the_estimate_of_a_whole_quickstart_is_never_far_off(speed, clock):
+    seconds = [one for rows, *lists, last in TOOK.values() for one in (rows, *sum(lists, []), last)] + [9.2]
+    steps = [step for name in quickstart.TASKS for step in quickstart.steps_of(name, ROLES)] + [Step("report", 0.3)]
+    bar, end = Progress(steps, clock=clock), speed * sum(seconds)
+    state, args = SimpleNamespace(max_steps=100), SimpleNamespace(readiness_is_on=True, meta_start=0.5, meta_every=1)
+    found = []
+    for step, took in zip(steps, seconds, strict=True):
+        bar.next()
+        began = clock.now
+        for percent in range(5, 101, 5):
+            clock.now = began + speed * took * percent / 100
+            slower = "training ready" in step.title
+            steps_done = percent if not slower else min(1.8 * percent, 50 + max(0, percent - 27.8) * 50 / 72.2)
+            done, total = (work(steps, state, args) if slower else steps for steps in (steps_done, 100))
+            bar.at(done, total, at_most="unlearning" in step.title)
+            if end - clock.now > 20 * speed:
+                found.append(None if (left := bar.seconds_left()) is None else left / (end - clock.now))
+    assert found[-1] and None not in found[23:]  # from the second percent of the first training on
+    told = [ratio for ratio in found if ratio is not None]
+    assert min(told) > 1 / 2 and max(told) < 2
+
+
+def test_the_estimate_corrects_itself_by_what_steps_of_its_kind_took(clock):
+    steps = [
+        Step("a", 1.0, "training"),
+        Step("b", 1.0, "measuring"),
+        Step("c", 1.0, "training"),
+        Step("d", 1.0, "measuring"),
+    ]
+    bar = Progress(steps, clock=clock)
+    bar.next()
+    clock.now = 100
+    bar.next()
+    assert bar.seconds_left() == 300  # nothing else is known
+    clock.now = 110
+    bar.at(1, 2)
+    assert bar.seconds_left() == pytest.approx(0.5 * (0.5 * 20 + 0.5 * 100) + 100 + 20)
+    clock.now = 120
+    bar.next()
+    assert bar.seconds_left() == 120
+    clock.now = 300
+    assert bar.seconds_left() == 20  # longer than expected: what it still takes is not known
+
+
+def test_a_training_that_goes_on_is_timed_from_where_it_goes_on(clock):
+    bar = Progress([short("rows"), Step("training")], clock=clock)
+    bar.next()
+    bar.next()
+    clock.now = 60  # a large model is loaded
+    told = TrainingProgress(bar, at_most=False)
+    state, plain = SimpleNamespace(global_step=900, max_steps=1000), SimpleNamespace()
+    told.on_train_begin(plain, state, None)
+    assert bar.share == 0.9 and bar.seconds_left() is None
+    clock.now, state.global_step = 70, 910
+    told.on_step_end(plain, state, None)
+    assert bar.seconds_left() == pytest.approx(90)
+
+
+def test_steps_with_terms_of_readiness_count_for_more(clock):
+    args, state = SimpleNamespace(readiness_is_on=True, meta_start=0.5, meta_every=2), SimpleNamespace(max_steps=100)
+    assert [work(steps, state, args) for steps in (50, 100)] == [50, 50 + 50 * (1 + READINESS / 2)]
+    args.readiness_is_on = False
+    assert work(100, state, args) == 100
 
 
 def test_a_run_that_may_end_early_takes_at_most_so_long(clock):
@@ -146,7 +220,7 @@ def test_a_training_moves_the_bar_and_prints_no_log(capsys, clock):
     bar.next()
     state = SimpleNamespace(global_step=3, max_steps=12)
     added[0].on_log(None, state, None, logs={"loss": 0.51234, "forget_loss": 0.1, "tau": 2.5, "epoch": 1})
-    added[0].on_step_end(None, state, None)
+    added[0].on_step_end(SimpleNamespace(), state, None)
     assert bar.note == "step 3 of at most 12, loss 0.512, forget loss 0.1, τ 2.5" and bar.share == 0.25
     assert "{" not in capsys.readouterr().err
     NoProgress().at(1, 2)

@@ -1,7 +1,7 @@
 """
 Is a checkpoint one of this run? `run.json` in a checkpoint holds digests of the rows that the run is made of, keyed by
-the salt in the output folder ([`hf_unlearn.trainers.records`]), and every option that changes what is trained. A run is
-resumed only where both are the same.
+the salt in the output folder ([`hf_unlearn.trainers.records`]), every option that changes what is trained, the model's
+class and the names of the weights that are trained. A run is resumed only where all are the same.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ..data.columns import REFERENCE_COLUMN, column_names
 from ..data.row_digests import row_digests
 from ..utils.files import read_json, write_json
 from . import records
+from .engines import class_name
 
 if TYPE_CHECKING:
     from .base import ForgettingTrainer
@@ -53,6 +54,7 @@ HARMLESS = {
     "auto_find_batch_size", "per_device_train_batch_size", "gradient_accumulation_steps", "meta_forward",
     "forget_forward", "request", "readiness", "readiness_from",
 }  # fmt: skip
+PEFT = "peft_config."  # what the options of an adapter begin with
 OF_THE_FILES = ("peft_version", "auto_mapping", "base_model_name_or_path", "inference_mode", "revision")
 
 
@@ -62,7 +64,7 @@ def write(trainer: ForgettingTrainer, folder: str) -> None:
     if trainer.rows_of_run is None:  # once a run: all rows are read
         trainer.rows_of_run = {name: _rows(trainer, name, of, salt) for name, of in trainer.run_rows().items()}
     content = {"schema": records.SCHEMA, "salt": records.salt_id(salt), "rows": trainer.rows_of_run}
-    content["options"] = _options(trainer)
+    content |= {"options": _options(trainer), "model": _model(trainer)}
     write_json(os.path.join(folder, RUN), content)
 
 
@@ -71,12 +73,14 @@ def problems(trainer: ForgettingTrainer, folder: str) -> list[str]:
     What differs between this run and the one that wrote the checkpoint; a warning tells of another length, which may
     differ, and of what cannot be compared.
     """
+    if other := _of_the_other_trainer(trainer, folder):
+        return [f"Cannot resume from {folder}: it is of {other}."]
     saved = read_json(os.path.join(folder, RUN))
     if saved is None:  # of a version that did not write it
         logger.warning("%s has no %s: whether it is of the same rows and options is not known.", folder, RUN)
         return []
-    found = _row_problems(trainer, folder, saved)
     now = _options(trainer)
+    found = _model_problems(trainer, saved, now) + _row_problems(trainer, folder, saved)
     for name, was in saved["options"].items():
         if name not in now or now[name] == was:
             continue
@@ -95,6 +99,37 @@ def problems(trainer: ForgettingTrainer, folder: str) -> list[str]:
         "`resume_from_checkpoint`."
     )
     return ["\n".join([head, *(f"* {one}" for one in found), fix])]
+
+
+def _of_the_other_trainer(trainer: ForgettingTrainer, folder: str) -> str | None:
+    """What the other trainer makes, where the checkpoint is one of its own."""
+    kinds = {records.READINESS: "a training (`ReadyTrainer`)", records.UNLEARNING: "a request (`UnlearnTrainer`)"}
+    there = [name for name in kinds if os.path.exists(os.path.join(folder, name))]
+    return None if trainer.record_name in there or not there else kinds[there[0]]
+
+
+def _model_problems(trainer: ForgettingTrainer, saved: dict, options: dict) -> list[str]:
+    """Another class, an adapter that only one of the two has, other weights that are trained."""
+    was, now = saved.get("model"), _model(trainer)
+    then = any(name.startswith(PEFT) for name in saved["options"])
+    if then != any(name.startswith(PEFT) for name in options):
+        said = "It trains an adapter, and this run does not" if then else "This run trains an adapter, and it does not"
+        return [f"{said} (`peft_config`)."]
+    if was is None or was == now:  # None: of a version that did not write it
+        return []
+    if was["class"] != now["class"]:
+        return [f"The model was a {was['class']} and is a {now['class']}."]
+    return [f"Other weights are trained: {was['trained']} tensors then, {now['trained']} now."]
+
+
+def _model(trainer: ForgettingTrainer) -> dict:
+    """Class of the model below an adapter, and which of its weights are trained, by number and names."""
+    model = trainer.model
+    trained = [name.split(".") for name, weight in model.named_parameters() if weight.requires_grad]
+    names = "\n".join(".".join(part for part in name if part[:1] != "_") for name in trained)  # `_orig_mod`, say
+    kind = class_name(model.get_base_model() if hasattr(model, "get_base_model") else model)
+    digest = hashlib.sha256(names.encode()).hexdigest()
+    return {"class": kind, "trained": len(trained), "names": digest}
 
 
 def _row_problems(trainer: ForgettingTrainer, folder: str, saved: dict) -> list[str]:
@@ -149,7 +184,7 @@ def _options(trainer: ForgettingTrainer) -> dict:
     found = {name: getattr(args, name) for name in names} | trainer.run_options()
     found[STEP_ROWS] = step_rows(args)
     for config in getattr(trainer.model, "peft_config", {}).values():
-        found |= {f"peft_config.{k}": v for k, v in config.to_dict().items() if k not in OF_THE_FILES}
+        found |= {f"{PEFT}{k}": v for k, v in config.to_dict().items() if k not in OF_THE_FILES}
     return {name: _plain(value) for name, value in found.items()}
 
 

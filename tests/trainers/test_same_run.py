@@ -10,7 +10,7 @@ import shutil
 import pytest
 from helpers import killed_run
 from helpers.ready_runs import config
-from helpers.tiny import lm, lm_list, lm_rows, tokenizer
+from helpers.tiny import lm, lm64, lm_list, lm_rows, tokenizer
 from helpers.unlearning import QUIET, ROWS, trainer
 from peft import LoraConfig
 
@@ -83,6 +83,27 @@ def test_an_option_that_changes_the_run_is_told_with_both_values(checkpoint, nam
     run = trainer(checkpoint + "/..", lm(), **{**OWN, name: value})
     found = told(run, checkpoint)
     assert words in found and found.count("\n* ") == (2 if name == "objective" else 1)  # whose gap is its own
+
+
+def test_another_model_and_an_adapter_that_only_one_of_the_two_has_are_told(checkpoint, tmp_path):
+    def asked(model, **options):
+        return told(trainer(checkpoint + "/..", model, **options, **OWN), checkpoint)
+
+    lora = LoraConfig(r=2, target_modules=["q_proj"])
+    assert "* The model was a LlamaForCausalLM and is a GPT2LMHeadModel." in asked(lm64().float())
+    assert "* This run trains an adapter, and it does not (`peft_config`)." in asked(lm(), peft_config=lora)
+    half = lm()
+    half.model.requires_grad_(False)
+    assert "* Other weights are trained: 12 tensors then, 1 now." in asked(half)
+    trainer(tmp_path, lm(), peft_config=lora, **{**OWN, "max_steps": 3}).train()
+    own = str(tmp_path / "checkpoint-3")
+    assert "* It trains an adapter, and this run does not" in told(trainer(tmp_path, lm(), **OWN), own)
+    assert told(trainer(tmp_path, lm(), peft_config=lora, **{**OWN, "max_steps": 3}), own) == ""
+
+
+def test_a_checkpoint_of_the_other_trainer_is_told_as_such(checkpoint, tmp_path):
+    training = ReadyTrainer(lm(), config(tmp_path), lm_rows(16), processing_class=tokenizer())
+    assert told(training, checkpoint) == f"Cannot resume from {checkpoint}: it is of a request (`UnlearnTrainer`)."
 
 
 def test_options_that_do_not_change_what_is_trained_are_free(checkpoint, tmp_path, caplog):

@@ -10,6 +10,7 @@ import torch
 
 from ..objectives.row_nll import IGNORE_INDEX
 from .columns import FLAG, FORGET_INDEX, INPUT_COLUMNS
+from .limits import bare_model
 
 OTHER_LABELS = ("label", "label_ids")  # what the stock collators take where there are no `labels`
 
@@ -82,11 +83,29 @@ def default_collator(model, processing_class=None) -> Callable[[list[dict]], dic
 
 def signature_columns(model) -> set[str]:
     """Names that the forward of a model takes, and the usual label names; looks through adapters and wrappers."""
-    while hasattr(model, "module"):
-        model = model.module
-    if hasattr(model, "get_base_model"):
-        model = model.get_base_model()
-    return set(inspect.signature(model.forward).parameters) | {"label", "labels", "label_ids"}
+    return set(inspect.signature(bare_model(model).forward).parameters) | {"label", "labels", "label_ids"}
+
+
+def made_by(collator: Callable, rows: list[dict]) -> Mapping:
+    """
+    The batch that a collator makes of some rows.
+
+    Raises:
+        ValueError: if it is no dict, or its labels are no tensor.
+    """
+    batch = collator(rows)
+    labels = batch.get("labels") if isinstance(batch, Mapping) else batch
+    if labels is None or (torch.is_tensor(labels) and labels is not batch):
+        return batch
+    what = "a batch" if labels is batch else "`labels`"
+    raise ValueError(
+        f"`data_collator` ({_named(collator)}) has made {what} of type {type(labels).__name__}; it must make a dict of "
+        "PyTorch tensors, such as `hf_unlearn.default_collator(model, processing_class)` makes."
+    )
+
+
+def _named(collator: Callable) -> str:
+    return getattr(collator, "__name__", type(collator).__name__)
 
 
 def check_labels(batch: Mapping, collator: Callable) -> None:
@@ -97,7 +116,7 @@ def check_labels(batch: Mapping, collator: Callable) -> None:
         ValueError: if it holds no labels.
     """
     if "labels" not in batch:
-        name = type(getattr(collator, "collator", collator)).__name__
+        name = _named(getattr(collator, "collator", collator))
         raise ValueError(
             f"`data_collator` ({name}) has made a batch without `labels`; it holds {', '.join(map(repr, batch))}. Give "
             "the rows a column `labels`, or pass a collator that makes labels, such as `DataCollatorForLanguageModeling"
@@ -150,11 +169,11 @@ class FlagCollator:
             rows = [{k: v for k, v in row.items() if k in self.names} for row in rows]
         elif self.flag and self.flag not in INPUT_COLUMNS:
             rows = [{k: v for k, v in row.items() if k != self.flag} for row in rows]
-        batch = dict(self.collator(rows))
+        batch = dict(made_by(self.collator, rows))
         labels = batch.get("labels")
         if torch.is_tensor(labels) and (labels.dim() == 0 or len(labels) != len(rows)):
             raise ValueError(
-                f"`data_collator` ({type(self.collator).__name__}) has made `labels` of shape {tuple(labels.shape)} of "
+                f"`data_collator` ({_named(self.collator)}) has made `labels` of shape {tuple(labels.shape)} of "
                 f"{len(rows)} rows; these trainers take a batch with a line for each row. Use a collator that pads "
                 "rows, such as `hf_unlearn.default_collator(model, processing_class)`, and not one that joins them."
             )

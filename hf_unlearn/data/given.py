@@ -6,12 +6,17 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from ..utils.checks import shown
+
+TABLE_FORMATS = ("arrow", "pandas", "polars")  # of a `datasets.Dataset`: its rows are then tables, and no dicts
+
 
 def as_rows(value: Any, name: str) -> tuple[Any, list[str]]:
     """
     `(rows, problems)` of an argument that stands for a set of rows. A `datasets.Dataset`, a list of dicts and any other
     data set with a length and dicts for rows are taken as they are; a dict of columns, a DataFrame and an Arrow table
-    become a `datasets.Dataset`. Where there is a problem the rows are None.
+    become a `datasets.Dataset`, and one whose rows are tables (`with_format("pandas")`) is read as dicts.
+    Where there is a problem the rows are None.
 
     Args:
         name: of the argument, for the problems.
@@ -60,6 +65,9 @@ def _converted(value: Any) -> Any:
         from datasets import Dataset
 
         return Dataset(value)
+    said = getattr(value, "format", None)
+    if hasattr(value, "with_format") and isinstance(said, Mapping) and said["type"] in TABLE_FORMATS:
+        return value.with_format(None, columns=said["columns"], output_all_columns=said["output_all_columns"])
     return value
 
 
@@ -92,3 +100,18 @@ def _problem(rows: Any, name: str) -> str | None:
             f"{start} whose rows are {_kind(rows[0])}; a row must be a dict, such as `{{'input_ids': …, 'labels': …}}`."
         )
     return None
+
+
+def collating_problems(data_collator: Any, processing_class: Any) -> list[str]:
+    """What is wrong with the kinds of what makes batches of rows."""
+    problems = []
+    if isinstance(processing_class, (str, os.PathLike)):
+        name = os.fspath(processing_class)
+        said = f"pass the tokenizer itself: `AutoTokenizer.from_pretrained({name!r})`."
+        problems.append(f"`processing_class` is {name!r}; {said}")
+    if isinstance(data_collator, type):
+        name = data_collator.__name__
+        problems.append(f"`data_collator` is the class {name}; pass one made of it, `{name}(…)`.")
+    elif data_collator is not None and not callable(data_collator):
+        problems.append(f"`data_collator` is {shown(data_collator)}; it must be a function of a list of rows.")
+    return problems

@@ -48,8 +48,8 @@ class Limits:
 
 def bare_model(model: Any) -> Any:
     """The model itself, without adapters and wrappers."""
-    while hasattr(model, "module"):
-        model = model.module
+    while (inside := getattr(model, "_orig_mod", None) or getattr(model, "module", None)) is not None:
+        model = inside  # `_orig_mod`: of `torch.compile`
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 

@@ -214,8 +214,10 @@ def _by_length(dataset: Sequence[Mapping[str, Any]], n_rows: int, batch_size: in
 
 def _batch(rows: list[dict], data_collator: Callable, dataset: Any) -> tuple[Mapping[str, Any], torch.Tensor]:
     """The collated batch and its labels, checked."""
+    from ..data.collate import made_by
+
     try:
-        batch = data_collator(rows)
+        batch = made_by(data_collator, rows)
     except ValueError as error:
         if "expected sequence of length" not in str(error):
             raise

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from ..data.columns import hub_id
+from ..data.given import collating_problems
 from ..utils.checks import whole
 from ..utils.versions import library_versions
 from .attacks.base import Seen
@@ -108,7 +109,8 @@ def evaluate(
     """
     models, subjects = _models_by_role(model, role, reference)
     splits, problems = splits_taken(splits)
-    attacks = [attacks] if isinstance(attacks, str) else list(attacks)
+    attacks = [attacks] if isinstance(attacks, str) else list(attacks or ())
+    raise_all(_kind_problems(data_collator, processing_class, provenance, attack_options, relearning))
     asked = {"relearn": relearning or {}, "generate": {} if generate_rows is None else {"rows": generate_rows}}
     asked = {attack: {**asked.get(attack, {}), **own} for attack, own in {**asked, **(attack_options or {})}.items()}
     options, more = _options(attacks, asked)
@@ -294,6 +296,19 @@ def _input_problems(
     except ValueError as error:
         problems.append(str(error))
     return problems
+
+
+def _kind_problems(data_collator: Any, processing_class: Any, provenance: Any, *options: Any) -> list[str]:
+    """Arguments of another kind, on which what follows would stumble; `options`: those of attacks, and of one."""
+    problems = collating_problems(data_collator, processing_class)
+    said = {"provenance": provenance, "attack_options": options[0], "relearning": options[1]}
+    said |= {f"attack_options[{attack!r}]": own for attack, own in options[0].items()} if _is_dict(options[0]) else {}
+    wrong = {name: value for name, value in said.items() if value is not None and not _is_dict(value)}
+    return problems + [f"`{name}` is {value!r}: expected a dict." for name, value in wrong.items()]
+
+
+def _is_dict(value: Any) -> bool:
+    return isinstance(value, Mapping)
 
 
 def _said_problems(cost: Any, stop_reason: Any, history: Any, task: Any) -> list[str]:

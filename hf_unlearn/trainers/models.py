@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, set_seed
 
+from ..data.given import collating_problems
 from ..evaluation import evaluating
 from ..evaluation.forward import signature_of
 from ..evaluation.model_checks import is_one_of
@@ -94,16 +95,7 @@ def argument_problems(model: Any, peft_config: Any, others: Mapping[str, Any]) -
 
 def _kind_problems(others: Mapping[str, Any]) -> list[str]:
     """Arguments of another kind than `transformers.Trainer` takes, on which it would stumble later."""
-    problems = []
-    if isinstance(tokenizer := others.get("processing_class"), (str, os.PathLike)):
-        said = f"pass the tokenizer itself: `AutoTokenizer.from_pretrained({os.fspath(tokenizer)!r})`."
-        problems.append(f"`processing_class` is {os.fspath(tokenizer)!r}; {said}")
-    collator = others.get("data_collator")
-    if isinstance(collator, type):
-        name = collator.__name__
-        problems.append(f"`data_collator` is the class {name}; pass one made of it, `{name}(…)`.")
-    elif collator is not None and not callable(collator):
-        problems.append(f"`data_collator` is {shown(collator)}; it must be a function of a list of rows.")
+    problems = collating_problems(others.get("data_collator"), others.get("processing_class"))
     if isinstance(rows := others.get("eval_dataset"), (str, os.PathLike)):
         problems.append(f"`eval_dataset` is {shown(rows)}; pass the rows themselves, or a dict of such sets.")
     if not isinstance(others.get("callbacks") or [], list):

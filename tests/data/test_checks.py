@@ -9,6 +9,7 @@ from helpers.tiny import image_rows, lm_list, lm_rows, text_class_rows
 
 from hf_unlearn import find_duplicates, split
 from hf_unlearn.data import checks, columns
+from hf_unlearn.data.given import as_rows
 from hf_unlearn.data.limits import Limits
 from hf_unlearn.data.row_checks import row_problems
 
@@ -201,3 +202,11 @@ def test_rows_of_a_language_model_without_labels_are_told_how_to_get_them():
     rows = [{k: v for k, v in row.items() if k != "labels"} for row in lm_list(4)]
     (told,) = row_problems("forget", rows, Limits(causal_lm=True))
     assert told.endswith('`rows = rows.map(lambda row: {"labels": row["input_ids"]})`.')
+
+
+@pytest.mark.parametrize("kind", ["arrow", "pandas"])
+def test_rows_that_are_tables_are_read_as_dicts(kind):
+    rows = lm_rows(3).with_format(kind, columns=["input_ids", "labels"])
+    taken, problems = as_rows(rows, "rows")
+    assert problems == [] and taken[1] == lm_rows(3).select_columns(["input_ids", "labels"])[1]
+    assert row_problems("forget", taken) == []

@@ -8,11 +8,12 @@ import torch
 from datasets import Dataset
 from helpers.tiny import bert, image_rows, lm, lm_list, text_class_rows, tokenizer, vit
 
-from hf_unlearn import ArgumentError, default_collator, split
+from hf_unlearn import ArgumentError, collect, default_collator, split
 from hf_unlearn.data import batch, order
 from hf_unlearn.data.batch import select_rows
-from hf_unlearn.data.collate import FlagCollator
+from hf_unlearn.data.collate import FlagCollator, signature_columns
 from hf_unlearn.data.columns import FLAG, FORGET_INDEX
+from hf_unlearn.data.limits import limits_of
 from hf_unlearn.data.order import PairedDataset
 
 
@@ -162,3 +163,27 @@ def test_names_of_classes_beside_their_numbers_do_not_reach_the_batch(kind):
     named = [{**row, "label": f"class {row['labels']}"} for row in rows]
     batch = default_collator(model, tokens)(named)
     assert batch["labels"].tolist() == [row["labels"] for row in rows] and "label" not in batch
+
+
+def as_a_tuple(rows):
+    return tuple(default_collator(lm(), tokenizer())(rows).values())
+
+
+def as_arrays(rows):
+    return {name: value.numpy() for name, value in default_collator(lm(), tokenizer())(rows).items()}
+
+
+@pytest.mark.parametrize("make, what", [(as_a_tuple, "a batch of type tuple"), (as_arrays, "`labels` of type ndarray")])
+def test_a_collator_that_makes_no_tensors_by_name_is_named(make, what):
+    said = f"`data_collator` \\({make.__name__}\\) has made {what}; it must make a dict of PyTorch tensors"
+    with pytest.raises(ValueError, match=said):
+        FlagCollator(make, None)(lm_list(2))
+    with pytest.raises(ValueError, match=said):
+        collect(lm(), lm_list(2), make)
+
+
+def test_a_compiled_model_takes_the_columns_of_the_model_inside():
+    compiled = torch.nn.Module()  # as `torch.compile` makes one, whose import takes seconds
+    compiled._orig_mod, compiled.forward = lm(), lambda *args, **kwargs: None
+    assert signature_columns(compiled) == signature_columns(lm())
+    assert limits_of(compiled) == limits_of(lm())

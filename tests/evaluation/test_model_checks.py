@@ -32,6 +32,19 @@ def test_what_a_loader_returns_is_checked_as_well():
             evaluate({"unlearned": load}, SPLITS, processing_class=tokenizer())
 
 
+def test_arguments_of_another_kind_are_told_by_name_and_all_at_once():
+    wrong = {"processing_class": "gpt2", "data_collator": transformers.DataCollatorWithPadding, "provenance": "x"}
+    with pytest.raises(ValueError) as caught:
+        evaluate(lm(), SPLITS, attack_options={"relearn": 5}, relearning=[1], **wrong)
+    said = str(caught.value)
+    assert "`processing_class` is 'gpt2'; pass the tokenizer itself" in said
+    assert "`data_collator` is the class DataCollatorWithPadding; pass one made of it" in said
+    assert "`provenance` is 'x': expected a dict." in said and "`relearning` is [1]: expected a dict." in said
+    assert "`attack_options['relearn']` is 5: expected a dict." in said
+    with pytest.raises(ValueError, match="`attack_options` is 'relearn': expected a dict."):
+        evaluate(lm(), SPLITS, attacks=None, attack_options="relearn")
+
+
 def headed(name: str, **config):
     """A class of Transformers by its name, as it is before any weight is made."""
     kind = getattr(transformers, name)

@@ -23,6 +23,7 @@ import logging
 import os
 from collections.abc import Iterable
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -149,11 +150,15 @@ def _damage(root: Path, up_to: float) -> str | None:
     if said := _changed(root, small, manifest, once=True):
         return f"{root} is {said}. {hint}"
     if card is not None and up_to >= float("inf") and _changed(root, [CARD], manifest, once=True):
-        logger.warning(
-            "%s has changed since it was written: it was edited, or is damaged. Read it before you publish it.",
-            root / CARD,
-        )
+        _tell_of_card(root / CARD, (root / CARD).stat().st_mtime_ns)
     return None
+
+
+@lru_cache(maxsize=1 << 10)  # once a process
+def _tell_of_card(path: Path, _time: int) -> None:
+    logger.warning(
+        "%s has changed since it was written: it was edited, or is damaged. Read it before you publish it.", path
+    )
 
 
 def _broken_records(root: Path) -> list[str]:

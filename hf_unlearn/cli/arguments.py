@@ -52,7 +52,7 @@ class FromFlags:
 
     def said_alone(self, name: str) -> bool:
         """Whether a flag was given for this verb alone: on the command line, or as `verb.name` in the YAML file."""
-        return name in self.given and (self.given[name].file is None or bool(self.given[name].prefix))
+        return name in self.given and self.given[name].alone
 
 
 @dataclass

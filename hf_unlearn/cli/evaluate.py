@@ -355,11 +355,12 @@ def _load(load_model, folder: str, device):
 
 def first_line(argv: list[str]) -> str:
     """What is going to be done, from the words alone."""
-    rows, out, models = (
+    rows, out, models, tables = (
         parsing.word_of("evaluate", argv, name, default)
-        for name, default in (("dataset_name", "people"), ("output_dir", "outputs"), ("models", ""))
+        for name, default in (("dataset_name", "people"), ("output_dir", "outputs"), ("models", ""), ("tables", ""))
     )
-    return f"hf-unlearn evaluate: measures {models or f'the models in {out}'} on {rows}; the report goes to {out}"
+    what = f"{models or f'the models in {out}'}{f' and the tables {tables}' if tables else ''}"
+    return f"hf-unlearn evaluate: measures {what} on {rows}; the report goes to {out}"
 
 
 def main(argv: list[str]) -> int:

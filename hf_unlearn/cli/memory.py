@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
     """The exit status: 0, or 1 where nothing could be estimated or it does not fit."""
     asks_for_help = bool({"-h", "--help"} & set(argv))
     if not asks_for_help:
-        terminal.say("hf-unlearn memory: takes one step of each verb on tensors without data")
+        terminal.say(first_line(argv))
     if asks_for_help or not parsing.names_a_file(argv):
         if asks_for_help:
             sys.stdout.write("With --config FILE.yaml: the sizes of that recipe; the flags below win over them.\n\n")
@@ -38,6 +38,12 @@ def main(argv: list[str]) -> int:
             known = recipe_values(verb, of_recipe)
             runs.append(Run(**{**values, **{k: v for k, v in known.items() if k not in typed}, "verb": verb}))
     return report(runs, memory, as_json)
+
+
+def first_line(argv: list[str]) -> str:
+    """What is going to be done, from the words alone."""
+    verbs = parsing.word_of("memory", argv, "verb", " ".join(STEP_VERBS)).split()
+    return f"hf-unlearn memory: takes one step of {', '.join(verbs)} on tensors without data"
 
 
 def divided(argv: list[str]) -> tuple[list[str], list[str]]:

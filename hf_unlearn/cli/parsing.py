@@ -50,6 +50,16 @@ class Given:
         return self.key.removeprefix(self.prefix).replace("-", "_")
 
     @property
+    def alone(self) -> bool:
+        """Whether it is for this verb alone: on the command line, or as `verb.name` in the YAML file."""
+        return self.file is None or bool(self.prefix)
+
+    @property
+    def plain_name(self) -> str:
+        """The name of what `--name` and `--no_name` set."""
+        return self.name.removeprefix("no_")
+
+    @property
     def shown(self) -> str:
         return f"`--{self.key}`" if self.file is None else f"`{self.key}` in {self.file}"
 
@@ -354,13 +364,19 @@ def chosen(verb: str, argv: list[str]) -> tuple[list[Given], list[str]]:
     return list(found.values()), problems + more
 
 
-def word_of(verb: str, argv: list[str], name: str, default: str) -> str:
-    """The word of a flag, for what is said before anything is checked; the default, too, where it cannot be read."""
+def word_of(verb: str, argv: list[str], name: str, default: str, alone: bool = False) -> str:
+    """
+    The word of a flag, for what is said before anything is checked; the default, too, where it cannot be read.
+
+    Args:
+        alone: only what is given for this verb alone.
+    """
     try:
-        words = {one.name: one.words for one in chosen(verb, argv)[0]}.get(name)
+        one = {one.name: one for one in chosen(verb, argv)[0]}.get(name)
     except ArgumentError:
-        words = None
-    return default if words in (None, [], ["null"]) else " ".join(words)
+        one = None
+    said = one is not None and one.words not in ([], ["null"]) and (one.alone or not alone)
+    return " ".join(one.words) if said else default
 
 
 def names_a_file(argv: list[str]) -> bool:

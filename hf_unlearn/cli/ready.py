@@ -146,5 +146,5 @@ def unread_options(own: ReadyArguments, argv: list[str]) -> list[str]:
     """Options of readiness that the command line gives for a role that has none; a file serves all roles."""
     if own.role == "ready":
         return []
-    typed = {one.name for one in parsing.read_words(argv)[0] if one.prefix in ("", "ready.")}
+    typed = {one.plain_name for one in parsing.read_words(argv)[0] if one.prefix in ("", "ready.")}
     return sorted(typed & {"revocable", *(f.name for f in fields(ReadyOptions))})

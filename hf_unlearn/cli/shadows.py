@@ -125,7 +125,8 @@ def training_flags(argv: list[str]) -> list[str]:
     kept, keep = [], True
     for word in argv:
         if word.startswith("--"):
-            keep = word[2:].partition("=")[0].replace("-", "_").removeprefix("evaluate.") not in _own()
+            (flag,), _ = parsing.read_words([word])
+            keep = flag.prefix != "evaluate." and flag.plain_name not in _own()
         if keep:
             kept.append(word)
     return kept

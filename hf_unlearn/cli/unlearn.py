@@ -121,16 +121,11 @@ def unlearn(
 
 def first_line(argv: list[str]) -> str:
     """What is going to be done, from the words alone."""
-    start, rows, out, named = (
+    start, rows, out = (
         parsing.word_of("unlearn", argv, name, default)
-        for name, default in (
-            ("start", "ready"),
-            ("dataset_name", "people"),
-            ("output_dir", "trainer_output"),
-            ("model_name_or_path", ""),
-        )
+        for name, default in (("start", "ready"), ("dataset_name", "people"), ("output_dir", "trainer_output"))
     )
-    source = named if named and "--model_name_or_path" in argv else Path(out, start)
+    source = parsing.word_of("unlearn", argv, "model_name_or_path", str(Path(out, start)), alone=True)
     return f"hf-unlearn unlearn: takes rows of {rows} out of {source}; the result goes to {out}"
 
 

@@ -16,7 +16,7 @@ from helpers.recipes import ROOT
 from helpers.tiny import image_rows, vit
 
 from hf_unlearn import ArgumentError
-from hf_unlearn.cli import evaluate, ready, running, terminal, unlearn
+from hf_unlearn.cli import evaluate, memory, ready, running, terminal, unlearn
 from hf_unlearn.cli.arguments import ROLES, ReadyArguments
 from hf_unlearn.cli.prepare import Prepared
 from hf_unlearn.cli.terminal import NoProgress, Progress, Step, short
@@ -232,10 +232,22 @@ def test_a_training_moves_the_bar_and_prints_no_log(capsys, clock):
         (ready, ["--role", "original", "--output-dir", "o"], "the model 'original' on people; it goes to o/original"),
         (ready, ["--config", "nowhere.yaml"], "trains the model 'ready' on people"),
         (unlearn, ["--start", "original", "--output_dir=o"], "takes rows of people out of o/original"),
+        (unlearn, ["--model-name-or-path", "org/m"], "takes rows of people out of org/m;"),
+        (unlearn, ["--model_name_or_path=org/m", "--start", "ready"], "out of org/m;"),
+        (unlearn, ["--unlearn.model_name_or_path", "org/m"], "out of org/m;"),
+        (unlearn, ["--config", "OWN"], "out of org/own;"),
+        (unlearn, ["--config", "PLAIN", "--output_dir", "o"], "out of o/ready;"),  # what `ready` starts from
+        (unlearn, ["--config", "PLAIN", "--model-name-or-path=org/m"], "out of org/m;"),
         (evaluate, ["--models", "original=a", "unlearned=b"], "measures original=a unlearned=b on people"),
+        (evaluate, ["--tables=original=t"], "measures the models in outputs and the tables original=t on people"),
+        (memory, ["--verb", "train", "unlearn"], "takes one step of train, unlearn on tensors"),
+        (memory, ["--model=gpt2"], "takes one step of train, ready, unlearn on tensors"),
     ],
 )
-def test_the_first_line_says_what_is_going_to_be_done(verb, words, expected):
+def test_the_first_line_says_what_is_going_to_be_done(verb, words, expected, tmp_path):
+    for name, key in (("OWN", "unlearn.model_name_or_path: org/own"), ("PLAIN", "model_name_or_path: org/base")):
+        (tmp_path / name).write_text(key)
+        words = [str(tmp_path / name) if word == name else word for word in words]
     assert expected in verb.first_line(words)
 
 
@@ -282,9 +294,10 @@ def test_what_a_plain_training_does_not_use_is_said():
         "auto",
         "--seed",
         "1",
+        "--no_inner_normalize",
     ]
     unused = [ready.unread_options(ReadyArguments(role), words) for role in ("ready", "original")]
-    assert unused == [[], ["meta_start", "revocable"]]
+    assert unused == [[], ["inner_normalize", "meta_start", "revocable"]]
 
 
 def test_the_other_processes_leave_the_error_to_the_first_and_wait_until_it_is_said(monkeypatch):

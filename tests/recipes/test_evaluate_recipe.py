@@ -238,6 +238,7 @@ def test_gates_that_no_model_could_pass_are_refused_with_what_is_missing(folder,
 def test_flags_of_the_training_scripts_are_kept_for_shadows():
     argv = ["--config", "a.yaml", "--shadows", "8", "--data_files=x", "--models", "a=b", "c=d", "--limit", "9"]
     argv += ["--output-dir", "out", "--evaluate.seed", "4", "--ready.num_train_epochs", "3", "--fail-on", "kept"]
+    argv += ["--no-generations", "--no_model_cards"]
     kept = ["--config", "a.yaml", "--data_files=x", "--limit", "9", "--ready.num_train_epochs", "3"]
     assert shadows.training_flags(argv) == kept
 

@@ -34,6 +34,7 @@ from .models import (
 from .moving import check_gradients, optimizer_problems, precision_problems
 from .output_lock import one_run_in
 from .step_log import StepLog
+from .taken_in import later_problems
 
 
 def _checked_and_loaded(name_or_path: str):
@@ -58,6 +59,7 @@ class ForgettingTrainer(CheckpointingTrainer):
         model, args, data_collator, processing_class, …: as in `transformers.Trainer`.
     """
 
+    own_callbacks: tuple[type, ...] = (FiniteGuard,)
     card_tags: tuple[str, ...] = ()
     card_roles: tuple[str, ...] = ()  # in an evaluation, of what it trains; the first that is in the scores
 
@@ -108,6 +110,7 @@ class ForgettingTrainer(CheckpointingTrainer):
             self._signature_columns.append(flag)  # the Trainer drops columns that the model's forward does not name
         self.finite_guard = FiniteGuard(self)
         self.add_callback(self.finite_guard)
+        self.rows_taken_in = {**self.run_rows(), "training": self.train_dataset}
         if self.accelerator.mixed_precision == "fp16":
             raise_problems(["fp16 rescales gradients between passes, which these trainers do not support. Use bf16."])
         if not keeps_the_form(self.model) and not keeps_shards(self.accelerator):
@@ -159,6 +162,8 @@ class ForgettingTrainer(CheckpointingTrainer):
         self.resumed_from = None if resume is True else resume
         if self.resumed_from:
             self.resume_record(self.resumed_from)
+        else:  # of an earlier `train` of this trainer
+            self.resume_costs({"cost": {"row_passes": 0.0, "seconds": 0.0}})
         self._began = time.perf_counter()
         try:
             result = super().train(resume, *args, **kwargs)
@@ -175,6 +180,7 @@ class ForgettingTrainer(CheckpointingTrainer):
 
     def _begin(self, held: ExitStack, wanted) -> str | bool | None:
         """On the first process: takes the output folder, and decides from where to go on."""
+        raise_problems(later_problems(self))
         held.enter_context(one_run_in(self.args.output_dir))
         resume = checkpointing.resume_from(wanted, self.args.output_dir)
         raise_problems(same_run.problems(self, resume) if resume and resume is not True else [])

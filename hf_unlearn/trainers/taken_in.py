@@ -1,9 +1,9 @@
-"""What both trainers look at first: their arguments, before a model is loaded."""
+"""What both trainers look at first: their arguments, before a model is loaded; and what has become of them later."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..data.checks import evaluation_problems
 from ..data.limits import Limits, limits_of
@@ -12,6 +12,9 @@ from ..utils.checks import raise_problems
 from ..utils.salts import salt_problems
 from .engines import decided_by_first
 from .models import argument_problems, config_problems
+
+if TYPE_CHECKING:
+    from .base import ForgettingTrainer
 
 
 def take_in(
@@ -46,3 +49,19 @@ def take_in(
     if args.remove_unused_columns and not bad_rows:
         problems += [one for rows in sets for one in transform_problems(whose, rows, limits)][:1]
     return sets, problems + decided_by_first(lambda: salt_problems(args.output_dir))
+
+
+def later_problems(trainer: ForgettingTrainer) -> list[str]:
+    """What was set on a trainer, or taken off it, since its arguments were looked at, and cannot be."""
+    now = {**trainer.run_rows(), "training": trainer.train_dataset}
+    problems = [
+        f"The {name} rows of the trainer are others than those that it was made with, which "
+        "were looked at and put in order. Make a new trainer with these rows."
+        for name, rows in trainer.rows_taken_in.items()
+        if now[name] is not rows
+    ]
+    there = tuple(map(type, trainer.callback_handler.callbacks))
+    lacking = [kind.__name__ for kind in trainer.own_callbacks if kind not in there]
+    if lacking:
+        problems.append(f"The trainer's own callback(s) {', '.join(lacking)} were removed, and it cannot do without.")
+    return problems

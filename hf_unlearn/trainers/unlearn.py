@@ -128,6 +128,7 @@ class UnlearnTrainer(ForgettingTrainer):
 
     card_roles = ("ready_unlearned", "unlearned")
     record_name = records.UNLEARNING
+    own_callbacks = (*ForgettingTrainer.own_callbacks, ScheduleCallback)
 
     def __init__(
         self,
@@ -292,8 +293,7 @@ class UnlearnTrainer(ForgettingTrainer):
     def row_losses(self, rows: RowSet) -> tuple[np.ndarray, np.ndarray]:
         """
         Loss of each row under the current model in eval mode: `(nll_sum (N,), n_labels (N,))`, float64, in order, the
-        same on every process. `per_device_eval_batch_size` rows at a time, capped at the training batch size, so that a
-        measurement needs no more memory than a step.
+        same on every process. `per_device_eval_batch_size` rows at a time, at most as many as in a training batch.
         """
         return self.measurements.row_losses(rows)
 
@@ -309,7 +309,8 @@ class UnlearnTrainer(ForgettingTrainer):
         return batches, self.steps.take(batches, device)
 
     def micro_step(self, model, inputs, num_items_in_batch=None):
-        return super().micro_step(model, self.steps.begin_micro_batch(model, inputs), num_items_in_batch)
+        inputs = self.steps.begin_micro_batch(model, inputs)
+        return self.steps.checked(super().micro_step(model, inputs, num_items_in_batch))
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The objective's value, with its gradient by way of the linear surrogate of [`hf_unlearn.objectives`]."""

@@ -89,7 +89,7 @@ class UnlearnSteps:
         The rows of a micro-batch that are left for the Trainer's own pass. Before the first of a step: the simulated
         recovery, and the forget rows of all its micro-batches where these come first.
         """
-        step = self.step
+        step, self._asked = self.step, False
         if self.trainer.place == 0:
             if self.resisting:
                 self.resist(model, step)
@@ -103,6 +103,22 @@ class UnlearnSteps:
             inputs = {**select_rows(inputs, retain), FLAG: torch.zeros(int(retain.sum()), dtype=bool)}
         self.trainer.count_rows(len(inputs["labels"]))
         return inputs
+
+    def checked(self, loss: torch.Tensor) -> torch.Tensor:
+        """
+        The loss of a micro-batch, as it came.
+
+        Raises:
+            ValueError: if it is none of ours, as where a subclass replaces `compute_loss`: that would train on the
+                forget rows.
+        """
+        if self._asked:
+            return loss
+        raise ValueError(
+            f"`compute_loss` of {type(self.trainer).__name__} takes no loss from `UnlearnTrainer.compute_loss`, which "
+            "is the objective's: the forget rows would be learned. Call `super().compute_loss(…)` in it; a loss of "
+            "your own is an objective of your own (`hf_unlearn.objectives` says how)."
+        )
 
     def _plan(self, step: UnlearnStep) -> str:
         """The same on every process: it rests on global numbers alone."""
@@ -267,7 +283,7 @@ class UnlearnSteps:
         The loss of the Trainer's own pass over a micro-batch, (): the objective's value at the step's last one, else 0,
         with the gradient of the linear surrogate.
         """
-        step = self.step
+        step, self._asked = self.step, True
         forget = inputs[FLAG].to(self.trainer.args.device)
         rows = self._outputs(model, inputs)
         needed = rows if self.trainer.objective.has("retain_row_value") else RowOutputs(rows.nll, rows.items)

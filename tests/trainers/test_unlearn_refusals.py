@@ -14,8 +14,10 @@ from helpers.tiny import (
     OptimizerStates,
     Weights,
     image_rows,
+    lm,
     lm_rows,
     same_bits,
+    tokenizer,
     vit,
     weights,
 )
@@ -27,9 +29,11 @@ from helpers.unlearning import (
     with_references,
 )
 
-from hf_unlearn import ArgumentError, NonFiniteError, ReadyConfig, UnlearnConfig, UnlearnTrainer
+from hf_unlearn import ArgumentError, NonFiniteError, ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer
 from hf_unlearn.config import micro_batch_rows, step_rows
 from hf_unlearn.data.order import PairedDataset
+from hf_unlearn.trainers.callbacks import ScheduleCallback
+from hf_unlearn.trainers.taken_in import later_problems
 
 
 @pytest.mark.parametrize("values", [
@@ -216,3 +220,41 @@ def test_tables_are_taken_and_a_training_set_is_refused(tmp_path):
         assert [len(taken.forget_dataset), len(taken.unseen_dataset)] == [len(ROWS["forget"]), len(ROWS["unseen"])]
     with pytest.raises(ArgumentError, match="three sets of rows: `forget_dataset`, `retain_dataset` and"):
         UnlearnTrainer("does/not-exist", train_dataset=ROWS["retain"])
+
+
+class OwnLoss(UnlearnTrainer):
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        return model(input_ids=inputs["input_ids"], labels=inputs["labels"]).loss
+
+
+def test_a_subclass_that_replaces_the_objective_s_loss_takes_no_step(tmp_path):
+    model = memorised()
+    before = weights(model)
+    run = OwnLoss(model, UnlearnConfig(tmp_path, max_steps=2, **QUIET), *ROWS.values(), processing_class=tokenizer())
+    with pytest.raises(ValueError, match="`compute_loss` of OwnLoss takes no loss from `UnlearnTrainer.compute_loss`"):
+        run.train()
+    assert same_bits(weights(model), before)
+
+
+def test_rows_that_are_set_later_and_callbacks_that_are_removed_are_refused(tmp_path):
+    run = trainer(tmp_path)
+    assert later_problems(run) == []
+    run.forget_dataset = lm_rows(2, 500)
+    run.pop_callback(ScheduleCallback)
+    with pytest.raises(ArgumentError) as caught:
+        run.train()
+    assert "The forget rows of the trainer are others than those that it was made with" in str(caught.value)
+    assert "own callback(s) ScheduleCallback were removed" in str(caught.value) and len(caught.value.problems) == 2
+    ready = ReadyTrainer(lm(), ReadyConfig(tmp_path, **QUIET), lm_rows(8), processing_class=tokenizer())
+    ready.train_dataset = lm_rows(9)
+    (problem,) = later_problems(ready)
+    assert problem.startswith("The training rows")
+
+
+def test_a_second_run_of_a_trainer_is_counted_from_its_beginning(tmp_path):
+    run = trainer(tmp_path, max_steps=1, stop=False)
+    first = run.train().metrics
+    run.finite_guard.skipped_steps = 1  # in the first run
+    second = run.train().metrics
+    assert second["row_passes"] == first["row_passes"] and run.cost["row_passes"] == first["row_passes"]
+    assert second["skipped_steps"] == 0 and second["weights_of_step"] == 1

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from ..report.markdown import literal
 from ..report.model_index import named_rows, results_of
 from ..report.words.model_card import request_text
 from ..utils.architectures import pipeline_tag
+from ..utils.files import replace_bytes
 from ..utils.versions import library_versions
 from .models import base_model, has_adapter, is_causal_lm
 
@@ -195,33 +197,42 @@ def _said_on_hub(name: str) -> dict[str, Any]:
 
 def write(trainer: ForgettingTrainer, folder: str, before: str | None = None, **given: Any) -> None:
     """
-    Writes the card into `folder`; where the one that is there cannot be read, it stays, and a warning says so. What an
-    evaluation has written into it stays as long as the weights do.
+    Writes the card into `folder`; where the one that is there cannot be read, or ours cannot be made, it stays, and a
+    warning says so: the weights beside it are saved already. What an evaluation has written into it stays as long as
+    the weights do.
 
     Args:
         before: its text before the weights were saved, since PEFT writes over it; None: the one that is there.
         given: arguments of `create_model_card`, as in `transformers.Trainer`.
     """
+    try:
+        _write(trainer, folder, before, given)
+    except Exception as error:  # of whatever the log, the base model's card or a subclass's `card_info` hold
+        with suppress(OSError):
+            if before:
+                replace_bytes(Path(folder, card_file.NAME), before.encode())
+        what = str(error) if isinstance(error, (ValueError, OSError)) else f"{type(error).__name__}: {error}"
+        logger.warning("%s in %s was left as it is: %s", card_file.NAME, folder, what)
+
+
+def _write(trainer: ForgettingTrainer, folder: str, before: str | None, given: Mapping[str, Any]) -> None:
     scores = trainer.scorecard.to_dict() if trainer.scorecard is not None else None
     role = role_in(scores, trainer)
     parts = sections(scores, info_of(trainer), role)
     measured = scores is not None or trainer.card_steps.get(folder) != trainer.state.global_step
-    try:
-        card_file.write(
-            folder,
-            parts if measured else {"model": parts["model"]},
-            metadata_of(trainer, folder, given) | {"eval_results": results(trainer, scores, role, given, measured)},
-            chosen={
-                "license": given.get("license"),
-                "language": given.get("language"),
-                "base_model": given.get("finetuned_from"),
-            },
-            title=given.get("model_name") or name_of(trainer),
-            before=before,
-            afresh=True,
-        )
-    except (ValueError, OSError) as error:
-        logger.warning("%s in %s was left as it is: %s", card_file.NAME, folder, error)
+    card_file.write(
+        folder,
+        parts if measured else {"model": parts["model"]},
+        metadata_of(trainer, folder, given) | {"eval_results": results(trainer, scores, role, given, measured)},
+        chosen={
+            "license": given.get("license"),
+            "language": given.get("language"),
+            "base_model": given.get("finetuned_from"),
+        },
+        title=given.get("model_name") or name_of(trainer),
+        before=before,
+        afresh=True,
+    )
     trainer.card_steps[folder] = trainer.state.global_step
 
 

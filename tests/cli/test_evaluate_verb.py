@@ -53,6 +53,9 @@ def test_a_card_that_cannot_be_written_is_told_and_the_others_are(measured, capl
     (path / "original/README.md").write_text("---\na: [\n---\n")
     assert evaluate.write_cards(card, {**folders, "retrained": "org/model"}) == ["unlearned"]
     assert "original was left as it is: its header cannot be read" in caplog.text
+    (path / "original/README.md").write_text("---\npipeline_tag: [x]\n---\n")  # YAML, but no card
+    assert evaluate.write_cards(card, folders) == ["unlearned"]
+    assert "original was left as it is: unhashable" in caplog.text
 
 
 def test_tables_that_lack_a_split_are_refused(tmp_path):

@@ -303,6 +303,20 @@ def test_a_card_that_cannot_be_read_does_not_keep_the_weights_from_being_saved(t
     assert "was left as it is" in caplog.text
 
 
+@pytest.mark.parametrize("adapter", [False, True])
+def test_a_card_that_cannot_be_made_does_not_keep_the_weights_from_being_saved(tmp_path, adapter, caplog, monkeypatch):
+    run = ready(tmp_path, peft_config=LoraConfig(task_type="CAUSAL_LM", **LORA) if adapter else None)
+    (tmp_path / "README.md").write_text("# Mine\n")
+    run.state.log_history = [{"eval_loss": 1.0, "step": None}, 3]  # no log, as a callback of the user's may leave it
+    run.save_model()
+    assert (tmp_path / ("adapter_model.safetensors" if adapter else "model.safetensors")).exists()
+    assert text_of(tmp_path) == "# Mine\n"  # also where PEFT has written over it
+    assert f"README.md in {tmp_path} was left as it is: " in caplog.text
+    run.state.log_history = []
+    run.save_model()
+    assert "## What this model is" in text_of(tmp_path)
+
+
 def test_a_checkpoint_of_an_adapter_holds_no_card_of_nobody_s(tmp_path):
     run = ready(tmp_path, peft_config=LoraConfig(task_type="CAUSAL_LM", **LORA))
     run._postponed = {"push_to_hub": False, "save_total_limit": None}  # as while a checkpoint is being written

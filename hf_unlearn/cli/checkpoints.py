@@ -12,7 +12,6 @@ from ..utils.architectures import architectures
 from ..utils.checks import Wrong, raise_problems
 from .arguments import DataArguments, ModelArguments
 from .prepare import PROCESSING, Prepared, text_encoder
-from .running import processes
 
 ADAPTER = "adapter_config.json"
 INDEX = "model.safetensors.index.json"
@@ -71,7 +70,7 @@ def check_contents(places: Iterable[str | None]) -> None:
     def damage() -> list[str]:
         return [line for where in places if where for line in manifest.damage(Path(where).expanduser())]
 
-    decided_by_first(processes(), lambda: raise_problems(damage()))
+    decided_by_first(lambda: raise_problems(damage()))
 
 
 def is_meant_as_folder(where: str) -> bool:

@@ -372,7 +372,7 @@ def main(argv: list[str]) -> int:
     steps = [terminal.short("reading the rows"), *steps_of(models), terminal.short("report")]
     attacked = [role for role in ("unlearned", "ready_unlearned") if role in {*models, *pairs(own.tables, "tables")[0]}]
     steps[-1:-1] = [Step("shadow models", SHADOW * own.shadows * len(attacked), "shadows")] if own.shadows else []
-    with running.alone_in(own.output_dir, state), Progress(steps) as progress:
+    with running.alone_in(own.output_dir), Progress(steps) as progress:
         progress.next()
         checkpoints.check_contents(models.values())
         prepared = prepared_rows(own, data, model_args)

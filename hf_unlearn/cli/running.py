@@ -104,12 +104,9 @@ def is_secret(flag: str) -> bool:
 
 
 @contextmanager
-def alone_in(folder, state):
+def alone_in(folder):
     """
     The folder is this launch's in the block, on all its processes.
-
-    Args:
-        state: the processes: an `Accelerator`, or [`processes`].
 
     Raises:
         ArgumentError: on all of them, if another run is at work there.
@@ -118,7 +115,7 @@ def alone_in(folder, state):
     from ..trainers.output_lock import one_run_in
 
     with ExitStack() as held:
-        decided_by_first(state, lambda: held.enter_context(one_run_in(folder)))
+        decided_by_first(lambda: held.enter_context(one_run_in(folder)))
         yield
 
 
@@ -137,7 +134,7 @@ def train_and_save(trainer, role: str, prepared: Prepared, progress: Progress | 
     show(trainer, progress or NoProgress(), at_most)
     trainer.card_facts = CardFacts(role, {**prepared.request, "rows": len(prepared.splits["forget"])})
     resume = trainer.args.resume_from_checkpoint
-    with alone_in(trainer.args.output_dir, trainer.accelerator):
+    with alone_in(trainer.args.output_dir):
         trainer.train(resume_from_checkpoint={"true": True, "false": None}.get(str(resume).lower(), resume))
         trainer.save_model()
         trainer.save_state()

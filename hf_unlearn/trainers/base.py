@@ -9,7 +9,6 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
-from accelerate import PartialState
 
 from ..data.collate import FlagCollator, check_labels, default_collator, signature_columns
 from ..data.columns import FLAG, FORGET_INDEX
@@ -44,7 +43,7 @@ def _checked_and_loaded(name_or_path: str):
     Raises:
         ArgumentError: if a file in it is damaged.
     """
-    decided_by_first(PartialState(), lambda: raise_problems(manifest.damage(name_or_path)))
+    decided_by_first(lambda: raise_problems(manifest.damage(name_or_path)))
     return load_model(name_or_path)
 
 

@@ -89,7 +89,7 @@ def test_a_folder_without_a_list_is_loaded_as_before_and_one_that_is_whole_too(c
 
 def test_the_first_process_reads_the_folder_and_the_others_hear_of_it(copy, monkeypatch):
     second = SimpleNamespace(num_processes=2, is_main_process=False)
-    monkeypatch.setattr(base, "PartialState", lambda: second)
+    monkeypatch.setattr("hf_unlearn.trainers.engines.PartialState", lambda: second)
     monkeypatch.setattr(manifest, "damage", lambda *args: pytest.fail("was read"))
 
     def broadcast(found):

@@ -16,8 +16,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from ..utils import manifest
 from ..utils.checks import ArgumentError, Wrong, gather, problems_of, raise_problems
+from ..utils.salts import salt_problems
 from . import checkpoints, checks, model, parsing, prepare, running, terminal
 from .arguments import ROLES, TASKS, DataArguments, EvaluateArguments, ModelArguments, attack_flags
 from .terminal import NoProgress, Progress, Step
@@ -82,7 +82,7 @@ def flag_problems(own: EvaluateArguments, data: DataArguments, model_args: Model
     in_folder = {role: where for role, where in measured_models(own).items() if role not in models}
     problems += more + checks.data_problems(data, model_args)
     problems += model.model_problems(data, model_args, needs_one=False) + checks.folder_problems(own.output_dir)
-    problems += manifest.damage(Path(own.output_dir).expanduser(), manifest.SMALL)  # of the salt, if of anything
+    problems += salt_problems(own.output_dir)
     given = {*models, *in_folder, *tables}
     if not given:
         roles = ", ".join(ROLES)

@@ -179,7 +179,6 @@ class CheckpointingTrainer(Trainer):
                 os.makedirs(folder, exist_ok=True)
                 write_json(os.path.join(folder, self.record_name), self.record())
                 known_rows.write(os.path.join(folder, known_rows.FILE), self.known_rows())
-                manifest.renew(folder, known_rows.FILE)
         if self._postponed is not None:  # `training_args.bin` is written: from here on a checkpoint's files are added
             vars(self.args).update(save_total_limit=None, push_to_hub=False)
 

@@ -13,7 +13,6 @@ all that.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import json
 import logging
@@ -26,7 +25,7 @@ import numpy as np
 from ..data.columns import column_names, first_ids, row_ids
 from ..data.row_digests import content_columns, row_digests
 from ..utils.checks import problems_of
-from ..utils.files import replace_bytes
+from ..utils.files import read_sealed, replace_sealed
 from . import records
 
 logger = logging.getLogger(__name__)
@@ -93,7 +92,7 @@ def write(path, sets: list[KnownRows]) -> None:
     header = json.dumps({"schema": records.SCHEMA, "sets": heads}).encode()
     content = MAGIC + len(header).to_bytes(4, "little") + header
     content += b"".join(s.digests.astype("<u8").tobytes() for s in sets)
-    replace_bytes(path, content + hashlib.sha256(content).digest())
+    replace_sealed(path, content)
 
 
 def read(path) -> list[KnownRows]:
@@ -101,10 +100,9 @@ def read(path) -> list[KnownRows]:
     Raises:
         ValueError: if the file is damaged, or of a schema that this version does not read.
     """
-    data = Path(path).read_bytes()
-    content, digest = data[:-32], data[-32:]
-    if not content.startswith(MAGIC) or hashlib.sha256(content).digest() != digest:
-        raise ValueError(f"{path} is damaged: its content is not what was written. Restore it from a copy.")
+    content = read_sealed(path)
+    if not content.startswith(MAGIC):
+        raise ValueError(f"{path} does not hold digests of rows.")
     start = len(MAGIC) + 4
     end = start + int.from_bytes(content[len(MAGIC) : start], "little")
     header = json.loads(content[start:end])

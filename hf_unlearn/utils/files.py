@@ -157,6 +157,24 @@ def read_json(path) -> dict | None:
     return content
 
 
+def replace_sealed(path, content: bytes) -> None:
+    """Writes the content and its SHA-256 (32 bytes), by which [`read_sealed`] knows it."""
+    replace_bytes(path, content + hashlib.sha256(content).digest())
+
+
+def read_sealed(path) -> bytes:
+    """
+    The content that [`replace_sealed`] wrote.
+
+    Raises:
+        ValueError: if it is another one.
+    """
+    data = Path(path).read_bytes()
+    if hashlib.sha256(data[:-32]).digest() != data[-32:]:
+        raise ValueError(f"{path} is damaged: its content is not what was written. Restore it from a copy.")
+    return data[:-32]
+
+
 def sha256_of(paths: Iterable[str | Path], once: bool = False) -> list[str]:
     """
     SHA-256 (hex) of each file, several at a time.

@@ -4,12 +4,13 @@ What a folder should hold, by size and SHA-256: a file that is damaged, cut shor
 `complete.json`, in a checkpoint, lists all of its files. It is written last, so a folder without it was cut short.
 
 `_complete.json`, in a model's folder, lists what `save_model` has written there: weights, configs, tokenizer or
-processor, code, `training_args.bin`, `rows.digests` and the card, and from `save_state` `trainer_state.json`. What
-somebody else has put there is not listed and may change; a folder without the file is loaded as it is. Three kinds of
-files are ours and may change later:
+processor, code, `training_args.bin` and the card, and from `save_state` `trainer_state.json`. What somebody else has
+put there is not listed and may change; a folder without the file is loaded as it is. Three kinds of files are ours and
+may change later:
 
     README.md              people edit it: a difference is a warning. Each time we write into it the manifest follows
-    readiness.json, …      `evaluate` writes into them and people edit them: they carry their own digest (`files.py`)
+    readiness.json, …      our records: the next run, `evaluate` and people write into them. They are not listed, and
+                           checked by the digest that each carries (`files.py`)
     training_args.bin, …   `OPTIONAL`: whoever deletes them on purpose can load the model all the same
 
 `push_to_hub` leaves it out, as all files whose names begin with an underscore: the hub keeps SHA-256 of its own, and
@@ -23,21 +24,23 @@ import logging
 import os
 from collections.abc import Iterable
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from .files import PART, read_json, sha256_of, write_json
+from .files import PART, read_json, read_sealed, sha256_of, write_json
+from .salts import SALT, known_salts
 
 logger = logging.getLogger(__name__)
 
 FILE, OF_MODEL = "complete.json", "_complete.json"
 SCHEMA = 1
 CARD, STATE = "README.md", "trainer_state.json"
-RECORDS = ("readiness.json", "unlearning.json", "run.json", "_revocable_salt.json")  # each carries its own digest
-OPTIONAL = (CARD, STATE, *RECORDS, "rows.digests", "training_args.bin", "generation_config.json")
+RECORDS = ("readiness.json", "unlearning.json", "run.json")  # each carries its own digest
+ROWS = "rows.digests"  # and so does this one
+OPTIONAL = (CARD, STATE, "training_args.bin", "generation_config.json")
 UNREAD = ("optimizer", "scheduler", "scaler", "rng_state", "global_step", "_request_weights")  # of a checkpoint
-KINDS = (".json", ".safetensors", ".bin", ".pt", ".pth", ".model", ".jinja", ".py", ".codes", ".tokenizer", ".digests")
+KINDS = (".json", ".safetensors", ".bin", ".pt", ".pth", ".model", ".jinja", ".py", ".codes", ".tokenizer")
 TEXTS = ("vocab.txt", "merges.txt", "dict.txt", CARD)
 NESTED = ("config.json", "adapter_config.json", "tokenizer_config.json")  # one of them is in a folder that we save, too
 SMALL = 1 << 20  # bytes of a file that is read on the way
@@ -127,7 +130,7 @@ def damage(folder, up_to: float = float("inf")) -> list[str]:
     root = Path(folder)
     if not root.is_dir():
         return []
-    found = [*_broken_records(root), *filter(None, [_damage(root, up_to)])]
+    found = [*_broken_records(root, up_to), *filter(None, [_damage(root, up_to)])]
     return found or [line for base in _base_of_adapter(root) for line in damage(base, up_to)]
 
 
@@ -141,7 +144,7 @@ def _damage(root: Path, up_to: float) -> str | None:
         return f"{root / name} is damaged. Where you know the other files to be whole, delete it."
     if manifest is None:
         return None
-    listed = [one for one in manifest["files"] if one not in RECORDS and not one.startswith(UNREAD)]
+    listed = [one for one in manifest["files"] if one not in (*RECORDS, ROWS) and not one.startswith(UNREAD)]
     sizes = {one: manifest["files"][one] for one in listed if (root / one).is_file() or one not in OPTIONAL}
     card = sizes.pop(CARD, None)
     if said := _lacking(root, sizes) or _of_other_size(root, sizes):
@@ -161,15 +164,18 @@ def _tell_of_card(path: Path, _time: int) -> None:
     )
 
 
-def _broken_records(root: Path) -> list[str]:
+def _broken_records(root: Path, up_to: float) -> list[str]:
+    """What those that read these files would raise, each told once."""
+    checks = [partial(read_json, root / name) for name in RECORDS]
+    checks += [partial(known_salts, root)] if (root / SALT).is_file() else []
+    rows = root / ROWS
+    checks += [partial(read_sealed, rows)] if rows.is_file() and rows.stat().st_size <= up_to else []
     found = []
-    for name in RECORDS:
+    for check in checks:
         try:
-            read_json(root / name)
+            check()
         except ValueError as error:
             found.append(str(error))
-        except PermissionError:  # the salt of another user
-            continue
     return found
 
 

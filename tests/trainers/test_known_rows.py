@@ -145,10 +145,6 @@ def test_a_flipped_byte_in_the_file_is_found(ready, tmp_path):
             known_rows.read(tmp_path / "f")
     shutil.copytree(ready, tmp_path / "model")
     shutil.copy(tmp_path / "f", tmp_path / "model" / known_rows.FILE)
-    assert "is damaged: the content is not what was written in rows.digests" in told(
-        tmp_path / "out", tmp_path / "model", {}
-    )
-    (tmp_path / "model/_complete.json").unlink()
     assert "rows.digests is damaged" in told(tmp_path / "out", tmp_path / "model", {})
 
 

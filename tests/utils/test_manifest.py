@@ -10,7 +10,7 @@ import pytest
 from hf_unlearn.utils import files, manifest
 
 WRITTEN = {"model.safetensors": b"w" * 300, "config.json": b'{"a": 1}', "tokenizer.json": b"{}", "vocab.txt": b"a\nb",
-           "training_args.bin": b"t" * 40, "rows.digests": b"r" * 24, "README.md": b"# card"}  # fmt: skip
+           "training_args.bin": b"t" * 40, "README.md": b"# card"}  # fmt: skip
 
 
 @pytest.fixture
@@ -22,6 +22,7 @@ def folder(tmp_path):
             (tmp_path / name).write_bytes(content)
         (tmp_path / "log.txt").write_text("saving")  # by another program, meanwhile
         files.write_json(tmp_path / "readiness.json", {"schema": 1, "ready": True})
+        files.replace_sealed(tmp_path / "rows.digests", b"r" * 24)
         files.write_json(tmp_path / "_revocable_salt.json", {"salt": "0" * 32}, private=True)
     (tmp_path / "handler.py").write_text("x = 1")
     return tmp_path
@@ -50,7 +51,7 @@ def test_a_flipped_byte_in_a_file_that_was_saved_is_one_line_that_names_it(folde
     assert "delete _complete.json" in line and "\n" not in line
 
 
-@pytest.mark.parametrize("name", ["readiness.json", "_revocable_salt.json", "_complete.json"])
+@pytest.mark.parametrize("name", ["readiness.json", "_revocable_salt.json", "rows.digests", "_complete.json"])
 def test_a_flipped_byte_in_a_file_with_its_own_digest_is_found(folder, name):
     flip(folder / name, len((folder / name).read_bytes()) // 2)
     (line,) = manifest.damage(folder)

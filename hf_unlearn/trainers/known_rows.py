@@ -2,7 +2,8 @@
 Which rows were a model trained on, and which was it asked to forget? `rows.digests`, beside `readiness.json` or
 `unlearning.json`, commits to all of them: for each row 8 bytes of HMAC-SHA256 of its content, and of its id where it
 has one, under the owner's salt ([`hf_unlearn.trainers.records`]), sorted. It travels with the model from request to
-request, and [`UnlearnTrainer`] refuses unseen rows that were trained on and retain rows that are to stay forgotten.
+request. [`UnlearnTrainer`] refuses unseen rows that were trained on and retain rows that are to stay forgotten,
+[`ReadyTrainer`] training rows that are.
 
 The salt does not travel: with it, whoever holds a row could tell that it was trained on. So the check runs where the
 salt is at hand (beside the file, or in the folder named by `UnlearnConfig.readiness`), and a warning says so elsewhere.
@@ -166,10 +167,13 @@ def _same(a: KnownRows, b: KnownRows) -> bool:
 # ---- the check ----
 
 
-def problems(known: Known, retain, unseen) -> list[str]:
+def problems(known: Known, **sets) -> list[str]:
     """
-    Unseen rows that the model was trained on or asked to forget, and retain rows that it was asked to forget, by ids.
-    Where only the id is one of theirs a warning tells it: another data set may have the same ids.
+    Unseen rows that the model was trained on or asked to forget, and retain or training rows that it was asked to
+    forget, by ids. Where only the id is one of theirs a warning tells it: another data set may have the same ids.
+
+    Args:
+        sets: rows as `unseen`, `retain` or `training`.
     """
     found = []
     why = {
@@ -179,6 +183,7 @@ def problems(known: Known, retain, unseen) -> list[str]:
         "on, and leave these out: `split(…, deleted=[their ids])`, --deleted",
         ("retain", FORGOTTEN): "was asked to forget ({n}): they would be learned again. Leave them out: "
         "`split(…, deleted=[their ids])`, --deleted",
+        ("training", FORGOTTEN): "was asked to forget ({n}): they would be learned again. Leave them out",
     }
     closed = {s.salt for s in known.sets} - {records.salt_id(salt) for salt in known.salts}
     if closed:
@@ -188,7 +193,9 @@ def problems(known: Known, retain, unseen) -> list[str]:
             "`readiness`.", FILE, known.where, records.SALT
         )  # fmt: skip
     for (name, part), said in why.items():
-        rows = {"unseen": unseen, "retain": retain}[name]
+        if name not in sets:
+            continue
+        rows = sets[name]
         ids = row_ids(rows)
         by_content, by_id = (_members(known, part, of, rows) for of in ("content", "id"))
         if by_content.any():

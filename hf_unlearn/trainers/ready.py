@@ -63,6 +63,17 @@ LIMITS = (
 PROBE = "ready_"  # what the measures of the simulated request begin with in the log
 
 
+def _rows_known(source: str | None, rows) -> tuple[known_rows.Known, list[str]]:
+    """
+    What a model's folder tells of its rows, and what is wrong with that or, of the training rows, does not go with it;
+    None: there are other problems.
+    """
+    known, wrong = known_rows.read_of([source] if source and os.path.isdir(source) else [])
+    if rows is not None and not wrong:
+        wrong = known_rows.problems(known, training=rows)
+    return known, wrong
+
+
 class ReadyTrainer(ForgettingTrainer):
     """
     Drop-in for `transformers.Trainer` that trains a model ready for later deletion requests.
@@ -132,10 +143,9 @@ class ReadyTrainer(ForgettingTrainer):
                 f"`revocable_share` {args.revocable_share} of {step_rows(args)} row(s) a step is less than one row: no "
                 "step would hold a request. Raise the share or the batch size."
             )
-        source = name_of(model)
-        folders = [source] if source and os.path.isdir(source) else []
-        self._known, damaged = decided_by_first(lambda: known_rows.read_of(folders))
-        raise_problems(problems + [problem for problem in damaged if problem not in problems])
+        rows = None if problems else train_dataset
+        self._known, found = decided_by_first(lambda: _rows_known(name_of(model), rows))
+        raise_problems(problems + [problem for problem in found if problem not in problems])
         self.revocable = revocable
         self._flags = None if revocable is None else np.array(column_values(train_dataset, revocable), dtype=bool)
         self._commitment: dict | None = None

@@ -220,7 +220,7 @@ class UnlearnTrainer(ForgettingTrainer):
         wrong += more
         if rows and not wrong:
             known_rows.tell_earlier_request(earlier, rows[0])
-            wrong = known_rows.problems(known, *rows)
+            wrong = known_rows.problems(known, retain=rows[0], unseen=rows[1])
         return known, wrong
 
     def _resistance_problems(self, args: UnlearnConfig, n_forget: int) -> list[str]:

@@ -336,3 +336,12 @@ def test_what_is_wrong_on_the_first_process_is_told_on_all(second_of_two):
     with pytest.raises(ArgumentError) as caught:
         second_of_two(*answers, readiness="user/some")
     assert caught.value.problems == ["the salt is damaged", "the hub answers 503", "rows are known"]
+
+
+def test_a_training_that_goes_on_from_an_unlearned_model_does_not_bring_its_rows_back(unlearned, tmp_path):
+    rows = lm_rows(8)  # the first four were to be forgotten
+    with pytest.raises(ArgumentError) as caught:
+        ReadyTrainer(str(unlearned), config(tmp_path), rows, processing_class=tokenizer())
+    said = f"4 of 8 training rows are rows that {unlearned} was asked to forget (ids 0, 1, 2, 3): they would be learned"
+    assert said in str(caught.value) and len(caught.value.problems) == 1
+    ReadyTrainer(str(unlearned), config(tmp_path), lm_rows(8, 4), processing_class=tokenizer())

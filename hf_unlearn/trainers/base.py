@@ -84,6 +84,7 @@ class ForgettingTrainer(CheckpointingTrainer):
         collator = data_collator or default_collator(model, processing_class)
         names = signature_columns(model) if args.remove_unused_columns else None
         self.columns_taken = signature_columns(model) if data_collator is None else None  # None: not known
+        self.own_parts = same_run.own_parts({**kwargs, "data_collator": data_collator})
         self.rows_of_run: dict | None = None  # digests of [`same_run`], from the first checkpoint on
         self._step_log = StepLog()
         self.row_passes = 0.0  # rows through forward and backward on all processes; a forward alone counts a third

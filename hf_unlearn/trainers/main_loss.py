@@ -3,7 +3,9 @@ The training loss of a step: the mean over all its labels, however the step is c
 
 Differs from the stock Trainer: a model that takes `num_items_in_batch` in its `**kwargs` and returns the micro-batch's
 own mean all the same (many classifiers do, and losses of one's own) has its means added up there, which makes the
-gradient as many times too large as there are micro-batches and processes.
+gradient as many times too large as there are micro-batches and processes. And terms of a model's own beside the loss of
+the labels, such as the loss of a mixture of experts' router, are averaged over micro-batches and processes, where the
+stock Trainer adds them up: with `gradient_accumulation_steps` above 1 such a run is not the stock Trainer's.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
 """
 Is a checkpoint one of this run? `run.json` in a checkpoint holds digests of the rows that the run is made of, keyed by
 the salt in the output folder ([`hf_unlearn.trainers.records`]), every option that changes what is trained, the model's
-class and the names of the weights that are trained. A run is resumed only where all are the same.
+class and the names of the weights that are trained, and the names of the user's own optimizer, schedule, collator and
+loss. A run is resumed only where all are the same.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import hmac
 import logging
@@ -14,7 +16,7 @@ import math
 import os
 from collections.abc import Mapping
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..config import step_rows
 from ..data.columns import REFERENCE_COLUMN, column_names
@@ -178,10 +180,34 @@ def trained_columns(trainer: ForgettingTrainer, rows) -> list[str]:
     return sorted(set(names) & (taken | own))
 
 
+def own_parts(others: Mapping[str, Any]) -> dict:
+    """
+    What a user has brought beside rows and options, by name: the class and the defaults of an optimizer, the class of
+    its schedule, collator and loss; None where it is the trainer's own.
+
+    Args:
+        others: the trainer's further arguments, before they are used.
+    """
+    optimizer, schedule = others.get("optimizers") or (None, None)
+    defaults = getattr(optimizer, "defaults", {})
+    kind, options = others.get("optimizer_cls_and_kwargs") or (type(optimizer), defaults)
+    found = {"optimizers": None if kind is type(None) else kind.__qualname__}
+    found |= {f"optimizers.{name}": value for name, value in options.items()}
+    found["optimizers.schedule"] = None if schedule is None else type(schedule).__qualname__
+    return found | {name: _name_of(others.get(name)) for name in ("data_collator", "compute_loss_func")}
+
+
+def _name_of(given: Any) -> str | None:
+    """Of a function, or of the class of an object; without the module, which is another one in a script."""
+    while isinstance(given, functools.partial):
+        given = given.func
+    return None if given is None else getattr(given, "__qualname__", type(given).__qualname__)
+
+
 def _options(trainer: ForgettingTrainer) -> dict:
     args = trainer.args
     names = [field.name for field in dataclasses.fields(args) if field.name not in HARMLESS]
-    found = {name: getattr(args, name) for name in names} | trainer.run_options()
+    found = {name: getattr(args, name) for name in names} | trainer.run_options() | trainer.own_parts
     found[STEP_ROWS] = step_rows(args)
     for config in getattr(trainer.model, "peft_config", {}).values():
         found |= {f"{PEFT}{k}": v for k, v in config.to_dict().items() if k not in OF_THE_FILES}

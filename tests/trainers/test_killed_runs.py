@@ -197,7 +197,9 @@ def test_a_run_killed_at_a_bad_moment_resumes_to_the_same_weights(moment, memori
     for key in ("steps", "probe") if kind == "ready" else ("stop_reason", "state", "targets"):
         assert records_[0][key] == records_[1][key]
     assert again.row_passes == pytest.approx(whole.row_passes, abs=2e-3)
-    assert all(checkpointing.problem(folder) is None for folder in checkpointing.folders(tmp_path).values())
+    folders = checkpointing.folders(tmp_path)
+    assert max(folders) == max(checkpointing.folders(whole.args.output_dir))
+    assert all(checkpointing.problem(folder) is None for folder in folders.values())
     assert not list(tmp_path.rglob("stale.bin"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import pickle
@@ -13,8 +14,10 @@ from helpers.ready_runs import config
 from helpers.tiny import lm, lm64, lm_list, lm_rows, tokenizer
 from helpers.unlearning import QUIET, ROWS, trainer
 from peft import LoraConfig
+from torch.optim import SGD, AdamW
+from torch.optim.lr_scheduler import LambdaLR
 
-from hf_unlearn import ArgumentError, ReadyTrainer, UnlearnConfig, UnlearnTrainer
+from hf_unlearn import ArgumentError, ReadyTrainer, UnlearnConfig, UnlearnTrainer, default_collator
 from hf_unlearn.trainers import same_run
 
 OWN = {"passes": "2", "per_device_train_batch_size": 2, "save_strategy": "steps", "save_steps": 3, "stop": False}
@@ -174,6 +177,49 @@ def test_ready_training_with_other_rows_options_or_adapter_is_refused(tmp_path):
     found = told(run(r=4, meta_every=2, inner_lr=0.03), checkpoint)
     for words in ("`peft_config.r` was 2 and is 4.", "`meta_every` was 1 and is 2.", "`inner_lr` was 0.02 and is 0.03"):
         assert words in found
+
+
+def loss_of_mine(outputs, labels, num_items_in_batch=None):
+    return (outputs["logits"] ** 2).mean()
+
+
+def test_an_optimizer_a_collator_and_a_loss_of_ones_own_are_compared_by_name(tmp_path):
+    def run(optimizer=None, **own):
+        model = lm()
+        if optimizer:
+            kind, options, *schedule = optimizer
+            optimizer = kind(model.parameters(), **options)
+            schedule = LambdaLR(optimizer, lambda step: 1.0) if schedule else None
+            own["optimizers"] = (optimizer, schedule)
+        args = config(tmp_path, max_steps=1, save_strategy="steps", save_steps=1)
+        return ReadyTrainer(model, args, lm_rows(16), processing_class=tokenizer(), **own)
+
+    collate = default_collator(lm(), tokenizer())
+    own = {"optimizer": (SGD, {"lr": 0.1}, LambdaLR), "data_collator": lambda rows: collate(rows)}
+    own["compute_loss_func"] = functools.partial(loss_of_mine)
+    mine = run(**own)
+    mine.train()
+    checkpoint = str(tmp_path / "checkpoint-1")
+    assert told(run(**own), checkpoint) == ""
+    found = told(run(), checkpoint)
+    for words in ("`optimizers` was 'SGD' and is None.", "`optimizers.schedule` was 'LambdaLR' and is None.",
+                  "`data_collator` was", "`compute_loss_func` was 'loss_of_mine' and is None."):  # fmt: skip
+        assert words in found and found.count("\n* ") == 4
+    other = {**own, "optimizer": (SGD, {"lr": 0.2, "momentum": 0.5}, LambdaLR), "compute_loss_func": print}
+    found = told(run(**other), checkpoint)
+    for words in ("`optimizers.lr` was 0.1 and is 0.2.", "`optimizers.momentum` was 0 and is 0.5.", "and is 'print'."):
+        assert words in found and found.count("\n* ") == 3
+    assert "`optimizers` was 'SGD' and is 'AdamW'." in told(run(**{**own, "optimizer": (AdamW, {})}), checkpoint)
+    kinds = {"optimizer": None, "optimizer_cls_and_kwargs": (SGD, {"lr": 0.3})}
+    assert "`optimizers.lr` was 0.1 and is 0.3." in told(run(**{**own, **kinds}), checkpoint)
+    file = tmp_path / "checkpoint-1" / "run.json"
+    saved = json.loads(file.read_text())
+    own_names = [name for name in saved["options"] if name.startswith(("optimizers", "data_collator", "compute_loss"))]
+    for name in own_names:
+        del saved["options"][name]
+    del saved["digest"]
+    file.write_text(json.dumps(saved))
+    assert len(own_names) > 4 and told(run(), checkpoint) == ""  # of a version that did not write them
 
 
 def test_a_data_set_that_draws_its_rows_is_compared_by_their_number(tmp_path):

@@ -76,12 +76,12 @@ def _readable_salts(path: Path) -> list[str]:
 
 def _read_salts(path: Path) -> list[str]:
     """The folder's own salt first; [] where there is no file."""
-    if not path.is_file():
+    if not path.exists():
         return []
     try:
         content = read_json(path)
         found = [content["salt"], *content.get("earlier", ())]
-    except (ValueError, TypeError, LookupError, AttributeError):
+    except (ValueError, TypeError, LookupError, AttributeError, IsADirectoryError):
         found = [None]
     if not all(isinstance(salt, str) and len(salt) >= 32 for salt in found):
         raise ValueError(

@@ -178,6 +178,11 @@ def test_a_garbled_salt_is_named_with_what_to_do(tmp_path, content):
     (tmp_path / records.SALT).write_bytes(content)
     with pytest.raises(ValueError, match=r"_revocable_salt.json is damaged: .* Restore it from a copy"):
         records.salt_for(tmp_path)
+    (tmp_path / records.SALT).unlink()
+    (tmp_path / records.SALT).mkdir()
+    with pytest.raises(ValueError, match=r"_revocable_salt.json is damaged"):
+        records.salt_for(tmp_path)
+    (tmp_path / records.SALT).rmdir()
     (tmp_path / records.SALT).write_text('{"salt": "0123456789abcdef0123456789abcdef"}')  # of an older version
     assert records.salt_for(tmp_path) == "0123456789abcdef0123456789abcdef"
 

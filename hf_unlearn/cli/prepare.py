@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import math
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..utils.checks import ArgumentError, gather, problems_of
+from ..utils.checks import ArgumentError, Wrong, gather, problems_of
 from .arguments import DataArguments, ModelArguments
+
+logger = logging.getLogger(__name__)
 
 PROCESSING = "preprocessor_config.json"
 FLAGS = {  # argument of `split` -> flag that it comes from
@@ -106,7 +111,40 @@ def rows_by_split(data: DataArguments) -> tuple:
         by_split,
         *(lambda part=part: _check_columns(data, part) for part in (rows, test) if part is not None),
     )
-    return rows, parts if test is None else {**parts, "test": test}
+    if test is None:
+        return rows, parts
+    if not data.test_fraction:  # else they are of the same rows, and others
+        check_test(data, rows, test)
+    return rows, {**parts, "test": test}
+
+
+def check_test(data: DataArguments, rows, test) -> None:
+    """
+    What can be said of rows from a split of their own that accuracy is measured on; those that are trained on, too, are
+    told in a warning.
+
+    Raises:
+        ArgumentError: if their labels are numbers where the training rows have words.
+    """
+    from datasets import ClassLabel
+
+    from .encode.columns import label_values
+
+    if data.task != "causal_lm" and not isinstance(rows.features[data.label_column], ClassLabel):
+        words, numbers = (set(map(type, label_values(part, data.label_column))) for part in (rows, test))
+        if str in words and int in numbers:
+            said = f"is {data.test_split!r}, whose {data.label_column!r} holds numbers where the training has words: "
+            raise ArgumentError([Wrong("test_split", said + "which number means which class? Give both the words.")])
+    if data.task in ("causal_lm", "sequence_classification"):
+        said = [list(zip(*(map(str, part[column]) for column in said_by(data)), strict=True)) for part in (rows, test)]
+        trained = set(said[0])
+        if both := sum(row in trained for row in said[1]):
+            logger.warning(
+                "%d of the %d test rows are rows of the training, too, word for word: accuracy on those says nothing "
+                "of rows that no model saw. Name other rows by --test_split, or hold some out by --test_fraction.",
+                both,
+                len(test),
+            )
 
 
 def _check_columns(data: DataArguments, rows) -> None:
@@ -133,21 +171,29 @@ def by_flags(problem: str, flags: dict[str, str] = FLAGS) -> str:
     """A problem of `split` with the flags in the place of its arguments."""
     for argument, flag in flags.items():
         problem = problem.replace(f"`{argument}`", f"`--{flag}`")
+        problem = re.sub(rf"`{argument}='(\w+)'`", rf"`--{flag} \1`", problem)
     return problem
 
 
 def _read(data: DataArguments):
     """Rows to train on and to forget, and rows to test on or None."""
     from .rows.by_name import load_rows
+    from .rows.files import with_images
 
     rows, test = gather(
         lambda: load_rows(data.dataset_name, data.data_files),
         lambda: load_rows(data.dataset_name, data.data_files, data.test_split) if data.test_split else None,
     )
+    if data.task == "image_classification":
+        rows, test = (part and with_images(part, data.image_column, paths=True) for part in (rows, test))
     if data.limit is not None:
         rows = rows.select(range(min(data.limit, len(rows))))
         test = test and test.select(range(min(data.limit, len(test))))
     if data.test_fraction and test is None:
+        if not 0 < math.ceil(len(rows) * data.test_fraction) < len(rows):
+            raise ArgumentError(
+                [f"`--test_fraction` is {data.test_fraction:g}: of {len(rows)} rows it leaves none to train on."]
+            )
         halves = rows.train_test_split(test_size=data.test_fraction, seed=data.split_seed)
         rows, test = halves["train"], halves["test"]
     return rows, test
@@ -229,9 +275,11 @@ def _class_names(rows, column: str) -> list[str]:
     feature = rows.features[column]
     names = list(feature.names) if hasattr(feature, "names") else class_names(rows, column)
     if len(names) < 2:
+        labelled = sum(value is not None for value in rows[column])
         raise ValueError(
-            f"All {len(rows)} rows have one class in column {column!r}: {', '.join(names) or 'none at all'}; a "
-            "classifier needs two. Where --limit cuts rows that are sorted by class, raise it."
+            f"All {labelled} rows{'' if labelled == len(rows) else ' with a label'} have one class in column {column!r}: "
+            f"{', '.join(names) or 'none at all'}; a classifier needs two. Where --limit cuts rows that are sorted by "
+            "class, raise it."
         )
     return names
 

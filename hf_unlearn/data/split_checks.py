@@ -46,7 +46,9 @@ def argument_problems(dataset, by, values, fraction, column, group, seed, unseen
         problems.append("Give either `values` or `fraction`.")
     if fraction is not None and not _is_share(fraction):
         problems.append(Wrong("fraction", f"is {fraction!r}; it must be above 0 and below 1."))
-    if values is not None and any(is_missing(value) for value in alone_or_several(values)):
+    if values is not None and not alone_or_several(values):
+        problems.append("`values` is empty: it names no row to forget.")
+    elif values is not None and any(is_missing(value) for value in alone_or_several(values)):
         problems.append("`values` holds None or NaN, which stands for no row; name values that the column has.")
     problems += whole("seed", seed, low=0)
     if isinstance(unseen, (Real, np.number)) and not _is_share(unseen):
@@ -118,7 +120,8 @@ def _stored_value(value, known: set, by_text: dict[str, Any], feature) -> Any:
         return by_text[str(value)]
     read = _read(value) if isinstance(value, str) else value
     same_number = read in known and not isinstance(read, bool)  # True == 1, but nobody means 1 by it
-    return read if same_number else by_text.get(str(read))
+    midnight = f"{read} 00:00:00" if type(read) is datetime.date else None  # the day of a column of moments
+    return read if same_number else by_text.get(str(read), by_text.get(midnight))
 
 
 def _read(word: str):

@@ -12,9 +12,11 @@ from PIL import Image
 from transformers import AutoImageProcessor, AutoTokenizer
 
 from hf_unlearn.cli import model, prepare
+from hf_unlearn.cli.arguments import DataArguments, ModelArguments
 from hf_unlearn.cli.encode import images, text
 from hf_unlearn.cli.rows import by_name
 from hf_unlearn.cli.rows.digits import digits
+from hf_unlearn.utils.checks import ArgumentError
 
 
 @pytest.fixture(autouse=True)
@@ -220,3 +222,60 @@ def test_labels_that_are_no_classes_are_named(tokenizer):
     assert "not a known class: None (id y)" in told([1.0, float("nan")])
     rows = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1.0, 0.0]})
     assert text.encode_text_classification(rows, tokenizer)["labels"] == [1, 0]
+
+
+# ---- rows from the flags, as far as they can be told wrong before a model is made -----------------------------------
+
+
+def test_images_may_be_files_in_any_column_or_their_paths(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    for i in range(12):
+        Image.new("RGB", (4, 4), (i, i, i)).save(f"{i}.png")
+    encoded = datasets.Dataset.from_dict(
+        {"img": [{"bytes": (tmp_path / f"{i}.png").read_bytes(), "path": None} for i in range(12)], "label": [0, 1] * 6}
+    )
+    encoded.to_parquet("encoded.parquet")
+    (tmp_path / "paths.csv").write_text("img,label\n" + "".join(f"{i}.png,{i % 2}\n" for i in range(12)))
+    (tmp_path / "gone.csv").write_text("img,label\n" + "".join(f"x{i}.png,{i % 2}\n" for i in range(12)))
+    shared = {"task": "image_classification", "image_column": "img", "forget_by": "random", "forget_fraction": 0.2}
+    new = ModelArguments(model_type="vit")
+    for name in ("encoded.parquet", "paths.csv"):
+        made = prepare.prepare(DataArguments(dataset_name=name, unseen=0.2, **shared), new)
+        assert (made.image_size, made.num_channels) == (4, 3)
+    with pytest.raises(ArgumentError, match=r"'img' holds no images but such as 'x\d+\.png'"):
+        prepare.prepare(DataArguments(dataset_name="gone.csv", unseen=0.2, **shared), new)
+
+
+def texts(labels, start=0):
+    return datasets.Dataset.from_dict({"text": [f"word {i + start}" for i in range(len(labels))], "label": labels})
+
+
+CLASSIFIED = DataArguments(task="sequence_classification", test_split="test")
+
+
+def test_test_rows_with_numbers_for_words_are_refused():
+    with pytest.raises(ArgumentError, match="`test_split` is 'test', whose 'label' holds numbers .* Give both the"):
+        prepare.check_test(CLASSIFIED, texts(["red", "blue"]), texts([0, 1], 2))
+
+
+def test_test_rows_of_the_training_are_told(caplog):
+    prepare.check_test(CLASSIFIED, texts(["a", "b"]), texts(["a", "b"], 1))
+    assert "1 of the 2 test rows are rows of the training, too" in caplog.text
+    caplog.clear()
+    prepare.check_test(CLASSIFIED, texts(["a", "b"]), texts(["a", "b"], 2))
+    assert not caplog.records
+
+
+def test_a_test_fraction_that_leaves_no_row_is_named():
+    with pytest.raises(ArgumentError, match=r"`--test_fraction` is 0\.999: of 480 rows it leaves none to train on"):
+        prepare.rows_by_split(DataArguments(forget_column="person", forget_fraction=0.1, test_fraction=0.999))
+
+
+def test_rows_without_a_label_are_not_counted_among_those_of_one_class():
+    with pytest.raises(ValueError, match="All 2 rows with a label have one class in column 'label': a;"):
+        prepare._class_names(texts(["a", None, "a"]), "label")
+
+
+def test_arguments_of_split_are_told_as_flags_with_their_values():
+    assert prepare.by_flags("or `group='id'` for single rows") == "or `--unseen_group id` for single rows"

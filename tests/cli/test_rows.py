@@ -236,3 +236,54 @@ def test_json_of_rows_by_split_and_of_columns_is_read(tmp_path):
     assert load_rows(str(path)).to_list()[1] == {"text": "b", "label": 1, "words": ["b"], "id": "1"}
     path.write_text('{"text": "a"}\n{"text": "b"}\n')
     assert load_rows(str(path))["text"] == ["a", "b"]
+
+
+# ---- files that hold no rows, or other ones than they seem to ------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.json", "null", "begins with null"),  # Arrow ends the process there
+        ("b.json", '[null, {"text": "a"}]', "begins with null"),
+        ("c.json", "3", "holds 3 where rows should be"),
+        ("d.jsonl", '{"text": "a"}\n3\n', "holds 3 in line 2"),
+        ("e.jsonl", '{"text": "a", "text": "b"}\n', "gives 'text' twice in one row in line 1"),
+        ("f.jsonl", '{"text": "a"}\n{"text": "\\ud83d"}\n', "half a character in line 2"),
+    ],
+)
+def test_a_json_file_says_which_line_is_no_row_once(tmp_path, caplog, name, content, said):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=said):
+        load_rows(str(tmp_path / name))
+    assert not caplog.records
+
+
+def test_a_parquet_file_without_rows_is_told_so(tmp_path):
+    datasets.Dataset.from_dict({"text": ["a"]}).select([]).to_parquet(tmp_path / "none.parquet")
+    with pytest.raises(ValueError, match=r"none\.parquet has no rows\.$"):
+        load_rows(str(tmp_path / "none.parquet"))
+
+
+def test_files_of_a_folder_that_are_unlike_are_told_by_column(tmp_path):
+    (tmp_path / "a.csv").write_text("id,a\n1,2\n")
+    (tmp_path / "b.csv").write_text("id,a,b\n1,x,3\n")
+    (tmp_path / "._a.csv").write_bytes(b"\0\5\26\7")  # as macOS leaves beside a file: not read
+    with pytest.raises(ValueError, match=r"b\.csv alone has the column 'b'; 'a' is int64 in a\.csv and string in b"):
+        load_rows(str(tmp_path))
+
+
+def test_a_saved_dict_of_data_sets_is_read_by_split(tmp_path):
+    parts = {name: datasets.Dataset.from_dict({"text": [name]}) for name in ("train", "test")}
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "saved")
+    assert load_rows(str(tmp_path / "saved"))["text"] == ["train"]
+    assert load_rows(str(tmp_path / "saved"), split="test[:1]")["text"] == ["test"]
+    with pytest.raises(ValueError, match="no split 'dev'; it has 'train', 'test'"):
+        load_rows(str(tmp_path / "saved"), split="dev")
+
+
+def test_a_folder_of_images_by_class_says_how_to_make_rows_of_it(tmp_path):
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "1.png").write_bytes(png(3))
+    with pytest.raises(FileNotFoundError, match="holds image files. Fix: make a file of rows of it by .*imagefolder"):
+        load_rows(str(tmp_path))

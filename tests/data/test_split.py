@@ -60,6 +60,7 @@ def test_ids_may_come_as_text_and_alone():
     (["False", "True"], ["false"], {"False"}),
     ([f"2020-01-0{d}" for d in (1, 2)], ["2020-01-01"], {"2020-01-01"}),
     ([datetime.datetime(2020, 1, d) for d in (1, 2)], ["2020-01-01T00:00:00"], {datetime.datetime(2020, 1, 1)}),
+    ([datetime.datetime(2020, 1, d) for d in (1, 2)], ["2020-01-01"], {datetime.datetime(2020, 1, 1)}),
 ])  # fmt: skip
 def test_words_stand_for_the_values_that_the_column_has(column, values, forgotten):
     rows = people().add_column("asked", [column[i % len(column)] for i in range(N)])
@@ -185,7 +186,7 @@ def test_all_problems_of_a_split_come_at_once():
     ({"by": "random", "fraction": float("nan")}, r"`fraction` is nan"),
     ({"by": "random", "fraction": 0.5, "unseen": float("nan")}, r"`unseen` is nan"),
     ({"by": "class", "values": [0, 1, 2]}, r"No rows are left for 'retain'"),
-    ({"by": "id", "values": []}, r"No rows are left for 'forget'"),
+    ({"by": "id", "values": []}, r"`values` is empty: it names no row to forget"),
 ])  # fmt: skip
 def test_wrong_split_arguments_are_refused_with_the_reason(options, words):
     with pytest.raises(ArgumentError, match=words):

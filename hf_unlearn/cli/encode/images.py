@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from contextlib import contextmanager
 
 from .columns import check_columns, class_labels, name_rows
@@ -69,6 +70,11 @@ def channels_of(dataset, column) -> int:
         image = dataset[0][column]
         if image is None:
             raise ValueError(f"The first row has no image in column {column!r}.")
+    if isinstance(image, (str, bytes, dict)):
+        raise ValueError(
+            f"Column {column!r} holds no images but such as {str(image)[:80]!r}. A path must be that of a file, from "
+            f"{os.getcwd()!r}; or store the files' bytes, or lists of pixels, there."
+        )
     if hasattr(image, "getbands"):
         return 1 if len(image.getbands()) == 1 else 3
     return 1 if np.ndim(image) == 2 else np.shape(image)[-1]

@@ -10,6 +10,8 @@ from .hub import from_hub, looks_like_hub_id
 from .named import EMBEDDED, FILES_OF, ONLY_FILE, by_its_rules
 from .people import people
 
+SAVED = ("state.json", "dataset_dict.json")  # what `save_to_disk` writes of a Dataset, and of a DatasetDict
+
 
 def load_rows(dataset_name, data_files=None, split=None):
     """Read a data set by name: embedded, from local files, or from the Hub. Every row has a string `id` afterwards.
@@ -43,7 +45,7 @@ def load_rows(dataset_name, data_files=None, split=None):
         )
     if data_files is None and is_path(dataset_name):
         data_files = str(dataset_name)
-        if Path(data_files, "state.json").is_file():
+        if any(Path(data_files, name).is_file() for name in SAVED):
             return with_ids(_saved(data_files, split))
     here = dataset_name in FILES_OF or (data_files is not None and all_exist(data_files))
     if data_files is None or (not here and looks_like_hub_id(dataset_name)):
@@ -71,13 +73,20 @@ def _embedded(dataset_name, data_files, split):
 def _saved(folder: str, split):
     from datasets import load_from_disk
 
-    if split is not None:
+    by_split = Path(folder, SAVED[1]).is_file()
+    if split is not None and not by_split:
         raise ValueError(f"{folder!r} was saved by `save_to_disk` as a single split; drop split={split!r}.")
     try:
-        return load_from_disk(folder)
+        found = load_from_disk(folder)
     except Exception as error:  # of every type that `datasets`, Arrow and the file system raise
         said = " ".join(str(error).split())
         raise ValueError(f"{folder} was not saved whole by `save_to_disk`, or is damaged: {said}") from error
+    if not by_split:
+        return found
+    name, part = split_name(split)
+    if name not in found:
+        raise ValueError(f"{folder} has no split {name!r}; it has {', '.join(map(repr, found))}.")
+    return sliced(found[name], part)
 
 
 def with_ids(rows):

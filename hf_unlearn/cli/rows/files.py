@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 import re
 from pathlib import Path
@@ -65,11 +64,12 @@ def _begins_with(split: str, path: Path) -> bool:
 
 def _in_folder(folder: str, split: str, only: str | None) -> list[Path]:
     """The split's files: those whose names begin with it; all, where no name begins with a split's."""
-    inside = sorted(p for p in Path(folder).iterdir() if p.suffix in BUILDERS and only in (None, p.name))
+    entries = sorted(p for p in Path(folder).iterdir() if not p.name.startswith("."))  # hidden: no one's rows
+    inside = [p for p in entries if p.suffix in BUILDERS and only in (None, p.name)]
     if not inside:
         raise FileNotFoundError(
             f"The folder {folder!r} holds no {only or 'file of type ' + ', '.join(BUILDERS)}. "
-            f"Fix: let --data_files name the file itself."
+            f"{_of_media(folder, entries) or 'Fix: let --data_files name the file itself.'}"
         )
     chosen = [p for p in inside if _begins_with(split, p)]
     if not chosen and split == "train" and not any(_begins_with(other, p) for other in SPLITS for p in inside):
@@ -79,6 +79,21 @@ def _in_folder(folder: str, split: str, only: str | None) -> list[Path]:
             f"The folder {folder!r} has no files for split {split!r}; it holds {[p.name for p in inside]}."
         )
     return chosen
+
+
+def _of_media(folder: str, entries: list[Path]) -> str | None:
+    """For a folder of images or sounds, in folders by class: what makes a file of rows of it."""
+    from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
+    from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
+
+    deeper = [path for entry in entries if entry.is_dir() for path in sorted(entry.iterdir())[:100]]
+    deeper += [path for entry in deeper if entry.is_dir() for path in sorted(entry.iterdir())[:100]]
+    found = {path.suffix.lower() for path in entries + deeper}
+    for kind, builder in (("image", ImageFolder), ("audio", AudioFolder)):
+        if found & set(builder.EXTENSIONS):
+            made = f"load_dataset({kind + 'folder'!r}, data_dir={folder!r}, split='train').to_parquet('rows.parquet')"
+            return f"It holds {kind} files. Fix: make a file of rows of it by `datasets.{made}` (column `{kind}`)."
+    return None
 
 
 def _matching(entry: str, split: str) -> list[Path]:
@@ -112,6 +127,8 @@ def read_files(files: list[Path], split: str = "train", part: str = ""):
     for path in files:
         if not path.stat().st_size:
             raise ValueError(f"{path} is empty: a file of 0 bytes.")
+        if BUILDERS[path.suffix] == "json" and (said := json_shapes.first_is_no_row(path)):
+            raise ValueError(f"{path} {said} What is read: {json_shapes.SHAPES}.")
     try:
         found = json_shapes.one_object(files[0]) if len(files) == 1 else None
     except ValueError as error:
@@ -137,19 +154,49 @@ def read_files(files: list[Path], split: str = "train", part: str = ""):
 
 def _load(files: list[Path], split: str):
     from datasets import load_dataset
+    from datasets.utils import logging
 
-    return load_dataset(BUILDERS[files[0].suffix], data_files=[str(p) for p in files], split=split)
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)  # what is wrong with a file is told here, once
+    try:
+        return load_dataset(BUILDERS[files[0].suffix], data_files=[str(p) for p in files], split=split)
+    finally:
+        logging.set_verbosity(before)
 
 
 def _first_broken(files: list[Path], error: Exception) -> str:
     """What is wrong with the first of the files that cannot be read alone, in one line."""
-    if len(files) > 1:
-        for path in files:
-            try:
-                _load([path], "train")
-            except Exception as own:  # as above
-                return _broken(path, own)
-    return _broken(files[0], error) if len(files) == 1 else f"{', '.join(map(str, files))}: {_reason(error)}"
+    if len(files) == 1:
+        return _broken(files[0], error)
+    features = {}
+    for path in files:
+        try:
+            features[path] = _load([path], "train").features
+        except Exception as own:  # as above
+            return _broken(path, own)
+    unlike = next((said for path in files[1:] if (said := _unlike(files[0], path, features))), None)
+    return unlike or f"{', '.join(map(str, files))}: {_reason(error)}"
+
+
+def _unlike(first: Path, second: Path, features: dict) -> str | None:
+    """In what the columns of two files differ; None where they do not."""
+    ones, others = features[first], features[second]
+    said = []
+    for path, lacking in ((first, ones.keys() - others.keys()), (second, others.keys() - ones.keys())):
+        if lacking:
+            said.append(f"{path.name} alone has the column {', '.join(map(repr, sorted(lacking)))}")
+    said += [
+        f"{name!r} is {_kind(ones[name])} in {first.name} and {_kind(others[name])} in {second.name}"
+        for name in sorted(ones.keys() & others.keys())
+        if ones[name] != others[name]
+    ]
+    if not said:
+        return None
+    return f"The rows of {first} and {second} are unlike: {'; '.join(said)}. Give them the same columns."
+
+
+def _kind(feature) -> str:
+    return str(getattr(feature, "dtype", None) or type(feature).__name__).removeprefix("large_")
 
 
 def _broken(path: Path, error: Exception) -> str:
@@ -161,22 +208,21 @@ def _broken(path: Path, error: Exception) -> str:
             path.read_text(encoding="utf-8")
         except UnicodeDecodeError as wrong:
             return f"{path} is no text in UTF-8 (byte {wrong.start}: {wrong.reason}); save it in that encoding."
-    if kind == "json" and (line := _line_that_is_no_json(path)):
-        return f"{path} is no JSON: {line} What is read: {json_shapes.SHAPES}."
+    if kind == "json" and (said := json_shapes.wrong_line(path)):
+        return f"{path} {said} What is read: {json_shapes.SHAPES}."
+    if kind == "parquet" and _has_no_rows(path):
+        return f"{path} has no rows."
     return f"{path} cannot be read as {kind}: {_reason(error)}"
 
 
-def _line_that_is_no_json(path: Path) -> str | None:
-    """Where a file of a row a line stops being one; None where it does not."""
-    text = path.read_text(encoding="utf-8")
-    if text.lstrip().startswith("["):
-        text = text.replace("\n", " ")
-    for number, line in enumerate(text.splitlines(), 1):
-        try:
-            json.loads(line or "{}")
-        except json.JSONDecodeError as wrong:
-            return f"line {number}, {wrong.msg} at character {wrong.pos + 1}."
-    return None
+def _has_no_rows(path: Path) -> bool:
+    import pyarrow as pa
+    from pyarrow.parquet import read_metadata
+
+    try:
+        return read_metadata(path).num_rows == 0
+    except (pa.ArrowException, OSError):
+        return False
 
 
 def _reason(error: BaseException) -> str:
@@ -198,12 +244,19 @@ def sliced(rows, part: str):
     return rows.select(range(len(rows))[start:stop])
 
 
-def with_images(rows):
-    """A column `image` that holds encoded files (bytes, or {bytes, path}) becomes an Image column."""
+def with_images(rows, column: str = "image", paths: bool = False):
+    """
+    A column that holds encoded files (bytes, or {bytes, path}) becomes an Image column.
+
+    Args:
+        paths: one of paths does, too, from the folder that the verb is started in.
+    """
     from datasets import Image, Value
 
-    feature = rows.features.get("image")
+    feature = rows.features.get(column)
+    kind = feature.dtype if isinstance(feature, Value) else None
     is_struct = isinstance(feature, dict) and "bytes" in feature
-    if is_struct or (isinstance(feature, Value) and feature.dtype in ("binary", "large_binary")):
-        return rows.cast_column("image", Image())
+    of_paths = paths and kind in ("string", "large_string") and len(rows) and Path(str(rows[0][column])).is_file()
+    if is_struct or kind in ("binary", "large_binary") or of_paths:
+        return rows.cast_column(column, Image())
     return rows

@@ -43,6 +43,51 @@ def _is_row(line: str) -> bool:
         return False
 
 
+def first_is_no_row(path: Path) -> str | None:
+    """What is wrong where a file begins with something that is no row; Arrow would end the process at a null there."""
+    with open(path, "rb") as file:
+        start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
+    inner = start[1:].lstrip() if start.startswith(b"[") else start
+    if inner.startswith(b"null"):
+        return "begins with null where its first row should be."
+    if start[:1] in (b'"', b"-") or start[:1].isdigit() or start.startswith((b"true", b"false", b"NaN")):
+        return f"holds {start[:20].split()[0].decode(errors='replace')} where rows should be."
+    return None
+
+
+def wrong_line(path: Path) -> str | None:
+    """What is wrong with the first line, or with an entry of a list, that is no row: "is no JSON: line 3, …"."""
+    text = path.read_text(encoding="utf-8-sig")
+    in_a_list = text.lstrip().startswith("[")
+    for number, line in enumerate([text.replace("\n", " ")] if in_a_list else text.splitlines(), 1):
+        where = "" if in_a_list else f" in line {number}"
+        try:
+            found = json.loads(line or "{}", object_pairs_hook=_once)
+            json.dumps(found, ensure_ascii=False).encode()
+        except json.JSONDecodeError as wrong:
+            return f"is no JSON: line {number}, {wrong.msg} at character {wrong.pos + 1}."
+        except UnicodeEncodeError:
+            return f"holds half a character{where}: a lone surrogate such as \\ud83d."
+        except _Twice as twice:
+            return f"gives {twice.args[0]!r} twice in one row{where}."
+        if not in_a_list and not isinstance(found, dict):
+            return f"holds {line.strip()[:20]}{where} where a row should be."
+    return None
+
+
+class _Twice(Exception):
+    """A key that stands twice in one object."""
+
+
+def _once(pairs: list) -> dict:
+    found: dict = {}
+    for key, value in pairs:
+        if key in found:
+            raise _Twice(key)
+        found[key] = value
+    return found
+
+
 def holds_splits(path: Path) -> bool:
     """Whether a file holds rows by split."""
     try:

@@ -277,7 +277,7 @@ def _class_names(rows, column: str) -> list[str]:
     if len(names) < 2:
         labelled = sum(value is not None for value in rows[column])
         raise ValueError(
-            f"All {labelled} rows{'' if labelled == len(rows) else ' with a label'} have one class in column {column!r}: "
+            f"All {labelled} rows{' with a label' * (labelled < len(rows))} have one class in column {column!r}: "
             f"{', '.join(names) or 'none at all'}; a classifier needs two. Where --limit cuts rows that are sorted by "
             "class, raise it."
         )

@@ -387,7 +387,7 @@ def main(argv: list[str]) -> int:
             attack_options=own.attack_options(),
             batch_size=own.per_device_eval_batch_size,
             seed=own.seed,
-            provenance={"commands": [running.command_line(argv, "hf-unlearn evaluate")]},
+            provenance=said_of(own, data, argv, prepared.request),
             progress=progress,
         )
         if own.shadows:
@@ -403,6 +403,18 @@ def main(argv: list[str]) -> int:
             conclude(card, own, models, failed, progress)
         state.wait_for_everyone()  # a launcher ends all processes where one leaves with an error: first the report
     return FAILED if failed else 0
+
+
+def said_of(own: EvaluateArguments, data: DataArguments, argv: list[str], request: dict) -> dict:
+    """What score card and report say of the command and of what was asked for; with --no_generations not by name."""
+    from ..data.who_asked import without_names
+
+    of_rows = () if own.generations else ("unseen_ids", "deleted")
+    of_people = () if own.generations or data.forget_by == "class" else ("forget_values",)
+    return {
+        "commands": [running.command_line(argv, "hf-unlearn evaluate", {*of_rows, *of_people})],
+        "request": request if own.generations else without_names(request),
+    }
 
 
 def conclude(

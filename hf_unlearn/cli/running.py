@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 HIDDEN = "<HUB_TOKEN>"  # as transformers writes it
+LEFT_OUT = "<LEFT_OUT>"
 
 
 FIRST_SPEAKS = 10.0  # seconds for the first process to say what is wrong: a launcher ends all where one has left
@@ -69,7 +70,7 @@ def program(argv: list[str]) -> list[str] | None:
     return ["python", *before] if is_ours else None
 
 
-def command_line(argv: list[str], otherwise: str) -> str:
+def command_line(argv: list[str], otherwise: str, hidden: Collection[str] = ()) -> str:
     """
     The command that was run, for a record, as it was typed as far as a process knows: of a launcher's own flags it
     knows how many processes there are. A token is masked.
@@ -77,6 +78,7 @@ def command_line(argv: list[str], otherwise: str) -> str:
     Args:
         argv: the flags.
         otherwise: the command that does the same, where this process was started for something else.
+        hidden: names of flags whose values are left out.
     """
     words = program(argv) or otherwise.split()
     count = os.environ.get("WORLD_SIZE", "1")
@@ -84,7 +86,7 @@ def command_line(argv: list[str], otherwise: str) -> str:
         words = ["accelerate", "launch", "--num_processes", count, *words[words[0] == "python" :]]
     elif count != "1":
         words = ["torchrun", "--nproc_per_node", count, *words[words[0] == "python" :]]
-    return shlex.join([*words, *without_secrets(argv)])
+    return shlex.join([*words, *without_values(without_secrets(argv), hidden)])
 
 
 def without_secrets(argv: list[str]) -> list[str]:
@@ -96,6 +98,22 @@ def without_secrets(argv: list[str]) -> list[str]:
             shown.append(flag + equals + HIDDEN)
         else:
             shown.append(HIDDEN if is_secret(before) and not word.startswith("--") else word)
+    return shown
+
+
+def without_values(argv: list[str], hidden: Collection[str]) -> list[str]:
+    """The words with a mark in place of all values of some flags: `--forget_values <LEFT_OUT>`."""
+    shown: list[str] = []
+    hides = False
+    for word in argv:
+        if word.startswith("--"):
+            flag, equals, _ = word.partition("=")
+            hides = flag[2:].replace("-", "_").rpartition(".")[2] in hidden
+            shown.append(f"{flag}={LEFT_OUT}" if hides and equals else word)
+        elif not hides:
+            shown.append(word)
+        elif not shown[-1].endswith(LEFT_OUT):
+            shown.append(LEFT_OUT)
     return shown
 
 

@@ -148,7 +148,8 @@ class Scorecard:
 
         Args:
             generations: whether to write `generations.parquet`, which holds prompts and answers in clear, those of the
-                forget rows among them; a warning says so. False: it is left out, and an earlier one is deleted.
+                forget rows among them; a warning says so. False: it is left out, and an earlier one is deleted; and the
+                values (people, ids) that were asked for by name stand in no file of this call. [`to_html`] names them.
         """
         return scorecard_files.write(self.to_dict(), self.runs, directory, generations)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..data.who_asked import names, without_names
 from ..utils.files import json_bytes, read_json, replace_files, short
 from .model_scores import ModelScores, json_safe
 from .parquet import parquet_bytes, read_parquet
@@ -33,9 +34,11 @@ def write(card: dict[str, Any], runs: Iterable[ModelScores], directory: str | Pa
     an earlier card that has been there go, lest they are taken for the new one's.
 
     Args:
-        generations: False: no file of answers in clear, and an earlier one in the folder goes.
+        generations: False: no file of answers in clear, and an earlier one in the folder goes; nor does the card name
+            who asked.
     """
     directory = Path(directory)
+    card = _with_names_told(card, directory) if generations else _without_names(card)
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / "scorecard.json"
     contents: dict[Path, bytes | None] = {}
@@ -56,6 +59,29 @@ def write(card: dict[str, Any], runs: Iterable[ModelScores], directory: str | Pa
     contents[path] = json_bytes(card)  # the last one: a killed run leaves no new card beside old tables
     replace_files(contents)
     return path
+
+
+def _with_names_told(card: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """The card; the log says where it names people or rows that were asked for."""
+    for made in card["provenance"].values():
+        request = (made or {}).get("request") or {}
+        if named := names(request):
+            logger.warning(
+                "%s names %d value(s) of `%s` in clear, as does the report: they were asked for by name. To leave them "
+                "out: --no_generations, or `save(…, generations=False)`, which changes the score card alone.",
+                directory / "scorecard.json",
+                len(named),
+                request.get("column"),
+            )
+    return card
+
+
+def _without_names(card: dict[str, Any]) -> dict[str, Any]:
+    provenance = {
+        task: {**made, "request": without_names(made["request"])} if (made or {}).get("request") else made
+        for task, made in card["provenance"].items()
+    }
+    return {**card, "provenance": provenance}
 
 
 def _tell_of_texts(path: Path, rows: pyarrow.Table) -> None:

@@ -9,7 +9,7 @@ from helpers.row_tables import table
 
 from hf_unlearn import Scorecard
 from hf_unlearn.cli import evaluate, parsing
-from hf_unlearn.cli.arguments import EvaluateArguments
+from hf_unlearn.cli.arguments import DataArguments, EvaluateArguments
 from hf_unlearn.evaluation import ModelScores, save_tables
 from hf_unlearn.evaluation.rows import row_hashes
 
@@ -78,3 +78,40 @@ def test_both_can_be_said_on_the_command_line_and_in_a_file(tmp_path):
     assert (own.generations, own.model_cards) == (False, False)
     own = parsing.parse("evaluate", ["--no_generations"])[0]
     assert (own.generations, own.model_cards) == (False, True)
+
+
+BY_NAME = {"by": "column", "column": "person", "fraction": None, "count": 2, "values": ["Ann Lee", "Bob"]}
+
+
+def test_who_asked_is_told_in_clear_unless_that_is_left_out(measured, caplog):
+    card, _, path = measured
+    card.provenance["people"] = {"request": BY_NAME}
+    card.save(path / "out")
+    assert "names 2 value(s) of `person` in clear, as does the report" in caplog.text
+    assert "--no_generations" in caplog.text
+    caplog.clear()
+    card.save(path / "out", generations=False)
+    assert "in clear" not in caplog.text and "Ann Lee" not in (path / "out/scorecard.json").read_text()
+    said = Scorecard.load(path / "out").provenance["people"]["request"]
+    assert said == {**BY_NAME, "values": []} and card.provenance["people"]["request"] == BY_NAME
+    card.provenance["people"] = {"request": {**BY_NAME, "by": "class", "column": "label"}}  # nobody's name
+    card.save(path / "out", generations=False)
+    assert Scorecard.load(path / "out").provenance["people"]["request"]["values"] == ["Ann Lee", "Bob"]
+
+
+def test_without_generations_no_file_of_an_evaluation_names_who_asked():
+    argv = ["--forget_column", "person", "--forget-values", "Ann Lee", "Bob", "--evaluate.deleted=p1-x", "--limit", "9"]
+    argv += ["--unseen_ids", "p2-x"]
+    own, data = EvaluateArguments(), DataArguments(forget_values=["Ann Lee", "Bob"])
+    said = evaluate.said_of(own, data, argv, BY_NAME)
+    assert said["request"] == BY_NAME and "'Ann Lee' Bob" in said["commands"][0] and "p1-x" in said["commands"][0]
+    own.generations = False
+    said = evaluate.said_of(own, data, argv, BY_NAME)
+    assert said["request"] == {**BY_NAME, "values": []}
+    flags = said["commands"][0].partition("--")[2]
+    left = "'<LEFT_OUT>'"
+    assert flags == (
+        f"forget_column person --forget-values {left} '--evaluate.deleted=<LEFT_OUT>' --limit 9 --unseen_ids {left}"
+    )
+    data.forget_by = "class"
+    assert "Bob" in evaluate.said_of(own, data, argv, BY_NAME)["commands"][0]

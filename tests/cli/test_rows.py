@@ -56,18 +56,16 @@ def test_people_counts_and_variety(people):
     assert len(set(people["id"])) == 480 and rows[17 * 4]["id"].startswith("p017-")
     assert len({(row["question"], row["answer"]) for row in rows}) == 480
     assert all(row["person"] in row["question"] and row["person"] not in row["answer"] for row in rows)
-    phrasings, answers = {}, {}
+    phrasings, answers, per_person = {}, {}, {}
     for row in rows:
         attribute = row["id"].split("-")[1]
         phrasings.setdefault(attribute, set()).add(row["question"].replace(row["person"], "{name}"))
         answers.setdefault(attribute, set()).add(row["answer"])
-    assert set(phrasings) == set(embedded.ATTRIBUTES)
-    assert all(len(found) == 3 for found in phrasings.values())
-    assert all(len(found) >= 30 for found in answers.values())
-    per_person = {}
-    for row in rows:
-        per_person.setdefault(row["person"], set()).add(row["id"].split("-")[1])
-    assert all(len(found) == 4 for found in per_person.values())
+        per_person.setdefault(row["person"], set()).add(attribute)
+    assert len(embedded.ATTRIBUTES) == 8 and set(phrasings) == set(answers) == set(embedded.ATTRIBUTES)
+    assert {len(found) for found in phrasings.values()} == {3}
+    assert min(len(found) for found in answers.values()) >= 30
+    assert len(per_person) == 120 and {len(found) for found in per_person.values()} == {4}
 
 
 def test_people_have_unique_names_in_a_crowd():

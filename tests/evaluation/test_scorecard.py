@@ -269,7 +269,7 @@ def test_a_function_is_told_how_much_of_each_model_is_measured(splits, capsys):
 
 def test_a_classifiers_card_holds_measures_of_classifiers_only_and_its_gates_know_it(card):
     found = card["unlearned"].measures
-    assert catalogue.kind_of(found) == "classifier"
+    assert catalogue.kind_of(found) == "classifier" and {"forget_accuracy", "test_accuracy"} <= set(found)
     assert all("classifier" in catalogue.find(name).measure.kinds for name in found)
     gates = judge(card.to_dict())[0].gates
     assert gates["extraction"].status is Status.NOT_APPLICABLE

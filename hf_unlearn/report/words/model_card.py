@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...data.who_asked import without_names
 from ...evaluation.judge import Finding, is_trial, judge, rows_of, worst_first
 from ...evaluation.roles import BEFORE, ROLE_MEANINGS
 from .asking import asked
@@ -118,10 +119,7 @@ def request_text(request: Mapping[str, Any] | None, rows: int | None) -> str:
     What was asked for, in a sentence that can be published: who asked (values of a column, ids) is not told, which
     class is.
     """
-    request = dict(request or {})
-    if request.get("by") != "class":
-        request["values"] = []
-    return sentence(asked(request, rows))
+    return sentence(asked(without_names(request or {}), rows))
 
 
 def _before(card: Mapping[str, Any], role: str | None) -> list[tuple[str, str]]:

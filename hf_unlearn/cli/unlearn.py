@@ -71,17 +71,20 @@ def flag_problems(own: UnlearnArguments, data: DataArguments, model_args: ModelA
 def role_of(source: str, own: UnlearnArguments, model_args: ModelArguments) -> str:
     """
     Role of the result: by --start, or of a model that was named, by what its readiness.json says; where the hub does
-    not answer, that of a model without one (the trainer warns of it).
+    not answer, that of a model without one (the trainer warns of it). The first process asks for all.
     """
     if named_model(model_args) is None:
         return STARTS[own.start]
-    from ..trainers import records
+    from ..trainers import engines, records
 
-    try:
-        found = records.find_readiness(source) or {}
-    except records.NoAnswer:
-        found = {}
-    return STARTS["ready" if found.get("ready") else "original"]
+    def start() -> str:
+        try:
+            found = records.find_readiness(source) or {}
+        except records.NoAnswer:
+            found = {}
+        return "ready" if found.get("ready") else "original"
+
+    return STARTS[engines.decided_by_first(start)]
 
 
 def unlearn(

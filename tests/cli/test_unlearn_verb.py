@@ -27,6 +27,17 @@ def test_a_request_that_forgot_nothing_exits_4_and_says_so(unlearned, capsys):
     assert ("Nothing was forgotten" in capsys.readouterr().out) == (not unlearned)
 
 
+def test_all_processes_write_into_the_folder_that_the_first_one_chose(monkeypatch):
+    """The hub may answer one process and not the other."""
+    from hf_unlearn.trainers import engines, records
+
+    monkeypatch.setattr(records, "find_readiness", lambda source: {"ready": False})
+    monkeypatch.setattr(engines, "PartialState", lambda: SimpleNamespace(num_processes=2, is_main_process=False))
+    monkeypatch.setattr(engines, "broadcast_object_list", lambda found: found.__setitem__(0, "ready"))
+    monkeypatch.setattr(unlearn, "named_model", lambda model_args: "someone/model")
+    assert unlearn.role_of("someone/model", SimpleNamespace(start="ready"), None) == "ready_unlearned"
+
+
 def test_a_hub_that_does_not_answer_leaves_a_named_model_without_a_record(monkeypatch):
     from hf_unlearn.trainers import records
 

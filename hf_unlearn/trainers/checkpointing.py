@@ -48,7 +48,7 @@ from ..utils.files import read_json, write_json
 from ..utils.manifest import FILE as MANIFEST
 from ..utils.manifest import problem
 from ..utils.manifest import write as write_manifest
-from . import known_rows, same_run
+from . import known_rows, records, same_run
 from .engines import keeps_shards, whole_state
 
 logger = logging.getLogger(__name__)
@@ -179,8 +179,16 @@ class CheckpointingTrainer(Trainer):
                 os.makedirs(folder, exist_ok=True)
                 write_json(os.path.join(folder, self.record_name), self.record())
                 known_rows.write(os.path.join(folder, known_rows.FILE), self.known_rows())
+            self._drop_other_record(output_dir or self.args.output_dir)
         if self._postponed is not None:  # `training_args.bin` is written: from here on a checkpoint's files are added
             vars(self.args).update(save_total_limit=None, push_to_hub=False)
+
+    def _drop_other_record(self, folder: str) -> None:
+        """The other trainer's record in the folder was of weights that are replaced by those of this one."""
+        for name in {records.READINESS, records.UNLEARNING} - {self.record_name}:
+            if os.path.exists(path := os.path.join(folder, name)):
+                os.remove(path)
+                logger.warning("%s is gone: it was of the weights that were there before, which are replaced.", path)
 
     def listing(self, folder: str) -> AbstractContextManager:
         """What is saved into a model's folder in the block is listed at its end; a checkpoint has its own manifest."""

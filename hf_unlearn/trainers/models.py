@@ -220,16 +220,20 @@ def output_problems(model, batch: Mapping[str, Any]) -> list[str]:
 def load_model(name_or_path: str) -> PreTrainedModel:
     """
     A model of the class that its config names, from a hub id or a folder; of a folder with an adapter, the base model
-    with the adapter on it, trainable.
+    with the adapter on it, trainable. Learnt prompts are trained on as they are: PEFT saves no network that made them.
     """
     import transformers
     from transformers import AutoConfig
     from transformers.utils import find_adapter_config_file
 
     if find_adapter_config_file(name_or_path) is not None:
-        from peft import PeftModel
+        from peft import PeftConfig, PeftModel
 
-        return PeftModel.from_pretrained(_base_of_adapter(name_or_path), name_or_path, is_trainable=True)
+        prompts = PeftConfig.from_pretrained(name_or_path).is_prompt_learning  # which PEFT loads for inference alone
+        model = PeftModel.from_pretrained(_base_of_adapter(name_or_path), name_or_path, is_trainable=not prompts)
+        if prompts:
+            model.prompt_encoder.requires_grad_(True)
+        return model
     config = AutoConfig.from_pretrained(name_or_path)
     if not config.architectures:
         raise ValueError(f"The config of {name_or_path!r} names no architecture; load the model and pass it itself.")

@@ -10,7 +10,14 @@ import torch
 from helpers.ready_runs import config
 from helpers.tiny import CLASSES, VOCAB, bert, lm, lm_rows, tokenizer, vit
 from helpers.unlearning import ROWS, trainer
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import (
+    LoraConfig,
+    PeftModel,
+    PrefixTuningConfig,
+    PromptEncoderConfig,
+    PromptTuningConfig,
+    get_peft_model,
+)
 from transformers import (
     AutoModel,
     BertForPreTraining,
@@ -25,7 +32,14 @@ from transformers import (
 
 from hf_unlearn import ArgumentError, ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer
 from hf_unlearn.evaluation.model_checks import model_problems as unmeasurable
-from hf_unlearn.trainers.models import argument_problems, chance_loss, frozen_problems, is_causal_lm, model_problems
+from hf_unlearn.trainers.models import (
+    argument_problems,
+    chance_loss,
+    frozen_problems,
+    is_causal_lm,
+    load_model,
+    model_problems,
+)
 
 LORA = LoraConfig(target_modules=["q_proj"], r=2)
 
@@ -236,3 +250,21 @@ def test_arguments_of_another_kind_are_told_by_name_and_all_at_once():
     with pytest.raises(ArgumentError, match="`callbacks` is ") as caught:
         ReadyTrainer("does/not-exist", None, ROWS["retain"], callbacks=PrinterCallback())
     assert len(caught.value.problems) == 1
+
+
+@pytest.mark.parametrize("kind", [PromptTuningConfig, PrefixTuningConfig, PromptEncoderConfig])
+def test_learnt_prompts_of_a_folder_can_be_trained_on(tmp_path, kind):
+    base = tmp_path / "base"
+    lm().save_pretrained(base)
+    own = {"encoder_hidden_size": 8} if kind is PromptEncoderConfig else {}
+    prompts = kind(task_type="CAUSAL_LM", num_virtual_tokens=2, **own)
+    made = get_peft_model(LlamaForCausalLM.from_pretrained(base), prompts)
+    made.save_pretrained(tmp_path / "prompts")
+    loaded = load_model(str(tmp_path / "prompts"))
+    assert frozen_problems(loaded) == []
+    ids = torch.tensor([[3, 4, 5, 6]])
+    loss = loaded(input_ids=ids, labels=ids).loss
+    assert torch.allclose(loss, made.eval()(input_ids=ids, labels=ids).loss, atol=1e-6)
+    loss.backward()
+    moved = [name for name, weight in loaded.named_parameters() if weight.grad is not None and weight.grad.any()]
+    assert moved and all("prompt_encoder" in name for name in moved)

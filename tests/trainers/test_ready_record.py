@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers.ready_runs import config
 from helpers.tiny import lm, lm_rows, tokenizer
+from helpers.unlearning import trainer
 from transformers import EarlyStoppingCallback
 
 from hf_unlearn import ReadyTrainer
@@ -108,3 +109,14 @@ def test_the_hub_s_token_is_in_no_file_of_a_run(tmp_path):
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {"training_args.bin", "readiness.json", "README.md", "trainer_state.json"} <= {path.name for path in files}
     assert not [path for path in files if b"hf_secret" in path.read_bytes()]
+
+
+def test_a_record_goes_with_the_weights_that_it_is_of(tmp_path, caplog):
+    ReadyTrainer(lm(), config(tmp_path), lm_rows(16), processing_class=tokenizer()).save_model()
+    rows = {"forget": lm_rows(4), "retain": lm_rows(12, 4), "unseen": lm_rows(4, 90)}
+    request = trainer(tmp_path, str(tmp_path), rows)
+    request.save_model(tmp_path / "elsewhere")
+    assert (tmp_path / "readiness.json").exists()  # beside the weights that are ready
+    request.save_model()
+    assert not (tmp_path / "readiness.json").exists() and (tmp_path / "unlearning.json").exists()
+    assert "readiness.json is gone: it was of the weights that were there before" in caplog.text

@@ -188,11 +188,11 @@ def prepared_rows(own: EvaluateArguments, data: DataArguments, model_args: Model
     gather(*(partial(checkpoints.check_checkpoint, data, prepared.labels, *one) for one in models.items()))
     gather(*(partial(checkpoints.same_tokens, data, prepared, role, where) for role, where in models.items()))
     if data.limit is None:  # a trial claims nothing
-        gather(*(partial(check_known_rows, prepared.splits, *one) for one in models.items()))
+        gather(*(partial(check_known_rows, prepared, *one) for one in models.items()))
     return prepared
 
 
-def check_known_rows(splits: dict, role: str, where: str) -> None:
+def check_known_rows(prepared: prepare.Prepared, role: str, where: str) -> None:
     """
     Raises:
         ArgumentError: if the rows are others than those that the model's folder says it was trained on or asked to
@@ -202,7 +202,8 @@ def check_known_rows(splits: dict, role: str, where: str) -> None:
 
     if Path(where).is_dir():
         is_of = {"retrained": role.startswith("retrained"), "unlearned": role.endswith("unlearned")}
-        raise_problems(known_rows.measured_problems(known_rows.of_model([where]), splits, **is_of))
+        is_of["processing_class"] = prepared.processing_class
+        raise_problems(known_rows.measured_problems(known_rows.of_model([where]), prepared.splits, **is_of))
 
 
 def splits_of(data: DataArguments, prepared: prepare.Prepared) -> dict:

@@ -96,6 +96,19 @@ def contents(
         only: the columns that are content; None: all others.
     """
     sets = [read_once(rows) for rows in sets]
+    inputs, others, texts = _read_columns(sets, without, only)
+    masked = all("attention_mask" in column_names(rows) for rows in sets)
+    return [_content(rows, inputs or others, texts, masked, processing_class) for rows in sets]
+
+
+def worded_columns(rows: Any, without: Iterable[str] = ()) -> tuple[str, ...]:
+    """The columns that [`contents`] takes for tokens and for text; () of pictures and sounds."""
+    inputs, _, texts = _read_columns([read_once(rows)], without, None)
+    return (*(inputs if inputs == ["input_ids"] else ()), *texts)
+
+
+def _read_columns(sets: Sequence[Any], without: Iterable[str], only: Iterable[str] | None) -> tuple[list, list, list]:
+    """The columns of [`contents`]: the model's inputs, all that are content, those of text."""
     names = [c for c in column_names(sets[0]) if all(c in column_names(rows) for rows in sets[1:])]
     named = set(names) - NOT_CONTENT if only is None else set(only)
     kinds = {c: kind_of(sets[0], c) for c in names if c in named - set(without)}
@@ -106,8 +119,7 @@ def contents(
         texts = []
     if only is None:
         texts = [c for c in texts if c in TEXTS or not _says_whose(sets, c)]
-    masked = "attention_mask" in names
-    return [_content(rows, inputs or list(kinds), texts, masked, processing_class) for rows in sets]
+    return inputs, list(kinds), texts
 
 
 def _content(rows, columns: list[str], texts: list[str], masked: bool, processing_class) -> Content:

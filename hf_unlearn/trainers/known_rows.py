@@ -1,9 +1,16 @@
 """
 Which rows were a model trained on, and which was it asked to forget? `rows.digests`, beside `readiness.json` or
-`unlearning.json`, commits to all of them: for each row 8 bytes of HMAC-SHA256 of its content, and of its id where it
-has one, under the owner's salt ([`hf_unlearn.trainers.records`]), sorted. It travels with the model from request to
-request. [`UnlearnTrainer`] refuses unseen rows that were trained on and retain rows that are to stay forgotten,
-[`ReadyTrainer`] training rows that are.
+`unlearning.json`, commits to all of them: for each row 8 bytes of HMAC-SHA256 of each of
+
+    its content    the columns of the model's inputs, bit by bit;
+    what it says   its tokens without padding, and its text without case, punctuation and white space
+                   ([`hf_unlearn.data.duplicates.contents`]); none of pictures and sounds;
+    its id         where it has one;
+
+under the owner's salt ([`hf_unlearn.trainers.records`]), sorted. It travels with the model from request to request.
+[`UnlearnTrainer`] refuses unseen rows that were trained on and retain rows that are to stay forgotten, [`ReadyTrainer`]
+training rows that are. Rows that are drawn anew each time they are read, as where pictures are flipped at random, are
+committed to by their ids alone.
 
 The salt does not travel: with it, whoever holds a row could tell that it was trained on. So the check runs where the
 salt is at hand (beside the file, or in the folder named by `UnlearnConfig.readiness`), and a warning says so elsewhere.
@@ -24,7 +31,9 @@ from pathlib import Path
 import numpy as np
 
 from ..data.columns import column_names, first_ids, row_ids
-from ..data.row_digests import content_columns, row_digests
+from ..data.duplicates import contents, worded_columns
+from ..data.read_once import read_once
+from ..data.row_digests import content_columns, drawn_columns, row_digests
 from ..utils.checks import problems_of
 from ..utils.files import read_sealed, replace_sealed
 from . import records
@@ -34,6 +43,8 @@ logger = logging.getLogger(__name__)
 FILE = "rows.digests"
 MAGIC = b"hf_unlearn rows\n"
 TRAINED, FORGOTTEN = "trained", "forgotten"
+WAS = {TRAINED: "was trained on", FORGOTTEN: "was asked to forget"}
+KINDS = ("content", "said", "id")
 
 
 @dataclass(frozen=True)
@@ -41,10 +52,10 @@ class KnownRows:
     """
     Args:
         part: what became of the rows: `TRAINED` or `FORGOTTEN` (somebody asked for it).
-        of: what is digested, "content" or "id".
+        of: what is digested, one of `KINDS`; files of older versions have no "said".
         columns: those that the content is in; labels are none: a row is the same under another label.
         salt: name of the salt ([`records.salt_id`]).
-        digests: (N,) uint64, sorted.
+        digests: (M,) uint64, sorted; of what a row says there may be two.
     """
 
     part: str
@@ -54,34 +65,104 @@ class KnownRows:
     digests: np.ndarray
 
 
-def commit(part: str, rows, salt: str, own: Iterable[str] = ()) -> list[KnownRows]:
+def commit(part: str, rows, salt: str, own: Iterable[str] = (), processing_class=None) -> list[KnownRows]:
     """
-    Digests of some rows.
+    Digests of some rows. A warning tells where they cannot be committed to by their content.
 
     Args:
         own: columns that are no content, beside `id` and labels.
+        processing_class: tokenizer that reads the text from token ids, where there are no columns of text.
     """
+    read = Rows(rows, processing_class)
+    columns = {"content": tuple(content_columns(read.rows, own)), "id": ()}
+    columns["said"] = worded_columns(read.rows, {name for name in own if name})
+    if drawn := read.drawn(columns["content"]):
+        logger.warning(
+            "The rows that %s are drawn anew each time they are read (%s), as where pictures are flipped at random: "
+            "%s commits to %s, and rows of the same content are not noticed in a later request. Where that matters, "
+            "draw in the `data_collator`.", "were trained on" if part == TRAINED else "are forgotten",
+            ", ".join(map(repr, drawn)), FILE, "their ids alone" if "id" in read.names else "none of them"
+        )  # fmt: skip
     found = []
-    columns = content_columns(rows, own)
-    for of in ("content", "id"):
-        digests = _digests(of, rows, columns, salt)
+    for of in KINDS:
+        digests = None if drawn and of != "id" else read.digests(of, columns[of], salt)
         if digests is not None:
-            of_what = tuple(columns) if of == "content" else ()
-            found.append(KnownRows(part, of, of_what, records.salt_id(salt), np.unique(digests)))
+            found.append(KnownRows(part, of, columns[of], records.salt_id(salt), np.unique(digests)))
     return found
 
 
-def _digests(of: str, rows, columns: Iterable[str], salt: str) -> np.ndarray | None:
-    """(N,) uint64, in order; None where the rows have no ids, or no content that can be read twice alike."""
-    names = column_names(rows)
-    if of == "id":
-        plain = [b"id " + str(i).encode() for i in row_ids(rows)] if "id" in names else None
-    else:
-        plain = row_digests(rows, columns) if set(columns) and set(columns) <= set(names) else None
-    if plain is None:
-        return None
-    key = salt.encode()
-    return np.frombuffer(b"".join(hmac.digest(key, one, "sha256")[:8] for one in plain), "<u8")
+class Rows:
+    """Rows that [`KnownRows`] are made of, or compared with; what is digested of them is read once."""
+
+    def __init__(self, rows, processing_class=None):
+        self.rows, self.processing_class = read_once(rows), processing_class
+        self.names = column_names(self.rows)
+        self._plain: dict[tuple, list | None] = {}
+        self._drawn: dict[tuple, list[str]] = {}
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def named(self, inside: np.ndarray) -> str:
+        """The first ids of these rows."""
+        ids = row_ids(self.rows)
+        return first_ids([ids[i] for i in np.flatnonzero(inside)])
+
+    def drawn(self, columns: Iterable[str]) -> list[str]:
+        """[`drawn_columns`] among these."""
+        key = tuple(column for column in columns if column in self.names)
+        if key not in self._drawn:
+            self._drawn[key] = drawn_columns(self.rows, key)
+        return self._drawn[key]
+
+    def digests(self, of: str, columns: tuple[str, ...], salt: str) -> np.ndarray | None:
+        """(N, k) uint64 of each row, in order, k of what it says; None where these rows have no such thing."""
+        if (of, columns) not in self._plain:
+            self._plain[of, columns] = self._read(of, columns)
+        plain, key = self._plain[of, columns], salt.encode()
+        if plain is None:
+            return None
+        made = b"".join(hmac.digest(key, one, "sha256")[:8] for own in plain for one in own)
+        return np.frombuffer(made, "<u8").reshape(len(self), -1)
+
+    def _read(self, of: str, columns: tuple[str, ...]) -> list[tuple[bytes, ...]] | None:
+        if of == "id":
+            return [(b"id " + str(i).encode(),) for i in row_ids(self.rows)] if "id" in self.names else None
+        there = [column for column in columns if column in self.names]
+        if not there or self.drawn(there):
+            return None
+        if of == "said":
+            (content,) = contents([self.rows], self.processing_class, only=there)
+            worded = content.texts is not None or content.tokens is not None
+            return [tuple(b"said " + key for key in keys) for keys in content.keys] if worded else None
+        return [(one,) for one in row_digests(self.rows, columns, checked=True)] if len(there) == len(columns) else None
+
+    def inside(self, known: Known, part: str, of: str) -> np.ndarray | None:
+        """(N,) bool: the rows that are in one of the sets; None where there is none to compare them with."""
+        found = []
+        for own in known.of(part, of):
+            made = self.digests(of, own.columns, known.by_id[own.salt])
+            if made is not None:
+                found.append(np.isin(made, own.digests).any(axis=1))
+        return np.any(found, axis=0) if found else None
+
+    def tell_what_cannot_be_compared(self, known: Known, part: str, name: str) -> None:
+        """A warning where there is content to compare these rows with, and it cannot be compared."""
+        sets = known.of(part, "content")
+        if not sets or self.inside(known, part, "content") is not None:
+            return
+        wanted = sorted({column for own in sets for column in own.columns})
+        if missing := [column for column in wanted if column not in self.names]:
+            why = f"they have no column {', '.join(map(repr, missing))}"
+        else:
+            why = f"they are drawn anew each time they are read ({', '.join(map(repr, self.drawn(wanted)))})"
+        logger.warning(
+            "The %s rows cannot be compared with the content of the rows that %s %s: %s.",
+            name,
+            known.where,
+            WAS[part],
+            why,
+        )
 
 
 # ---- the file ----
@@ -125,6 +206,15 @@ class Known:
     salts: tuple[str, ...] = ()
     where: str = ""
 
+    @property
+    def by_id(self) -> dict[str, str]:
+        """The salts at hand by their names."""
+        return {records.salt_id(salt): salt for salt in self.salts}
+
+    def of(self, part: str, kind: str) -> list[KnownRows]:
+        """The sets of this part and kind that a salt at hand opens."""
+        return [own for own in self.sets if (own.part, own.of) == (part, kind) and own.salt in self.by_id]
+
 
 def of_model(sources: Iterable[str | None]) -> Known:
     """
@@ -167,12 +257,13 @@ def _same(a: KnownRows, b: KnownRows) -> bool:
 # ---- the check ----
 
 
-def problems(known: Known, **sets) -> list[str]:
+def problems(known: Known, processing_class=None, **sets) -> list[str]:
     """
     Unseen rows that the model was trained on or asked to forget, and retain or training rows that it was asked to
     forget, by ids. Where only the id is one of theirs a warning tells it: another data set may have the same ids.
 
     Args:
+        processing_class: tokenizer that reads the text from token ids, where there are no columns of text.
         sets: rows as `unseen`, `retain` or `training`.
     """
     found = []
@@ -185,84 +276,83 @@ def problems(known: Known, **sets) -> list[str]:
         "`split(…, deleted=[their ids])`, --deleted",
         ("training", FORGOTTEN): "was asked to forget ({n}): they would be learned again. Leave them out",
     }
-    closed = {s.salt for s in known.sets} - {records.salt_id(salt) for salt in known.salts}
+    closed = {s.salt for s in known.sets} - set(known.by_id)
     if closed:
         logger.warning(
             "%s commits to the rows of %s, but the salt that opens it is not at hand: whether unseen rows were trained "
             "on, or retain rows were to be forgotten, is not checked. If you are its owner, name the folder with %s by "
             "`readiness`.", FILE, known.where, records.SALT
         )  # fmt: skip
+    read = {name: Rows(rows, processing_class) for name, rows in sets.items()} if known.sets else {}
     for (name, part), said in why.items():
-        if name not in sets:
-            continue
-        rows = sets[name]
-        ids = row_ids(rows)
-        by_content, by_id = (_members(known, part, of, rows) for of in ("content", "id"))
-        if by_content.any():
-            named = first_ids([ids[i] for i in np.flatnonzero(by_content)])
-            found.append(
-                f"{by_content.sum()} of {len(ids)} {name} rows are rows that {known.where} "
-                + said.format(n=f"ids {named}") + "."
-            )  # fmt: skip
-        elif by_id.any():
-            logger.warning(
-                "%d of %d %s rows have ids of rows that %s %s, but another content: ids %s. Where they are the same "
-                "rows, leave them out.", by_id.sum(), len(ids), name, known.where,
-                "was trained on" if part == TRAINED else "was asked to forget",
-                first_ids([ids[i] for i in np.flatnonzero(by_id)]),
-            )  # fmt: skip
+        if name in read:
+            found += _known_problems(known, part, name, read[name], said)
     return found
 
 
-def _members(known: Known, part: str, of: str, rows) -> np.ndarray:
-    """(N,) bool: the rows that are in one of the sets."""
-    inside = np.zeros(len(rows), bool)
-    salts = {records.salt_id(salt): salt for salt in known.salts}
-    made: dict[tuple, np.ndarray | None] = {}
-    for own in known.sets:
-        if (own.part, own.of) != (part, of) or own.salt not in salts:
-            continue
-        key = (own.columns, own.salt)
-        if key not in made:
-            made[key] = _digests(of, rows, own.columns, salts[own.salt])
-        if made[key] is not None:
-            inside |= np.isin(made[key], own.digests)
-    return inside
+def _known_problems(known: Known, part: str, name: str, rows: Rows, said: str) -> list[str]:
+    """What [`problems`] tells of one set of rows; `said` is what follows on where they are from."""
+    rows.tell_what_cannot_be_compared(known, part, name)
+    none = np.zeros(len(rows), bool)
+    by_content, by_words, by_id = (none if (one := rows.inside(known, part, of)) is None else one for of in KINDS)
+    by_words = by_words & ~by_content
+    found = [
+        f"{inside.sum()} of {len(rows)} {name} rows {are} that {known.where} "
+        + said.format(n=f"ids {rows.named(inside)}") + end
+        for inside, are, end in (
+            (by_content, "are rows", "."),
+            (by_words, "say the same as rows", ". They differ in case, punctuation, white space or padding alone."),
+        ) if inside.any()
+    ]  # fmt: skip
+    if by_id.any() and not found:
+        logger.warning(
+            "%d of %d %s rows have ids of rows that %s %s, but another content: ids %s. Where they are the same rows, "
+            "leave them out.", by_id.sum(), len(rows), name, known.where, WAS[part], rows.named(by_id)
+        )  # fmt: skip
+    return found
 
 
-def measured_problems(known: Known, rows: Mapping, *, retrained: bool = False, unlearned: bool = False) -> list[str]:
+def measured_problems(
+    known: Known, rows: Mapping, *, retrained: bool = False, unlearned: bool = False, processing_class=None
+) -> list[str]:
     """
     What of the rows that a model is to be measured on does not go with what its folder says: unseen rows that it was
     trained on, forget rows that it was retrained with, or that nobody asked it to forget.
 
     Args:
         rows: those of "forget" and "unseen".
+        processing_class: tokenizer that reads the text from token ids, where there are no columns of text.
     """
+    read = {name: Rows(rows[name], processing_class) for name in ("forget", "unseen")}
 
     def ids(name: str, inside: np.ndarray) -> str:
-        every = row_ids(rows[name])
-        said = first_ids([every[i] for i in np.flatnonzero(inside)])
-        return f"{inside.sum()} of {len(every)} {name} rows (ids {said})"
+        return f"{inside.sum()} of {len(inside)} {name} rows (ids {read[name].named(inside)})"
 
-    salts = {records.salt_id(salt) for salt in known.salts}
-    asked = {s.part for s in known.sets if s.salt in salts}
+    def among(name: str, part: str, kinds: Iterable[str] = ("content", "said")) -> np.ndarray | None:
+        compared = [read[name].inside(known, part, of) for of in kinds]
+        compared = [one for one in compared if one is not None]
+        return np.any(compared, axis=0) if compared else None
+
     found = []
-    seen = _members(known, TRAINED, "content", rows["unseen"]) | _members(known, FORGOTTEN, "content", rows["unseen"])
-    if seen.any():
+    for part in (TRAINED, FORGOTTEN):
+        read["unseen"].tell_what_cannot_be_compared(known, part, "unseen")
+    seen = [inside for part in (TRAINED, FORGOTTEN) if (inside := among("unseen", part)) is not None]
+    if seen and (seen := np.any(seen, axis=0)).any():
         found.append(
-            f"{ids('unseen', seen)} are rows that {known.where} was trained on: forgotten rows would be compared with "
-            "trained ones. Give the rows' flags as at its training, or the rows that were kept out by --unseen_ids."
+            f"{ids('unseen', seen)} are rows, or say the same as rows, that {known.where} was trained on: forgotten "
+            "rows would be compared with trained ones. Give the rows' flags as at its training, or the rows that were "
+            "kept out by --unseen_ids."
         )
-    if retrained and (with_them := _members(known, TRAINED, "content", rows["forget"])).any():
+    if retrained and (with_them := among("forget", TRAINED)) is not None and with_them.any():
         found.append(
-            f"{ids('forget', with_them)} are rows that {known.where} was trained on: it is no model retrained without "
-            "them."
+            f"{ids('forget', with_them)} are rows, or say the same as rows, that {known.where} was trained on: it is "
+            "no model retrained without them."
         )
-    if unlearned and FORGOTTEN in asked:
-        named = [_members(known, FORGOTTEN, of, rows["forget"]) for of in ("content", "id")]
-        if (other := ~(named[0] | named[1])).any():
+    if unlearned:
+        named = among("forget", FORGOTTEN, KINDS)
+        if named is not None and not named.all():
             found.append(
-                f"{ids('forget', other)} are none that {known.where} was asked to forget. Give the flags of that "
+                f"{ids('forget', ~named)} are none that {known.where} was asked to forget. Give the flags of that "
                 "request."
             )
     return found
@@ -275,10 +365,11 @@ def tell_earlier_request(earlier: Known, retain) -> None:
     Args:
         earlier: what that folder says of its rows.
     """
-    inside = _members(earlier, FORGOTTEN, "content", retain)
-    if inside.any():
+    rows = Rows(retain)
+    inside = rows.inside(earlier, FORGOTTEN, "content")
+    if inside is not None and inside.any():
         logger.warning(
             "An earlier request in %s named %d of the retain rows, ids %s. Its result will be replaced by a model that "
             "keeps them; to forget them, too, name them in this request, or start from the earlier result.",
-            earlier.where, inside.sum(), first_ids([row_ids(retain)[i] for i in np.flatnonzero(inside)])
+            earlier.where, inside.sum(), rows.named(inside)
         )  # fmt: skip

@@ -63,14 +63,14 @@ LIMITS = (
 PROBE = "ready_"  # what the measures of the simulated request begin with in the log
 
 
-def _rows_known(source: str | None, rows) -> tuple[known_rows.Known, list[str]]:
+def _rows_known(source: str | None, rows, processing_class) -> tuple[known_rows.Known, list[str]]:
     """
     What a model's folder tells of its rows, and what is wrong with that or, of the training rows, does not go with it;
     None: there are other problems.
     """
     known, wrong = known_rows.read_of([source] if source and os.path.isdir(source) else [])
     if rows is not None and not wrong:
-        wrong = known_rows.problems(known, training=rows)
+        wrong = known_rows.problems(known, processing_class, training=rows)
     return known, wrong
 
 
@@ -144,7 +144,7 @@ class ReadyTrainer(ForgettingTrainer):
                 "step would hold a request. Raise the share or the batch size."
             )
         rows = None if problems else train_dataset
-        self._known, found = decided_by_first(lambda: _rows_known(name_of(model), rows))
+        self._known, found = decided_by_first(lambda: _rows_known(name_of(model), rows, processing_class))
         raise_problems(problems + [problem for problem in found if problem not in problems])
         self.revocable = revocable
         self._flags = None if revocable is None else np.array(column_values(train_dataset, revocable), dtype=bool)
@@ -239,7 +239,8 @@ class ReadyTrainer(ForgettingTrainer):
     def known_rows(self) -> list[known_rows.KnownRows]:
         if self._known_rows is None:
             salt = records.salt_for(self.args.output_dir, self._known.salts)
-            own = known_rows.commit(known_rows.TRAINED, self.train_dataset, salt, self.columns_read)
+            rows, tokenizer = self.train_dataset, self.processing_class
+            own = known_rows.commit(known_rows.TRAINED, rows, salt, self.columns_read, tokenizer)
             self._known_rows = [*self._known.sets, *own]
         return self._known_rows
 

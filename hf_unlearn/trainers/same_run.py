@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import step_rows
 from ..data.columns import REFERENCE_COLUMN, column_names
-from ..data.row_digests import row_digests
+from ..data.row_digests import drawn_columns, read_alike, row_digests
 from ..utils.files import read_json, write_json
 from . import records
 from .engines import class_name
@@ -150,24 +150,59 @@ def _row_problems(trainer: ForgettingTrainer, folder: str, saved: dict) -> list[
             found.append(f"The {name} rows lack the column(s) {', '.join(map(repr, missing))}.")
         elif was["rows"] != len(rows):
             found.append(f"The {name} rows are others: {was['rows']} then, {len(rows)} now.")
-        elif salt is not None and was["in_order"] is not None:
-            now = _rows(trainer, name, rows, salt, was["columns"])
-            if now["in_any_order"] not in (None, was["in_any_order"]):
-                found.append(f"The {name} rows are others, {len(rows)} as then but not the same.")
-            elif now["in_order"] not in (None, was["in_order"]):
-                found.append(f"The {name} rows come in another order.")
+        elif was["in_order"] is None:
+            _tell_of_drawing(name, was.get("drawn") or was["columns"], [])
+        elif salt is not None:
+            if was.get("drawn"):
+                _tell_of_drawing(name, was["drawn"], was["columns"])
+            found += _differing(name, rows, was, salt)
     return found
 
 
-def _rows(trainer: ForgettingTrainer, name: str, rows, salt: str, columns: list[str] | None = None) -> dict:
-    """Number and keyed digests of a set of rows; the latter None where rows cannot be read twice alike."""
-    columns = trained_columns(trainer, rows) if columns is None else columns
-    found = row_digests(rows, columns)
+def _differing(name: str, rows, was: dict, salt: str) -> list[str]:
+    """Whether rows are those of a checkpoint, of as many, in the columns that it has digests of."""
+    digests = row_digests(rows, was["columns"])
+    now = _of_all(digests, salt)
+    if digests is not None and now != (was["in_order"], was["in_any_order"]):
+        if read_alike(rows, was["columns"], digests):
+            if now[1] != was["in_any_order"]:
+                return [f"The {name} rows are others, {len(rows)} as then but not the same."]
+            return [f"The {name} rows come in another order."]
+        digests = None
+    if digests is None:
+        _tell_of_drawing(name, drawn_columns(rows, was["columns"]) or was["columns"], [])
+    return []
+
+
+def _tell_of_drawing(name: str, drawn: list[str], compared: list[str]) -> None:
+    beside = f" and by {', '.join(map(repr, compared))}" if compared else ""
+    logger.warning(
+        "The %s rows are drawn anew each time they are read (%s), as where pictures are flipped at random: whether "
+        "they are the same rows is known by their number%s alone.", name, ", ".join(map(repr, drawn)), beside
+    )  # fmt: skip
+
+
+def _rows(trainer: ForgettingTrainer, name: str, rows, salt: str) -> dict:
+    """
+    Number and keyed digests of a set of rows over the columns that can be read twice alike; None where none can. The
+    others are `drawn`.
+    """
+    columns = trained_columns(trainer, rows)
+    drawn = drawn_columns(rows, columns)
+    columns = [column for column in columns if column not in drawn]
+    in_order, in_any_order = _of_all(row_digests(rows, columns, checked=True) if columns else None, salt)
+    said = {"rows": len(rows), "columns": columns, "in_order": in_order, "in_any_order": in_any_order}
+    return {**said, "drawn": drawn} if drawn else said
+
+
+def _of_all(found: list[bytes] | None, salt: str) -> tuple[str | None, str | None]:
+    """A set's digest in order and in any order, keyed."""
+    if found is None:
+        return None, None
     in_order, in_any_order = (
-        None if found is None else hmac.new(salt.encode(), b"".join(some), hashlib.sha256).hexdigest()
-        for some in (found, found and sorted(found))
+        hmac.new(salt.encode(), b"".join(some), hashlib.sha256).hexdigest() for some in (found, sorted(found))
     )
-    return {"rows": len(rows), "columns": columns, "in_order": in_order, "in_any_order": in_any_order}
+    return in_order, in_any_order
 
 
 def trained_columns(trainer: ForgettingTrainer, rows) -> list[str]:

@@ -169,7 +169,7 @@ class UnlearnTrainer(ForgettingTrainer):
             problems += reference_problems(forget_dataset)
         self._known, self._known_rows = known_rows.Known(), None  # of the model as it comes, as it is saved
         rows = None if problems else (retain_dataset, unseen_dataset)
-        self._known, found = decided_by_first(lambda: self._rows_known(args, model, rows))
+        self._known, found = decided_by_first(lambda: self._rows_known(args, model, rows, processing_class))
         problems += [problem for problem in found if problem not in problems]
         raise_problems(problems or self._resistance_problems(args, len(forget_dataset)))
 
@@ -208,7 +208,7 @@ class UnlearnTrainer(ForgettingTrainer):
             problems += problems_of(error)
             return args
 
-    def _rows_known(self, args: UnlearnConfig, model, rows: tuple[RowSet, RowSet] | None) -> tuple:
+    def _rows_known(self, args: UnlearnConfig, model, rows: tuple[RowSet, RowSet] | None, tokenizer) -> tuple:
         """
         What the model's folder tells of its rows, and what is wrong with that or, of the retain and the unseen `rows`,
         does not go with it; None: there are other problems, so that only files at hand are read.
@@ -220,7 +220,7 @@ class UnlearnTrainer(ForgettingTrainer):
         wrong += more
         if rows and not wrong:
             known_rows.tell_earlier_request(earlier, rows[0])
-            wrong = known_rows.problems(known, retain=rows[0], unseen=rows[1])
+            wrong = known_rows.problems(known, tokenizer, retain=rows[0], unseen=rows[1])
         return known, wrong
 
     def _resistance_problems(self, args: UnlearnConfig, n_forget: int) -> list[str]:
@@ -375,7 +375,9 @@ class UnlearnTrainer(ForgettingTrainer):
     def known_rows(self) -> list[known_rows.KnownRows]:
         if self._known_rows is None:
             salt = records.salt_for(self.args.output_dir, self._known.salts)
-            own = known_rows.commit(known_rows.FORGOTTEN, self.forget_dataset, salt)
+            own = known_rows.commit(
+                known_rows.FORGOTTEN, self.forget_dataset, salt, processing_class=self.processing_class
+            )
             self._known_rows = [*self._known.sets, *own]
         return self._known_rows
 

@@ -12,6 +12,8 @@ from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
+import torch
+from datasets import Dataset
 from helpers.ready_runs import config
 from helpers.tiny import image_rows, lm, lm_rows, tokenizer, vit
 from helpers.unlearning import trainer
@@ -63,6 +65,97 @@ def test_a_row_is_known_by_its_content_whatever_its_id_labels_or_dress(ready, tm
     assert "3 of 3 unseen rows are rows that" in told(tmp_path, ready, rows)
 
 
+def padded(rows, side: str = "right", masked: bool = True):
+    """The rows with two tokens of padding, with a mask or without one."""
+
+    def add(values: list, fill: int) -> list:
+        return [*values, fill, fill] if side == "right" else [fill, fill, *values]
+
+    made = [
+        {"input_ids": add(row["input_ids"], 0), "attention_mask": add(row["attention_mask"], 0),
+         "labels": add(row["labels"], -100), "id": row["id"] + 900} for row in rows
+    ]  # fmt: skip
+    made = made if masked else [{k: v for k, v in row.items() if k != "attention_mask"} for row in made]
+    return Dataset.from_list(made)
+
+
+@pytest.mark.parametrize("side, masked", [("right", True), ("left", True), ("right", False)])
+def test_a_row_in_other_padding_is_known(ready, unlearned, tmp_path, side, masked):
+    rows = {"retain": lm_rows(6, 4), "unseen": padded(lm_rows(3, 12), side, masked)}
+    if not masked:
+        rows |= {name: own.remove_columns("attention_mask") for name, own in (ROWS | rows).items() if name != "unseen"}
+    found = told(tmp_path, ready, rows)
+    assert f"3 of 3 unseen rows say the same as rows that {ready} was trained on (ids 912, 913, 914)" in found
+    assert "They differ in case, punctuation, white space or padding alone" in found
+    if masked:
+        rows = {"forget": lm_rows(2, 4), "retain": padded(lm_rows(12).select([3, *range(6, 12)]), side)}
+        found = told(tmp_path, unlearned, rows)
+        assert f"1 of 7 retain rows say the same as rows that {unlearned} was asked to forget (ids 903)" in found
+        seen = known_rows.measured_problems(known_rows.of_model([str(ready)]), {**ROWS, "unseen": padded(lm_rows(1))})
+        assert len(seen) == 1 and seen[0].startswith("1 of 1 unseen rows (ids 900) are rows, or say the same as rows,")
+
+
+def test_a_row_in_other_case_and_punctuation_is_known(tmp_path):
+    """By a column of text beside the tokens."""
+
+    def said(texts, start):
+        rows = [dict(row) for row in lm_rows(len(texts), start)]
+        return Dataset.from_list([{**row, "text": text} for row, text in zip(rows, texts, strict=True)])
+
+    texts = [f"Velra Langdale lives at number {i}, Coldcombe" for i in range(12)]
+    ReadyTrainer(lm(), config(tmp_path / "ready"), said(texts, 0), processing_class=tokenizer()).save_model()
+    rows = {"forget": said(texts[:3], 0), "retain": said(texts[3:9], 3)}
+    rows["unseen"] = said([texts[9].upper() + "!", "someone else, somewhere"], 300)
+    found = told(tmp_path / "out", tmp_path / "ready", rows)
+    assert "1 of 2 unseen rows say the same as rows that" in found and "(ids 300)" in found
+    trainer(tmp_path / "out", str(tmp_path / "ready"), {**rows, "unseen": said(["nobody", "nowhere"], 300)})
+
+
+def test_a_file_of_an_older_version_has_no_kind_for_what_rows_say(ready, tmp_path):
+    shutil.copytree(ready, tmp_path / "old")
+    old = [s for s in known_rows.read(ready / known_rows.FILE) if s.of != "said"]
+    known_rows.write(tmp_path / "old" / known_rows.FILE, old)
+    (tmp_path / "old" / "_complete.json").unlink()
+    rows = {**ROWS, "retain": lm_rows(6, 4), "unseen": padded(lm_rows(3, 12))}
+    trainer(tmp_path / "out", str(tmp_path / "old"), rows)
+    found = told(tmp_path / "out", tmp_path / "old", {"retain": lm_rows(6, 4), "unseen": lm_rows(3, 12)})
+    assert "3 of 3 unseen rows are rows that" in found
+
+
+class Noisy(torch.utils.data.Dataset):
+    """Pictures with noise in every third one."""
+
+    def __init__(self, n, start=0, ids=True):
+        self.rows = [{k: v for k, v in row.items() if ids or k != "id"} for row in image_rows(n, start)]
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, i):
+        pixels = torch.tensor(self.rows[i]["pixel_values"])
+        return {**self.rows[i], "pixel_values": pixels + torch.randn(()) if i % 3 == 2 else pixels}
+
+
+def test_pictures_that_are_drawn_anew_are_committed_to_by_their_ids_and_that_is_said(caplog):
+    salt = "s" * 32
+    assert [s.of for s in known_rows.commit("trained", Noisy(60), salt)] == ["id"]
+    assert "are drawn anew each time they are read ('pixel_values')" in caplog.text
+    assert "commits to their ids alone" in caplog.text
+    assert known_rows.commit("trained", Noisy(60, ids=False), salt) == []
+    assert "commits to none of them" in caplog.text
+
+
+def test_rows_that_cannot_be_compared_by_content_are_told(caplog):
+    salt = "s" * 32
+    known = known_rows.Known(tuple(known_rows.commit("trained", image_rows(60), salt)), (salt,), "there")
+    assert known_rows.problems(known, retain=image_rows(5, 300), unseen=Noisy(60, 300)) == []
+    assert "unseen rows cannot be compared with the content of the rows that there was trained on" in caplog.text
+    caplog.clear()
+    renamed = image_rows(5, 300).rename_column("pixel_values", "pixels")
+    assert known_rows.problems(known, retain=renamed, unseen=renamed) == []
+    assert "they have no column 'pixel_values'" in caplog.text
+
+
 def test_the_same_id_with_another_content_is_a_warning(ready, tmp_path, caplog):
     other = lm_rows(3, 200).remove_columns("id").add_column("id", [12, 13, 90])
     trainer(tmp_path, str(ready), {**ROWS, "retain": lm_rows(6, 4), "unseen": other})
@@ -85,8 +178,9 @@ def test_rows_to_be_measured_go_with_what_the_models_folders_say(ready, unlearne
     assert not told(ready, {}) and not told(unlearned, {}, unlearned=True)
     for folder in (ready, unlearned):
         seen = told(folder, {"unseen": lm_rows(8, 10)})
-        assert f"6 of 8 unseen rows (ids 10, 11, 12, 13, 14, … (6 in all)) are rows that {folder} was trained" in seen
-    assert f"4 of 4 forget rows (ids 0, 1, 2, 3) are rows that {ready} was trained on" in told(
+        assert seen.startswith("6 of 8 unseen rows (ids 10, 11, 12, 13, 14, … (6 in all)) are rows, or say the same as")
+        assert f"rows, that {folder} was trained on" in seen
+    assert f"4 of 4 forget rows (ids 0, 1, 2, 3) are rows, or say the same as rows, that {ready} was" in told(
         ready, {}, retrained=True
     )
     other = told(unlearned, {"forget": lm_rows(4, 2)}, unlearned=True)
@@ -127,12 +221,12 @@ def test_without_the_salt_nothing_is_told_of_rows_and_that_is_said(ready, tmp_pa
     assert len(files) > 3 and not [f for f in files if salt.encode() in f.read_bytes()]
 
 
-def test_the_file_holds_eight_bytes_a_row_and_id(ready):
+def test_the_file_holds_eight_bytes_for_each_way_a_row_is_known(ready):
     found = known_rows.read(ready / known_rows.FILE)
     assert [(s.part, s.of, s.columns, len(s.digests)) for s in found] == [
-        ("trained", "content", ("input_ids",), 16), ("trained", "id", (), 16)
+        ("trained", "content", ("input_ids",), 16), ("trained", "said", ("input_ids",), 32), ("trained", "id", (), 16)
     ]  # fmt: skip
-    assert (ready / known_rows.FILE).stat().st_size < 16 * 16 + 500
+    assert (ready / known_rows.FILE).stat().st_size < 16 * 32 + 600
     rows = known_rows.commit("trained", image_rows(5).remove_columns("id"), "s" * 32, ["revocable"])
     assert [(s.of, s.columns, len(s.digests)) for s in rows] == [("content", ("pixel_values",), 5)]
 

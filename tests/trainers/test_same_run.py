@@ -9,15 +9,17 @@ import pickle
 import shutil
 
 import pytest
+import torch
 from helpers import killed_run
 from helpers.ready_runs import config
-from helpers.tiny import lm, lm64, lm_list, lm_rows, tokenizer
+from helpers.tiny import image_rows, lm, lm64, lm_list, lm_rows, tokenizer, vit
 from helpers.unlearning import QUIET, ROWS, trainer
 from peft import LoraConfig
 from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from hf_unlearn import ArgumentError, ReadyTrainer, UnlearnConfig, UnlearnTrainer, default_collator
+from hf_unlearn.data.row_digests import drawn_columns, row_digests
 from hf_unlearn.trainers import same_run
 
 OWN = {"passes": "2", "per_device_train_batch_size": 2, "save_strategy": "steps", "save_steps": 3, "stop": False}
@@ -38,7 +40,7 @@ def checkpoint(request_a):
 
 def test_rows_are_digested_once_a_run_and_not_at_each_checkpoint(tmp_path, monkeypatch):
     digested, real = [], same_run.row_digests
-    monkeypatch.setattr(same_run, "row_digests", lambda rows, columns: digested.append(rows) or real(rows, columns))
+    monkeypatch.setattr(same_run, "row_digests", lambda rows, *how, **more: digested.append(rows) or real(rows, *how))
     run = trainer(tmp_path, lm(), **{**OWN, "save_steps": 1, "max_steps": 3})
     run.train()
     assert len(list(tmp_path.glob("checkpoint-*/run.json"))) == 3
@@ -222,25 +224,64 @@ def test_an_optimizer_a_collator_and_a_loss_of_ones_own_are_compared_by_name(tmp
     assert len(own_names) > 4 and told(run(), checkpoint) == ""  # of a version that did not write them
 
 
-def test_a_data_set_that_draws_its_rows_is_compared_by_their_number(tmp_path):
-    """Reading it leaves no trace in what is drawn later, so a run with checkpoints is the run without."""
-    import torch
+class Augmented(torch.utils.data.Dataset):
+    """Pictures of which some are flipped each second time, as `RandomHorizontalFlip` does."""
 
-    from hf_unlearn.data.row_digests import row_digests
+    def __init__(self, n: int, every: int = 1, start: int = 0, noise: bool = False):
+        self.rows, self.every, self.noise = [dict(row) for row in image_rows(n, start)], every, noise
+        self.pixels = torch.tensor([row["pixel_values"] for row in self.rows])
 
-    class Noisy(torch.utils.data.Dataset):
-        def __len__(self):
-            return 4
+    def __len__(self):
+        return len(self.rows)
 
-        def __getitem__(self, i):
-            return {"pixel_values": torch.randn(2), "labels": i}
+    def __getitem__(self, i):
+        pixels = self.pixels[i]
+        if self.noise:
+            pixels = torch.randn(1, 8, 8)
+        elif i % self.every == self.every - 1 and torch.rand(()) < 0.5:
+            pixels = pixels.flip(-1)
+        return {**self.rows[i], "pixel_values": pixels}
 
-    torch.manual_seed(3)
-    expected = torch.randn(1)
-    torch.manual_seed(3)
-    assert row_digests(Noisy(), ["pixel_values", "labels"]) is None
-    assert torch.equal(torch.randn(1), expected)
-    assert len(set(row_digests(Noisy(), ["labels"]))) == 4
+
+@pytest.mark.parametrize("how", [{}, {"every": 4}, {"noise": True}], ids=str)
+def test_columns_that_are_drawn_anew_are_known_as_such_and_reading_leaves_no_trace(how):
+    rows, columns = Augmented(60, **how), ["pixel_values", "labels"]
+    for seed in range(2):
+        torch.manual_seed(seed)
+        expected = torch.rand(1)
+        torch.manual_seed(seed)
+        assert row_digests(rows, columns) is None and drawn_columns(rows, columns) == ["pixel_values"]
+        assert torch.equal(torch.rand(1), expected)  # so a run with checkpoints is the run without
+    assert len(row_digests(rows, ["labels"])) == 60
+
+
+def test_pictures_that_are_drawn_anew_are_compared_by_what_else_there_is(tmp_path, caplog):
+    def run(retain=None, labels=0):
+        rows = retain or Augmented(12, start=6)
+        rows.rows[3]["labels"] = (rows.rows[3]["labels"] + labels) % 3
+        sets = {"forget": image_rows(6), "retain": rows, "unseen": image_rows(6, 100)}
+        return trainer(tmp_path, vit(), sets, **{**OWN, "save_steps": 1, "max_steps": 1})
+
+    run().train()
+    checkpoint = str(tmp_path / "checkpoint-1")
+    for _ in range(5):
+        assert told(run(), checkpoint) == ""
+    assert "The retain rows are drawn anew each time they are read ('pixel_values')" in caplog.text
+    assert "by their number and by 'labels' alone" in caplog.text
+    assert told(run(labels=1), checkpoint).count("The retain rows are others") == 1
+
+
+def test_rows_whose_drawing_no_sample_finds_are_not_called_others(tmp_path, monkeypatch, caplog):
+    """One row in very many: what differs from the checkpoint differs from itself, too."""
+    monkeypatch.setattr("hf_unlearn.data.row_digests.drawn_columns", lambda rows, columns: [])
+    rows = {"forget": image_rows(6), "retain": Augmented(12, 6, start=6), "unseen": image_rows(6, 100)}
+    trainer(tmp_path, vit(), rows, **{**OWN, "save_steps": 1, "max_steps": 1}).train()
+    for _ in range(5):
+        again = trainer(tmp_path, vit(), rows, **{**OWN, "max_steps": 1})
+        assert told(again, str(tmp_path / "checkpoint-1")) == ""
+    assert "The retain rows are drawn anew each time they are read" in caplog.text
+    other = {**rows, "retain": Augmented(12, 6, start=40)}
+    assert "retain rows are others" not in told(trainer(tmp_path, vit(), other, **OWN), str(tmp_path / "checkpoint-1"))
 
 
 def test_an_error_of_one_process_is_the_same_error_on_the_others():

@@ -11,7 +11,7 @@ may change later:
     README.md              people edit it: a difference is a warning. Each time we write into it the manifest follows
     readiness.json, …      our records: the next run, `evaluate` and people write into them. They are not listed, and
                            checked by the digest that each carries (`files.py`)
-    training_args.bin, …   `OPTIONAL`: whoever deletes them on purpose can load the model all the same
+    tokenizer.json, …      whoever deletes what is none of `NEEDED` can load the model all the same
 
 `push_to_hub` leaves it out, as all files whose names begin with an underscore: the hub keeps SHA-256 of its own, and
 files are changed there by people and programs that know nothing of this one.
@@ -38,7 +38,7 @@ SCHEMA = 1
 CARD, STATE = "README.md", "trainer_state.json"
 RECORDS = ("readiness.json", "unlearning.json", "run.json")  # each carries its own digest
 ROWS = "rows.digests"  # and so does this one
-OPTIONAL = (CARD, STATE, "training_args.bin", "generation_config.json")
+NEEDED = (".safetensors", "/config.json", "/adapter_config.json")  # ends of what no model is loaded without
 UNREAD = ("optimizer", "scheduler", "scaler", "rng_state", "global_step", "_request_weights")  # of a checkpoint
 KINDS = (".json", ".safetensors", ".bin", ".pt", ".pth", ".model", ".jinja", ".py", ".codes", ".tokenizer")
 TEXTS = ("vocab.txt", "merges.txt", "dict.txt", CARD)
@@ -145,7 +145,7 @@ def _damage(root: Path, up_to: float) -> str | None:
     if manifest is None:
         return None
     listed = [one for one in manifest["files"] if one not in (*RECORDS, ROWS) and not one.startswith(UNREAD)]
-    sizes = {one: manifest["files"][one] for one in listed if (root / one).is_file() or one not in OPTIONAL}
+    sizes = {one: manifest["files"][one] for one in listed if (root / one).is_file() or f"/{one}".endswith(NEEDED)}
     card = sizes.pop(CARD, None)
     if said := _lacking(root, sizes) or _of_other_size(root, sizes):
         return f"{root} is damaged: {said}. {hint}"

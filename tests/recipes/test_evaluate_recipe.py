@@ -97,6 +97,7 @@ def test_passed_gates_are_an_exit_status_of_zero(models, tmp_path, capsys):
     other = load_model(str(models / "retrained"))
     other.lm_head.weight.data[0, 0] += 1e-6
     other.save_pretrained(models / "unlearned")
+    (models / "unlearned/_complete.json").unlink()  # of what was there before
     argv = ["--models", f"unlearned={models / 'unlearned'}", f"retrained={models / 'retrained'}"]
     gates = ["forget_quality", "auc_gap", "kept", "extraction", "over_forgetting"]
     tables = tmp_path / "out/tables/unlearned"

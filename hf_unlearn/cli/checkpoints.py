@@ -109,6 +109,9 @@ def broken_files(folder: Path) -> list[tuple[Path, str]]:
     for path in sorted(path for path in weights if path.is_file()):
         if why := safetensors_problem(path):
             found.append((path, why))
+    names = [path.name for kind in ("safetensors", "bin") for path in folder.glob(f"*.{kind}")]
+    if not found and not set(names) - {"training_args.bin"}:
+        found.append((folder, "it holds no weights, such as model.safetensors."))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import difflib
 import os
 import re
 from typing import TYPE_CHECKING
@@ -64,7 +65,19 @@ def model_problems(data: DataArguments, model: ModelArguments, needs_one: bool =
 
 
 def new_model(data: DataArguments, model: ModelArguments, prepared: Prepared, seed: int):
-    """The named model, or a new one from a config; what is drawn of it is the same for the same seed."""
+    """
+    The named model, or a new one from a config; what is drawn of it is the same for the same seed.
+
+    Raises:
+        ValueError: if it cannot be built, or is a language model that sees the tokens which it is to predict.
+    """
+    found = _named_or_new(data, model, prepared, seed)
+    if data.task == "causal_lm" and (problem := order_problem(found)):
+        raise ValueError(problem)
+    return found
+
+
+def _named_or_new(data: DataArguments, model: ModelArguments, prepared: Prepared, seed: int):
     if model.model_name_or_path:
         import torch
 
@@ -140,14 +153,60 @@ def build_model(
         if not labels:
             raise ValueError(f"task={task!r} needs `labels`: the class names, or how many classes there are.")
         values |= _label_maps(labels)
-    config = AutoConfig.for_model(model_type, **values)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
-            model = auto.from_config(config, dtype=torch.float32)
-        except ValueError as error:
-            raise ValueError(f"A {model_type!r} model cannot be built for task={task!r}: {error}") from error
+            model = auto.from_config(AutoConfig.for_model(model_type, **values), dtype=torch.float32)
+        except Exception as error:  # sizes that do not go together are another type in each architecture
+            said = " ".join(str(error.__cause__ or error).split())[:300]
+            raise ValueError(f"A {model_type!r} model cannot be built for task={task!r}: {said}") from error
     return model.eval()
+
+
+def build_problems(task: str, model: ModelArguments) -> list[str]:
+    """Why the new model that the flags describe cannot be built, whatever the rows; found without giving it weights."""
+    import torch
+    from transformers import AutoConfig
+
+    if model.model_name_or_path or not model.model_type:
+        return []
+    try:
+        values = model_settings(model.model_type, model.config_overrides)
+    except ValueError:
+        return []  # told by model_problems
+    try:
+        config = AutoConfig.for_model(model.model_type, **values)
+        known = auto_class(task)._model_mapping.keys()
+        if type(config) not in known:
+            like = difflib.get_close_matches(model.model_type, [one.model_type for one in known], 3)
+            hint = f" Did you mean {', '.join(like)}?" if like else ""
+            return [Wrong("model_type", f"is {model.model_type!r}, which has no model for task {task}.{hint}")]
+        with torch.device("meta"):
+            auto_class(task).from_config(config)
+    except Exception as error:  # as above
+        said = " ".join(str(error.__cause__ or error).split())[:300]
+        return [f"A {model.model_type!r} model of these `--config_overrides` cannot be built: {said}"]
+    return []
+
+
+def order_problem(model) -> str | None:
+    """What is wrong with a language model whose prediction of a token changes with that token."""
+    import torch
+
+    size = model.get_input_embeddings().num_embeddings
+    ids = torch.arange(8, device=model.device)[None] % size
+    other = ids.clone()
+    other[0, -1] = (other[0, -1] + 1) % size
+    was_training = model.training
+    with torch.no_grad():
+        one, two = (model.eval()(input_ids=given).logits[:, :-1].float() for given in (ids, other))
+    model.train(was_training)
+    if torch.allclose(one, two, rtol=1e-4, atol=1e-6):
+        return None
+    return (
+        f"A {type(model).__name__} of this config sees the tokens that it is to predict, so its loss says nothing. "
+        "Take a model that reads from left to right; a new one may do so by --config_overrides is_decoder=true."
+    )
 
 
 def _with_tokens(task: str, tokenizer, values: dict) -> dict:
@@ -218,7 +277,8 @@ def parse_overrides(text, known):
         known: the configuration as a dict; its keys are those allowed, and its numbers fix the type.
 
     Raises:
-        ValueError: no "=", an unknown key (all known ones are listed), or a value of another type.
+        ValueError: no "=", an unknown key (all known ones are listed) or one twice, a value of another type, or a size
+            below 0.
     """
     values = {}
     for item in filter(None, (part.strip() for part in re.split(r",(?![^\[({]*[\])}])", text or ""))):
@@ -233,6 +293,8 @@ def parse_overrides(text, known):
             value = ast.literal_eval({"true": "True", "false": "False", "null": "None"}.get(raw, raw))
         except (ValueError, SyntaxError):
             value = raw
+        if key in values:
+            raise ValueError(f"`config_overrides` gives {key} twice: leave one.")
         default = known[key]
         fits = (isinstance(value, bool) == isinstance(default, bool)) and isinstance(value, (int, float))
         fits = fits and not (isinstance(default, int) and isinstance(value, float))
@@ -240,6 +302,9 @@ def parse_overrides(text, known):
             raise ValueError(
                 f"{key}={raw} in `config_overrides` must be of type {type(default).__name__} (default: {default})."
             )
+        is_size = isinstance(default, (int, float)) and default > 0 and not key.endswith("_id")  # of no token
+        if is_size and value is not None and value < 0:
+            raise ValueError(f"{key}={raw} in `config_overrides` is below 0 (default: {default}).")
         values[key] = value
     return values
 

@@ -26,7 +26,9 @@ def flag_problems(own: ReadyArguments, data: DataArguments, model_args: ModelArg
     problems += checks.data_problems(data, model_args) + model.model_problems(data, model_args)
     if model_args.model_name_or_path:
         problems += checkpoints.place_problems("model_name_or_path", model_args.model_name_or_path)
-    elif model_args.lora_r:
+    elif not problems:
+        problems += model.build_problems(data.task, model_args)
+    if model_args.lora_r and not model_args.model_name_or_path:
         said = (
             f"is {model_args.lora_r}, and the model is a new one: the weights under the adapter would stay as they are "
             "drawn, and are not saved with it. Leave it out, or write it as `unlearn.lora_r` for the request alone."

@@ -221,6 +221,9 @@ def load_model(name_or_path: str) -> PreTrainedModel:
     """
     A model of the class that its config names, from a hub id or a folder; of a folder with an adapter, the base model
     with the adapter on it, trainable. Learnt prompts are trained on as they are: PEFT saves no network that made them.
+
+    Raises:
+        ValueError: if its config names no class, or its files lack weights of it.
     """
     import transformers
     from transformers import AutoConfig
@@ -237,7 +240,15 @@ def load_model(name_or_path: str) -> PreTrainedModel:
     config = AutoConfig.from_pretrained(name_or_path)
     if not config.architectures:
         raise ValueError(f"The config of {name_or_path!r} names no architecture; load the model and pass it itself.")
-    return getattr(transformers, config.architectures[0]).from_pretrained(name_or_path)
+    model, found = getattr(transformers, config.architectures[0]).from_pretrained(
+        name_or_path, output_loading_info=True
+    )
+    if missing := sorted(found["missing_keys"]):
+        raise ValueError(
+            f"The files of {name_or_path!r} lack {len(missing)} weight(s) of a {config.architectures[0]}, such as "
+            f"{', '.join(missing[:3])}: they would be drawn anew. Save the whole model there, or train it first."
+        )
+    return model
 
 
 def with_adapter(model, peft_config, seed: int):

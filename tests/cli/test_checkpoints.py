@@ -120,6 +120,13 @@ def test_weights_are_read_before_anything_is_loaded_from_their_folder(verb, save
     assert not (tmp_path / "_running.json").exists()
 
 
+def test_a_folder_without_weights_is_named(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "training_args.bin").write_bytes(b"x")
+    (found,) = checkpoints.place_problems("models", str(tmp_path))
+    assert found == f"{tmp_path} is broken: it holds no weights, such as model.safetensors."
+
+
 def test_a_shard_that_is_missing_is_named(saved, tmp_path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "model-1.safetensors"}}))

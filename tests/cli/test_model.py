@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from helpers.tiny import bert
 
 from hf_unlearn.cli import arguments, model
+from hf_unlearn.cli.arguments import ModelArguments
 
 # ---- models ---------------------------------------------------------------------------------------------------------
 
@@ -50,6 +52,8 @@ def test_models_of_all_tasks(tokenizer, tmp_path):
         ("hidden_size=big", "must be of type int"),
         ("hidden_size=1.5", "must be of type int"),
         ("use_cache=3", "must be of type bool"),
+        ("num_hidden_layers=-1", "below 0"),
+        ("hidden_size=8,hidden_size=16", "hidden_size twice"),
     ],
 )
 def test_overrides_are_checked(overrides, message, tokenizer):
@@ -93,3 +97,30 @@ def test_a_head_is_drawn_by_the_seed(tmp_path):
         heads.append(model.new_model(data, chosen, named, seed).classifier.weight)
         assert torch.initial_seed() == before
     assert heads[0].shape[0] == 6 and torch.equal(heads[0], heads[1]) and not torch.equal(heads[0], heads[2])
+
+
+@pytest.mark.parametrize(
+    ("task", "kind", "overrides", "said"),
+    [
+        ("causal_lm", "llama", "hidden_size=15", "hidden size .15. is not a multiple"),
+        ("causal_lm", "llama", "hidden_size=0", "cannot be built: .*"),
+        ("causal_lm", "t5", "", "`model_type` is 't5', which has no model for task causal_lm"),
+        ("sequence_classification", "vit", "", "which has no model for task sequence_classification"),
+    ],
+)
+def test_sizes_that_make_no_model_are_told_without_rows(task, kind, overrides, said):
+    (problem,) = model.build_problems(task, ModelArguments(model_type=kind, config_overrides=overrides))
+    assert re.search(said, problem) and len(problem) < 400
+
+
+def test_sizes_that_make_a_model_are_taken():
+    assert not model.build_problems("causal_lm", ModelArguments(model_type="llama", config_overrides="hidden_size=8"))
+    assert not model.build_problems("image_classification", ModelArguments(model_type="vit"))
+
+
+def test_a_language_model_that_sees_what_it_is_to_predict_is_told(tokenizer):
+    sizes = "hidden_size=16,intermediate_size=16,num_hidden_layers=1,num_attention_heads=2"
+    both = model.build_model("causal_lm", "bert", sizes, tokenizer)
+    assert "BertLMHeadModel of this config sees the tokens" in model.order_problem(both)
+    for kind, more in (("bert", ",is_decoder=true"), ("llama", "")):
+        assert model.order_problem(model.build_model("causal_lm", kind, sizes + more, tokenizer)) is None

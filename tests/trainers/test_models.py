@@ -205,6 +205,14 @@ def test_a_model_may_be_a_path(tmp_path):
     assert trainer(tmp_path, tmp_path / "start").model.config._name_or_path == str(tmp_path / "start")
 
 
+def test_a_folder_that_lacks_weights_of_its_model_is_refused(tmp_path):
+    lm().save_pretrained(tmp_path / "start")
+    bert().save_pretrained(tmp_path / "other")
+    (tmp_path / "start/model.safetensors").write_bytes((tmp_path / "other/model.safetensors").read_bytes())
+    with pytest.raises(ValueError, match=r"lack \d+ weight\(s\) of a \w+, such as .* would be drawn anew"):
+        load_model(str(tmp_path / "start"))
+
+
 def test_a_config_of_another_class_is_refused_with_all_else():
     pairs = ((ReadyTrainer, UnlearnConfig), (UnlearnTrainer, ReadyConfig), (ReadyTrainer, TrainingArguments))
     for kind, wrong in pairs:

@@ -217,7 +217,7 @@ class ReadyOptions:
 
     def option_problems(self) -> list[str]:
         problems = [
-            *(number("inner_lr", self.inner_lr, low=0) if self.inner_lr is not None else []),
+            *(number("inner_lr", self.inner_lr, low=0, open_low=True) if self.inner_lr is not None else []),
             *whole("inner_steps", self.inner_steps, low=1),
             *whole("meta_every", self.meta_every, low=1),
             *whole("request_rows", self.request_rows, low=0),

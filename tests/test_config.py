@@ -52,6 +52,7 @@ def test_a_word_for_a_boolean_is_refused_and_not_taken_for_true(config):
     (ReadyConfig, {"max_steps": -2}, "-1 (no limit) or a whole number of at least 1"),
     (ReadyConfig, {"max_steps": 1.5}, "-1 (no limit) or a whole number of at least 1"),
     (ReadyConfig, {"num_train_epochs": 0}, "finite number above 0"),
+    (ReadyConfig, {"inner_lr": 0}, "finite number above 0"),  # a simulated request that moves nothing
     (ReadyConfig, {"num_train_epochs": -3.0}, "finite number above 0"),
     (UnlearnConfig, {"per_device_train_batch_size": 0}, "whole number of at least 1"),
     (UnlearnConfig, {"gradient_accumulation_steps": True}, "whole number of at least 1"),

@@ -108,13 +108,22 @@ def _named(collator: Callable) -> str:
     return getattr(collator, "__name__", type(collator).__name__)
 
 
-def check_labels(batch: Mapping, collator: Callable) -> None:
+def check_labels(batch: Mapping, collator: Callable, flagged: bool = False) -> None:
     """
     For a batch that is to be learnt from.
 
+    Args:
+        flagged: it is to say which part each row plays.
+
     Raises:
-        ValueError: if it holds no labels.
+        ValueError: if it holds no labels, or does not say that.
     """
+    if flagged and FLAG not in batch:
+        raise ValueError(
+            f"A batch does not say which rows are to be forgotten: it holds {', '.join(map(repr, batch))} and no "
+            f"{FLAG!r}. A data loader of your own must read the trainer's `train_dataset` with its `data_collator`, "
+            "both as the trainer has made them."
+        )
     if "labels" not in batch:
         name = _named(getattr(collator, "collator", collator))
         raise ValueError(

@@ -137,11 +137,11 @@ def ids_of(name: str, rows: Any) -> tuple[list, list[str]]:
     if "id" not in column_names(rows):
         return numbers, []
     ids = row_ids(rows)
-    wrong = [i for i, value in enumerate(ids) if not isinstance(value, (str, int, np.integer))]
+    wrong = [i for i, value in enumerate(ids) if value == "" or not isinstance(value, (str, int, np.integer))]
     if not wrong:
         return ids, []
     value = ids[wrong[0]]
-    empty = value is None or (isinstance(value, float) and math.isnan(value))
+    empty = value is None or value == "" or (isinstance(value, float) and math.isnan(value))
     return numbers, [
         f"{len(wrong)} {name} row(s) have {'no `id`' if empty else 'an `id` such as ' + repr(value)}, row numbers "
         f"{first_ids(wrong)}: an id is text or a whole number, and stands for one row."

@@ -45,16 +45,16 @@ def split(
         column: the column that `by` reads; default `id` for "id", `label` or `labels` for "class".
         group: unseen rows are drawn as whole groups of this column (all rows of a person); default `column` for
             `by="column"`, since rows of one person tell about each other; else single rows.
-        unseen: share of the rows to keep out of training, or the ids of these rows. For "class" and "random" the share
-            is drawn from all rows, before the forget rows are taken; for "id" and "column" it is drawn from the rows
-            that are not to be forgotten. The draw depends on the other arguments: for another request to the same
+        unseen: share of the rows to keep out of training, or their ids, or these rows. For "class" and "random" the
+            share is drawn from all rows, before the forget rows are taken; for "id" and "column" it is drawn from the
+            rows that are not to be forgotten. The draw depends on the other arguments: for another request to the same
             model, pass the ids of the rows that were kept out (of a class that is asked for, these rows stay unseen).
         duplicates: rows of retain or unseen with the same content as a forget row, but for case, punctuation, white
             space and label, are named in a warning and moved to forget (`"move"`), are an error (`"error"`), or stay
             (`"keep"`). Unseen rows with the same content as a retain row go to retain. Rows that are only much alike
             ([`hf_unlearn.data.near_twins`]) stay and are named in a warning.
-        deleted: ids of rows that earlier requests have named. They are in none of the three, nor is a row of the same
-            content: in retain they would be learned again. The unseen rows are otherwise those of a split without it.
+        deleted: rows that earlier requests have named, or their ids. They are in none of the three, nor is a row of the
+            same content: in retain they would be learned again. The unseen rows are otherwise those of a split without.
         content: columns that hold what a row says, to tell rows of the same content; default: the model's inputs, text
             in columns of usual names (`text`, `question`, …) with what other text stands beside it, else all but ids
             and labels.

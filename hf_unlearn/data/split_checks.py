@@ -6,7 +6,7 @@ import datetime
 import difflib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -77,12 +77,15 @@ def is_missing(value: Any) -> bool:
 
 
 def alone_or_several(values: Any) -> list:
-    """Several values, also in an array or a tensor, or one that stands alone."""
+    """Several values, also in an array or a tensor, or one that stands alone; of rows their ids; none for None."""
+    if values is None:
+        return []
     if hasattr(values, "tolist"):
         values = values.tolist()
     if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
         return [values]
-    return [value.item() if hasattr(value, "item") else value for value in values]
+    found = [value["id"] if isinstance(value, Mapping) and "id" in value else value for value in values]
+    return [value.item() if hasattr(value, "item") else value for value in found]
 
 
 def as_values(values: Any, keys: Sequence, dataset, column: str) -> list:

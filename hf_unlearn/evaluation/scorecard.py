@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..utils.checks import raise_problems, true_or_false
 from ..utils.files import replace_bytes
 from . import scorecard_files
 from .catalogue import kind_of
@@ -151,6 +152,7 @@ class Scorecard:
                 forget rows among them; a warning says so. False: it is left out, and an earlier one is deleted; and the
                 values (people, ids) that were asked for by name stand in no file of this call. [`to_html`] names them.
         """
+        raise_problems(true_or_false("generations", generations))
         return scorecard_files.write(self.to_dict(), self.runs, directory, generations)
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,8 @@ from .tables import described, is_causal_lm
 if TYPE_CHECKING:
     import pyarrow
     import torch
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -125,6 +128,8 @@ def evaluate(
     hashes = {split: row_hashes(rows) for split, rows in splits.items()}
     given = {name: dict(subject) for name, subject in models.items() if isinstance(subject, Mapping)}
     _check_rows(hashes, given, twin_problems(splits, hashes, processing_class, shown))
+    if attacks and len(given) == len(models):
+        logger.warning("No attack (%s) is run: it needs a model, and there are saved tables alone.", ", ".join(attacks))
     said = {"cost": cost, "stop_reason": stop_reason, "history": history}
     said = {argument: _by_role(value, argument, models, subjects) for argument, value in said.items()}
 

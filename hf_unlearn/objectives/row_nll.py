@@ -84,6 +84,8 @@ def labels_by_position(logits: Tensor, labels: Tensor) -> Tensor:
     Raises:
         ValueError: if the shapes belong to neither case.
     """
+    if logits.dim() and labels.dim() and len(logits) != len(labels):
+        raise ValueError(f"`logits` {tuple(logits.shape)} are of {len(logits)} rows, `labels` of {len(labels)}.")
     if logits.dim() == 3 and labels.dim() == 2:
         from torch.nn import functional as F
 

@@ -12,6 +12,7 @@ import torch
 
 from ..data.collate import FlagCollator, check_labels, default_collator, signature_columns
 from ..data.columns import FLAG, FORGET_INDEX
+from ..data.order import PairedDataset
 from ..readiness.moving_weights import moving_buffers
 from ..report import card_file
 from ..utils import manifest
@@ -79,6 +80,7 @@ class ForgettingTrainer(CheckpointingTrainer):
         raise_problems(model_problems(model))
         if peft_config is not None:
             model = with_adapter(model, peft_config, args.seed)
+        kwargs = {name: value for name, value in kwargs.items() if name != "optimizers" or value is not None}
         problems = frozen_problems(model) or optimizer_problems(model, kwargs.get("optimizers") or (None, None))
         raise_problems(problems + self._precision_problems(model, args))
         collator = data_collator or default_collator(model, processing_class)
@@ -86,6 +88,7 @@ class ForgettingTrainer(CheckpointingTrainer):
         self.columns_taken = signature_columns(model) if data_collator is None else None  # None: not known
         self.own_parts = same_run.own_parts({**kwargs, "data_collator": data_collator})
         self.rows_of_run: dict | None = None  # digests of [`same_run`], from the first checkpoint on
+        self._flagged = flag is not None or isinstance(kwargs["train_dataset"], PairedDataset)
         self._step_log = StepLog()
         self.row_passes = 0.0  # rows through forward and backward on all processes; a forward alone counts a third
         self.seconds = 0.0  # wall time of `train`
@@ -206,7 +209,7 @@ class ForgettingTrainer(CheckpointingTrainer):
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         for batch in batches:
-            check_labels(batch, self.data_collator)
+            check_labels(batch, self.data_collator, self._flagged)
         self._micro_batches = MicroBatches(batches)
         return batches, items
 

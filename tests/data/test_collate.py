@@ -11,7 +11,7 @@ from helpers.tiny import bert, image_rows, lm, lm_list, text_class_rows, tokeniz
 from hf_unlearn import ArgumentError, collect, default_collator, split
 from hf_unlearn.data import batch, order
 from hf_unlearn.data.batch import select_rows
-from hf_unlearn.data.collate import FlagCollator, signature_columns
+from hf_unlearn.data.collate import FlagCollator, check_labels, signature_columns
 from hf_unlearn.data.columns import FLAG, FORGET_INDEX
 from hf_unlearn.data.limits import limits_of
 from hf_unlearn.data.order import PairedDataset
@@ -187,3 +187,11 @@ def test_a_compiled_model_takes_the_columns_of_the_model_inside():
     compiled._orig_mod, compiled.forward = lm(), lambda *args, **kwargs: None
     assert signature_columns(compiled) == signature_columns(lm())
     assert limits_of(compiled) == limits_of(lm())
+
+
+def test_a_batch_of_a_loader_of_ones_own_must_say_which_rows_are_to_be_forgotten():
+    batch = default_collator(lm(), tokenizer())(lm_list(2))
+    check_labels(batch, None)
+    with pytest.raises(ValueError, match="no 'is_forget'. A data loader of your own must read the trainer's"):
+        check_labels(batch, None, flagged=True)
+    check_labels({**batch, FLAG: torch.tensor([True, False])}, None, flagged=True)

@@ -407,3 +407,8 @@ def test_evaluate_checks_a_split_once_for_all_models_that_ask_the_same_of_it(mon
     assert len(set(checked)) == 4
     for name in splits:
         assert caplog.text.count(f"3 {name} row(s) have labels where `attention_mask` is 0") == 1
+
+
+def test_rows_whose_id_is_an_empty_text_have_none():
+    found = row_problems("forget", lm_rows(3).map(lambda row: {"id": ""}))
+    assert found[0].startswith("3 forget row(s) have no `id`, row numbers 0, 1, 2")

@@ -287,3 +287,13 @@ def test_a_column_of_two_values_needs_a_group_and_is_told_so():
         split(rows, by="column", column="revocable", values=[True])
     parts = split(rows, by="column", column="revocable", values=[True], group="id")
     assert [len(parts[name]) for name in ("forget", "retain", "unseen")] == [10, 45, 5]
+
+
+def test_rows_stand_for_their_ids_and_none_for_no_rows():
+    rows = Dataset.from_list([{"id": i, "text": f"number {i}", "label": i % 2} for i in range(12)])
+    first = split(rows, by="id", values=[1], unseen=[5, 8])
+    for kept in (first["unseen"], list(first["unseen"]), first["unseen"]["id"]):
+        for gone in (first["forget"], [1]):
+            parts = split(rows, by="id", values=[3], unseen=kept, deleted=gone)
+            assert parts["unseen"]["id"][:] == [5, 8] and not {1, 3} & set(parts["retain"]["id"])
+    assert split(rows, by="id", values=first["forget"], deleted=None)["forget"]["id"][:] == [1]

@@ -279,3 +279,9 @@ def test_a_classifiers_card_holds_measures_of_classifiers_only_and_its_gates_kno
 def test_a_report_in_the_place_of_a_folder_is_refused_before_it_is_made(tmp_path):
     with pytest.raises(IsADirectoryError, match="is a folder: give the path of a file, such as .*report.html"):
         Scorecard([], {}).to_html(tmp_path)
+
+
+def test_a_word_for_whether_answers_are_written_is_refused_and_not_taken_for_true(tmp_path):
+    with pytest.raises(ValueError, match="`generations` is 'no'; it must be True or False"):
+        answered("forget").save(tmp_path, generations="no")
+    assert list(tmp_path.iterdir()) == []

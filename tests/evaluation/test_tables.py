@@ -298,3 +298,11 @@ def test_one_nan_in_a_saved_table_is_refused_wherever_it_is_read(tables, tmp_pat
     card.save(tmp_path / "card")
     with pytest.raises(ValueError, match='"unlearned" for split `unseen`: `nll_sum` is nan in row 1'):
         Scorecard.load(tmp_path / "card")
+
+
+def test_attacks_on_saved_tables_alone_are_told_not_to_be_run(caplog):
+    rows = {"forget": lm_rows(3), "unseen": lm_rows(3, 50)}
+    tables = evaluate(lm(), rows, processing_class=tokenizer()).tables("unlearned")
+    card = evaluate(tables, attacks=["quantise"])
+    assert "No attack (quantise) is run: it needs a model" in caplog.text
+    assert not any("int8" in name for name in card["unlearned"].measures)

@@ -96,6 +96,8 @@ def test_ignored_rows_count_zero_and_half_precision_is_summed_in_float32():
 def test_other_shapes_are_refused_with_the_shapes_named(logits, labels):
     with pytest.raises(ValueError, match=rf"{', '.join(map(str, logits))}.*expected \(B, T, V\)"):
         per_row_nll(torch.zeros(logits), torch.zeros(labels, dtype=torch.long))
+    with pytest.raises(ValueError, match="are of 2 rows, `labels` of 3"):
+        per_row_nll(torch.zeros(2, 5), torch.zeros(3, dtype=torch.long))
 
 
 # ---- values, gradients, directions ----

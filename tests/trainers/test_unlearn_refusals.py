@@ -258,3 +258,15 @@ def test_a_second_run_of_a_trainer_is_counted_from_its_beginning(tmp_path):
     second = run.train().metrics
     assert second["row_passes"] == first["row_passes"] and run.cost["row_passes"] == first["row_passes"]
     assert second["skipped_steps"] == 0 and second["weights_of_step"] == 1
+
+
+class OwnLoader(UnlearnTrainer):
+    def get_train_dataloader(self):
+        return torch.utils.data.DataLoader(self.forget_dataset, batch_size=2, collate_fn=self.data_collator)
+
+
+def test_a_data_loader_of_other_rows_is_told_in_the_first_step_and_no_optimizers_are_none(tmp_path):
+    config = UnlearnConfig(tmp_path, max_steps=1, **QUIET)
+    run = OwnLoader(lm(), config, *ROWS.values(), processing_class=tokenizer(), optimizers=None)
+    with pytest.raises(ValueError, match="A batch does not say which rows are to be forgotten: it holds 'input_ids'"):
+        run.train()

@@ -67,7 +67,8 @@ class DataArguments(FromFlags):
         default="people",
         metadata={
             "help": "Where the rows come from: people or digits (embedded, for a first try); a .jsonl, .json, .csv or "
-            ".parquet file; a folder of such files; a hub id; tofu, banking77, cifar10 or fsdd with --data_files."
+            ".parquet file (the first three also with .gz); a folder of such files; a hub id; tofu, banking77, cifar10 "
+            "or fsdd with --data_files."
         },
     )
     data_files: str | None = field(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..utils.checks import Wrong, one_of
 from .arguments import TASKS, DataArguments, ModelArguments
-from .rows.files import BUILDERS
+from .rows.files import builder_of
 
 CLASSIFIERS = TASKS[1:]
 TEXTS = TASKS[:2]
@@ -66,7 +66,7 @@ def data_problems(data: DataArguments, model: ModelArguments) -> list[str]:
     if model.model_name_or_path and "sampling_rate" in changed and not of_a_file:
         said = f"is for a new model; {model.model_name_or_path} brings its own feature extractor. Leave it out."
         problems.append(Wrong("sampling_rate", said))
-    is_path = Path(data.dataset_name).suffix in BUILDERS or data.dataset_name.startswith((".", "/", "~"))
+    is_path = builder_of(data.dataset_name) is not None or data.dataset_name.startswith((".", "/", "~"))
     if data.data_files and is_path:
         said = (
             f"is {data.data_files!r}, and --dataset_name {data.dataset_name!r} names a file or folder, too. Give one."

@@ -117,13 +117,18 @@ def test_text_classification_shares_class_numbers(people):
     assert encoded["labels"] == [2, 0]
 
 
-def test_words_that_a_csv_file_cannot_hold_are_told(tmp_path, tokenizer):
-    (tmp_path / "a.csv").write_text("text,label\nx,a\nNone,b\ny,null\nz,b\n")
+def test_empty_places_of_a_csv_file_and_words_among_its_numbers_are_told(tmp_path, tokenizer):
+    (tmp_path / "a.csv").write_text("text,label\nNA,0\n,1\ny,null\nz,1\n")
     rows = by_name.load_rows(str(tmp_path / "a.csv"))
-    with pytest.raises(ValueError, match=r"but None \(id 1\): take them out \(a CSV file's words None, NA, null"):
+    with pytest.raises(
+        ValueError, match=r"but None \(id 1\): take them out \(in a CSV file an empty place, and NA, None, null"
+    ):
         text.encode_text_classification(rows, tokenizer)
-    with pytest.raises(ValueError, match=r"None \(id 2\); the 2 classes are .* \(a CSV file's words None"):
+    with pytest.raises(ValueError, match=r"None \(id 0, id 2, id 3\); the 2 classes are .* \(in a CSV file an empty place"):
         text.encode_text_classification(rows.select([0, 2, 3]), tokenizer, names=["a", "b"])
+    with pytest.raises(ValueError, match=r"None \(id 2\)"):
+        text.encode_text_classification(rows.select([0, 2, 3]), tokenizer)
+    assert text.encode_text_classification(rows.select([0, 3]), tokenizer)["text"] == ["NA", "z"]
 
 
 def test_one_class_alone_is_told_before_a_model_is_made():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -171,11 +172,19 @@ def test_missing_files_name_the_flag(tmp_path):
         load_rows("tofu", data_files=str(tmp_path / "nowhere.jsonl"))
     with pytest.raises(FileNotFoundError, match="full.jsonl"):
         load_rows("tofu", data_files=str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="--data_files"):
+    with pytest.raises(FileNotFoundError, match="--dataset_name"):
         load_rows(str(tmp_path / "nowhere.csv"))
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(ValueError, match="one type"):
+    with pytest.raises(ValueError, match="--data_files names notes.txt, which is no file of type .jsonl"):
         load_rows("banking77", data_files=str(tmp_path / "notes.txt"))
+    (tmp_path / "a.csv").write_text("text\na\n")
+    write_jsonl(tmp_path / "a.jsonl", [{"text": "a"}])
+    with pytest.raises(
+        ValueError, match="--dataset_name names files of several types: a.csv, a.jsonl. Name those of one"
+    ):
+        load_rows(str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="let --dataset_name name an existing file"):
+        load_rows("./nowhere.jsonl")
 
 
 # ---- files that are broken, or of a shape that is not read -----------------------------------------------------------
@@ -207,6 +216,66 @@ def test_a_file_that_cannot_be_read_is_told_in_one_line_with_its_name(tmp_path, 
     with pytest.raises(ValueError) as error:
         load_rows(str(tmp_path / name))
     assert words in str(error.value) and str(tmp_path / name) in str(error.value) and "\n" not in str(error.value)
+
+
+WORDS = "id,text,label,n,empty\n1,NA,None,3,\n2,null,nan,,\n3,,yes,5,\n4,N/A,no,NaN,\n"
+
+
+def test_words_of_a_csv_that_pandas_takes_for_no_value_are_kept_and_told(tmp_path, caplog):
+    (tmp_path / "a.csv").write_text(WORDS)
+    rows = load_rows(str(tmp_path / "a.csv"))
+    assert rows["text"] == ["NA", "null", None, "N/A"] and rows["label"] == ["None", "nan", "yes", "no"]
+    assert rows["n"] == [3, None, 5, None] and rows["empty"] == [None] * 4 and rows["id"] == ["1", "2", "3", "4"]
+    assert rows.column_names == ["id", "text", "label", "n", "empty"]
+    assert "in column 'label' 2 value(s) None, nan are kept as words;" in caplog.text
+    assert "in column 'n' 1 value(s) NaN among numbers are taken for no value." in caplog.text
+    assert "'empty'" not in caplog.text and "An empty place stands for no value" in caplog.text
+    assert load_rows(str(tmp_path / "a.csv"), split="train[2:]")["text"] == [None, "N/A"]
+
+
+def test_a_csv_without_such_words_is_read_as_it_was(tmp_path, caplog):
+    (tmp_path / "a.csv").write_text("id,x,y,z\n007,1,a,True\n8,,b,\n")
+    assert load_rows(str(tmp_path / "a.csv")).to_list() == [
+        {"id": "7", "x": 1.0, "y": "a", "z": True},
+        {"id": "8", "x": None, "y": "b", "z": None},
+    ]
+    assert "kept as words" not in caplog.text
+
+
+@pytest.mark.parametrize("name, content", [
+    ("a.JSONL", '{"text": "a"}\n'), ("a.Json", '{"text": ["a"]}'), ("a.CSV", "text\na\n"),
+    ("a.jsonl.gz", '{"text": "a"}\n'),
+    ("a.csv.gz", "text\na\n"), ("a.json.gz", '{"train": [{"text": "a"}]}'), ("A.CSV.GZ", "text\na\n"),
+])  # fmt: skip
+def test_suffixes_in_capitals_and_gzip_are_read(tmp_path, name, content):
+    packed = gzip.compress(content.encode(), mtime=0) if name.lower().endswith(".gz") else content.encode()
+    (tmp_path / name).write_bytes(packed)
+    assert load_rows(str(tmp_path / name))["text"] == ["a"]
+    assert load_rows(str(tmp_path))["text"] == ["a"]  # in a folder, too
+
+
+def test_a_packed_file_of_a_data_set_by_name_has_the_ids_of_the_plain_one(tmp_path):
+    (tmp_path / "train.csv.gz").write_bytes(gzip.compress(b"text,category\na,b\n"))
+    assert load_rows("banking77", data_files=str(tmp_path))["id"] == ["train-0"]
+
+
+@pytest.mark.parametrize("name, content, words", [
+    ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 99)[:40], "is damaged: Compressed file ended before"),
+    ("a.json.gz", b'{"text": ["a"]}', "is damaged: Not a gzipped file"),
+    ("a.csv.gz", gzip.compress("text\ncaf\u00e9\n".encode("latin-1")), "is no text in UTF-8"),
+    ("a.jsonl.gz", gzip.compress(b'{"text":\n'), "is no JSON: line 1"),
+    ("a.tsv", b"a\tb\n", "is no file of type .jsonl, .json, .csv, .parquet (.jsonl, .json and .csv also with .gz)"),
+    ("a.jsonl.zst", b"x", "is no file of type .jsonl"),
+    ("a.parquet.gz", b"x", "is no file of type .jsonl"),
+], ids=lambda value: value if str(value).startswith("a.") else "")  # fmt: skip
+def test_a_packed_file_or_another_type_is_told_by_its_name_and_flag(tmp_path, name, content, words):
+    (tmp_path / name).write_bytes(content)
+    for flags in ((str(tmp_path / name),), ("mine", str(tmp_path / name))):
+        with pytest.raises(ValueError) as error:
+            load_rows(*flags)
+        assert words in str(error.value) and name in str(error.value) and "\n" not in str(error.value)
+        if "no file of type" in words:
+            assert ("--dataset_name" if len(flags) == 1 else "--data_files") in str(error.value)
 
 
 def test_the_broken_one_of_several_files_is_named(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 
-NO_VALUE = " (a CSV file's words None, NA, null and nan are read as no value; a .jsonl file keeps them)"
+NO_VALUE = " (in a CSV file an empty place, and NA, None, null or nan among numbers, stand for no value)"
 
 
 def class_labels(dataset, column, names):

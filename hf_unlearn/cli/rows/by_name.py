@@ -18,8 +18,8 @@ def load_rows(dataset_name, data_files=None, split=None):
 
     Args:
         dataset_name: "people" or "digits" (embedded); "tofu", "banking77", "cifar10" or "fsdd" (local files, named
-            by `data_files`); a local .jsonl, .json, .csv or .parquet file, a folder of such files or of
-            `Dataset.save_to_disk`; else a Hub id.
+            by `data_files`); a local .jsonl, .json, .csv (also with .gz) or .parquet file, a folder of such files or
+            of `Dataset.save_to_disk`; else a Hub id.
         data_files: a path, a glob pattern, a folder, or several of them (list, or separated by commas). For a Hub id
             it is handed to `datasets.load_dataset` unless it exists here. In a folder, `split` chooses the files:
             those whose name starts with it (train.csv, train-00.parquet); a folder without such names counts as one
@@ -43,14 +43,15 @@ def load_rows(dataset_name, data_files=None, split=None):
             f"The data set {dataset_name!r} is read from local files, and none was named. "
             f"Fix: --data_files {FILES_OF[dataset_name]}"
         )
+    flag = "--data_files"
     if data_files is None and is_path(dataset_name):
-        data_files = str(dataset_name)
+        data_files, flag = str(dataset_name), "--dataset_name"
         if any(Path(data_files, name).is_file() for name in SAVED):
             return with_ids(_saved(data_files, split))
     here = dataset_name in FILES_OF or (data_files is not None and all_exist(data_files))
     if data_files is None or (not here and looks_like_hub_id(dataset_name)):
         return with_ids(from_hub(dataset_name, data_files, split))
-    files = find_files(data_files, split, ONLY_FILE.get(dataset_name))
+    files = find_files(data_files, split, ONLY_FILE.get(dataset_name), flag)
     rows = with_images(read_files(files, *split_name(split)))
     return with_ids(by_its_rules(dataset_name, rows, files))
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import glob
 import os
 import re
+import zlib
 from pathlib import Path
 
 from . import json_shapes
+from .csv_words import kept_words
+from .packed import PACKED, opened, plain_name
 
 BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}  # suffix -> `load_dataset`'s name
+TYPES = f"{', '.join(BUILDERS)} (.jsonl, .json and .csv also with {PACKED})"
 SPLITS = ("train", "test", "validation", "valid", "dev", "eval")  # what a file's name may begin with
 
 
@@ -19,10 +23,17 @@ def split_name(split):
     return name, bracket + rest
 
 
+def builder_of(path) -> str | None:
+    """Name by which `load_dataset` knows a file's type; None where it is none that is read."""
+    name = str(path).lower()
+    kind = BUILDERS.get(Path(plain_name(name)).suffix)
+    return None if kind == "parquet" and name.endswith(PACKED) else kind
+
+
 def is_path(name):
     """Whether a data set name is meant as a path: it exists, or is written as one."""
     name = str(name)
-    return os.path.exists(name) or Path(name).suffix in BUILDERS or name.startswith((".", "/", "~"))
+    return os.path.exists(name) or builder_of(name) is not None or name.startswith((".", "/", "~"))
 
 
 def as_list(data_files):
@@ -35,12 +46,13 @@ def all_exist(data_files):
     return all(os.path.exists(entry) or glob.glob(entry) for entry in as_list(data_files))
 
 
-def find_files(data_files, split: str | None, only: str | None = None) -> list[Path]:
+def find_files(data_files, split: str | None, only: str | None = None, flag: str = "--data_files") -> list[Path]:
     """
     Paths to read, in a fixed order: patterns resolved, and of a folder the files of the split.
 
     Args:
         only: name of the one file that counts in a folder.
+        flag: that names the files, for what is said of them.
 
     Raises:
         FileNotFoundError: a file is missing, or a folder holds none that can be read.
@@ -49,11 +61,13 @@ def find_files(data_files, split: str | None, only: str | None = None) -> list[P
     name = split_name(split)[0]
     found = []
     for entry in as_list(data_files):
-        found += _in_folder(entry, name, only) if Path(entry).is_dir() else _matching(entry, name)
-    kinds = {BUILDERS.get(p.suffix) for p in found}
-    if None in kinds or len(kinds) > 1:
+        found += _in_folder(entry, name, only, flag) if Path(entry).is_dir() else _matching(entry, name, flag)
+    if strange := [p.name for p in found if builder_of(p) is None]:
+        more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
+        raise ValueError(f"{flag} names {strange[0]}{more}, which is no file of type {TYPES}. Save it as one of these.")
+    if len({builder_of(p) for p in found}) > 1:
         raise ValueError(
-            f"--data_files must name files of one type among {', '.join(BUILDERS)}; got {[p.name for p in found]}."
+            f"{flag} names files of several types: {', '.join(p.name for p in found)}. Name those of one type."
         )
     return found
 
@@ -62,14 +76,16 @@ def _begins_with(split: str, path: Path) -> bool:
     return re.match(rf"{re.escape(split)}([-_.]|$)", path.name) is not None
 
 
-def _in_folder(folder: str, split: str, only: str | None) -> list[Path]:
+def _in_folder(folder: str, split: str, only: str | None, flag: str) -> list[Path]:
     """The split's files: those whose names begin with it; all, where no name begins with a split's."""
     entries = sorted(p for p in Path(folder).iterdir() if not p.name.startswith("."))  # hidden: no one's rows
-    inside = [p for p in entries if p.suffix in BUILDERS and only in (None, p.name)]
+    there = {p.name: p for p in entries if builder_of(p) and only in (None, p.name)}
+    # Of a file that stands there packed and unpacked, one counts.
+    inside = [p for name, p in there.items() if plain_name(name) == name or plain_name(name) not in there]
     if not inside:
         raise FileNotFoundError(
-            f"The folder {folder!r} holds no {only or 'file of type ' + ', '.join(BUILDERS)}. "
-            f"{_of_media(folder, entries) or 'Fix: let --data_files name the file itself.'}"
+            f"The folder {folder!r} holds no {only or 'file of type ' + TYPES}. "
+            f"{_of_media(folder, entries) or f'Fix: let {flag} name the file itself.'}"
         )
     chosen = [p for p in inside if _begins_with(split, p)]
     if not chosen and split == "train" and not any(_begins_with(other, p) for other in SPLITS for p in inside):
@@ -96,18 +112,18 @@ def _of_media(folder: str, entries: list[Path]) -> str | None:
     return None
 
 
-def _matching(entry: str, split: str) -> list[Path]:
+def _matching(entry: str, split: str, flag: str) -> list[Path]:
     """The file, or those that a pattern matches."""
     found = [Path(entry)] if Path(entry).is_file() else sorted(map(Path, glob.glob(entry)))
     if not found:
         raise FileNotFoundError(
             f"No such file: {entry!r} (looked in {os.getcwd()!r}). "
-            f"Fix: let --data_files name an existing file, folder or pattern."
+            f"Fix: let {flag} name an existing file, folder or pattern."
         )
     by_split = len(found) == 1 and json_shapes.holds_splits(found[0])
     if split != "train" and not by_split and not any(_begins_with(split, p) for p in found):
         raise ValueError(
-            f"split={split!r} asked for, but --data_files names {[p.name for p in found]}, which is read as one "
+            f"split={split!r} asked for, but {flag} names {[p.name for p in found]}, which is read as one "
             f"'train' split. Fix: name the file of that split, or a folder whose file names begin with the split."
         )
     return found
@@ -127,11 +143,15 @@ def read_files(files: list[Path], split: str = "train", part: str = ""):
     for path in files:
         if not path.stat().st_size:
             raise ValueError(f"{path} is empty: a file of 0 bytes.")
-        if BUILDERS[path.suffix] == "json" and (said := json_shapes.first_is_no_row(path)):
+        try:
+            said = json_shapes.first_is_no_row(path) if builder_of(path) == "json" else None
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(_broken(path, error)) from error
+        if said:
             raise ValueError(f"{path} {said} What is read: {json_shapes.SHAPES}.")
     try:
         found = json_shapes.one_object(files[0]) if len(files) == 1 else None
-    except ValueError as error:
+    except (ValueError, OSError, EOFError, zlib.error) as error:
         raise ValueError(_broken(files[0], error)) from error
     if found is not None:
         return sliced(json_shapes.rows_of(found, split, files[0]), part)
@@ -139,27 +159,29 @@ def read_files(files: list[Path], split: str = "train", part: str = ""):
         rows = _load(files, f"train{part}")
     except Exception as error:  # of every type that `datasets`, Arrow, pandas and the file system raise
         raise ValueError(_first_broken(files, error)) from error
-    if "__index_level_0__" in rows.column_names and files[0].suffix == ".csv":
+    if builder_of(files[0]) != "csv":
+        return rows
+    if "__index_level_0__" in rows.column_names:
         raise ValueError(
             f"{files[0]}: lines have more values than the header has names ({len(rows.column_names) - 1}). A value "
             "with a comma needs quotation marks."
         )
-    header = rows.column_names[0] if files[0].suffix == ".csv" and len(rows.column_names) == 1 else ""
+    header = rows.column_names[0] if len(rows.column_names) == 1 else ""
     if sign := next((sign for sign in ";\t|" if sign in header), None):
         raise ValueError(
             f"{files[0]}: its header, {header!r}, is one name. Values must be separated by commas, not by {sign!r}."
         )
-    return rows
+    return kept_words(rows, lambda **how: _load(files, f"train{part}", **how), ", ".join(map(str, files)))
 
 
-def _load(files: list[Path], split: str):
+def _load(files: list[Path], split: str, **how):
     from datasets import load_dataset
     from datasets.utils import logging
 
     before = logging.get_verbosity()
     logging.set_verbosity(logging.CRITICAL)  # what is wrong with a file is told here, once
     try:
-        return load_dataset(BUILDERS[files[0].suffix], data_files=[str(p) for p in files], split=split)
+        return load_dataset(builder_of(files[0]), data_files=[str(p) for p in files], split=split, **how)
     finally:
         logging.set_verbosity(before)
 
@@ -200,14 +222,17 @@ def _kind(feature) -> str:
 
 
 def _broken(path: Path, error: Exception) -> str:
-    kind = BUILDERS[path.suffix]
+    kind = builder_of(path)
     if "corresponds to no data" in str(error):
         return f"{path} has no rows."
     if kind in ("json", "csv"):
         try:
-            path.read_text(encoding="utf-8")
+            with opened(path) as file:
+                file.read()
         except UnicodeDecodeError as wrong:
             return f"{path} is no text in UTF-8 (byte {wrong.start}: {wrong.reason}); save it in that encoding."
+        except (OSError, EOFError, zlib.error) as wrong:
+            return f"{path} is damaged: {' '.join(str(wrong).split())}."
     if kind == "json" and (said := json_shapes.wrong_line(path)):
         return f"{path} {said} What is read: {json_shapes.SHAPES}."
     if kind == "parquet" and _has_no_rows(path):

@@ -10,7 +10,10 @@ JSON files that hold one object, and not a row a line or a list of rows. Two sha
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
+
+from .packed import opened, plain_name
 
 SHAPES = (
     'a list of rows ([{"text": …}, …]), a row a line, columns of one length ({"text": […], "label": […]}), or rows by '
@@ -23,11 +26,11 @@ def one_object(path: Path) -> dict | None:
     The object that is all of a .json file; None where it holds a list, or a row a line.
 
     Raises:
-        ValueError: if it is no JSON.
+        ValueError: if it is no JSON; EOFError, OSError or zlib.error if it is packed and damaged.
     """
-    if path.suffix != ".json":
+    if Path(plain_name(path.name.lower())).suffix != ".json":
         return None
-    with open(path, encoding="utf-8") as file:
+    with opened(path) as file:
         first = next((line for line in file if line.strip()), "")
         if not first.lstrip("\ufeff \t").startswith("{") or (_is_row(first) and any(line.strip() for line in file)):
             return None
@@ -45,7 +48,7 @@ def _is_row(line: str) -> bool:
 
 def first_is_no_row(path: Path) -> str | None:
     """What is wrong where a file begins with something that is no row; Arrow would end the process at a null there."""
-    with open(path, "rb") as file:
+    with opened(path, "rb") as file:
         start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
     inner = start[1:].lstrip() if start.startswith(b"[") else start
     if inner.startswith(b"null"):
@@ -57,7 +60,8 @@ def first_is_no_row(path: Path) -> str | None:
 
 def wrong_line(path: Path) -> str | None:
     """What is wrong with the first line, or with an entry of a list, that is no row: "is no JSON: line 3, …"."""
-    text = path.read_text(encoding="utf-8-sig")
+    with opened(path) as file:
+        text = file.read().removeprefix("\ufeff")
     in_a_list = text.lstrip().startswith("[")
     for number, line in enumerate([text.replace("\n", " ")] if in_a_list else text.splitlines(), 1):
         where = "" if in_a_list else f" in line {number}"
@@ -92,7 +96,7 @@ def holds_splits(path: Path) -> bool:
     """Whether a file holds rows by split."""
     try:
         found = one_object(path)
-    except ValueError:  # told where it is read
+    except (ValueError, OSError, EOFError, zlib.error):  # told where it is read
         return False
     return found is not None and bool(found) and all(map(_are_rows, found.values()))
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from .packed import plain_name
+
 EMBEDDED = ("people", "digits")
 FILES_OF = {  # data set -> what `--data_files` should name
     "tofu": "path/to/tofu/full.jsonl",
@@ -24,7 +28,7 @@ def by_its_rules(dataset_name: str, rows, files):
     if dataset_name == "tofu":
         return _tofu_authors(rows, files)
     if dataset_name == "banking77" and "id" not in rows.column_names:  # train and test must not share ids
-        return rows.add_column("id", [f"{files[0].stem}-{i}" for i in range(len(rows))])
+        return rows.add_column("id", [f"{Path(plain_name(files[0].name)).stem}-{i}" for i in range(len(rows))])
     if dataset_name == "cifar10" and "label" in rows.column_names:
         from datasets import ClassLabel
 

@@ -233,6 +233,21 @@ def test_words_of_a_csv_that_pandas_takes_for_no_value_are_kept_and_told(tmp_pat
     assert load_rows(str(tmp_path / "a.csv"), split="train[2:]")["text"] == [None, "N/A"]
 
 
+def test_such_words_in_every_column(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\nNA,b\na,None\n")
+    assert load_rows(str(tmp_path / "a.csv")).to_dict() == {
+        "text": ["NA", "a"],
+        "label": ["b", "None"],
+        "id": ["0", "1"],
+    }
+
+
+def test_a_number_column_whose_words_come_late_is_read_as_it_was(tmp_path, caplog):
+    (tmp_path / "a.csv").write_text("text,n\n" + "".join(f"t{i},{i}\n" for i in range(12_000)) + "NA,NA\n")  # 2 chunks
+    rows = load_rows(str(tmp_path / "a.csv"))
+    assert rows[-1] == {"text": "NA", "n": None, "id": "12000"} and rows["n"][0] == 0
+
+
 def test_a_csv_without_such_words_is_read_as_it_was(tmp_path, caplog):
     (tmp_path / "a.csv").write_text("id,x,y,z\n007,1,a,True\n8,,b,\n")
     assert load_rows(str(tmp_path / "a.csv")).to_list() == [
@@ -257,6 +272,8 @@ def test_suffixes_in_capitals_and_gzip_are_read(tmp_path, name, content):
 def test_a_packed_file_of_a_data_set_by_name_has_the_ids_of_the_plain_one(tmp_path):
     (tmp_path / "train.csv.gz").write_bytes(gzip.compress(b"text,category\na,b\n"))
     assert load_rows("banking77", data_files=str(tmp_path))["id"] == ["train-0"]
+    (tmp_path / "train.csv").write_text("text,category\na,b\n")
+    assert len(load_rows("banking77", data_files=str(tmp_path))) == 1  # packed and unpacked it is one file
 
 
 @pytest.mark.parametrize("name, content, words", [

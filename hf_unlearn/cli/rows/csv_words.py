@@ -17,22 +17,24 @@ def kept_words(rows, read: Callable, file: str):
 
     Args:
         rows: as `datasets` reads them.
-        read: reads them again, with further options of `pandas.read_csv`.
+        read: reads them again, with further options of `load_dataset`.
         file: for the warning.
     """
     holes = [name for name in rows.column_names if rows.data.column(name).null_count]
     if not holes:
         return rows
-    literal = read(keep_default_na=False, na_values=[""])
-    texts = [name for name in holes if getattr(literal.features[name], "dtype", "") in ("string", "large_string")]
+    from datasets import Features, Value, concatenate_datasets
+
+    as_words = Features({**rows.features, **{name: Value("string") for name in holes}})
+    literal = read(keep_default_na=False, na_values=[""], features=as_words)
     kept, told = [], []
-    for name in texts:
-        pairs = zip(rows.with_format(None)[name], literal.with_format(None)[name], strict=True)
+    for name in holes:
+        pairs = list(zip(rows.with_format(None)[name], literal.with_format(None)[name], strict=True))
         words = [word for value, word in pairs if value is None and word is not None]
         if not words:
             continue
-        is_text = getattr(rows.features[name], "dtype", "") in ("string", "large_string", "null")
-        if is_text or len(words) + literal.data.column(name).null_count == len(rows):  # nothing but such words
+        of_words = getattr(rows.features[name], "dtype", "") in ("string", "large_string")
+        if of_words or all(value is None for value, _ in pairs):
             kept.append(name)
         how = "are kept as words" if name in kept else "among numbers are taken for no value"
         shown = ", ".join(list(dict.fromkeys(words))[:SHOWN])
@@ -41,7 +43,5 @@ def kept_words(rows, read: Callable, file: str):
         logger.warning("%s: %s. An empty place stands for no value.", file, "; ".join(told))
     if not kept:
         return rows
-    from datasets import concatenate_datasets
-
-    both = concatenate_datasets([rows.remove_columns(kept), literal.select_columns(kept)], axis=1)
-    return both.select_columns(rows.column_names)
+    parts = [rows.remove_columns(kept)] if len(kept) < len(rows.column_names) else []
+    return concatenate_datasets([*parts, literal.select_columns(kept)], axis=1).select_columns(rows.column_names)

@@ -37,6 +37,7 @@ def one_run_in(folder: str):
     if _HELD.get(key) == os.getpid():  # an outer run of this process; a process that was forked from it has it not
         yield
         return
+    is_new = not os.path.exists(folder)
     file = _take(folder)
     _HELD[key] = os.getpid()
     clear_parts(folder)
@@ -48,6 +49,9 @@ def one_run_in(folder: str):
             with suppress(OSError):
                 os.unlink(Path(folder, FILE))  # before the lock goes: another run that takes it then sees a new file
             os.close(file)
+        if is_new:
+            with suppress(OSError):  # something was written there
+                os.rmdir(folder)
 
 
 def _take(folder: str) -> int | None:

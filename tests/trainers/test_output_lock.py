@@ -61,6 +61,19 @@ def test_a_folder_is_free_again_after_an_error_and_within_one_process(tmp_path):
         pass
 
 
+def test_a_folder_that_was_made_for_a_run_which_writes_nothing_goes_with_it(tmp_path):
+    with one_run_in(tmp_path / "a"):
+        assert (tmp_path / "a").is_dir()
+    assert not (tmp_path / "a").exists()
+    with one_run_in(tmp_path / "a"):
+        (tmp_path / "a/file").write_text("")
+    assert (tmp_path / "a/file").exists()
+    (tmp_path / "b").mkdir()  # by somebody else
+    with one_run_in(tmp_path / "b"):
+        pass
+    assert (tmp_path / "b").is_dir()
+
+
 @pytest.mark.parametrize("left, free", [
     ({}, True), ({"pid": 2**22 + 5, "host": "here", "began": 1.0}, True), ({"host": "here"}, True),
     ({"pid": os.getppid(), "host": "here", "began": "now"}, False),  # a process that lives

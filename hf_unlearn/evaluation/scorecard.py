@@ -18,6 +18,7 @@ from .model_folder import task_of
 from .model_scores import ModelScores, json_safe
 from .passable import obstacles
 from .roles import BEFORE
+from .row_keys import keyed_card, same_data
 from .tables import columns_of
 
 if TYPE_CHECKING:
@@ -34,9 +35,9 @@ class Scorecard:
     `{"schema": 3, "runs": [{"task", "model", "seed", "measures": {name: {"value", "low", "high", "n"}},
     "cost": {"steps", "row_passes", "seconds"}, "stop_reason", "details"}], "provenance": {task: {"asked", "request",
     "smoke", "date", "commands", "models": {role: {"weights", "architecture", "parameters"}}, "data": {split: {"rows",
-    "hash"}}, "versions"}}}`; what is unknown or not finite is null. Schemas 1 and 2 are read, too; measures whose
-    meaning changed since get another name there (the zlib score was of the summed loss, now `zlib_sum`; `privleak` was
-    today's `rel_diff`).
+    "hash", "salt"}}, "versions"}}}`; what is unknown or not finite is null, and `salt` names the owner's salt that keys
+    the hash. Schemas 1 and 2 are read, too; measures whose meaning changed since get another name there (the zlib score
+    was of the summed loss, now `zlib_sum`; `privleak` was today's `rel_diff`).
     """
 
     runs: list[ModelScores] = field(default_factory=list)
@@ -118,7 +119,7 @@ class Scorecard:
                 )
         for task, one in self.provenance.items():
             ours, theirs = (side.get("data") or {} for side in (one, other.provenance.get(task) or {}))
-            differ = [s for s in ours if s in theirs and ours[s].get("hash") != theirs[s].get("hash")]
+            differ = [s for s in ours if s in theirs and not same_data(ours[s], theirs[s])]
             if differ:
                 raise ValueError(
                     f"both score cards have a task {task!r}, but of other rows ({', '.join(differ)}): their numbers "
@@ -189,7 +190,11 @@ class Scorecard:
         from ..report.page import render_html
 
         page = render_html(
-            self.to_dict(), rows=rows, histories=scorecard_files.histories(self.runs), title=title, about=about
+            keyed_card(self.to_dict(), path.parent, draw=False),
+            rows=rows,
+            histories=scorecard_files.histories(self.runs),
+            title=title,
+            about=about,
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_bytes(path, page.encode())

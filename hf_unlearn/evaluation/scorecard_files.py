@@ -11,7 +11,7 @@ from ..data.who_asked import names, without_names
 from ..utils.files import json_bytes, read_json, replace_files, short
 from .model_scores import ModelScores, json_safe
 from .parquet import parquet_bytes, read_parquet
-from .row_keys import keyed, know_salts_of
+from .row_keys import keyed, keyed_card, know_salts_of
 from .table_checks import raise_all, value_problems
 from .tables import ROW_COLUMNS, described, with_description
 
@@ -56,7 +56,8 @@ def write(card: dict[str, Any], runs: Iterable[ModelScores], directory: str | Pa
     found = histories(runs)
     if found:
         contents[directory / HISTORY] = json_bytes({"schema": SCHEMA, "histories": found})
-    contents[path] = json_bytes(card)  # the last one: a killed run leaves no new card beside old tables
+    # The last one: a killed run leaves no new card beside old tables.
+    contents[path] = json_bytes(keyed_card(card, directory))
     replace_files(contents)
     return path
 

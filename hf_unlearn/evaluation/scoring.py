@@ -20,7 +20,7 @@ from .model_checks import model_problems
 from .model_scores import COST_KEYS, ModelScores
 from .observation import observe
 from .roles import ROLES
-from .row_keys import key_of
+from .row_keys import DATA_KEY, key_of
 from .rows import row_hashes
 from .scorecard import Scorecard
 from .split_checks import RowChecks, splits_taken, twin_problems
@@ -218,7 +218,9 @@ def _provenance(tables: Mapping[str, Mapping[str, pyarrow.Table]]) -> dict[str, 
     data: dict[str, dict[str, Any]] = {}
     for name, own in tables.items():
         for split, table in own.items():
-            data.setdefault(split, {"rows": table.num_rows, "hash": said[name][split].get("data")})
+            of = said[name][split]
+            salt = {"salt": of[DATA_KEY]} if DATA_KEY in of else {}
+            data.setdefault(split, {"rows": table.num_rows, "hash": of.get("data"), **salt})
     return {
         "date": datetime.now(timezone.utc).date().isoformat(),
         "models": {name: _model(said[name].values()) for name in said},

@@ -14,6 +14,7 @@ from transformers import default_data_collator
 from hf_unlearn.evaluation import ModelScores, Scorecard, catalogue, evaluate
 from hf_unlearn.evaluation.gates import Status
 from hf_unlearn.evaluation.judge import judge
+from hf_unlearn.evaluation.row_keys import keyed_card
 
 COST = {"steps": 12, "row_passes": 96, "seconds": 1.5}
 HISTORY = [{"step": 1, "forget_loss": 0.1, "alpha": 0.05}, {"step": 2, "forget_loss": math.nan, "loss": 3.0}]
@@ -65,7 +66,7 @@ def test_scorecard_schema(card, tmp_path):
 def test_save_and_load_keep_everything(card, splits, tmp_path):
     card.save(tmp_path)
     again = Scorecard.load(tmp_path)
-    assert again.to_dict() == card.to_dict()
+    assert again.to_dict() == keyed_card(card.to_dict(), tmp_path)
     for before, after in zip(card.runs, again.runs, strict=True):
         ours, theirs = (
             {s: t.drop_columns("row_hash").to_pydict() for s, t in run.tables.items()} for run in (before, after)

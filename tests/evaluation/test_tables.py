@@ -9,7 +9,7 @@ from helpers.tiny import batch_of, bert, image_rows, lm, lm_rows, text_class_row
 
 from hf_unlearn import default_collator
 from hf_unlearn.evaluation import Scorecard, collect, evaluate, load_tables, save_tables, weights_hash
-from hf_unlearn.evaluation.row_keys import KEY
+from hf_unlearn.evaluation.row_keys import DATA_KEY, KEY
 from hf_unlearn.evaluation.rows import row_hashes
 from hf_unlearn.evaluation.table_checks import value_problems
 from hf_unlearn.evaluation.tables import described, is_causal_lm, with_description
@@ -64,8 +64,9 @@ def test_saved_tables_are_the_same_and_know_where_they_belong(model, tables, spl
     again = load_tables(tmp_path, model=weights_hash(model), splits=splits)
     assert again.keys() == tables.keys()
     for split, table in tables.items():
-        said = {k: v for k, v in described(again[split]).items() if k != KEY}
-        assert again[split].drop_columns("row_hash").equals(table.drop_columns("row_hash")) and said == described(table)
+        said = {k: v for k, v in described(again[split]).items() if k not in (KEY, DATA_KEY)}
+        assert again[split].drop_columns("row_hash").equals(table.drop_columns("row_hash"))
+        assert said == {**described(table), "data": said["data"]} and said["data"] != described(table)["data"]
     with pytest.raises(ValueError, match="are of another model"):
         load_tables(tmp_path, model=weights_hash(lm(1)))
     rounded = {**described(tables["forget"]), "model": f"{weights_hash(model)} int8"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +23,7 @@ from .columns import (
 from .duplicates import Content, contents, twins
 from .given import as_rows
 from .limits import Limits
-from .near_twins import near_twins
+from .near_twins import compared_rows, near_twins
 from .read_once import read_once
 from .row_checks import PER_TOKEN, ids_of, row_problems
 
@@ -153,18 +154,33 @@ def unlike_columns(sets: Sets, limits: Limits | None = None, processing_class: A
     return problems
 
 
+_TOLD: set[frozenset] = set()  # pairs of near twins that a warning has named in this process
+
+
 def warn_of_near_twins(a: Content, b: Content, ids_a: list, ids_b: list, name_a: str, name_b: str) -> None:
-    """Names a few rows of two sets that are much alike: whether they say the same, the reader must judge."""
-    if pairs := near_twins(a, b):
-        shown = [f"{ids_a[i]} ≈ {ids_b[j]} ({similarity:.0%})" for i, j, similarity in pairs]
-        logger.warning(
-            "%d pair(s) of a %s and a %s row are much alike (share of common runs of characters or tokens): %s. "
-            "Look at them: what they have in common is in both sets.",
-            len(pairs),
-            name_a,
-            name_b,
-            first_ids(shown),
-        )
+    """
+    Names a few rows of two sets that are much alike: whether they say the same, the reader must judge. On the first
+    process of a machine alone, and the same pairs once.
+    """
+    if os.environ.get("LOCAL_RANK", "0") not in ("0", "-1", ""):
+        return
+    pairs = near_twins(a, b)
+    told = frozenset((name_a, str(ids_a[i]), name_b, str(ids_b[j])) for i, j, _ in pairs)
+    if not pairs or told in _TOLD:
+        return
+    _TOLD.add(told)
+    shown = [f"{ids_a[i]} ≈ {ids_b[j]} ({similarity:.0%})" for i, j, similarity in pairs]
+    rows = [f"{len(own)} of {len(one.keys)} {name}" for own, one, name in zip(
+        compared_rows(a, b), (a, b), (name_a, name_b), strict=True) if len(own) < len(one.keys)]  # fmt: skip
+    logger.warning(
+        "%d pair(s) of a %s and a %s row are much alike (share of common runs of characters or tokens): %s. "
+        "Look at them: what they have in common is in both sets.%s",
+        len(pairs),
+        name_a,
+        name_b,
+        first_ids(shown),
+        f" Compared were {' and '.join(rows)} rows, evenly spaced." if rows else "",
+    )
 
 
 def evaluation_problems(name: str, rows: Any, limits: Limits | None, plain: bool) -> list[str]:

@@ -7,7 +7,8 @@ Datasets, 3.2), of rows without text its runs of three tokens. Two rows are near
 be among the rarest (1 - ALIKE) of each row's (prefix filtering: Chaudhuri et al. 2006, Bayardo et al. 2007).
 
 Cost: a sort of all shingles, and a comparison for each pair that shares a rare one. Both are bounded: of a long row the
-first `MOST_SHINGLES` count, of a large set `MOST_ROWS` evenly spaced rows, and at most `MOST_PAIRS` pairs are compared.
+first `MOST_SHINGLES` count, of a large set so many evenly spaced rows that both sets together have `MOST_IN_ALL`, and
+at most `MOST_PAIRS` pairs are compared out of `MOST_LOOKS` that share a rare shingle.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ CHARACTERS, TOKENS = 5, 3  # in a shingle
 FEWEST_SHINGLES = 10  # of shorter rows a single word decides
 MOST_SHINGLES = 1000
 MOST_ROWS = 20_000
+MOST_IN_ALL = 4_000_000  # shingles of both sets: some 200 MB while they are sorted
 MOST_PAIRS = 50_000
+MOST_LOOKS = 2_000_000
 
 
 def near_twins(first: Content, second: Content) -> list[tuple[int, int, float]]:
@@ -35,7 +38,7 @@ def near_twins(first: Content, second: Content) -> list[tuple[int, int, float]]:
     by_text = first.texts is not None and second.texts is not None
     if not by_text and (first.tokens is None or second.tokens is None):
         return []
-    places = [_evenly(len(one.keys)) for one in (first, second)]
+    places = compared_rows(first, second)
     sets = [
         [_shingles(spaced(one.texts[i])) if by_text else _token_shingles(one.tokens[i]) for i in own]
         for one, own in zip((first, second), places, strict=True)
@@ -50,8 +53,23 @@ def near_twins(first: Content, second: Content) -> list[tuple[int, int, float]]:
     return sorted(found, key=lambda pair: (-pair[2], pair[:2]))
 
 
-def _evenly(n: int) -> np.ndarray:
-    return np.arange(n) if n <= MOST_ROWS else np.linspace(0, n - 1, MOST_ROWS).astype(int)
+def compared_rows(first: Content, second: Content) -> list[np.ndarray]:
+    """Places of the rows of each set that are compared: of a small set all of them, of a large one as many as fit."""
+    sets = (first, second)
+    by_text = first.texts is not None and second.texts is not None
+    sizes = [
+        np.array([min(len(row), MOST_SHINGLES) for row in (one.texts if by_text else one.tokens) or ()], np.int64)
+        for one in sets
+    ]
+    smaller, larger = sorted((0, 1), key=lambda i: sizes[i].sum())
+    share = {smaller: MOST_IN_ALL // 2}
+    share[larger] = MOST_IN_ALL - min(int(sizes[smaller].sum()), share[smaller])
+    return [_evenly(len(sizes[i]), int(share[i] / max(1.0, sizes[i].mean() if len(sizes[i]) else 1.0))) for i in (0, 1)]
+
+
+def _evenly(n: int, most: int) -> np.ndarray:
+    most = max(1, min(most, MOST_ROWS))
+    return np.arange(n) if n <= most else np.linspace(0, n - 1, most).astype(int)
 
 
 def _shingles(text: str) -> np.ndarray:
@@ -86,7 +104,7 @@ def _candidates(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> li
     rarity = rarity[rank]  # of each shingle, 0 the rarest
     rare: dict[int, list[int]] = {}
     pairs: dict[tuple[int, int], None] = {}
-    start = 0
+    start = looks = 0
     for row, shingles in enumerate(together):
         own = slice(start, start + len(shingles))
         start += len(shingles)
@@ -99,10 +117,11 @@ def _candidates(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> li
                 rare.setdefault(key, []).append(row)
             continue
         for key in rarest:
+            looks += len(rare.get(key, ()))
             for other in rare.get(key, ()):
                 sizes = len(first[other]), len(shingles)
                 if min(sizes) >= ALIKE * max(sizes):
                     pairs[other, row - len(first)] = None
-        if len(pairs) > MOST_PAIRS:
+        if len(pairs) > MOST_PAIRS or looks > MOST_LOOKS:
             break
     return list(pairs)[:MOST_PAIRS]

@@ -12,7 +12,7 @@ from PIL import Image as Pictures
 
 from hf_unlearn import ArgumentError, evaluate, find_duplicates, split
 from hf_unlearn.data import near_twins
-from hf_unlearn.data.checks import split_sets
+from hf_unlearn.data.checks import split_sets, warn_of_near_twins
 from hf_unlearn.data.duplicates import contents
 from hf_unlearn.data.reading import normalised
 
@@ -146,3 +146,26 @@ def test_similarity_is_that_of_jaccard():
     first, second = contents([[{"text": "abcdefghijklmnopqrstuvwxyz"}], [{"text": "abcdefghijklmnopqrstuvwxyz 1"}]])
     ((_, _, similarity),) = near_twins.near_twins(first, second)
     assert similarity == pytest.approx(22 / 24)  # 22 runs of five characters, and two more
+
+
+def test_many_long_rows_stay_within_one_budget(monkeypatch, caplog):
+    monkeypatch.setattr(near_twins, "MOST_IN_ALL", 4000)
+    few = [{"id": f"f{i}", "text": f"{i} " * 40 + SAID} for i in range(4)]
+    many = [{"id": f"m{i}", "text": f"{i * i} of {i} " * 20} for i in range(200)]
+    first, second = contents([few, [*many, {"id": "twin", "text": few[0]["text"] + " end"}]])
+    places = near_twins.compared_rows(first, second)
+    assert len(places[0]) == 4 and 1 < len(places[1]) < 40  # the few whole, of the many some
+    shingles = sum(len(one.texts[i]) for one, own in zip((first, second), places, strict=True) for i in own)
+    assert shingles < 4400
+    ids = [row["id"] for row in few], [f"m{i}" for i in range(200)] + ["twin"]
+    for _ in range(2):
+        warn_of_near_twins(first, second, *ids, "forget", "retain")
+    assert caplog.text.count("f0 ≈ twin") == 1  # told once
+    assert f"Compared were {len(places[1])} of 201 retain rows, evenly spaced." in caplog.text
+
+
+def test_near_twins_are_sought_by_the_first_process_of_a_machine(monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setattr("hf_unlearn.data.checks.near_twins", lambda *sets: pytest.fail("sought"))
+    one, other = contents([[{"text": SAID}], [{"text": SAID + " now"}]])
+    warn_of_near_twins(one, other, [0], [1], "forget", "retain")

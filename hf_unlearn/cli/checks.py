@@ -11,6 +11,7 @@ from .rows.files import builder_of
 
 CLASSIFIERS = TASKS[1:]
 TEXTS = TASKS[:2]
+RESULTS = ("scorecard.json", "report.html", "rows.parquet", "generations.parquet", "history.json")
 READ_BY = {  # flag -> tasks that read it; the others are for all
     "question_column": TASKS[:1],
     "answer_column": TASKS[:1],
@@ -38,6 +39,33 @@ def folder_problems(output_dir) -> list[str]:
     if not os.access(there, os.W_OK | os.X_OK):
         return [Wrong("output_dir", f"{got}, and in {there} nothing can be written. Name another folder.")]
     return []
+
+
+def result_problems(output_dir) -> list[str]:
+    """What stands where `evaluate` is to write its files: told before a model is measured."""
+    folder = Path(output_dir).expanduser()
+    taken = [folder / name for name in RESULTS if (folder / name).is_dir()]
+    said = [Wrong("output_dir", f"is {str(folder)!r}, and {path} is a folder, not a file. Move it.") for path in taken]
+    if (folder / "tables").exists() and not (folder / "tables").is_dir():
+        said.append(Wrong("output_dir", f"is {str(folder)!r}, and {folder / 'tables'} is no folder. Move it."))
+    return said
+
+
+def report_to_problems(args) -> list[str]:
+    """What is wrong with the places that a training's log is to go to: unknown ones, and what is not installed."""
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    said = []
+    for name in args.report_to:
+        if name not in INTEGRATION_TO_CALLBACK:
+            known = ", ".join(INTEGRATION_TO_CALLBACK)
+            said.append(Wrong("report_to", f"is {name!r}; expected none, all or some of {known}."))
+            continue
+        try:
+            INTEGRATION_TO_CALLBACK[name]()
+        except (RuntimeError, ImportError) as error:
+            said.append(Wrong("report_to", f"is {name!r}: {' '.join(str(error).split())}"))
+    return said
 
 
 def data_problems(data: DataArguments, model: ModelArguments) -> list[str]:

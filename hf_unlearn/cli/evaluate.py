@@ -82,6 +82,7 @@ def flag_problems(own: EvaluateArguments, data: DataArguments, model_args: Model
     in_folder = {role: where for role, where in measured_models(own).items() if role not in models}
     problems += more + checks.data_problems(data, model_args)
     problems += model.model_problems(data, model_args, needs_one=False) + checks.folder_problems(own.output_dir)
+    problems += checks.result_problems(own.output_dir)
     problems += salt_problems(own.output_dir)
     given = {*models, *in_folder, *tables}
     if not given:
@@ -329,6 +330,8 @@ def break_even(card, folders: dict[str, str]) -> str | None:
             write_json(path, {**record, "break_even": found})
     saves, requests = found["request_saves"], found["requests"]
     says = f"Readiness cost {found['training_extra']:,.0f} row passes, a request took {abs(saves):,.0f}"
+    if not saves:
+        return f"Readiness cost {found['training_extra']:,.0f} row passes, a request no fewer: it does not pay here."
     if requests is None:
         return f"{says} more: it does not pay here."
     return f"{says} fewer: {requests:g} requests of that size pay for it."
@@ -361,6 +364,8 @@ def first_line(argv: list[str]) -> str:
         for name, default in (("dataset_name", "people"), ("output_dir", "outputs"), ("models", ""), ("tables", ""))
     )
     what = f"{models or f'the models in {out}'}{f' and the tables {tables}' if tables else ''}"
+    if not parsing.is_readable("evaluate", argv):
+        return "hf-unlearn evaluate: reads the flags"
     return f"hf-unlearn evaluate: measures {what} on {rows}; the report goes to {out}"
 
 
@@ -437,4 +442,4 @@ def conclude(
     for line in failed:
         print(f"FAILED {line}", file=sys.stderr)
     if own.fail_on and not failed:
-        print(f"All gates passed: {', '.join(own.fail_on)}.")
+        print(f"All gates passed: {', '.join(dict.fromkeys(own.fail_on))}.")

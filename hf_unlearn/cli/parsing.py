@@ -316,7 +316,8 @@ def not_there(one: Given, verb: str, names: list[str]) -> str:
         return f"{one.shown} belongs to {whose}; write it as {keys} where one file serves several verbs."
     candidates = [one.prefix + name for name in names]
     if "." in one.key and not one.prefix:  # `redy.seed`
-        candidates = [f"{other}.{name}" for other in VERBS for name in names]
+        verbs = difflib.get_close_matches(one.key.partition(".")[0], VERBS, 1) or list(VERBS)
+        candidates = [f"{other}.{name}" for other in verbs for name in actions_of(kinds_of(other))]
     close = difflib.get_close_matches(one.key.replace("-", "_"), candidates, 1)
     dashes = "" if one.file else "--"
     said = f"key `{one.key}` in {one.file}" if one.file else f"flag --{one.key}"
@@ -379,6 +380,15 @@ def word_of(verb: str, argv: list[str], name: str, default: str, alone: bool = F
     return " ".join(one.words) if said else default
 
 
+def is_readable(verb: str, argv: list[str]) -> bool:
+    """Whether the flags can be read, and their file if there is one."""
+    try:
+        chosen(verb, argv)
+    except ArgumentError:
+        return False
+    return True
+
+
 def names_a_file(argv: list[str]) -> bool:
     """Whether a command line has `--config`, in one word with its file or in two."""
     return any(one.name == "config" for one in read_words(argv)[0])
@@ -395,7 +405,9 @@ def read_words(argv: list[str]) -> tuple[list[Given], list[str]]:
         elif typed:
             typed[-1].words.append(word)
         else:
-            problems.append(f"{word!r} is no flag; flags begin with --.")
+            is_file = word.endswith((".yaml", ".yml"))
+            hint = f"did you mean --config {word}?" if is_file else "flags begin with --."
+            problems.append(f"{word!r} is no flag; {hint}")
     return typed, problems
 
 

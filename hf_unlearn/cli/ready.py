@@ -35,7 +35,7 @@ def flag_problems(own: ReadyArguments, data: DataArguments, model_args: ModelArg
         )
         problems.append(Wrong("lora_r", said))
     if args is not None:
-        problems += checks.folder_problems(Path(args.output_dir, own.role))
+        problems += checks.folder_problems(Path(args.output_dir, own.role)) + checks.report_to_problems(args)
     return problems
 
 
@@ -118,6 +118,8 @@ def first_line(argv: list[str]) -> str:
         parsing.word_of("ready", argv, name, default)
         for name, default in (("role", "ready"), ("dataset_name", "people"), ("output_dir", "trainer_output"))
     )
+    if not parsing.is_readable("ready", argv):
+        return "hf-unlearn ready: reads the flags"
     return f"hf-unlearn ready: trains the model {role!r} on {rows}; it goes to {Path(out, role)}"
 
 
@@ -137,7 +139,7 @@ def main(argv: list[str]) -> None:
             progress.next()
         result = test_result(trainer, prepared, progress)
     if trainer.is_world_process_zero():
-        print(f"{trainer.state.global_step} steps; saved in {trainer.args.output_dir}")
+        print(f"{running.steps(trainer)}; saved in {trainer.args.output_dir}")
         if result:
             print(result)
         if unread := unread_options(own, argv):

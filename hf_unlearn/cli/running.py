@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import sys
@@ -40,17 +41,34 @@ def run(main: Callable[[list[str]], int | None], argv: list[str] | None = None) 
     """
     try:
         status = main(sys.argv[1:] if argv is None else argv)
-    except (ValueError, OSError, FloatingPointError) as error:
-        if os.environ.get("HF_UNLEARN_TRACEBACK"):
+    except Exception as error:
+        full = of_a_full_disk(error)
+        told = full is not None or isinstance(error, (ValueError, OSError, FloatingPointError))
+        if not told or os.environ.get("HF_UNLEARN_TRACEBACK", "").lower() not in ("", "0", "false"):
             raise
         if isinstance(error, ArgumentError) and not speaks():
-            time.sleep(FIRST_SPEAKS)
-            sys.exit(1)
-        sys.exit(f"{type(error).__name__}: {error}")
+            time.sleep(FIRST_SPEAKS)  # whoever is still there was ended by no launcher: the first may not have spoken
+        sys.exit(full or f"{type(error).__name__}: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
     if status:
         sys.exit(status)
+
+
+def of_a_full_disk(error: BaseException) -> str | None:
+    """One line for an error that comes of a full disk, whichever library raised it."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(cause):
+            where = f" ({cause.filename})" if getattr(cause, "filename", None) else ""
+            return f"No space is left on the disk that is written to{where}. Free some and start the command again."
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def steps(trainer) -> str:
+    """ "1 step", "200 steps"."""
+    return f"{trainer.state.global_step} step{'' if trainer.state.global_step == 1 else 's'}"
 
 
 def program(argv: list[str]) -> list[str] | None:

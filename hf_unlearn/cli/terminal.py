@@ -59,6 +59,7 @@ def quiet_libraries() -> None:
     from huggingface_hub.utils import are_progress_bars_disabled, enable_progress_bars
 
     warnings.filterwarnings("ignore", message=".*pin_memory.*")  # there is no accelerator, and nothing to be done
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft)\.")  # between these two
     datasets.disable_progress_bars()
     downloads = not are_progress_bars_disabled()
     transformers.utils.logging.disable_progress_bar()  # of downloads, too

@@ -42,7 +42,8 @@ def flag_problems(own: UnlearnArguments, data: DataArguments, model_args: ModelA
     """
     problems = one_of("start", own.start, tuple(STARTS))
     problems += checks.data_problems(data, model_args) + model.model_problems(data, model_args, needs_one=False)
-    problems += checks.folder_problems(args.output_dir) if args is not None else []
+    if args is not None:
+        problems += checks.folder_problems(args.output_dir) + checks.report_to_problems(args)
     if named := named_model(model_args):
         if "start" in own.given:
             said = (
@@ -129,6 +130,8 @@ def first_line(argv: list[str]) -> str:
         for name, default in (("start", "ready"), ("dataset_name", "people"), ("output_dir", "trainer_output"))
     )
     source = parsing.word_of("unlearn", argv, "model_name_or_path", str(Path(out, start)), alone=True)
+    if not parsing.is_readable("unlearn", argv):
+        return "hf-unlearn unlearn: reads the flags"
     return f"hf-unlearn unlearn: takes rows of {rows} out of {source}; the result goes to {out}"
 
 
@@ -152,7 +155,7 @@ def told(trainer) -> int:
 
     if trainer.is_world_process_zero():
         print(
-            f"{trainer.state.global_step} steps; stopped because {STOP_REASONS[trainer.stop_reason]}; "
+            f"{running.steps(trainer)}; stopped because {STOP_REASONS[trainer.stop_reason]}; "
             f"saved in {trainer.args.output_dir}"
         )
         if not trainer.unlearned:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .roles import BEFORE
 from .row_keys import differing
 from .tables import COLUMNS, described
 
@@ -198,10 +197,11 @@ def weights_problems(tables: Mapping[str, Mapping[str, pyarrow.Table]]) -> list[
         said = (described(table).get("model") for table in own.values())
         weights[role] = next((found for found in said if found), None)
     reference = weights.get("retrained")
-    same = [role for role, own in weights.items() if role in BEFORE and own and own == reference]
+    of_retrained = ("retrained", "retrained_again")
+    same = [role for role, own in weights.items() if role not in of_retrained and own and own == reference]
     problems = [
         f'"{role}" and "retrained" have the same weights: a model cannot be told from itself. Give the model that was '
-        "retrained, not the one under test."
+        "retrained, not the one under test or the one from before."
         for role in same
     ]
     if reference and weights.get("retrained_again") == reference:

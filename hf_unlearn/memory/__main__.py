@@ -44,7 +44,7 @@ def build_parser(program: str) -> argparse.ArgumentParser:
         text = f.metadata["help"] + ("" if f.default in (None, "", False) else f" Default: {f.default}.")
         if f.name == "verb":
             text = f"{', '.join(STEP_VERBS)}; default: all."
-            group.add_argument("--verb", nargs="+", default=list(STEP_VERBS), help=text)
+            group.add_argument("--verb", nargs="+", choices=STEP_VERBS, default=list(STEP_VERBS), help=text)
         elif "bool" in f.type:
             group.add_argument(f"--{f.name}", action=argparse.BooleanOptionalAction, default=f.default, help=text)
         else:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from ..utils.checks import ArgumentError
+from ..utils.checks import ArgumentError, whole
 from .run import MODEL_TASKS, Run
 
 
@@ -117,7 +117,7 @@ def read_config(run: Run):
     except ArgumentError:
         raise
     except Exception as error:  # whatever a config's own checks raise
-        raise ArgumentError([f"The config cannot be used: {first_line(error)}"]) from error
+        raise ArgumentError([f"The config of {str(source)!r} cannot be used: {first_line(error)}"]) from error
 
 
 def first_line(error: Exception) -> str:
@@ -147,6 +147,8 @@ def adapter_config(text: str, task: str):
     try:
         if text.partition(":")[0] == "lora":
             values = {"target_modules": "all-linear", "task_type": kinds[task], **pairs_of(text[len("lora:") :])}
+            if wrong := whole("r", values.get("r", 8), low=1):
+                raise ArgumentError(wrong)
             return LoraConfig(**values)
         if Path(text).is_file():
             config = get_peft_config(json.loads(Path(text).read_text()))

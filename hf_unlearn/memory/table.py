@@ -19,6 +19,8 @@ def parse_bytes(text: str) -> int:
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is no amount of memory; write it like 24GB, 24GiB or 800MB.")
     number, unit, binary = match.groups()
+    if unit is None and float(number) < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is {number} bytes; write it like {number}GB.")
     power = " KMGT".index((unit or " ").upper())
     return int(float(number) * (1024 if binary else 1000) ** power)
 

@@ -7,8 +7,10 @@ import json
 import pytest
 from helpers.recipes import PEOPLE, ROOT
 
+from hf_unlearn import ArgumentError
 from hf_unlearn.cli import main, memory
 from hf_unlearn.memory import __main__ as estimate
+from hf_unlearn.memory.model import adapter_config
 
 DIGITS = ["--config", str(ROOT / "recipes/vision/digits_vit.yaml"), "--limit", "60"]
 
@@ -76,3 +78,18 @@ def test_a_recipe_whose_rows_cannot_be_read_is_refused():
     tofu = ["memory", "--config", str(ROOT / "recipes/text/tofu_llama.yaml")]
     with pytest.raises(SystemExit, match="data_files path/to/tofu"):
         main.main(tofu)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [(["--verb", "fly"], "invalid choice: 'fly'"), (["--memory", "24"], "'24' is 24 bytes; write it like 24GB")],
+)
+def test_what_would_estimate_nothing_is_refused(capsys, flags, said):
+    with pytest.raises(SystemExit):
+        main.main(["memory", "--model_type", "llama", *flags])
+    assert said in capsys.readouterr().err
+
+
+def test_a_rank_that_is_no_number_is_named():
+    with pytest.raises(ArgumentError, match="`peft` is 'lora:r=x': `r` is 'x'; it must be a whole number"):
+        adapter_config("lora:r=x", "causal_lm")

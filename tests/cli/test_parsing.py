@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import fields
+from types import SimpleNamespace
 
 import pytest
 
 from hf_unlearn import ArgumentError
-from hf_unlearn.cli import arguments, parsing, prepare
+from hf_unlearn.cli import arguments, checks, parsing, prepare
 from hf_unlearn.unlearning.defaults import with_request_defaults
 from hf_unlearn.utils.checks import Wrong
 
@@ -322,3 +323,26 @@ def test_ids_that_no_row_has_are_told_with_the_flag_that_gave_them():
     _, data, _ = parsing.parse("evaluate", words)
     with pytest.raises(ArgumentError, match="`--unseen_ids` names ids that no row has: nobody"):
         prepare.rows_by_split(data)
+
+
+def test_a_verb_that_is_written_wrong_is_told_with_its_key(tmp_path):
+    (tmp_path / "my.yaml").write_text("unlern.passes: 3\n")
+    with pytest.raises(ArgumentError, match="did you mean `unlearn.passes`"):
+        parsing.parse("ready", ["--config", str(tmp_path / "my.yaml"), *CPU])
+    with pytest.raises(ArgumentError, match=r"'my\.yaml' is no flag; did you mean --config my\.yaml\?"):
+        parsing.parse("ready", ["my.yaml", *CPU])
+
+
+def test_where_the_log_is_to_go_is_checked_before_a_row_is_read():
+    told = checks.report_to_problems(SimpleNamespace(report_to=["flyte", "nothing"]))
+    assert "`report_to` is 'flyte': " in told[0] and "install" in told[0]
+    assert told[1].startswith("`report_to` is 'nothing'; expected none, all or some of azure_ml")
+    assert not checks.report_to_problems(SimpleNamespace(report_to=[]))
+
+
+def test_what_stands_in_the_way_of_the_results_is_told_before_a_model_is_measured(tmp_path):
+    (tmp_path / "report.html").mkdir()
+    (tmp_path / "tables").write_text("x")
+    told = checks.result_problems(tmp_path)
+    assert len(told) == 2 and str(tmp_path / "report.html") in told[0] and str(tmp_path / "tables") in told[1]
+    assert not checks.result_problems(tmp_path / "new")

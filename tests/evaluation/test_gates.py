@@ -380,3 +380,4 @@ def test_a_card_of_classifiers_refuses_gates_that_no_classifier_can_pass():
         card.failed_gates(["verdict", "auc_gap", "kept"])
     people = [ModelScores("people", role, 0, RETRAINED["measures"]) for role in ("unlearned", "retrained")]
     assert Scorecard(people).failed_gates("extraction") == []
+    assert len(Scorecard(people).failed_gates(["auc_gap", "auc_gap"])) == 1

@@ -193,6 +193,8 @@ def test_a_model_is_not_compared_with_itself(model, tables, splits):
     with pytest.raises(ValueError) as error:
         evaluate({"ready_unlearned": tables, "retrained": tables, "retrained_again": tables}, resamples=2)
     assert "cannot be told from itself" in str(error.value) and "no noise floor" in str(error.value)
+    with pytest.raises(ValueError, match='"original" and "retrained" have the same weights'):
+        evaluate({"original": tables, "retrained": tables}, resamples=2)
     evaluate({"original": tables, "unlearned": tables}, resamples=2)  # a request that changed nothing is a finding
 
 

@@ -46,7 +46,7 @@ def failed_lines(findings: Iterable[Finding], gates: Iterable[str]) -> list[str]
     """A line for each finding and gate that is not passed, and for each that could not be decided."""
     said = []
     for finding in findings:
-        for gate in gates:
+        for gate in dict.fromkeys(gates):
             status = finding.status(gate)
             if status is not Status.PASSED:
                 how = "not passed" if status is Status.FAILED else "could not be decided"

@@ -279,3 +279,11 @@ def test_what_was_only_hidden_comes_back_faster():
     assert trained == {row["id"] for rows in splits.values() for row in rows}
     given, _ = rows_of_attacker(models, {**splits, "similar": retain[:3]}, ["similar"], 2, 0)
     assert given == {"similar": retain[:3]}
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_the_attack_learns_wherever_it_is_called(context):
+    model, rows, held_out = tiny.lm(), tiny.lm_rows(4), tiny.lm_rows(2, 50)
+    plain = relearn(model, rows, held_out, collator(model), **FAST)
+    with context():
+        assert relearn(model, rows, held_out, collator(model), **FAST) == plain

@@ -111,7 +111,8 @@ def relearn(
         point = {"step": step, "loss": float(nll / labels), "accuracy": float(right / labels)}
         curve.append({**point, "row_passes": round(passes, 3)})
 
-    with _attacked(model, trainable_only) as params, evaluating(model), torch.enable_grad():
+    with_gradients = torch.inference_mode(False), torch.enable_grad()  # wherever it is called
+    with with_gradients[0], with_gradients[1], _attacked(model, trainable_only) as params, evaluating(model):
         look(0)
         leaves = [p if p.dtype != torch.bfloat16 else p.detach().float().requires_grad_() for p in params]
         optimizer = torch.optim.AdamW(leaves, lr=learning_rate, weight_decay=0.0)

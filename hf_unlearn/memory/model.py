@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -105,7 +106,7 @@ def read_config(run: Run):
             if unknown := sorted(set(values) - set(known) - {"num_labels"}):
                 raise ArgumentError([f"A {run.model_type} config has no {', '.join(unknown)}."])
             return AutoConfig.for_model(run.model_type, **values), run
-        source = run.model
+        source = os.fspath(run.model)
         if (source.endswith(".json") or source.startswith((".", "/", "~"))) and not Path(source).exists():
             raise ArgumentError([f"There is no file or folder {source!r}."])
         if Path(source).is_dir() and find_adapter_config_file(source) is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 
 from ..options import RESISTANCES
+from ..utils.checks import whole
 from .optimizers import OPTIMIZERS
 
 MODEL_TASKS = ("causal_lm", "sequence_classification", "image_classification")
@@ -89,9 +91,14 @@ class Run:
             if getattr(self, name) not in allowed
         ]
         least = {"batch_size": 1, "eval_batch_size": 1, "length": 2, "processes": 1, "inner_steps": 1}
-        for name, low in least.items():
-            if not getattr(self, name) >= low:
-                found.append(f"`{name}` is {getattr(self, name)!r}; it must be at least {low}.")
+        wrong = [p for name, low in least.items() for p in whole(name, getattr(self, name), low=low)]
+        if self.request_rows is not None:
+            wrong += whole("request_rows", self.request_rows)
+        if not isinstance(self.model, (str, os.PathLike, type(None))):
+            said = "give its folder, or `estimate(run, config=model.config)` without a name."
+            wrong.append(f"`model` is of type {type(self.model).__name__}; {said}")
+        if wrong:
+            return found + wrong  # what follows takes them for numbers
         if self.request_rows is not None and not 1 <= self.request_rows <= (self.batch_size, 1 << 30)[self.drawn]:
             most = "at least 1" if self.drawn else "between 1 and the batch size"
             found.append(f"`request_rows` is {self.request_rows}; it must be {most}.")

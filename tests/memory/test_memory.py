@@ -342,7 +342,11 @@ def test_estimates_for_engines_match_a_hand_calculation():
         ({"verb": "ready", "meta_gradient": "finite_difference", "dtype": "bfloat16"}, "needs float32"),
         ({"optim": "lomo"}, "`optim` is 'lomo'; it must be one of 'adamw_torch_fused'"),
         ({"processes": 2}, "need an `engine`"),
-        ({"batch_size": 0}, "`batch_size` is 0; it must be at least 1"),
+        ({"batch_size": 0}, "`batch_size` is 0; it must be a whole number of at least 1"),
+        ({"batch_size": "4"}, "`batch_size` is '4'; it must be a whole number"),
+        ({"request_rows": "3"}, "`request_rows` is '3'; it must be a whole number"),
+        ({"model": torch.nn.Linear(2, 2)}, "`model` is of type Linear; give its folder, or `estimate.run, config="),
+        ({"peft": "lora:r=x"}, "`peft` is 'lora:r=x': `r` is 'x'; it must be a whole number"),
         ({"request_rows": 3, "drawn": False}, "`request_rows` is 3"),
         ({"peft": "lora:rank=16"}, "`peft` is 'lora:rank=16'"),
         ({"peft": "lora:r"}, "not of the form name=value"),
@@ -366,7 +370,7 @@ def test_adapters_are_read_from_files(tmp_path):
     base.name_or_path = str(tmp_path / "base")
     model = get_peft_model(base, LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
     model.save_pretrained(tmp_path / "adapter")
-    saved = estimate(Run(str(tmp_path / "adapter"), batch_size=2, length=16))
+    saved = estimate(Run(tmp_path / "adapter", batch_size=2, length=16))
     assert saved.parts == spec.parts
 
 

@@ -108,7 +108,8 @@ def unlearn(
 
     source = source_of(own, model_args, args.output_dir)
     prepared = prepared or prepare.prepare(data, model_args, source)
-    checkpoints.check_checkpoint(data, prepared.labels, own.start, source)
+    which = "model_name_or_path" if named_model(model_args) else own.start
+    checkpoints.check_checkpoint(data, prepared.labels, which, source)
     role = role_of(source, own, model_args)
     args.output_dir = str(Path(args.output_dir, role))
     trainer = UnlearnTrainer(

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from hf_unlearn.cli import running, unlearn
+from hf_unlearn.cli.arguments import DataArguments, ModelArguments, UnlearnArguments
 
 
 @pytest.mark.parametrize("unlearned", [True, False])
@@ -48,3 +49,15 @@ def test_a_hub_that_does_not_answer_leaves_a_named_model_without_a_record(monkey
     named = SimpleNamespace(model_name_or_path="someone/model")
     monkeypatch.setattr(unlearn, "named_model", lambda model_args: model_args.model_name_or_path)
     assert unlearn.role_of("someone/model", SimpleNamespace(start="ready"), named) == unlearn.STARTS["original"]
+
+
+def test_a_model_that_is_named_is_told_under_the_flag_that_names_it(monkeypatch):
+    asked = []
+    monkeypatch.setattr(unlearn.checkpoints, "check_checkpoint", lambda *told: asked.append(told[2:]) or 1 / 0)
+    args, rows = SimpleNamespace(output_dir="out"), SimpleNamespace(labels=None)
+    for named, start in ((None, "original"), ("org/m", "ready")):
+        chosen = ModelArguments(model_name_or_path=named)
+        chosen.given = {"model_name_or_path": SimpleNamespace(alone=True)} if named else {}
+        with pytest.raises(ZeroDivisionError):
+            unlearn.unlearn(UnlearnArguments(start=start), DataArguments(), chosen, args, rows)
+    assert asked == [("original", "out/original"), ("model_name_or_path", "org/m")]

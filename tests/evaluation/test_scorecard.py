@@ -202,7 +202,8 @@ def answered(*splits: str) -> Scorecard:
 
 def test_answers_in_clear_are_told_of_and_left_out_where_that_is_asked_for(tmp_path, caplog):
     answered("forget", "retain").save(tmp_path)
-    assert "generations.parquet" in caplog.text and "4 rows in clear, 2 of them of the forget rows" in caplog.text
+    assert "generations.parquet" in caplog.text
+    assert "4 prompts and answers in clear, 2 of them of the forget rows" in caplog.text
     assert "--no_generations" in caplog.text and "generations=False" in caplog.text
     caplog.clear()
     answered("forget", "retain").save(tmp_path, generations=False)

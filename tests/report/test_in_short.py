@@ -67,6 +67,11 @@ def test_no_answer_has_the_colour_of_a_success_that_a_test_contradicts():
     assert word("Forgotten", ORIGINAL, RETRAINED, **slow) == ("yes by their loss only", Level.PARTLY)
 
 
+def test_nothing_is_said_of_a_before_that_was_not_measured():
+    assert word("Not repeated any more", ORIGINAL)[0] == "yes"
+    assert word("Not repeated any more", RETRAINED)[0] == "yes, none is; not measured before"
+
+
 def test_repeated_is_by_counts_and_more_than_none_is_said():
     title, images = in_short.REPEATED["exact_match"], in_short.REPEATED["accuracy"]
     assert word(title, ORIGINAL, RETRAINED) == ("yes", Level.YES)

@@ -79,7 +79,8 @@ def _repeated(finding: Finding) -> list[Answer]:
     if found.before == 0:
         return [Answer("repeated", title, f"{NO_ANSWER}: none was before", Level.UNKNOWN)]
     if found.right == 0:
-        return [Answer("repeated", title, "yes", Level.YES)]
+        word = "yes" if found.before is not None else "yes, none is; not measured before"
+        return [Answer("repeated", title, word, Level.YES)]
     if found.retrained is not None and found.right <= found.retrained:
         return [Answer("repeated", title, f"{count} still, no more than when retrained", Level.YES)]
     known = any(reason.why is Why.RECALLED and reason.numbers["known"] for reason in finding.forgotten.reasons)

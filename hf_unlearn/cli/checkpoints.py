@@ -58,6 +58,14 @@ def place_problems(name: str, where: str, prefix: str = "") -> list[str]:
     return [Wrong(name, f"{got}, but there is no such folder. {hint}")]
 
 
+def above(output_dir) -> str:
+    """A hint where an output folder is the folder of one of its models; empty where it is none."""
+    folder = Path(output_dir).expanduser()
+    return (
+        f" That folder is a model itself: did you mean --output_dir {folder.parent}?" if is_checkpoint(folder) else ""
+    )
+
+
 def check_contents(places: Iterable[str | None]) -> None:
     """
     Reads the files of models' folders, on the first process and once a run, before anything is loaded from them.

@@ -9,6 +9,16 @@ from ..utils.checks import Wrong, one_of
 from .arguments import TASKS, DataArguments, ModelArguments
 from .rows.files import builder_of
 
+NAMES = (
+    "model_name_or_path",
+    "model_type",
+    "dataset_name",
+    "data_files",
+    "test_split",
+    "forget_column",
+    "unseen_group",
+    "processing_from",
+)
 CLASSIFIERS = TASKS[1:]
 TEXTS = TASKS[:2]
 RESULTS = ("scorecard.json", "report.html", "rows.parquet", "generations.parquet", "history.json")
@@ -51,11 +61,29 @@ def result_problems(output_dir) -> list[str]:
     return said
 
 
-def report_to_problems(args) -> list[str]:
-    """What is wrong with the places that a training's log is to go to: unknown ones, and what is not installed."""
+def library_problems(args) -> list[str]:
+    """
+    What is wrong with values that the libraries would refuse when the training begins: places that its log is to go to,
+    names, and packages that are not installed.
+    """
+    from accelerate.utils import DynamoBackend
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
     from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+    from transformers.utils import is_liger_kernel_available
 
     said = []
+    if args.hub_model_id:
+        try:
+            validate_repo_id(args.hub_model_id)
+        except HFValidationError as error:
+            said.append(Wrong("hub_model_id", f"is {args.hub_model_id!r}: {' '.join(str(error).split())}"))
+    if args.torch_compile_backend:
+        known = [backend.value for backend in DynamoBackend]
+        if str(args.torch_compile_backend).upper() not in known:
+            said += one_of("torch_compile_backend", args.torch_compile_backend, known)
+    if args.use_liger_kernel and not is_liger_kernel_available():
+        said.append(Wrong("use_liger_kernel", "is True, but the package liger-kernel is not installed."))
     for name in args.report_to:
         if name not in INTEGRATION_TO_CALLBACK:
             known = ", ".join(INTEGRATION_TO_CALLBACK)
@@ -66,6 +94,16 @@ def report_to_problems(args) -> list[str]:
         except (RuntimeError, ImportError) as error:
             said.append(Wrong("report_to", f"is {name!r}: {' '.join(str(error).split())}"))
     return said
+
+
+def empty_words(*arguments) -> list[str]:
+    """Names that are empty, as a variable of a shell that is not set: taken for no name they would not be missed."""
+    return [
+        Wrong(name, "is an empty word. Name one, or leave it out.")
+        for one in arguments
+        for name in NAMES
+        if getattr(one, name, None) == ""
+    ]
 
 
 def data_problems(data: DataArguments, model: ModelArguments) -> list[str]:
@@ -82,6 +120,9 @@ def data_problems(data: DataArguments, model: ModelArguments) -> list[str]:
             )
             for name in unread
         ]
+    problems += empty_words(data, model)
+    if data.unseen_ids and "unseen" in data.given and data.said_alone("unseen") == data.said_alone("unseen_ids"):
+        problems.append(Wrong("unseen", f"is {data.unseen:g}, and --unseen_ids names the rows. Give one of the two."))
     if data.forget_by == "random" and data.forget_column:
         said = f"is {data.forget_column!r}, but --forget_by random draws single rows of all. Set it to null."
         problems.append(Wrong("forget_column", said))

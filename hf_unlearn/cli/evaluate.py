@@ -60,6 +60,7 @@ def pairs(words: list[str] | None, flag: str) -> tuple[dict[str, str], list[str]
         role, equals, where = word.partition("=")
         if not (equals and where) or role not in ROLES:
             problems.append(f"`--{flag}` takes ROLE=WHERE, ROLE one of {', '.join(ROLES)}; got {word!r}.")
+            continue
         here = Path(where).expanduser()
         if role in found:
             problems.append(f"`--{flag}` gives {role} twice: {found[role]} and {where}. Give one model for a role.")
@@ -70,7 +71,9 @@ def pairs(words: list[str] | None, flag: str) -> tuple[dict[str, str], list[str]
 def measured_models(own: EvaluateArguments) -> dict[str, str]:
     """Folders or hub ids of the models to load, by role: those named, or those in OUTPUT_DIR that have no table."""
     models, tables = pairs(own.models, "models")[0], pairs(own.tables, "tables")[0]
-    return models or {role: where for role, where in models_in(own.output_dir).items() if role not in tables}
+    if own.models:
+        return models
+    return {role: where for role, where in models_in(own.output_dir).items() if role not in tables}
 
 
 def flag_problems(own: EvaluateArguments, data: DataArguments, model_args: ModelArguments) -> list[str]:
@@ -82,12 +85,15 @@ def flag_problems(own: EvaluateArguments, data: DataArguments, model_args: Model
     in_folder = {role: where for role, where in measured_models(own).items() if role not in models}
     problems += more + checks.data_problems(data, model_args)
     problems += model.model_problems(data, model_args, needs_one=False) + checks.folder_problems(own.output_dir)
-    problems += checks.result_problems(own.output_dir)
+    problems += checks.result_problems(own.output_dir) + checks.empty_words(own)
     problems += salt_problems(own.output_dir)
     given = {*models, *in_folder, *tables}
-    if not given:
+    if not given and not own.models:
         roles = ", ".join(ROLES)
-        problems.append(f"There is no model in {own.output_dir}; expected one of {roles} as a folder, or --models.")
+        problems.append(
+            f"There is no model in {own.output_dir}; expected one of {roles} as a folder, or --models."
+            f"{checkpoints.above(own.output_dir)}"
+        )
     asked = (("attacks", own.attacks, ("none", *attack_names())), ("fail_on", own.fail_on, gate_names()))
     for flag, words, known in asked:
         if unknown := [word for word in words or [] if word not in known]:
@@ -111,6 +117,9 @@ def flag_problems(own: EvaluateArguments, data: DataArguments, model_args: Model
     for role, where in tables.items():
         if not Path(where).is_dir():
             problems.append(Wrong("tables", f"is {role + '=' + where!r}, but there is no such folder."))
+        elif not any(Path(where).glob("*.parquet")):
+            said = f"is {role + '=' + where!r}, which holds no SPLIT.parquet: give OUTPUT_DIR/tables/ROLE."
+            problems.append(Wrong("tables", said))
     return problems + attack_problems(own)
 
 

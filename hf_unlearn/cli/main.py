@@ -68,8 +68,8 @@ def run(verb: str, argv: list[str], program: str) -> None:
         SystemExit: with another status than 0, or a message, where it did not end well.
     """
     module = import_module(VERBS[verb][0], __package__)
-    if verb not in ARGPARSE and (words := {"-h", "--help"} & set(argv)):
-        everything = argv[argv.index(next(iter(words))) + 1 :][:1] == ["all"]
+    if verb not in ARGPARSE and (words := {"-h", "--help", "--help=all"} & set(argv)):
+        everything = "--help=all" in words or argv[argv.index(next(iter(words))) + 1 :][:1] == ["all"]
         sys.stdout.write(help_text(verb, program, module.__doc__, everything))
         return
     running.run(module.main, argv)

@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     runs = []
     for verb in STEP_VERBS:
         if verb in verbs:
-            known = recipe_values(verb, of_recipe)
+            known = recipe_values(verb, of_recipe, model_is_typed=bool(typed & {"model", "model_type"}))
             runs.append(Run(**{**values, **{k: v for k, v in known.items() if k not in typed}, "verb": verb}))
     return report(runs, memory, as_json)
 
@@ -59,9 +59,12 @@ def divided(argv: list[str]) -> tuple[list[str], list[str]]:
     return own, others
 
 
-def recipe_values(verb: str, argv: list[str]) -> dict:
+def recipe_values(verb: str, argv: list[str], model_is_typed: bool = False) -> dict:
     """
     What a recipe says of a run: fields of [`hf_unlearn.memory.run.Run`].
+
+    Args:
+        model_is_typed: the command line names another model; the recipe's is not asked for.
 
     Raises:
         ArgumentError: if the flags are wrong, or the rows, which tell the sizes of a new model, cannot be read.
@@ -73,15 +76,17 @@ def recipe_values(verb: str, argv: list[str]) -> dict:
 
     words = [*argv, "--output_dir", "."]
     own, data, model_args, args = parsing.parse(kind, words, flag_problems, asked="memory")
-    return {**model_values(data, model_args), **step_values(verb, own, data, args)}
+    return {**model_values(data, model_args, model_is_typed), **step_values(verb, own, data, args)}
 
 
-def model_values(data: DataArguments, chosen: ModelArguments) -> dict:
-    """The model, with the sizes that the rows give to a new one; and its adapter."""
+def model_values(data: DataArguments, chosen: ModelArguments, is_typed: bool = False) -> dict:
+    """The task and the adapter, and unless another is typed the model, with the sizes that rows give to a new one."""
     found: dict = {"task": data.task}
     if chosen.lora_r:
         modules = chosen.lora_target_modules.replace(",", "+")
         found["peft"] = f"lora:r={chosen.lora_r},lora_alpha={chosen.lora_alpha},target_modules={modules}"
+    if is_typed:
+        return found
     if chosen.model_name_or_path:
         return {**found, "model": chosen.model_name_or_path}
     sizes = model.model_settings(chosen.model_type, chosen.config_overrides)

@@ -89,7 +89,10 @@ def parse(
     kinds = kinds_of(verb)
     flags, problems = chosen(verb, argv)
     values, more = read_values(verb, kinds, flags, asked or verb)
-    problems += more + lists_in_parts(read_words(argv)[0], actions_of(kinds))
+    typed = read_words(argv)[0]
+    problems += more + lists_in_parts(typed, actions_of(kinds))
+    if flag_problems is not None and asked is None:
+        problems += for_other_verbs(verb, typed, with_shadows=values.get("shadows", 0) > 0)
     by_name = {one.name: one for one in flags}
     found: list = []
     for kind in kinds[:3]:
@@ -181,6 +184,16 @@ def lists_in_parts(typed: list[Given], known: dict[str, Action]) -> list[str]:
         f"{' '.join(word for one in several if one.key == key for word in one.words)}."
         for key in dict.fromkeys(keys)
         if keys.count(key) > 1
+    ]
+
+
+def for_other_verbs(verb: str, typed: list[Given], with_shadows: bool) -> list[str]:
+    """What is wrong with a command line that gives what is for another verb: only a file serves several."""
+    read = {f"{verb}.", *((f"{one}." for one in CONFIGS) if with_shadows else ())}
+    return [
+        f"{one.shown} is for `hf-unlearn {one.prefix[:-1]}`, and nothing here reads it. Leave it out."
+        for one in typed
+        if one.prefix and one.prefix not in read
     ]
 
 

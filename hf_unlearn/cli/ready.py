@@ -28,14 +28,17 @@ def flag_problems(own: ReadyArguments, data: DataArguments, model_args: ModelArg
         problems += checkpoints.place_problems("model_name_or_path", model_args.model_name_or_path)
     elif not problems:
         problems += model.build_problems(data.task, model_args)
-    if model_args.lora_r and not model_args.model_name_or_path:
+    if model_args.lora_r > 0 and not model_args.model_name_or_path:
         said = (
             f"is {model_args.lora_r}, and the model is a new one: the weights under the adapter would stay as they are "
             "drawn, and are not saved with it. Leave it out, or write it as `unlearn.lora_r` for the request alone."
         )
         problems.append(Wrong("lora_r", said))
     if args is not None:
-        problems += checks.folder_problems(Path(args.output_dir, own.role)) + checks.report_to_problems(args)
+        problems += checks.folder_problems(Path(args.output_dir, own.role)) + checks.library_problems(args)
+        if args.request_group and own.revocable == "named" and own.role == "ready":
+            said = f"is {args.request_group!r}, which is for --revocable any: named rows are those that the split says."
+            problems.append(Wrong("request_group", said))
     return problems
 
 

@@ -43,7 +43,7 @@ def flag_problems(own: UnlearnArguments, data: DataArguments, model_args: ModelA
     problems = one_of("start", own.start, tuple(STARTS))
     problems += checks.data_problems(data, model_args) + model.model_problems(data, model_args, needs_one=False)
     if args is not None:
-        problems += checks.folder_problems(args.output_dir) + checks.report_to_problems(args)
+        problems += checks.folder_problems(args.output_dir) + checks.library_problems(args)
     if named := named_model(model_args):
         if "start" in own.given:
             said = (
@@ -58,7 +58,7 @@ def flag_problems(own: UnlearnArguments, data: DataArguments, model_args: ModelA
         problems.append(
             f"There is no model in {folder}. Train it first, by the verb ready with the same --config and --role "
             f"{own.start}; or name another to start from, on the command line by --model_name_or_path or in the file "
-            "by `unlearn.model_name_or_path`."
+            f"by `unlearn.model_name_or_path`.{checkpoints.above(args.output_dir)}"
         )
         return problems
     broken = checkpoints.place_problems("output_dir", str(folder))

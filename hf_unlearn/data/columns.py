@@ -18,7 +18,7 @@ FIRST_IDS = 5  # how many ids an error message names
 
 def first_ids(ids: Sequence, limit: int = FIRST_IDS) -> str:
     """The first ids for an error message, and how many there are where these are not all."""
-    shown = ", ".join(map(str, ids[:limit]))
+    shown = ", ".join(str(one) if str(one).strip() else repr(str(one)) for one in ids[:limit])
     return shown + (f", … ({len(ids)} in all)" if len(ids) > limit else "")
 
 

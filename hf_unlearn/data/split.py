@@ -121,6 +121,8 @@ def split(
 
 def _nothing_left(parts: dict[str, np.ndarray], grouped_by: str | None, gone: np.ndarray) -> list[str]:
     """The parts that have no rows, and why; `grouped_by`: the column asked by, where it is that of the groups, too."""
+    if not gone.any() and parts["forget"].all():
+        return [f"All {len(gone)} rows are to be forgotten; none is left for 'retain' or 'unseen'."]
     hint = ""
     if grouped_by is not None and not parts["retain"].any():
         hint = (

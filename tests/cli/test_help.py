@@ -25,6 +25,11 @@ def python(code: str, cwd=ROOT) -> str:
     return done.stdout
 
 
+def test_help_in_one_word_with_all(capsys):
+    main.run("ready", ["--seed", "1", "--help=all"], "hf-unlearn ready")
+    assert "--adam_beta1" in capsys.readouterr().out
+
+
 def test_help_of_all_verbs_and_scripts_loads_nothing_heavy():
     code = f"""
 import runpy, sys

@@ -38,6 +38,19 @@ def test_flags_win_over_the_recipe(monkeypatch, capsys):
     assert {run.model_type for run in runs} == {"vit"}
 
 
+def test_a_model_by_name_wins_over_the_recipe_s_new_one(monkeypatch):
+    asked = []
+    monkeypatch.setattr(memory, "report", lambda runs, *more: asked.extend(runs) or 0)
+    monkeypatch.setattr(memory.prepare, "prepare", None)  # no rows are read for it
+    assert main.main(["memory", *DIGITS, "--model=org/m", "--verb", "train"]) == 0
+    assert main.main(["memory", *DIGITS, "--model_type", "vit", "--verb", "train"]) == 0
+    assert [(run.model, run.model_type, run.config_overrides) for run in asked] == [
+        ("org/m", None, ""),
+        (None, "vit", ""),
+    ]
+    assert {run.task for run in asked} == {"image_classification"} and {run.batch_size for run in asked} == {64}
+
+
 def test_the_recipe_may_be_named_in_one_word_with_its_flag_or_for_one_verb(monkeypatch):
     asked = []
     monkeypatch.setattr(memory, "report", lambda runs, *more: asked.append(runs) or 0)

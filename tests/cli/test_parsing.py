@@ -334,10 +334,11 @@ def test_a_verb_that_is_written_wrong_is_told_with_its_key(tmp_path):
 
 
 def test_where_the_log_is_to_go_is_checked_before_a_row_is_read():
-    told = checks.report_to_problems(SimpleNamespace(report_to=["flyte", "nothing"]))
+    others = {"hub_model_id": None, "torch_compile_backend": None, "use_liger_kernel": False}
+    told = checks.library_problems(SimpleNamespace(report_to=["flyte", "nothing"], **others))
     assert "`report_to` is 'flyte': " in told[0] and "install" in told[0]
     assert told[1].startswith("`report_to` is 'nothing'; expected none, all or some of azure_ml")
-    assert not checks.report_to_problems(SimpleNamespace(report_to=[]))
+    assert not checks.library_problems(SimpleNamespace(report_to=[], **others))
 
 
 def test_what_stands_in_the_way_of_the_results_is_told_before_a_model_is_measured(tmp_path):

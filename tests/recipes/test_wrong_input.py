@@ -50,6 +50,17 @@ BY_ID = ["--forget_by", "id", "--forget_column", "null", "--forget_fraction", "n
         (["--sampling_rate", "8000"], "`sampling_rate` is set, but task causal_lm does not read it"),
         (["--test_split", "train[:50]", "--test_fraction", "0.1"], "`test_fraction` is 0.1, but --test_split train"),
         (["--forget_by", "random"], "is 'person', but --forget_by random"),
+        (["--forget_fraction", "0.999"], "All 100 rows are to be forgotten; none is left for 'retain' or 'unseen'."),
+        (["--lora_r", "-4"], "`lora_r` is -4; it must be a whole number"),
+        (["--request_group", "nothing"], "`request_group` is 'nothing', which is for --revocable any"),
+        (["--unlearn.bogus", "1"], "`--unlearn.bogus` is for `hf-unlearn unlearn`, and nothing here reads it"),
+        (["--hub_model_id", "a b/c d"], "`hub_model_id` is 'a b/c d': Repo id must use alphanumeric chars"),
+        (["--torch_compile_backend", "nosuch"], "`torch_compile_backend` is 'nosuch'; it must be one of 'NO', 'EAGER'"),
+        (["--use_liger_kernel", "true"], "`use_liger_kernel` is True, but the package liger-kernel is not installed"),
+        (["--dataset_name", "Peple"], "Did you mean 'people'?"),
+        (["--unseen", "0.2", "--unseen_ids", "p000-pet"], "`unseen` is 0.2, and --unseen_ids names the rows"),
+        (["--deleted", ""], "`--deleted` has ids that no row has: ''; ids are such as p000-pet"),
+        (["--test_split", ""], "`test_split` is an empty word"),
         (["--lora_alpha", "16"], "`lora_alpha` is set but `lora_r` is 0"),
     ],
     ids=lambda value: "-".join(value).strip("-") if isinstance(value, list) else "",
@@ -92,6 +103,33 @@ def test_no_model_to_start_from_or_to_measure(tmp_path, monkeypatch):
     assert f"There is no model in {tmp_path}" in text and "'family'" in text
     text = refusal(evaluate.main, [*argv, "--bogus", "1"], monkeypatch)
     assert len(problems_of(text)) == 3
+
+
+def test_words_that_stand_for_nothing_are_not_taken_for_a_model(tmp_path, monkeypatch):
+    (tmp_path / "ready").mkdir()
+    (tmp_path / "ready/config.json").write_text("{}")
+    argv = [*PEOPLE, "--output_dir", tmp_path]
+    for main, flag in ((unlearn.main, "model_name_or_path"), (evaluate.main, "processing_from")):
+        told = problems_of(refusal(main, [*argv, f"--{flag}", ""], monkeypatch))
+        assert f"`{flag}` is an empty word. Name one, or leave it out." in told, told
+    told = problems_of(refusal(unlearn.main, [*argv, "--ready.seed", "1"], monkeypatch))
+    assert told[0].startswith("`--ready.seed` is for `hf-unlearn ready`")
+    found = problems_of(refusal(evaluate.main, [*argv, "--models", "a", "ready="], monkeypatch))
+    assert len(found) == 2 and all("takes ROLE=WHERE" in one for one in found)
+
+
+def test_a_model_s_folder_in_the_place_of_the_one_above_it(tmp_path, monkeypatch):
+    (tmp_path / "ready").mkdir()
+    (tmp_path / "ready/config.json").write_text("{}")
+    for main in (unlearn.main, evaluate.main):
+        (told,) = problems_of(refusal(main, [*PEOPLE, "--output_dir", tmp_path / "ready"], monkeypatch))
+        assert told.endswith(f"That folder is a model itself: did you mean --output_dir {tmp_path}?")
+
+
+def test_a_folder_without_tables(tmp_path, monkeypatch):
+    argv = [*PEOPLE, "--output_dir", tmp_path, "--tables", f"unlearned={tmp_path}"]
+    (told,) = problems_of(refusal(evaluate.main, argv, monkeypatch))
+    assert told == f"`tables` is 'unlearned={tmp_path}', which holds no SPLIT.parquet: give OUTPUT_DIR/tables/ROLE."
 
 
 def test_yaml_files_that_cannot_be_used(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from ..utils.checks import ArgumentError, whole
+from ..utils.checks import ArgumentError, Wrong, whole
 from .run import MODEL_TASKS, Run
 
 
@@ -25,6 +25,8 @@ def build_model(run: Run, config, task: str, dtype, adapters_in_float32: bool):
 
     kinds = ("AutoModelForCausalLM", "AutoModelForSequenceClassification", "AutoModelForImageClassification")
     auto = getattr(transformers, kinds[MODEL_TASKS.index(task)])
+    if type(config) not in auto._model_mapping:  # the library would list some two hundred
+        raise ArgumentError([Wrong("model_type", f"is {config.model_type!r}, which has no model for task {task}.")])
     if task == "sequence_classification" and config.pad_token_id is None:
         config.pad_token_id = 0
     with torch.device("meta"):

@@ -26,7 +26,7 @@ def parse_bytes(text: str) -> int:
 
 
 def bytes_as_text(size: float) -> str:
-    """"1.50 GB": three digits or more, powers of ten."""
+    """ "1.50 GB": three digits or more, powers of ten."""
     for unit, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if size >= factor:
             return f"{size / factor:.2f} {unit}B"
@@ -40,7 +40,7 @@ def table(estimates: list[Estimate], memory: int | None = None) -> str:
     images = run.task == "image_classification" or "Image" in one.architecture
     rows = f"{run.batch_size} row{'s' * (run.batch_size > 1)}" + ("" if images else f" of {run.length} tokens")
     lines = [
-        f"{one.architecture}: {one.weights_count / 1e6:,.1f} M weights, {one.trainable_count / 1e6:,.1f} M trainable"
+        f"{one.architecture}: {_count(one.weights_count)} weights, {_count(one.trainable_count)} trainable"
         + (f" ({run.peft})" if run.peft else ""),
         f"{run.dtype}, {rows}{', gradient checkpointing' * run.gradient_checkpointing}, {run.optim}, "
         + (run.engine if run.engine == "single" else f"{run.engine}, one of {run.processes} processes"),
@@ -69,3 +69,8 @@ def table(estimates: list[Estimate], memory: int | None = None) -> str:
             fits = "fits" if e.needed <= memory else "DOES NOT FIT"
             lines.append(f"{e.run.verb}: {fits} {bytes_as_text(memory)}: needs {bytes_as_text(e.needed)}{more}.")
     return "\n".join(lines)
+
+
+def _count(number: int) -> str:
+    """1,100.0 M, 0.5 M, 8.2 k."""
+    return f"{number / 1e6:,.1f} M" if number >= 1e5 or not number else f"{number / 1e3:.1f} k"

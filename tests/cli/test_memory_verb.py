@@ -59,6 +59,15 @@ def test_the_recipe_may_be_named_in_one_word_with_its_flag_or_for_one_verb(monke
     assert [run.model_type for (run,) in asked] == ["vit", "vit"]
 
 
+def test_a_model_of_another_task_is_told_in_a_line_and_a_tiny_one_has_its_weights_counted(capsys):
+    words = ["--config_overrides", "hidden_size=8,num_hidden_layers=1,num_attention_heads=1,intermediate_size=8"]
+    assert estimate.main(["--model_type", "vit", "--task", "causal_lm", "--verb", "train"]) == 1
+    said = capsys.readouterr().err
+    assert "train: `model_type` is 'vit', which has no model for task causal_lm." in said and said.count("\n") == 1
+    assert estimate.main(["--model_type", "vit", "--task", "image_classification", "--verb", "train", *words]) == 0
+    assert "8.2 k weights, 8.2 k trainable" in capsys.readouterr().out
+
+
 def test_flags_are_not_known_by_their_beginning(capsys):
     with pytest.raises(SystemExit) as left:
         main.main(["memory", "--conf", DIGITS[1]])

@@ -148,7 +148,7 @@ class Progress:
         if step.weight > SHORT and done >= FIRST_ESTIMATE and now - self._works > 2:
             own = (now - self._works) / done
             rest = (1 - done) * (own if expected is None else done * own + (1 - done) * expected)
-            if not self.at_most:  # it may end now: what that took is not known before
+            if not self.at_most and self._before < 1:  # it may end now: what that took is not known before
                 took.append((step, self._weight(self.share), now - self._began))
         elif step.weight > SHORT and expected is not None:
             rest = max(0.0, expected - (now - self._began))

@@ -141,6 +141,10 @@ def test_a_training_that_goes_on_is_timed_from_where_it_goes_on(clock):
     clock.now, state.global_step = 70, 910
     told.on_step_end(plain, state, None)
     assert bar.seconds_left() == pytest.approx(90)
+    bar.steps.append(Step("another"))
+    bar.starts(1000, 1000)
+    clock.now = 80
+    assert bar.seconds_left() is None  # nothing was done that tells
 
 
 def test_steps_with_terms_of_readiness_count_for_more(clock):

@@ -239,7 +239,8 @@ def _tokenizer(where: str, role: str):
             return AutoTokenizer.from_pretrained(where)
     except Exception as error:  # a broken file is another type in each library
         cause = " ".join(str(error).split())
-        raise ValueError(f'The tokenizer of "{role}" ({where}) cannot be loaded: {cause}') from error
+        here = "" if Path(where).is_dir() else ", which is no folder here"
+        raise ValueError(f'The tokenizer of "{role}" ({where}{here}) cannot be loaded: {cause}') from error
     raise ValueError(
         f'The checkpoint of "{role}" ({where}) has no tokenizer, so no rows can be made. Save it beside the '
         "weights, or name one by --processing_from."

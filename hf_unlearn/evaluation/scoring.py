@@ -29,6 +29,7 @@ from .table_checks import (
     label_problems,
     overlap_problems,
     raise_all,
+    same_weights,
     shown,
     value_problems,
     weights_problems,
@@ -144,6 +145,11 @@ def evaluate(
     tables = {name: own.tables for name, own in seen.items()}
     descriptions = {name: described(next(iter(own.values()))) for name, own in tables.items()}
     raise_all(label_problems(descriptions) + weights_problems(tables))
+    for roles in same_weights(tables):
+        logger.warning(
+            "%s have the same weights: no request has moved them, or one of these models or tables is of another role.",
+            " and ".join(map(repr, roles)),
+        )
 
     found = _measured(seen, measures, seed, resamples)
     runs = [_scores(task, name, int(seed), found[name], own, said) for name, own in seen.items()]

@@ -209,6 +209,16 @@ def weights_problems(tables: Mapping[str, Mapping[str, pyarrow.Table]]) -> list[
     return problems
 
 
+def same_weights(tables: Mapping[str, Mapping[str, pyarrow.Table]]) -> list[list[str]]:
+    """Roles that have the same weights, none of them retrained: each is compared with itself, or nothing has moved."""
+    roles: dict[str, list[str]] = {}
+    for role, own in tables.items():
+        weights = next((found for table in own.values() if (found := described(table).get("model"))), None)
+        if weights and not role.startswith("retrained"):
+            roles.setdefault(weights, []).append(role)
+    return [some for some in roles.values() if len(some) > 1]
+
+
 def overlap_problems(hashes: Mapping[str, Sequence[str]]) -> list[str]:
     """Rows that two of the splits forget, retain, unseen and test have in common, by content."""
     problems = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from ..utils.checks import ArgumentError, raise_problems
+from ..utils.checks import ArgumentError, Wrong, raise_problems
 from .model import batches_of, build_model, first_line, read_config, task_of
 from .optimizers import OPTIMIZERS, scratch_bytes
 from .run import REQUEST_ROWS, Run
@@ -70,6 +70,7 @@ def estimate(run: Run, config=None) -> Estimate:
         ArgumentError: with all problems of the run; also where the trainers would refuse it.
     """
     raise_problems(run.problems())
+    from ..data.limits import limits_of
     from .ledger import Ledger
     from .simulation import Simulation
 
@@ -107,6 +108,10 @@ def estimate(run: Run, config=None) -> Estimate:
         with steps.running(state):
             _take_steps(steps, run, getattr(config.get_text_config(), "hidden_size", 1), scratch)
     except RuntimeError as error:  # of a fake operation
+        positions = limits_of(model).positions
+        if task in ("causal_lm", "sequence_classification") and positions and run.length > positions:
+            said = f"is {run.length}, but the model has {positions} positions: no row can be longer."
+            raise ArgumentError([Wrong("length", said)]) from error
         problem = "No estimate: this model's step does not run on tensors without data: "
         raise ArgumentError([problem + str(error).splitlines()[0]]) from error
     parts = {part: ledger.at_peak.get(part, 0) for part in PARTS}

@@ -187,7 +187,7 @@ def test_bfloat16_and_prompts_that_are_long_cost_nothing_in_exactness(model, spl
     assert described(half)["dtype"] == "bfloat16" and described(half)["model"] != described(whole)["model"]
 
 
-def test_a_model_is_not_compared_with_itself(model, tables, splits):
+def test_a_model_is_not_compared_with_itself(model, tables, splits, caplog):
     with pytest.raises(ValueError, match='"unlearned" and "retrained" have the same weights'):
         evaluate(model, splits, reference=model, processing_class=tokenizer(), resamples=2)
     with pytest.raises(ValueError) as error:
@@ -196,6 +196,7 @@ def test_a_model_is_not_compared_with_itself(model, tables, splits):
     with pytest.raises(ValueError, match='"original" and "retrained" have the same weights'):
         evaluate({"original": tables, "retrained": tables}, resamples=2)
     evaluate({"original": tables, "unlearned": tables}, resamples=2)  # a request that changed nothing is a finding
+    assert "'original' and 'unlearned' have the same weights: no request has moved them" in caplog.text
 
 
 def test_what_is_no_model_and_no_table_is_named(splits):

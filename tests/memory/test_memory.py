@@ -358,6 +358,16 @@ def test_runs_that_cannot_be_estimated_are_refused_with_the_reason(values, messa
         quick(**values)
 
 
+def test_rows_longer_than_the_models_positions_are_told_by_their_number():
+    from transformers import BertConfig
+
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = BertConfig(vocab_size=50, max_position_embeddings=32, **sizes)
+    run = Run(task="sequence_classification", batch_size=1, length=64, dtype="float32")
+    with pytest.raises(ArgumentError, match="`length` is 64, but the model has 32 positions"):
+        estimate(run, config)
+
+
 def test_adapters_are_read_from_files(tmp_path):
     from peft import LoraConfig, get_peft_model
 

@@ -10,9 +10,10 @@ import torch
 
 from ..objectives.row_nll import IGNORE_INDEX
 from .columns import FLAG, FORGET_INDEX, INPUT_COLUMNS
-from .limits import bare_model
+from .limits import bare_model, sound_padder
 
 OTHER_LABELS = ("label", "label_ids")  # what the stock collators take where there are no `labels`
+LABEL_NAMES = ("labels", *OTHER_LABELS)
 
 
 class _PadLabels:
@@ -49,6 +50,17 @@ def _stacked(collator: Callable, rows: list[dict]) -> dict:
         ) from error
 
 
+def _padded_sounds(padder, rows: list[dict]) -> dict:
+    """Sounds as the feature extractor pads them, with its mask where the model was trained with one; and labels."""
+    from transformers import default_data_collator
+
+    parts = {True: [], False: []}
+    for row in rows:
+        for of_labels, part in parts.items():
+            part.append({k: v for k, v in row.items() if (k in LABEL_NAMES) == of_labels})
+    return {**padder.pad(parts[False], return_tensors="pt"), **default_data_collator(parts[True])}
+
+
 def _padding_side_mask(rows: list[dict]) -> list[dict]:
     return [row if "attention_mask" in row else {**row, "attention_mask": [1] * len(row["input_ids"])} for row in rows]
 
@@ -56,15 +68,19 @@ def _padding_side_mask(rows: list[dict]) -> list[dict]:
 def default_collator(model, processing_class=None) -> Callable[[list[dict]], dict]:
     """
     The collator for a model's kind of rows: token rows are padded by `processing_class` (labels with -100 for a
-    language model), all others are stacked. What the model's forward does not name is dropped.
+    language model), sounds of unlike lengths by a feature extractor or the one in a processor, all others are stacked.
+    What the model's forward does not name is dropped.
     """
     from transformers import PreTrainedTokenizerBase, default_data_collator
 
-    names = signature_columns(model)
+    names, padder = signature_columns(model), sound_padder(processing_class)
 
     def collate(rows: list[dict]) -> dict:
         numbered = "labels" in rows[0]  # beside them, `label` may hold the classes' names
         rows = [{k: v for k, v in row.items() if k in names and not (numbered and k in OTHER_LABELS)} for row in rows]
+        if padder is not None and len({len(row.get(padder.model_input_names[0], ())) for row in rows}) > 1:
+            batch = _padded_sounds(padder, rows)
+            return {name: values for name, values in batch.items() if name in names}
         if "input_ids" not in rows[0] or not isinstance(processing_class, PreTrainedTokenizerBase):
             return _stacked(default_data_collator, rows)
         rows = _padding_side_mask(rows)

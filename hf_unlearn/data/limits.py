@@ -24,6 +24,8 @@ class Limits:
         position_ids: rows of that table that explicit `position_ids` may name; in RoBERTa and its kin more than
             `positions`, since their tokens begin behind the padding's row.
         types: kinds of tokens (`token_type_ids`) that it tells apart.
+        pads: column of sounds whose rows may have unlike lengths, since the feature extractor pads them, and how many
+            dimensions a row of it has; of the feature extractor, not of the model.
     """
 
     arguments: frozenset[str] | None = None
@@ -34,6 +36,13 @@ class Limits:
     positions: int | None = None
     position_ids: int | None = None
     types: int | None = None
+    pads: tuple[str, int] | None = None
+
+    def with_padding_of(self, processing_class: Any) -> Limits:
+        """These limits, where the default collator makes batches with that processing class."""
+        padder = sound_padder(processing_class)
+        dimensions = 2 if getattr(padder, "feature_size", 1) > 1 else 1
+        return replace(self, pads=None if padder is None else (padder.model_input_names[0], dimensions))
 
     @property
     def problems(self) -> list[str]:
@@ -44,6 +53,12 @@ class Limits:
             "The model has one output (`num_labels` is 1), which is regression; causal language models and "
             "classifiers with two classes or more can be unlearned and measured. Load it with `num_labels=2`."
         ]
+
+
+def sound_padder(processing_class: Any) -> Any:
+    """The feature extractor of sounds that can pad rows: what was given, or what is in a processor; None: neither."""
+    inside = getattr(processing_class, "feature_extractor", processing_class)
+    return inside if hasattr(inside, "sampling_rate") and callable(getattr(inside, "pad", None)) else None
 
 
 def bare_model(model: Any) -> Any:

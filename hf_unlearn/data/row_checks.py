@@ -26,6 +26,10 @@ FIXES = {  # kind of value that is no whole number -> what to do, of labels
     "none": "take these rows out: `rows = rows.filter(lambda row: row[{0!r}] is not None)`.",
     "other": "a label is one whole number a row, or one a token.",
 }
+UNPADDED = dict.fromkeys(  # columns of sounds -> what to do where rows have unlike lengths
+    IMAGE_LIKE[1:],
+    "pass the feature extractor as `processing_class`, which pads them, or a `data_collator` that does.",
+)
 KINDS = {
     "text": "text",
     "bool": "true or false",
@@ -96,9 +100,10 @@ def row_problems(
         check.all(label)
         for column, own in check.shapes.items():
             shapes.setdefault(column, own[:1])
-            found.add(
-                np.flatnonzero(own != shapes[column]) + start, f"have `{column}` of another shape than the first row"
-            )
+            if limits.pads == (column, np.ndim(rows[0][column])):
+                continue
+            what = f"have `{column}` of another shape than the first row"
+            found.add(np.flatnonzero(own != shapes[column]) + start, what, UNPADDED.get(column, ""))
     if found.padded and warn:
         logger.warning(
             "%d %s row(s) have labels where `attention_mask` is 0, ids %s: the loss counts the padding, too. Where "
@@ -157,12 +162,13 @@ def not_encoded(name: str, rows: Any, columns: list[str], limits: Limits) -> str
     pictures = [c for c in columns if "Image" in type(features.get(c)).__name__ or hasattr(first[c], "mode")]
     texts = [c for c in columns if isinstance(first[c], str) and c not in ("id", *LABELS)]
     texts = sorted(texts, key=lambda c: c != "text")  # a column of that name first
-    if pictures and "input_ids" not in (limits.arguments or ()):
+    arguments = limits.arguments or {"pixel_values"}  # not known: what the rows hold tells
+    if pictures and "pixel_values" in arguments and "input_ids" not in arguments:
         return (
             f"The {name} rows hold images ({pictures[0]!r}) that are not prepared. Run the image processor first: `"
             f'rows = rows.map(lambda row: {{"pixel_values": processor(row[{pictures[0]!r}])["pixel_values"][0]}})`.'
         )
-    if texts:
+    if texts and "input_ids" in (limits.arguments or {"input_ids"}):
         line = f"`rows = rows.map(lambda row: tokenizer(row[{texts[0]!r}], truncation=True))`"
         lm = limits.causal_lm or (limits.causal_lm is None and not set(columns) & set(LABELS))
         labels = ', then `rows = rows.map(lambda row: {"labels": row["input_ids"]})`' if lm else ""

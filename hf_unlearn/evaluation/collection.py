@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.given import as_rows
+from ..data.given import as_rows, collating_problems
 from ..utils.architectures import other_task
 from ..utils.checks import raise_problems, whole
 from ..utils.versions import library_versions
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def collect(
     model: torch.nn.Module,
     dataset: Sequence[Mapping[str, Any]],
-    data_collator: Callable[[list[dict[str, Any]]], Mapping[str, Any]],
+    data_collator: Callable[[list[dict[str, Any]]], Mapping[str, Any]] | None = None,
     *,
     processing_class: Any = None,
     batch_size: int = 32,
@@ -63,8 +63,9 @@ def collect(
             `(B, C)`). Batches are moved to the device of its first parameter.
         dataset: a `datasets.Dataset`, or a list of dicts. Columns that the model's `forward` does not name are left
             out (seen through a PEFT wrapper); label columns stay.
-        data_collator: makes a batch with `labels` from a list of dicts; one line per row, in order.
-        processing_class: the tokenizer, for the column `zlib_bytes`.
+        data_collator: makes a batch with `labels` from a list of dicts; one line per row, in order. `None`:
+            [`hf_unlearn.default_collator`] of the model and `processing_class`.
+        processing_class: the tokenizer, for the column `zlib_bytes` and the default collator.
         batch_size: rows per forward pass.
         model_hash: of the weights, if known; None: computed (about a second a GB).
         hashes: of the rows, if known; None: computed.
@@ -91,7 +92,7 @@ def collect(
             LM or a classifier, or if they give values that are not finite.
     """
     rows, problems = as_rows(dataset, "dataset")
-    raise_problems(problems)
+    raise_problems(problems + collating_problems(data_collator, processing_class))
     dataset, n_rows = rows, len(rows)
     if n_rows == 0:
         raise ValueError("`dataset` is empty: there is nothing to measure. Leave this split out, or give it rows.")
@@ -103,6 +104,10 @@ def collect(
             f"`model` is a {type(inner).__name__}, a model for {task}. Causal language models and classifiers of whole "
             "rows can be measured."
         )
+    if data_collator is None:
+        from ..data.collate import default_collator
+
+        data_collator = default_collator(model, processing_class)
     tokenizer = processing_class if hasattr(processing_class, "decode") else None
     statistics = partial(_batch_statistics, model, dataset, data_collator, tokenizer)
     columns = _all_batches(statistics, model, _by_length(dataset, n_rows, batch_size), n_rows, shard, progress)

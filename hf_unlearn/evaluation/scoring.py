@@ -124,7 +124,7 @@ def evaluate(
     problems += _input_problems(models, splits, measures, attacks) + more
     problems += [*whole("batch_size", batch_size, low=1), *whole("resamples", resamples, low=1)]
     problems += whole("seed", seed, low=0) + _said_problems(cost, stop_reason, history, task)
-    checks = RowChecks(splits, plain=data_collator is None)
+    checks = RowChecks(splits, data_collator is None, processing_class)
     raise_all(problems + checks.problems(list(models.values())))
     hashes = {split: row_hashes(rows) for split, rows in splits.items()}
     given = {name: dict(subject) for name, subject in models.items() if isinstance(subject, Mapping)}

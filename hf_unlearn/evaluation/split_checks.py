@@ -29,22 +29,24 @@ class RowChecks:
 
     Args:
         plain: the default collator makes the batches.
+        processing_class: what that collator pads rows with.
     """
 
-    def __init__(self, splits: Mapping[str, Any], plain: bool):
+    def __init__(self, splits: Mapping[str, Any], plain: bool, processing_class: Any = None):
         self.splits = {name: rows for name, rows in splits.items() if len(rows)}
-        self.plain = plain
+        self.plain, self.processing_class = plain, processing_class
         self.found: dict[tuple[str, Any], list[str]] = {}  # (split, limits) -> what is wrong
 
     def problems(self, models: Sequence[Any]) -> list[str]:
         """What is wrong with the rows for those of the models that are at hand; each problem is told once."""
-        from ..data.limits import limits_of
+        from ..data.limits import Limits, limits_of
 
-        limits = list(dict.fromkeys(limits_of(model) for model in models if hasattr(model, "forward")))
+        found = [limits_of(model) for model in models if hasattr(model, "forward")] or [Limits()]
+        limits = list(dict.fromkeys(own.with_padding_of(self.processing_class) for own in found))
         problems = [problem for own in limits for problem in own.problems]
         for name in self.splits:
-            self._check(name, limits or [None])
-            problems += [problem for own in limits or [None] for problem in self.found[name, own]]
+            self._check(name, limits)
+            problems += [problem for own in limits for problem in self.found[name, own]]
         return list(dict.fromkeys(problems))
 
     def _check(self, name: str, limits: Sequence[Any]) -> None:

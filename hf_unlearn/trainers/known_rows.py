@@ -37,6 +37,7 @@ from ..data.row_digests import content_columns, drawn_columns, row_digests
 from ..utils.checks import problems_of
 from ..utils.files import read_sealed, replace_sealed
 from . import records
+from .models import has_trained_adapter
 
 logger = logging.getLogger(__name__)
 
@@ -356,6 +357,22 @@ def measured_problems(
                 "request."
             )
     return found
+
+
+def tell_adapter_of_unknown_folder(model, fixes: Iterable[str]) -> None:
+    """
+    A warning where a model object has a trained adapter on it: PEFT does not keep where it was loaded from, so that
+    what is beside it is not read.
+
+    Args:
+        fixes: what else than to pass the folder makes it known.
+    """
+    if has_trained_adapter(model):
+        logger.warning(
+            "The model comes with a trained adapter, and which folder that is from is not known (PEFT does not keep "
+            "it): if the adapter was made ready or has unlearned rows, what its folder says of them is not read, and "
+            "these rows may be learned again. Then %s.", ", or ".join(["pass that folder as `model`", *fixes])
+        )  # fmt: skip
 
 
 def tell_earlier_request(earlier: Known, retain) -> None:

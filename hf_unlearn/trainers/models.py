@@ -22,6 +22,7 @@ from ..utils.checks import shown
 from .engines import class_name, wrapper_problem
 
 CAUSAL_LM = PIPELINE_TAGS["text-generation"]
+DEFAULT_ADAPTER = "default"  # what PEFT saves at the top of a folder, and loads from there
 CLASSIFIERS = [mapping for mapping in PIPELINE_TAGS.values() if mapping != CAUSAL_LM]
 
 
@@ -135,7 +136,7 @@ def model_problems(model) -> list[str]:
     base = base_model(model)
     if not hasattr(base, "config"):
         return [f"`model` ({class_name(base)}) has no `config`; it must be a model of Transformers, or made like one."]
-    problems = [f"`model` {problem}" for problem in unmeasurable(model)]
+    problems = [f"`model` {problem}" for problem in unmeasurable(model)] + _saved_below(model)
     if signature_of(base)[1] is None:
         problems.append(
             f"`model` ({class_name(base)}) does not name what its forward takes, so columns of the rows cannot be "
@@ -155,6 +156,20 @@ def model_problems(model) -> list[str]:
             "classes or more, has a loss of guessing."
         )
     return problems
+
+
+def _saved_below(model) -> list[str]:
+    """Adapters that are trained and that PEFT would not save at the top of the model's folder, where it loads from."""
+    if not hasattr(model, "get_base_model"):
+        return []  # of the adapters that Transformers puts on a model it saves the active one
+    if not (below := [name for name in getattr(model, "active_adapters", []) if name != DEFAULT_ADAPTER]):
+        return []
+    return [
+        f"The model trains its adapter {', '.join(map(repr, below))}, which PEFT saves in a folder below the model's; "
+        f"whoever loads that folder gets {DEFAULT_ADAPTER!r} alone. Train an adapter of that name: make or load it "
+        "without `adapter_name`, as `PeftModel.from_pretrained(base, its_folder, is_trainable=True)` does, or switch "
+        f"to it by `model.set_adapter({DEFAULT_ADAPTER!r})`."
+    ]
 
 
 def frozen_problems(model) -> list[str]:
@@ -277,6 +292,21 @@ def has_adapter(model) -> bool:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     return isinstance(model, PeftModel) or any(isinstance(module, BaseTunerLayer) for module in model.modules())
+
+
+def has_trained_adapter(model) -> bool:
+    """
+    Whether an adapter is on the model that has learnt: a new one changes nothing, by weights that are all zero (LoRA)
+    or all one (IA3). Learnt prompts are not known by that.
+    """
+    if isinstance(model, (str, os.PathLike)) or not has_adapter(model):
+        return False
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    parts = [getattr(layer, name) for layer in layers for name in layer.adapter_layer_names if hasattr(layer, name)]
+    weights = [weight for part in parts if hasattr(part, "parameters") for weight in part.parameters()]
+    return bool(weights) and not any((weight == weight.flatten()[:1]).all() for weight in weights)
 
 
 def _base_of_adapter(name_or_path: str) -> PreTrainedModel:

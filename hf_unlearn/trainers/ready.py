@@ -63,13 +63,15 @@ LIMITS = (
 PROBE = "ready_"  # what the measures of the simulated request begin with in the log
 
 
-def _rows_known(source: str | None, rows, processing_class) -> tuple[known_rows.Known, list[str]]:
+def _rows_known(model, rows, processing_class) -> tuple[known_rows.Known, list[str]]:
     """
     What a model's folder tells of its rows, and what is wrong with that or, of the training rows, does not go with it;
     None: there are other problems.
     """
+    source = name_of(model)
     known, wrong = known_rows.read_of([source] if source and os.path.isdir(source) else [])
     if rows is not None and not wrong:
+        known_rows.tell_adapter_of_unknown_folder(model, ())
         wrong = known_rows.problems(known, processing_class, training=rows)
     return known, wrong
 
@@ -144,7 +146,7 @@ class ReadyTrainer(ForgettingTrainer):
                 "step would hold a request. Raise the share or the batch size."
             )
         rows = None if problems else train_dataset
-        self._known, found = decided_by_first(lambda: _rows_known(name_of(model), rows, processing_class))
+        self._known, found = decided_by_first(lambda: _rows_known(model, rows, processing_class))
         raise_problems(problems + [problem for problem in found if problem not in problems])
         self.revocable = revocable
         self._flags = None if revocable is None else np.array(column_values(train_dataset, revocable), dtype=bool)

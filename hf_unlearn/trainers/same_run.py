@@ -23,7 +23,8 @@ from ..data.columns import REFERENCE_COLUMN, column_names
 from ..data.row_digests import drawn_columns, read_alike, row_digests
 from ..utils.files import read_json, write_json
 from . import records
-from .engines import class_name
+from .engines import class_name, keeps_shards
+from .models import base_model, has_adapter
 
 if TYPE_CHECKING:
     from .base import ForgettingTrainer
@@ -82,7 +83,7 @@ def problems(trainer: ForgettingTrainer, folder: str) -> list[str]:
         logger.warning("%s has no %s: whether it is of the same rows and options is not known.", folder, RUN)
         return []
     now = _options(trainer)
-    found = _model_problems(trainer, saved, now) + _row_problems(trainer, folder, saved)
+    found = _model_problems(trainer, folder, saved, now) + _row_problems(trainer, folder, saved)
     for name, was in saved["options"].items():
         if name not in now or now[name] == was:
             continue
@@ -110,28 +111,46 @@ def _of_the_other_trainer(trainer: ForgettingTrainer, folder: str) -> str | None
     return None if trainer.record_name in there or not there else kinds[there[0]]
 
 
-def _model_problems(trainer: ForgettingTrainer, saved: dict, options: dict) -> list[str]:
-    """Another class, an adapter that only one of the two has, other weights that are trained."""
+def _model_problems(trainer: ForgettingTrainer, folder: str, saved: dict, options: dict) -> list[str]:
+    """Another class, an adapter that only one of the two has, other weights that are trained, other shapes."""
     was, now = saved.get("model"), _model(trainer)
     then = any(name.startswith(PEFT) for name in saved["options"])
     if then != any(name.startswith(PEFT) for name in options):
         said = "It trains an adapter, and this run does not" if then else "This run trains an adapter, and it does not"
         return [f"{said} (`peft_config`)."]
-    if was is None or was == now:  # None: of a version that did not write it
+    if was is None or all(was[key] == now[key] for key in was.keys() & now.keys()):  # older versions wrote less
         return []
     if was["class"] != now["class"]:
         return [f"The model was a {was['class']} and is a {now['class']}."]
-    return [f"Other weights are trained: {was['trained']} tensors then, {now['trained']} now."]
+    if (was["trained"], was["names"]) != (now["trained"], now["names"]):
+        return [f"Other weights are trained: {was['trained']} tensors then, {now['trained']} now."]
+    return [_other_sizes(trainer, folder, was["sizes"], now["sizes"])]
+
+
+def _other_sizes(trainer: ForgettingTrainer, folder: str, was: list, now: list) -> str:
+    """That a model has weights of other shapes, with what tells so in its config, which is in the checkpoint."""
+    then, config = read_json(os.path.join(folder, "config.json")) or {}, base_model(trainer.model).config.to_dict()
+    sizes = {k: v for k, v in then.items() if isinstance(v, int) and isinstance(config.get(k), int) and v != config[k]}
+    named = ", ".join(f"`{name}` {value} then, {config[name]} now" for name, value in sizes.items())
+    return f"The model has other sizes: {was[0]:,} weights then, {now[0]:,} now{f' ({named})' if named else ''}."
 
 
 def _model(trainer: ForgettingTrainer) -> dict:
-    """Class of the model below an adapter, and which of its weights are trained, by number and names."""
+    """
+    Class of the model below an adapter; which of its weights are trained, by number and names; and where they are not
+    sharded, `[number, digest of the shapes]` of all that a checkpoint holds.
+    """
     model = trainer.model
     trained = [name.split(".") for name, weight in model.named_parameters() if weight.requires_grad]
     names = "\n".join(".".join(part for part in name if part[:1] != "_") for name in trained)  # `_orig_mod`, say
     kind = class_name(model.get_base_model() if hasattr(model, "get_base_model") else model)
     digest = hashlib.sha256(names.encode()).hexdigest()
-    return {"class": kind, "trained": len(trained), "names": digest}
+    found = {"class": kind, "trained": len(trained), "names": digest}
+    if keeps_shards(trainer.accelerator):
+        return found
+    saved = [weight for weight in model.parameters() if weight.requires_grad or not has_adapter(model)]
+    shapes = hashlib.sha256(repr([tuple(weight.shape) for weight in saved]).encode()).hexdigest()
+    return {**found, "sizes": [sum(weight.numel() for weight in saved), shapes]}
 
 
 def _row_problems(trainer: ForgettingTrainer, folder: str, saved: dict) -> list[str]:

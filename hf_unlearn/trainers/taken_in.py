@@ -41,6 +41,7 @@ def take_in(
     """
     wrong = config_problems(args, config)
     plain, limits = others.get("data_collator") is None, limits_of(model)
+    limits = limits.with_padding_of(others.get("processing_class"))
     sets, bad_rows = take_rows(limits, plain)
     problems = argument_problems(model, others.get("peft_config"), others) + wrong + bad_rows
     problems += evaluation_problems("evaluation", others.get("eval_dataset"), limits, plain)

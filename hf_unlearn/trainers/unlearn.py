@@ -80,7 +80,8 @@ def _readiness(wanted: str, own: str | None) -> tuple[dict | None, bool]:
     if wanted == "none":
         return None, False
     if wanted != "auto":
-        if (found := records.find_readiness(wanted)) is None:
+        found = records.find_readiness(wanted)
+        if found is None and records.find_file(wanted, known_rows.FILE) is None:  # which an unlearned model has
             raise ArgumentError([f"`readiness` is {wanted!r}, but there is no {records.READINESS}."])
         return found, False
     try:
@@ -219,6 +220,8 @@ class UnlearnTrainer(ForgettingTrainer):
         earlier, more = known_rows.read_of([args.output_dir] if os.path.isdir(args.output_dir) else [])
         wrong += more
         if rows and not wrong:
+            if args.readiness == "auto":
+                known_rows.tell_adapter_of_unknown_folder(model, ["name it by `readiness`"])
             known_rows.tell_earlier_request(earlier, rows[0])
             wrong = known_rows.problems(known, tokenizer, retain=rows[0], unseen=rows[1])
         return known, wrong

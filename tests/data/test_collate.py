@@ -7,6 +7,7 @@ import pytest
 import torch
 from datasets import Dataset
 from helpers.tiny import bert, image_rows, lm, lm_list, text_class_rows, tokenizer, vit
+from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Processor
 
 from hf_unlearn import ArgumentError, collect, default_collator, split
 from hf_unlearn.data import batch, order
@@ -195,3 +196,25 @@ def test_a_batch_of_a_loader_of_ones_own_must_say_which_rows_are_to_be_forgotten
     with pytest.raises(ValueError, match="no 'is_forget'. A data loader of your own must read the trainer's"):
         check_labels(batch, None, flagged=True)
     check_labels({**batch, FLAG: torch.tensor([True, False])}, None, flagged=True)
+
+
+def sounds(lengths) -> list[dict]:
+    return [{"input_values": [float(i)] * n, "label": i} for i, n in enumerate(lengths)]
+
+
+def test_sounds_of_unlike_lengths_are_padded_by_the_feature_extractor_and_others_stacked():
+    extractor = Wav2Vec2FeatureExtractor(return_attention_mask=True)
+    for processing_class in (extractor, Wav2Vec2Processor(extractor, tokenizer())):
+        collate = default_collator(AudioClassifier(), processing_class)
+        batch = collate(sounds([3, 5]))
+        assert batch["input_values"].tolist() == [[0, 0, 0, 0, 0], [1, 1, 1, 1, 1]]
+        assert batch["attention_mask"].tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]
+        assert batch["labels"].tolist() == [0, 1]
+        assert set(collate(sounds([5, 5]))) == {"input_values", "labels"}
+    without = default_collator(AudioClassifier(), Wav2Vec2FeatureExtractor(return_attention_mask=False))
+    assert set(without(sounds([3, 5]))) == {"input_values", "labels"}
+
+
+class AudioClassifier(torch.nn.Module):
+    def forward(self, input_values, attention_mask=None, labels=None):
+        raise NotImplementedError

@@ -10,6 +10,7 @@ import pytest
 import torch
 from datasets import Dataset, DatasetDict
 from helpers.tiny import bert, image_rows, lm, lm64, lm_list, lm_rows, text_class_rows, tokenizer, vit
+from PIL import Image
 from transformers import (
     DataCollatorForLanguageModeling,
     DataCollatorWithPadding,
@@ -18,6 +19,7 @@ from transformers import (
     PreTrainedModel,
     RobertaConfig,
     RobertaForSequenceClassification,
+    Wav2Vec2FeatureExtractor,
     default_data_collator,
 )
 
@@ -412,3 +414,25 @@ def test_evaluate_checks_a_split_once_for_all_models_that_ask_the_same_of_it(mon
 def test_rows_whose_id_is_an_empty_text_have_none():
     found = row_problems("forget", lm_rows(3).map(lambda row: {"id": ""}))
     assert found[0].startswith("3 forget row(s) have no `id`, row numbers 0, 1, 2")
+
+
+SOUNDS = [{"input_values": [0.5] * (4 + i), "label": i % 3} for i in range(3)]
+
+
+def test_sounds_of_unlike_lengths_are_taken_where_the_feature_extractor_pads_them():
+    hears = Limits(frozenset({"input_values", "labels"}), causal_lm=False)
+    (problem,) = row_problems("forget", SOUNDS, hears)
+    assert "another shape than the first row, ids 1, 2: pass the feature extractor as `processing_class`" in problem
+    assert not row_problems("forget", SOUNDS, hears.with_padding_of(Wav2Vec2FeatureExtractor()))
+    assert row_problems("forget", SOUNDS, hears.with_padding_of(tokenizer()))
+    (problem,) = row_problems("forget", changed(pictures(2), (1,), pixel_values=[[1.0]]), limits_of(vit()))
+    assert "feature extractor" not in problem
+
+
+@pytest.mark.parametrize("kind, column", [("text", "a word"), ("image", Image.new("L", (4, 4)))])
+def test_rows_for_a_model_whose_inputs_go_by_another_name_are_told_so(kind, column):
+    own = Limits(frozenset({"ids", "labels"}))
+    rows = [{"input_ids": [1, 2], "labels": [1, 2], kind: column}]
+    (problem,) = row_problems("forget", rows, own)
+    assert "have none of the model's inputs" in problem and "the model takes ids, labels" in problem
+    assert "not tokenized" in row_problems("forget", [{"text": "a", "labels": 1}], CLASSIFIER)[0]

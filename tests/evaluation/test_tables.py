@@ -32,6 +32,12 @@ def tables(model, splits):
     return {s: collect(model, rows, collator, processing_class=tokenizer()) for s, rows in splits.items()}
 
 
+def test_without_a_collator_rows_are_collected_by_the_default_one(model, tables, splits):
+    assert collect(model, splits["forget"], None, processing_class=tokenizer()).equals(tables["forget"])
+    with pytest.raises(ValueError, match="`data_collator` is the class dict; pass one made of it"):
+        collect(model, splits["forget"], dict)
+
+
 def test_a_table_says_what_it_is_of(model, tables, splits):
     said = described(tables["forget"])
     assert said["schema"] == 2 and said["kind"] == "causal_lm" and said["labels"] is None

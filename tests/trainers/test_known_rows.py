@@ -17,9 +17,11 @@ from datasets import Dataset
 from helpers.ready_runs import config
 from helpers.tiny import image_rows, lm, lm_rows, tokenizer, vit
 from helpers.unlearning import trainer
+from peft import IA3Config, LoraConfig, PromptTuningConfig, get_peft_model
 
 from hf_unlearn import ArgumentError, ReadyTrainer
 from hf_unlearn.trainers import engines, known_rows, records
+from hf_unlearn.trainers.models import has_trained_adapter
 from hf_unlearn.utils import salts
 
 ROWS = {"forget": lm_rows(4), "retain": lm_rows(12, 4), "unseen": lm_rows(6, 100)}
@@ -187,6 +189,46 @@ def test_rows_to_be_measured_go_with_what_the_models_folders_say(ready, unlearne
     assert other.startswith(f"2 of 4 forget rows (ids 4, 5) are none that {unlearned} was asked to forget")
     shorter = ROWS["forget"].map(lambda row: {key: row[key][:4] for key in ("input_ids", "labels")})
     assert not told(unlearned, {"forget": shorter}, unlearned=True)  # known by their ids
+
+
+def adapted(trained: bool):
+    """A model with an adapter on it, as `AutoPeftModel` loads one: of its folder nothing is kept."""
+    return get_peft_model(lm(), LoraConfig(target_modules=["q_proj"], r=2, init_lora_weights=not trained))
+
+
+def test_a_model_whose_adapter_is_from_a_folder_not_known_is_told(tmp_path, caplog):
+    trainer(tmp_path, adapted(trained=True), ROWS)
+    assert "The model comes with a trained adapter, and which folder that is from is not known" in caplog.text
+    assert "pass that folder as `model`" in caplog.text and "`readiness`" in caplog.text
+
+
+def test_a_training_of_such_a_model_is_told_it_too(tmp_path, caplog):
+    ReadyTrainer(adapted(trained=True), config(tmp_path), lm_rows(16), processing_class=tokenizer())
+    assert "pass that folder as `model`" in caplog.text and "`readiness`" not in caplog.text
+
+
+def test_a_new_adapter_of_other_kinds_is_no_trained_one():
+    options = {"target_modules": ["k_proj", "down_proj"], "feedforward_modules": ["down_proj"]}
+    model = get_peft_model(lm(), IA3Config(**options))
+    assert not has_trained_adapter(model) and not has_trained_adapter(lm())
+    assert not has_trained_adapter(get_peft_model(lm(), PromptTuningConfig("CAUSAL_LM", num_virtual_tokens=2)))
+    for weight in (p for p in model.parameters() if p.requires_grad):
+        torch.nn.init.normal_(weight)
+    assert has_trained_adapter(model)
+
+
+@pytest.mark.parametrize("trained, options", [(False, {}), (True, {"readiness": "none"})])
+def test_a_new_adapter_and_one_that_is_said_to_have_no_folder_are_not_told(tmp_path, caplog, trained, options):
+    trainer(tmp_path, adapted(trained), ROWS, **options)
+    assert "adapter" not in caplog.text
+
+
+def test_readiness_may_name_the_folder_of_an_unlearned_adapter_and_what_it_says_of_rows_counts(unlearned, tmp_path):
+    back = {**ROWS, "forget": lm_rows(2, 12), "retain": lm_rows(6)}
+    with pytest.raises(ArgumentError, match="4 of 6 retain rows are rows that .* was asked to forget"):
+        trainer(tmp_path, adapted(trained=True), back, readiness=str(unlearned))
+    with pytest.raises(ArgumentError, match="but there is no readiness.json"):
+        trainer(tmp_path, lm(), ROWS, readiness=str(tmp_path))
 
 
 def test_what_is_known_travels_from_request_to_request(unlearned, tmp_path):

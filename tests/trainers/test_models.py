@@ -276,3 +276,15 @@ def test_learnt_prompts_of_a_folder_can_be_trained_on(tmp_path, kind):
     loss.backward()
     moved = [name for name, weight in loaded.named_parameters() if weight.grad is not None and weight.grad.any()]
     assert moved and all("prompt_encoder" in name for name in moved)
+
+
+@pytest.mark.parametrize("active, others", [("b", ["default"]), ("b", []), (["default", "b"], [])])
+def test_an_adapter_that_would_be_saved_below_the_folder_is_refused(active, others):
+    model = get_peft_model(lm(), LORA, adapter_name=others[0] if others else "b" if active == "b" else "default")
+    if active != "b" or others:
+        model.add_adapter("b", LORA)
+    model.base_model.set_adapter(active)
+    (problem,) = model_problems(model)
+    assert "adapter 'b'" in problem and "'default'" in problem and "adapter_name" in problem
+    model.base_model.set_adapter(others)
+    assert not others or not model_problems(model)

@@ -6,6 +6,7 @@ import functools
 import json
 import logging
 import pickle
+import re
 import shutil
 
 import pytest
@@ -55,6 +56,13 @@ def test_a_request_for_other_rows_does_not_return_the_result_of_the_first(reques
     other = {**ROWS, "forget": lm_rows(6, 300)}
     with pytest.raises(ArgumentError, match="it is of another run(.|\n)*The forget rows are others, 6 as then"):
         trainer(request_a, lm(), other, **OWN).train(resume_from_checkpoint=True)
+
+
+def test_a_model_of_another_size_is_told_by_name(checkpoint):
+    found = told(trainer(checkpoint + "/..", lm(hidden=32), **OWN), checkpoint)
+    assert re.search(r"The model has other sizes: [\d,]+ weights then, [\d,]+ now", found)
+    assert "`hidden_size` 16 then, 32 now" in found
+    assert "size mismatch" not in found and not told(trainer(checkpoint + "/..", lm(seed=1), **OWN), checkpoint)
 
 
 def test_another_gap_is_told_with_both_values(request_a):

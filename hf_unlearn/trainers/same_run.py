@@ -129,7 +129,8 @@ def _model_problems(trainer: ForgettingTrainer, folder: str, saved: dict, option
 
 def _other_sizes(trainer: ForgettingTrainer, folder: str, was: list, now: list) -> str:
     """That a model has weights of other shapes, with what tells so in its config, which is in the checkpoint."""
-    then, config = read_json(os.path.join(folder, "config.json")) or {}, base_model(trainer.model).config.to_dict()
+    then = read_json(os.path.join(folder, "config.json")) or {}  # none of an adapter, or of a class of one's own
+    config = base_model(trainer.model).config.to_dict() if then else {}
     sizes = {k: v for k, v in then.items() if isinstance(v, int) and isinstance(config.get(k), int) and v != config[k]}
     named = ", ".join(f"`{name}` {value} then, {config[name]} now" for name, value in sizes.items())
     return f"The model has other sizes: {was[0]:,} weights then, {now[0]:,} now{f' ({named})' if named else ''}."

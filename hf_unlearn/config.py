@@ -105,8 +105,10 @@ class Arguments(TrainingArguments):
         """What can be said of the values alone, without the engine. A number of numpy becomes one of Python's own."""
         with_plain_numbers(self)
         problems = self.option_problems() + self._range_problems()
-        named = {problem.name for problem in problems if isinstance(problem, Wrong)}
-        return problems + [problem for problem in self._type_problems() if problem.name not in named]
+        for check in (self._type_problems, lambda: self.idle_options(self.given)):
+            named = {problem.name for problem in problems if isinstance(problem, Wrong)}
+            problems += [problem for problem in check() if problem.name not in named]
+        return problems
 
     def _type_problems(self) -> list[Wrong]:
         return type_problems(self, none=("max_grad_norm",))  # None: no clipping

@@ -38,6 +38,23 @@ def request_problems(request) -> list[Wrong]:
     return []
 
 
+def unread(options, given, cases) -> list[Wrong]:
+    """
+    Options that were given a value, other than their default, which nothing reads beside the values of the others.
+
+    Args:
+        given: names of the options that somebody has set.
+        cases: `(names, why)` of options that nothing reads.
+    """
+    defaults = {f.name: f.default for f in fields(options)}
+    return [
+        Wrong(name, f"is {shown(getattr(options, name))}, but nothing reads it: {why}")
+        for names, why in cases
+        for name in names
+        if name in given and getattr(options, name) != defaults[name]
+    ]
+
+
 @dataclass
 class ReadyOptions:
     """
@@ -197,6 +214,39 @@ class ReadyOptions:
     @property
     def resistance_weight(self) -> float:
         return 0.0 if self.resistance == "none" else self.lambda_resistance
+
+    def idle_options(self, given) -> list[Wrong]:
+        """Options that were `given` and that nothing reads, whatever the rows. Where readiness is off, none is told."""
+        if not self.readiness_is_on:
+            return []
+        cases = []
+        if self.request_group:
+            cases.append((("revocable_share",), "`request_group` says who asks. Leave one of the two out."))
+        if not self.lambda_efficiency:
+            said = "`lambda_efficiency` is 0. Leave it out, or set `lambda_efficiency`, e.g. to 0.1."
+            capped = self.resistance == "relearn"
+            cases.append((("efficiency",) if capped else ("efficiency", "gain_cap"), said))
+        return unread(self, given, cases)
+
+    def idle_beside_rows(self, given, named: bool) -> list[Wrong]:
+        """
+        Options that were `given` and that nothing reads with these rows.
+
+        Args:
+            named: whether a column says which rows are revocable.
+        """
+        if not self.readiness_is_on:
+            return []
+        cases = []
+        if named:
+            cases.append((("revocable_share",), "the rows say which of them are revocable. Leave it out."))
+        elif not self.request_group and self.request_rows:
+            said = (
+                "where nobody is named as revocable, a share of each batch plays the request. Leave it out, and set "
+                "`revocable_share`; or name a `request_group` to draw from."
+            )
+            cases.append((("request_rows",), said))
+        return unread(self, given, cases)
 
     def request_defaults(self) -> dict:
         """
@@ -367,6 +417,38 @@ class UnlearnOptions(ObjectiveOptions):
             "file or hub id; `none`: nowhere. What you set yourself always stands.",
         },
     )
+
+    def idle_options(self, given, settled: bool = False) -> list[Wrong]:
+        """
+        Options that were `given` and that nothing reads beside the others.
+
+        Args:
+            settled: nothing changes the others any more, and what "auto" stands for is in its place. Else a ready
+                checkpoint may recommend values for those that nobody has set: only what rests on set ones is told.
+        """
+        is_last, resists = settled, self.resistance != "none"
+        settled = settled or self.readiness == "none"
+        kind = registry.OBJECTIVES.get(self.objective) if isinstance(self.objective, str) else None
+        cases = []
+        if not resists and (settled or "resistance" in given):
+            said = '`resistance` is "none". Leave it out, or choose `resistance` "relearn".'
+            cases.append((("lambda_resistance", "recovery_steps", "recovery_lr"), said))
+        if kind and not resists and (settled or "objective" in given):
+            without = f"the objective `{self.objective}`"
+            if not kind.uses_alpha:
+                own = " and ".join(f"`{field.name}`" for field in registry.option_fields(kind))
+                said = f"{without} has no α; its own options are {own}." if own else f"{without} has no α."
+                cases.append((("alpha",), f"{said} Leave it out."))
+            if not kind.stops_at_target or (is_last and registry.objective_of(self).by_rows):
+                said = "the gate is that of a hinge on the mean forget loss, and there is none. Leave it out."
+                cases.append((("gate_every",), said))
+        if self.target in TARGETS[1:] and (settled or "target" in given):
+            said = f'with `target` "{self.target}" τ is measured once. Leave it out, or choose "current".'
+            cases.append((("unseen_every",), said))
+        if not self.stop and (settled or "stop" in given):
+            said = "`stop` is off, and nothing ends the run early. Leave one of the two out."
+            cases.append((("retain_budget",), said))
+        return unread(self, given, cases)
 
     def resistance_parameters(self) -> dict:
         on = self.resistance != "none"

@@ -87,8 +87,8 @@ def test_words_out_of_place_all_come_in_one_error():
 
 
 def test_numbers_of_numpy_and_whole_floats_are_taken_as_plain_numbers():
-    args = UnlearnConfig("out", **CPU, unseen_every=np.int64(2), retain_budget=np.float32(0.5), stop=np.bool_(False))
-    assert (args.unseen_every, args.retain_budget, args.stop) == (2, 0.5, False)
+    args = UnlearnConfig("out", **CPU, unseen_every=np.int64(2), retain_budget=np.float32(0.5), stop=np.bool_(True))
+    assert (args.unseen_every, args.retain_budget, args.stop) == (2, 0.5, True)
     assert {type(v) for v in (args.unseen_every, args.retain_budget, args.stop)} == {int, float, bool}
     args = ReadyConfig("out", **CPU, per_device_train_batch_size=4.0, inner_normalize=0, seed=np.uint8(3), max_steps=9.)
     assert [args.per_device_train_batch_size, args.inner_normalize, args.seed, args.max_steps] == [4, False, 3, 9]
@@ -146,3 +146,36 @@ def test_a_hub_token_is_shown_nowhere_and_travels_in_no_file(config, tmp_path):
     for copied in (copy.copy(args), copy.deepcopy(args), dataclasses.replace(args, seed=1)):  # these stay in memory
         assert copied.hub_token == "hf_secret" and copied.given >= args.given
     assert copy.copy(args) == args and copy.deepcopy(args).__dict__ is not args.__dict__
+
+
+RECOVERY = {"recovery_lr": 0.1, "recovery_steps": 7, "lambda_resistance": 9.0}
+
+
+@pytest.mark.parametrize("config, options, unread", [
+    (UnlearnConfig, {"resistance": "none", **RECOVERY}, set(RECOVERY)),
+    (UnlearnConfig, {"readiness": "none", **RECOVERY}, set(RECOVERY)),
+    (UnlearnConfig, {"resistance": "relearn", **RECOVERY}, set()),
+    (UnlearnConfig, RECOVERY, set()),  # a ready checkpoint may recommend resistance: the trainer knows
+    (UnlearnConfig, {"objective": "npo", "alpha": 0.1, "gate_every": 4}, {"alpha", "gate_every"}),
+    (UnlearnConfig, {"objective": "gradient_ascent", "alpha": 0.1}, {"alpha"}),
+    (UnlearnConfig, {"objective": "npo", "alpha": 0.1, "resistance": "relearn", "gate_every": 4}, set()),
+    (UnlearnConfig, {"objective": "nabla_tau", "alpha": 0.1, "gate_every": 4}, set()),
+    (UnlearnConfig, {"target": "chance", "unseen_every": 2}, {"unseen_every"}),
+    (UnlearnConfig, {"target": "current", "unseen_every": 2}, set()),
+    (UnlearnConfig, {"stop": False, "retain_budget": 0.2}, {"retain_budget"}),
+    (ReadyConfig, {"request_group": "person", "revocable_share": 0.1}, {"revocable_share"}),
+    (ReadyConfig, {"lambda_efficiency": 0, "efficiency": "loss", "gain_cap": 1.0}, {"efficiency", "gain_cap"}),
+    (ReadyConfig, {"lambda_efficiency": 0, "gain_cap": 1.0, "resistance": "relearn", "lambda_resistance": 1.0}, set()),
+    (ReadyConfig, {"lambda_efficiency": 0, "lambda_retention": 0, "efficiency": "loss"}, set()),  # readiness is off
+    (ReadyConfig, {"request": {"objective": "npo", "alpha": 0.3}}, {"request"}),
+    (ReadyConfig, {"request": RECOVERY}, set()),  # for whoever chooses resistance
+], ids=str)  # fmt: skip
+def test_an_option_that_nothing_reads_beside_the_others_is_refused(config, options, unread):
+    problems = told(config, **options) if unread else config("out", **CPU, **options).value_problems()
+    assert {problem.split("`")[1] for problem in problems} == unread
+    assert all("nothing reads it: " in problem and "eave " in problem for problem in problems)
+
+
+def test_a_default_beside_others_that_do_not_read_it_is_no_mistake():
+    args = UnlearnConfig("out", **CPU, resistance="none", recovery_steps=3, objective="npo", alpha=None, stop=False)
+    assert UnlearnConfig(**args.to_dict()).retain_budget == dataclasses.replace(args).retain_budget == 0.1

@@ -227,28 +227,41 @@ def _decoded(tokens: list[np.ndarray] | None, processing_class: Any) -> list[str
 
 
 def find_duplicates(
-    first, second, columns: Iterable[str] | None = None, processing_class: Any = None
+    first, second, columns: str | Iterable[str] | None = None, processing_class: Any = None
 ) -> list[tuple[int, int]]:
     """
     Pairs (i, j) such that row i of `first` says the same as row j of `second`; for each j the first such i.
 
     Args:
-        columns: what content means, bit by bit. Default: the model's inputs without padding and labels, and text
-            without case, punctuation and white space; where there are no inputs and no text, all columns but ids and
-            labels.
+        columns: what content means, bit by bit: the name of a column, or several. Default: the model's inputs
+            without padding and labels, and text without case, punctuation and white space; where there are no inputs
+            and no text, all columns but ids and labels.
         processing_class: tokenizer that reads the text from token ids, where there are no columns of text.
 
     Raises:
-        ArgumentError: if one of them is no set of rows.
+        ArgumentError: if one of them is no set of rows, or has no such column.
     """
     (first, wrong), (second, more) = as_rows(first, "first"), as_rows(second, "second")
+    columns = [columns] if isinstance(columns, str) else columns if columns is None else list(columns)
+    if columns is not None and not columns:
+        wrong.append("`columns` is empty: rows have no content by no column. Name some, or leave it out.")
+    for name, rows in (("first", first), ("second", second)):
+        wrong += _no_such_columns(name, rows, columns or ())
     raise_problems(wrong + more)
     if not len(first) or not len(second):
         return []
     if columns is None:
         return twins(*contents([first, second], processing_class))
-    columns = list(columns)
     return twins(*(Content([(key,) for key in fingerprints(rows, columns)], None, None) for rows in (first, second)))
+
+
+def _no_such_columns(name: str, rows: Any, columns: list[str]) -> list[str]:
+    """What is wrong with the names of columns, of rows that are there; the problem of one tells what they have."""
+    if rows is None or not len(rows):
+        return []
+    names = column_names(rows)
+    there = ", ".join(map(repr, names))
+    return [f"`columns` names {c!r}, which `{name}` has not; it has {there}." for c in columns if c not in names]
 
 
 def twins(first: Content, second: Content) -> list[tuple[int, int]]:

@@ -14,7 +14,7 @@ from .columns import column_names, column_values, first_ids, row_ids
 from .deleted import deleted_already, deleted_rows, emptied
 from .duplicates import Content, contents, twins
 from .given import as_dataset
-from .split_checks import alone_or_several, argument_problems, as_values, is_missing
+from .split_checks import alone_or_several, argument_problems, as_values, is_missing, two_labels
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,8 @@ def split(
         by: `"id"` (values are row ids), `"class"` (values of the label column), `"column"` (values of `column`) or
             `"random"` (a `fraction` of the rows). With `fraction` instead of `values`, a seeded draw of distinct
             values (of classes, of authors, of ids).
-        column: the column that `by` reads; default `id` for "id", `label` or `labels` for "class".
+        column: the column that `by` reads; default `id` for "id", `label` or `labels` for "class";
+            where both hold numbers and these differ, it must be named: `labels` is what a model is trained on.
         group: unseen rows are drawn as whole groups of this column (all rows of a person); default `column` for
             `by="column"`, since rows of one person tell about each other; else single rows.
         unseen: share of the rows to keep out of training, or their ids, or these rows. For "class" and "random" the
@@ -66,9 +67,11 @@ def split(
     dataset, problems = as_dataset(dataset, "dataset")
     raise_problems(problems or ([] if len(dataset) else ["`dataset` is empty: there are no rows to divide."]))
     content = [content] if isinstance(content, str) else content
+    problems = two_labels(dataset) if by == "class" and column is None else []
     if column is None:
         column = {"id": "id", "class": "label" if "label" in column_names(dataset) else "labels"}.get(by)
-    raise_problems(argument_problems(dataset, by, values, fraction, column, group, seed, unseen, duplicates, content))
+    problems += argument_problems(dataset, by, values, fraction, column, group, seed, unseen, duplicates, content)
+    raise_problems(problems)
     seed = int(seed)
 
     own = {group, column if by in ("class", "column") else None} - {None}

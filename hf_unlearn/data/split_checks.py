@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..utils.checks import Wrong, raise_problems, whole
-from .columns import column_names, first_ids
+from ..utils.checks import Wrong, is_number, raise_problems, whole
+from .columns import LABELS, column_names, column_values, first_ids, row_ids
 from .duplicates import kind_of
 
 WAYS = ("id", "class", "column", "random")
@@ -60,6 +60,31 @@ def argument_problems(dataset, by, values, fraction, column, group, seed, unseen
     if duplicates not in ("move", "error", "keep"):
         problems.append(Wrong("duplicates", f"is {duplicates!r}; it must be 'move', 'error' or 'keep'."))
     return problems
+
+
+def two_labels(dataset) -> list[str]:
+    """What is wrong where rows have `label` and `labels`, both of class numbers, that differ."""
+    names = column_names(dataset)
+    if not set(LABELS) <= set(names) or any(kind_of(dataset, name) == "array" for name in LABELS):
+        return []
+    pairs = [list(map(_class_number, column_values(dataset, name))) for name in ("label", "labels")]
+    differ = [i for i, (one, other) in enumerate(zip(*pairs, strict=True)) if None not in (one, other) and one != other]
+    if not differ:
+        return []
+    ids, one, other = row_ids(dataset), *(numbers[differ[0]] for numbers in pairs)
+    return [
+        f"The rows have a column 'label' and a column 'labels', whose classes differ in {len(differ)} row(s), ids "
+        f"{first_ids([ids[i] for i in differ])}: {one} and {other} in the first. A model is trained on 'labels'. Take "
+        "'label' out or rename it, or say by `column` which of the two `values` are of."
+    ]
+
+
+def _class_number(value: Any) -> int | None:
+    """The whole number that a label is, also where it is written as text; None: it is a name."""
+    try:
+        return int(value) if is_number(value) or isinstance(value, str) else None
+    except ValueError:
+        return None
 
 
 def _holds_lists(dataset, name: str) -> bool:

@@ -110,6 +110,7 @@ class Objective:
       step's `"labels"`.
     * `recovers`: has a term on retain rows, so that a dip of what is kept can mend in the same run. Without one, a
       spent retain budget ends the run at once.
+    * `uses_alpha`: reads `alpha`, so that `UnlearnConfig.alpha` is no option of one that does not.
     * `stops_at_target`: the forget term's gradient vanishes by itself as the forget rows come to τ.
     * `moving`: names of fields that [`after_step`] changes: no options, but state that a checkpoint keeps.
     """
@@ -120,6 +121,7 @@ class Objective:
     reference: ClassVar[str] = "none"
     average: ClassVar[str] = "rows"
     recovers: ClassVar[bool] = True
+    uses_alpha: ClassVar[bool] = True
     stops_at_target: ClassVar[bool] = False
     moving: ClassVar[tuple[str, ...]] = ()
 

@@ -24,6 +24,7 @@ class GradDiff(Objective):
     citation: ClassVar[str] = (
         "Liu et al. 2022, Continual Learning and Private Unlearning; Kurmanji et al. 2023 (NegGrad+)"
     )
+    uses_alpha: ClassVar[bool] = False
     gamma: float = field(
         default=1.0, metadata={"help": "Weight of the ascent on the forget rows.", "check": partial(number, low=0)}
     )

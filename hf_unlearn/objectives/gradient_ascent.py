@@ -18,6 +18,7 @@ class GradientAscent(Objective):
     name: ClassVar[str] = "gradient_ascent"
     citation: ClassVar[str] = "Jang et al. 2023, Knowledge Unlearning for Mitigating Privacy Risks in Language Models"
     recovers: ClassVar[bool] = False
+    uses_alpha: ClassVar[bool] = False
 
     def mean_value(self, forget_loss: Tensor, retain_loss: Tensor, *, alpha: float, tau: float) -> Tensor:
         return -forget_loss + 0.0 * retain_loss

@@ -30,6 +30,7 @@ class Npo(Objective):
         "arXiv:2404.05868"
     )
     reference: ClassVar[str] = "loss"
+    uses_alpha: ClassVar[bool] = False
     npo_beta: float = field(
         default=0.1,
         metadata={

@@ -90,7 +90,7 @@ def resume_from(wanted: str | bool | None, output_dir: str) -> str | bool | None
     all were cut short. Where there is no checkpoint at all it stays True, and the Trainer raises its own error.
 
     Raises:
-        ArgumentError: if a named folder is not complete.
+        ArgumentError: if a named folder is no checkpoint, or not complete.
     """
     if not wanted:
         return None
@@ -100,12 +100,28 @@ def resume_from(wanted: str | bool | None, output_dir: str) -> str | bool | None
         if (found := last_complete(output_dir)) is None:
             logger.warning("No checkpoint in %s is complete; the run starts from the beginning.", output_dir)
         return found
-    if (why := problem(wanted, contents=True)) is not None:
+    if (why := _no_checkpoint(wanted) or problem(wanted, contents=True)) is not None:
         hint = ""
-        if os.path.isdir(wanted) and not os.path.exists(os.path.join(wanted, MANIFEST)):
+        if _no_checkpoint(wanted):
+            hint = " To start from its weights, pass it as `model`, and leave `resume_from_checkpoint` out."
+            if there := folders(wanted):
+                hint = f" Its checkpoints: {', '.join(map(os.path.basename, there.values()))}."
+        elif os.path.isdir(wanted) and not os.path.exists(os.path.join(wanted, MANIFEST)):
             hint = " If you know it is complete, say so by `hf_unlearn.trainers.checkpointing.write_manifest(folder)`."
         raise ArgumentError([f"Cannot resume from {wanted}: {why}.{hint}"])
     return os.fspath(wanted)
+
+
+def _no_checkpoint(folder) -> str | None:
+    """Why a folder is none of a checkpoint, whole or cut short, such as that of a saved model; None if it may be."""
+    root = Path(folder)
+    if not root.is_dir():
+        return None
+    if not (root / manifest.STATE).is_file():
+        return f"it has no {manifest.STATE}, which a checkpoint has"
+    if (root / manifest.OF_MODEL).is_file() and not (root / MANIFEST).is_file():
+        return f"it is the folder of a saved model, whose files its {manifest.OF_MODEL} lists, and no checkpoint"
+    return None
 
 
 def remove(folder: str) -> None:

@@ -34,9 +34,10 @@ def base_model(model):
 
 
 def name_of(model) -> str | None:
-    """Where a model is from: what was passed for it, or what its config says."""
+    """Where a model is from: what was passed for it, or what its config says; None of a file, which is refused."""
     if isinstance(model, (str, os.PathLike)):
-        return os.path.expanduser(model)
+        name = os.path.expanduser(model)
+        return None if os.path.isfile(name) else name
     return getattr(getattr(model, "config", None), "_name_or_path", None)
 
 
@@ -83,6 +84,9 @@ def argument_problems(model: Any, peft_config: Any, others: Mapping[str, Any]) -
         problems.append(f"`model` is {got}; it must be a model, or the name or path of one.")
     elif not isinstance(model, torch.nn.Module) and _is_no_folder(os.path.expanduser(model)):
         problems.append(f"`model` is {os.fspath(model)!r}, but there is no such folder (looked in {os.getcwd()!r}).")
+    elif not isinstance(model, torch.nn.Module) and os.path.isfile(os.path.expanduser(model)):
+        folder = os.path.dirname(os.fspath(model)) or "."
+        problems.append(f"`model` is {os.fspath(model)!r}, a file; give its folder: {folder!r}.")
     elif not isinstance(model, torch.nn.Module) and _is_empty_folder(os.path.expanduser(model)):
         said = "that folder holds no config.json: expected what `save_pretrained` writes"
         problems.append(f"`model` is {os.fspath(model)!r}, but {said}.")

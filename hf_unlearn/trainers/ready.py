@@ -145,6 +145,7 @@ class ReadyTrainer(ForgettingTrainer):
                 f"`revocable_share` {args.revocable_share} of {step_rows(args)} row(s) a step is less than one row: no "
                 "step would hold a request. Raise the share or the batch size."
             )
+        problems += args.idle_beside_rows(args.given, named=revocable is not None)
         rows = None if problems else train_dataset
         self._known, found = decided_by_first(lambda: _rows_known(model, rows, processing_class))
         raise_problems(problems + [problem for problem in found if problem not in problems])

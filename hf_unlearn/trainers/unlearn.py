@@ -204,7 +204,9 @@ class UnlearnTrainer(ForgettingTrainer):
             # Asked on the first process: where the hub answers some processes alone, the others would run on with
             # other values.
             self.readiness, self._hub_is_silent = decided_by_first(lambda: _readiness(args.readiness, name_of(model)))
-            return with_fitting_options(with_request_defaults(args, self.readiness))
+            settled = with_fitting_options(with_request_defaults(args, self.readiness))
+            problems += settled.idle_options(settled.given, settled=True)
+            return settled
         except (TypeError, ValueError) as error:
             problems += problems_of(error)
             return args

@@ -284,13 +284,15 @@ def run_ready(flags, out, name, accumulation, step_rows, world):
 
 def run_unlearn(flags, out, name, accumulation, step_rows, world):
     from hf_unlearn import UnlearnConfig, UnlearnTrainer
+    from hf_unlearn.objectives.registry import OBJECTIVES
 
     forget, retain = make_rows(2 * step_rows, 1000), make_rows(5 * step_rows, 2000)
     unseen = make_rows(12, 3000)
     args = UnlearnConfig(
         **training_arguments(flags, out, accumulation, step_rows, world),
-        alpha=ALPHA, passes=str(flags.steps // 2), target="frozen", stop=False,
+        passes=str(flags.steps // 2), target="frozen", stop=False,
         **{"learning_rate": UNLEARN_LR, **UNLEARN[name]},
+        **({"alpha": ALPHA} if OBJECTIVES[UNLEARN[name].get("objective", "nabla_tau")].uses_alpha else {}),
     )  # fmt: skip
     trainer = UnlearnTrainer(build(flags), args, forget, retain, unseen, data_collator=collate)
 

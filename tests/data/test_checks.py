@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 from helpers.tiny import image_rows, lm_list, lm_rows, text_class_rows
 
-from hf_unlearn import find_duplicates, split
+from hf_unlearn import ArgumentError, find_duplicates, split
 from hf_unlearn.data import checks, columns
 from hf_unlearn.data.given import as_rows
 from hf_unlearn.data.limits import Limits
@@ -210,3 +210,15 @@ def test_rows_that_are_tables_are_read_as_dicts(kind):
     taken, problems = as_rows(rows, "rows")
     assert problems == [] and taken[1] == lm_rows(3).select_columns(["input_ids", "labels"])[1]
     assert row_problems("forget", taken) == []
+
+
+@pytest.mark.parametrize("as_kind", [Dataset.from_list, list], ids=["dataset", "list"])
+def test_columns_of_content_are_one_name_or_several_that_the_rows_have(as_kind):
+    first, second = as_kind([{"text": "a", "n": 1}, {"text": "b", "n": 2}]), as_kind([{"text": "b", "n": 3}])
+    assert find_duplicates(first, second, columns="text") == find_duplicates(first, second, ["text"]) == [(1, 0)]
+    named = "`columns` names 'txt', which `first` has not; it has 'text', 'n'"
+    for wanted, words in (("txt", named), ([], "`columns` is empty")):
+        with pytest.raises(ArgumentError, match=words):
+            find_duplicates(first, second, columns=wanted)
+    with pytest.raises(ArgumentError, match="1 problem.*\n.*`columns` names 'n', which `second` has not"):
+        find_duplicates(first, as_kind([{"text": "b"}]), columns=["text", "n"])

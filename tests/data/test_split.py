@@ -297,3 +297,17 @@ def test_rows_stand_for_their_ids_and_none_for_no_rows():
             parts = split(rows, by="id", values=[3], unseen=kept, deleted=gone)
             assert parts["unseen"]["id"][:] == [5, 8] and not {1, 3} & set(parts["retain"]["id"])
     assert split(rows, by="id", values=first["forget"], deleted=None)["forget"]["id"][:] == [1]
+
+
+def test_a_class_is_not_looked_up_in_a_column_that_is_not_trained_on():
+    rows = [{"id": i, "label": i % 3, "labels": (i + 1) % 3, "x": [float(i)]} for i in range(30)]
+    with pytest.raises(ArgumentError, match="'label' and a column 'labels'.* 30 row.*: 0 and 1 in the first") as told:
+        split(rows, by="class", values=[1])
+    assert len(told.value.problems) == 1 and "`column`" in str(told.value)
+    assert set(split(rows, by="class", column="labels", values=[1])["forget"]["labels"]) == {1}
+    named = [{**row, "label": ["cat", "dog", "cow"][row["labels"]]} for row in rows]  # names beside numbers
+    assert set(split(named, by="class", values=["dog"])["forget"]["labels"]) == {1}
+    same = [{**row, "label": str(row["labels"])} for row in rows]
+    assert set(split(same, by="class", values=[1])["forget"]["labels"]) == {1}
+    tokens = [{**row, "labels": [1, 2]} for row in rows]  # of a language model
+    assert set(split(tokens, by="class", values=[1])["forget"]["label"]) == {1}

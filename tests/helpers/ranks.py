@@ -22,6 +22,7 @@ if __name__ == "__main__":
 import torch
 from helpers.rank_cores import MODES, cores, shard, whole
 from helpers.tiny import cheap_collections, lm64, lm_rows, tokenizer
+from helpers.unlearning import weighed
 from transformers import TrainerCallback
 
 from hf_unlearn import NonFiniteError, ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer
@@ -114,8 +115,8 @@ def ready(out, world: int, accumulation: int = 1, *, revocable="revocable", peft
     """
     own = {"max_steps": 2, "learning_rate": 0.05, "optim": "sgd", "max_grad_norm": 0.0, "meta_start": 0.0}
     own |= {"inner_lr": 0.05, "lambda_efficiency": 0.5, "gradient_accumulation_steps": accumulation}
-    own |= {"per_device_train_batch_size": loader_rows(options, world, accumulation), "revocable_share": 0.4}
-    own["request_rows"] = 0
+    own |= {"per_device_train_batch_size": loader_rows(options, world, accumulation)}
+    own |= {"request_rows": 0} if revocable or options.get("request_group") else {"revocable_share": 0.4}
     if options.get("resistance", "none") != "none":
         own["lambda_resistance"] = 0.7
     watch = Watch(options.get("max_steps", 2) == 2)
@@ -167,11 +168,11 @@ def saved(out) -> dict:
 
 def unlearn(out, world: int, accumulation: int = 1, model=None, peft_config=None, **options):
     """A run of `UnlearnTrainer` in float64, of 20 steps unless it may stop."""
-    own = {"passes": "10", "learning_rate": 0.1, "optim": "sgd", "stop": False, "alpha": 0.3}
+    own = {"passes": "10", "learning_rate": 0.1, "optim": "sgd", "stop": False}
     own |= {"gradient_accumulation_steps": accumulation}
     own |= {"per_device_train_batch_size": loader_rows(options, world, accumulation)}
     watch = Watch(False)
-    config = UnlearnConfig(str(out), **{**QUIET, **own, **options})
+    config = UnlearnConfig(str(out), **{**QUIET, **own, **weighed(0.3, options), **options})
     set_engine()
     watch.trainer = trainer = UnlearnTrainer(
         model,

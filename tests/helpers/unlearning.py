@@ -20,6 +20,7 @@ from helpers.tiny import (
 from transformers import TrainerCallback
 
 from hf_unlearn import UnlearnConfig, UnlearnTrainer
+from hf_unlearn.objectives.registry import OBJECTIVES
 from hf_unlearn.objectives.row_nll import per_row_nll
 
 QUIET = {"report_to": [], "log_level": "error", "use_cpu": True, "disable_tqdm": True, "dataloader_pin_memory": False}
@@ -48,6 +49,12 @@ def memorised_more():
     model = lm(layers=2, hidden=64)
     model.load_state_dict(more_by_heart())
     return model
+
+
+def weighed(alpha: float, options: dict) -> dict:
+    """The options of a request, with `alpha` where something reads it."""
+    read = OBJECTIVES[options.get("objective", "nabla_tau")].uses_alpha or options.get("resistance", "none") != "none"
+    return {**options, "alpha": alpha} if read else dict(options)
 
 
 def trainer(out, model=None, rows=None, config=None, callbacks=None, peft_config=None, **options):

@@ -392,3 +392,13 @@ def test_the_logits_behind_learnt_prompts_are_the_last_ones():
     assert found.logits.shape == (2, 4, 5) and torch.equal(found.nll, per_row_nll(logits, labels)[0])
     with pytest.raises(ValueError, match=r"`logits` \(2, 3, 5\) with `labels` \(2, 4\): fewer positions than labels"):
         per_row_nll(logits[:, :3], labels)
+
+
+@pytest.mark.parametrize("case", list(HAND), ids=str)
+def test_an_objective_says_whether_it_reads_alpha(case):
+    objective, rows = make(*case), (torch.tensor([1.0, 3.0]), torch.tensor([2.0, 2.0]))
+    values = [objective.mean_value(*scalars(1.0, 2.0), alpha=alpha, tau=9.0) for alpha in (0.2, 0.7)]
+    if objective.by_rows:
+        own = [row_term(objective, rows, torch.tensor([4.0, 5.0]), alpha=alpha) for alpha in (0.2, 0.7)]
+        values = [mean + row for mean, row in zip(values, own, strict=True)]
+    assert bool(values[0] != values[1]) == objective.uses_alpha

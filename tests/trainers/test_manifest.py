@@ -12,13 +12,16 @@ import pytest
 
 from hf_unlearn import ArgumentError
 from hf_unlearn.trainers import checkpointing
+from hf_unlearn.utils import manifest
+
+SIZES = {"adapter/a.bin": 7, "empty.txt": 0, "model.safetensors": 100, "optimizer.pt": 30, "trainer_state.json": 5}
 
 
 def whole(parent, step=1) -> Path:
     """A made-up checkpoint with a subfolder."""
     folder = Path(parent, f"checkpoint-{step}")
     (folder / "adapter").mkdir(parents=True)
-    for name, size in {"model.safetensors": 100, "optimizer.pt": 30, "adapter/a.bin": 7, "empty.txt": 0}.items():
+    for name, size in SIZES.items():
         (folder / name).write_bytes(b"x" * size)
     checkpointing.write_manifest(str(folder))
     return folder
@@ -27,13 +30,12 @@ def whole(parent, step=1) -> Path:
 def test_a_manifest_lists_every_file_with_its_size(tmp_path):
     folder = whole(tmp_path)
     written = json.loads((folder / "complete.json").read_text())
-    sizes = {"adapter/a.bin": 7, "empty.txt": 0, "model.safetensors": 100, "optimizer.pt": 30}
-    assert written["schema"] == 1 and written["files"] == sizes
+    assert written["schema"] == 1 and written["files"] == SIZES
     assert checkpointing.problem(folder) is None
     (folder / "later.txt").write_text("a file more does no harm")
     assert checkpointing.problem(folder) is None
     checkpointing.write_manifest(folder)
-    assert json.loads((folder / "complete.json").read_text())["files"].keys() == {*sizes, "later.txt"}
+    assert json.loads((folder / "complete.json").read_text())["files"].keys() == {*SIZES, "later.txt"}
 
 
 @pytest.mark.parametrize("harm, why", [
@@ -87,6 +89,24 @@ def test_a_run_resumes_only_from_a_complete_checkpoint(tmp_path, caplog):
     assert resume(True, tmp_path) == str(folder)
     with pytest.raises(ArgumentError, match="no such folder.$"):
         resume(str(tmp_path / "checkpoint-7"), tmp_path)
+
+
+def test_a_folder_that_is_no_checkpoint_is_told_what_to_do_in_place_of_resuming(tmp_path):
+    with manifest.of_what_is_saved(tmp_path):
+        (tmp_path / "config.json").write_text("{}")
+    said = "it has no trainer_state.json, which a checkpoint has. To start from its weights, pass it as `model`"
+    with pytest.raises(ArgumentError, match=said):
+        checkpointing.resume_from(str(tmp_path), tmp_path)
+    checkpointing.write_manifest(tmp_path)  # as one was told to do
+    with pytest.raises(ArgumentError, match=said):
+        checkpointing.resume_from(tmp_path, tmp_path)
+    (tmp_path / "complete.json").unlink()
+    (tmp_path / "trainer_state.json").write_text("{}")  # of `save_state`
+    with pytest.raises(ArgumentError, match="it is the folder of a saved model.*and no checkpoint. To start from"):
+        checkpointing.resume_from(str(tmp_path), tmp_path)
+    whole(tmp_path, 3)
+    with pytest.raises(ArgumentError, match="no checkpoint. Its checkpoints: checkpoint-3.$"):
+        checkpointing.resume_from(str(tmp_path), tmp_path)
 
 
 def test_deletions_cut_short_leave_nothing_that_looks_whole(tmp_path, monkeypatch):

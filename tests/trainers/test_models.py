@@ -180,7 +180,12 @@ def test_a_head_of_transformers_without_logits_is_told_before_a_step(tmp_path):
 
 
 def test_what_is_no_model_is_told_with_all_else(tmp_path):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "saved").mkdir(exist_ok=True)
+        (tmp_path / "saved" / name).write_text("{}")
     for model, words in (
+        (str(tmp_path / "saved" / "config.json"), f"a file; give its folder: {str(tmp_path / 'saved')!r}."),
+        (tmp_path / "saved" / "model.safetensors", f"a file; give its folder: {str(tmp_path / 'saved')!r}."),
         (None, "`model` is None; pass a model, or the name or path of one."),
         (LlamaForCausalLM, "`model` is the class LlamaForCausalLM; it must be a model"),
         ({"a": 1}, "`model` is {'a': 1}; it must be a model"),

@@ -11,7 +11,7 @@ from helpers.tiny import lm, lm_rows, tokenizer
 from helpers.unlearning import trainer
 from transformers import EarlyStoppingCallback
 
-from hf_unlearn import ReadyTrainer
+from hf_unlearn import ArgumentError, ReadyTrainer
 
 EVERY_STEP = {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": 1, "save_steps": 1}
 
@@ -120,3 +120,13 @@ def test_a_record_goes_with_the_weights_that_it_is_of(tmp_path, caplog):
     request.save_model()
     assert not (tmp_path / "readiness.json").exists() and (tmp_path / "unlearning.json").exists()
     assert "readiness.json is gone: it was of the weights that were there before" in caplog.text
+
+
+@pytest.mark.parametrize("revocable, options, name", [
+    ("revocable", {"revocable_share": 0.1}, "revocable_share"),
+    (None, {"request_rows": 4}, "request_rows"),
+])  # fmt: skip
+def test_an_option_that_nothing_reads_with_these_rows_is_refused(tmp_path, revocable, options, name):
+    with pytest.raises(ArgumentError, match=f"`{name}` is .*, but nothing reads it: ") as caught:
+        ReadyTrainer("nowhere/model", config(tmp_path, **options), lm_rows(16), revocable)
+    assert len(caught.value.problems) == 1

@@ -21,7 +21,7 @@ from helpers.tiny import (
     weights,
 )
 from helpers.toys import Net, passes
-from helpers.unlearning import EIGHT, MORE, QUIET, AsAtTheKill, memorised, memorised_more, open_gate, trainer
+from helpers.unlearning import EIGHT, MORE, QUIET, AsAtTheKill, memorised, memorised_more, open_gate, trainer, weighed
 from torch.func import functional_call
 from transformers import TrainerCallback
 
@@ -143,12 +143,12 @@ def test_rows_take_their_parts_by_turns_in_the_order_of_the_data(world, each, or
     {"gap": "squared"}, {"gap": "matched"}, {"gap": "ranked"}, {"objective": "grad_diff", "gamma": 0.1}
 ], ids=str)  # fmt: skip
 def test_a_steps_gradient_is_that_without_it_and_the_hinges_after_a_recovery(tmp_path, options, accumulation, forward):
-    common = {"max_steps": 1, "alpha": 0.3, "max_grad_norm": 0.0, "stop": False, "forget_forward": forward, **options}
+    common = {"max_steps": 1, "max_grad_norm": 0.0, "stop": False, "forget_forward": forward, **options}
     common |= {"per_device_train_batch_size": 8 // accumulation, "gradient_accumulation_steps": accumulation}
     steps, logs = [], []
     for more in ({}, {**ON, "lambda_resistance": 0.7, "recovery_steps": 2, "recovery_lr": 0.02}):
         keep = Gradients()
-        run = trainer(tmp_path, open_gate(), EIGHT, callbacks=[keep], **common, **more)
+        run = trainer(tmp_path, open_gate(), EIGHT, callbacks=[keep], **weighed(0.3, {**common, **more}))
         run.train()
         steps.append(keep.steps[0])
         logs.append(next(line for line in run.state.log_history if "loss" in line))

@@ -103,9 +103,10 @@ def test_rows_that_differ_are_named_by_their_set(checkpoint, tmp_path, rows, wor
     ("gradient_accumulation_steps", 2, "× processes` was 2 and is 4."),
 ])  # fmt: skip
 def test_an_option_that_changes_the_run_is_told_with_both_values(checkpoint, name, value, words):
-    run = trainer(checkpoint + "/..", lm(), **{**OWN, name: value})
+    beside = {"stop": True} if name == "retain_budget" else {}  # which reads it
+    run = trainer(checkpoint + "/..", lm(), **{**OWN, **beside, name: value})
     found = told(run, checkpoint)
-    assert words in found and found.count("\n* ") == (2 if name == "objective" else 1)  # whose gap is its own
+    assert words in found and found.count("\n* ") == (2 if name in ("objective", "retain_budget") else 1)  # gap, stop
 
 
 def test_another_model_and_an_adapter_that_only_one_of_the_two_has_are_told(checkpoint, tmp_path):

@@ -18,6 +18,7 @@ from helpers.unlearning import (
 )
 from transformers import AutoModelForCausalLM
 
+from hf_unlearn import ArgumentError
 from hf_unlearn.unlearning import stop_rule
 
 
@@ -82,3 +83,19 @@ def test_a_ready_checkpoint_gives_defaults_where_the_user_left_them(tmp_path):
     assert ignored.args.learning_rate == 3e-4 and ignored.readiness is None
     pointed = trainer(tmp_path, memorised(), readiness=str(tmp_path / "ready" / "readiness.json"))
     assert pointed.args.learning_rate == 1e-4
+
+
+def test_an_option_that_nothing_reads_is_told_when_the_checkpoint_s_recommendations_are_known(tmp_path):
+    def told(request, **options):
+        (tmp_path / "readiness.json").write_text(json.dumps({"schema": 1, "ready": True, "request": request}))
+        with pytest.raises(ArgumentError) as caught:
+            trainer(tmp_path, lm(), dict.fromkeys(("forget", "retain", "unseen")), readiness=str(tmp_path), **options)
+        return [problem for problem in caught.value.problems if "_dataset` is NoneType" not in problem]
+
+    assert told({"resistance": "relearn"}, recovery_steps=1) == []
+    (problem,) = told({}, recovery_steps=1)
+    assert problem.startswith('`recovery_steps` is 1, but nothing reads it: `resistance` is "none".')
+    (problem,) = told({"objective": "npo"}, alpha=0.3)
+    assert problem.startswith("`alpha` is 0.3, but nothing reads it: the objective `npo` has no α; its own options are")
+    (problem,) = told({"gap": "ranked"}, gate_every=4)
+    assert problem.startswith("`gate_every` is 4, but nothing reads it: the gate is that of a hinge on the mean")

@@ -26,6 +26,7 @@ from helpers.unlearning import (
     memorised,
     open_gate,
     trainer,
+    weighed,
 )
 from transformers import TrainerCallback
 
@@ -51,9 +52,9 @@ OBJECTIVES = {
 @pytest.mark.parametrize("options", OBJECTIVES.values(), ids=OBJECTIVES)
 def test_a_steps_gradient_and_loss_are_the_objectives_on_the_whole_batch(tmp_path, options, accumulation):
     keep = Gradients()
-    run = trainer(tmp_path, open_gate(), EIGHT, max_steps=1, alpha=0.3, max_grad_norm=0.0, stop=False,
+    run = trainer(tmp_path, open_gate(), EIGHT, max_steps=1, max_grad_norm=0.0, stop=False,
                   per_device_train_batch_size=8 // accumulation, gradient_accumulation_steps=accumulation,
-                  callbacks=[keep], **options)  # fmt: skip
+                  callbacks=[keep], **weighed(0.3, options))  # fmt: skip
     run.train()
     model = open_gate()
     pairs = [PairedDataset(EIGHT["forget"], EIGHT["retain"], 9, 42)[i] for i in range(8)]
@@ -90,9 +91,9 @@ def test_the_cut_into_micro_batches_does_not_matter(tmp_path, name):
     rows = {"forget": lm_rows(8, **ragged), "retain": lm_rows(16, 8, **ragged), "unseen": lm_rows(8, 100, **ragged)}
     ends = []
     for rows_each, accumulation in ((8, 1), (2, 4), (1, 8)):
-        run = trainer(tmp_path, open_gate(rows), rows, passes="2", alpha=0.4, stop=False, learning_rate=0.1,
+        run = trainer(tmp_path, open_gate(rows), rows, passes="2", stop=False, learning_rate=0.1,
                       optim="sgd", per_device_train_batch_size=rows_each,
-                      gradient_accumulation_steps=accumulation, **OBJECTIVES[name])  # fmt: skip
+                      gradient_accumulation_steps=accumulation, **weighed(0.4, OBJECTIVES[name]))  # fmt: skip
         run.train()
         assert run.state.global_step == 2 and not run.steps.is_closed
         ends.append(weights(run.model))
@@ -105,9 +106,9 @@ def test_the_cut_of_a_ragged_last_step_does_not_matter(tmp_path, name):
     rows = {**EIGHT, "forget": lm_rows(7)}
     ends = []
     for rows_each, accumulation in ((4, 1), (2, 2), (1, 4)):
-        run = trainer(tmp_path, open_gate(), {**rows, "retain": lm_rows(24, 8)}, passes="1", alpha=0.4, stop=False,
+        run = trainer(tmp_path, open_gate(), {**rows, "retain": lm_rows(24, 8)}, passes="1", stop=False,
                       learning_rate=0.1, optim="sgd", per_device_train_batch_size=rows_each,
-                      gradient_accumulation_steps=accumulation, **OBJECTIVES[name])  # fmt: skip
+                      gradient_accumulation_steps=accumulation, **weighed(0.4, OBJECTIVES[name]))  # fmt: skip
         run.train()
         assert run.state.global_step == 2
         ends.append(weights(run.model))
@@ -131,8 +132,9 @@ def test_beyond_the_target_the_hinge_leaves_only_the_retain_rows(tmp_path):
 def test_one_forward_and_two_give_the_same_step(tmp_path, name):
     ends = []
     for forward in ("together", "in_turn"):
-        run = trainer(tmp_path, open_gate(), EIGHT, passes="2", alpha=0.4, stop=False, learning_rate=0.1, optim="sgd",
-                      per_device_train_batch_size=4, forget_forward=forward, **OBJECTIVES[name])  # fmt: skip
+        run = trainer(tmp_path, open_gate(), EIGHT, passes="2", stop=False, learning_rate=0.1, optim="sgd",
+                      per_device_train_batch_size=4, forget_forward=forward,
+                      **weighed(0.4, OBJECTIVES[name]))  # fmt: skip
         run.train()
         ends.append((weights(run.model), run.row_passes, [r["loss"] for r in run.state.log_history if "loss" in r]))
     assert distance(ends[0][0], weights(open_gate())) > 1e-3 and distance(ends[1][0], ends[0][0]) < 1e-6

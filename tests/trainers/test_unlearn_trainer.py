@@ -202,7 +202,7 @@ def test_tau_is_capped_when_the_unseen_loss_runs_away(tmp_path):
 
 @pytest.mark.parametrize("target", ["frozen", "chance"])
 def test_targets_frozen_and_chance_do_not_move_during_a_run(tmp_path, target):
-    run = trainer(tmp_path, target=target, passes="3", unseen_every=1, stop=False, learning_rate=1e-2)
+    run = trainer(tmp_path, target=target, passes="3", stop=False, learning_rate=1e-2)
     unseen = mean_loss(run.model, ROWS["unseen"])
     run.train()
     wanted = unseen if target == "frozen" else math.log(50)

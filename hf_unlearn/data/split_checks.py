@@ -83,7 +83,7 @@ def _class_number(value: Any) -> int | None:
     """The whole number that a label is, also where it is written as text; None: it is a name."""
     try:
         return int(value) if is_number(value) or isinstance(value, str) else None
-    except ValueError:
+    except (ValueError, OverflowError):  # a name; infinity
         return None
 
 

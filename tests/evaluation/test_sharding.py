@@ -19,6 +19,7 @@ from helpers.tiny import lm, lm_rows, tokenizer
 from hf_unlearn import collect, default_collator, evaluate
 from hf_unlearn.evaluation import load_tables, save_tables, weights_hash
 from hf_unlearn.evaluation.tables import described
+from hf_unlearn.utils.salts import salt_for
 
 ROWS, BATCH = 13, 2  # seven batches on two processes: the last turn is taken by one of them
 
@@ -68,6 +69,7 @@ def main(folder: str) -> None:
 
 @pytest.mark.slow
 def test_two_processes_share_the_rows_out_and_get_the_table_of_one(tmp_path):
+    salt_for(tmp_path)  # above both cards: their hashes are keyed by it
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     done = subprocess.run([*launch, __file__, str(tmp_path)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-5000:]

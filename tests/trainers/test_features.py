@@ -400,7 +400,7 @@ def compiled(backend: str) -> dict:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend, name", [*[("aot_eager", name) for name in SAME], ("inductor", "tied")])
+@pytest.mark.parametrize("backend, name", [("aot_eager", "tied"), ("aot_eager", "batch norm"), ("inductor", "tied")])
 def test_the_compiled_readiness_gradient_is_the_uncompiled_one(tmp_path, folder, backend, name):
     plain, options = PLAIN[name], compiled(backend)
     got, run = ready(tmp_path, name, "first_order", **options)

@@ -169,7 +169,7 @@ RECOVERY = {"recovery_lr": 0.1, "recovery_steps": 7, "lambda_resistance": 9.0}
     (ReadyConfig, {"lambda_efficiency": 0, "lambda_retention": 0, "efficiency": "loss"}, set()),  # readiness is off
     (ReadyConfig, {"request": {"objective": "npo", "alpha": 0.3}}, {"request"}),
     (ReadyConfig, {"request": RECOVERY}, set()),  # for whoever chooses resistance
-], ids=str)  # fmt: skip
+])  # fmt: skip
 def test_an_option_that_nothing_reads_beside_the_others_is_refused(config, options, unread):
     problems = told(config, **options) if unread else config("out", **CPU, **options).value_problems()
     assert {problem.split("`")[1] for problem in problems} == unread

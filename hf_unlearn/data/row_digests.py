@@ -19,7 +19,7 @@ import torch
 
 from .columns import INPUT_COLUMNS, column_names
 from .read_once import ReadOnce
-from .stored import as_numpy, one_value
+from .stored import arrow_of, as_numpy, one_value, pythons_own
 
 BATCH = 1000  # rows that are read at a time
 BATCH_BYTES = 1 << 26  # of them, where a row has to be asked for
@@ -142,17 +142,10 @@ def _size(value) -> int:
 
 def _as_arrow(values: list):
     """An Arrow array; a list of such, one a row, where the values are arrays of several dimensions."""
-    import pyarrow as pa
-
     if any(getattr(value, "ndim", 0) > 1 for value in values):
         return [one_value(value) if getattr(value, "ndim", 0) > 1 else _as_arrow([value]) for value in values]
-    python = [value.tolist() if hasattr(value, "tolist") else value for value in values]
-    for form in (values, python):
-        try:
-            return pa.array(form)
-        except (pa.ArrowException, TypeError, ValueError, OverflowError):  # no common type
-            pass
-    return pa.array([repr(value) for value in python])
+    found = arrow_of(values)
+    return arrow_of([repr(value) for value in pythons_own(values)]) if found is None else found
 
 
 def _plain(value, inside: bool = False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -22,15 +23,21 @@ def from_values(values: list) -> Any:
     if any(hasattr(value, "mode") and hasattr(value, "tobytes") for value in values):
         return values  # pictures
     values = [as_numpy(value) for value in values]
-    try:
-        return pa.array(values)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        pass
-    values = [value.tolist() if hasattr(value, "tolist") else value for value in values]
-    try:
-        return pa.array(values)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        return values
+    found = arrow_of(values)
+    return pythons_own(values) if found is None else found
+
+
+def arrow_of(values: list) -> pa.Array | None:
+    """An Arrow array of the values, or of what they are as Python's own; None where they have no common type."""
+    for form in (list, pythons_own):
+        with suppress(pa.ArrowException, TypeError, ValueError, OverflowError):
+            return pa.array(form(values))
+    return None
+
+
+def pythons_own(values: list) -> list:
+    """Arrays and NumPy's numbers as lists and numbers of Python's own; all else as it is."""
+    return [value.tolist() if hasattr(value, "tolist") else value for value in values]
 
 
 def one_value(value: Any) -> Any:

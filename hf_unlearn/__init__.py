@@ -11,7 +11,7 @@ holds that):
     report/                the judgement in words, tables and pictures; judges nothing itself, imports no torch
     memory/                does it fit on a device? estimated from a model's config
     metrics/               the measures as `evaluate.Metric`
-    options.py config.py   every argument of the two trainers and every check on it
+    options/ config.py    every argument of the two trainers and every check on it
     data/                  which row is forget, retain or unseen; which row comes when
     objectives/            what a request minimises: one file an idea, one registry
     utils/                 files, versions, lazy loading
@@ -25,7 +25,7 @@ To add …             touch …
     a public name        `_HOMES` and the imports under TYPE_CHECKING, both below
 
 Where is …?
-    a flag               declared: cli/arguments.py, options.py, config.py, an attack's or objective's in its own file;
+    a flag               declared: cli/arguments.py, options/, config.py, an attack's or objective's in its own file;
                          read from words and YAML: cli/parsing.py
     τ measured           trainers/measuring_tau.py; when it is measured again: unlearning/schedule.py
     the stop rule        unlearning/stop_rule.py
@@ -42,6 +42,8 @@ Where is …?
                          back before the real one; `move_` itself is in readiness/moving_weights.py
     a model card         its sections: report/card_section.py; README.md: report/card_file.py; what the trainers say in
                          it: trainers/card.py; what an evaluation says: report/measured_card.py
+    a replay             which row comes when: data/replay_order.py; how far back: readiness/replay.py; the run:
+                         trainers/replay_program.py; the request: trainers/replay.py
     a record             readiness.json: trainers/ready.py fills it; unlearning.json: trainers/unlearn_record.py; both
                          are written by `save_model` in trainers/checkpointing.py
 
@@ -66,9 +68,11 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for editors and type checkers
     from .objectives.registry import get_objective as get_objective
     from .objectives.row_nll import per_row_nll as per_row_nll
     from .trainers.finite import NonFiniteError as NonFiniteError
+    from .trainers.planning import plan as plan
     from .trainers.ready import ReadyTrainer as ReadyTrainer
     from .trainers.records import commitment as commitment
     from .trainers.unlearn import UnlearnTrainer as UnlearnTrainer
+    from .trainers.verifying import verify as verify
     from .utils.checks import ArgumentError as ArgumentError
 
 __version__ = "0.1.0"
@@ -83,6 +87,8 @@ _HOMES = {
     "split": "data.split",
     "find_duplicates": "data.duplicates",
     "default_collator": "data.collate",
+    "plan": "trainers.planning",
+    "verify": "trainers.verifying",
     "commitment": "trainers.records",
     "evaluate": "evaluation.scoring",
     "collect": "evaluation.collection",

@@ -13,7 +13,7 @@ from .objectives import registry
 from .options import ReadyOptions, UnlearnOptions, request_problems
 from .utils.checks import Wrong, gather, number, raise_problems, shown, whole
 from .utils.field_types import type_problems, with_plain_numbers
-from .utils.given import RecordsGiven
+from .utils.given import RecordsGiven, renamed
 
 EXACT_CHECKPOINTING = (
     '`meta_gradient="exact"` (double backward) is silently wrong with gradient checkpointing, whose second forward '
@@ -213,6 +213,7 @@ class ReadyConfig(ReadyOptions, Arguments, RecordsGiven):
         return problems
 
 
+@renamed(readiness="readiness_from")
 @dataclass
 class UnlearnConfig(UnlearnOptions, Arguments, RecordsGiven):
     """

@@ -29,7 +29,7 @@ SUBJECTS = {  # dataclass -> {subject: the first of its flags}, in the order of 
     },
     ModelArguments: {"model": "model_name_or_path", "adapter": "lora_r"},
     ReadyArguments: {"what is trained": "role"},
-    ReadyOptions: {"readiness": "inner_lr"},
+    ReadyOptions: {"exact deletion": "readiness", "simulated requests": "inner_lr"},
     UnlearnArguments: {"what is unlearned from": "start"},
     UnlearnOptions: {"request": "objective"},
     EvaluateArguments: {"evaluation": "output_dir", "options of the attacks": "_".join(FIRST_OPTION)},

@@ -18,6 +18,7 @@ from .arguments import TRAINED, DataArguments, ModelArguments, ReadyArguments
 from .terminal import Progress, Step
 
 OFF = {"lambda_efficiency": 0.0, "lambda_retention": 0.0, "lambda_resistance": 0.0, "resistance": "none"}
+OFF |= {"readiness": "none", "tail": "auto", "slices": "auto", "slice_by": None, "ask_weight": None, "snapshots": None}
 
 
 def flag_problems(own: ReadyArguments, data: DataArguments, model_args: ModelArguments, args=None) -> list[str]:

@@ -121,7 +121,7 @@ def unlearn(
         processing_class=prepared.processing_class,
         peft_config=model.adapter(data, model_args),
     )
-    return running.train_and_save(trainer, role, prepared, progress, at_most=bool(args.stop))
+    return running.train_and_save(trainer, role, prepared, progress, at_most=bool(args.stop) and not trainer.replays)
 
 
 def first_line(argv: list[str]) -> str:

@@ -39,6 +39,12 @@ def count_labels(labels: torch.Tensor) -> torch.Tensor:
     return (labels[:, 1:] if labels.dim() == 2 else labels).ne(IGNORE_INDEX).sum()
 
 
+def with_some_labels(batch: dict) -> dict:
+    """The batch; one without any label gets some that are possible, since a mean over none is NaN, also times 0."""
+    labels = batch["labels"]
+    return {**batch, "labels": torch.where(count_labels(labels) > 0, labels, labels.clamp_min(0))}
+
+
 def count_positions(inputs: dict, hidden_size: int) -> int:
     """Tokens of a batch, padding included; for images and sound the values over the model's hidden size, as a guess."""
     if torch.is_tensor(inputs.get("input_ids")):

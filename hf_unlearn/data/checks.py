@@ -288,19 +288,19 @@ def _named_and_kept(rows: Any, content: Content, flags: np.ndarray) -> list[str]
     ]
 
 
-def column_codes(dataset, name: str) -> tuple[dict, np.ndarray] | list[str]:
+def column_codes(dataset, name: str, argument: str = "request_group") -> tuple[dict, np.ndarray] | list[str]:
     """(value -> number, number (N,) of each row) of a column that names groups, or what is wrong with it."""
     columns = column_names(dataset)
     if name not in columns:
         listed = ", ".join(map(repr, columns))
-        return [f"`request_group` is {name!r}, but there is no such column; the rows have {listed}."]
+        return [f"`{argument}` is {name!r}, but there is no such column; the rows have {listed}."]
     if hidden := hidden_column(dataset, name):
         return [f"The {problem}" for problem in hidden]
     values = column_values(dataset, name)
     wrong = [value for value in values if not isinstance(value, (str, int, np.integer, np.bool_))]
     if wrong:
-        return [f"The column {name!r} of `request_group` must hold text or whole numbers; it holds {wrong[0]!r}."]
+        return [f"The column {name!r} of `{argument}` must hold text or whole numbers; it holds {wrong[0]!r}."]
     codes = {value: i for i, value in enumerate(dict.fromkeys(values))}
-    if len(codes) < 2:
+    if len(codes) < 2 and argument == "request_group":
         return [f"The column {name!r} of `request_group` has one value; a request for it would leave no rows."]
     return codes, np.array([codes[value] for value in values])

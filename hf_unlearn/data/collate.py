@@ -171,6 +171,8 @@ class FlagCollator:
         self.collator, self.names, self.flag, self.codes = collator, names, flag, codes
 
     def __call__(self, rows: list) -> dict:
+        if isinstance(rows[0], list):  # a micro-batch at once, of a [`ReplaySchedule`]
+            (rows,) = rows
         if isinstance(rows[0], tuple):
             places = [place for _, _, place in rows] + [-1] * len(rows)
             batch = self._collate([f for f, _, _ in rows] + [r for _, r, _ in rows])

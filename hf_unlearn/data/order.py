@@ -113,10 +113,10 @@ class PairedDataset(Dataset):
         if wrong := [i for i in items if not 0 <= i < len(self)]:
             raise IndexError(wrong[0])
         places = [self.indices(i) for i in items]
-        forget = _rows_at(self.forget, [f for f, _ in places])
-        retain = _rows_at(self.retain, [r for _, r in places])
+        forget = rows_at(self.forget, [f for f, _ in places])
+        retain = rows_at(self.retain, [r for _, r in places])
         return [(f, r, place) for f, r, (place, _) in zip(forget, retain, places, strict=True)]
 
 
-def _rows_at(rows, places: list[int]) -> list:
+def rows_at(rows, places: list[int]) -> list:
     return rows.__getitems__(places) if hasattr(rows, "__getitems__") else [rows[i] for i in places]

@@ -37,17 +37,6 @@ from .step_log import StepLog
 from .taken_in import later_problems
 
 
-def _checked_and_loaded(name_or_path: str):
-    """
-    The model by that name; a folder is first held against its manifest, on the first process.
-
-    Raises:
-        ArgumentError: if a file in it is damaged.
-    """
-    decided_by_first(lambda: raise_problems(manifest.damage(name_or_path)))
-    return load_model(name_or_path)
-
-
 class ForgettingTrainer(CheckpointingTrainer):
     """
     `transformers.Trainer` with what readiness and unlearning share. Not used by itself.
@@ -59,6 +48,7 @@ class ForgettingTrainer(CheckpointingTrainer):
         model, args, data_collator, processing_class, …: as in `transformers.Trainer`.
     """
 
+    replays = False  # whether the run is the rest of a training, from a snapshot on
     own_callbacks: tuple[type, ...] = (FiniteGuard,)
     card_tags: tuple[str, ...] = ()
     card_roles: tuple[str, ...] = ()  # in an evaluation, of what it trains; the first that is in the scores
@@ -76,7 +66,7 @@ class ForgettingTrainer(CheckpointingTrainer):
         **kwargs,
     ):
         if isinstance(model, (str, os.PathLike)):
-            model = _checked_and_loaded(os.path.expanduser(model))
+            model = self.load(os.path.expanduser(model))
         raise_problems(model_problems(model))
         if peft_config is not None:
             model = with_adapter(model, peft_config, args.seed)
@@ -121,6 +111,16 @@ class ForgettingTrainer(CheckpointingTrainer):
             raise_problems(
                 output_problems(self.model, {k: v for k, v in batch.items() if k not in (FLAG, FORGET_INDEX)})
             )
+
+    def load(self, source: str):
+        """
+        The model by that name; a folder is first held against its manifest, on the first process.
+
+        Raises:
+            ArgumentError: if a file in it is damaged.
+        """
+        decided_by_first(lambda: raise_problems(manifest.damage(source)))
+        return load_model(source)
 
     def _precision_problems(self, model, args) -> list[str]:
         return precision_problems(model)
@@ -186,8 +186,12 @@ class ForgettingTrainer(CheckpointingTrainer):
         raise_problems(later_problems(self))
         held.enter_context(one_run_in(self.args.output_dir))
         resume = checkpointing.resume_from(wanted, self.args.output_dir)
-        raise_problems(same_run.problems(self, resume) if resume and resume is not True else [])
+        raise_problems(self.resume_problems(resume) if resume and resume is not True else [])
         return resume
+
+    def resume_problems(self, folder: str) -> list[str]:
+        """Why a complete checkpoint is none of this run."""
+        return same_run.problems(self, folder)
 
     # ---- what the run is made of ----
 
@@ -198,6 +202,11 @@ class ForgettingTrainer(CheckpointingTrainer):
     def run_options(self) -> dict:
         """What stands behind options that may be left open, by their names."""
         return {}
+
+    @property
+    def step_has_rows(self) -> bool:
+        """Whether any process has rows in this step."""
+        return True
 
     @property
     def columns_read(self) -> set[str]:
@@ -218,7 +227,8 @@ class ForgettingTrainer(CheckpointingTrainer):
         if callable(getattr(self.optimizer, "train", None)):  # as the Trainer does, whose step not every pass goes by
             self.optimizer.train()
         loss = self.micro_step(model, inputs, num_items_in_batch)
-        if self.accelerator.sync_gradients and not (self._learns or steps_in_backward(self.accelerator)):
+        known = self._learns or steps_in_backward(self.accelerator) or not self.step_has_rows
+        if self.accelerator.sync_gradients and not known:
             check_gradients(self.trainable)
             self._learns = True
         return self.finite_guard.saw_loss(loss)

@@ -166,6 +166,7 @@ class CheckpointingTrainer(Trainer):
 
     record_name: str  # file of the record
     resumed_from: str | None = None  # the checkpoint that the present `train` went on from
+    _snapshot_root: str | None = None  # where a snapshot is being written
     _postponed: dict | None = None  # arguments for what follows a checkpoint, while one is being written
 
     @property
@@ -178,6 +179,11 @@ class CheckpointingTrainer(Trainer):
         """Whether what is in the output folder is pushed when the checkpoint that is being written is complete."""
         return self.in_checkpoint and bool(self._postponed["push_to_hub"])
 
+    @property
+    def record_names(self) -> set[str]:
+        """Files of the records that go with these weights."""
+        return {self.record_name}
+
     def record(self) -> dict:
         """What [`save_model`] writes beside the weights, JSON-ready."""
         raise NotImplementedError
@@ -185,6 +191,9 @@ class CheckpointingTrainer(Trainer):
     def known_rows(self) -> list[known_rows.KnownRows]:
         """What the model's folder says of the rows that it was trained on or asked to forget."""
         raise NotImplementedError
+
+    def write_beside(self, folder: str) -> None:
+        """Writes what else belongs to the record into a folder that has it."""
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
         with nullcontext() if _internal_call else whole_state(self.accelerator):
@@ -195,13 +204,14 @@ class CheckpointingTrainer(Trainer):
                 os.makedirs(folder, exist_ok=True)
                 write_json(os.path.join(folder, self.record_name), self.record())
                 known_rows.write(os.path.join(folder, known_rows.FILE), self.known_rows())
+                self.write_beside(folder)
             self._drop_other_record(output_dir or self.args.output_dir)
         if self._postponed is not None:  # `training_args.bin` is written: from here on a checkpoint's files are added
             vars(self.args).update(save_total_limit=None, push_to_hub=False)
 
     def _drop_other_record(self, folder: str) -> None:
         """The other trainer's record in the folder was of weights that are replaced by those of this one."""
-        for name in {records.READINESS, records.UNLEARNING} - {self.record_name}:
+        for name in {records.READINESS, records.UNLEARNING} - self.record_names:
             if os.path.exists(path := os.path.join(folder, name)):
                 os.remove(path)
                 logger.warning("%s is gone: it was of the weights that were there before, which are replaced.", path)
@@ -211,6 +221,20 @@ class CheckpointingTrainer(Trainer):
         if self.in_checkpoint or not self.args.should_save:
             return nullcontext()
         return manifest.of_what_is_saved(folder)
+
+    def save_snapshot(self, root: str) -> None:
+        """A checkpoint that is kept: in `root`, out of the reach of `save_total_limit` and of pushes."""
+        kept = {name: getattr(self.args, name) for name in ("save_total_limit", "push_to_hub", "save_only_model")}
+        vars(self.args).update(save_total_limit=None, push_to_hub=False, save_only_model=False)
+        self._snapshot_root = root
+        try:
+            self._save_checkpoint(self.model, None)
+        finally:
+            self._snapshot_root = None
+            vars(self.args).update(kept)
+
+    def _get_output_dir(self, trial):
+        return self._snapshot_root or super()._get_output_dir(trial)
 
     def save_state(self) -> None:
         super().save_state()

@@ -13,7 +13,8 @@ training rows that are. Rows that are drawn anew each time they are read, as whe
 committed to by their ids alone.
 
 The salt does not travel: with it, whoever holds a row could tell that it was trained on. So the check runs where the
-salt is at hand (beside the file, or in the folder named by `UnlearnConfig.readiness`), and a warning says so elsewhere.
+salt is at hand (beside the file, or in the folder named by `UnlearnConfig.readiness_from`), and a warning says so
+elsewhere.
 
 The file: `MAGIC`, length of the header (4 bytes), header (JSON), the digests (8 bytes each, of all sets), SHA-256 of
 all that.
@@ -22,7 +23,6 @@ all that.
 from __future__ import annotations
 
 import hmac
-import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -34,8 +34,8 @@ from ..data.columns import column_names, first_ids, row_ids
 from ..data.duplicates import contents, worded_columns
 from ..data.read_once import read_once
 from ..data.row_digests import content_columns, drawn_columns, row_digests
+from ..utils import sealed
 from ..utils.checks import problems_of
-from ..utils.files import read_sealed, replace_sealed
 from . import records
 from .models import has_trained_adapter
 
@@ -172,10 +172,8 @@ class Rows:
 def write(path, sets: list[KnownRows]) -> None:
     """Whole or not at all."""
     heads = [{"part": s.part, "of": s.of, "columns": s.columns, "salt": s.salt, "rows": len(s.digests)} for s in sets]
-    header = json.dumps({"schema": records.SCHEMA, "sets": heads}).encode()
-    content = MAGIC + len(header).to_bytes(4, "little") + header
-    content += b"".join(s.digests.astype("<u8").tobytes() for s in sets)
-    replace_sealed(path, content)
+    body = b"".join(s.digests.astype("<u8").tobytes() for s in sets)
+    sealed.write(path, MAGIC, {"schema": records.SCHEMA, "sets": heads}, body)
 
 
 def read(path) -> list[KnownRows]:
@@ -183,19 +181,12 @@ def read(path) -> list[KnownRows]:
     Raises:
         ValueError: if the file is damaged, or of a schema that this version does not read.
     """
-    content = read_sealed(path)
-    if not content.startswith(MAGIC):
-        raise ValueError(f"{path} does not hold digests of rows.")
-    start = len(MAGIC) + 4
-    end = start + int.from_bytes(content[len(MAGIC) : start], "little")
-    header = json.loads(content[start:end])
-    if header["schema"] != records.SCHEMA:
-        raise ValueError(f"{path} has schema {header['schema']!r}; this version reads {records.SCHEMA}.")
-    found = []
+    header, body = sealed.read(path, MAGIC, records.SCHEMA)
+    found, begin = [], 0
     for head in header["sets"]:
-        digests = np.frombuffer(content, "<u8", head["rows"], end)
+        digests = np.frombuffer(body, "<u8", head["rows"], begin)
         found.append(KnownRows(head["part"], head["of"], tuple(head["columns"]), head["salt"], digests))
-        end += digests.nbytes
+        begin += digests.nbytes
     return found
 
 
@@ -282,7 +273,7 @@ def problems(known: Known, processing_class=None, **sets) -> list[str]:
         logger.warning(
             "%s commits to the rows of %s, but the salt that opens it is not at hand: whether unseen rows were trained "
             "on, or retain rows were to be forgotten, is not checked. If you are its owner, name the folder with %s by "
-            "`readiness`.", FILE, known.where, records.SALT
+            "`readiness_from`.", FILE, known.where, records.SALT
         )  # fmt: skip
     read = {name: Rows(rows, processing_class) for name, rows in sets.items()} if known.sets else {}
     for (name, part), said in why.items():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ..data.batch import count_labels
+from ..data.batch import count_labels, with_some_labels
 from ..objectives.row_nll import per_row_nll
 from ..readiness.passes import Pass
 from .engines import device_rng, reshard, steps_in_backward, synchronised, total, unsynchronised
@@ -43,10 +43,11 @@ class RowsPass(Pass):
     ):
         self.trainer, self.model, self.items, self.repeat_masks = trainer, model, items, repeat_masks
         self.loss = trainer.main_loss.mean if sum_of is None else sum_of
-        self.parts = [trainer._prepare_inputs(rows) for rows, _ in parts]
+        prepared = [trainer._prepare_inputs(rows) for rows, _ in parts]
+        self.parts = [with_some_labels(rows) for rows in prepared]
         self.weights = [
             (count_labels(rows["labels"]) if sum_of is None else 1.0) / items if some else 0.0
-            for rows, (_, some) in zip(self.parts, parts, strict=True)
+            for rows, (_, some) in zip(prepared, parts, strict=True)
         ]
         self.states: list = [None] * len(parts)
 

@@ -26,18 +26,18 @@ from ..report.words import model_card
 from ..utils.checks import raise_problems
 from ..utils.files import read_json
 from ..utils.versions import library_versions
-from . import known_rows, records
-from .base import ForgettingTrainer
+from . import known_rows, making_plans, records
 from .engines import decided_by_first, several_backwards_problem
 from .main_loss import MainLoss
 from .models import chance_loss, has_adapter, name_of
 from .passes import RowsPass
 from .ready_passes import ReadyPasses
+from .replaying import ReplayableTrainer
 from .simulated_requests import SKIPPED, SimulatedRequests
 from .taken_in import take_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from datasets import Dataset
     from peft import PeftConfig
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
         ProcessorMixin,
         TrainerCallback,
     )
+
+    from .replay_plan import ReplayPlan
 
     ProcessingClass = PreTrainedTokenizerBase | BaseImageProcessor | FeatureExtractionMixin | ProcessorMixin
 
@@ -76,7 +78,7 @@ def _rows_known(model, rows, processing_class) -> tuple[known_rows.Known, list[s
     return known, wrong
 
 
-class ReadyTrainer(ForgettingTrainer):
+class ReadyTrainer(ReplayableTrainer):
     """
     Drop-in for `transformers.Trainer` that trains a model ready for later deletion requests.
 
@@ -120,14 +122,18 @@ class ReadyTrainer(ForgettingTrainer):
         processing_class: ProcessingClass | None = None,
         peft_config: PeftConfig | None = None,
         callbacks: list[TrainerCallback] | None = None,
+        deleted: Iterable = (),
+        plan: ReplayPlan | None = None,
         **kwargs,
     ):
         args = ReadyConfig("ready") if args is None else args
         own = {"eval_dataset": eval_dataset, "data_collator": data_collator, "processing_class": processing_class}
         others = {**kwargs, **own, "peft_config": peft_config, "callbacks": callbacks}
 
+        marked = None if plan is not None else revocable  # a plan knows its rows
+
         def take_rows(limits, plain):
-            rows, wrong = training_set(train_dataset, revocable, limits, plain, processing_class)
+            rows, wrong = training_set(train_dataset, marked, limits, plain, processing_class)
             return [rows], wrong
 
         (train_dataset,), problems = take_in(model, args, ReadyConfig, others, "training", take_rows)
@@ -148,9 +154,18 @@ class ReadyTrainer(ForgettingTrainer):
         problems += args.idle_beside_rows(args.given, named=revocable is not None)
         rows = None if problems else train_dataset
         self._known, found = decided_by_first(lambda: _rows_known(model, rows, processing_class))
+        deleted = list(deleted)
+        if args.is_replayable:
+            problems += making_plans.argument_problems(args, revocable, callbacks)
+        elif deleted or plan is not None:
+            problems.append('`deleted` and `plan` are for `readiness="replay"`; elsewhere leave the rows out yourself.')
         raise_problems(problems + [problem for problem in found if problem not in problems])
-        self.revocable = revocable
-        self._flags = None if revocable is None else np.array(column_values(train_dataset, revocable), dtype=bool)
+        self.revocable, made = revocable, None
+        self._flags = None if marked is None else np.array(column_values(train_dataset, revocable), dtype=bool)
+        if args.is_replayable:
+            made, problems = making_plans.planned(args, train_dataset, self._flags, deleted, plan)
+            raise_problems(problems)
+            train_dataset, self._flags = made.rows, made.flags
         self._commitment: dict | None = None
         self._known_rows: list[known_rows.KnownRows] | None = None
         self._best: dict | None = None  # of the best checkpoint's record, while its weights are in the model
@@ -162,6 +177,8 @@ class ReadyTrainer(ForgettingTrainer):
             train_dataset=train_dataset,
             **others,
         )
+        if made is not None:
+            self.take_program(made)
         if args.readiness_is_on:
             problem = several_backwards_problem(self.accelerator, "The readiness gradient")
             raise_problems([problem] if problem else [])
@@ -207,6 +224,8 @@ class ReadyTrainer(ForgettingTrainer):
 
     def micro_step(self, model, inputs, num_items_in_batch=None):
         step = self._step
+        if not self.step_has_rows:
+            return torch.zeros((), device=self.args.device)
         if not step.active:
             return self._plain_step(model, step, inputs, num_items_in_batch)
         loss = torch.zeros((), device=self.args.device)
@@ -221,7 +240,10 @@ class ReadyTrainer(ForgettingTrainer):
         """A micro-batch of a step without readiness terms: the stock Trainer's, where that is the step's mean."""
         inputs = {k: v for k, v in inputs.items() if k != FLAG}
         if self.place == 0:
-            self._is_share = self.main_loss.is_share(model, inputs, len(step.batches), num_items_in_batch)
+            if self.program is not None:  # known without asking the model: a plan says what each step costs
+                self._is_share = self.plan.parts == 1
+            else:
+                self._is_share = self.main_loss.is_share(model, inputs, len(step.batches), num_items_in_batch)
             if not self._is_share:
                 step.count_all(self.simulated.sum)
         if self._is_share:
@@ -249,7 +271,9 @@ class ReadyTrainer(ForgettingTrainer):
 
     @property
     def is_ready(self) -> bool:
-        """Whether a readiness step has moved the present weights."""
+        """Whether a readiness step has moved the present weights, or the whole program with its snapshots was run."""
+        if self.program is not None:
+            return self.has_ended
         steps = self._record_of_weights()["steps"]
         return self.args.readiness_is_on and steps["with_readiness_terms"] > steps.get(SKIPPED, 0)
 
@@ -292,6 +316,7 @@ class ReadyTrainer(ForgettingTrainer):
         return {self.revocable, self.args.request_group} - {None}
 
     def resume_record(self, folder):
+        super().resume_record(folder)
         if record := read_json(os.path.join(folder, self.record_name)):
             self.simulated.resume(record["steps"])
             self._step_log.last = {f"{PROBE}{name}": value for name, value in record["probe"].items()}
@@ -312,6 +337,8 @@ class ReadyTrainer(ForgettingTrainer):
             "schema": records.SCHEMA,
             "method": "Ready2Unlearn, reconstructed (arXiv:2505.10845)",
             "ready": self.is_ready,
+            "readiness": self.args.readiness,
+            **self.replay_record(),
             **asdict(self.terms),
             "meta_every": int(self.args.meta_every),
             "meta_rows": self.args.meta_rows,
@@ -327,6 +354,8 @@ class ReadyTrainer(ForgettingTrainer):
         }
 
     def card_info(self) -> dict:
+        if self.plan is not None and not self.args.readiness_is_on:
+            return self.replay_card()
         if not self.args.readiness_is_on:
             role = self.card_facts.role
             return {"kind": role if role in model_card.PLAIN_ROLES else model_card.PLAIN}

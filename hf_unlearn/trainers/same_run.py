@@ -55,7 +55,7 @@ HARMLESS = {
     "dataloader_in_order", "remove_unused_columns", "ddp_find_unused_parameters", "ddp_bucket_cap_mb",
     "ddp_broadcast_buffers", "ddp_static_graph", "ddp_backend", "ddp_timeout", "fsdp", "fsdp_config", "deepspeed",
     "auto_find_batch_size", "per_device_train_batch_size", "gradient_accumulation_steps", "meta_forward",
-    "forget_forward", "request", "readiness", "readiness_from",
+    "forget_forward", "request", "readiness_from", "method", "salt_file", "snapshots", "keep_superseded",
 }  # fmt: skip
 PEFT = "peft_config."  # what the options of an adapter begin with
 OF_THE_FILES = ("peft_version", "auto_mapping", "base_model_name_or_path", "inference_mode", "revision")
@@ -266,20 +266,20 @@ def _options(trainer: ForgettingTrainer) -> dict:
     found[STEP_ROWS] = step_rows(args)
     for config in getattr(trainer.model, "peft_config", {}).values():
         found |= {f"{PEFT}{k}": v for k, v in config.to_dict().items() if k not in OF_THE_FILES}
-    return {name: _plain(value) for name, value in found.items()}
+    return {name: plain(value) for name, value in found.items()}
 
 
-def _plain(value):
+def plain(value):
     """As JSON gives it back."""
     if isinstance(value, Enum):
         return value.value
     if hasattr(value, "to_dict"):
         value = value.to_dict()
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, (set, frozenset)):
         return sorted(map(str, value))
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     exact = value is None or isinstance(value, (bool, int, str)) or (isinstance(value, float) and math.isfinite(value))
     return value if exact else str(value)

@@ -69,7 +69,7 @@ def unmet_needs(objective: Objective) -> list[str]:
 
 def _readiness(wanted: str, own: str | None) -> tuple[dict | None, bool]:
     """
-    `(readiness.json by the option `readiness`, whether the hub does not say if the model has one)`.
+    `(readiness.json by the option `readiness_from`, whether the hub does not say if the model has one)`.
 
     Args:
         own: name or path of the model.
@@ -82,7 +82,7 @@ def _readiness(wanted: str, own: str | None) -> tuple[dict | None, bool]:
     if wanted != "auto":
         found = records.find_readiness(wanted)
         if found is None and records.find_file(wanted, known_rows.FILE) is None:  # which an unlearned model has
-            raise ArgumentError([f"`readiness` is {wanted!r}, but there is no {records.READINESS}."])
+            raise ArgumentError([f"`readiness_from` is {wanted!r}, but there is no {records.READINESS}."])
         return found, False
     try:
         return records.find_readiness(own), False
@@ -130,6 +130,16 @@ class UnlearnTrainer(ForgettingTrainer):
     card_roles = ("ready_unlearned", "unlearned")
     record_name = records.UNLEARNING
     own_callbacks = (*ForgettingTrainer.own_callbacks, ScheduleCallback)
+
+    def __new__(cls, model=None, args=None, *rest, **kwargs):
+        """A [`ReplayTrainer`] where the request is replayed."""
+        if cls is UnlearnTrainer and isinstance(args, UnlearnConfig) and args.method != "objective":
+            from .replay import ReplayTrainer, is_replayed
+
+            forget = rest[0] if rest else kwargs.get("forget_dataset")
+            if decided_by_first(lambda: is_replayed(model, args, forget)):
+                return ReplayTrainer(model, args, *rest, **kwargs)
+        return super().__new__(cls)
 
     def __init__(
         self,
@@ -203,7 +213,8 @@ class UnlearnTrainer(ForgettingTrainer):
         try:
             # Asked on the first process: where the hub answers some processes alone, the others would run on with
             # other values.
-            self.readiness, self._hub_is_silent = decided_by_first(lambda: _readiness(args.readiness, name_of(model)))
+            found = decided_by_first(lambda: _readiness(args.readiness_from, name_of(model)))
+            self.readiness, self._hub_is_silent = found
             settled = with_fitting_options(with_request_defaults(args, self.readiness))
             problems += settled.idle_options(settled.given, settled=True)
             return settled
@@ -216,14 +227,14 @@ class UnlearnTrainer(ForgettingTrainer):
         What the model's folder tells of its rows, and what is wrong with that or, of the retain and the unseen `rows`,
         does not go with it; None: there are other problems, so that only files at hand are read.
         """
-        named = [args.readiness] if args.readiness not in ("auto", "none") else []
+        named = [args.readiness_from] if args.readiness_from not in ("auto", "none") else []
         own = [] if self._hub_is_silent else [name_of(model)]  # to ask again would take as long again
         known, wrong = known_rows.read_of(s for s in (*own, *named) if rows or (s and os.path.exists(s)))
         earlier, more = known_rows.read_of([args.output_dir] if os.path.isdir(args.output_dir) else [])
         wrong += more
         if rows and not wrong:
-            if args.readiness == "auto":
-                known_rows.tell_adapter_of_unknown_folder(model, ["name it by `readiness`"])
+            if args.readiness_from == "auto":
+                known_rows.tell_adapter_of_unknown_folder(model, ["name it by `readiness_from`"])
             known_rows.tell_earlier_request(earlier, rows[0])
             wrong = known_rows.problems(known, tokenizer, retain=rows[0], unseen=rows[1])
         return known, wrong

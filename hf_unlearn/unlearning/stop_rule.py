@@ -18,12 +18,14 @@ BUDGET = "retain_budget_spent"
 DONE = "all_passes_done"
 MAX_STEPS = "max_steps"
 INTERRUPTED = "interrupted"
+REPLAYED = "replayed"
 STOP_REASONS = {
     REACHED: "the forget rows' loss reached the target and stayed there",
     BUDGET: "the retain rows' loss rose beyond the retain budget; the last weights within it were put back",
     DONE: "all forget passes were done",
     MAX_STEPS: "`max_steps` was reached",
     INTERRUPTED: "the run was ended from outside",
+    REPLAYED: "the training was run again without the rows, from before them to its end",
 }
 PATIENCE = 2  # consecutive looks: "reached and stayed", and likewise for the budget
 RECOVERY = 0.1  # of τ: by so much the loss after a simulated recovery may be short of it

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Iterable
 
 # No `from __future__ import annotations` here: `typing.get_type_hints` of Python 3.10 refuses `InitVar` as a string.
@@ -59,6 +60,34 @@ class RecordsGiven:
         if self.__dict__.get("_is_made") and name in self.__dataclass_fields__:
             self.__dict__["given"] = self.given | {name}
         super().__setattr__(name, value)
+
+
+def renamed(**names: str):
+    """Makes a config class take old names of its fields, too, in a call and as attributes: `renamed(old="new")`."""
+
+    def accept(cls):
+        init, new, cls.__signature__ = cls.__init__, cls.__new__, inspect.signature(cls)
+
+        def translated(values: dict) -> dict:
+            made: dict = {}
+            for name, value in values.items():  # `dataclasses.replace` adds the fields behind what is changed
+                if name in names or name not in made:
+                    made[names.get(name, name)] = value
+            return made
+
+        @functools.wraps(init)
+        def __init__(self, *args, **kwargs):
+            init(self, *args, **translated(kwargs))
+
+        def __new__(cls, *args, **kwargs):
+            return new(cls, *args, **translated(kwargs))
+
+        cls.__init__, cls.__new__ = __init__, __new__
+        for old, name in names.items():
+            setattr(cls, old, property(lambda self, name=name: getattr(self, name)))
+        return cls
+
+    return accept
 
 
 def is_default(field: dataclasses.Field, value) -> bool:

@@ -48,8 +48,9 @@ def salt_problems(folder: str) -> list[str]:
 
 
 def known_salts(*folders: str) -> dict[str, str]:
-    """Those kept in the folders, by [`salt_id`]; a file that only another user may read is none."""
-    return {salt_id(salt): salt for folder in folders for salt in _readable_salts(Path(folder) / SALT)}
+    """Those kept in the folders or files, by [`salt_id`]; a file that only another user may read is none."""
+    files = [Path(folder) if Path(folder).is_file() else Path(folder) / SALT for folder in folders]
+    return {salt_id(salt): salt for file in files for salt in _readable_salts(file)}
 
 
 def salt_id(salt: str) -> str:

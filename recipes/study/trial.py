@@ -157,7 +157,7 @@ def unlearner(model, rows: RequestRows, request: Request, seed: int, watch: Watc
             objective=request.objective,
             learning_rate=request.learning_rate,
             target="chance" if rows.goal == "chance" else "current",
-            readiness="none",
+            readiness_from="none",
             seed=seed,
             **{**QUIET, **options},
         )

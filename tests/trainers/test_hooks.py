@@ -47,12 +47,16 @@ HOOKS = {
     "_save_checkpoint": Hook(("model", "trial"), "checkpointing.py", "manifest before push and rotation"),
     "_load_from_checkpoint": Hook(("resume_from_checkpoint", "model"), "checkpointing.py", "renamed weights (ViT)"),
     "_load_best_model": Hook((), "checkpointing.py, ready.py", "renamed weights (ViT); whose readiness steps count"),
+    "_get_output_dir": Hook(("trial",), "checkpointing.py", "snapshots have a folder of their own"),
+    "get_train_dataloader": Hook((), "replaying.py", "of a program: micro-batches by its order"),
+    "num_examples": Hook(("dataloader",), "replaying.py", "of a program: its rows, not its micro-batches"),
+    "create_scheduler": Hook(("num_training_steps", "optimizer"), "replaying.py", "of a program: its own schedule"),
     "_get_train_sampler": Hook(("train_dataset",), "ready.py, unlearn.py", "which row comes when"),
 }
 # Names that we call or set and do not override: name -> file.
 USED = {
     "_set_signature_columns_if_needed": "base.py",
-    "_get_output_dir": "checkpointing.py",
+    "_get_dataloader": "replay_program.py",
     "_push_from_checkpoint": "checkpointing.py",
     "_prepare_inputs": "passes.py",
     "compute_loss_context_manager": "passes.py",

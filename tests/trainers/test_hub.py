@@ -103,12 +103,12 @@ given = UnlearnTrainer(
     "user/ready", UnlearnConfig("given", learning_rate=0.01, report_to="none", use_cpu=True), FORGET, RETAIN, UNSEEN
 )
 notes["given"] = [given.args.learning_rate, given.args.retain_budget]
-given = UnlearnTrainer(
-    tiny.lm(), UnlearnConfig("given", readiness="user/ready", report_to="none", use_cpu=True), FORGET, RETAIN, UNSEEN
-)
+args = UnlearnConfig("given", readiness_from="user/ready", report_to="none", use_cpu=True)
+given = UnlearnTrainer(tiny.lm(), args, FORGET, RETAIN, UNSEEN)
 notes["readiness by id"] = given.args.learning_rate
 try:
-    UnlearnTrainer("user/ready", UnlearnConfig("given", readiness="user/none", use_cpu=True), FORGET, RETAIN, UNSEEN)
+    args = UnlearnConfig("given", readiness_from="user/none", use_cpu=True)
+    UnlearnTrainer("user/ready", args, FORGET, RETAIN, UNSEEN)
 except ValueError as error:
     notes["no readiness"] = str(error)
 

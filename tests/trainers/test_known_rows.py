@@ -199,12 +199,12 @@ def adapted(trained: bool):
 def test_a_model_whose_adapter_is_from_a_folder_not_known_is_told(tmp_path, caplog):
     trainer(tmp_path, adapted(trained=True), ROWS)
     assert "The model comes with a trained adapter, and which folder that is from is not known" in caplog.text
-    assert "pass that folder as `model`" in caplog.text and "`readiness`" in caplog.text
+    assert "pass that folder as `model`" in caplog.text and "`readiness_from`" in caplog.text
 
 
 def test_a_training_of_such_a_model_is_told_it_too(tmp_path, caplog):
     ReadyTrainer(adapted(trained=True), config(tmp_path), lm_rows(16), processing_class=tokenizer())
-    assert "pass that folder as `model`" in caplog.text and "`readiness`" not in caplog.text
+    assert "pass that folder as `model`" in caplog.text and "`readiness_from`" not in caplog.text
 
 
 def test_a_new_adapter_of_other_kinds_is_no_trained_one():
@@ -226,9 +226,9 @@ def test_a_new_adapter_and_one_that_is_said_to_have_no_folder_are_not_told(tmp_p
 def test_readiness_may_name_the_folder_of_an_unlearned_adapter_and_what_it_says_of_rows_counts(unlearned, tmp_path):
     back = {**ROWS, "forget": lm_rows(2, 12), "retain": lm_rows(6)}
     with pytest.raises(ArgumentError, match="4 of 6 retain rows are rows that .* was asked to forget"):
-        trainer(tmp_path, adapted(trained=True), back, readiness=str(unlearned))
+        trainer(tmp_path, adapted(trained=True), back, readiness_from=str(unlearned))
     with pytest.raises(ArgumentError, match="but there is no readiness.json"):
-        trainer(tmp_path, lm(), ROWS, readiness=str(tmp_path))
+        trainer(tmp_path, lm(), ROWS, readiness_from=str(tmp_path))
 
 
 def test_what_is_known_travels_from_request_to_request(unlearned, tmp_path):
@@ -255,9 +255,9 @@ def test_without_the_salt_nothing_is_told_of_rows_and_that_is_said(ready, tmp_pa
     shutil.copytree(ready, tmp_path / "hub", ignore=shutil.ignore_patterns("_*"))
     rows = {**ROWS, "retain": lm_rows(6, 4), "unseen": lm_rows(3, 12)}
     trainer(tmp_path / "out", str(tmp_path / "hub"), rows)
-    assert "the salt that opens it is not at hand" in caplog.text and "by `readiness`" in caplog.text
+    assert "the salt that opens it is not at hand" in caplog.text and "by `readiness_from`" in caplog.text
     with pytest.raises(ArgumentError, match="3 of 3 unseen rows"):
-        trainer(tmp_path / "out", str(tmp_path / "hub"), rows, readiness=str(ready))
+        trainer(tmp_path / "out", str(tmp_path / "hub"), rows, readiness_from=str(ready))
     salt = json.loads((ready / records.SALT).read_text())["salt"]
     files = [f for f in (tmp_path / "hub").iterdir() if f.suffix != ".safetensors"]
     assert len(files) > 3 and not [f for f in files if salt.encode() in f.read_bytes()]
@@ -422,7 +422,7 @@ def test_what_the_hub_answers_is_told(hub, tmp_path, monkeypatch, caplog, status
     trainer(tmp_path, model, IMAGES)  # for `auto` it is a warning: a model may well have no record
     assert words in caplog.text
     with pytest.raises(ArgumentError, match=words):
-        trainer(tmp_path, model, IMAGES, readiness=f"user/status-{status}")
+        trainer(tmp_path, model, IMAGES, readiness_from=f"user/status-{status}")
     assert records.find_readiness("user/status-404-missing") is None
 
 
@@ -466,16 +466,17 @@ def test_all_processes_go_by_what_the_first_one_was_told(second_of_two, tmp_path
     """The hub may answer one process and not the other."""
     (tmp_path / records.SALT).write_text("{")  # of this machine
     known = known_rows.Known((), ("s" * 32,), "user/some")
-    run = second_of_two([], ({"request": {"learning_rate": 0.25}, "ready": True}, False), (known, []))
+    run = second_of_two(False, [], ({"request": {"learning_rate": 0.25}, "ready": True}, False), (known, []))
     assert run.args.learning_rate == 0.25 and run.record()["was_ready"] and run._known == known
-    run = second_of_two([], (None, True), (known_rows.Known(), []))
+    run = second_of_two(False, [], (None, True), (known_rows.Known(), []))
     assert run.args.learning_rate == 3e-4 and not run.record()["was_ready"]
 
 
 def test_what_is_wrong_on_the_first_process_is_told_on_all(second_of_two):
-    answers = ["the salt is damaged"], records.NoAnswer("the hub answers 503"), (known_rows.Known(), ["rows are known"])
+    known = known_rows.Known(), ["rows are known"]
+    answers = False, ["the salt is damaged"], records.NoAnswer("the hub answers 503"), known
     with pytest.raises(ArgumentError) as caught:
-        second_of_two(*answers, readiness="user/some")
+        second_of_two(*answers, readiness_from="user/some")
     assert caught.value.problems == ["the salt is damaged", "the hub answers 503", "rows are known"]
 
 

@@ -97,7 +97,7 @@ def test_the_first_process_reads_the_folder_and_the_others_hear_of_it(copy, monk
 
     monkeypatch.setattr("hf_unlearn.trainers.engines.broadcast_object_list", broadcast)
     with pytest.raises(ArgumentError, match="what the first one found"):
-        base._checked_and_loaded(str(copy))
+        ReadyTrainer.load(None, str(copy))
 
 
 def test_what_an_evaluation_and_people_add_keeps_the_folder_whole(copy, caplog):

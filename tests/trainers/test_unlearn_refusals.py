@@ -66,7 +66,7 @@ def test_defaults_that_make_no_sense_are_refused_before_a_model_is_loaded(tmp_pa
     assert "`gap` is 'wide'" in told({"gap": "wide"})
     assert "schema 7" in told({}, schema=7)
     with pytest.raises(ArgumentError, match="there is no readiness.json"):
-        trainer(tmp_path, memorised(), readiness=str(tmp_path))
+        trainer(tmp_path, memorised(), readiness_from=str(tmp_path))
 
 
 def no_labels(rows):

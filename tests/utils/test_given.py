@@ -207,3 +207,9 @@ def test_a_recommended_option_of_another_objective_does_not_end_a_request(tmp_pa
     assert with_request_defaults(args, REQUEST).objective == "npo"
     with pytest.raises(ArgumentError, match="With what readiness.json recommends: `gap` is 'rows', but the objective"):
         with_request_defaults(UnlearnConfig(str(tmp_path), gap="rows"), {"request": {"objective": "npo"}})
+
+
+def test_an_old_name_of_an_option_is_taken_for_the_new_one():
+    old = UnlearnConfig("out", readiness="some/where", use_cpu=True)
+    assert old.readiness_from == old.readiness == "some/where" and "readiness_from" in old.given
+    assert dataclasses.replace(old, readiness="none").readiness_from == "none"

@@ -13,14 +13,20 @@ from .first_screen import answers
 from .in_short import TRIAL
 from .numbers import number, percent, sentence
 
-READY, NOT_READY, PLAIN = "unlearning-ready", "not ready", "plain"
+READY, REPLAYABLE, NOT_READY, PLAIN = "unlearning-ready", "replayable", "not ready", "plain"
 ORIGINAL, RETRAINED, RETRAINED_AGAIN = "original", "retrained", "retrained_again"
 PLAIN_ROLES = (ORIGINAL, RETRAINED, RETRAINED_AGAIN)  # what a plain training makes, by its role in an evaluation
+REPLAYED, NOT_REPLAYED = "replayed", "replay not ended"
 UNLEARNED, NOT_UNLEARNED, ENDED, UNFINISHED = "unlearned", "not unlearned", "request ended", "request not run"
 WHAT = {  # kind of model -> (what was done, what that means)
     READY: (
         "This model was trained ready for deletion",
         "Nothing has been removed from it; it was trained so that rows can be removed later in few steps.",
+    ),
+    REPLAYABLE: (
+        "This model was trained ready for exact deletion",
+        "Nothing has been removed from it. Rows that may be asked for came last in its training, behind snapshots: a "
+        "request goes back before them and trains on without them.",
     ),
     NOT_READY: (
         "This model was to be trained ready for deletion and was not",
@@ -42,6 +48,15 @@ WHAT = {  # kind of model -> (what was done, what that means)
     RETRAINED_AGAIN: (
         "This model was trained from the start without the rows that were asked to be forgotten, with another seed",
         "It has never seen them. It shows how far two retrained models differ.",
+    ),
+    REPLAYED: (
+        "Rows of this model's training data were deleted exactly",
+        "Its weights are those of the same training run without the rows: on the same software and kind of device bit "
+        "for bit. Whoever has the other rows can repeat it.",
+    ),
+    NOT_REPLAYED: (
+        "This model is part of the way through a replay of its training without rows that were asked for",
+        "It is no result: the training without them has not come to its end.",
     ),
     UNLEARNED: (
         "This model has unlearned rows of its training data",

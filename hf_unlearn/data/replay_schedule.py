@@ -1,0 +1,58 @@
+"""A replayable order as a data set: one item a micro-batch, with the rows that are there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from torch.utils.data import Dataset, Sampler
+
+from .order import rows_at
+from .replay_order import ReplayOrder
+
+
+class ReplaySchedule(Dataset):
+    """
+    Item i is the list of rows of micro-batch i of the whole training: those of one step follow each other, and of these
+    the ones that processes compute side by side. A micro-batch without rows holds one that counts nothing.
+
+    Args:
+        rows: the data set.
+        order: which row number comes when.
+        at: (N,) place in `rows` of each row number; -1: a hole.
+        parts: micro-batches of a step, on all processes together.
+        flag: column that is to say whether a row is revocable; it is filled in here.
+    """
+
+    def __init__(self, rows, order: ReplayOrder, at: np.ndarray, parts: int, flag: str):
+        self.rows, self.order, self.at, self.parts, self.flag = rows, order, at, parts, flag
+        self.stand_in = np.flatnonzero(at >= 0)[:1]
+
+    def __len__(self) -> int:
+        return self.order.steps * self.parts
+
+    def numbers(self, step: int) -> list[np.ndarray]:
+        """For each micro-batch of the step, the numbers of its rows that are there."""
+        return [numbers[self.at[numbers] >= 0] for numbers in self.order.parts(step, self.parts)]
+
+    def __getitem__(self, i: int) -> list:
+        step, part = divmod(i, self.parts)
+        numbers = self.numbers(step)[part]
+        if not len(numbers):
+            numbers = self.stand_in
+        rows = rows_at(self.rows, self.at[numbers].tolist())
+        return [{**row, self.flag: int(n) >= self.order.stable} for row, n in zip(rows, numbers, strict=True)]
+
+
+class EpochOfSchedule(Sampler[int]):
+    """The items of one epoch of a schedule, in order; `epoch` is a function, as that of `SpreadSampler`."""
+
+    def __init__(self, schedule: ReplaySchedule, epoch: Callable[[], int]):
+        self.per_epoch, self.total, self.epoch = schedule.order.steps_an_epoch * schedule.parts, len(schedule), epoch
+
+    def __len__(self) -> int:
+        return self.per_epoch
+
+    def __iter__(self):
+        begin = self.epoch() * self.per_epoch
+        return iter(range(begin, min(begin + self.per_epoch, self.total)))  # the last epoch may be cut by `max_steps`

@@ -1,0 +1,197 @@
+"""The plan of a new training that can be replayed, from its rows and arguments; and what stands in its way."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+
+import numpy as np
+from transformers import EarlyStoppingCallback
+
+from ..config import ReadyConfig, step_rows
+from ..data.checks import column_codes
+from ..data.columns import column_names, column_values, first_ids, row_ids
+from ..data.replay_order import ReplayOrder
+from ..readiness import replay
+from ..utils.checks import Wrong, shown
+from .replay_plan import ReplayPlan, places_of_rows, row_problems
+from .same_run import HARMLESS, plain
+
+# Where and how a run is computed: no part of what is trained, and yet of its bits.
+OF_THE_BITS = {
+    "per_device_train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing",
+    "gradient_checkpointing_kwargs", "torch_compile", "torch_compile_backend", "torch_compile_mode", "use_liger_kernel",
+    "liger_kernel_config", "full_determinism", "meta_forward", "dataloader_drop_last",
+}  # fmt: skip
+OF_THE_ORDER = {"snapshots", "tail", "slices"}  # what they led to is in the plan's order
+
+
+def arguments_of(args: ReadyConfig) -> dict:
+    """The arguments that a replay must have again, JSON-ready."""
+    names = [f.name for f in dataclasses.fields(args) if f.name not in (HARMLESS - OF_THE_BITS) | OF_THE_ORDER]
+    return {name: plain(getattr(args, name)) for name in names}
+
+
+def argument_problems(args: ReadyConfig, revocable: str | None, callbacks) -> list[str]:
+    """Arguments under which the same program without some rows would not be well defined, or not be run to its end."""
+    problems = []
+    if revocable is None:
+        problems.append(
+            '`readiness="replay"` puts the rows that may be asked for last, so it must know them: mark them in a '
+            'column `revocable`. Where anybody may ask, use "meta" with `revocable=None`.'
+        )
+    if args.load_best_model_at_end is True:
+        problems.append(
+            "`load_best_model_at_end` would end the training with weights that an evaluation chose; a replay ends with "
+            "those of the last step. Leave it out."
+        )
+    if any(isinstance(callback, EarlyStoppingCallback) for callback in callbacks or ()):
+        problems.append("An `EarlyStoppingCallback` would end the training before the revocable rows. Leave it out.")
+    if args.train_sampling_strategy != "random":
+        said = f"is {shown(args.train_sampling_strategy)}; the order of the rows is that of the plan. Leave it out."
+        problems.append(Wrong("train_sampling_strategy", said))
+    for name in ("split_batches", "dispatch_batches"):
+        if getattr(args.accelerator_config, name, None):
+            problems.append(
+                f"`accelerator_config` has `{name}`, which cuts a step's rows anew; a replay needs its own cut."
+            )
+    return problems
+
+
+def make_plan(args: ReadyConfig, rows, flags: np.ndarray) -> tuple[ReplayPlan | None, np.ndarray, list[str]]:
+    """
+    `(plan, row number (N,) of each row, problems)`. The plan has no rows' digests yet.
+
+    Args:
+        flags: (N,) True for the revocable rows.
+    """
+    problems = row_problems(rows, "training")
+    stable, chosen = np.flatnonzero(~flags), np.flatnonzero(flags)
+    if not len(stable) or not len(chosen):
+        none, what = ("stable", "every row may") if not len(stable) else ("revocable", "no row may")
+        problems.append(
+            f"{what.capitalize()} be asked for by the column `revocable`: a replay needs some {none} rows. Use "
+            '`readiness="none"`, or mark the rows.'
+        )
+    codes, groups_problems = _groups(args, rows, chosen)
+    weights, weight_problems = _weights(args, rows, chosen)
+    problems += groups_problems + weight_problems
+    if problems:
+        return None, np.zeros(0, np.int64), problems
+    seed = args.seed if args.data_seed is None else args.data_seed
+    count = int(args.slices) if args.slices != "auto" else replay.SLICES if args.slice_by else 1
+    tail = replay.default_tail(len(chosen) / len(flags)) if args.tail == "auto" else float(args.tail)
+    per_step = step_rows(args)
+    bare = ReplayOrder(len(stable), (len(chosen),), per_step, 0, 0, seed, drop_last=bool(args.dataloader_drop_last))
+    steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * bare.steps_an_epoch)
+    begin = replay.tail_start(tail, steps)
+    slice_of = replay.cut_slices(codes, weights, max(1, min(count, steps - begin)), seed)
+    order = dataclasses.replace(bare, slices=tuple(np.bincount(slice_of).tolist()), steps=steps, tail_start=begin)
+    problems += [Wrong("tail", said) for said in replay.tail_problems(order, tail)]
+    numbers = np.empty(len(flags), dtype=np.int64)
+    numbers[stable] = np.arange(len(stable))
+    numbers[chosen[np.argsort(slice_of, kind="stable")]] = len(stable) + np.arange(len(chosen))
+    plan = ReplayPlan(
+        order,
+        tail,
+        micro_batches=int(args.gradient_accumulation_steps),
+        processes=args.world_size,
+        warmup=args.get_warmup_steps(steps),
+        schedule=str(plain(args.lr_scheduler_type)) if "lr_scheduler_type" in args.given else None,
+        arguments=arguments_of(args),
+        deleted=np.zeros(len(flags), np.uint8),
+    )
+    return plan, numbers, problems
+
+
+@dataclasses.dataclass
+class Planned:
+    """
+    What a training that can be replayed starts from.
+
+    Args:
+        plan: None where there are problems.
+        rows: those to train on.
+        at: (N,) place in `rows` of each row number; -1: deleted.
+        flags: (n,) of `rows`, True for the revocable ones.
+        commitment: `(all rows, row number of each)` whose digests the plan still lacks; None: it has them.
+    """
+
+    plan: ReplayPlan | None
+    rows: object
+    at: np.ndarray
+    flags: np.ndarray | None = None
+    commitment: tuple | None = None
+
+
+def planned(
+    args: ReadyConfig, rows, flags: np.ndarray | None, deleted: Iterable, plan: ReplayPlan | None
+) -> tuple[Planned, list[str]]:
+    """
+    The training of these rows without the deleted ones, by their own plan or by that of an earlier training.
+
+    Args:
+        flags: (N,) True for the revocable rows; not needed with a plan.
+        deleted: ids of rows to leave out; with a plan those that it knows as deleted stay out, too.
+    """
+    if plan is None:
+        plan, numbers, problems = make_plan(args, rows, flags)
+        if plan is None:
+            return Planned(None, rows, numbers), problems
+        number_of = {str(i): int(n) for i, n in zip(row_ids(rows), numbers, strict=True)}
+        holes = np.array([number_of.get(str(i), -1) for i in deleted], dtype=np.int64)
+        at, commitment = np.full(len(numbers), -1, dtype=np.int64), (rows, numbers)
+        at[numbers] = np.arange(len(numbers))
+    else:
+        holes = plan.numbers_of_ids(deleted, plan.key)
+        at, problems = places_of_rows(plan, rows, plan.key)
+        commitment = None
+    if unknown := [i for i, hole in zip(deleted, holes, strict=True) if hole < 0]:
+        problems.append(f"`deleted` names {first_ids(unknown)}, which no row of the training has as its `id`.")
+    holes = holes[holes >= 0]
+    new = holes[plan.deleted[holes] == 0]
+    plan.deleted[new] = plan.deleted.max(initial=0) + 1
+    at[holes] = -1
+    if lacking := np.flatnonzero((at < 0) & (plan.deleted == 0)).tolist():
+        problems.append(
+            f"{len(lacking)} of the {plan.order.rows} rows of the training are neither here nor asked for: a replay "
+            "needs all rows that stay. Their ids are known by digests alone."
+        )
+    there = at[at >= 0]
+    if not len(there):
+        problems.append("No row is left to train on.")
+    if problems:
+        return Planned(plan, rows, at), problems
+    kept = np.sort(there)
+    if len(kept) < len(rows):
+        at[at >= 0] = np.searchsorted(kept, there)
+        rows = rows.select(kept) if hasattr(rows, "select") else [rows[int(i)] for i in kept]
+    numbers = np.empty(len(kept), dtype=np.int64)
+    numbers[at[at >= 0]] = np.flatnonzero(at >= 0)
+    return Planned(plan, rows, at, numbers >= plan.order.stable, commitment), problems
+
+
+def _groups(args: ReadyConfig, rows, chosen: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Group (R,) of each revocable row; each row its own where there are none."""
+    if args.slice_by is None:
+        return np.arange(len(chosen)), []
+    found = column_codes(rows, args.slice_by, "slice_by")
+    if isinstance(found, list):
+        return np.arange(len(chosen)), found
+    return np.unique(found[1][chosen], return_inverse=True)[1], []
+
+
+def _weights(args: ReadyConfig, rows, chosen: np.ndarray) -> tuple[np.ndarray | None, list[str]]:
+    """(R,) how likely each revocable row is to be asked for."""
+    if args.ask_weight is None:
+        return None, []
+    if args.ask_weight not in column_names(rows):
+        said = f"is {args.ask_weight!r}; the rows have {', '.join(map(repr, column_names(rows)))}."
+        return None, [Wrong("ask_weight", said)]
+    found = column_values(rows, args.ask_weight)
+    ids = row_ids(rows)
+    wrong = [ids[i] for i in chosen if not isinstance(found[i], (int, float)) or not 0 <= found[i] < math.inf]
+    if wrong:
+        return None, [Wrong("ask_weight", f"holds numbers below 0, or none, in rows {first_ids(wrong)}.")]
+    return np.array([found[i] for i in chosen], dtype=float), []

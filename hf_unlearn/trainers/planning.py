@@ -1,0 +1,130 @@
+"""What a request would cost, by every way that there is, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..report.words.numbers import number
+from ..unlearning import schedule
+from ..utils.checks import ArgumentError, raise_problems
+from . import records, replay_plan
+from .replay import border_of, ids_of, numbers_asked, snapshot_problem, snapshots_of
+from .replay_plan import ReplayPlan
+
+REPLAY, OBJECTIVE, BOTH, RETRAIN = "replay", "objective", "objective, then replay", "retrain"
+EXACT, APPROXIMATE = "exact", "approximate"
+
+
+@dataclass(frozen=True)
+class Option:
+    """
+    One way to serve a request.
+
+    Args:
+        way: "replay", "objective", "objective, then replay" or "retrain".
+        guarantee: "exact" or "approximate".
+        row_passes: forward and backward of one row; for an objective at most.
+        share_of_retraining: of the row passes of a training without the rows.
+        minutes: by the speed of the training; None where that is not known.
+        storage: bytes that the request needs beside the model; what it reads is there already.
+        possible, why_not: whether it can be done with what is at hand.
+    """
+
+    way: str
+    guarantee: str
+    row_passes: int
+    share_of_retraining: float
+    minutes: float | None
+    storage: int
+    possible: bool = True
+    why_not: str | None = None
+
+
+class Options(tuple):
+    """The options of a request, cheapest exact one first; prints itself as a table."""
+
+    def __str__(self) -> str:
+        head = ("way", "guarantee", "row passes", "of retraining", "minutes", "disk")
+        rows = [
+            (
+                o.way, o.guarantee, f"{o.row_passes:,}", f"{o.share_of_retraining:.3f}",
+                "–" if o.minutes is None else number(o.minutes), f"{o.storage / 1e6:.1f} MB",
+            )
+            for o in self
+        ]  # fmt: skip
+        widths = [max(len(row[k]) for row in [head, *rows]) for k in range(len(head))]
+        lines = ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)) for row in [head, *rows]]
+        notes = [f"{o.way} cannot be done now: {o.why_not}" for o in self if not o.possible]
+        return "\n".join([*lines, *notes])
+
+    def best(self) -> Option:
+        """The first one that can be done."""
+        return next(option for option in self if option.possible)
+
+
+def plan(readiness: str, ids: Iterable, salt_file: str | None = None, snapshots: str | None = None) -> Options:
+    """
+    Every way to serve a request, with its guarantee, its cost, and whether it can be done with what is at hand.
+
+    Args:
+        readiness: folder or hub id of a model trained with `ReadyConfig(readiness="replay")`.
+        ids: of the rows that are asked for, or the rows themselves.
+        salt_file: the owner's salt, where it is not in the folder.
+        snapshots: folder of the snapshots, where they are not where the training left them.
+
+    Raises:
+        ArgumentError: if there is no plan, or if ids are not of its rows.
+    """
+    found = records.find_readiness(readiness)
+    made = replay_plan.read(readiness, salt_file)
+    if made is None:
+        raise ArgumentError(
+            [f'{readiness} was not trained with `readiness="replay"`: what a request costs is known once it has run.']
+        )
+    numbers, unknown = numbers_asked(made, ids_of(ids), readiness)
+    raise_problems(unknown)
+    order, parts = made.order, made.parts
+    new = numbers[made.deleted[numbers] == 0]
+    holes = np.union1d(made.holes, new)
+    whole = order.passes(0, holes, parts)
+    seconds = _seconds_a_pass(found)
+
+    def option(way: str, guarantee: str, passes: float, storage: int = 0, why: str | None = None) -> Option:
+        minutes = None if seconds is None else passes * seconds / 60
+        return Option(way, guarantee, round(passes), passes / whole, minutes, storage, why is None, why)
+
+    objective = _objective_passes(made, len(new))
+    by_steps = option(OBJECTIVE, APPROXIMATE, objective)
+    retrain = option(RETRAIN, EXACT, whole)
+    if (new < order.stable).any():
+        why = f"{np.count_nonzero(new < order.stable)} of the asked rows are stable and come from the first step on."
+        return Options([option(REPLAY, EXACT, whole, why=why), by_steps, retrain])
+    border = border_of(made, numbers)
+    folder = snapshots_of(readiness, snapshots, found)
+    passes, why = order.passes(border, holes, parts), snapshot_problem(folder, border)
+    storage = _bytes_of(folder, [int(b) for b in order.borders if b > border])
+    both = option(BOTH, EXACT, passes + objective, storage, why)
+    return Options([option(REPLAY, EXACT, passes, storage, why), both, by_steps, retrain])
+
+
+def _seconds_a_pass(found: dict) -> float | None:
+    cost = found["replay"].get("training") or {}
+    return cost["seconds"] / cost["row_passes"] if cost.get("row_passes") else None
+
+
+def _objective_passes(made: ReplayPlan, rows: int) -> float:
+    """Row passes of a request by steps at most: each forget row brings a retain row with it."""
+    return 2.0 * rows * schedule.forget_passes(rows, made.order.rows - len(made.holes) - rows) if rows else 0.0
+
+
+def _bytes_of(folder: str, borders: list[int]) -> int:
+    """Size of the snapshots that will be written anew, by that of those that are there."""
+    sizes = [
+        sum(path.stat().st_size for path in Path(folder, f"checkpoint-{border}").rglob("*") if path.is_file())
+        for border in borders
+    ]
+    return sum(sizes)

@@ -1,0 +1,369 @@
+"""
+`ReplayTrainer`: takes rows out of a model by running its training again from before them, without them.
+
+The result is that of the same program that never had the rows, bit for bit, on the same software, kind of device and
+numbers of processes and threads. Nothing of the asked rows is needed but their ids.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from transformers import TrainingArguments
+
+from ..config import ReadyConfig, UnlearnConfig
+from ..data.columns import column_names, first_ids, row_ids
+from ..readiness import replay
+from ..report.words import model_card
+from ..unlearning import stop_rule
+from ..utils.checks import ArgumentError, problems_of, raise_problems, shown
+from ..utils.files import write_json
+from . import checkpointing, known_rows, records, replay_plan
+from .models import base_model, name_of
+from .ready import ReadyTrainer
+from .replay_plan import ReplayPlan
+from .replay_program import FOLDER
+from .replaying import machine
+from .same_run import HARMLESS, plain
+
+logger = logging.getLogger(__name__)
+
+
+class ReplayTrainer(ReadyTrainer):
+    """
+    What `UnlearnTrainer(…)` makes where a request is replayed; `train` runs the rest of the training without the rows.
+
+    Args:
+        model: folder or hub id of a model trained with `readiness="replay"`, or the model itself.
+        args: an [`UnlearnConfig`]. What the training was run with is taken from its plan.
+        forget_dataset: the rows, or their ids.
+        retain_dataset: all rows of the training that are left, in any order, also with rows deleted before.
+        peft_config: of the training, where it was of an adapter and `model` is a bare one.
+
+    Attributes:
+        border: the step that the replay begins with.
+
+    Raises:
+        ArgumentError: with all that is wrong with the request, before a model is loaded.
+    """
+
+    def __init__(
+        self,
+        model,
+        args: UnlearnConfig,
+        forget_dataset,
+        retain_dataset,
+        unseen_dataset=None,
+        eval_dataset=None,
+        data_collator=None,
+        processing_class=None,
+        peft_config=None,
+        callbacks=None,
+        **kwargs,
+    ):
+        self.source = source_of(model, args)
+        plan = replay_plan.read(self.source, args.salt_file)
+        if plan is None:
+            raise ArgumentError(
+                [f'{self.source} was not trained with `readiness="replay"`: there is no plan to replay.']
+            )
+        self.request, self.asked = args, ids_of(forget_dataset)
+        self.asked_rows = forget_dataset if has_rows(forget_dataset) else [{"id": i} for i in self.asked]
+        self.found = records.find_readiness(self.source)
+        problems, numbers = request_problems(plan, self.asked, self.source)
+        problems += _contradictions(args, plan)
+        raise_problems(problems)
+        self.border = border_of(plan, numbers)
+        self.taken = snapshots_of(self.source, args.snapshots, self.found)
+        if why := snapshot_problem(self.taken, self.border, contents=True):
+            raise ArgumentError([why])
+        if os.path.realpath(args.output_dir) == os.path.realpath(self.source):
+            raise ArgumentError(
+                ["`output_dir` is the folder of the model itself: a kill would leave neither the old model nor the new "
+                 "one. Give another folder."]
+            )  # fmt: skip
+        super().__init__(
+            model,
+            config_of(plan, args),
+            retain_dataset,
+            eval_dataset=eval_dataset,
+            data_collator=data_collator,
+            processing_class=processing_class,
+            peft_config=peft_config,
+            callbacks=callbacks,
+            deleted=self.asked,
+            plan=plan,
+            **kwargs,
+        )
+
+    replays = True
+
+    def load(self, source):
+        return with_attention(super().load(source), self.found["replay"]["machine"])
+
+    def known_rows(self):
+        """The remaining rows were trained on, and no others; whoever asked, now or before, is remembered."""
+        if self._known_rows is None:
+            salt = records.salt_for(self.args.output_dir, self._known.salts)
+            before = [rows for rows in self._known.sets if rows.part == known_rows.FORGOTTEN]
+            trained = (known_rows.TRAINED, self.train_dataset, salt, self.columns_read, self.processing_class)
+            gone = (known_rows.FORGOTTEN, self.asked_rows, salt, self.columns_read, self.processing_class)
+            self._known_rows = [*before, *known_rows.commit(*trained), *known_rows.commit(*gone)]
+        return self._known_rows
+
+    # ---- what a request tells ----
+
+    @property
+    def stop_reason(self) -> str | None:
+        """`"replayed"` where the program was run to its end; None before."""
+        return stop_rule.REPLAYED if self.has_ended else None
+
+    @property
+    def weights_of_step(self) -> int:
+        return self.state.global_step
+
+    @property
+    def unlearned(self) -> bool:
+        return self.stop_reason is not None
+
+    @property
+    def card_tags(self) -> tuple[str, ...]:
+        return ("unlearned", *super().card_tags) if self.unlearned else ()
+
+    # ---- the replay ----
+
+    def train(self, resume_from_checkpoint=None, *args, **kwargs):
+        """
+        `Trainer.train` from the snapshot on; with `resume_from_checkpoint` from where a killed replay was. The result's
+        `metrics` also hold `guarantee`, `replayed_steps`, `weights` (their digest) and `snapshot`.
+        """
+        result = super().train(resume_from_checkpoint, *args, **kwargs)
+        result.metrics.update(self.outcome())
+        return result
+
+    def _begin(self, held, wanted):
+        """A replay that has no whole checkpoint of its own begins with the snapshot, never with the first step."""
+        resume = super()._begin(held, wanted if checkpointing.folders(self.args.output_dir) else None)
+        return resume or self._own_snapshot()
+
+    def _own_snapshot(self) -> str:
+        """On the first process: takes the earlier snapshots into this request's folder; the one to begin with."""
+        self.program.clear()
+        for border in (b for b in self.program.borders if b <= self.border):
+            take_over(os.path.join(self.taken, f"checkpoint-{border}"), self.program.snapshot(border))
+        return self.program.snapshot(self.border)
+
+    def resume_record(self, folder):
+        super().resume_record(folder)
+        if os.path.realpath(folder) == os.path.realpath(self.program.snapshot(self.border)):
+            self.row_passes, self.seconds = 0.0, 0.0  # the cost of a request is that of its replay
+
+    def outcome(self) -> dict:
+        """What the request has come to, JSON-ready."""
+        return {
+            "guarantee": "exact" if self.unlearned and not other_machine(self, self.found) else "approximate",
+            "stop_reason": self.stop_reason,
+            "replayed_from": self.border,
+            "replayed_steps": self.plan.order.steps - self.border,
+            "other_than_training": other_machine(self, self.found),
+        }
+
+    # ---- what it leaves behind ----
+
+    def save_model(self, output_dir=None, _internal_call=False):
+        """
+        `Trainer.save_model`: weights, plan, snapshots, ready for the next request. At the end of a replay the snapshots
+        of the model before it that met the asked rows are deleted, and with `keep_superseded=False` its folder, too.
+        """
+        super().save_model(output_dir, _internal_call)
+        if not _internal_call and self.unlearned and self.args.should_save:
+            self._delete_superseded()
+
+    def _delete_superseded(self) -> None:
+        for border in (border for border in self.program.borders if border > self.border):
+            checkpointing.remove(os.path.join(self.taken, f"checkpoint-{border}"))
+        for folder in checkpointing.folders(self.args.output_dir).values():
+            checkpointing.remove(folder)
+        left = ["copies and revisions on the hub", "saved generations"]
+        if os.path.isdir(self.source):
+            if self.request.keep_superseded:
+                left = [self.source, *left]
+            else:
+                shutil.rmtree(self.source)
+        logger.warning(
+            "The asked rows are out of the model in %s. What this run does not delete may still hold them: %s.",
+            self.args.output_dir, "; ".join(left)
+        )  # fmt: skip
+
+    def write_beside(self, folder):
+        super().write_beside(folder)
+        content = {
+            "schema": records.SCHEMA,
+            "method": "replay of the training without the rows (SISA, Bourtoule et al. 2021; the order is ours)",
+            "rows": {"forget": len(self.asked), "retain": len(self.train_dataset)},
+            "weights_of_step": self.weights_of_step,
+            "cost": self.cost,
+            **self.outcome(),
+        }
+        write_json(os.path.join(folder, records.UNLEARNING), content)
+
+    @property
+    def record_names(self):
+        return {records.READINESS, records.UNLEARNING}
+
+    def card_info(self):
+        info = super().card_info()
+        asked = len(self.asked)
+        return {
+            **info,
+            "kind": model_card.REPLAYED if self.unlearned else model_card.NOT_REPLAYED,
+            "rows": "1 row" if asked == 1 else f"{asked} rows",
+            "stop_reason": self.stop_reason,
+            "settings": {**info.get("settings", {}), **self.outcome()},
+        }
+
+
+def is_replayed(model, args: UnlearnConfig, asked) -> bool:
+    """Whether a request is replayed: as `method` says, or where it can be; a warning tells why it cannot."""
+    if args.method == "replay":
+        return True
+    source = source_of(model, args)
+    if not source or args.readiness_from == "none":
+        return False
+    try:
+        found = records.find_readiness(source)
+    except ValueError:  # the trainer tells it
+        return False
+    if "replay" not in (found or {}):
+        return False
+    try:
+        plan = replay_plan.read(source, args.salt_file)
+        problems, numbers = request_problems(plan, ids_of(asked), source)
+        if not problems:
+            why = snapshot_problem(snapshots_of(source, args.snapshots, found), border_of(plan, numbers))
+            problems += [why] if why else []
+    except ValueError as error:
+        problems = problems_of(error)
+    if problems:
+        logger.warning(
+            "The request is not replayed but taken by steps on a loss, which is approximate: %s", " ".join(problems)
+        )
+    return not problems
+
+
+def border_of(plan: ReplayPlan, numbers: np.ndarray) -> int:
+    """The step that a replay without these rows begins with; at the last border where all were deleted before."""
+    new = numbers[plan.deleted[numbers] == 0]
+    return min(replay.border_before(plan.order, new), int(plan.order.borders.max()))
+
+
+def other_machine(trainer, found: dict) -> dict:
+    """What may change bits and is other than at the training: name -> [then, now]."""
+    then, now = found["replay"]["machine"], machine(trainer)
+    return {name: [then[name], now[name]] for name in then if then[name] != now.get(name)}
+
+
+def with_attention(model, then: dict):
+    """The model with the attention of the training: the order of its sums is the kernel's."""
+    if then["attention"]:
+        base_model(model).set_attn_implementation(then["attention"])
+    return model
+
+
+def take_over(folder: str, own: str) -> None:
+    """A snapshot under another name: hard links where the file system has them, copies elsewhere."""
+    paths = [path for path in Path(folder).rglob("*") if path.is_file()]
+    for path in sorted(paths, key=lambda path: path.name == checkpointing.MANIFEST):  # the manifest last
+        made = Path(own, path.relative_to(folder))
+        made.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path, made)
+        except OSError:
+            shutil.copy2(path, made)
+
+
+def source_of(model, args: UnlearnConfig) -> str | None:
+    """Folder or hub id of the plan."""
+    return str(args.readiness_from) if args.readiness_from not in ("auto", "none") else name_of(model)
+
+
+def snapshots_of(source: str, named: str | None, found: dict) -> str:
+    """Folder of the snapshots: as the request says, beside the model, or where the training left them."""
+    beside = os.path.join(source, FOLDER)
+    return named or (beside if os.path.isdir(beside) else found["replay"]["snapshots"])
+
+
+def has_rows(asked) -> bool:
+    """Whether a request brings the rows, and not their ids alone."""
+    listed = isinstance(asked, Sequence) and any(isinstance(one, Mapping) for one in asked)
+    return listed or hasattr(asked, "column_names")
+
+
+def ids_of(asked) -> list:
+    """The ids of rows, or ids as they are."""
+    if has_rows(asked):
+        if "id" not in column_names(asked):
+            raise ArgumentError(
+                ["`forget_dataset` has no column `id`, by which a replay knows its rows. Or give the ids."]
+            )
+        return row_ids(asked)
+    return list(asked) if isinstance(asked, Iterable) and not isinstance(asked, str) else [asked]
+
+
+def numbers_asked(plan: ReplayPlan, asked: list, source: str) -> tuple[np.ndarray, list[str]]:
+    """The row numbers that a request names, and what is wrong with its ids."""
+    numbers = plan.numbers_of_ids(asked, plan.key)
+    if not asked:
+        return numbers, ["`forget_dataset` names no row."]
+    if (numbers < 0).any():
+        return numbers[numbers >= 0], [f"{_said(asked, numbers < 0)} were not in the training of {source}."]
+    return numbers, []
+
+
+def request_problems(plan: ReplayPlan, asked: list, source: str) -> tuple[list[str], np.ndarray]:
+    """What keeps a request from being replayed, and the row numbers that it names."""
+    numbers, problems = numbers_asked(plan, asked, source)
+    if not problems and (numbers < plan.order.stable).any():
+        problems.append(
+            f"{_said(asked, numbers < plan.order.stable)} are stable: they come from the first step on, and exact "
+            'would be to train again without them. `method="objective"` takes them out approximately.'
+        )
+    return problems, numbers
+
+
+def _said(asked: list, chosen: np.ndarray) -> str:
+    ids = [i for i, there in zip(asked, chosen, strict=True) if there]
+    return f"{len(ids)} of {len(asked)} asked rows (ids {first_ids(ids)})"
+
+
+def snapshot_problem(folder: str, border: int, contents: bool = False) -> str | None:
+    """Why the snapshot before a step cannot be used, in a sentence; None if it can."""
+    snapshot = os.path.join(folder, f"checkpoint-{border}")
+    why = checkpointing.problem(snapshot, contents)
+    return why and f"The snapshot that the request goes back to cannot be used, {snapshot}: {why}."
+
+
+def _contradictions(args: UnlearnConfig, plan: ReplayPlan) -> list[str]:
+    """Arguments that the user has set to other values than those of the training."""
+    other = {
+        name: (plan.arguments[name], getattr(args, name))
+        for name in sorted(args.given & plan.arguments.keys())
+        if plain(getattr(args, name)) != plan.arguments[name]
+    }
+    return [
+        f"`{name}` is {shown(now)}, but the training had {shown(then)}, and a replay is the same run. Leave it out."
+        for name, (then, now) in other.items()
+    ]
+
+
+def config_of(plan: ReplayPlan, args: TrainingArguments) -> ReadyConfig:
+    """The training's arguments, with the request's own where these do not touch what is trained."""
+    names = {f.name for f in dataclasses.fields(ReadyConfig)} & {f.name for f in dataclasses.fields(args)}
+    own = {name: getattr(args, name) for name in names & HARMLESS if name not in plan.arguments}
+    return ReadyConfig(**{**own, **plan.arguments, "snapshots": None, "request": None})

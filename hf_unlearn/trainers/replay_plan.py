@@ -1,0 +1,231 @@
+"""
+The plan of a training that can be replayed: in `readiness.json` what is arithmetic, in `replay.digests` whose rows.
+
+`replay.digests` has a line for each row number of the order: digest of its id, digest of its content, and the number of
+the request that deleted it (0: none did). Digests are BLAKE2b keyed by the owner's salt ([`records`]): whoever has the
+remaining rows and the salt can replay and verify, and nobody can tell from the file alone whose rows they were.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..data.columns import column_names, first_ids, row_ids
+from ..data.replay_order import ReplayOrder
+from ..data.row_digests import row_digests
+from ..utils import sealed
+from ..utils.checks import ArgumentError
+from . import records
+
+FILE = "replay.digests"
+MAGIC = b"hf_unlearn replay\n"
+SIZE = 16  # bytes of a digest
+OF_THE_FILE = ("order", "key", "ids", "contents", "deleted")  # fields that are not in `readiness.json` as they are
+
+
+@dataclass
+class ReplayPlan:
+    """
+    Args:
+        order: which row number comes when.
+        tail: share of the steps that may hold revocable rows.
+        micro_batches, processes: into how many parts a step is cut.
+        warmup: steps of rising learning rate.
+        schedule: the user's own `lr_scheduler_type`; None: the plan's ([`hf_unlearn.readiness.replay.rate`]).
+        arguments: those of the config that change what is trained.
+        columns: what the digest of a content is taken over.
+        weights_before: SHA-256 of the trainable weights before the first step.
+        training: row passes and seconds of the training, from its first step to its last; None before its end.
+        salt, key: name of the salt, and the salt itself, which is in no file of the plan.
+        ids, contents: (N, 16) uint8, keyed; contents None where rows cannot be read twice alike.
+        deleted: (N,) uint8, the request that deleted a row; 0: none.
+    """
+
+    order: ReplayOrder
+    tail: float
+    micro_batches: int
+    processes: int
+    warmup: int
+    schedule: str | None
+    arguments: dict
+    columns: list[str] = field(default_factory=list)
+    weights_before: str | None = None
+    training: dict | None = None
+    salt: str | None = None
+    key: str | None = None
+    ids: np.ndarray | None = None
+    contents: np.ndarray | None = None
+    deleted: np.ndarray | None = None
+
+    @property
+    def holes(self) -> np.ndarray:
+        """Numbers of the rows that were deleted."""
+        return np.flatnonzero(self.deleted)
+
+    @property
+    def parts(self) -> int:
+        return self.micro_batches * self.processes
+
+    def to_dict(self) -> dict:
+        """JSON-ready; the rows' digests are in the file beside it."""
+        kept = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        own = {name: value for name, value in kept.items() if name not in OF_THE_FILE}
+        return {
+            "order": dataclasses.asdict(self.order),
+            **own,
+            "borders": self.order.borders.tolist(),
+            "deleted_rows": int(np.count_nonzero(self.deleted)),
+            "requests": int(self.deleted.max(initial=0)),
+        }
+
+    @classmethod
+    def from_dict(cls, found: dict) -> ReplayPlan:
+        order = ReplayOrder(**{**found["order"], "slices": tuple(found["order"]["slices"])})
+        names = {f.name for f in dataclasses.fields(cls)} - {"order"}
+        return cls(order, **{name: value for name, value in found.items() if name in names})
+
+    # ---- whose rows ----
+
+    def commit(self, rows, numbers: np.ndarray, columns: list[str], salt: str) -> None:
+        """Takes the digests of all rows, of a full training set; `numbers` (N,): the row number of each."""
+        self.columns, self.salt, self.key = columns, records.salt_id(salt), salt
+        self.ids = np.empty((len(numbers), SIZE), np.uint8)
+        self.ids[numbers] = _digests_of_ids(rows, salt)
+        contents = _digests_of_contents(rows, columns, salt)
+        if contents is not None:
+            self.contents = np.empty_like(self.ids)
+            self.contents[numbers] = contents
+
+    def numbers_of_ids(self, ids, salt: str) -> np.ndarray:
+        """(n,) row number of each id; -1: no row of this training."""
+        return self._numbers(_keyed([b"id " + str(i).encode() for i in ids], salt))
+
+    def numbers_of_rows(self, rows, salt: str) -> np.ndarray:
+        """(n,) row number of each row, by its id."""
+        return self._numbers(_digests_of_ids(rows, salt))
+
+    def _numbers(self, digests: np.ndarray) -> np.ndarray:
+        known = {digest.tobytes(): number for number, digest in enumerate(self.ids)}
+        return np.array([known.get(digest.tobytes(), -1) for digest in digests], dtype=np.int64)
+
+    def changed(self, rows, numbers: np.ndarray, salt: str) -> list:
+        """Ids of the rows whose content is not what was trained on."""
+        if self.contents is None or set(self.columns) - set(column_names(rows)):
+            return []
+        now = _digests_of_contents(rows, self.columns, salt)
+        known = numbers >= 0
+        other = known & (True if now is None else (now != self.contents[numbers]).any(1))
+        ids = row_ids(rows)
+        return [ids[i] for i in np.flatnonzero(other)]
+
+    # ---- files ----
+
+    def write(self, folder: str) -> None:
+        """Writes `replay.digests`."""
+        body = [self.ids.tobytes(), b"" if self.contents is None else self.contents.tobytes(), self.deleted.tobytes()]
+        header = {
+            "schema": records.SCHEMA,
+            "salt": self.salt,
+            "rows": len(self.ids),
+            "contents": self.contents is not None,
+        }
+        sealed.write(os.path.join(folder, FILE), MAGIC, header, b"".join(body))
+
+
+def read(source: str, salt_file: str | None = None) -> ReplayPlan | None:
+    """
+    The plan of a folder or hub id; None where its training is none that can be replayed.
+
+    Args:
+        salt_file: the owner's salt, where it is not in the folder.
+
+    Raises:
+        ArgumentError: if a file is missing or damaged, or if the two do not belong together.
+    """
+    found = (records.find_readiness(source) or {}).get("replay")
+    if found is None:
+        return None
+    path = records.find_file(source, FILE)
+    if path is None:
+        raise ArgumentError([f"{source} has a plan for replays, but no {FILE}, which says whose rows it is of."])
+    plan = ReplayPlan.from_dict(found)
+    header, body = sealed.read(path, MAGIC, records.SCHEMA)
+    n, at = header["rows"], 0
+    if n != plan.order.rows or header["salt"] != plan.salt:
+        raise ArgumentError(
+            [f"{FILE} and {records.READINESS} of {source} are of two trainings. Restore them from a copy."]
+        )
+    for name, width in (("ids", SIZE), *((("contents", SIZE),) if header["contents"] else ()), ("deleted", 1)):
+        values = np.frombuffer(body, np.uint8, n * width, at)
+        setattr(plan, name, values.reshape(n, width).copy() if width > 1 else values.copy())
+        at += values.nbytes
+    salts = records.known_salts(*([source] if os.path.isdir(source) else []), *([salt_file] if salt_file else []))
+    plan.key = salts.get(plan.salt)
+    if plan.key is None:
+        raise ArgumentError(
+            [
+                f"The plan of {source} knows its rows by digests, and the salt that opens them is not at hand: "
+                f"{records.SALT} of the folder of the training, which is not pushed to the hub. Name it by `salt_file`."
+            ]
+        )
+    return plan
+
+
+def places_of_rows(plan: ReplayPlan, rows, salt: str) -> tuple[np.ndarray, list[str]]:
+    """
+    `(at, problems)`: where in a set of rows each row number (N,) of a plan is, -1 where it is not, and what is wrong
+    with rows that are to be trained by it.
+
+    Args:
+        rows: all that are left of the training set, in any order; such as the plan knows as deleted may be there.
+    """
+    at = np.full(plan.order.rows, -1, dtype=np.int64)
+    if problems := row_problems(rows, "training"):
+        return at, problems
+    numbers, ids = plan.numbers_of_rows(rows, salt), row_ids(rows)
+    if foreign := [ids[i] for i in np.flatnonzero(numbers < 0)]:
+        problems.append(
+            f"{len(foreign)} of {len(rows)} rows (ids {first_ids(foreign)}) were not in the training of the plan: "
+            "a replay can leave rows out, not add any."
+        )
+    if lacking := sorted(set(plan.columns) - set(column_names(rows))):
+        problems.append(f"The rows lack {', '.join(map(repr, lacking))}, which the training read.")
+    if changed := plan.changed(rows, numbers, salt):
+        problems.append(
+            f"{len(changed)} of {len(rows)} rows (ids {first_ids(changed)}) are not what was trained on: their content "
+            f"is another, in {', '.join(map(repr, plan.columns))}. Give the rows as they were, encoded the same way."
+        )
+    at[numbers[numbers >= 0]] = np.flatnonzero(numbers >= 0)
+    at[plan.holes] = -1
+    return at, problems
+
+
+def _digests_of_ids(rows, salt: str) -> np.ndarray:
+    return _keyed([b"id " + str(i).encode() for i in row_ids(rows)], salt)
+
+
+def _digests_of_contents(rows, columns: list[str], salt: str) -> np.ndarray | None:
+    plain = row_digests(rows, columns)
+    return None if plain is None else _keyed(plain, salt)
+
+
+def _keyed(contents: list[bytes], salt: str) -> np.ndarray:
+    """(n, 16) uint8."""
+    made = b"".join(hashlib.blake2b(one, digest_size=SIZE, key=salt.encode()).digest() for one in contents)
+    return np.frombuffer(made, np.uint8).reshape(-1, SIZE)
+
+
+def row_problems(rows, what: str) -> list[str]:
+    """What keeps rows from being known again: they need ids, each once."""
+    if "id" not in column_names(rows):
+        return [f"The {what} rows have no column `id`: a request names rows by it, years later. Add one."]
+    ids = list(map(str, row_ids(rows)))
+    seen: set[str] = set()
+    if twice := [i for i in ids if i in seen or seen.add(i)]:
+        return [f"The column `id` of the {what} rows has values twice: {first_ids(twice)}. Each row needs its own."]
+    return []

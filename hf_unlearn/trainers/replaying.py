@@ -1,0 +1,169 @@
+"""The part of [`ReadyTrainer`] that runs a training which can be replayed; without a program it has no effect."""
+
+from __future__ import annotations
+
+import logging
+import os
+from functools import partial
+
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+
+from ..readiness import replay
+from ..report.words import model_card
+from ..utils.files import read_json
+from ..utils.versions import library_versions
+from . import records
+from .base import ForgettingTrainer
+from .making_plans import Planned
+from .models import base_model
+from .replay_plan import ReplayPlan
+from .replay_program import FOLDER, ReplayProgram
+from .same_run import trained_columns
+from .weights_digest import weights_digest
+
+
+def machine(trainer) -> dict:
+    """What the bits of a sum may depend on, beside the program."""
+    args = trainer.args
+    own = {"attention": base_model(trainer.model).config._attn_implementation}
+    own |= {"device": args.device.type, "threads": torch.get_num_threads(), "processes": args.world_size}
+    return {**library_versions(), **own}
+
+
+LIMITS = (
+    "A replay needs the remaining rows, the snapshots and the salt, which stay with the owner of the training.",
+    "What was made from the rows before the training (a tokenizer, a list of classes) is not replayed.",
+    "With the models before and after a request side by side, an exact deletion, too, tells whose rows they were.",
+)
+
+logger = logging.getLogger(__name__)
+
+
+class ReplayableTrainer(ForgettingTrainer):
+    """`ForgettingTrainer` whose training may be a program ([`hf_unlearn.trainers.replay_program`])."""
+
+    plan: ReplayPlan | None = None
+    program: ReplayProgram | None = None
+
+    _to_commit: tuple | None = None  # rows and their numbers, until their digests are in the plan
+    _weights: str | None = None  # digest of the weights as they are saved
+
+    def take_program(self, planned: Planned) -> None:
+        """Makes the training a program."""
+        self.plan, self._to_commit = planned.plan, planned.commitment
+        folder = self.args.snapshots or os.path.join(self.args.output_dir, FOLDER)
+        self.program = ReplayProgram(self, self.plan.order, planned.at, folder)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the program has been run to its end, and all its snapshots are whole."""
+        return self.state.global_step == self.plan.order.steps and not self.program.missing
+
+    def replay_record(self) -> dict:
+        """Of `readiness.json`: the plan, and the digest of the weights beside it."""
+        if self.plan is None:
+            return {}
+        if self._to_commit is not None:
+            rows, numbers = self._to_commit
+            salt = records.salt_for(self.args.output_dir)
+            columns = [name for name in trained_columns(self, rows) if name not in self.columns_read]
+            self.plan.commit(rows, numbers, columns, salt)
+            self._to_commit = None
+        if not self.replays and self.has_ended:
+            self.plan.training = {"row_passes": round(self.row_passes, 3), "seconds": round(self._seconds_so_far, 3)}
+        own = {"machine": machine(self), "weights": self._weights, "snapshots": self.program.folder}
+        return {"replay": {**self.plan.to_dict(), **own}}
+
+    def replay_card(self) -> dict:
+        """What a model card says of the program."""
+        order, plan = self.plan.order, self.plan
+        settings = {
+            "readiness": self.args.readiness,
+            "steps": order.steps,
+            "revocable_rows": sum(order.slices),
+            "first_step_with_revocable_rows": order.tail_start,
+            "snapshots_before_steps": ", ".join(map(str, self.program.borders)),
+            "deleted_rows": len(plan.holes),
+        }
+        kind = model_card.REPLAYABLE if self.has_ended else model_card.NOT_READY
+        return {"kind": kind, "settings": settings, "limits": list(LIMITS)}
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
+        if self.plan is not None:  # by all processes: where parameters are sharded they are gathered
+            self._weights = weights_digest(self.accelerator.unwrap_model(self.model))
+        super().save_model(output_dir, _internal_call)
+
+    def at_border(self, step: int) -> None:
+        """Before a step where a slice begins: writes its snapshot."""
+        self.save_snapshot(self.program.folder)
+
+    # ---- hooks of the Trainer ----
+
+    def get_train_dataloader(self):
+        return super().get_train_dataloader() if self.program is None else self.program.loader()
+
+    def num_examples(self, dataloader) -> int:
+        if self.program is not None and dataloader.dataset is self.program.schedule:
+            return self.plan.order.rows
+        return super().num_examples(dataloader)
+
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        if self.program is None or self.plan.schedule is not None or self.lr_scheduler is not None:
+            return super().create_scheduler(num_training_steps, optimizer)
+        order = self.plan.order
+        factor = partial(replay.rate, steps=order.steps, warmup=self.plan.warmup, tail=order.tail_start)
+        self.lr_scheduler = LambdaLR(self.optimizer if optimizer is None else optimizer, factor)
+        self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        if self.program is None:
+            return super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.state.global_step >= self.plan.order.steps:
+            return [], None  # resumed from the checkpoint of the last step
+        self.program.before_step()
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self.program.take(batches)
+        return batches, items
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        if self.program is not None and self._micro_batches.done == 0:
+            self.program.seed_step()
+        return super().training_step(model, inputs, num_items_in_batch)
+
+    @property
+    def step_has_rows(self):
+        return self.program is None or not self.program.is_empty
+
+    # ---- files ----
+
+    def write_beside(self, folder):
+        super().write_beside(folder)
+        if self.plan is not None:
+            self.plan.write(folder)
+
+    def resume_problems(self, folder):
+        """A snapshot is of this program where its plan is; its rows are fewer by what was deleted since."""
+        if self.program is None or os.path.realpath(os.path.dirname(folder)) != os.path.realpath(self.program.folder):
+            return super().resume_problems(folder)
+        record = read_json(os.path.join(folder, self.record_name)) or {}
+        found = ReplayPlan.from_dict(record["replay"]) if "replay" in record else None
+        if found is None or (found.order, found.arguments) != (self.plan.order, self.plan.arguments):
+            return [
+                f"The snapshot {folder} is of another training than the plan: its order or its arguments are others."
+            ]
+        return []
+
+    def resume_record(self, folder):
+        super().resume_record(folder)
+        if self.plan is not None and (record := read_json(os.path.join(folder, self.record_name))):
+            self.plan.weights_before = record["replay"]["weights_before"]
+
+    def _train_from(self, resume, *args, **kwargs):
+        if self.program is not None and not resume:
+            if self.args.should_save:
+                self.program.clear()
+            self.accelerator.wait_for_everyone()
+            self.plan.weights_before = weights_digest(self.accelerator.unwrap_model(self.model))
+        return super()._train_from(resume, *args, **kwargs)

@@ -1,0 +1,29 @@
+"""A digest of what a training moves: two models with the same one are the same, bit for bit."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+from ..readiness.moving_weights import moving_buffers
+
+
+def weights_digest(model: torch.nn.Module) -> str:
+    """
+    SHA-256 (hex) over the names, types, shapes and bytes of the trainable weights and of the buffers that forward
+    passes move. The same on every process; sharded parameters are gathered in turn, so all processes must call it.
+
+    Args:
+        model: without the wrapper of an engine.
+    """
+    digest = hashlib.sha256()
+    moving = {id(buffer) for buffer in moving_buffers(model)}
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    named += [(name, b) for name, b in model.named_buffers() if id(b) in moving]
+    for name, tensor in sorted(named, key=lambda pair: pair[0]):
+        whole = tensor.detach().full_tensor() if hasattr(tensor, "full_tensor") else tensor.detach()
+        content = whole.contiguous().cpu().reshape(-1).view(torch.uint8)
+        digest.update(f"{name} {whole.dtype} {tuple(whole.shape)} ".encode())
+        digest.update(memoryview(content.numpy()))
+    return digest.hexdigest()

@@ -1,0 +1,73 @@
+"""Tail, slices, rates and costs of a training that can be replayed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hf_unlearn.data.replay_order import ReplayOrder
+from hf_unlearn.readiness import replay
+
+ORDER = ReplayOrder(360, (4,) * 10, 32, 500, 375, seed=0)
+NONE = np.zeros(0, dtype=np.int64)
+
+
+@pytest.mark.parametrize("share, tail", [(0.05, 0.15), (0.1, 0.3), (1 / 6, 0.5), (0.4, 0.5)])
+def test_the_default_tail_is_three_times_the_share_and_at_most_half(share, tail):
+    assert replay.default_tail(share) == pytest.approx(tail)
+
+
+def test_a_tail_has_a_step_at_least():
+    assert replay.tail_start(0.25, 500) == 375 and replay.tail_start(0.001, 10) == 9 and replay.tail_start(1.0, 7) == 0
+
+
+def test_slices_hold_whole_groups_and_about_as_many_rows():
+    codes = np.repeat(np.arange(10), [4] * 10)
+    slices = replay.cut_slices(codes, None, 5, seed=1)
+    assert np.bincount(slices).tolist() == [8] * 5
+    assert all(len(set(slices[codes == group])) == 1 for group in range(10))
+
+
+def test_the_likeliest_groups_come_last():
+    codes, weights = np.repeat(np.arange(4), 3), np.repeat([0.5, 0.0, 2.0, 1.0], 3)
+    assert replay.cut_slices(codes, weights, 4, seed=0).tolist() == np.repeat([1, 0, 3, 2], 3).tolist()
+
+
+def test_a_group_larger_than_a_slice_leaves_fewer_slices_and_none_empty():
+    codes = np.repeat([0, 1], [18, 2])
+    slices = replay.cut_slices(codes, None, 10, seed=0)
+    assert sorted(np.bincount(slices).tolist()) == [2, 18]
+
+
+def test_the_rate_rises_stays_and_falls_over_the_tail():
+    rates = [replay.rate(step, 20, 4, 10) for step in range(20)]
+    assert rates[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8]) and rates[4:11] == [1.0] * 7
+    assert rates[10:] == pytest.approx([1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
+    assert replay.rate(99, 100, 0, 0) == replay.LOWEST_RATE and replay.rate(0, 5, 0, 5) == 1.0
+
+
+def test_a_request_goes_back_to_the_first_slice_that_it_names_rows_of():
+    assert replay.border_before(ORDER, np.array([399])) == ORDER.borders[-1]
+    assert replay.border_before(ORDER, np.array([399, 360, 380])) == ORDER.borders[0] == 375
+    assert replay.border_before(ORDER, np.array([3, 399])) is None  # a stable row
+    assert replay.border_before(ORDER, NONE) == 500
+
+
+def test_what_a_request_costs_is_the_rest_of_the_training_less_the_holes():
+    everybody = np.arange(360, 400)
+    assert replay.request_passes(ORDER, everybody, NONE) == ORDER.sizes[375:].sum() - ORDER.visits.sum()
+    assert replay.request_passes(ORDER, np.array([364]), NONE) < replay.request_passes(ORDER, np.array([360]), NONE)
+    assert replay.request_passes(ORDER, np.array([0]), NONE) is None
+
+
+def test_the_expected_cost_goes_by_how_likely_each_slice_is_asked():
+    last = replay.expected_cost(ORDER, np.eye(10)[9])
+    assert last == pytest.approx(ORDER.passes(int(ORDER.borders[9]), NONE) / ORDER.sizes.sum())
+    assert last < replay.expected_cost(ORDER, np.ones(10)) < replay.expected_cost(ORDER, np.eye(10)[0])
+
+
+def test_a_tail_that_is_crowded_is_refused_with_one_that_is_not():
+    assert replay.tail_problems(ORDER, 0.25) == []
+    crowded = ReplayOrder(360, (40,), 32, 500, 440, seed=0)
+    (said,) = replay.tail_problems(crowded, 0.12)
+    assert "84 % of the rows in the last 60 steps" in said and "Raise it to 0.15" in said

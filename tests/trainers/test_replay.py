@@ -1,0 +1,77 @@
+"""Exact deletion: a replay ends in the weights of the same training that never saw the rows, bit for bit."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from helpers import tiny
+from helpers.replays import KINDS, replayed, trained
+from helpers.tiny import same_bits, weights
+from peft import PeftModel
+
+REVOCABLE = [i for i in range(24) if i % 4 == 0]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cheap_collections():
+    yield from tiny.cheap_collections()
+
+
+@pytest.mark.parametrize("kind, accumulation", [(k, n) for k in KINDS for n in (1, 4) if n == 1 or k != "batch norm"])
+def test_a_replay_is_the_training_that_never_saw_the_rows(tmp_path, kind, accumulation):
+    cut = {"gradient_accumulation_steps": accumulation, "per_device_train_batch_size": 4 // accumulation}
+    ready = trained(tmp_path / "ready", kind, **cut)
+    assert ready.is_ready
+    without = trained(tmp_path / "without", kind, deleted=[8, 20], **cut)
+    request = replayed(tmp_path / "out", tmp_path / "ready", [8, 20], kind)
+    assert request.result.metrics["guarantee"] == "exact"
+    assert same_bits(weights(request.model), weights(without.model))
+    assert not same_bits(weights(request.model), weights(ready.model))
+
+
+@pytest.mark.parametrize("kind", ["language model", "text", "sound"])
+def test_a_replay_of_an_adapter_is_exact_too(tmp_path, kind):
+    trained(tmp_path / "ready", kind, lora=True)
+    without = trained(tmp_path / "without", kind, deleted=[0], lora=True)
+    model = PeftModel.from_pretrained(KINDS[kind][0](), tmp_path / "ready", is_trainable=True)
+    request = replayed(
+        tmp_path / "out", tmp_path / "ready", [0], kind, model=model, readiness_from=str(tmp_path / "ready")
+    )
+    assert same_bits(weights(request.model), weights(without.model))
+
+
+@pytest.mark.parametrize(
+    "order", [([0], [8], [20]), ([20], [0], [8]), ([8, 20], [0]), ([0], [0, 8], [20, 0]), (REVOCABLE,)]
+)
+def test_requests_in_a_row_end_where_one_for_all_of_them_ends(tmp_path, order):
+    trained(tmp_path / "0")
+    gone: list[int] = []
+    for turn, asked in enumerate(order):
+        request = replayed(tmp_path / str(turn + 1), tmp_path / str(turn), asked, gone=gone)
+        gone += asked
+        without = trained(tmp_path / "without", deleted=gone)
+        assert same_bits(weights(request.model), weights(without.model)), (turn, asked)
+
+
+def test_row_passes_of_a_replay_are_what_its_plan_says(tmp_path):
+    for accumulation in (1, 2, 4):
+        cut = {"gradient_accumulation_steps": accumulation, "per_device_train_batch_size": 4 // accumulation}
+        ready = trained(tmp_path / "ready", **cut)
+        order, parts = ready.plan.order, accumulation
+        assert ready.row_passes == order.passes(0, ready.plan.holes, parts) == 16 * 4
+        request = replayed(tmp_path / "out", tmp_path / "ready", [0, 4, 8])
+        assert request.row_passes == order.passes(request.border, request.plan.holes, parts)
+        whole = replayed(tmp_path / "all", tmp_path / "ready", REVOCABLE)
+        assert whole.row_passes == order.passes(whole.border, whole.plan.holes, parts) < ready.row_passes
+
+
+def test_an_evaluation_more_or_another_log_changes_no_bit(tmp_path):
+    plain = trained(tmp_path / "plain", deleted=[4])
+    busy = {"eval_strategy": "steps", "eval_steps": 3, "logging_strategy": "steps", "save_strategy": "steps"}
+    trained(tmp_path / "ready")
+    request = replayed(
+        tmp_path / "out", tmp_path / "ready", [4], save_steps=5, **{k: v for k, v in busy.items() if "eval" not in k}
+    )
+    assert same_bits(weights(request.model), weights(plain.model))
+    assert not [name for name in os.listdir(tmp_path / "out") if name.startswith("checkpoint-")]

@@ -1,0 +1,104 @@
+"""`verify` repeats a training and finds what differs; `plan` says what a request costs before it runs."""
+
+from __future__ import annotations
+
+import pytest
+import safetensors.torch
+import torch
+from helpers import tiny
+from helpers.replays import QUIET, language_model, replayed, trained
+from transformers import TrainingArguments
+
+from hf_unlearn import ArgumentError, plan, verify
+
+GONE = [0, 20]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cheap_collections():
+    yield from tiny.cheap_collections()
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("ready"))
+
+
+@pytest.fixture(scope="module")
+def out(ready, tmp_path_factory):
+    return replayed(tmp_path_factory.mktemp("out"), ready.args.output_dir, GONE)
+
+
+def verified(out, tmp_path, rows=None, **options):
+    rows = tiny.lm_rows(24).filter(lambda row: row["id"] not in GONE) if rows is None else rows
+    args = TrainingArguments(str(tmp_path), **QUIET)
+    return verify(str(out.args.output_dir), rows, args=args, processing_class=tiny.tokenizer(), **options)
+
+
+def test_a_result_is_verified_from_the_start_and_from_a_snapshot(out, tmp_path):
+    whole = verified(out, tmp_path, model=language_model())
+    assert whole.passed and str(whole).startswith("PASS from the start:")
+    trusted = verified(out, tmp_path)
+    assert trusted.passed and str(trusted).startswith("PASS from a snapshot (trusted):")
+
+
+def test_another_beginning_is_what_differs_first(out, tmp_path):
+    verdict = verified(out, tmp_path, model=tiny.lm(seed=1, attention_dropout=0.1))
+    assert not verdict.passed and "before the first step are others" in verdict.differs
+
+
+def test_weights_that_somebody_has_touched_do_not_pass(out, tmp_path):
+    """The record's digest is of the training; the file is held against its own manifest when it is loaded."""
+    path = f"{out.args.output_dir}/model.safetensors"
+    kept = safetensors.torch.load_file(path)
+    touched = {name: value + 1e-3 for name, value in kept.items()}
+    try:
+        safetensors.torch.save_file(touched, path, {"format": "pt"})
+        verdict = verified(out, tmp_path, model=language_model())
+        assert not verdict.passed and "model.safetensors" in verdict.differs
+    finally:
+        safetensors.torch.save_file(kept, path, {"format": "pt"})
+
+
+def test_rows_that_are_missing_or_others_are_told(out, tmp_path):
+    rows = tiny.lm_rows(24).filter(lambda row: row["id"] not in GONE)
+    with pytest.raises(ArgumentError, match="1 of the 24 rows of the training are neither here nor asked for"):
+        verified(out, tmp_path, rows.select(range(1, len(rows))))
+    other = rows.map(lambda row: {"labels": [-100, *row["labels"][1:-1], 3]} if row["id"] in (1, 5) else {})
+    with pytest.raises(ArgumentError, match=r"2 of 22 rows \(ids 1, 5\) are not what was trained on"):
+        verified(out, tmp_path, other)
+
+
+def test_a_plan_says_every_way_with_its_cost(ready):
+    options = {option.way: option for option in plan(ready.args.output_dir, GONE)}
+    order, numbers = ready.plan.order, ready.plan.numbers_of_ids(GONE, ready.plan.key)
+    border = min(order.borders[[sum(n >= e for e in (20, 22)) for n in numbers]])
+    assert options["replay"].row_passes == order.passes(int(border), numbers)
+    assert options["retrain"].row_passes == order.passes(0, numbers) and options["retrain"].share_of_retraining == 1
+    assert options["replay"].guarantee == options["retrain"].guarantee == "exact"
+    assert options["objective"].guarantee == "approximate"
+    seconds = ready.plan.training["seconds"] / ready.plan.training["row_passes"]
+    assert options["replay"].minutes == pytest.approx(options["replay"].row_passes * seconds / 60)
+
+
+def test_a_plan_for_a_stable_row_says_what_exact_would_cost(ready):
+    options = plan(ready.args.output_dir, [1])
+    assert not options[0].possible and "stable" in options[0].why_not and options[0].share_of_retraining == 1
+    assert options.best().way == "objective" and "replay cannot be done now" in str(options)
+
+
+def test_a_plan_for_rows_that_were_never_there_is_refused(ready):
+    with pytest.raises(ArgumentError, match=r"1 of 2 asked rows \(ids 99\) were not in the training"):
+        plan(ready.args.output_dir, [0, 99])
+
+
+def test_digests_tell_weights_apart_by_a_bit_and_not_by_their_order_in_memory():
+    from hf_unlearn.trainers.weights_digest import weights_digest
+
+    model = tiny.lm()
+    before = weights_digest(model)
+    assert weights_digest(tiny.lm()) == before
+    with torch.no_grad():
+        weight = model.model.norm.weight
+        weight[3] = torch.nextafter(weight[3], torch.tensor(2.0))
+    assert weights_digest(model) != before

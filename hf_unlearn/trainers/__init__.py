@@ -8,7 +8,7 @@ unlearn.py                 `UnlearnTrainer`: what does it take, and how does a r
 unlearn_steps.py           in which order do the forget and the retain rows of a step pass through the model?
 unlearn_looks.py           what happens between two steps: τ, looks, snapshots, the end of the run
 measuring_tau.py           where is τ measured? And the forget set and the retain sample
-replay.py                  how is a request replayed? (a `ReplayTrainer`)
+replay.py                  how is a request replayed? (a `ReplayTrainer`) replay_request.py: can it be, and from where?
 replaying.py               what of a replayable training is at the Trainer's hooks? replay_program.py: its steps
 making_plans.py            how is the plan of a training made? replay_plan.py: what it holds, its file
 planning.py verifying.py   what would a request cost? is a model what its plan says? (`plan`, `verify`)

@@ -12,8 +12,8 @@ from ..report.words.numbers import number
 from ..unlearning import schedule
 from ..utils.checks import ArgumentError, raise_problems
 from . import records, replay_plan
-from .replay import border_of, ids_of, numbers_asked, snapshot_problem, snapshots_of
 from .replay_plan import ReplayPlan
+from .replay_request import border_of, ids_of, numbers_asked, snapshot_problem, snapshots_of
 
 REPLAY, OBJECTIVE, BOTH, RETRAIN = "replay", "objective", "objective, then replay", "retrain"
 EXACT, APPROXIMATE = "exact", "approximate"

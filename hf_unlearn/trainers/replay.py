@@ -11,26 +11,31 @@ import dataclasses
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 from transformers import TrainingArguments
 
 from ..config import ReadyConfig, UnlearnConfig
-from ..data.columns import column_names, first_ids, row_ids
-from ..readiness import replay
 from ..report.words import model_card
 from ..unlearning import stop_rule
-from ..utils.checks import ArgumentError, problems_of, raise_problems, shown
+from ..utils.checks import ArgumentError, raise_problems
 from ..utils.files import write_json
 from . import checkpointing, known_rows, records, replay_plan
-from .models import base_model, name_of
+from .models import base_model
 from .ready import ReadyTrainer
 from .replay_plan import ReplayPlan
-from .replay_program import FOLDER
+from .replay_request import (
+    border_of,
+    contradictions,
+    has_rows,
+    ids_of,
+    request_problems,
+    snapshot_problem,
+    snapshots_of,
+    source_of,
+)
 from .replaying import machine
-from .same_run import HARMLESS, plain
+from .same_run import HARMLESS
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +82,7 @@ class ReplayTrainer(ReadyTrainer):
         self.asked_rows = forget_dataset if has_rows(forget_dataset) else [{"id": i} for i in self.asked]
         self.found = records.find_readiness(self.source)
         problems, numbers = request_problems(plan, self.asked, self.source)
-        problems += _contradictions(args, plan)
+        problems += contradictions(args, plan)
         raise_problems(problems)
         self.border = border_of(plan, numbers)
         self.taken = snapshots_of(self.source, args.snapshots, self.found)
@@ -229,40 +234,6 @@ class ReplayTrainer(ReadyTrainer):
         }
 
 
-def is_replayed(model, args: UnlearnConfig, asked) -> bool:
-    """Whether a request is replayed: as `method` says, or where it can be; a warning tells why it cannot."""
-    if args.method == "replay":
-        return True
-    source = source_of(model, args)
-    if not source or args.readiness_from == "none":
-        return False
-    try:
-        found = records.find_readiness(source)
-    except ValueError:  # the trainer tells it
-        return False
-    if "replay" not in (found or {}):
-        return False
-    try:
-        plan = replay_plan.read(source, args.salt_file)
-        problems, numbers = request_problems(plan, ids_of(asked), source)
-        if not problems:
-            why = snapshot_problem(snapshots_of(source, args.snapshots, found), border_of(plan, numbers))
-            problems += [why] if why else []
-    except ValueError as error:
-        problems = problems_of(error)
-    if problems:
-        logger.warning(
-            "The request is not replayed but taken by steps on a loss, which is approximate: %s", " ".join(problems)
-        )
-    return not problems
-
-
-def border_of(plan: ReplayPlan, numbers: np.ndarray) -> int:
-    """The step that a replay without these rows begins with; at the last border where all were deleted before."""
-    new = numbers[plan.deleted[numbers] == 0]
-    return min(replay.border_before(plan.order, new), int(plan.order.borders.max()))
-
-
 def other_machine(trainer, found: dict) -> dict:
     """What may change bits and is other than at the training: name -> [then, now]."""
     then, now = found["replay"]["machine"], machine(trainer)
@@ -286,80 +257,6 @@ def take_over(folder: str, own: str) -> None:
             os.link(path, made)
         except OSError:
             shutil.copy2(path, made)
-
-
-def source_of(model, args: UnlearnConfig) -> str | None:
-    """Folder or hub id of the plan."""
-    return str(args.readiness_from) if args.readiness_from not in ("auto", "none") else name_of(model)
-
-
-def snapshots_of(source: str, named: str | None, found: dict) -> str:
-    """Folder of the snapshots: as the request says, beside the model, or where the training left them."""
-    beside = os.path.join(source, FOLDER)
-    return named or (beside if os.path.isdir(beside) else found["replay"]["snapshots"])
-
-
-def has_rows(asked) -> bool:
-    """Whether a request brings the rows, and not their ids alone."""
-    listed = isinstance(asked, Sequence) and any(isinstance(one, Mapping) for one in asked)
-    return listed or hasattr(asked, "column_names")
-
-
-def ids_of(asked) -> list:
-    """The ids of rows, or ids as they are."""
-    if has_rows(asked):
-        if "id" not in column_names(asked):
-            raise ArgumentError(
-                ["`forget_dataset` has no column `id`, by which a replay knows its rows. Or give the ids."]
-            )
-        return row_ids(asked)
-    return list(asked) if isinstance(asked, Iterable) and not isinstance(asked, str) else [asked]
-
-
-def numbers_asked(plan: ReplayPlan, asked: list, source: str) -> tuple[np.ndarray, list[str]]:
-    """The row numbers that a request names, and what is wrong with its ids."""
-    numbers = plan.numbers_of_ids(asked, plan.key)
-    if not asked:
-        return numbers, ["`forget_dataset` names no row."]
-    if (numbers < 0).any():
-        return numbers[numbers >= 0], [f"{_said(asked, numbers < 0)} were not in the training of {source}."]
-    return numbers, []
-
-
-def request_problems(plan: ReplayPlan, asked: list, source: str) -> tuple[list[str], np.ndarray]:
-    """What keeps a request from being replayed, and the row numbers that it names."""
-    numbers, problems = numbers_asked(plan, asked, source)
-    if not problems and (numbers < plan.order.stable).any():
-        problems.append(
-            f"{_said(asked, numbers < plan.order.stable)} are stable: they come from the first step on, and exact "
-            'would be to train again without them. `method="objective"` takes them out approximately.'
-        )
-    return problems, numbers
-
-
-def _said(asked: list, chosen: np.ndarray) -> str:
-    ids = [i for i, there in zip(asked, chosen, strict=True) if there]
-    return f"{len(ids)} of {len(asked)} asked rows (ids {first_ids(ids)})"
-
-
-def snapshot_problem(folder: str, border: int, contents: bool = False) -> str | None:
-    """Why the snapshot before a step cannot be used, in a sentence; None if it can."""
-    snapshot = os.path.join(folder, f"checkpoint-{border}")
-    why = checkpointing.problem(snapshot, contents)
-    return why and f"The snapshot that the request goes back to cannot be used, {snapshot}: {why}."
-
-
-def _contradictions(args: UnlearnConfig, plan: ReplayPlan) -> list[str]:
-    """Arguments that the user has set to other values than those of the training."""
-    other = {
-        name: (plan.arguments[name], getattr(args, name))
-        for name in sorted(args.given & plan.arguments.keys())
-        if plain(getattr(args, name)) != plan.arguments[name]
-    }
-    return [
-        f"`{name}` is {shown(now)}, but the training had {shown(then)}, and a replay is the same run. Leave it out."
-        for name, (then, now) in other.items()
-    ]
 
 
 def config_of(plan: ReplayPlan, args: TrainingArguments) -> ReadyConfig:

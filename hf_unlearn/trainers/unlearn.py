@@ -134,7 +134,8 @@ class UnlearnTrainer(ForgettingTrainer):
     def __new__(cls, model=None, args=None, *rest, **kwargs):
         """A [`ReplayTrainer`] where the request is replayed."""
         if cls is UnlearnTrainer and isinstance(args, UnlearnConfig) and args.method != "objective":
-            from .replay import ReplayTrainer, is_replayed
+            from .replay import ReplayTrainer
+            from .replay_request import is_replayed
 
             forget = rest[0] if rest else kwargs.get("forget_dataset")
             if decided_by_first(lambda: is_replayed(model, args, forget)):

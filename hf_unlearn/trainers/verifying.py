@@ -16,7 +16,8 @@ from ..utils.files import read_json
 from . import records, replay_plan
 from .models import load_model
 from .ready import ReadyTrainer
-from .replay import config_of, other_machine, snapshot_problem, snapshots_of, with_attention
+from .replay import config_of, other_machine, with_attention
+from .replay_request import snapshot_problem, snapshots_of
 from .weights_digest import weights_digest
 
 FROM_THE_START, FROM_A_SNAPSHOT = "from the start", "from a snapshot"

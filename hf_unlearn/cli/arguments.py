@@ -256,6 +256,42 @@ class UnlearnArguments(FromFlags):
 
 
 @dataclass
+class PlanArguments(FromFlags):
+    """What `plan` weighs: every way to serve a request."""
+
+    readiness: str | None = field(
+        default=None,
+        metadata={
+            "metavar": "MODEL",
+            "help": 'Model that was trained with `readiness="replay"`: a folder or hub id. Default: OUTPUT_DIR/ready. '
+            "In a YAML file this flag is `plan.readiness`; a plain `readiness` there is that of the training.",
+        },
+    )
+    ids: list[str] | None = field(
+        default=None,
+        metadata={"metavar": "ID", "help": "Ids of the rows that are asked for. Default: the recipe's forget rows."},
+    )
+    ids_file: str | None = field(
+        default=None, metadata={"metavar": "FILE", "help": "Instead of --ids: a file with one id a line."}
+    )
+    salt_file: str | None = field(
+        default=None,
+        metadata={
+            "metavar": "FILE",
+            "help": "The owner's salt, which opens the plan, where it is not in the model's folder.",
+        },
+    )
+    snapshots: str | None = field(
+        default=None,
+        metadata={"metavar": "FOLDER", "help": "Where the snapshots are, if not where the training left them."},
+    )
+    json: bool = field(default=False, metadata={"help": "Print JSON instead of the table."})
+    picture: str | None = field(
+        default=None, metadata={"metavar": "FILE", "help": "Draw the costs into this file, an .svg, too."}
+    )
+
+
+@dataclass
 class _EvaluateArguments(FromFlags):
     output_dir: str = field(
         default="outputs",
@@ -376,7 +412,9 @@ EvaluateArguments = make_dataclass(
 KINDS = {  # verb -> dataclasses with its flags, beside its training config
     "ready": (ReadyArguments, DataArguments, ModelArguments),
     "unlearn": (UnlearnArguments, DataArguments, ModelArguments),
+    "plan": (PlanArguments, DataArguments, ModelArguments),
     "evaluate": (EvaluateArguments, DataArguments, ModelArguments),
 }
+BESIDE_RECIPE = ("plan",)  # verbs whose own flags stand beside those of a recipe for another one
 VERBS = tuple(KINDS)  # those that read YAML keys like `ready.seed`
 CONFIGS = {"ready": "ReadyConfig", "unlearn": "UnlearnConfig"}  # verb -> name of its training config in `hf_unlearn`

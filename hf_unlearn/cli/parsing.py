@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import get_args, get_origin, get_type_hints
 
 from ..utils.checks import ArgumentError, Wrong, gather, problems_of, raise_problems
-from .arguments import CONFIGS, KINDS, VERBS, range_problems
+from .arguments import BESIDE_RECIPE, CONFIGS, KINDS, VERBS, range_problems
 
 # What YAML knows, and `string_to_bool` and `float` do not.
 ON_AND_OFF = {"on": True, "off": False}
@@ -162,8 +162,8 @@ def read_values(verb: str, kinds: list[type], flags: list[Given], asked: str) ->
     known = actions_of(kinds)
     values, problems = {}, []
     for one in flags:
-        if one.name not in known and is_for_training(one):
-            continue
+        if one.name not in known and (is_for_training(one) or (asked != verb and one.file and owners_of(one))):
+            continue  # of a file that serves other verbs, too
         if one.name not in known:
             problems.append(not_there(one, asked, list(known)))
         elif one.words != ["null"]:
@@ -317,8 +317,7 @@ def expected(action: Action) -> str:
 
 def not_there(one: Given, verb: str, names: list[str]) -> str:
     """The problem of a flag or key that the verb does not have: whose it is, or one that is written much like it."""
-    owners = [other for other in KINDS if one.name in actions_of(kinds_of(other))]
-    if owners:
+    if owners := owners_of(one):
         whose = " and ".join(f"`hf-unlearn {other}`" for other in owners)
         if one.file is None and verb not in VERBS and "evaluate" not in owners:  # `memory` reads a YAML for several
             keys = " or ".join(f"`--{other}.{one.name}`" for other in owners)
@@ -339,6 +338,12 @@ def not_there(one: Given, verb: str, names: list[str]) -> str:
         return f"There is no {said}; `hf-unlearn {verb} {every}` lists all that there are."
     like = f"`{close[0]}`" if one.file else dashes + close[0]
     return f"There is no {said}; did you mean {like}?"
+
+
+def owners_of(one: Given) -> list[str]:
+    """The verbs that have a flag; those that read it beside a recipe's only where no other does."""
+    owners = [other for other in KINDS if one.name in actions_of(kinds_of(other))]
+    return [other for other in owners if other not in BESIDE_RECIPE] or owners
 
 
 # ---- command line and file -> words ---------------------------------------------------------------------------------

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..memory.table import bytes_as_text
 from ..report.words.numbers import number
 from ..unlearning import schedule
+from ..utils.aligned import aligned
 from ..utils.checks import ArgumentError, raise_problems
 from . import records, replay_plan
 from .replay_plan import ReplayPlan
@@ -45,21 +47,30 @@ class Option:
 
 
 class Options(tuple):
-    """The options of a request, cheapest exact one first; prints itself as a table."""
+    """The options of a request, replay first, retraining last; prints itself as a table."""
 
     def __str__(self) -> str:
-        head = ("way", "guarantee", "row passes", "of retraining", "minutes", "disk")
+        head = ("way", "guarantee", "row passes", "of retraining", "minutes", "disk", "possible")
         rows = [
             (
                 o.way, o.guarantee, f"{o.row_passes:,}", f"{o.share_of_retraining:.3f}",
-                "–" if o.minutes is None else number(o.minutes), f"{o.storage / 1e6:.1f} MB",
+                "–" if o.minutes is None else number(o.minutes), bytes_as_text(o.storage), ("no", "yes")[o.possible],
             )
             for o in self
         ]  # fmt: skip
-        widths = [max(len(row[k]) for row in [head, *rows]) for k in range(len(head))]
-        lines = ["  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)) for row in [head, *rows]]
-        notes = [f"{o.way} cannot be done now: {o.why_not}" for o in self if not o.possible]
-        return "\n".join([*lines, *notes])
+        return "\n".join([aligned([head, *rows], left=(0, 1, 6)), "", *self.notes()])
+
+    def notes(self) -> list[str]:
+        """What to know beside the numbers, in sentences."""
+        reasons = dict.fromkeys(o.why_not for o in self if not o.possible)
+        ways = [" and ".join(f"{o.way!r}" for o in self if o.why_not == why) for why in reasons]
+        notes = [f"{names} cannot be done now: {why}" for names, why in zip(ways, reasons, strict=True)]
+        if any(o.way in (OBJECTIVE, BOTH) for o in self):
+            notes.append("An objective ends as soon as the rows are forgotten: its figures are the most it takes.")
+        if any(o.minutes is None for o in self):
+            notes.append("Minutes are not known: the training has not ended, or did not write down its speed.")
+        exact = [o for o in self if o.possible and o.guarantee == EXACT]
+        return [*notes, f"Cheapest way that is exact: {min(exact, key=lambda o: o.row_passes).way}."]
 
     def best(self) -> Option:
         """The first one that can be done."""

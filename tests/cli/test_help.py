@@ -35,7 +35,7 @@ def test_help_of_all_verbs_and_scripts_loads_nothing_heavy():
 import runpy, sys
 sys.path.insert(0, {str(ROOT)!r})
 from hf_unlearn.cli.main import main
-for verb in ("ready", "unlearn", "evaluate", "memory", "tofu"):
+for verb in ("ready", "unlearn", "plan", "evaluate", "memory", "tofu"):
     print("=== verb", verb)
     try:
         main([verb, "--help"])
@@ -55,6 +55,7 @@ print("=== heavy", [name for name in {HEAVY!r} if name in sys.modules])
     expected = {
         "verb ready": ["what is trained:", "rows:", "rows to forget:", "model:", "adapter:", "--help all", "--role"],
         "verb unlearn": ["--start", "--objective", "--retain_budget", "--forget_values", "Default: 0.0003."],
+        "verb plan": ["request:", "--readiness", "--ids_file", "what is written:"],
         "verb evaluate": ["evaluation:", "--title", "--output_dir", "--dataset_name", "--fail_on"],
         "verb memory": ["--batch_size", "--memory"],
         "verb tofu": ["--logs", "--retrained"],

@@ -84,7 +84,7 @@ def test_a_plan_says_every_way_with_its_cost(ready):
 def test_a_plan_for_a_stable_row_says_what_exact_would_cost(ready):
     options = plan(ready.args.output_dir, [1])
     assert not options[0].possible and "stable" in options[0].why_not and options[0].share_of_retraining == 1
-    assert options.best().way == "objective" and "replay cannot be done now" in str(options)
+    assert options.best().way == "objective" and "'replay' cannot be done now" in str(options)
 
 
 def test_a_plan_for_rows_that_were_never_there_is_refused(ready):

@@ -255,6 +255,23 @@ def find_duplicates(
     return twins(*(Content([(key,) for key in fingerprints(rows, columns)], None, None) for rows in (first, second)))
 
 
+def twin_groups(content: Content) -> np.ndarray:
+    """(n,) the first place of the rows that say the same as a row, also by way of a third; its own where none does."""
+    first: dict[bytes, int] = {}
+    above = list(range(len(content.keys)))
+
+    def root(i: int) -> int:
+        while above[i] != i:
+            above[i] = i = above[above[i]]
+        return i
+
+    for i, keys in enumerate(content.keys):
+        for key in keys:
+            one, other = sorted((root(first.setdefault(key, i)), root(i)))
+            above[other] = one
+    return np.array([root(i) for i in range(len(above))], dtype=np.int64)
+
+
 def _no_such_columns(name: str, rows: Any, columns: list[str]) -> list[str]:
     """What is wrong with the names of columns, of rows that are there; the problem of one tells what they have."""
     if rows is None or not len(rows):

@@ -1,4 +1,10 @@
-"""A replayable order as a data set: one item a micro-batch, with the rows that are there."""
+"""
+A replayable order as a data set: one item a micro-batch, with the rows that are there.
+
+Rows that are drawn anew each time they are read (pictures flipped at random) are read with generators seeded from
+(seed, step, row number), and a collator that draws finds them seeded from (seed, step, micro-batch): neither a row less
+nor a worker more changes what the other rows are.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +15,9 @@ from torch.utils.data import Dataset, Sampler
 
 from .order import rows_at
 from .replay_order import ReplayOrder
+from .row_digests import is_stored
+
+ROW, BATCH = 13, 14  # what the generators are seeded for
 
 
 class ReplaySchedule(Dataset):
@@ -22,10 +31,11 @@ class ReplaySchedule(Dataset):
         at: (N,) place in `rows` of each row number; -1: a hole.
         parts: micro-batches of a step, on all processes together.
         flag: column that is to say whether a row is revocable; it is filled in here.
+        seeded: seeds all generators from some whole numbers; it may run in a worker.
     """
 
-    def __init__(self, rows, order: ReplayOrder, at: np.ndarray, parts: int, flag: str):
-        self.rows, self.order, self.at, self.parts, self.flag = rows, order, at, parts, flag
+    def __init__(self, rows, order: ReplayOrder, at: np.ndarray, parts: int, flag: str, seeded: Callable[..., None]):
+        self.rows, self.order, self.at, self.parts, self.flag, self.seeded = rows, order, at, parts, flag, seeded
         self.stand_in = np.flatnonzero(at >= 0)[:1]
 
     def __len__(self) -> int:
@@ -40,8 +50,18 @@ class ReplaySchedule(Dataset):
         numbers = self.numbers(step)[part]
         if not len(numbers):
             numbers = self.stand_in
-        rows = rows_at(self.rows, self.at[numbers].tolist())
+        rows = self._read(step, numbers)
+        self.seeded(step, part, BATCH)
         return [{**row, self.flag: int(n) >= self.order.stable} for row, n in zip(rows, numbers, strict=True)]
+
+    def _read(self, step: int, numbers: np.ndarray) -> list[dict]:
+        if is_stored(self.rows):
+            return rows_at(self.rows, self.at[numbers].tolist())
+        rows = []
+        for number in numbers.tolist():
+            self.seeded(step, number, ROW)
+            rows.append(self.rows[int(self.at[number])])
+        return rows
 
 
 class EpochOfSchedule(Sampler[int]):

@@ -48,10 +48,12 @@ class CardFacts:
         role: in the evaluation: "original", "retrained", ….
         request: which rows are asked, or may be asked, to be forgotten, by [`hf_unlearn.data.asked.asked`]; with
             `dataset`, the name of the rows, and `rows`, how many those are.
+        made_from_rows: what was made from all rows before the training, such as "the tokenizer"; None: not known.
     """
 
     role: str | None = None
     request: Mapping[str, Any] | None = None
+    made_from_rows: tuple[str, ...] | None = None
 
 
 # ---- how the model is loaded -----------------------------------------------------------------------------------------

@@ -37,6 +37,11 @@ def decided_by_first(decide):
     return found[0]
 
 
+def is_first() -> bool:
+    """Whether this is the first process, which speaks for all."""
+    return PartialState().is_main_process
+
+
 def shard_sum(accelerator):
     """A function that sums a scalar over the shards of a parameter; the identity where parameters are whole."""
     if accelerator.distributed_type == DistributedType.FSDP and accelerator.num_processes > 1:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 from collections.abc import Iterable
 
 import numpy as np
+from torch.utils.data import Subset
 from transformers import EarlyStoppingCallback
 
 from ..config import ReadyConfig, step_rows
 from ..data.checks import column_codes
 from ..data.columns import column_names, column_values, first_ids, row_ids
+from ..data.duplicates import Content, contents, twin_groups
 from ..data.replay_order import ReplayOrder
+from ..data.row_digests import unseeded_columns
 from ..readiness import replay
 from ..utils.checks import Wrong, shown
+from .engines import is_first
 from .replay_plan import ReplayPlan, places_of_rows, row_problems
+from .replay_program import seed_all
 from .same_run import HARMLESS, plain
+
+logger = logging.getLogger(__name__)
 
 # Where and how a run is computed: no part of what is trained, and yet of its bits.
 OF_THE_BITS = {
@@ -59,12 +67,15 @@ def argument_problems(args: ReadyConfig, revocable: str | None, callbacks) -> li
     return problems
 
 
-def make_plan(args: ReadyConfig, rows, flags: np.ndarray) -> tuple[ReplayPlan | None, np.ndarray, list[str]]:
+def make_plan(
+    args: ReadyConfig, rows, flags: np.ndarray, processing_class=None
+) -> tuple[ReplayPlan | None, np.ndarray, list[str]]:
     """
     `(plan, row number (N,) of each row, problems)`. The plan has no rows' digests yet.
 
     Args:
         flags: (N,) True for the revocable rows.
+        processing_class: tokenizer that reads the text from token ids.
     """
     problems = row_problems(rows, "training")
     stable, chosen = np.flatnonzero(~flags), np.flatnonzero(flags)
@@ -79,6 +90,9 @@ def make_plan(args: ReadyConfig, rows, flags: np.ndarray) -> tuple[ReplayPlan | 
     problems += groups_problems + weight_problems
     if problems:
         return None, np.zeros(0, np.int64), problems
+    same = twin_groups(_content(args, rows, chosen, processing_class))
+    if args.slice_by is None:
+        codes = np.unique(same, return_inverse=True)[1]  # rows of the same content stay in one slice
     seed = args.seed if args.data_seed is None else args.data_seed
     count = int(args.slices) if args.slices != "auto" else replay.SLICES if args.slice_by else 1
     tail = replay.default_tail(len(chosen) / len(flags)) if args.tail == "auto" else float(args.tail)
@@ -87,6 +101,7 @@ def make_plan(args: ReadyConfig, rows, flags: np.ndarray) -> tuple[ReplayPlan | 
     steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * bare.steps_an_epoch)
     begin = replay.tail_start(tail, steps)
     slice_of = replay.cut_slices(codes, weights, max(1, min(count, steps - begin)), seed)
+    problems += _twins_problems(rows, chosen, same, slice_of)
     order = dataclasses.replace(bare, slices=tuple(np.bincount(slice_of).tolist()), steps=steps, tail_start=begin)
     problems += [Wrong("tail", said) for said in replay.tail_problems(order, tail)]
     numbers = np.empty(len(flags), dtype=np.int64)
@@ -98,11 +113,63 @@ def make_plan(args: ReadyConfig, rows, flags: np.ndarray) -> tuple[ReplayPlan | 
         micro_batches=int(args.gradient_accumulation_steps),
         processes=args.world_size,
         warmup=args.get_warmup_steps(steps),
-        schedule=str(plain(args.lr_scheduler_type)) if "lr_scheduler_type" in args.given else None,
+        schedule=_own_schedule(args),
         arguments=arguments_of(args),
         deleted=np.zeros(len(flags), np.uint8),
     )
     return plan, numbers, problems
+
+
+def _own_schedule(args: ReadyConfig) -> str | None:
+    """The `lr_scheduler_type` that the user has set; None: the plan's schedule."""
+    if "lr_scheduler_type" not in args.given:
+        return None
+    name = str(plain(args.lr_scheduler_type))
+    logger.warning(
+        "`lr_scheduler_type` is %r, and the revocable rows come last: where the learning rate has fallen by then they "
+        "are learned less than the others, or not at all. Left out, it is constant up to these rows and then falls.",
+        name,
+    )
+    return name
+
+
+def _content(args: ReadyConfig, rows, chosen: np.ndarray, processing_class) -> Content:
+    """What the revocable rows say."""
+    (content,) = contents([_selected(rows, chosen)], processing_class, {"revocable", args.slice_by, args.ask_weight})
+    return content
+
+
+def _twins_problems(rows, chosen: np.ndarray, same: np.ndarray, slice_of: np.ndarray) -> list[str]:
+    """Revocable rows of one content in two slices; a warning names those of one slice."""
+    ids = row_ids(rows)
+    pairs = [(i, int(j)) for i, j in enumerate(same) if i != j]
+    apart = [pair for pair in pairs if slice_of[pair[0]] != slice_of[pair[1]]]
+    together = [pair for pair in pairs if slice_of[pair[0]] == slice_of[pair[1]]]
+
+    def named(some: list) -> str:
+        return first_ids([f"{ids[chosen[j]]} = {ids[chosen[i]]}" for i, j in some])
+
+    if together and is_first():
+        logger.warning(
+            "%d revocable row(s) have the content of another one of their slice: %s. A request for one of the two "
+            "leaves what it says in the model, by the other: name both.", len(together), named(together)
+        )  # fmt: skip
+    if not apart:
+        return []
+    return [
+        f"{len(apart)} revocable row(s) have the content of one in another slice: {named(apart)}. A request for one "
+        "would leave what it says in the model, by the other. Give both the same value in the column of `slice_by`, or "
+        "take one out."
+    ]
+
+
+def _selected(rows, places: np.ndarray):
+    """Some rows of a set; of one that is no table a view, since its rows may be drawn when they are read."""
+    if hasattr(rows, "select"):
+        return rows.select(places)
+    if isinstance(rows, (list, tuple)):
+        return [rows[int(i)] for i in places]
+    return Subset(rows, places.tolist())
 
 
 @dataclasses.dataclass
@@ -126,7 +193,12 @@ class Planned:
 
 
 def planned(
-    args: ReadyConfig, rows, flags: np.ndarray | None, deleted: Iterable, plan: ReplayPlan | None
+    args: ReadyConfig,
+    rows,
+    flags: np.ndarray | None,
+    deleted: Iterable,
+    plan: ReplayPlan | None,
+    processing_class=None,
 ) -> tuple[Planned, list[str]]:
     """
     The training of these rows without the deleted ones, by their own plan or by that of an earlier training.
@@ -134,11 +206,13 @@ def planned(
     Args:
         flags: (N,) True for the revocable rows; not needed with a plan.
         deleted: ids of rows to leave out; with a plan those that it knows as deleted stay out, too.
+        processing_class: tokenizer that reads the text from token ids.
     """
+    drawn = _drawing_problems(rows)
     if plan is None:
-        plan, numbers, problems = make_plan(args, rows, flags)
+        plan, numbers, problems = make_plan(args, rows, flags, processing_class)
         if plan is None:
-            return Planned(None, rows, numbers), problems
+            return Planned(None, rows, numbers), problems + drawn
         number_of = {str(i): int(n) for i, n in zip(row_ids(rows), numbers, strict=True)}
         holes = np.array([number_of.get(str(i), -1) for i in deleted], dtype=np.int64)
         at, commitment = np.full(len(numbers), -1, dtype=np.int64), (rows, numbers)
@@ -147,6 +221,7 @@ def planned(
         holes = plan.numbers_of_ids(deleted, plan.key)
         at, problems = places_of_rows(plan, rows, plan.key)
         commitment = None
+    problems += drawn
     if unknown := [i for i, hole in zip(deleted, holes, strict=True) if hole < 0]:
         problems.append(f"`deleted` names {first_ids(unknown)}, which no row of the training has as its `id`.")
     holes = holes[holes >= 0]
@@ -166,10 +241,21 @@ def planned(
     kept = np.sort(there)
     if len(kept) < len(rows):
         at[at >= 0] = np.searchsorted(kept, there)
-        rows = rows.select(kept) if hasattr(rows, "select") else [rows[int(i)] for i in kept]
+        rows = _selected(rows, kept)
     numbers = np.empty(len(kept), dtype=np.int64)
     numbers[at[at >= 0]] = np.flatnonzero(at >= 0)
     return Planned(plan, rows, at, numbers >= plan.order.stable, commitment), problems
+
+
+def _drawing_problems(rows) -> list[str]:
+    """That rows are drawn from a generator which the program does not seed."""
+    if not (columns := unseeded_columns(rows, seed_all)):
+        return []
+    return [
+        f"The training rows are other ones each time they are read ({', '.join(map(repr, columns))}), from a generator "
+        "of their own, so no replay could draw them again. Draw from `random`, `numpy.random` or torch's global "
+        "generator, which are seeded for each row, or draw before the training."
+    ]
 
 
 def _groups(args: ReadyConfig, rows, chosen: np.ndarray) -> tuple[np.ndarray, list[str]]:

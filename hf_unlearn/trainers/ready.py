@@ -163,7 +163,7 @@ class ReadyTrainer(ReplayableTrainer):
         self.revocable, made = revocable, None
         self._flags = None if marked is None else np.array(column_values(train_dataset, revocable), dtype=bool)
         if args.is_replayable:
-            made, problems = making_plans.planned(args, train_dataset, self._flags, deleted, plan)
+            made, problems = making_plans.planned(args, train_dataset, self._flags, deleted, plan, processing_class)
             raise_problems(problems)
             train_dataset, self._flags = made.rows, made.flags
         self._commitment: dict | None = None

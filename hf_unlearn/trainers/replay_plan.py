@@ -39,6 +39,8 @@ class ReplayPlan:
         schedule: the user's own `lr_scheduler_type`; None: the plan's ([`hf_unlearn.readiness.replay.rate`]).
         arguments: those of the config that change what is trained.
         columns: what the digest of a content is taken over.
+        drawn: columns that are drawn anew each time a row is read, of which there is no digest.
+        made_from_rows: what was made from all rows before the training, such as "the tokenizer"; None: not known.
         weights_before: SHA-256 of the trainable weights before the first step.
         training: row passes and seconds of the training, from its first step to its last; None before its end.
         salt, key: name of the salt, and the salt itself, which is in no file of the plan.
@@ -54,6 +56,8 @@ class ReplayPlan:
     schedule: str | None
     arguments: dict
     columns: list[str] = field(default_factory=list)
+    drawn: list[str] = field(default_factory=list)
+    made_from_rows: list[str] | None = None
     weights_before: str | None = None
     training: dict | None = None
     salt: str | None = None
@@ -96,7 +100,7 @@ class ReplayPlan:
         self.columns, self.salt, self.key = columns, records.salt_id(salt), salt
         self.ids = np.empty((len(numbers), SIZE), np.uint8)
         self.ids[numbers] = _digests_of_ids(rows, salt)
-        contents = _digests_of_contents(rows, columns, salt)
+        contents = _digests_of_contents(rows, columns, salt) if columns else None
         if contents is not None:
             self.contents = np.empty_like(self.ids)
             self.contents[numbers] = contents

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import random
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,14 @@ if TYPE_CHECKING:
 FOLDER = "_snapshots"  # in the output folder; `push_to_hub` leaves out what begins with an underscore
 
 
+def seed_all(*key: int) -> None:
+    """Seeds the generators of Python, NumPy and PyTorch, those of every device, from some whole numbers."""
+    seed = int(np.random.SeedSequence(key).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
 class ReplayProgram:
     """
     Args:
@@ -38,9 +47,9 @@ class ReplayProgram:
     def __init__(self, trainer: ReadyTrainer, order: ReplayOrder, at: np.ndarray, folder: str):
         self.trainer, self.order, self.folder = trainer, order, folder
         args = trainer.args
-        self.schedule = ReplaySchedule(
-            trainer.train_dataset, order, at, args.gradient_accumulation_steps * args.world_size, trainer.revocable
-        )
+        parts = args.gradient_accumulation_steps * args.world_size
+        seeded = partial(seed_all, args.seed)
+        self.schedule = ReplaySchedule(trainer.train_dataset, order, at, parts, trainer.revocable, seeded)
         self.is_empty = False  # whether the present step has no rows
 
     def __repr__(self) -> str:
@@ -82,15 +91,12 @@ class ReplayProgram:
         for k, batch in enumerate(batches):
             if not rows[k * world + rank]:
                 batch["labels"] = torch.full_like(batch["labels"], IGNORE_INDEX)
+        self.seed_step()  # what is drawn beside the batch, too
 
     def seed_step(self) -> None:
         """Seeds all generators for the step that begins."""
         trainer = self.trainer
-        key = (trainer.args.seed, trainer.state.global_step, trainer.accelerator.process_index)
-        seed = int(np.random.SeedSequence(key).generate_state(1)[0])
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.manual_seed(seed)  # of every device
+        seed_all(trainer.args.seed, trainer.state.global_step, trainer.accelerator.process_index)
 
     @property
     def missing(self) -> list[int]:

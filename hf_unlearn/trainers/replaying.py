@@ -9,6 +9,7 @@ from functools import partial
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
+from ..data.row_digests import drawn_columns
 from ..readiness import replay
 from ..report.words import model_card
 from ..utils.files import read_json
@@ -33,9 +34,24 @@ def machine(trainer) -> dict:
 
 LIMITS = (
     "A replay needs the remaining rows, the snapshots and the salt, which stay with the owner of the training.",
-    "What was made from the rows before the training (a tokenizer, a list of classes) is not replayed.",
     "With the models before and after a request side by side, an exact deletion, too, tells whose rows they were.",
 )
+NOT_REPLAYED = "What was made from the rows before the training ({}) is not replayed."
+DRAWN = (
+    "The rows are drawn anew each time they are read: beside {} a replay knows them by their ids alone, and takes the "
+    "data set's word for their content."
+)
+
+
+def limits_of(plan: ReplayPlan) -> list[str]:
+    """What a model card and the record say that a replay does not do."""
+    made = ["a tokenizer, a list of classes, say"] if plan.made_from_rows is None else plan.made_from_rows
+    known = ", ".join(f"`{name}`" for name in plan.columns) or "nothing"
+    return [
+        *LIMITS,
+        *([NOT_REPLAYED.format(", ".join(made))] if made else []),
+        *([DRAWN.format(known)] if plan.drawn else []),
+    ]
 
 logger = logging.getLogger(__name__)
 
@@ -68,11 +84,16 @@ class ReplayableTrainer(ForgettingTrainer):
             rows, numbers = self._to_commit
             salt = records.salt_for(self.args.output_dir)
             columns = [name for name in trained_columns(self, rows) if name not in self.columns_read]
-            self.plan.commit(rows, numbers, columns, salt)
+            self.plan.drawn = drawn_columns(rows, columns)
+            self.plan.commit(rows, numbers, [name for name in columns if name not in self.plan.drawn], salt)
             self._to_commit = None
+        if not self.replays:
+            made = self.card_facts.made_from_rows
+            self.plan.made_from_rows = None if made is None else list(made)
         if not self.replays and self.has_ended:
             self.plan.training = {"row_passes": round(self.row_passes, 3), "seconds": round(self._seconds_so_far, 3)}
         own = {"machine": machine(self), "weights": self._weights, "snapshots": self.program.folder}
+        own["limits"] = limits_of(self.plan)
         return {"replay": {**self.plan.to_dict(), **own}}
 
     def replay_card(self) -> dict:
@@ -87,7 +108,7 @@ class ReplayableTrainer(ForgettingTrainer):
             "deleted_rows": len(plan.holes),
         }
         kind = model_card.REPLAYABLE if self.has_ended else model_card.NOT_READY
-        return {"kind": kind, "settings": settings, "limits": list(LIMITS)}
+        return {"kind": kind, "settings": settings, "limits": limits_of(plan)}
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
         if self.plan is not None:  # by all processes: where parameters are sharded they are gathered

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import step_rows
 from ..data.columns import REFERENCE_COLUMN, column_names
-from ..data.row_digests import drawn_columns, read_alike, row_digests
+from ..data.row_digests import drawn_columns, is_stored, read_alike, row_digests
 from ..utils.files import read_json, write_json
 from . import records
 from .engines import class_name, keeps_shards
@@ -226,9 +226,12 @@ def _of_all(found: list[bytes] | None, salt: str) -> tuple[str | None, str | Non
 
 
 def trained_columns(trainer: ForgettingTrainer, rows) -> list[str]:
-    """Columns that can change what is trained: those of the model and ours; all but `id` where these are unknown."""
+    """
+    Columns that can change what is trained: those of the model and ours; all but `id` where these are unknown, or where
+    a transform makes them from others.
+    """
     names = [name for name in column_names(rows) if name != "id"]
-    taken = trainer.columns_taken
+    taken = None if hasattr(rows, "with_format") and not is_stored(rows) else trainer.columns_taken
     own = {*trainer.columns_read, REFERENCE_COLUMN}
     if taken is None or not (taken - {"label", "labels", "label_ids"}) & set(names):
         return sorted(names)

@@ -6,9 +6,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from torch.utils.data import Dataset
 
 from hf_unlearn.data.replay_order import ReplayOrder
-from hf_unlearn.data.replay_schedule import EpochOfSchedule, ReplaySchedule
+from hf_unlearn.data.replay_schedule import BATCH, ROW, EpochOfSchedule, ReplaySchedule
 
 PILOT = ReplayOrder(360, (40,), 32, 500, 375, seed=0)
 ORDERS = [
@@ -100,12 +101,32 @@ def test_an_order_of_a_few_rows_written_out():
 # ---- the data set ----
 
 
+def _unseeded(*key: int) -> None:
+    pass
+
+
+def test_generators_are_seeded_for_each_row_that_may_be_drawn_and_for_each_micro_batch():
+    class Drawn(Dataset):
+        def __len__(self):
+            return 24
+
+        def __getitem__(self, i):
+            return {"id": i}
+
+    seeded: list[tuple] = []
+    schedule = ReplaySchedule(Drawn(), ORDERS[4], np.arange(24), 2, "asked", lambda *key: seeded.append(key))
+    rows = schedule[7]
+    assert seeded == [*((3, row["id"], ROW) for row in rows), (3, 1, BATCH)]
+    schedule.rows = [{"id": n} for n in range(24)]  # rows that are stored, and read at once
+    assert schedule[7] == rows and seeded[-1:] == [(3, 1, BATCH)] and len(seeded) == len(rows) + 2
+
+
 def test_a_deleted_row_leaves_its_places_empty_and_moves_no_other():
     order, rows = ORDERS[4], [{"id": n} for n in range(24)]
-    whole = ReplaySchedule(rows, order, np.arange(24), 2, "revocable")
+    whole = ReplaySchedule(rows, order, np.arange(24), 2, "revocable", _unseeded)
     at = np.arange(24)
     at[[19, 22]] = -1
-    without = ReplaySchedule(rows, order, at, 2, "revocable")
+    without = ReplaySchedule(rows, order, at, 2, "revocable", _unseeded)
     for step in range(order.steps):
         for a, b in zip(whole.numbers(step), without.numbers(step), strict=True):
             assert [n for n in a if n not in (19, 22)] == b.tolist()
@@ -113,7 +134,7 @@ def test_a_deleted_row_leaves_its_places_empty_and_moves_no_other():
 
 def test_items_are_the_micro_batches_and_rows_say_whether_they_are_revocable():
     order, rows = ORDERS[4], [{"id": n} for n in range(24)]
-    schedule = ReplaySchedule(rows, order, np.arange(24)[::-1].copy(), 2, "asked")
+    schedule = ReplaySchedule(rows, order, np.arange(24)[::-1].copy(), 2, "asked", _unseeded)
     assert len(schedule) == 2 * 16
     for i in (0, 1, 17, 31):
         numbers = order.parts(*[i // 2, 2])[i % 2]
@@ -123,13 +144,13 @@ def test_items_are_the_micro_batches_and_rows_say_whether_they_are_revocable():
 def test_a_micro_batch_without_rows_holds_one_for_its_shape():
     order = ReplayOrder(5, (1,), 1, 12, 6, seed=1)
     at = np.array([0, 1, 2, 3, 4, -1])
-    schedule = ReplaySchedule([{"id": n} for n in range(6)], order, at, 1, "asked")
+    schedule = ReplaySchedule([{"id": n} for n in range(6)], order, at, 1, "asked", _unseeded)
     empty = next(step for step in range(12) if order.step(step)[0] == 5)
     assert schedule.numbers(empty)[0].size == 0 and schedule[empty] == [{"id": 0, "asked": False}]
 
 
 def test_an_epoch_of_the_schedule_ends_where_the_training_ends():
-    schedule = ReplaySchedule([{"id": 0}] * 24, ORDERS[4], np.arange(24), 2, "asked")
+    schedule = ReplaySchedule([{"id": 0}] * 24, ORDERS[4], np.arange(24), 2, "asked", _unseeded)
     epoch = [0]
     sampler = EpochOfSchedule(schedule, lambda: epoch[0])
     assert len(sampler) == 12 and list(sampler) == list(range(12))

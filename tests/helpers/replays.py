@@ -68,12 +68,21 @@ def trained(
     return trainer
 
 
-def replayed(out, source, asked, kind="language model", gone: Iterable = (), resume=None, model=None, **options):
-    """The trainer of a request after its replay; its model is saved. `gone`: ids of earlier requests."""
+def replayed(
+    out, source, asked, kind="language model", gone: Iterable = (), resume=None, model=None, rows=None, **options
+):
+    """
+    The trainer of a request after its replay; its model is saved.
+
+    Args:
+        gone: ids of earlier requests.
+        rows: that remain; None: those of the kind.
+    """
     out_of = {*asked, *gone}
-    remaining = KINDS[kind][1](24).filter(lambda row: row["id"] not in out_of).shuffle(seed=3)
+    if rows is None:
+        rows = KINDS[kind][1](24).filter(lambda row: row["id"] not in out_of).shuffle(seed=3)
     args = UnlearnConfig(str(out), **{**QUIET, "method": "replay", **options})
-    trainer = UnlearnTrainer(model or str(source), args, list(asked), remaining, processing_class=tiny.tokenizer())
+    trainer = UnlearnTrainer(model or str(source), args, list(asked), rows, processing_class=tiny.tokenizer())
     trainer.result = trainer.train(resume)
     trainer.save_model()
     return trainer

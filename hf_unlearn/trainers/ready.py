@@ -26,7 +26,7 @@ from ..report.words import model_card
 from ..utils.checks import raise_problems
 from ..utils.files import read_json
 from ..utils.versions import library_versions
-from . import known_rows, making_plans, records
+from . import known_rows, making_plans, records, replaying
 from .engines import decided_by_first, several_backwards_problem
 from .main_loss import MainLoss
 from .models import chance_loss, has_adapter, name_of
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+METHOD = "Ready2Unlearn, reconstructed (arXiv:2505.10845)"
 LIMITS = (
     "Readiness is a reconstruction: the paper behind it publishes its objectives, not its equations.",
     "A ready model was trained on the revocable rows, too: nothing has been unlearned before a request.",
@@ -219,6 +220,8 @@ class ReadyTrainer(ReplayableTrainer):
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._best = None  # the weights move on
+        if self.program is not None:
+            self.program.seed_step()  # reading and collating drawn rows may draw, too
         self._step = self.simulated.prepare(batches)
         return batches, items
 
@@ -333,9 +336,11 @@ class ReadyTrainer(ReplayableTrainer):
                 "revocable_fraction": len(chosen) / len(ids),
                 "revocable_commitment": records.commitment(chosen, salt),
             }
+        methods = [] if self.plan is None else [replaying.METHOD]
+        methods += [METHOD] if self.plan is None or self.args.readiness_is_on else []
         return {
             "schema": records.SCHEMA,
-            "method": "Ready2Unlearn, reconstructed (arXiv:2505.10845)",
+            "method": "; ".join(methods),
             "ready": self.is_ready,
             "readiness": self.args.readiness,
             **self.replay_record(),
@@ -364,11 +369,16 @@ class ReadyTrainer(ReplayableTrainer):
         keys += ("lambda_efficiency", "lambda_retention", "lambda_resistance", "efficiency", "resistance", "gain_cap")
         keys += ("request_rows", "request_group", "meta_start")
         keys += ("revocable", "revocable_rows", "revocable_fraction", "revocable_commitment")
-        return {
+        info = {
             "kind": model_card.READY if record["ready"] else model_card.NOT_READY,
             "settings": {key: record[key] for key in keys} | record["steps"],
             "limits": list(LIMITS) if record["ready"] else [],
         }
+        if self.plan is None:
+            return info
+        own = self.replay_card()
+        joined = {"settings": own["settings"] | info["settings"], "limits": [*own["limits"], *info["limits"]]}
+        return {**own, **joined}
 
 
 def make_terms(args: ReadyConfig, model, mixed_precision: str) -> Terms:

@@ -74,7 +74,8 @@ class ReadyPasses:
         if not possible or args.meta_forward == "in_turn":
             return None
         positions = step.positions / trainer.accelerator.num_processes
-        if args.meta_forward == "auto" and not forward_together(positions, args.device.type):
+        cheaper = forward_together(positions, args.device.type) and trainer.program is None  # whose costs are planned
+        if args.meta_forward == "auto" and not cheaper:
             return None
         if self._usual_loss is None:
             self._usual_loss = self._has_usual_loss(model, step)

@@ -34,7 +34,7 @@ from .replay_request import (
     snapshots_of,
     source_of,
 )
-from .replaying import machine
+from .replaying import METHOD, machine
 from .same_run import HARMLESS
 
 logger = logging.getLogger(__name__)
@@ -210,7 +210,7 @@ class ReplayTrainer(ReadyTrainer):
         super().write_beside(folder)
         content = {
             "schema": records.SCHEMA,
-            "method": "replay of the training without the rows (SISA, Bourtoule et al. 2021; the order is ours)",
+            "method": METHOD,
             "rows": {"forget": len(self.asked), "retain": len(self.train_dataset)},
             "weights_of_step": self.weights_of_step,
             "cost": self.cost,

@@ -12,12 +12,16 @@ import dataclasses
 import hashlib
 import os
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from ..data.columns import column_names, first_ids, row_ids
 from ..data.replay_order import ReplayOrder
+from ..data.requests_in_replay import RequestsInReplay
 from ..data.row_digests import row_digests
+from ..options.ready import ReadyOptions
+from ..readiness.replay_cost import ReadinessCost
 from ..utils import sealed
 from ..utils.checks import ArgumentError
 from . import records
@@ -74,6 +78,38 @@ class ReplayPlan:
     @property
     def parts(self) -> int:
         return self.micro_batches * self.processes
+
+    @cached_property
+    def options(self) -> ReadyOptions:
+        """How ready the model was trained to be."""
+        names = {f.name for f in dataclasses.fields(ReadyOptions)} & self.arguments.keys()
+        return ReadyOptions(**{name: self.arguments[name] for name in names})
+
+    @property
+    def requests(self) -> RequestsInReplay | None:
+        """The simulated requests; None where there are none."""
+        own = self.options
+        if not own.readiness_is_on:
+            return None
+        rows = int(own.request_rows) * (2 if own.resistance_weight else 1)
+        return RequestsInReplay(self.order, rows, int(own.meta_every), float(own.meta_start))
+
+    @property
+    def readiness_cost(self) -> ReadinessCost | None:
+        """What simulated requests cost; None where there are none."""
+        size = int(self.arguments.get("per_device_train_batch_size", 1))
+        requests = self.requests
+        return requests and ReadinessCost(requests, self.options, self.micro_batches, self.processes, size)
+
+    def passes(self, first: int, holes: np.ndarray) -> float:
+        """Row passes of the program without some rows (numbers), from a step on."""
+        cost = self.readiness_cost
+        return self.order.passes(first, holes, self.parts) + (cost.added(first, holes) if cost else 0)
+
+    @property
+    def passes_are_exact(self) -> bool:
+        """Whether [`passes`] is right to the row."""
+        return self.readiness_cost is None or self.readiness_cost.is_exact
 
     def to_dict(self) -> dict:
         """JSON-ready; the rows' digests are in the file beside it."""

@@ -32,6 +32,7 @@ def machine(trainer) -> dict:
     return {**library_versions(), **own}
 
 
+METHOD = "replay of the training without the rows (SISA, Bourtoule et al. 2021; the order is ours)"
 LIMITS = (
     "A replay needs the remaining rows, the snapshots and the salt, which stay with the owner of the training.",
     "With the models before and after a request side by side, an exact deletion, too, tells whose rows they were.",

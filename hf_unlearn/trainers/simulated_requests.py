@@ -31,6 +31,7 @@ class SimulatedRequests:
 
     def __init__(self, trainer: ReadyTrainer, flags: np.ndarray | None, codes: np.ndarray | None):
         self.trainer, self.flags, self.codes = trainer, flags, codes
+        self.in_replay = None if trainer.plan is None else trainer.plan.requests  # which rows on which step, planned
         self.steps_with_revocable_rows = 0
         self.steps_with_readiness_terms = 0
         self.skipped_with_readiness_terms = 0  # of these, with NaN or inf or a learning rate of 0: they moved no weight
@@ -62,7 +63,7 @@ class SimulatedRequests:
         trainer, args, step = self.trainer, self.trainer.args, ReadyStep(batches)
         if not (args.readiness_is_on and batches and trainer.state.global_step >= self._first_step):
             return step
-        turn_has_come = self.steps_with_revocable_rows % int(args.meta_every) == 0
+        turn_has_come = self._turn_has_come
         if self.drawn and not turn_has_come:
             self.steps_with_revocable_rows += 1
             return step
@@ -89,15 +90,28 @@ class SimulatedRequests:
 
     @property
     def _first_step(self) -> float:
+        if self.in_replay is not None:
+            return self.in_replay.first
         return self.trainer.args.meta_start * self.trainer.state.max_steps
+
+    @property
+    def _turn_has_come(self) -> bool:
+        if self.in_replay is not None:
+            return self.in_replay.has_turn(self.trainer.state.global_step)
+        return self.steps_with_revocable_rows % int(self.trainer.args.meta_every) == 0
 
     def sum(self, counts: torch.Tensor) -> torch.Tensor:
         """Over all processes."""
         return total(self.trainer.accelerator, counts.to(self.trainer.args.device))
 
     def _draw(self, step: ReadyStep, with_proxy: bool) -> np.ndarray:
-        """Numbers of the rows that play request and proxy. Rows of the step that share their groups are flagged."""
+        """
+        Numbers of the rows that play request and proxy; -1: a deleted one. Rows of the step that share their groups are
+        flagged.
+        """
         args, turn = self.trainer.args, self.steps_with_readiness_terms
+        if self.in_replay is not None:
+            return self.trainer.program.schedule.at[self.in_replay.numbers(self.trainer.state.global_step)]
         k = int(args.request_rows) * (2 if with_proxy else 1)
         if self.codes is None:
             return draw_request(np.flatnonzero(self.flags), k, args.seed, turn)
@@ -111,7 +125,7 @@ class SimulatedRequests:
         These rows of the training set, dealt out to the processes, in batches of the usual size: as many passes on
         every process, with a row that counts nothing where there is none left.
         """
-        trainer = self.trainer
+        trainer, places = self.trainer, places[places >= 0]
         world, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
         size = micro_batch_rows(trainer.args)
         mine, parts = places[rank::world], []

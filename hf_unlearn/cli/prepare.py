@@ -14,6 +14,7 @@ from .arguments import DataArguments, ModelArguments
 logger = logging.getLogger(__name__)
 
 PROCESSING = "preprocessor_config.json"
+TOKENIZER, CHANNELS, CLASSES = "the tokenizer", "the number of colour channels", "the list of classes"
 FLAGS = {  # argument of `split` -> flag that it comes from
     "by": "forget_by",
     "values": "forget_values",
@@ -36,15 +37,20 @@ class Prepared:
     image_size: int | None = None
     num_channels: int | None = None
     request: dict = field(default_factory=dict)  # what was asked for, by `hf_unlearn.data.asked`
+    made_from_rows: tuple[str, ...] = ()  # what was made from all rows, also those that may be asked for
 
 
-def prepare(data: DataArguments, model: ModelArguments, processing_from: str | None = None) -> Prepared:
+def prepare(
+    data: DataArguments, model: ModelArguments, processing_from: str | None = None, stable_alone: bool = False
+) -> Prepared:
     """
     Reads, splits and encodes the rows.
 
     Args:
         processing_from: folder or hub id of the tokenizer, image processor or feature extractor; None: made from the
             data.
+        stable_alone: what is made from the data, a tokenizer say, is made from the rows that stay, as an exact deletion
+            of the others needs it. The names of classes that no column declares are those of all rows in any case.
 
     Raises:
         ArgumentError: with all that is wrong with the files, or else with the split and the columns, or else with the
@@ -53,8 +59,12 @@ def prepare(data: DataArguments, model: ModelArguments, processing_from: str | N
     rows, parts = rows_by_split(data)
     encoders = {"image_classification": _encode_images, "audio_classification": _encode_sounds}
     encode = encoders.get(data.task, _encode_texts)
-    prepared = gather(lambda: encode(data, model, rows, parts, processing_from))[0]
-    return replace(prepared, request=request_of(data, rows, parts["forget"]))
+    known = parts["retain"] if stable_alone else rows
+    prepared = gather(lambda: encode(data, model, rows, known, parts, processing_from))[0]
+    made = () if stable_alone else prepared.made_from_rows
+    if prepared.labels is not None and not hasattr(rows.features[data.label_column], "names"):
+        made += (CLASSES,)
+    return replace(prepared, request=request_of(data, rows, parts["forget"]), made_from_rows=made)
 
 
 def request_of(data: DataArguments, rows, forget) -> dict:
@@ -200,7 +210,7 @@ def _read(data: DataArguments):
 
 
 def _encode_images(
-    data: DataArguments, model: ModelArguments, rows, parts: dict, processing_from: str | None
+    data: DataArguments, model: ModelArguments, rows, known, parts: dict, processing_from: str | None
 ) -> Prepared:
     from .encode import images
 
@@ -215,16 +225,17 @@ def _encode_images(
             processor,
             data.image_column,
             data.label_column,
-            num_channels=images.channels_of(rows, data.image_column),
+            num_channels=images.channels_of(known, data.image_column),
             names=names or _class_names(rows, data.label_column),
         )
         names = encoded[name].features["labels"].names
     channels, size = encoded["retain"].features["pixel_values"].shape[::2]
+    made = () if processor else (CHANNELS,)
     processor = processor or images.build_image_processor(size, channels)
-    return Prepared(encoded, processor, names, image_size=size, num_channels=channels)
+    return Prepared(encoded, processor, names, image_size=size, num_channels=channels, made_from_rows=made)
 
 
-def _encode_sounds(data: DataArguments, model: ModelArguments, rows, parts: dict, processing_from: str | None):
+def _encode_sounds(data: DataArguments, model: ModelArguments, rows, known, parts: dict, processing_from: str | None):
     from .encode import sound
 
     extractor, names = _feature_extractor(data, model, processing_from), _class_names(rows, data.label_column)
@@ -233,7 +244,7 @@ def _encode_sounds(data: DataArguments, model: ModelArguments, rows, parts: dict
     return Prepared(encoded, extractor, names)
 
 
-def _encode_texts(data: DataArguments, model: ModelArguments, rows, parts: dict, processing_from: str | None):
+def _encode_texts(data: DataArguments, model: ModelArguments, rows, known, parts: dict, processing_from: str | None):
     from .encode import text
     from .encode.columns import check_texts
 
@@ -245,11 +256,12 @@ def _encode_texts(data: DataArguments, model: ModelArguments, rows, parts: dict,
         classifies = data.task != "causal_lm"
         columns = [data.text_column] if classifies else [data.question_column, data.answer_column]
         check_texts(rows, *columns)
-        texts = [one for column in columns for one in rows[column]]
+        texts = [one for column in columns for one in known[column]]
         tokenizer = text.build_tokenizer(texts, model.vocab_size, append_eos=classifies)
     names = None if data.task == "causal_lm" else _class_names(rows, data.label_column)
     encode = text_encoder(data, tokenizer, names)
-    return Prepared({name: encode(part) for name, part in parts.items()}, tokenizer, names)
+    made = () if processing_from else (TOKENIZER,)
+    return Prepared({name: encode(part) for name, part in parts.items()}, tokenizer, names, made_from_rows=made)
 
 
 def text_encoder(data: DataArguments, tokenizer, names: list[str] | None):

@@ -65,7 +65,7 @@ def train(
 
     from .. import ReadyTrainer
 
-    prepared = prepared or prepare.prepare(data, model_args, model_args.model_name_or_path)
+    prepared = prepared or prepared_for(own, data, model_args, args)
     args.output_dir = str(Path(args.output_dir, own.role))
     if own.role != "ready":
         for name, value in OFF.items():
@@ -87,6 +87,12 @@ def train(
         peft_config=model.adapter(data, model_args),
     )
     return running.train_and_save(trainer, own.role, prepared, progress)
+
+
+def prepared_for(own: ReadyArguments, data: DataArguments, model_args: ModelArguments, args) -> prepare.Prepared:
+    """The rows of a training; under a replay's order all roles share what is made from the stable rows alone."""
+    stable_alone = args.is_replayable and own.revocable == "named"
+    return prepare.prepare(data, model_args, model_args.model_name_or_path, stable_alone)
 
 
 def marked(rows, revocable: bool):
@@ -138,7 +144,7 @@ def main(argv: list[str]) -> None:
     with Progress(steps, bar=not args.disable_tqdm) as progress:
         progress.next()
         checkpoints.check_contents([model_args.model_name_or_path])
-        prepared = prepare.prepare(data, model_args, model_args.model_name_or_path)
+        prepared = prepared_for(own, data, model_args, args)
         progress.next()
         trainer = train(own, data, model_args, args, prepared, progress)
         if len(steps) > 2:

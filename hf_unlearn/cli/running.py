@@ -168,7 +168,8 @@ def train_and_save(trainer, role: str, prepared: Prepared, progress: Progress | 
     from .training_progress import show
 
     show(trainer, progress or NoProgress(), at_most)
-    trainer.card_facts = CardFacts(role, {**prepared.request, "rows": len(prepared.splits["forget"])})
+    request = {**prepared.request, "rows": len(prepared.splits["forget"])}
+    trainer.card_facts = CardFacts(role, request, prepared.made_from_rows)
     resume = trainer.args.resume_from_checkpoint
     with alone_in(trainer.args.output_dir):
         trainer.train(resume_from_checkpoint={"true": True, "false": None}.get(str(resume).lower(), resume))

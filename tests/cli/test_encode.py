@@ -11,8 +11,9 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoTokenizer
 
-from hf_unlearn.cli import model, prepare
-from hf_unlearn.cli.arguments import DataArguments, ModelArguments
+from hf_unlearn import ReadyConfig
+from hf_unlearn.cli import model, prepare, ready
+from hf_unlearn.cli.arguments import DataArguments, ModelArguments, ReadyArguments
 from hf_unlearn.cli.encode import images, text
 from hf_unlearn.cli.rows import by_name
 from hf_unlearn.cli.rows.digits import digits
@@ -284,3 +285,30 @@ def test_rows_without_a_label_are_not_counted_among_those_of_one_class():
 
 def test_arguments_of_split_are_told_as_flags_with_their_values():
     assert prepare.by_flags("or `group='id'` for single rows") == "or `--unseen_group id` for single rows"
+
+
+# ---- what is made from the rows --------------------------------------------------------------------------------------
+
+
+def test_under_a_replays_order_the_tokenizer_is_made_from_the_rows_that_stay(tmp_path):
+    data = DataArguments(dataset_name="people", forget_by="column", forget_column="person", forget_fraction=0.2)
+    args = ReadyConfig(str(tmp_path), readiness="replay")
+    made = ready.prepared_for(ReadyArguments(), data, ModelArguments(), args)
+    kept = made.splits["retain"]
+    wanted = text.build_tokenizer([*kept["question"], *kept["answer"]], ModelArguments().vocab_size)
+    assert made.processing_class.get_vocab() == wanted.get_vocab() and made.made_from_rows == ()
+    of_all = ready.prepared_for(ReadyArguments(), data, ModelArguments(), ReadyConfig(str(tmp_path)))
+    assert of_all.processing_class.get_vocab() != wanted.get_vocab()
+    assert of_all.made_from_rows == ("the tokenizer",)
+
+
+def test_a_list_of_classes_that_no_column_declares_is_told(tmp_path, monkeypatch):
+    rows = texts(["a", "b"] * 20).add_column("id", [f"r{i}" for i in range(40)])
+    rows.to_json(tmp_path / "rows.jsonl")
+    data = DataArguments(dataset_name=str(tmp_path / "rows.jsonl"), task="sequence_classification")
+    data.forget_by, data.forget_fraction = "random", 0.2
+    made = prepare.prepare(data, ModelArguments(), stable_alone=True)
+    assert made.made_from_rows == ("the list of classes",)
+    declared = rows.class_encode_column("label")
+    monkeypatch.setattr("hf_unlearn.cli.rows.by_name.load_rows", lambda *_: declared)
+    assert prepare.prepare(data, ModelArguments(), stable_alone=True).made_from_rows == ()

@@ -50,18 +50,20 @@ class ReplaySchedule(Dataset):
         numbers = self.numbers(step)[part]
         if not len(numbers):
             numbers = self.stand_in
-        rows = self._read(step, numbers)
+        rows = self.read(step, numbers)
         self.seeded(step, part, BATCH)
-        return [{**row, self.flag: int(n) >= self.order.stable} for row, n in zip(rows, numbers, strict=True)]
-
-    def _read(self, step: int, numbers: np.ndarray) -> list[dict]:
-        if is_stored(self.rows):
-            return rows_at(self.rows, self.at[numbers].tolist())
-        rows = []
-        for number in numbers.tolist():
-            self.seeded(step, number, ROW)
-            rows.append(self.rows[int(self.at[number])])
         return rows
+
+    def read(self, step: int, numbers: np.ndarray) -> list[dict]:
+        """Rows that are there, flagged, as the step reads them."""
+        if is_stored(self.rows):
+            rows = rows_at(self.rows, self.at[numbers].tolist())
+        else:
+            rows = []
+            for number in numbers.tolist():
+                self.seeded(step, number, ROW)
+                rows.append(self.rows[int(self.at[number])])
+        return [{**row, self.flag: int(n) >= self.order.stable} for row, n in zip(rows, numbers, strict=True)]
 
 
 class EpochOfSchedule(Sampler[int]):

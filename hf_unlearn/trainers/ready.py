@@ -220,8 +220,6 @@ class ReadyTrainer(ReplayableTrainer):
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self._best = None  # the weights move on
-        if self.program is not None:
-            self.program.seed_step()  # reading and collating drawn rows may draw, too
         self._step = self.simulated.prepare(batches)
         return batches, items
 

@@ -68,7 +68,7 @@ class SimulatedRequests:
             self.steps_with_revocable_rows += 1
             return step
         with_proxy = trainer.terms.lambda_resistance > 0
-        places = self._draw(step, with_proxy) if self.drawn else None
+        numbers = self._draw(step, with_proxy) if self.drawn else None
         step.divide(
             share=args.revocable_share if self.flags is None and self.codes is None else None,
             used=args.meta_rows,
@@ -79,10 +79,10 @@ class SimulatedRequests:
             drawn=self.drawn,
         )
         step.count(self.sum, trainer.hidden_size)
-        if places is not None:
-            cut = math.ceil(len(places) / 2) if with_proxy else len(places)
-            step.draw("request", self._parts_of(places[:cut]), self.sum)
-            step.draw("proxy", self._parts_of(places[cut:]), self.sum)
+        if numbers is not None:
+            cut = math.ceil(len(numbers) / 2) if with_proxy else len(numbers)
+            step.draw("request", self._parts_of(numbers[:cut]), self.sum)
+            step.draw("proxy", self._parts_of(numbers[cut:]), self.sum)
         if step.items["request"] > 0 and step.items["kept"] > 0:
             step.active = turn_has_come
             self.steps_with_revocable_rows += 1
@@ -106,12 +106,12 @@ class SimulatedRequests:
 
     def _draw(self, step: ReadyStep, with_proxy: bool) -> np.ndarray:
         """
-        Numbers of the rows that play request and proxy; -1: a deleted one. Rows of the step that share their groups are
-        flagged.
+        Numbers of the rows that play request and proxy: places in the training set, in a program those of its order.
+        Rows of the step that share their groups are flagged.
         """
         args, turn = self.trainer.args, self.steps_with_readiness_terms
         if self.in_replay is not None:
-            return self.trainer.program.schedule.at[self.in_replay.numbers(self.trainer.state.global_step)]
+            return self.in_replay.numbers(self.trainer.state.global_step)
         k = int(args.request_rows) * (2 if with_proxy else 1)
         if self.codes is None:
             return draw_request(np.flatnonzero(self.flags), k, args.seed, turn)
@@ -120,17 +120,24 @@ class SimulatedRequests:
             batch[FLAG] = torch.isin(batch[FLAG], torch.as_tensor(chosen, device=batch[FLAG].device))
         return places
 
-    def _parts_of(self, places: np.ndarray) -> list[tuple[dict, bool]]:
+    def _parts_of(self, numbers: np.ndarray) -> list[tuple[dict, bool]]:
         """
-        These rows of the training set, dealt out to the processes, in batches of the usual size: as many passes on
+        Those of these rows that are there, dealt out to the processes, in batches of the usual size: as many passes on
         every process, with a row that counts nothing where there is none left.
         """
-        trainer, places = self.trainer, places[places >= 0]
+        trainer = self.trainer
+        if self.in_replay is not None:
+            numbers = numbers[trainer.program.schedule.at[numbers] >= 0]
         world, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
         size = micro_batch_rows(trainer.args)
-        mine, parts = places[rank::world], []
-        for start in range(0, math.ceil(len(places) / world), size):
+        mine, parts = numbers[rank::world], []
+        for start in range(0, math.ceil(len(numbers) / world), size):
             some = mine[start : start + size]
-            rows = trainer.data_collator([trainer.train_dataset[int(i)] for i in (some if len(some) else places[:1])])
+            rows = trainer.data_collator(self._read(some if len(some) else numbers[:1]))
             parts.append(({k: v for k, v in rows.items() if k != FLAG}, bool(len(some))))
         return parts
+
+    def _read(self, numbers: np.ndarray) -> list[dict]:
+        if self.in_replay is not None:
+            return self.trainer.program.schedule.read(self.trainer.state.global_step, numbers)
+        return [self.trainer.train_dataset[int(i)] for i in numbers]

@@ -69,6 +69,7 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for editors and type checkers
     from .objectives.row_nll import per_row_nll as per_row_nll
     from .trainers.finite import NonFiniteError as NonFiniteError
     from .trainers.planning import plan as plan
+    from .trainers.planning_ahead import plan_training as plan_training
     from .trainers.ready import ReadyTrainer as ReadyTrainer
     from .trainers.records import commitment as commitment
     from .trainers.unlearn import UnlearnTrainer as UnlearnTrainer
@@ -88,6 +89,7 @@ _HOMES = {
     "find_duplicates": "data.duplicates",
     "default_collator": "data.collate",
     "plan": "trainers.planning",
+    "plan_training": "trainers.planning_ahead",
     "verify": "trainers.verifying",
     "commitment": "trainers.records",
     "evaluate": "evaluation.scoring",

@@ -27,6 +27,7 @@ RANGES = {  # flag -> check of its value; those of the split, the model and the 
     "lora_alpha": partial(whole, low=1),
     "per_device_eval_batch_size": partial(whole, low=1),
     "seed": partial(whole, low=0),
+    "ask": partial(number, low=0, open_low=True),
 }
 
 
@@ -257,7 +258,7 @@ class UnlearnArguments(FromFlags):
 
 @dataclass
 class PlanArguments(FromFlags):
-    """What `plan` weighs: every way to serve a request."""
+    """What `plan` weighs: every way to serve a request; or, before a training, its tail and slices."""
 
     readiness: str | None = field(
         default=None,
@@ -284,6 +285,14 @@ class PlanArguments(FromFlags):
     snapshots: str | None = field(
         default=None,
         metadata={"metavar": "FOLDER", "help": "Where the snapshots are, if not where the training left them."},
+    )
+    ask: float | None = field(
+        default=None,
+        metadata={
+            "help": "Before training: requests a year that each group of revocable rows is expected to make, such as "
+            "0.02. What requests would cost is then said for several tails and slices of the recipe's training; with "
+            "--ask_weight COLUMN the groups ask in proportion to that column."
+        },
     )
     json: bool = field(default=False, metadata={"help": "Print JSON instead of the table."})
     picture: str | None = field(

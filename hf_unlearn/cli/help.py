@@ -33,7 +33,7 @@ SUBJECTS = {  # dataclass -> {subject: the first of its flags}, in the order of 
     ReadyOptions: {"exact deletion": "readiness", "simulated requests": "inner_lr"},
     UnlearnArguments: {"what is unlearned from": "start"},
     UnlearnOptions: {"request": "objective"},
-    PlanArguments: {"request": "readiness", "what is written": "json"},
+    PlanArguments: {"request": "readiness", "before a training": "ask", "what is written": "json"},
     EvaluateArguments: {"evaluation": "output_dir", "options of the attacks": "_".join(FIRST_OPTION)},
 }
 OPTIONS = {"ready": ReadyOptions, "unlearn": UnlearnOptions}  # verb -> our fields of its training config

@@ -96,6 +96,26 @@ def _named_or_new(data: DataArguments, model: ModelArguments, prepared: Prepared
     )
 
 
+def without_weights(data: DataArguments, model: ModelArguments, prepared: Prepared | None):
+    """
+    The model that would be trained, with its adapter, on the meta device: what it has, without any number of it.
+
+    Args:
+        prepared: the rows, of which a new model has its sizes; None where the model is named.
+    """
+    import torch
+    from peft import get_peft_model
+    from transformers import AutoConfig
+
+    with torch.device("meta"):
+        if model.model_name_or_path:
+            found = auto_class(data.task).from_config(AutoConfig.from_pretrained(model.model_name_or_path))
+        else:
+            found = _named_or_new(data, model, prepared, 0)
+        config = adapter(data, model)
+        return found if config is None else get_peft_model(found, config)
+
+
 def adapter(data: DataArguments, model: ModelArguments):
     """The `LoraConfig` that the flags describe, or None."""
     if not model.lora_r:

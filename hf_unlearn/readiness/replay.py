@@ -11,7 +11,10 @@ its schedule are ours.
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -59,6 +62,24 @@ def cut_slices(codes: np.ndarray, weights: np.ndarray | None, count: int, seed: 
     return np.unique(slice_of, return_inverse=True)[1][codes]
 
 
+def cut(
+    bare: ReplayOrder, codes: np.ndarray, weights: np.ndarray | None, tail: float, count: int
+) -> tuple[ReplayOrder, np.ndarray]:
+    """
+    An order with its tail and its slices, and the slice of each revocable row (R,).
+
+    Args:
+        bare: the order without them: all revocable rows in one slice.
+        codes, weights: as in [`cut_slices`].
+        tail: share of the steps.
+        count: slices, at most one a step of the tail.
+    """
+    begin = tail_start(tail, bare.steps)
+    slice_of = cut_slices(codes, weights, max(1, min(count, bare.steps - begin)), bare.seed)
+    slices = tuple(np.bincount(slice_of).tolist())
+    return dataclasses.replace(bare, slices=slices, tail_start=begin), slice_of
+
+
 def rate(step: int, steps: int, warmup: int, tail: int) -> float:
     """Learning rate of a step, in shares of the peak: a warm-up, constant up to the tail, then a linear decay."""
     rise = min(1.0, (step + 1) / (warmup + 1)) if warmup else 1.0
@@ -83,16 +104,60 @@ def request_passes(order: ReplayOrder, rows: np.ndarray, holes: np.ndarray) -> i
     return None if border is None else order.passes(border, np.union1d(rows, holes))
 
 
-def expected_cost(order: ReplayOrder, asked: np.ndarray) -> float:
+@dataclass(frozen=True)
+class Choice:
     """
-    Mean row passes of a request for one revocable row's slice, over that of a whole training.
+    A tail and a number of slices, and what requests cost with them.
 
     Args:
-        asked: (slices,) how likely each slice is to be asked, in any unit.
+        tail: share of the steps.
+        slices: that the groups make, each with a snapshot.
+        revocable: share of the rows of a tail step that are revocable; above `CROWDED` the model forgets the others.
+        request: row passes of the replay of one request for one group, as a share of retraining without it; the mean
+            over groups, by how likely each is to ask.
+        worst: the same of the dearest group.
+        yearly: of all that is expected in a year, each request replayed by itself, in retrainings.
     """
+
+    tail: float
+    slices: int
+    revocable: float
+    request: float
+    worst: float
+    yearly: float
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether a training refuses this tail."""
+        return self.tail < 1 and self.revocable > CROWDED
+
+
+def weigh(bare: ReplayOrder, groups: Sequence[int], rates: np.ndarray, tail: float, count: int) -> Choice:
+    """
+    What a training with this tail and so many slices would make of requests, each for one whole group.
+
+    Args:
+        bare: the order without them: all revocable rows in one slice.
+        groups: (G,) rows of each group that may ask.
+        rates: (G,) requests a year of each.
+    """
+    sizes = np.asarray(groups)
+    codes = np.repeat(np.arange(len(sizes)), sizes)
+    alike = (rates == rates[0]).all()
+    order, slice_of = cut(bare, codes, None if alike else rates[codes], tail, count)
     none = np.zeros(0, dtype=np.int64)
-    passes = np.array([order.passes(int(border), none) for border in order.borders], dtype=float)
-    return float((passes * asked).sum() / max(asked.sum(), 1e-300) / order.passes(0, none))
+    from_border = np.array([order.passes(int(border), none) for border in order.borders], dtype=float)
+    own = sizes * (order.sizes.sum() / order.rows)  # passes of a group's rows, all of which come after its border
+    shares = np.maximum(0.0, from_border[slice_of[np.cumsum(sizes) - 1]] - own) / (order.passes(0, none) - own)
+    in_tail = order.sizes[order.tail_start :].sum()
+    return Choice(
+        tail=(order.steps - order.tail_start) / order.steps,
+        slices=len(order.slices),
+        revocable=float(order.visits.sum() / in_tail),
+        request=float(np.average(shares, weights=rates if rates.any() else None)),
+        worst=float(shares.max()),
+        yearly=float((shares * rates).sum()),
+    )
 
 
 def tail_problems(order: ReplayOrder, tail: float) -> list[str]:

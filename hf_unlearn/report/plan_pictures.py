@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
-from .plots import SERIES, as_svg
+from .plots import INK, SERIES, as_svg
 
 WIDTH = 4.8  # inches: the letters stay readable on a phone
 
@@ -41,6 +41,42 @@ def options_picture(options: Sequence[Mapping[str, Any]]) -> str:
 
     size = (WIDTH, 0.8 + 0.45 * len(options))
     return as_file(as_svg(draw, size, "options", "What the ways to serve the request cost"))
+
+
+LINES = ("unlearned", "forget", "retain", "alpha", "unseen", "ready-unlearned")  # series, tail by tail
+
+
+def choices_picture(choices: Sequence[Mapping[str, Any]]) -> str:
+    """
+    A line a tail: the mean cost of a request over the number of slices. Dashed: a training refuses the tail; the dot:
+    what the config itself would lead to.
+
+    Args:
+        choices: `tail`, `revocable`, `slices`, `request`, `chosen`, `is_crowded` of each
+            (`hf_unlearn.trainers.planning_ahead.TrainingChoice`).
+    """
+    tails = list(dict.fromkeys(one["tail"] for one in choices))[::-1]  # the longest is the dearest
+
+    def draw(figure):
+        axis = figure.subplots()
+        for tail, series in zip(tails, LINES * len(tails), strict=False):
+            of = [one for one in choices if one["tail"] == tail]
+            look = {"color": SERIES[series], "linestyle": "--" if of[0]["is_crowded"] else "-", "linewidth": 1.5}
+            label = f"{tail:.2g} of the steps, {100 * of[0]['revocable']:.0f} % revocable"
+            slices, shares = [one["slices"] for one in of], [one["request"] for one in of]
+            axis.plot(slices, shares, marker="o", markersize=2.5, label=label, **look)
+            for one in of:
+                if one["chosen"]:
+                    axis.plot(one["slices"], one["request"], "o", color=SERIES[series], markersize=7)
+        axis.set_xticks(sorted({one["slices"] for one in choices}))
+        axis.set_xlabel("slices (snapshots)")
+        axis.set_ylim(0, 1.08 * max(one["request"] for one in choices))
+        axis.yaxis.set_major_formatter(lambda v, _: f"{100 * v:.3g} %")
+        axis.set_ylabel("a request, share of retraining")
+        figure.legend(loc="outside lower center", ncols=1, frameon=False, title="tail", labelcolor=INK)
+
+    size = (WIDTH, 2.9 + 0.19 * len(tails))
+    return as_file(as_svg(draw, size, "choices", "What a request costs, by tail and slices"))
 
 
 def as_file(svg: str) -> str:

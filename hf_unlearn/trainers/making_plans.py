@@ -67,6 +67,25 @@ def argument_problems(args: ReadyConfig, revocable: str | None, callbacks) -> li
     return problems
 
 
+def own_tail(args: ReadyConfig, share: float) -> float:
+    """Share of the steps that a config's tail has, where such a share of the rows is revocable."""
+    return replay.default_tail(share) if args.tail == "auto" else float(args.tail)
+
+
+def own_slices(args: ReadyConfig) -> int:
+    """Slices of a config, at most."""
+    return int(args.slices) if args.slices != "auto" else replay.SLICES if args.slice_by else 1
+
+
+def bare_order(args: ReadyConfig, stable: int, revocable: int) -> ReplayOrder:
+    """The order of a training of so many rows, without its tail, and with all revocable rows in one slice."""
+    seed = args.seed if args.data_seed is None else args.data_seed
+    drop_last = bool(args.dataloader_drop_last)
+    bare = ReplayOrder(stable, (revocable,), step_rows(args), 0, 0, seed, drop_last=drop_last)
+    steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * bare.steps_an_epoch)
+    return dataclasses.replace(bare, steps=steps)
+
+
 def make_plan(
     args: ReadyConfig, rows, flags: np.ndarray, processing_class=None
 ) -> tuple[ReplayPlan | None, np.ndarray, list[str]]:
@@ -85,24 +104,17 @@ def make_plan(
             f"{what.capitalize()} be asked for by the column `revocable`: a replay needs some {none} rows. Use "
             '`readiness="none"`, or mark the rows.'
         )
-    codes, groups_problems = _groups(args, rows, chosen)
-    weights, weight_problems = _weights(args, rows, chosen)
-    problems += groups_problems + weight_problems
+    codes, weights, more = groups_of(rows, chosen, args.slice_by, args.ask_weight)
+    problems += more
     if problems:
         return None, np.zeros(0, np.int64), problems
     same = twin_groups(_content(args, rows, chosen, processing_class))
     if args.slice_by is None:
         codes = np.unique(same, return_inverse=True)[1]  # rows of the same content stay in one slice
-    seed = args.seed if args.data_seed is None else args.data_seed
-    count = int(args.slices) if args.slices != "auto" else replay.SLICES if args.slice_by else 1
-    tail = replay.default_tail(len(chosen) / len(flags)) if args.tail == "auto" else float(args.tail)
-    per_step = step_rows(args)
-    bare = ReplayOrder(len(stable), (len(chosen),), per_step, 0, 0, seed, drop_last=bool(args.dataloader_drop_last))
-    steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * bare.steps_an_epoch)
-    begin = replay.tail_start(tail, steps)
-    slice_of = replay.cut_slices(codes, weights, max(1, min(count, steps - begin)), seed)
+    count, tail = own_slices(args), own_tail(args, len(chosen) / len(flags))
+    bare = bare_order(args, len(stable), len(chosen))
+    order, slice_of = replay.cut(bare, codes, weights, tail, count)
     problems += _twins_problems(rows, chosen, same, slice_of)
-    order = dataclasses.replace(bare, slices=tuple(np.bincount(slice_of).tolist()), steps=steps, tail_start=begin)
     problems += [Wrong("tail", said) for said in replay.tail_problems(order, tail)]
     numbers = np.empty(len(flags), dtype=np.int64)
     numbers[stable] = np.arange(len(stable))
@@ -112,7 +124,7 @@ def make_plan(
         tail,
         micro_batches=int(args.gradient_accumulation_steps),
         processes=args.world_size,
-        warmup=args.get_warmup_steps(steps),
+        warmup=args.get_warmup_steps(order.steps),
         schedule=_own_schedule(args),
         arguments=arguments_of(args),
         deleted=np.zeros(len(flags), np.uint8),
@@ -258,26 +270,30 @@ def _drawing_problems(rows) -> list[str]:
     ]
 
 
-def _groups(args: ReadyConfig, rows, chosen: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """Group (R,) of each revocable row; each row its own where there are none."""
-    if args.slice_by is None:
-        return np.arange(len(chosen)), []
-    found = column_codes(rows, args.slice_by, "slice_by")
-    if isinstance(found, list):
-        return np.arange(len(chosen)), found
-    return np.unique(found[1][chosen], return_inverse=True)[1], []
+def groups_of(
+    rows, chosen: np.ndarray, slice_by: str | None, ask_weight: str | None
+) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
+    """
+    `(codes, weights, problems)` of the revocable rows: the group (R,) of each, its own where there is no column, and
+    how likely (R,) each is to be asked for, None where no column says so.
 
-
-def _weights(args: ReadyConfig, rows, chosen: np.ndarray) -> tuple[np.ndarray | None, list[str]]:
-    """(R,) how likely each revocable row is to be asked for."""
-    if args.ask_weight is None:
-        return None, []
-    if args.ask_weight not in column_names(rows):
-        said = f"is {args.ask_weight!r}; the rows have {', '.join(map(repr, column_names(rows)))}."
-        return None, [Wrong("ask_weight", said)]
-    found = column_values(rows, args.ask_weight)
-    ids = row_ids(rows)
-    wrong = [ids[i] for i in chosen if not isinstance(found[i], (int, float)) or not 0 <= found[i] < math.inf]
+    Args:
+        chosen: (R,) places of the revocable rows.
+        slice_by, ask_weight: columns.
+    """
+    codes, problems = np.arange(len(chosen)), []
+    if slice_by is not None:
+        found = column_codes(rows, slice_by, "slice_by")
+        problems += found if isinstance(found, list) else []
+        codes = codes if problems else np.unique(found[1][chosen], return_inverse=True)[1]
+    if ask_weight is None:
+        return codes, None, problems
+    if ask_weight not in column_names(rows):
+        said = f"is {ask_weight!r}; the rows have {', '.join(map(repr, column_names(rows)))}."
+        return codes, None, [*problems, Wrong("ask_weight", said)]
+    values, ids = column_values(rows, ask_weight), row_ids(rows)
+    wrong = [ids[i] for i in chosen if not isinstance(values[i], (int, float)) or not 0 <= values[i] < math.inf]
     if wrong:
-        return None, [Wrong("ask_weight", f"holds numbers below 0, or none, in rows {first_ids(wrong)}.")]
-    return np.array([found[i] for i in chosen], dtype=float), []
+        said = f"holds numbers below 0, or none, in rows {first_ids(wrong)}."
+        return codes, None, [*problems, Wrong("ask_weight", said)]
+    return codes, np.array([values[i] for i in chosen], dtype=float), problems

@@ -6,7 +6,7 @@ import json
 
 import pytest
 from helpers import tiny
-from helpers.recipes import problems_of, refusal
+from helpers.recipes import PEOPLE, problems_of, refusal
 from helpers.replays import trained
 
 from hf_unlearn.cli import main, plan
@@ -75,8 +75,11 @@ def test_a_bar_is_as_long_as_its_share_and_hollow_where_it_is_approximate():
         (["--readiness", "x", "--ids", "1", "--ids_file", "none.txt"], "Give one of the two"),
         (["--readiness", "x", "--ids_file", "none.txt"], "`ids_file` is 'none.txt', and there is no such file"),
         (["--readiness", "x", "--ids", "1", "--salt_file", "salt"], "`salt_file` is 'salt', and there is no such file"),
-        (["--readiness", "x", "--ids", "1", "--snapshots", "s"], "`snapshots` is 's', and there is no such dir"),
+        (["--readiness", "x", "--ids", "1", "--snapshots", "s"], "`snapshots` is 's', and there is no such folder"),
         (["--readiness", "x", "--ids", "1", "--picture", "p.png"], "`picture` is 'p.png'"),
+        (["--ask", "0.02"], "Give --config"),
+        (["--ask", "0.02", "--readiness", "x", "--limit", "9"], "`readiness` is of a request"),
+        (["--ask", "-1", "--limit", "9"], "`ask` is -1.0"),
         (["--readiness", "x", "--ids", "1", "--ids", "2"], "`--ids` is given 2 times"),
     ],
 )
@@ -105,3 +108,25 @@ def test_a_key_that_no_flag_has_is_told_with_its_file(outputs, tmp_path, monkeyp
 def test_rows_that_were_never_trained_on_are_told(outputs, monkeypatch):
     said = refusal(plan.main, ["--readiness", str(outputs / "ready"), "--ids", "0", "77"], monkeypatch)
     assert "1 of 2 asked rows (ids 77) were not in the training" in said
+
+
+def test_before_a_training_tails_and_slices_are_weighed_by_the_recipe_s_groups(capsys, tmp_path):
+    assert main.main(["plan", *PEOPLE, "--ask", "0.02", "--picture", str(tmp_path / "p.svg")]) == 0
+    out = capsys.readouterr().out
+    assert "8 revocable rows of 2 groups" in out and "`ready.slice_by: person`" in out and "← this config" in out
+    assert "0.04 requests" in out and "kB" in out
+    assert "% revocable" in (tmp_path / "p.svg").read_text()
+
+
+def test_a_tail_and_slices_of_the_command_line_are_weighed_too_and_those_who_ask_more_count_more(outputs, capsys):
+    rows = [json.loads(line) for line in (outputs / "rows.jsonl").read_text().splitlines()]
+    rows = [{**row, "odds": 3.0 if row["id"] == 20 else 1.0} for row in rows]
+    (outputs / "odds.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    recipe = ["--config", str(outputs / "my.yaml"), "--dataset_name", str(outputs / "odds.jsonl"), "--max_steps", "40"]
+    recipe += ["--model_type", "llama", "--config_overrides", "hidden_size=16", "--ask", "0.5"]
+    own = [*recipe, "--tail", "0.35", "--slices", "2"]
+    alike, skewed = (told(outputs, capsys, *own, *more) for more in ([], ["--ask_weight", "odds"]))
+    assert alike["retraining"] == skewed["retraining"] == 1.0
+    chosen = [next(one for one in found["choices"] if one["chosen"]) for found in (alike, skewed)]
+    assert [(one["tail"], one["slices"]) for one in chosen] == [(0.35, 2)] * 2
+    assert chosen[1]["request"] < chosen[0]["request"]

@@ -60,10 +60,27 @@ def test_what_a_request_costs_is_the_rest_of_the_training_less_the_holes():
     assert replay.request_passes(ORDER, np.array([0]), NONE) is None
 
 
-def test_the_expected_cost_goes_by_how_likely_each_slice_is_asked():
-    last = replay.expected_cost(ORDER, np.eye(10)[9])
-    assert last == pytest.approx(ORDER.passes(int(ORDER.borders[9]), NONE) / ORDER.sizes.sum())
-    assert last < replay.expected_cost(ORDER, np.ones(10)) < replay.expected_cost(ORDER, np.eye(10)[0])
+def test_what_is_weighed_before_training_is_what_a_request_costs_then():
+    bare, sizes = ReplayOrder(360, (40,), 32, 500, 0, seed=0), [4] * 10
+    found = replay.weigh(bare, sizes, np.full(10, 0.02), 0.25, 10)
+    assert (found.tail, found.slices) == (0.25, 10)
+    assert found.revocable == pytest.approx(0.4, abs=0.01)  # 40 of 400 rows over a quarter of the steps
+    groups = np.arange(360, 400).reshape(10, 4)
+    passes = [replay.request_passes(ORDER, group, NONE) for group in groups]
+    shares = [cost / ORDER.passes(0, group) for cost, group in zip(passes, groups, strict=True)]
+    assert found.request == pytest.approx(np.mean(shares), abs=1e-3) and found.worst == pytest.approx(
+        max(shares), abs=1e-3
+    )
+    assert found.yearly == pytest.approx(0.2 * found.request)
+
+
+def test_more_slices_and_a_shorter_tail_make_requests_cheaper_and_the_likeliest_ask_cheaply():
+    bare, sizes, rates = ReplayOrder(360, (40,), 32, 500, 0, seed=0), [4] * 10, np.full(10, 0.02)
+    request = {(t, k): replay.weigh(bare, sizes, rates, t, k).request for t in (0.2, 0.4) for k in (1, 4, 10)}
+    assert request[0.2, 10] < request[0.2, 4] < request[0.2, 1] < request[0.4, 1]
+    skewed = replay.weigh(bare, sizes, np.array([*[0.01] * 9, 0.11]), 0.4, 10)
+    assert skewed.request < request[0.4, 10] and skewed.yearly < 0.2 * request[0.4, 10]
+    assert skewed.worst == pytest.approx(replay.weigh(bare, sizes, rates, 0.4, 10).worst, abs=0.01)
 
 
 def test_a_tail_that_is_crowded_is_refused_with_one_that_is_not():

@@ -1,0 +1,40 @@
+"""How much disk the snapshots of a training take, before any is written."""
+
+from __future__ import annotations
+
+from ..memory.optimizers import OPTIMIZERS
+from .models import has_adapter
+
+BESIDE = 2**18  # bytes of what else is in a snapshot: schedule, generators, records, a small tokenizer
+
+
+def snapshot_bytes(model, optim: str = "adamw_torch_fused", optimizer=None) -> int:
+    """
+    Bytes of one snapshot, about: weights and buffers as they are saved (of an adapter its own), and what the optimizer
+    holds.
+
+    Args:
+        model: whose weights may be on the meta device.
+        optim: the name in `TrainingArguments`.
+        optimizer: the user's own, which counts in its place.
+    """
+    trained = [p for p in model.parameters() if p.requires_grad]
+    saved = trained if has_adapter(model) else [*model.parameters(), *_saved_buffers(model)]
+    state = OPTIMIZERS.get(optim, OPTIMIZERS["adamw_torch"])
+    held = sum(map(state, trained)) if optimizer is None else _moments(optimizer) * sum(p.nbytes for p in trained)
+    return sum(tensor.nbytes for tensor in saved) + held + BESIDE
+
+
+def _saved_buffers(model) -> list:
+    return [
+        buffer
+        for module in model.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+        if name not in module._non_persistent_buffers_set
+    ]
+
+
+def _moments(optimizer) -> int:
+    """Numbers that an optimizer of the user's own keeps for each weight: two, of two rates of decay, or one at most."""
+    defaults = optimizer.defaults
+    return 2 if "betas" in defaults else int(defaults.get("momentum", 1) != 0)

@@ -98,10 +98,10 @@ def plan(readiness: str, ids: Iterable, salt_file: str | None = None, snapshots:
         )
     numbers, unknown = numbers_asked(made, ids_of(ids), readiness)
     raise_problems(unknown)
-    order, parts = made.order, made.parts
+    order = made.order
     new = numbers[made.deleted[numbers] == 0]
     holes = np.union1d(made.holes, new)
-    whole = order.passes(0, holes, parts)
+    whole = made.passes(0, holes)
     seconds = _seconds_a_pass(found)
 
     def option(way: str, guarantee: str, passes: float, storage: int = 0, why: str | None = None) -> Option:
@@ -116,7 +116,7 @@ def plan(readiness: str, ids: Iterable, salt_file: str | None = None, snapshots:
         return Options([option(REPLAY, EXACT, whole, why=why), by_steps, retrain])
     border = border_of(made, numbers)
     folder = snapshots_of(readiness, snapshots, found)
-    passes, why = order.passes(border, holes, parts), snapshot_problem(folder, border)
+    passes, why = made.passes(border, holes), snapshot_problem(folder, border)
     storage = _bytes_of(folder, [int(b) for b in order.borders if b > border])
     both = option(BOTH, EXACT, passes + objective, storage, why)
     return Options([option(REPLAY, EXACT, passes, storage, why), both, by_steps, retrain])

@@ -109,6 +109,10 @@ class ReplayTrainer(ReadyTrainer):
 
     replays = True
 
+    @property
+    def first_snapshot(self) -> int:
+        return self.border + 1  # those up to there are taken over
+
     def load(self, source):
         return with_attention(super().load(source), self.found["replay"]["machine"])
 

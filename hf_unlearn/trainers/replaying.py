@@ -10,11 +10,13 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..data.row_digests import drawn_columns
+from ..memory.table import bytes_as_text
 from ..readiness import replay
 from ..report.words import model_card
+from ..utils.checks import raise_problems
 from ..utils.files import read_json
 from ..utils.versions import library_versions
-from . import records
+from . import records, snapshot_size
 from .base import ForgettingTrainer
 from .making_plans import Planned
 from .models import base_model
@@ -53,6 +55,7 @@ def limits_of(plan: ReplayPlan) -> list[str]:
         *([NOT_REPLAYED.format(", ".join(made))] if made else []),
         *([DRAWN.format(known)] if plan.drawn else []),
     ]
+
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +122,41 @@ class ReplayableTrainer(ForgettingTrainer):
     def at_border(self, step: int) -> None:
         """Before a step where a slice begins: writes its snapshot."""
         self.save_snapshot(self.program.folder)
+
+    # ---- disk ----
+
+    first_snapshot = 0  # step before which this run writes none
+
+    def _begin(self, held, wanted):
+        resume = super()._begin(held, wanted)
+        if self.program is not None:
+            done = int(os.path.basename(resume).rpartition("-")[2]) if isinstance(resume, str) else 0
+            first = max(self.first_snapshot, done)
+            ahead = [border for border in (self.program.missing if resume else self.program.borders) if border >= first]
+            raise_problems(
+                self._disk_problems(ahead, freed=0 if resume else snapshot_size.bytes_in(self.program.folder))
+            )
+        return resume
+
+    def _disk_problems(self, borders: list[int], freed: int) -> list[str]:
+        """Says how much disk the snapshots before these steps will take; a problem where there is not as much."""
+        if not borders:
+            return []
+        optim = str(getattr(self.args.optim, "value", self.args.optim))
+        each = snapshot_size.snapshot_bytes(self.model, optim, self.optimizer)
+        total, free = each * len(borders), snapshot_size.free_bytes(self.program.folder) + freed
+        what = f"{len(borders)} snapshot{'' if len(borders) == 1 else 's'} of about {bytes_as_text(each)}"
+        if total > free:
+            return [
+                f"{what} are to be written into {self.program.folder}, {bytes_as_text(total)} together, and "
+                f"{bytes_as_text(free)} are free there. Free some, name another place by `snapshots`, or have fewer "
+                "snapshots by `slices`."
+            ]
+        logger.warning(
+            "%s will be written into %s: %s together, and %s are free there.",
+            what, self.program.folder, bytes_as_text(total), bytes_as_text(free)
+        )  # fmt: skip
+        return []
 
     # ---- hooks of the Trainer ----
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 from ..memory.optimizers import OPTIMIZERS
 from .models import has_adapter
 
@@ -38,3 +41,17 @@ def _moments(optimizer) -> int:
     """Numbers that an optimizer of the user's own keeps for each weight: two, of two rates of decay, or one at most."""
     defaults = optimizer.defaults
     return 2 if "betas" in defaults else int(defaults.get("momentum", 1) != 0)
+
+
+def free_bytes(folder: str) -> int:
+    """Free on the disk of a folder, or of the one that it will be made in."""
+    there = Path(folder).absolute()
+    while not there.exists():
+        there = there.parent
+    return shutil.disk_usage(there).free
+
+
+def bytes_in(folder: str) -> int:
+    """What deleting a folder would free: of its files those that no other name has."""
+    found = [path.stat() for path in Path(folder).rglob("*") if path.is_file()]
+    return sum(one.st_size for one in found if one.st_nlink == 1)

@@ -69,6 +69,9 @@ class VerifyingTrainer(ReadyTrainer):
     def resume_problems(self, folder):
         return []
 
+    def _disk_problems(self, borders, freed):
+        return []
+
 
 def verify(
     folder: str,

@@ -20,7 +20,7 @@ from ..data.row_digests import unseeded_columns
 from ..readiness import replay
 from ..utils.checks import Wrong, shown
 from .engines import is_first
-from .replay_plan import ReplayPlan, places_of_rows, row_problems
+from .replay_plan import LAST_REQUEST, ReplayPlan, places_of_rows, row_problems
 from .replay_program import seed_all
 from .same_run import HARMLESS, plain
 
@@ -233,12 +233,14 @@ def planned(
         holes = plan.numbers_of_ids(deleted, plan.key)
         at, problems = places_of_rows(plan, rows, plan.key)
         commitment = None
+        if row_problems(rows, "training"):
+            return Planned(plan, rows, at), problems + drawn
     problems += drawn
     if unknown := [i for i, hole in zip(deleted, holes, strict=True) if hole < 0]:
         problems.append(f"`deleted` names {first_ids(unknown)}, which no row of the training has as its `id`.")
     holes = holes[holes >= 0]
     new = holes[plan.deleted[holes] == 0]
-    plan.deleted[new] = plan.deleted.max(initial=0) + 1
+    plan.deleted[new] = min(int(plan.deleted.max(initial=0)) + 1, LAST_REQUEST)
     at[holes] = -1
     if lacking := np.flatnonzero((at < 0) & (plan.deleted == 0)).tolist():
         problems.append(

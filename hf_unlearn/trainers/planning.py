@@ -15,7 +15,8 @@ from ..utils.aligned import aligned
 from ..utils.checks import ArgumentError, raise_problems
 from . import records, replay_plan
 from .replay_plan import ReplayPlan
-from .replay_request import border_of, ids_of, numbers_asked, snapshot_problem, snapshots_of
+from .replay_request import border_of, ids_of, numbers_asked
+from .snapshots import snapshot_problem, snapshots_of
 
 REPLAY, OBJECTIVE, BOTH, RETRAIN = "replay", "objective", "objective, then replay", "retrain"
 EXACT, APPROXIMATE = "exact", "approximate"
@@ -116,7 +117,7 @@ def plan(readiness: str, ids: Iterable, salt_file: str | None = None, snapshots:
         return Options([option(REPLAY, EXACT, whole, why=why), by_steps, retrain])
     border = border_of(made, numbers)
     folder = snapshots_of(readiness, snapshots, found)
-    passes, why = made.passes(border, holes), snapshot_problem(folder, border)
+    passes, why = made.passes(border, holes), snapshot_problem(folder, border, made)
     storage = _bytes_of(folder, [int(b) for b in order.borders if b > border])
     both = option(BOTH, EXACT, passes + objective, storage, why)
     return Options([option(REPLAY, EXACT, passes, storage, why), both, by_steps, retrain])

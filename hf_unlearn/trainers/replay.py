@@ -30,12 +30,11 @@ from .replay_request import (
     has_rows,
     ids_of,
     request_problems,
-    snapshot_problem,
-    snapshots_of,
     source_of,
 )
 from .replaying import METHOD, machine
 from .same_run import HARMLESS
+from .snapshots import snapshot_problem, snapshots_of
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +85,7 @@ class ReplayTrainer(ReadyTrainer):
         raise_problems(problems)
         self.border = border_of(plan, numbers)
         self.taken = snapshots_of(self.source, args.snapshots, self.found)
-        if why := snapshot_problem(self.taken, self.border, contents=True):
+        if why := snapshot_problem(self.taken, self.border, plan, contents=True):
             raise ArgumentError([why])
         if os.path.realpath(args.output_dir) == os.path.realpath(self.source):
             raise ArgumentError(

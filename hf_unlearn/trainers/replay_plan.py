@@ -2,14 +2,17 @@
 The plan of a training that can be replayed: in `readiness.json` what is arithmetic, in `replay.digests` whose rows.
 
 `replay.digests` has a line for each row number of the order: digest of its id, digest of its content, and the number of
-the request that deleted it (0: none did). Digests are BLAKE2b keyed by the owner's salt ([`records`]): whoever has the
-remaining rows and the salt can replay and verify, and nobody can tell from the file alone whose rows they were.
+the request that deleted it (0: none did; 255: that one or a later one). Digests are BLAKE2b keyed by the owner's salt
+([`records`]): whoever has the remaining rows and the salt can replay and verify, and nobody can tell from the file
+alone whose rows they were. The file's header repeats the plan under a digest keyed by the same salt, so that a plan
+that was edited by hand is told by what differs.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import os
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,12 +26,14 @@ from ..data.row_digests import row_digests
 from ..options.ready import ReadyOptions
 from ..readiness.replay_cost import ReadinessCost
 from ..utils import sealed
-from ..utils.checks import ArgumentError
+from ..utils.checks import ArgumentError, Wrong, problems_of, shown
 from . import records
 
 FILE = "replay.digests"
 MAGIC = b"hf_unlearn replay\n"
 SIZE = 16  # bytes of a digest
+NAMED = 4  # edited fields that a message names, at most
+LAST_REQUEST = 255  # that a byte holds
 OF_THE_FILE = ("order", "key", "ids", "contents", "deleted")  # fields that are not in `readiness.json` as they are
 
 
@@ -116,7 +121,7 @@ class ReplayPlan:
         kept = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         own = {name: value for name, value in kept.items() if name not in OF_THE_FILE}
         return {
-            "order": dataclasses.asdict(self.order),
+            "order": {**dataclasses.asdict(self.order), "slices": list(self.order.slices)},
             **own,
             "borders": self.order.borders.tolist(),
             "deleted_rows": int(np.count_nonzero(self.deleted)),
@@ -174,7 +179,27 @@ class ReplayPlan:
             "rows": len(self.ids),
             "contents": self.contents is not None,
         }
+        header["plan"] = self.to_dict()
+        header["seal"] = _seal(header["plan"], b"".join(body), self.key)
         sealed.write(os.path.join(folder, FILE), MAGIC, header, b"".join(body))
+
+
+def _seal(plan: dict, body: bytes, salt: str) -> str:
+    """Digest (hex) of a plan and of whose rows, which only who has the salt can make."""
+    content = json.dumps(plan, sort_keys=True).encode()
+    return hashlib.blake2b(b"plan " + content + bytes(body), digest_size=SIZE, key=salt.encode()).hexdigest()
+
+
+def differences(found: dict, kept: dict | None, at: str = "") -> list[str]:
+    """Fields of a kept plan, by their paths, that another one has otherwise, in words."""
+    lines = []
+    for name, then in (kept or {}).items():
+        now = found.get(name) if isinstance(found, dict) else None
+        if isinstance(then, dict):
+            lines += differences(now, then, f"{at}{name}.")
+        elif now != then:
+            lines.append(f"`{at}{name}` is {shown(now)} and was {shown(then)}")
+    return lines
 
 
 def read(source: str, salt_file: str | None = None) -> ReplayPlan | None:
@@ -185,35 +210,82 @@ def read(source: str, salt_file: str | None = None) -> ReplayPlan | None:
         salt_file: the owner's salt, where it is not in the folder.
 
     Raises:
-        ArgumentError: if a file is missing or damaged, or if the two do not belong together.
+        ArgumentError: if a file is missing or damaged, if the plan was edited, or if the two do not belong together.
     """
-    found = (records.find_readiness(source) or {}).get("replay")
-    if found is None:
-        return None
-    path = records.find_file(source, FILE)
-    if path is None:
-        raise ArgumentError([f"{source} has a plan for replays, but no {FILE}, which says whose rows it is of."])
-    plan = ReplayPlan.from_dict(found)
-    header, body = sealed.read(path, MAGIC, records.SCHEMA)
-    n, at = header["rows"], 0
-    if n != plan.order.rows or header["salt"] != plan.salt:
+    try:
+        found = (records.find_readiness(source) or {}).get("replay")
+        if found is None:
+            return None
+        path = records.find_file(source, FILE)
+        if path is None:
+            raise ArgumentError([f"{source} has a plan for replays, but no {FILE}, which says whose rows it is of."])
+        header, body = sealed.read(path, MAGIC, records.SCHEMA)
+    except ValueError as error:
+        raise ArgumentError(problems_of(error)) from error
+    if header["salt"] != (found.get("salt") if isinstance(found, dict) else None):
         raise ArgumentError(
             [f"{FILE} and {records.READINESS} of {source} are of two trainings. Restore them from a copy."]
         )
+    if edited := differences(found, header.get("plan")):
+        raise ArgumentError(
+            [
+                f"The plan in {records.READINESS} of {source} is not the one that was run: {'; '.join(edited[:NAMED])}"
+                f"{'; …' if len(edited) > NAMED else ''}. Restore the file from a copy, or write back what was there."
+            ]
+        )
+    plan, n, at = ReplayPlan.from_dict(found), header["rows"], 0
     for name, width in (("ids", SIZE), *((("contents", SIZE),) if header["contents"] else ()), ("deleted", 1)):
         values = np.frombuffer(body, np.uint8, n * width, at)
         setattr(plan, name, values.reshape(n, width).copy() if width > 1 else values.copy())
         at += values.nbytes
-    salts = records.known_salts(*([source] if os.path.isdir(source) else []), *([salt_file] if salt_file else []))
-    plan.key = salts.get(plan.salt)
-    if plan.key is None:
+    plan.key = _key(source, salt_file, plan.salt)
+    if "seal" in header and header["seal"] != _seal(header["plan"], body, plan.key):
         raise ArgumentError(
             [
-                f"The plan of {source} knows its rows by digests, and the salt that opens them is not at hand: "
-                f"{records.SALT} of the folder of the training, which is not pushed to the hub. Name it by `salt_file`."
+                f"The plan of {source} was made again without its salt: {FILE} does not hold the digest that only the "
+                "owner of the salt can make. Restore both files from a copy."
             ]
         )
     return plan
+
+
+def read_beside(folder: str) -> tuple[dict, np.ndarray] | None:
+    """
+    `(what the record says of the plan, (N,) the request that deleted each row)` of a snapshot or another folder; None
+    where its training cannot be replayed. Nothing is opened by a salt.
+    """
+    found = (records.find_readiness(folder) or {}).get("replay")
+    path = os.path.join(folder, FILE)
+    if not isinstance(found, dict) or not os.path.exists(path):
+        return None
+    header, body = sealed.read(path, MAGIC, records.SCHEMA)
+    return found, np.frombuffer(body, np.uint8)[-header["rows"] :]
+
+
+def _key(source: str, salt_file: str | None, name: str) -> str:
+    """The salt of this name, from the folder or the file; raises an `ArgumentError` where neither has it."""
+    problem = None
+    if salt_file and not os.path.exists(salt_file):
+        problem = Wrong("salt_file", f"is {shown(str(salt_file))}, but there is no such file.")
+    try:
+        salts = records.known_salts(*([source] if os.path.isdir(source) else []), *([salt_file] if salt_file else []))
+    except ValueError as error:
+        raise ArgumentError(problems_of(error)) from error
+    if name in salts:
+        return salts[name]
+    if problem is None and salt_file:
+        problem = Wrong(
+            "salt_file",
+            f"is {shown(str(salt_file))}, which holds the salt of another training than {source}: its digests stay "
+            f"closed. It is {records.SALT} of the folder of that training.",
+        )
+    raise ArgumentError(
+        [
+            problem
+            or f"The plan of {source} knows its rows by digests, and the salt that opens them is not at hand: "
+            f"{records.SALT} of the folder of the training, which is not pushed to the hub. Name it by `salt_file`."
+        ]
+    )
 
 
 def places_of_rows(plan: ReplayPlan, rows, salt: str) -> tuple[np.ndarray, list[str]]:

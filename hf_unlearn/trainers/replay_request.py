@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -12,11 +11,11 @@ from ..config import UnlearnConfig
 from ..data.columns import column_names, first_ids, row_ids
 from ..readiness import replay
 from ..utils.checks import ArgumentError, problems_of, shown
-from . import checkpointing, records, replay_plan
+from . import records, replay_plan
 from .models import name_of
 from .replay_plan import ReplayPlan
-from .replay_program import FOLDER
 from .same_run import plain
+from .snapshots import snapshot_problem, snapshots_of
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ def is_replayed(model, args: UnlearnConfig, asked) -> bool:
         plan = replay_plan.read(source, args.salt_file)
         problems, numbers = request_problems(plan, ids_of(asked), source)
         if not problems:
-            why = snapshot_problem(snapshots_of(source, args.snapshots, found), border_of(plan, numbers))
+            why = snapshot_problem(snapshots_of(source, args.snapshots, found), border_of(plan, numbers), plan)
             problems += [why] if why else []
     except ValueError as error:
         problems = problems_of(error)
@@ -58,12 +57,6 @@ def border_of(plan: ReplayPlan, numbers: np.ndarray) -> int:
 def source_of(model, args: UnlearnConfig) -> str | None:
     """Folder or hub id of the plan."""
     return str(args.readiness_from) if args.readiness_from not in ("auto", "none") else name_of(model)
-
-
-def snapshots_of(source: str, named: str | None, found: dict) -> str:
-    """Folder of the snapshots: as the request says, beside the model, or where the training left them."""
-    beside = os.path.join(source, FOLDER)
-    return named or (beside if os.path.isdir(beside) else found["replay"]["snapshots"])
 
 
 def has_rows(asked) -> bool:
@@ -107,13 +100,6 @@ def request_problems(plan: ReplayPlan, asked: list, source: str) -> tuple[list[s
 def _said(asked: list, chosen: np.ndarray) -> str:
     ids = [i for i, there in zip(asked, chosen, strict=True) if there]
     return f"{len(ids)} of {len(asked)} asked rows (ids {first_ids(ids)})"
-
-
-def snapshot_problem(folder: str, border: int, contents: bool = False) -> str | None:
-    """Why the snapshot before a step cannot be used, in a sentence; None if it can."""
-    snapshot = os.path.join(folder, f"checkpoint-{border}")
-    why = checkpointing.problem(snapshot, contents)
-    return why and f"The snapshot that the request goes back to cannot be used, {snapshot}: {why}."
 
 
 def contradictions(args: UnlearnConfig, plan: ReplayPlan) -> list[str]:

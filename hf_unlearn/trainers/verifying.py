@@ -17,7 +17,7 @@ from . import records, replay_plan
 from .models import load_model
 from .ready import ReadyTrainer
 from .replay import config_of, other_machine, with_attention
-from .replay_request import snapshot_problem, snapshots_of
+from .snapshots import snapshot_problem, snapshots_of
 from .weights_digest import weights_digest
 
 FROM_THE_START, FROM_A_SNAPSHOT = "from the start", "from a snapshot"
@@ -102,7 +102,7 @@ def verify(
     if plan is None:
         raise ArgumentError([f'{folder} was not trained with `readiness="replay"`: there is no plan to verify.'])
     taken, first = snapshots_of(folder, snapshots, found), int(plan.order.borders.min())
-    if model is None and (why := snapshot_problem(taken, first, contents=True)):
+    if model is None and (why := snapshot_problem(taken, first, plan, contents=True)):
         raise ArgumentError([f"{why} Pass `model`, what the training began with, to verify from the start."])
     with tempfile.TemporaryDirectory() as out:
         quiet = TrainingArguments(out, report_to=[], disable_tqdm=True) if args is None else args

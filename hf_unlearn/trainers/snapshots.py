@@ -1,0 +1,69 @@
+"""
+The snapshots of a training that can be replayed: where they are, and whether a request can go back to one.
+
+A snapshot is a checkpoint that is kept. It can be used where it is whole, of the same program as the plan, of the step
+before which it should stand, and has met the rows that the plan would have it meet, no more and no fewer.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from ..utils.files import read_json
+from . import checkpointing, replay_plan
+from .replay_plan import ReplayPlan
+from .replay_program import FOLDER
+
+OF_THE_PROGRAM = ("order", "arguments", "warmup", "schedule", "micro_batches", "processes", "salt", "weights_before")
+
+
+def snapshots_of(source: str, named: str | None, found: dict) -> str:
+    """Folder of the snapshots: as the request says, beside the model, or where the training left them."""
+    beside = os.path.join(source, FOLDER)
+    return named or (beside if os.path.isdir(beside) else found["replay"]["snapshots"])
+
+
+def snapshot_problem(folder: str, border: int, plan: ReplayPlan, contents: bool = False) -> str | None:
+    """
+    Why the snapshot before a step cannot be used, in a sentence; None if it can.
+
+    Args:
+        contents: reads the files, too, which takes about a second a GB.
+    """
+    snapshot = os.path.join(folder, f"checkpoint-{border}")
+    why = checkpointing.problem(snapshot, contents) or _of_another_program(snapshot, border, plan)
+    return why and f"The snapshot that the request goes back to cannot be used, {snapshot}: {why}."
+
+
+def _of_another_program(snapshot: str, border: int, plan: ReplayPlan) -> str | None:
+    """What a whole snapshot has to do with another training, or with other rows, than the plan."""
+    try:
+        found = replay_plan.read_beside(snapshot)
+        state = read_json(os.path.join(snapshot, "trainer_state.json")) or {}
+    except ValueError as error:
+        return str(error).rstrip(".")
+    if found is None:
+        return "it is a checkpoint of a training that cannot be replayed"
+    record, deleted = found
+    now = plan.to_dict()
+    kept = {name: now[name] for name in OF_THE_PROGRAM if now[name] is not None}
+    if differing := replay_plan.differences(record, kept):
+        return f"it is of another training than the plan: there {'; '.join(differing[: replay_plan.NAMED])}"
+    if state.get("global_step") != border:
+        return f"it is of step {state.get('global_step')}"
+    begun = _rows_before(plan, border)
+    before, since = np.flatnonzero(deleted), np.flatnonzero(plan.deleted)
+    if (met := np.setdiff1d(since, before)).size and (met < begun).any():
+        return f"it has met {np.count_nonzero(met < begun)} rows that were deleted since it was written"
+    if (lost := np.setdiff1d(before, since)).size and (lost < begun).any():
+        return f"it has not met {np.count_nonzero(lost < begun)} rows that the training had, as that of a later request"
+    return None
+
+
+def _rows_before(plan: ReplayPlan, border: int) -> int:
+    """The first row number of the slices that have not begun before a step."""
+    starts = plan.order.stable + np.cumsum([0, *plan.order.slices])
+    begun = np.flatnonzero(plan.order.borders < border)
+    return int(starts[begun.max() + 1]) if begun.size else plan.order.stable

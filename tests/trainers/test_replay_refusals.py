@@ -1,0 +1,203 @@
+"""What a replay refuses, and in which words: plans, salts, snapshots and rows that are not those of the training."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from helpers import tiny
+from helpers.replays import replayed, trained
+
+from hf_unlearn import ArgumentError
+from hf_unlearn.trainers import records, replay_plan
+from hf_unlearn.trainers.replay_plan import ReplayPlan
+from hf_unlearn.trainers.snapshots import snapshot_problem
+from hf_unlearn.utils import sealed
+from hf_unlearn.utils.files import write_json
+
+BRIEF = {"max_steps": 8, "slices": "2"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cheap_collections():
+    yield from tiny.cheap_collections()
+
+
+@pytest.fixture(scope="module")
+def trainings(tmp_path_factory):
+    """Folders of a training, of one with another seed, and of a request to the first one."""
+    root = tmp_path_factory.mktemp("trainings")
+    trained(root / "ready", **BRIEF)
+    trained(root / "other", seed=7, **BRIEF)
+    shutil.copytree(root / "ready", root / "asked")
+    replayed(root / "out", root / "asked", [early_row(root / "ready")])
+    return root
+
+
+@pytest.fixture
+def ready(trainings, tmp_path):
+    return shutil.copytree(trainings / "ready", tmp_path / "ready")
+
+
+def early_row(folder) -> int:
+    """An id of the first slice."""
+    plan = replay_plan.read(str(folder))
+    numbers = plan.numbers_of_ids(range(24), plan.key)
+    return int(np.flatnonzero(numbers == plan.order.stable)[0])
+
+
+def refused(folder, **options) -> str:
+    with pytest.raises(ArgumentError) as caught:
+        replay_plan.read(str(folder), **options)
+    (problem,) = caught.value.problems
+    return problem
+
+
+# ---- the plan --------------------------------------------------------------------------------------------------------
+
+
+def edit(folder, change) -> None:
+    """Changes the plan by hand, and writes the file's digest anew."""
+    record = json.loads((folder / records.READINESS).read_text())
+    change(record["replay"])
+    write_json(folder / records.READINESS, record)
+
+
+@pytest.mark.parametrize("path, value, said", [
+    ("order.seed", 5, "`order.seed` is 5 and was 42"), ("warmup", 3, "`warmup` is 3 and was 0"),
+    ("order.slices", [1, 5], "`order.slices` is [1, 5] and was [3, 3]"),
+    ("arguments.weight_decay", 0.5, "`arguments.weight_decay` is 0.5 and was 0.0"),
+    ("order", {}, "`order.stable` is None and was 18"), ("weights_before", None, "`weights_before` is None and was '"),
+])  # fmt: skip
+def test_a_plan_that_was_edited_by_hand_is_told_by_what_differs(ready, path, value, said):
+    def change(plan):
+        *above, name = path.split(".")
+        for one in above:
+            plan = plan[one]
+        plan[name] = value
+
+    edit(ready, change)
+    problem = refused(ready)
+    assert problem.startswith("The plan in readiness.json of") and said in problem and "from a copy" in problem
+
+
+def test_both_files_edited_alike_are_told_by_the_salt(ready):
+    path = ready / replay_plan.FILE
+    header, body = sealed.read(path, replay_plan.MAGIC, records.SCHEMA)
+    header["plan"]["order"]["seed"] = 5
+    sealed.write(path, replay_plan.MAGIC, header, bytes(body))
+    edit(ready, lambda plan: plan["order"].update(seed=5))
+    assert "was made again without its salt" in refused(ready)
+
+
+def test_a_plan_without_whose_rows_or_with_those_of_another_training_is_refused(ready, trainings):
+    (ready / replay_plan.FILE).write_bytes((ready / replay_plan.FILE).read_bytes()[:-40])
+    assert "replay.digests is damaged: its content is not what was written" in refused(ready)
+    shutil.copy(trainings / "other" / replay_plan.FILE, ready)
+    assert "are of two trainings" in refused(ready)
+    (ready / replay_plan.FILE).unlink()
+    assert "no replay.digests, which says whose rows it is of" in refused(ready)
+    (ready / records.READINESS).write_text("{")
+    assert "is damaged or no JSON" in refused(ready)
+
+
+def test_a_plan_of_an_earlier_version_without_a_seal_is_read(ready):
+    path = ready / replay_plan.FILE
+    header, body = sealed.read(path, replay_plan.MAGIC, records.SCHEMA)
+    del header["plan"], header["seal"]
+    sealed.write(path, replay_plan.MAGIC, header, bytes(body))
+    assert isinstance(replay_plan.read(str(ready)), ReplayPlan)
+
+
+def test_a_salt_that_is_missing_wrong_or_none_is_told_by_its_name(ready, trainings, tmp_path):
+    own = ready / records.SALT
+    kept = shutil.move(own, tmp_path / "kept.json")
+    assert "is not at hand" in refused(ready) and "Name it by `salt_file`" in refused(ready)
+    assert refused(ready, salt_file=str(tmp_path / "none.json")).endswith("none.json', but there is no such file.")
+    wrong = refused(ready, salt_file=str(trainings / "other" / records.SALT))
+    assert wrong.startswith("`salt_file` is") and "holds the salt of another training" in wrong
+    assert "is damaged: it should hold the salt" in refused(ready, salt_file=str(trainings / "other" / "config.json"))
+    assert replay_plan.read(str(ready), salt_file=kept).key
+
+
+# ---- the snapshots ---------------------------------------------------------------------------------------------------
+
+
+def told(folder, border, plan) -> str:
+    return snapshot_problem(str(folder / "_snapshots"), border, plan, contents=True) or ""
+
+
+def test_a_snapshot_that_is_gone_or_damaged_is_told(ready):
+    plan = replay_plan.read(str(ready))
+    first, last = (int(border) for border in plan.order.borders)
+    assert told(ready, first, plan) == told(ready, last, plan) == ""
+    path = ready / "_snapshots" / f"checkpoint-{first}" / "optimizer.pt"
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+    assert "damaged: the content is not what was written in optimizer.pt" in told(ready, first, plan)
+    path.unlink()
+    assert "it lacks optimizer.pt" in told(ready, first, plan)
+    shutil.rmtree(ready / "_snapshots")
+    assert "there is no such folder" in told(ready, first, plan)
+
+
+def test_a_snapshot_of_another_run_or_step_is_told(ready, trainings):
+    plan = replay_plan.read(str(ready))
+    first, last = (int(border) for border in plan.order.borders)
+    told_of_other = told(trainings / "other", first, plan)
+    assert "it is of another training than the plan: there `order.seed` is 7 and was 42" in told_of_other
+    shutil.rmtree(ready / "_snapshots" / f"checkpoint-{last}")
+    shutil.copytree(ready / "_snapshots" / f"checkpoint-{first}", ready / "_snapshots" / f"checkpoint-{last}")
+    assert f"it is of step {first}" in told(ready, last, plan)
+
+
+def test_a_snapshot_that_has_met_other_rows_than_the_plan_is_told(ready, trainings):
+    """The later snapshot of the training has met a row that was deleted since; that of the request has not."""
+    before, after = (replay_plan.read(str(folder)) for folder in (ready, trainings / "out"))
+    first, last = (int(border) for border in before.order.borders)
+    assert "it has met 1 rows that were deleted since" in told(ready, last, after)
+    assert "it has not met 1 rows that the training had" in told(trainings / "out", last, before)
+    assert (
+        told(ready, first, after)
+        == told(trainings / "out", first, before)
+        == told(trainings / "out", last, after)
+        == ""
+    )
+
+
+def test_a_checkpoint_of_a_plain_training_is_no_snapshot(ready, tmp_path):
+    trained(tmp_path / "plain", readiness="none", slices="auto", save_strategy="steps", save_steps=4, max_steps=4)
+    plan = replay_plan.read(str(ready))
+    os.rename(tmp_path / "plain" / "checkpoint-4", tmp_path / "plain" / f"checkpoint-{plan.order.borders[0]}")
+    why = snapshot_problem(str(tmp_path / "plain"), int(plan.order.borders[0]), plan)
+    assert "a training that cannot be replayed" in why
+
+
+# ---- the request -----------------------------------------------------------------------------------------------------
+
+
+ROWS = [row for row in tiny.lm_list(24) if row["id"] != 0]
+
+
+@pytest.mark.parametrize("asked, options, said", [
+    ([0, 99], {}, r"1 of 2 asked rows \(ids 99\) were not in the training of"),
+    ([], {}, "`forget_dataset` names no row"),
+    ([0], {"learning_rate": 0.5}, "`learning_rate` is 0.5, but the training had 0.01, and a replay is the same run"),
+    ([0], {"rows": ROWS[2:]}, "2 of the 24 rows of the training are neither here nor asked for"),
+    ([0], {"rows": [*ROWS, *tiny.lm_list(2, 100)]}, r"2 of 25 rows \(ids 100, 101\) were not in the training"),
+    ([0], {"rows": [{k: v for k, v in row.items() if k != "id"} for row in ROWS]}, "rows have no column `id`"),
+    ([0], {"rows": [*ROWS, ROWS[0]]}, "has values twice: 1"),
+    ([0], {"rows": [{**row, "labels": [-100] * 3 + row["labels"][3:]} for row in ROWS]}, "not what was trained on"),
+    ([0], {"snapshots": "nowhere"}, "cannot be used, nowhere.checkpoint-"),
+])  # fmt: skip
+def test_a_request_that_cannot_be_replayed_is_refused_in_one_problem_before_a_model_is_loaded(
+    trainings, tmp_path, asked, options, said, monkeypatch
+):
+    monkeypatch.setattr("hf_unlearn.trainers.base.load_model", lambda *_: pytest.fail("a model was loaded"))
+    with pytest.raises(ArgumentError, match=said) as caught:
+        replayed(tmp_path / "out", trainings / "ready", asked, **options)
+    assert len(caught.value.problems) == 1

@@ -304,6 +304,27 @@ def _known_problems(known: Known, part: str, name: str, rows: Rows, said: str) -
     return found
 
 
+def met_before(known: Known, rows, chosen: np.ndarray, processing_class=None) -> list[str]:
+    """
+    Rows that the model was trained on before this training, which a replay of this one alone would not take out.
+
+    Args:
+        chosen: (N,) True for the rows that may be asked for.
+    """
+    if not known.of(TRAINED, "content") + known.of(TRAINED, "said"):
+        return []
+    read = Rows(rows, processing_class)
+    found = [inside for of in ("content", "said") if (inside := read.inside(known, TRAINED, of)) is not None]
+    met = np.any([np.zeros(len(read), bool), *found], axis=0) & chosen
+    if not met.any():
+        return []
+    return [
+        f"{met.sum()} of {chosen.sum()} revocable rows (ids {read.named(met)}) are rows that {known.where} was trained "
+        "on before: its weights have met them, and a replay goes back to the beginning of this training at most. Start "
+        "from a model that has not met them, or mark them as stable."
+    ]
+
+
 def measured_problems(
     known: Known, rows: Mapping, *, retrained: bool = False, unlearned: bool = False, processing_class=None
 ) -> list[str]:

@@ -22,13 +22,20 @@ logger = logging.getLogger(__name__)
 
 FILE = "_running.json"
 TAKEN = (errno.EACCES, errno.EAGAIN)
+OUTPUT = "`output_dir` is {}, where another run is at work: {}. Their files would be mixed. Wait for its end, or take "
+OUTPUT += "another one."
+SNAPSHOTS = "The snapshots in {} are in use by another run: {}. It may delete or replace them. Wait for its end, and "
+SNAPSHOTS += "start from its result."
 _HELD: dict[str, int] = {}  # folder -> process that has it: to open the file there once more would end its lock
 
 
 @contextmanager
-def one_run_in(folder: str):
+def one_run_in(folder: str, said: str = OUTPUT):
     """
     The folder is this process's in the block, also where it has it already.
+
+    Args:
+        said: of the folder and of the run that has it.
 
     Raises:
         ArgumentError: if another run is at it.
@@ -38,7 +45,7 @@ def one_run_in(folder: str):
         yield
         return
     is_new = not os.path.exists(folder)
-    file = _take(folder)
+    file = _take(folder, said)
     _HELD[key] = os.getpid()
     clear_parts(folder)
     try:
@@ -54,7 +61,7 @@ def one_run_in(folder: str):
                 os.rmdir(folder)
 
 
-def _take(folder: str) -> int | None:
+def _take(folder: str, said: str) -> int | None:
     """The open file, locked; None where nothing can be written, and so nothing mixed."""
     path = Path(folder, FILE)
     while True:
@@ -69,10 +76,10 @@ def _take(folder: str) -> int | None:
             locks = _lock(file)
         except BlockingIOError:
             os.close(file)
-            raise ArgumentError([_said(folder, there)]) from None
+            raise ArgumentError([_said(said, folder, there)]) from None
         if not locks and there and _alive(there):
             os.close(file)
-            raise ArgumentError([_said(folder, there)])
+            raise ArgumentError([_said(said, folder, there)])
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file), os.stat(path)):
                 break
@@ -123,9 +130,7 @@ def _alive(there: dict) -> bool:
     return began is not None and abs(began - (there.get("began") or 0)) < 1
 
 
-def _said(folder: str, there: dict) -> str:
+def _said(said: str, folder: str, there: dict) -> str:
     since = time.strftime("%Y-%m-%d %H:%M", time.localtime(there["since"])) if there.get("since") else "an unknown time"
-    return (
-        f"`output_dir` is {os.fspath(folder)!r}, where another run is at work: process {there.get('pid', '?')} on host "
-        f"{there.get('host', '?')}, since {since}. Their files would be mixed. Wait for its end, or take another one."
-    )
+    run = f"process {there.get('pid', '?')} on host {there.get('host', '?')}, since {since}"
+    return said.format(repr(os.fspath(folder)), run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +13,11 @@ from ..report.words.numbers import number
 from ..unlearning import schedule
 from ..utils.aligned import aligned
 from ..utils.checks import ArgumentError, raise_problems
-from . import records, replay_plan
+from .records import APPROXIMATE, EXACT
 from .replay_plan import ReplayPlan
-from .replay_request import border_of, ids_of, numbers_asked
-from .snapshots import snapshot_problem, snapshots_of
+from .replay_request import ReplayRequest, look_up
 
 REPLAY, OBJECTIVE, BOTH, RETRAIN = "replay", "objective", "objective, then replay", "retrain"
-EXACT, APPROXIMATE = "exact", "approximate"
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,8 @@ class Option:
 class Options(tuple):
     """The options of a request, replay first, retraining last; prints itself as a table."""
 
+    beside: tuple[str, ...] = ()  # what else to know
+
     def __str__(self) -> str:
         head = ("way", "guarantee", "row passes", "of retraining", "minutes", "disk", "possible")
         rows = [
@@ -66,6 +66,7 @@ class Options(tuple):
         reasons = dict.fromkeys(o.why_not for o in self if not o.possible)
         ways = [" and ".join(f"{o.way!r}" for o in self if o.why_not == why) for why in reasons]
         notes = [f"{names} cannot be done now: {why}" for names, why in zip(ways, reasons, strict=True)]
+        notes += self.beside
         if any(o.way in (OBJECTIVE, BOTH) for o in self):
             notes.append("An objective ends as soon as the rows are forgotten: its figures are the most it takes.")
         if any(o.minutes is None for o in self):
@@ -83,7 +84,7 @@ def plan(readiness: str, ids: Iterable, salt_file: str | None = None, snapshots:
     Every way to serve a request, with its guarantee, its cost, and whether it can be done with what is at hand.
 
     Args:
-        readiness: folder or hub id of a model trained with `ReadyConfig(readiness="replay")`.
+        readiness: folder or hub id of a model trained with `ReadyConfig(readiness="replay")`, or of a request's result.
         ids: of the rows that are asked for, or the rows themselves.
         salt_file: the owner's salt, where it is not in the folder.
         snapshots: folder of the snapshots, where they are not where the training left them.
@@ -91,36 +92,43 @@ def plan(readiness: str, ids: Iterable, salt_file: str | None = None, snapshots:
     Raises:
         ArgumentError: if there is no plan, or if ids are not of its rows.
     """
-    found = records.find_readiness(readiness)
-    made = replay_plan.read(readiness, salt_file)
-    if made is None:
+    request = look_up(readiness, ids, None, salt_file, snapshots)
+    if request is None:
         raise ArgumentError(
             [f'{readiness} was not trained with `readiness="replay"`: what a request costs is known once it has run.']
         )
-    numbers, unknown = numbers_asked(made, ids_of(ids), readiness)
-    raise_problems(unknown)
-    order = made.order
-    new = numbers[made.deleted[numbers] == 0]
-    holes = np.union1d(made.holes, new)
-    whole = made.passes(0, holes)
-    seconds = _seconds_a_pass(found)
+    made, order = request.plan, request.plan.order
+    if len(request.numbers) < max(1, len(request.asked)):  # no row, or unknown ones
+        raise_problems(request.problems)
+    whole, seconds = made.passes(0, request.holes), _seconds_a_pass(request.found)
 
     def option(way: str, guarantee: str, passes: float, storage: int = 0, why: str | None = None) -> Option:
         minutes = None if seconds is None else passes * seconds / 60
         return Option(way, guarantee, round(passes), passes / whole, minutes, storage, why is None, why)
 
-    objective = _objective_passes(made, len(new))
+    objective = _objective_passes(made, np.count_nonzero(made.deleted[request.numbers] == 0))
     by_steps = option(OBJECTIVE, APPROXIMATE, objective)
     retrain = option(RETRAIN, EXACT, whole)
-    if (new < order.stable).any():
-        why = f"{np.count_nonzero(new < order.stable)} of the asked rows are stable and come from the first step on."
-        return Options([option(REPLAY, EXACT, whole, why=why), by_steps, retrain])
-    border = border_of(made, numbers)
-    folder = snapshots_of(readiness, snapshots, found)
-    passes, why = made.passes(border, holes), snapshot_problem(folder, border, made)
-    storage = _bytes_of(folder, [int(b) for b in order.borders if b > border])
+    if (request.new < order.stable).any():
+        return Options([option(REPLAY, EXACT, whole, why=" ".join(request.problems)), by_steps, retrain])
+    why = " ".join(request.problems) or request.snapshot_problem()
+    passes = made.passes(request.border, request.holes)
+    storage = _bytes_of(request.snapshots, [int(b) for b in order.borders if b > request.border])
     both = option(BOTH, EXACT, passes + objective, storage, why)
-    return Options([option(REPLAY, EXACT, passes, storage, why), both, by_steps, retrain])
+    options = Options([option(REPLAY, EXACT, passes, storage, why), both, by_steps, retrain])
+    options.beside = tuple(_beside(request, not why))
+    return options
+
+
+def _beside(request: ReplayRequest, possible: bool) -> Iterator[str]:
+    """What to know of the replay, in sentences."""
+    if possible and len(request.earlier):
+        yield (
+            f"{len(request.earlier)} rows that were taken out by steps before are left out of the replay, too: what is "
+            "approximate of them now is exact then."
+        )
+    if not request.plan.passes_are_exact:
+        yield "Row passes of a replay are about: its first step with a simulated request asks the model for more."
 
 
 def _seconds_a_pass(found: dict) -> float | None:

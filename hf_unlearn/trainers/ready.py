@@ -26,7 +26,7 @@ from ..report.words import model_card
 from ..utils.checks import raise_problems
 from ..utils.files import read_json
 from ..utils.versions import library_versions
-from . import known_rows, making_plans, records, replaying
+from . import known_rows, making_plans, records, replaying, snapshots
 from .engines import decided_by_first, several_backwards_problem
 from .main_loss import MainLoss
 from .models import chance_loss, has_adapter, name_of
@@ -158,6 +158,7 @@ class ReadyTrainer(ReplayableTrainer):
         deleted = list(deleted)
         if args.is_replayable:
             problems += making_plans.argument_problems(args, revocable, callbacks)
+            problems += snapshots.place_problems(args.snapshots, args.output_dir)
         elif deleted or plan is not None:
             problems.append('`deleted` and `plan` are for `readiness="replay"`; elsewhere leave the rows out yourself.')
         raise_problems(problems + [problem for problem in found if problem not in problems])
@@ -165,6 +166,9 @@ class ReadyTrainer(ReplayableTrainer):
         self._flags = None if marked is None else np.array(column_values(train_dataset, revocable), dtype=bool)
         if args.is_replayable:
             made, problems = making_plans.planned(args, train_dataset, self._flags, deleted, plan, processing_class)
+            if plan is None:
+                met = known_rows.met_before
+                problems += decided_by_first(lambda: met(self._known, train_dataset, self._flags, processing_class))
             raise_problems(problems)
             train_dataset, self._flags = made.rows, made.flags
         self._commitment: dict | None = None

@@ -31,6 +31,8 @@ from ..utils.salts import salt_id as salt_id
 SCHEMA = 1
 READINESS = "readiness.json"
 UNLEARNING = "unlearning.json"
+EXACT, APPROXIMATE, NOT_FORGOTTEN = "exact", "approximate", "not_forgotten"  # what a request guarantees
+GUARANTEE = "guarantee"  # its key
 
 
 def commitment(ids, salt: str) -> str:

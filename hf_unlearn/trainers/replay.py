@@ -19,22 +19,18 @@ from ..config import ReadyConfig, UnlearnConfig
 from ..report.words import model_card
 from ..unlearning import stop_rule
 from ..utils.checks import ArgumentError, raise_problems
-from ..utils.files import write_json
-from . import checkpointing, known_rows, records, replay_plan
-from .models import base_model
+from ..utils.files import sha256_of, write_json
+from . import checkpointing, known_rows, records
+from .engines import decided_by_first
+from .models import base_model, name_of
+from .output_lock import SNAPSHOTS, one_run_in
 from .ready import ReadyTrainer
 from .replay_plan import ReplayPlan
-from .replay_request import (
-    border_of,
-    contradictions,
-    has_rows,
-    ids_of,
-    request_problems,
-    source_of,
-)
+from .replay_request import OtherWeights, ReplayRequest, contradictions, has_rows, look_up_for
 from .replaying import METHOD, machine
 from .same_run import HARMLESS
-from .snapshots import snapshot_problem, snapshots_of
+from .superseded import Superseded
+from .weights_digest import weights_digest
 
 logger = logging.getLogger(__name__)
 
@@ -71,26 +67,19 @@ class ReplayTrainer(ReadyTrainer):
         callbacks=None,
         **kwargs,
     ):
-        self.source = source_of(model, args)
-        plan = replay_plan.read(self.source, args.salt_file)
-        if plan is None:
-            raise ArgumentError(
-                [f'{self.source} was not trained with `readiness="replay"`: there is no plan to replay.']
-            )
-        self.request, self.asked = args, ids_of(forget_dataset)
-        self.asked_rows = forget_dataset if has_rows(forget_dataset) else [{"id": i} for i in self.asked]
-        self.found = records.find_readiness(self.source)
-        problems, numbers = request_problems(plan, self.asked, self.source)
-        problems += contradictions(args, plan)
-        raise_problems(problems)
-        self.border = border_of(plan, numbers)
-        self.taken = snapshots_of(self.source, args.snapshots, self.found)
-        if why := snapshot_problem(self.taken, self.border, plan, contents=True):
-            raise ArgumentError([why])
-        if os.path.realpath(args.output_dir) == os.path.realpath(self.source):
-            raise ArgumentError(
-                ["`output_dir` is the folder of the model itself: a kill would leave neither the old model nor the new "
-                 "one. Give another folder."]
+        asked = decided_by_first(lambda: _looked_up(model, args, forget_dataset))
+        self.asked, self.border = asked, asked.border
+        self.superseded = Superseded(asked, args.keep_superseded, args.output_dir)
+        self.asked_rows = forget_dataset if has_rows(forget_dataset) else [{"id": i} for i in asked.asked]
+        self._is_bare = peft_config is not None  # its adapter is a new one, whose weights the snapshot has
+        if not isinstance(model, (str, os.PathLike)) and not self._is_bare:
+            self._check_weights(model)
+        plan, self.removed_by_steps = asked.plan, len(asked.earlier)
+        if self.removed_by_steps:
+            plan.deleted[asked.earlier] = plan.deleted.max(initial=0) + 1
+            logger.warning(
+                "%d row(s) that were removed by steps before, which is approximate, are left out of the replay, too: "
+                "of them, too, the result will have seen nothing.", self.removed_by_steps
             )  # fmt: skip
         super().__init__(
             model,
@@ -101,7 +90,7 @@ class ReplayTrainer(ReadyTrainer):
             processing_class=processing_class,
             peft_config=peft_config,
             callbacks=callbacks,
-            deleted=self.asked,
+            deleted=asked.asked,
             plan=plan,
             **kwargs,
         )
@@ -113,12 +102,32 @@ class ReplayTrainer(ReadyTrainer):
         return self.border + 1  # those up to there are taken over
 
     def load(self, source):
-        return with_attention(super().load(source), self.found["replay"]["machine"])
+        """The model by that name; where that is a result of steps, of another form maybe, the snapshot's."""
+        found = super().load(source if self.asked.steps is None else self.asked.snapshot)
+        if self.asked.steps is None and not self._is_bare:
+            self._check_weights(found)
+        return with_attention(found, self.asked.found["replay"]["machine"])
+
+    def _check_weights(self, model) -> None:
+        """Raises [`OtherWeights`] where the model is none that the plan begins or ends with, nor one of steps since."""
+        asked = self.asked
+        known = {asked.plan.weights_before, asked.found["replay"].get("weights"), asked.steps and asked.steps.weights}
+        if not known - {None} or not any(p.requires_grad for p in model.parameters()):
+            return
+        if weights_digest(model) not in known:
+            raise OtherWeights(
+                [
+                    f"The weights of the model are not those that the training of {asked.source} ended with. It was "
+                    "trained on since, or it is loaded in another dtype, or other weights of it are to be trained. A "
+                    f"replay would lose what was done to it since. Start from {asked.source} if that is meant; or take "
+                    'the rows out by `method="objective"`, which is approximate.'
+                ]
+            )
 
     def known_rows(self):
         """The remaining rows were trained on, and no others; whoever asked, now or before, is remembered."""
         if self._known_rows is None:
-            salt = records.salt_for(self.args.output_dir, self._known.salts)
+            salt = records.salt_for(self.args.output_dir, [*self._known.salts, self.plan.key])
             before = [rows for rows in self._known.sets if rows.part == known_rows.FORGOTTEN]
             trained = (known_rows.TRAINED, self.train_dataset, salt, self.columns_read, self.processing_class)
             gone = (known_rows.FORGOTTEN, self.asked_rows, salt, self.columns_read, self.processing_class)
@@ -152,19 +161,25 @@ class ReplayTrainer(ReadyTrainer):
         `metrics` also hold `guarantee`, `replayed_steps`, `weights` (their digest) and `snapshot`.
         """
         result = super().train(resume_from_checkpoint, *args, **kwargs)
+        self._weights = weights_digest(self.accelerator.unwrap_model(self.model))
         result.metrics.update(self.outcome())
         return result
 
     def _begin(self, held, wanted):
         """A replay that has no whole checkpoint of its own begins with the snapshot, never with the first step."""
         resume = super()._begin(held, wanted if checkpointing.folders(self.args.output_dir) else None)
-        return resume or self._own_snapshot()
+        held.enter_context(one_run_in(self.asked.snapshots, SNAPSHOTS))
+        if resume:
+            return resume
+        if not os.path.isdir(self.asked.snapshot):  # another request has deleted it since this one was made
+            raise ArgumentError([self.asked.snapshot_problem()])
+        return self._own_snapshot()
 
     def _own_snapshot(self) -> str:
         """On the first process: takes the earlier snapshots into this request's folder; the one to begin with."""
         self.program.clear()
         for border in (b for b in self.program.borders if b <= self.border):
-            take_over(os.path.join(self.taken, f"checkpoint-{border}"), self.program.snapshot(border))
+            take_over(self.asked.snapshot_before(border), self.program.snapshot(border))
         return self.program.snapshot(self.border)
 
     def resume_record(self, folder):
@@ -172,14 +187,24 @@ class ReplayTrainer(ReadyTrainer):
         if os.path.realpath(folder) == os.path.realpath(self.program.snapshot(self.border)):
             self.row_passes, self.seconds = 0.0, 0.0  # the cost of a request is that of its replay
 
+    @property
+    def guarantee(self) -> str:
+        if not self.unlearned:
+            return records.NOT_FORGOTTEN
+        return records.APPROXIMATE if other_machine(self, self.asked.found) else records.EXACT
+
     def outcome(self) -> dict:
         """What the request has come to, JSON-ready."""
+        (snapshot,) = sha256_of([os.path.join(self.program.snapshot(self.border), checkpointing.MANIFEST)])
         return {
-            "guarantee": "exact" if self.unlearned and not other_machine(self, self.found) else "approximate",
+            records.GUARANTEE: self.guarantee,
             "stop_reason": self.stop_reason,
             "replayed_from": self.border,
             "replayed_steps": self.plan.order.steps - self.border,
-            "other_than_training": other_machine(self, self.found),
+            "snapshot": snapshot,
+            "weights": self._weights,
+            "other_than_training": other_machine(self, self.asked.found),
+            **({"removed_by_steps_before": self.removed_by_steps} if self.removed_by_steps else {}),
         }
 
     # ---- what it leaves behind ----
@@ -191,33 +216,29 @@ class ReplayTrainer(ReadyTrainer):
         """
         super().save_model(output_dir, _internal_call)
         if not _internal_call and self.unlearned and self.args.should_save:
-            self._delete_superseded()
-
-    def _delete_superseded(self) -> None:
-        for border in (border for border in self.program.borders if border > self.border):
-            checkpointing.remove(os.path.join(self.taken, f"checkpoint-{border}"))
-        for folder in checkpointing.folders(self.args.output_dir).values():
-            checkpointing.remove(folder)
-        left = ["copies and revisions on the hub", "saved generations"]
-        if os.path.isdir(self.source):
-            if self.request.keep_superseded:
-                left = [self.source, *left]
-            else:
-                shutil.rmtree(self.source)
-        logger.warning(
-            "The asked rows are out of the model in %s. What this run does not delete may still hold them: %s.",
-            self.args.output_dir, "; ".join(left)
-        )  # fmt: skip
+            for folder in checkpointing.folders(self.args.output_dir).values():
+                checkpointing.remove(folder)
+            self.superseded.delete()
+            for folder in {output_dir or self.args.output_dir, self.args.output_dir}:
+                self._write_request(folder)
+            logger.warning(
+                "The asked rows are out of the model in %s. What may still hold them: %s.",
+                self.args.output_dir, "; ".join(f"{one['what']} ({one['why']})" for one in self.superseded.not_deleted)
+            )  # fmt: skip
 
     def write_beside(self, folder):
         super().write_beside(folder)
+        self._write_request(folder)
+
+    def _write_request(self, folder: str) -> None:
         content = {
             "schema": records.SCHEMA,
             "method": METHOD,
-            "rows": {"forget": len(self.asked), "retain": len(self.train_dataset)},
+            "rows": {"forget": len(self.asked.asked), "retain": len(self.train_dataset)},
             "weights_of_step": self.weights_of_step,
             "cost": self.cost,
             **self.outcome(),
+            "not_deleted": self.superseded.not_deleted,
         }
         write_json(os.path.join(folder, records.UNLEARNING), content)
 
@@ -227,7 +248,7 @@ class ReplayTrainer(ReadyTrainer):
 
     def card_info(self):
         info = super().card_info()
-        asked = len(self.asked)
+        asked = len(self.asked.asked)
         return {
             **info,
             "kind": model_card.REPLAYED if self.unlearned else model_card.NOT_REPLAYED,
@@ -235,6 +256,19 @@ class ReplayTrainer(ReadyTrainer):
             "stop_reason": self.stop_reason,
             "settings": {**info.get("settings", {}), **self.outcome()},
         }
+
+
+def _looked_up(model, args: UnlearnConfig, asked) -> ReplayRequest:
+    """The request, once nothing is wrong with it; on the first process, since files are read for it."""
+    found = look_up_for(model, args, asked)
+    if found is None:
+        raise ArgumentError(
+            [f'{name_of(model)} was not trained with `readiness="replay"`: there is no plan to replay.']
+        )
+    raise_problems([*found.problems, *contradictions(args, found.plan), *found.place_problems(args)])
+    if why := found.snapshot_problem(contents=True):
+        raise ArgumentError([why])
+    return found
 
 
 def other_machine(trainer, found: dict) -> dict:

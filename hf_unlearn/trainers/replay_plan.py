@@ -154,6 +154,16 @@ class ReplayPlan:
         """(n,) row number of each row, by its id."""
         return self._numbers(_digests_of_ids(rows, salt))
 
+    def numbers_of_same_rows(self, rows, salt: str) -> np.ndarray:
+        """(m,) row numbers of the rows that have an id or the content of one of these."""
+        found = [self.numbers_of_rows(rows, salt)] if "id" in column_names(rows) else []
+        if self.contents is not None and not set(self.columns) - set(column_names(rows)):
+            same = _digests_of_contents(rows, self.columns, salt)
+            known = {digest.tobytes() for digest in same} if same is not None else set()
+            found.append(np.flatnonzero([digest.tobytes() in known for digest in self.contents]))
+        numbers = np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
+        return numbers[numbers >= 0]
+
     def _numbers(self, digests: np.ndarray) -> np.ndarray:
         known = {digest.tobytes(): number for number, digest in enumerate(self.ids)}
         return np.array([known.get(digest.tobytes(), -1) for digest in digests], dtype=np.int64)

@@ -3,60 +3,234 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from ..config import UnlearnConfig
 from ..data.columns import column_names, first_ids, row_ids
 from ..readiness import replay
+from ..utils import manifest
 from ..utils.checks import ArgumentError, problems_of, shown
-from . import records, replay_plan
+from . import records, removed_by_steps, replay_plan
 from .models import name_of
+from .removed_by_steps import RemovedBySteps
 from .replay_plan import ReplayPlan
+from .replay_program import FOLDER
 from .same_run import plain
 from .snapshots import snapshot_problem, snapshots_of
 
 logger = logging.getLogger(__name__)
 
 
+class OtherWeights(ArgumentError):
+    """The model is not the one that its plan ends with: a replay would lose what was done to it since."""
+
+
+@dataclass
+class ReplayRequest:
+    """
+    Args:
+        source: folder or hub id of the plan.
+        plan, found: the plan, and the `readiness.json` that it is from.
+        asked: ids.
+        numbers: their row numbers, of those that the plan has.
+        snapshots: folder of the snapshots.
+        model: folder or hub id of the model that the rows are to be taken out of; None: not known.
+        steps: what was taken out of it by steps on a loss since; None: nothing.
+        problems: why it cannot be replayed, but for its snapshot.
+
+    What is found of the rows is that of the time when it is asked for first: they are not deleted then.
+    """
+
+    source: str
+    plan: ReplayPlan
+    found: dict
+    asked: list
+    numbers: np.ndarray
+    snapshots: str
+    model: str | None = None
+    steps: RemovedBySteps | None = None
+    problems: list[str] = field(default_factory=list)
+
+    @cached_property
+    def earlier(self) -> np.ndarray:
+        """Numbers of revocable rows that were removed by steps before: they are left out, too."""
+        if self.steps is None:
+            return np.zeros(0, dtype=np.int64)
+        numbers = np.setdiff1d(self.steps.numbers(self.plan), [*self.numbers, *self.plan.holes])
+        return numbers[numbers >= self.plan.order.stable]
+
+    @cached_property
+    def new(self) -> np.ndarray:
+        """Numbers of the rows that the replay leaves out and the plan does not yet."""
+        numbers = np.union1d(self.numbers, self.earlier)
+        return numbers[self.plan.deleted[numbers] == 0]
+
+    @property
+    def holes(self) -> np.ndarray:
+        """Numbers of all rows that are out after it."""
+        return np.union1d(self.plan.holes, self.new)
+
+    @cached_property
+    def border(self) -> int:
+        """The step that the replay begins with; the last border where all rows were deleted before."""
+        return min(replay.border_before(self.plan.order, self.new), int(self.plan.order.borders.max()))
+
+    def snapshot_before(self, step: int) -> str:
+        return os.path.join(self.snapshots, f"checkpoint-{step}")
+
+    @property
+    def snapshot(self) -> str:
+        """The one that the replay begins with."""
+        return self.snapshot_before(self.border)
+
+    def snapshot_problem(self, contents: bool = False) -> str | None:
+        """Why its snapshot cannot be used, in a sentence; None if it can."""
+        return snapshot_problem(self.snapshots, self.border, self.plan, contents)
+
+    @property
+    def folders(self) -> list[str]:
+        """Folders of the models that the result takes the place of: the plan's, and that of a request by steps."""
+        own = [self.source, *([self.steps.folder] if self.steps else [])]
+        return list(dict.fromkeys(os.path.realpath(folder) for folder in own if os.path.isdir(folder)))
+
+    def place_problems(self, args: UnlearnConfig) -> list[str]:
+        """What is wrong with the folder of the result."""
+        out = os.path.realpath(args.output_dir)
+        if out in self.folders:
+            return [
+                "`output_dir` is the folder of the model itself: a kill would leave neither the old model nor the new "
+                "one. Give another folder."
+            ]
+        if os.path.join(out, FOLDER) == os.path.realpath(self.snapshots):
+            return [
+                f"`snapshots` is {self.snapshots!r}, where the result's own will be written. Give another `output_dir`."
+            ]
+        inside = [folder for folder in self.folders if out.startswith(os.path.join(folder, ""))]
+        if inside and not args.keep_superseded:
+            return [f"`keep_superseded` is False, and `output_dir` is in {inside[0]}, which would be deleted."]
+        return []
+
+
+def look_up(
+    model: str | None,
+    asked,
+    readiness_from: str | None = None,
+    salt_file: str | None = None,
+    snapshots: str | None = None,
+) -> ReplayRequest | None:
+    """
+    A request as it would be replayed; None where no plan is at hand.
+
+    Args:
+        model: folder or hub id.
+        asked: rows or ids.
+        readiness_from: of the plan, where it is not the model's own.
+
+    Raises:
+        ArgumentError: if there is a plan that cannot be read.
+    """
+    source, steps = plan_of(model, readiness_from)
+    found = records.find_readiness(source)
+    if source is None or "replay" not in (found or {}):
+        if steps is not None and source == steps.plan:
+            raise ArgumentError(
+                [
+                    f"{records.UNLEARNING} of {model} says that its plan is in {source}, where there is none. Name its "
+                    "folder by `readiness_from`."
+                ]
+            )
+        return None
+    plan = replay_plan.read(source, salt_file)
+    numbers, problems = numbers_asked(plan, ids_of(asked), source)
+    request = ReplayRequest(
+        source, plan, found, ids_of(asked), numbers, snapshots_of(source, snapshots, found), model, steps, problems
+    )
+    if not problems:
+        problems += _stable_problems(request) + _mixed_problems(request)
+    return request
+
+
+def plan_of(model: str | None, readiness_from: str | None = None) -> tuple[str | None, RemovedBySteps | None]:
+    """
+    `(folder or hub id of a model's plan, what was taken out of it by steps since)`. A result of steps has no plan of
+    its own, and names that of the model before it.
+    """
+    source = readiness_from or model
+    own = removed_by_steps.read(source) if source and os.path.isdir(source) else None
+    steps = removed_by_steps.read(model) if model and (os.path.isdir(model) or readiness_from) else None
+    return (own.plan if own else source), steps or own
+
+
+def _stable_problems(request: ReplayRequest) -> list[str]:
+    plan = request.plan
+    inside = plan.numbers_of_ids(request.asked, plan.key) < plan.order.stable
+    if not inside.any():
+        return []
+    return [
+        f"{_said(request.asked, inside)} are stable: they come from the first step on, and exact would be to train "
+        'again without them. `method="objective"` takes them out approximately.'
+    ]
+
+
+def _mixed_problems(request: ReplayRequest) -> list[str]:
+    """What was done to the model since its plan that a replay would bring back or lose."""
+    steps, plan, model = request.steps, request.plan, request.model
+    changed = manifest.damage(model) if model and os.path.isdir(model) else []
+    if steps is None:
+        return changed
+    if steps.rows is None:
+        return [
+            f"Rows were taken out of {steps.folder} by steps, and which is not known there, since the plan was not at "
+            f"hand: a replay would bring them back. Name them, too, and start from {request.source}."
+        ]
+    numbers = steps.numbers(plan)
+    stable = int(np.count_nonzero(numbers[plan.deleted[numbers] == 0] < plan.order.stable))
+    if stable:
+        return [
+            f"{stable} stable row{'s' * (stable > 1)} of the training were taken out of {steps.folder} by steps, and "
+            'a replay would bring them back. Take the rows that are asked for now out by steps, too: '
+            f'`method="objective"`; or replay from {request.source}, with all rows that it was trained on but those '
+            'asked for now, and then take the earlier ones out of its result by `method="objective"`. Either is '
+            "approximate; exact would be to train again without all of them."
+        ]
+    return changed
+
+
 def is_replayed(model, args: UnlearnConfig, asked) -> bool:
     """Whether a request is replayed: as `method` says, or where it can be; a warning tells why it cannot."""
     if args.method == "replay":
         return True
-    source = source_of(model, args)
-    if not source or args.readiness_from == "none":
+    if args.readiness_from == "none":
         return False
     try:
-        found = records.find_readiness(source)
-    except ValueError:  # the trainer tells it
+        request = look_up_for(model, args, asked)
+        if request is None:
+            return False
+        problems = request.problems or list(filter(None, [request.snapshot_problem()]))
+    except records.NoAnswer:  # the trainer tells it
         return False
-    if "replay" not in (found or {}):
-        return False
-    try:
-        plan = replay_plan.read(source, args.salt_file)
-        problems, numbers = request_problems(plan, ids_of(asked), source)
-        if not problems:
-            why = snapshot_problem(snapshots_of(source, args.snapshots, found), border_of(plan, numbers), plan)
-            problems += [why] if why else []
     except ValueError as error:
         problems = problems_of(error)
     if problems:
-        logger.warning(
-            "The request is not replayed but taken by steps on a loss, which is approximate: %s", " ".join(problems)
-        )
+        tell_why_not(problems)
     return not problems
 
 
-def border_of(plan: ReplayPlan, numbers: np.ndarray) -> int:
-    """The step that a replay without these rows begins with; at the last border where all were deleted before."""
-    new = numbers[plan.deleted[numbers] == 0]
-    return min(replay.border_before(plan.order, new), int(plan.order.borders.max()))
+def look_up_for(model, args: UnlearnConfig, asked) -> ReplayRequest | None:
+    """[`look_up`] by the arguments of a request."""
+    named = None if args.readiness_from in ("auto", "none") else str(args.readiness_from)
+    return look_up(name_of(model), asked, named, args.salt_file, args.snapshots)
 
 
-def source_of(model, args: UnlearnConfig) -> str | None:
-    """Folder or hub id of the plan."""
-    return str(args.readiness_from) if args.readiness_from not in ("auto", "none") else name_of(model)
+def tell_why_not(problems: list[str]) -> None:
+    logger.warning(
+        "The request is not replayed but taken by steps on a loss, which is approximate: %s", " ".join(problems)
+    )
 
 
 def has_rows(asked) -> bool:
@@ -84,17 +258,6 @@ def numbers_asked(plan: ReplayPlan, asked: list, source: str) -> tuple[np.ndarra
     if (numbers < 0).any():
         return numbers[numbers >= 0], [f"{_said(asked, numbers < 0)} were not in the training of {source}."]
     return numbers, []
-
-
-def request_problems(plan: ReplayPlan, asked: list, source: str) -> tuple[list[str], np.ndarray]:
-    """What keeps a request from being replayed, and the row numbers that it names."""
-    numbers, problems = numbers_asked(plan, asked, source)
-    if not problems and (numbers < plan.order.stable).any():
-        problems.append(
-            f"{_said(asked, numbers < plan.order.stable)} are stable: they come from the first step on, and exact "
-            'would be to train again without them. `method="objective"` takes them out approximately.'
-        )
-    return problems, numbers
 
 
 def _said(asked: list, chosen: np.ndarray) -> str:

@@ -16,10 +16,11 @@ from ..report.words import model_card
 from ..utils.checks import raise_problems
 from ..utils.files import read_json
 from ..utils.versions import library_versions
-from . import records, snapshot_size
+from . import records, snapshot_size, snapshots
 from .base import ForgettingTrainer
 from .making_plans import Planned
 from .models import base_model
+from .output_lock import SNAPSHOTS, one_run_in
 from .replay_plan import ReplayPlan
 from .replay_program import FOLDER, ReplayProgram
 from .same_run import trained_columns
@@ -130,6 +131,8 @@ class ReplayableTrainer(ForgettingTrainer):
     def _begin(self, held, wanted):
         resume = super()._begin(held, wanted)
         if self.program is not None:
+            held.enter_context(one_run_in(self.program.folder, SNAPSHOTS))
+            raise_problems(snapshots.place_problems(self.program.folder, self.args.output_dir))
             done = int(os.path.basename(resume).rpartition("-")[2]) if isinstance(resume, str) else 0
             first = max(self.first_snapshot, done)
             ahead = [border for border in (self.program.missing if resume else self.program.borders) if border >= first]
@@ -223,6 +226,7 @@ class ReplayableTrainer(ForgettingTrainer):
     def _train_from(self, resume, *args, **kwargs):
         if self.program is not None and not resume:
             if self.args.should_save:
+                snapshots.take_place(self.program.folder, self.args.output_dir)
                 self.program.clear()
             self.accelerator.wait_for_everyone()
             self.plan.weights_before = weights_digest(self.accelerator.unwrap_model(self.model))

@@ -11,11 +11,14 @@ import os
 
 import numpy as np
 
-from ..utils.files import read_json
+from ..utils.checks import Wrong
+from ..utils.files import read_json, write_json
 from . import checkpointing, replay_plan
 from .replay_plan import ReplayPlan
 from .replay_program import FOLDER
 
+OWNER = "owner.json"  # among those in a folder of their own: whose they are
+SUPERSEDED = "superseded.json"  # among them: which model took the place of those that were deleted
 OF_THE_PROGRAM = ("order", "arguments", "warmup", "schedule", "micro_batches", "processes", "salt", "weights_before")
 
 
@@ -23,6 +26,30 @@ def snapshots_of(source: str, named: str | None, found: dict) -> str:
     """Folder of the snapshots: as the request says, beside the model, or where the training left them."""
     beside = os.path.join(source, FOLDER)
     return named or (beside if os.path.isdir(beside) else found["replay"]["snapshots"])
+
+
+def place_problems(folder: str | None, output_dir: str) -> list[str]:
+    """Why a training may not write its snapshots into a folder: those of another would be deleted."""
+    if folder is None or _same(folder, os.path.join(output_dir, FOLDER)):
+        return []
+    there, owner = checkpointing.folders(folder), read_json(os.path.join(folder, OWNER))
+    if not there or (owner and _same(owner["output_dir"], output_dir)):
+        return []
+    names = ", ".join(map(os.path.basename, there.values()))
+    whose = f"snapshots of the training in {owner['output_dir']}" if owner else "checkpoints of another run"
+    said = f"is {folder!r}, which holds {whose} ({names}): they would be deleted. Name another folder, or delete them."
+    return [Wrong("snapshots", said)]
+
+
+def take_place(folder: str, output_dir: str) -> None:
+    """Says in a folder of its own whose snapshots it holds."""
+    if not _same(folder, os.path.join(output_dir, FOLDER)):
+        os.makedirs(folder, exist_ok=True)
+        write_json(os.path.join(folder, OWNER), {"output_dir": os.path.realpath(output_dir)})
+
+
+def _same(one: str, other: str) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def snapshot_problem(folder: str, border: int, plan: ReplayPlan, contents: bool = False) -> str | None:
@@ -33,6 +60,11 @@ def snapshot_problem(folder: str, border: int, plan: ReplayPlan, contents: bool 
         contents: reads the files, too, which takes about a second a GB.
     """
     snapshot = os.path.join(folder, f"checkpoint-{border}")
+    if not os.path.isdir(snapshot) and (found := read_json(os.path.join(folder, SUPERSEDED))):
+        return (
+            f"The snapshot that the request goes back to, {snapshot}, had met rows that a request deleted, and went "
+            f"with them. Start from the model that took this one's place: {found['by']}."
+        )
     why = checkpointing.problem(snapshot, contents) or _of_another_program(snapshot, border, plan)
     return why and f"The snapshot that the request goes back to cannot be used, {snapshot}: {why}."
 
@@ -47,9 +79,7 @@ def _of_another_program(snapshot: str, border: int, plan: ReplayPlan) -> str | N
     if found is None:
         return "it is a checkpoint of a training that cannot be replayed"
     record, deleted = found
-    now = plan.to_dict()
-    kept = {name: now[name] for name in OF_THE_PROGRAM if now[name] is not None}
-    if differing := replay_plan.differences(record, kept):
+    if differing := _differences(record, plan):
         return f"it is of another training than the plan: there {'; '.join(differing[: replay_plan.NAMED])}"
     if state.get("global_step") != border:
         return f"it is of step {state.get('global_step')}"
@@ -60,6 +90,20 @@ def _of_another_program(snapshot: str, border: int, plan: ReplayPlan) -> str | N
     if (lost := np.setdiff1d(before, since)).size and (lost < begun).any():
         return f"it has not met {np.count_nonzero(lost < begun)} rows that the training had, as that of a later request"
     return None
+
+
+def has_met(snapshot: str, plan: ReplayPlan, rows: np.ndarray) -> bool:
+    """Whether a snapshot is of this program and was written when some of these rows (numbers) were not deleted."""
+    try:
+        found = replay_plan.read_beside(snapshot)
+    except ValueError:
+        return False
+    return found is not None and not _differences(found[0], plan) and bool((found[1][rows] == 0).any())
+
+
+def _differences(record: dict, plan: ReplayPlan) -> list[str]:
+    now = plan.to_dict()
+    return replay_plan.differences(record, {name: now[name] for name in OF_THE_PROGRAM if now[name] is not None})
 
 
 def _rows_before(plan: ReplayPlan, border: int) -> int:

@@ -28,15 +28,17 @@ from ..unlearning import schedule, stop_rule
 from ..unlearning.defaults import with_fitting_options, with_request_defaults
 from ..unlearning.look import look_every
 from ..utils.checks import ArgumentError, problems_of, raise_problems
-from . import checkpointing, known_rows, records, unlearn_record
+from . import checkpointing, known_rows, records, removed_by_steps, unlearn_record
 from .base import ForgettingTrainer
 from .callbacks import ScheduleCallback
 from .engines import accumulation_problem, decided_by_first, several_backwards_problem
 from .measuring_tau import Measurements
 from .models import chance_loss, name_of
+from .replay_request import OtherWeights, is_replayed, plan_of, tell_why_not
 from .taken_in import take_in
 from .unlearn_looks import UnlearnLooks
 from .unlearn_steps import UnlearnSteps
+from .weights_digest import weights_digest
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -135,11 +137,15 @@ class UnlearnTrainer(ForgettingTrainer):
         """A [`ReplayTrainer`] where the request is replayed."""
         if cls is UnlearnTrainer and isinstance(args, UnlearnConfig) and args.method != "objective":
             from .replay import ReplayTrainer
-            from .replay_request import is_replayed
 
             forget = rest[0] if rest else kwargs.get("forget_dataset")
             if decided_by_first(lambda: is_replayed(model, args, forget)):
-                return ReplayTrainer(model, args, *rest, **kwargs)
+                try:
+                    return ReplayTrainer(model, args, *rest, **kwargs)
+                except OtherWeights as why:
+                    if args.method == "replay":
+                        raise
+                    tell_why_not(problems_of(why))
         return super().__new__(cls)
 
     def __init__(
@@ -184,6 +190,8 @@ class UnlearnTrainer(ForgettingTrainer):
         self._known, found = decided_by_first(lambda: self._rows_known(args, model, rows, processing_class))
         problems += [problem for problem in found if problem not in problems]
         raise_problems(problems or self._resistance_problems(args, len(forget_dataset)))
+        self._weights: str | None = None  # digest of the weights as they are saved, where a replay may follow
+        self.removed_by_steps = decided_by_first(lambda: self._for_a_replay(args, model, forget_dataset))
 
         self.forget_dataset, self.retain_dataset, self.unseen_dataset = forget_dataset, retain_dataset, unseen_dataset
         self.measurements = Measurements(self)
@@ -239,6 +247,20 @@ class UnlearnTrainer(ForgettingTrainer):
             known_rows.tell_earlier_request(earlier, rows[0])
             wrong = known_rows.problems(known, tokenizer, retain=rows[0], unseen=rows[1])
         return known, wrong
+
+    def _for_a_replay(self, args: UnlearnConfig, model, rows) -> removed_by_steps.RemovedBySteps | None:
+        """What a later replay is to know of this request; None where the model's training cannot be replayed."""
+        named = None if args.readiness_from in ("auto", "none") else str(args.readiness_from)
+        source, before = plan_of(name_of(model), named)
+        if not (before or "replay" in (self.readiness or {}) or os.path.isdir(source or "")):
+            return None
+        return removed_by_steps.of_request(source, before, rows, args.salt_file)
+
+    def replay_record(self) -> dict:
+        """Of `unlearning.json`: what a later replay is to know."""
+        if self.removed_by_steps is None:
+            return {}
+        return {removed_by_steps.KEY: self.removed_by_steps.to_dict(), "weights": self._weights}
 
     def _resistance_problems(self, args: UnlearnConfig, n_forget: int) -> list[str]:
         if args.resistance != "none" and min(self.step_rows, n_forget) < 2:
@@ -338,8 +360,9 @@ class UnlearnTrainer(ForgettingTrainer):
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
         """
-        `Trainer.train`; the result's `metrics` also hold `row_passes`, `stop_reason`, and `weights_of_step`, the step
-        whose weights the model has: 0 where those from before the request were put back, or no step has moved any.
+        `Trainer.train`; the result's `metrics` also hold `row_passes`, `stop_reason`, `weights_of_step`, the step whose
+        weights the model has (0 where those from before the request were put back, or no step has moved any), and
+        `guarantee`: `approximate` where the request ended by reaching its target, else `not_forgotten`.
         """
         result = super().train(resume_from_checkpoint, *args, **kwargs)
         if self.request_state.stop_reason is None:
@@ -356,9 +379,12 @@ class UnlearnTrainer(ForgettingTrainer):
                 "nothing is forgotten.", self.state.global_step, self.skipped_steps, self.args.learning_rate
             )  # fmt: skip
         result.metrics.update(stop_reason=reason, weights_of_step=self.weights_of_step)
+        result.metrics[records.GUARANTEE] = unlearn_record.guarantee(reason, self.weights_of_step)
         return result
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
+        if self.removed_by_steps is not None:  # by all processes: where parameters are sharded they are gathered
+            self._weights = weights_digest(self.accelerator.unwrap_model(self.model))
         super().save_model(output_dir, _internal_call)
         if _internal_call and output_dir:
             unlearn_record.save_snapshots(self, output_dir)
@@ -391,7 +417,8 @@ class UnlearnTrainer(ForgettingTrainer):
 
     def known_rows(self) -> list[known_rows.KnownRows]:
         if self._known_rows is None:
-            salt = records.salt_for(self.args.output_dir, self._known.salts)
+            earlier = [*self._known.salts, *filter(None, [self.removed_by_steps and self.removed_by_steps.salt])]
+            salt = records.salt_for(self.args.output_dir, earlier)
             own = known_rows.commit(
                 known_rows.FORGOTTEN, self.forget_dataset, salt, processing_class=self.processing_class
             )

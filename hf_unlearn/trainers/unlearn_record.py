@@ -48,6 +48,8 @@ def record(trainer: UnlearnTrainer) -> dict:
         "stop_reason": trainer.stop_reason,
         "weights_of_step": trainer.weights_of_step,
         "moved_at": trainer.looks.moved_at,
+        records.GUARANTEE: guarantee(trainer.stop_reason, trainer.weights_of_step),
+        **trainer.replay_record(),
         "cost": trainer.cost,
         "skipped": trainer.finite_guard.to_dict(),
         "state": None if state is None else state.to_dict(),
@@ -118,7 +120,8 @@ def card_info(trainer: UnlearnTrainer) -> dict:
     return {
         "kind": card_kind(found),
         "rows": "1 row" if asked == 1 else f"{asked} rows",
-        "settings": {key: found[key] for key in ("method", "objective", "learning_rate", "was_ready")}
+        "settings": {records.GUARANTEE: found[records.GUARANTEE]}
+        | {key: found[key] for key in ("method", "objective", "learning_rate", "was_ready")}
         | trainer.objective.settings()
         | trainer.args.resistance_parameters()
         | found["rows"]
@@ -127,6 +130,12 @@ def card_info(trainer: UnlearnTrainer) -> dict:
         "stop_reason": trainer.stop_reason,
         "limits": list(LIMITS),
     }
+
+
+def guarantee(stop_reason: str | None, weights_of_step: int) -> str:
+    """Of a request by steps: approximate where it ended with its target reached; else nothing is claimed."""
+    ended = card_kind({"stop_reason": stop_reason, "weights_of_step": weights_of_step})
+    return records.APPROXIMATE if ended == model_card.UNLEARNED else records.NOT_FORGOTTEN
 
 
 def card_kind(found: dict) -> str:

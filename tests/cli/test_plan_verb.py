@@ -52,7 +52,7 @@ def test_the_table_says_in_words_what_is_cheapest_and_the_picture_what_is_exact(
     assert main.main(["plan", *words]) == 0
     out = capsys.readouterr().out
     assert "To take 2 rows out of" in out and "Cheapest way that is exact: retrain." in out
-    assert "'replay' cannot be done now: 1 of the asked rows are stable" in out
+    assert "'replay' cannot be done now: 1 of 2 asked rows (ids 1) are stable" in out
     svg = (tmp_path / "p.svg").read_text()
     assert "cannot be done now" in svg and 'xmlns="http://www.w3.org/2000/svg"' in svg and "dark" in svg
 

@@ -466,9 +466,9 @@ def test_all_processes_go_by_what_the_first_one_was_told(second_of_two, tmp_path
     """The hub may answer one process and not the other."""
     (tmp_path / records.SALT).write_text("{")  # of this machine
     known = known_rows.Known((), ("s" * 32,), "user/some")
-    run = second_of_two(False, [], ({"request": {"learning_rate": 0.25}, "ready": True}, False), (known, []))
+    run = second_of_two(False, [], ({"request": {"learning_rate": 0.25}, "ready": True}, False), (known, []), None)
     assert run.args.learning_rate == 0.25 and run.record()["was_ready"] and run._known == known
-    run = second_of_two(False, [], (None, True), (known_rows.Known(), []))
+    run = second_of_two(False, [], (None, True), (known_rows.Known(), []), None)
     assert run.args.learning_rate == 3e-4 and not run.record()["was_ready"]
 
 

@@ -1,0 +1,251 @@
+"""A replay after steps on a loss, after fine-tuning and beside another request: nothing comes back, nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+
+import pytest
+from helpers import tiny
+from helpers.replays import KINDS, QUIET, replayed, trained
+from helpers.tiny import same_bits, weights
+
+from hf_unlearn import ArgumentError, ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer, plan
+from hf_unlearn.trainers.replay import ReplayTrainer
+
+BOTH = {"readiness": "replay+meta", "request_rows": 3}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cheap_collections():
+    yield from tiny.cheap_collections()
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("ready") / "ready", **BOTH)
+
+
+@pytest.fixture
+def source(ready, tmp_path):
+    """A copy of the ready model's folder, its snapshots with it."""
+    return shutil.copytree(ready.args.output_dir, tmp_path / "ready")
+
+
+def remaining(gone, kind="language model"):
+    return KINDS[kind][1](24).filter(lambda row: row["id"] not in gone)
+
+
+def by_steps(out, source, asked, gone=(), **options):
+    """The trainer of a request by steps, of a few of them; its model is saved."""
+    rows = tiny.lm_rows(24)
+    options = {"passes": 2, "learning_rate": 0.01, "method": "objective", **options}
+    request = UnlearnTrainer(
+        str(source),
+        UnlearnConfig(str(out), **{**QUIET, **options}),
+        rows.filter(lambda row: row["id"] in asked),
+        remaining({*asked, *gone}),
+        tiny.lm_rows(4, start=100),
+        processing_class=tiny.tokenizer(),
+    )
+    request.result = request.train()
+    request.save_model()
+    return request
+
+
+def record_of(folder) -> dict:
+    return json.loads((folder / "unlearning.json").read_text())
+
+
+def test_a_few_steps_at_once_and_the_replay_afterwards(source, tmp_path):
+    at_once = by_steps(tmp_path / "at once", source, [8])
+    assert record_of(tmp_path / "at once")["replay"]["plan"] == str(source)
+    assert at_once.result.metrics["guarantee"] in ("approximate", "not_forgotten")
+    options = plan(str(tmp_path / "at once"), [8])
+    assert options[0].way == "replay" and options[0].possible and options[0].guarantee == "exact"
+    request = replayed(tmp_path / "out", tmp_path / "at once", [8])
+    without = trained(tmp_path / "without", deleted=[8], **BOTH)
+    assert request.result.metrics["guarantee"] == "exact" and same_bits(weights(request.model), weights(without.model))
+    assert request.row_passes == pytest.approx(options[0].row_passes, abs=0.5)
+    again = replayed(tmp_path / "next", tmp_path / "out", [20], gone=[8])  # the result is ready for the next one
+    assert again.result.metrics["guarantee"] == "exact"
+
+
+def test_rows_taken_out_by_steps_do_not_come_back_with_a_later_replay(source, tmp_path, caplog):
+    by_steps(tmp_path / "one", source, [8])
+    by_steps(tmp_path / "two", tmp_path / "one", [0], gone=[8])
+    assert len(record_of(tmp_path / "two")["replay"]["removed"]) == 2
+    assert "2 rows that were taken out by steps before are left out of the replay, too" in str(
+        plan(str(tmp_path / "two"), [20])
+    )
+    request = replayed(tmp_path / "out", tmp_path / "two", [20], gone=[0, 8])
+    assert request.result.metrics["removed_by_steps_before"] == 2
+    without = trained(tmp_path / "without", deleted=[0, 8, 20], **BOTH)
+    assert same_bits(weights(request.model), weights(without.model))
+
+
+def test_a_row_taken_out_by_steps_under_another_id_does_not_come_back(source, tmp_path):
+    rows = tiny.lm_rows(24).filter(lambda row: row["id"] == 8)
+    renamed = rows.remove_columns("id").add_column("id", [800])
+    request = UnlearnTrainer(
+        str(source),
+        UnlearnConfig(str(tmp_path / "one"), **QUIET, passes=1, method="objective"),
+        renamed,
+        remaining({8}),
+        tiny.lm_rows(4, start=100),
+        processing_class=tiny.tokenizer(),
+    )
+    assert len(request.removed_by_steps.rows) == 1
+
+
+def test_stable_rows_taken_out_by_steps_refuse_a_replay_and_name_the_ways(source, tmp_path):
+    by_steps(tmp_path / "one", source, [1, 2])
+    with pytest.raises(ArgumentError, match=r"2 stable rows .*bring them back.*by steps, too.*replay from .*ready"):
+        replayed(tmp_path / "out", tmp_path / "one", [20], gone=[1, 2])
+    options = plan(str(tmp_path / "one"), [20])
+    assert [o.way for o in options if o.possible] == ["objective", "retrain"] and "2 stable rows" in options[0].why_not
+
+
+def test_a_model_that_was_trained_on_is_not_replayed(source, tmp_path, caplog):
+    tuned = KINDS["language model"][0]().from_pretrained(source)
+    next(tuned.parameters()).data.add_(1e-3)
+    with pytest.raises(ArgumentError, match="not those that the training of .* ended with.*Start from"):
+        replayed(tmp_path / "out", source, [20], model=tuned)
+    with caplog.at_level(logging.WARNING, "hf_unlearn"):
+        request = replayed_if_it_can_be(tmp_path / "auto", tuned, [20])
+    assert not isinstance(request, ReplayTrainer) and "not replayed" in caplog.text
+    assert isinstance(replayed_if_it_can_be(tmp_path / "auto", str(source), [20]), ReplayTrainer)
+    tuned.save_pretrained(source)  # into the folder itself
+    assert "content is not what was written" in plan(str(source), [20])[0].why_not
+
+
+def replayed_if_it_can_be(out, model, asked):
+    rows = tiny.lm_rows(24)
+    return UnlearnTrainer(
+        model,
+        UnlearnConfig(str(out), **QUIET),
+        rows.filter(lambda row: row["id"] in asked),
+        remaining(set(asked)),
+        tiny.lm_rows(4, start=100),
+        processing_class=tiny.tokenizer(),
+    )
+
+
+def test_a_request_is_refused_while_another_is_at_the_same_snapshots(source, tmp_path):
+    request = make(tmp_path / "out", source, [20])
+    with held(source / "_snapshots"), pytest.raises(ArgumentError, match="snapshots .* are in use by another run"):
+        request.train()
+    assert request.train().metrics["guarantee"] == "exact"
+
+
+def make(out, source, asked, **options):
+    args = UnlearnConfig(str(out), **{**QUIET, "method": "replay", **options})
+    return UnlearnTrainer(str(source), args, asked, remaining(set(asked)), processing_class=tiny.tokenizer())
+
+
+def held(folder):
+    """The folder is another process's in the block."""
+    import contextlib
+    import subprocess
+    import sys
+
+    code = "import sys\nfrom hf_unlearn.trainers.output_lock import one_run_in\n"
+    code += "with one_run_in(sys.argv[1]):\n    print('here', flush=True)\n    sys.stdin.read()"
+
+    @contextlib.contextmanager
+    def block():
+        words = [sys.executable, "-c", code, str(folder)]
+        process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        try:
+            assert process.stdout.readline() == "here\n"
+            yield
+        finally:
+            process.communicate()
+
+    return block()
+
+
+def test_a_request_made_before_another_deleted_its_snapshot_is_told_where_to_go_on(source, tmp_path):
+    first, second = make(tmp_path / "first", source, [0, 4, 8, 12, 16]), make(tmp_path / "second", source, [20])
+    assert first.border < second.border
+    first.train()
+    first.save_model()
+    with pytest.raises(ArgumentError, match="Start from the model that took this one's place: .*first"):
+        second.train()
+    with pytest.raises(ArgumentError, match="Start from the model that took this one's place: .*first"):
+        make(tmp_path / "third", source, [20])
+
+
+def test_superseded_snapshots_go_last_and_what_is_left_is_listed(source, tmp_path, monkeypatch):
+    request = make(tmp_path / "out", source, [0, 4, 8, 12, 16, 20])
+    request.train()
+    later = [source / "_snapshots" / f"checkpoint-{b}" for b in request.program.borders if b > request.border]
+    other = shutil.copytree(later[0], source / "_snapshots" / "checkpoint-999")  # nobody's
+    with held(source / "_snapshots"):
+        request.save_model()
+    left = {one["what"]: one["why"] for one in record_of(tmp_path / "out")["not_deleted"]}
+    assert all(path.is_dir() and left[str(path)].startswith("in use") for path in later)
+    assert left[str(source)] == "kept" and any(what.startswith("revisions") for what in left)
+    request.save_model()
+    assert not any(path.exists() for path in later) and other.exists()
+    assert [one["what"] for one in record_of(tmp_path / "out")["not_deleted"]][0] == str(source)
+
+
+def test_the_model_before_goes_only_when_the_new_one_is_whole(source, tmp_path, monkeypatch):
+    with pytest.raises(ArgumentError, match=r"`keep_superseded` is False, and `output_dir` is in .*ready"):
+        make(source / "out", source, [20], keep_superseded=False)
+    request = make(tmp_path / "out", source, [20], keep_superseded=False)
+    request.train()
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("hf_unlearn.trainers.superseded.Superseded.delete", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            request.save_model()
+    assert (source / "model.safetensors").exists()
+    assert {"what": str(source), "why": "not yet"} in record_of(tmp_path / "out")["not_deleted"]
+    before = weights(request.model)
+    request.save_model()
+    assert not source.exists() and not [one for one in record_of(tmp_path / "out")["not_deleted"] if "/" in one["what"]]
+    again = replayed(tmp_path / "next", tmp_path / "out", [8], gone=[20])
+    assert again.result.metrics["guarantee"] == "exact" and not same_bits(weights(again.model), before)
+
+
+def test_snapshots_of_another_training_are_not_deleted(ready, tmp_path):
+    place = tmp_path / "snapshots"
+    trained(tmp_path / "one", snapshots=str(place))
+    there = sorted(os.listdir(place))
+    with pytest.raises(ArgumentError, match=r"`snapshots` is .*which holds snapshots of the training in .*one"):
+        trained(tmp_path / "two", snapshots=str(place), seed=7)
+    assert sorted(os.listdir(place)) == there
+    trained(tmp_path / "one", snapshots=str(place), seed=7)  # its own may be written anew
+    place.joinpath("owner.json").unlink()
+    with pytest.raises(ArgumentError, match=r"`snapshots` is .*which holds checkpoints of another run"):
+        trained(tmp_path / "one", snapshots=str(place))
+
+
+def test_a_model_that_has_met_the_rows_before_its_plan_is_no_beginning(source, tmp_path):
+    with pytest.raises(ArgumentError, match=r"6 of 6 revocable rows .* was trained on before"):
+        ReadyTrainer(
+            str(source),
+            ReadyConfig(str(tmp_path / "out"), **{**QUIET, "readiness": "replay", "max_steps": 8}),
+            tiny.lm_rows(24),
+            processing_class=tiny.tokenizer(),
+        )
+
+
+def test_every_request_says_what_it_guarantees(source, tmp_path):
+    request = by_steps(tmp_path / "one", source, [8], max_steps=1)
+    assert request.result.metrics["guarantee"] == "not_forgotten"
+    assert record_of(tmp_path / "one")["guarantee"] == "not_forgotten"
+    assert request.card_info()["settings"]["guarantee"] == "not_forgotten"
+    exact = replayed(tmp_path / "two", source, [8])
+    record = record_of(tmp_path / "two")
+    for name in ("guarantee", "weights", "snapshot", "replayed_from", "replayed_steps"):
+        assert record[name] == exact.result.metrics[name]
+    assert record["guarantee"] == "exact" and len(record["weights"]) == len(record["snapshot"]) == 64
+    assert exact.card_info()["settings"]["guarantee"] == "exact"

@@ -131,7 +131,6 @@ class ReplayableTrainer(ForgettingTrainer):
     def _begin(self, held, wanted):
         resume = super()._begin(held, wanted)
         if self.program is not None:
-            held.enter_context(one_run_in(self.program.folder, SNAPSHOTS))
             raise_problems(snapshots.place_problems(self.program.folder, self.args.output_dir))
             done = int(os.path.basename(resume).rpartition("-")[2]) if isinstance(resume, str) else 0
             first = max(self.first_snapshot, done)
@@ -139,6 +138,7 @@ class ReplayableTrainer(ForgettingTrainer):
             raise_problems(
                 self._disk_problems(ahead, freed=0 if resume else snapshot_size.bytes_in(self.program.folder))
             )
+            held.enter_context(one_run_in(self.program.folder, SNAPSHOTS))
         return resume
 
     def _disk_problems(self, borders: list[int], freed: int) -> list[str]:

@@ -1,0 +1,195 @@
+"""The figures of `recipes.study.replays`, and its tables: means over seeds with intervals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from hf_unlearn.evaluation.judge import Verdict
+from hf_unlearn.utils.versions import library_versions
+from recipes.study.outcomes import area
+from recipes.study.replays import AGAIN, ARMS, BOTH, PLAIN, REPLAY, RETRAINED, SCHEMA
+from recipes.study.seeds import difference, mean
+from recipes.study.trial import FINE_TUNED_ON
+from recipes.study.words import inline, number, points, seeds_text
+
+TOLD = Verdict.TOLD_APART.value
+
+
+def gather(root: Path) -> dict:
+    """All cells of a folder: task -> arm -> seed -> what was measured, with areas in place of relearning's curves."""
+    found: dict = {}
+    for path in sorted(root.glob("*/*.json")):
+        cell = json.loads(path.read_text(encoding="utf-8"))
+        if cell.get("schema") == SCHEMA and cell.get("arm") in ARMS and not cell.get("smoke"):
+            found.setdefault(cell["task"], {}).setdefault(cell["arm"], {})[str(cell["seed"])] = cell
+    for arms in found.values():
+        for arm, seeds in arms.items():
+            for seed, cell in seeds.items():
+                reference = arms.get(RETRAINED, {}).get(seed)
+                if arm != RETRAINED and reference:
+                    _with_areas(cell, reference["recovery"])
+    for arms in found.values():
+        for cell in arms.get(RETRAINED, {}).values():
+            cell.pop("recovery", None)
+    return {"schema": SCHEMA, "versions": library_versions(), "tasks": found}
+
+
+def _with_areas(cell: dict, reference: Mapping) -> None:
+    for one in (cell, *cell.get("requests", ())):
+        if curves := one.pop("recovery", None):
+            one["areas"] = {kind: area(curves[kind], reference[kind]) for kind in FINE_TUNED_ON}
+
+
+def of_seeds(arms: Mapping, arm: str, take: Callable[[Mapping], float | None]) -> dict[int, float | None]:
+    """Seed -> a value of the arm's cells."""
+    return {int(seed): take(cell) for seed, cell in arms.get(arm, {}).items()}
+
+
+def accuracy(part: str) -> Callable[[Mapping], float | None]:
+    return lambda cell: cell["before"][part][1] if part in cell["before"] else None
+
+
+def asked(what: str, take: Callable[[Mapping], float | None]) -> Callable[[Mapping], float | None]:
+    return lambda cell: next((take(one) for one in cell["requests"] if one["what"] == what), None)
+
+
+def after(part: str) -> Callable[[Mapping], float | None]:
+    return lambda one: one["after"][part][1] if part in one["after"] else None
+
+
+def ratio_to_plain(arms: Mapping, arm: str) -> dict:
+    """Row passes of an arm's training, × plain."""
+    plain = of_seeds(arms, PLAIN, lambda cell: cell["training"]["row_passes"])
+    own = of_seeds(arms, arm, lambda cell: cell["training"]["row_passes"])
+    return mean({seed: own[seed] / plain[seed] for seed in own if plain.get(seed)})
+
+
+def lost(arms: Mapping, arm: str, part: str) -> dict:
+    """Accuracy of an arm less plain's, before any request."""
+    return difference(of_seeds(arms, arm, accuracy(part)), of_seeds(arms, PLAIN, accuracy(part)))
+
+
+def outer(arms: Mapping) -> str:
+    """The split that tells accuracy best: test rows, or else retain rows."""
+    return "test" if any("test" in cell["before"] for cell in arms.get(PLAIN, {}).values()) else "retain"
+
+
+def costs(tasks: Mapping, arm: str = REPLAY) -> list[list[str]]:
+    """What the order costs, and what a request does."""
+    head = [
+        *("task", "seeds", "training cost, × plain", "snapshots, share of the time", "disk, × the model"),
+        *("accuracy before: test or retain rows, points", "revocable rows, points"),
+        *("one group: share of retraining, mean of all groups", "half", "all"),
+    ]
+    lines = [head]
+    for task, arms in tasks.items():
+        if arm not in arms:
+            continue
+        n = len(arms[arm])
+
+        def of(take, text=number, arms=arms, n=n) -> str:
+            return inline(mean(of_seeds(arms, arm, take)), text, usual=n)
+
+        lines.append(
+            [
+                task,
+                seeds_text([int(seed) for seed in arms[arm]]),
+                inline(ratio_to_plain(arms, arm), number, usual=n),
+                of(lambda cell: cell["training"]["snapshot_seconds"] / cell["training"]["seconds"]),
+                of(lambda cell: cell["plan"]["snapshot_bytes"] / cell["plan"]["model_bytes"]),
+                inline(lost(arms, arm, outer(arms)), points, usual=n),
+                inline(lost(arms, arm, "forget"), points, usual=n),
+                of(lambda cell: cell["plan"]["expected"]),
+                *(of(asked(what, lambda one: one["share_of_retraining"])) for what in ("half", "all")),
+            ]
+        )
+    return lines
+
+
+def results(tasks: Mapping, arm: str = REPLAY) -> list[list[str]]:
+    """What is left of the rows, beside retrained models."""
+    head = [
+        *("task", "all asked: right of them", "retrained", "retain rows, points against retrained"),
+        *("others after half, points against before", "membership AUC", "retrained", "retrained again"),
+        *(f"recovery area, {kind} rows: replayed | retrained again" for kind in FINE_TUNED_ON),
+        *("told apart from retrained", "a second retrained model", "equal to the training without, bit for bit"),
+    ]
+    lines = [head]
+    for task, arms in tasks.items():
+        if arm not in arms:
+            continue
+        n = len(arms[arm])
+
+        def of(which, take, text=number, arms=arms, n=n) -> str:
+            return inline(mean(of_seeds(arms, which, take)), text, usual=n)
+
+        def against(what: str, part: str, which: str, before: str, arms=arms, n=n) -> str:
+            own = of_seeds(arms, arm, asked(what, after(part)))
+            return inline(difference(own, of_seeds(arms, which, accuracy(before))), points, usual=n)
+
+        verdicts = [cell["judged"] for cell in arms[arm].values()]
+        equal = [cell["equals_training_without"] for cell in arms[arm].values()]
+        lines.append(
+            [
+                task,
+                of(arm, asked("all", after("asked"))),
+                of(RETRAINED, accuracy("forget")),
+                against("all", "retain", RETRAINED, "retain"),
+                against("half", "others", arm, "forget"),
+                of(arm, asked("all", lambda one: one["membership"])),
+                *(of(which, lambda cell: cell["membership"]) for which in (RETRAINED, AGAIN)),
+                *(
+                    of(arm, asked("all", lambda one, kind=kind: one["areas"][kind]))
+                    + " | "
+                    + of(AGAIN, lambda cell, kind=kind: cell["areas"][kind])
+                    for kind in FINE_TUNED_ON
+                ),
+                *(
+                    f"{sum(one[who]['verdict'] == TOLD for one in verdicts)} of {len(verdicts)}"
+                    for who in ("replayed", AGAIN)
+                ),
+                f"{sum(one is True for one in equal)} of {sum(one is not None for one in equal)}",
+            ]
+        )
+    return lines
+
+
+def tails(tasks: Mapping) -> list[list[str]]:
+    """Shorter and longer tails."""
+    head = [
+        *("task", "tail", "seeds", "of a tail step revocable", "accuracy before: test or retain rows, points"),
+        *("revocable rows, points", "one group: share of retraining"),
+    ]
+    lines = [head]
+    for task, arms in tasks.items():
+        for arm in (arm for arm in arms if arm == REPLAY or ARMS[arm].times is not None):
+            n = len(arms[arm])
+            lines.append(
+                [
+                    task,
+                    "the default" if ARMS[arm].times is None else f"{ARMS[arm].times:g} × the share",
+                    seeds_text([int(seed) for seed in arms[arm]]),
+                    *(
+                        inline(mean(of_seeds(arms, arm, lambda cell, key=key: cell["plan"][key])), number, usual=n)
+                        for key in ("crowd",)
+                    ),
+                    inline(lost(arms, arm, outer(arms)), points, usual=n),
+                    inline(lost(arms, arm, "forget"), points, usual=n),
+                    inline(mean(of_seeds(arms, arm, lambda cell: cell["plan"]["expected"])), number, usual=n),
+                ]
+            )
+    return lines
+
+
+def markdown(found: Mapping) -> str:
+    """All tables."""
+    tasks = found["tasks"]
+    parts = [costs(tasks), results(tasks), tails(tasks), costs(tasks, BOTH), results(tasks, BOTH)]
+    return "\n\n".join(_table(lines) for lines in parts if len(lines) > 1)
+
+
+def _table(lines: list[list[str]]) -> str:
+    lines = [lines[0], ["---"] * len(lines[0]), *lines[1:]]
+    return "\n".join("| " + " | ".join(line).replace("\u00a0", " ") + " |" for line in lines)

@@ -70,6 +70,8 @@ def train(
     if own.role != "ready":
         for name, value in OFF.items():
             setattr(args, name, value)
+    elif args.is_replayable and args.slice_by is None:
+        args.slice_by = group_column(data, prepared.splits["forget"])
     retrained = own.role.startswith("retrained")
     if own.role == "retrained_again":
         args.seed += 1
@@ -93,6 +95,12 @@ def prepared_for(own: ReadyArguments, data: DataArguments, model_args: ModelArgu
     """The rows of a training; under a replay's order all roles share what is made from the stable rows alone."""
     stable_alone = args.is_replayable and own.revocable == "named"
     return prepare.prepare(data, model_args, model_args.model_name_or_path, stable_alone)
+
+
+def group_column(data: DataArguments, rows) -> str | None:
+    """Column of the encoded rows that a request goes by: rows of one value are asked for together. None: single rows."""
+    named = {"column": [data.forget_column], "class": [data.forget_column, "labels"]}.get(data.forget_by, [])
+    return next((column for column in named if column in rows.column_names), None)
 
 
 def marked(rows, revocable: bool):

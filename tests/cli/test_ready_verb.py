@@ -6,12 +6,22 @@ import pytest
 from datasets import Dataset
 
 from hf_unlearn.cli import parsing, ready
+from hf_unlearn.cli.arguments import DataArguments
 
 
 @pytest.mark.parametrize("own", [{}, {"revocable": ["no", "yes"]}])
 def test_the_split_says_which_rows_are_revocable_whatever_the_file_has_in_a_column_of_that_name(own):
     rows = Dataset.from_dict({"id": ["1", "2"], **own})
     assert ready.marked(rows, True)["revocable"] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("by", "column", "found"),
+    [("column", "person", "person"), ("class", None, "labels"), ("class", "kind", "labels"), ("random", None, None)],
+)
+def test_rows_that_a_request_names_together_lie_in_one_slice(by, column, found):
+    rows = Dataset.from_dict({"id": ["1", "2"], "person": ["a", "b"], "labels": [0, 1]})
+    assert ready.group_column(DataArguments(forget_by=by, forget_column=column), rows) == found
 
 
 def test_an_adapter_alone_on_a_new_model_is_refused(tmp_path):

@@ -12,13 +12,14 @@ from dataclasses import fields
 from pathlib import Path
 
 from ..options import ReadyOptions
+from ..options.replay import defaults_of_a_replay
 from ..utils.checks import Wrong, one_of
 from . import checkpoints, checks, model, parsing, prepare, running, terminal
 from .arguments import TRAINED, DataArguments, ModelArguments, ReadyArguments
 from .terminal import Progress, Step
 
 OFF = {"lambda_efficiency": 0.0, "lambda_retention": 0.0, "lambda_resistance": 0.0, "resistance": "none"}
-OFF |= {"readiness": "none", "tail": "auto", "slices": "auto", "slice_by": None, "ask_weight": None, "snapshots": None}
+OFF |= {"readiness": "none", **defaults_of_a_replay()}
 
 
 def flag_problems(own: ReadyArguments, data: DataArguments, model_args: ModelArguments, args=None) -> list[str]:
@@ -98,7 +99,7 @@ def prepared_for(own: ReadyArguments, data: DataArguments, model_args: ModelArgu
 
 
 def group_column(data: DataArguments, rows) -> str | None:
-    """Column of the encoded rows that a request goes by: rows of one value are asked for together. None: single rows."""
+    """Column of the encoded rows that a request goes by, whose values are asked for as a whole. None: single rows."""
     named = {"column": [data.forget_column], "class": [data.forget_column, "labels"]}.get(data.forget_by, [])
     return next((column for column in named if column in rows.column_names), None)
 

@@ -25,10 +25,11 @@ class ReplayOrder:
     """
     The rows of each step. Row numbers: 0 … S - 1 are the stable rows, S … N - 1 the revocable ones, slice by slice.
 
-    Every row comes as often as it would in a plain training (floor or ceil of the number of epochs). A revocable row
-    comes between the border of its slice and the end, and each step from `tail_start` on has the same share of such
-    rows. `own` of a slice's places lie before the next border, the others over what follows, so that an early slice is
-    not forgotten.
+    A revocable row comes `often` times as often as in a plain training (give or take one place), between the border of
+    its slice and the end, evenly: rows that came in bursts behind their border made the model forget others. Borders
+    lie in the first part of the tail, `spread` of it, one a slice, in proportion to the rows before it. So the share of
+    revocable rows in a step rises over that part, and is even from there on. All other places are the stable rows',
+    each once before any twice.
 
     Args:
         stable: S, at least 1.
@@ -37,7 +38,8 @@ class ReplayOrder:
         steps: T.
         tail_start: first step that may hold revocable rows.
         seed: of all permutations.
-        own: share of the places of a slice before the next border; the last slice has all there.
+        often: visits of a revocable row, in shares of those that it would have in a plain training.
+        spread: share of the tail in which the borders lie.
         drop_last: whether the last step of an epoch, where it has fewer places, is left out.
     """
 
@@ -47,7 +49,8 @@ class ReplayOrder:
     steps: int
     tail_start: int
     seed: int
-    own: float = 0.7
+    often: float = 1.0
+    spread: float = 0.5
     drop_last: bool = False
 
     @property
@@ -71,27 +74,30 @@ class ReplayOrder:
     @cached_property
     def visits(self) -> np.ndarray:
         """(slices,) places of each slice, in proportion to its rows."""
-        return np.rint(self.sizes.sum() / self.rows * np.array(self.slices, dtype=np.float64)).astype(np.int64)
+        each = self.often * self.sizes.sum() / self.rows
+        return np.rint(each * np.array(self.slices, dtype=np.float64)).astype(np.int64)
 
     @cached_property
     def revocable(self) -> np.ndarray:
         """(T,) places of each step that are for revocable rows."""
         tail = np.where(np.arange(self.steps) < self.tail_start, 0, self.sizes)
-        return np.diff(np.cumsum(tail) * self.visits.sum() // max(1, tail.sum()), prepend=0)
+        ends = np.searchsorted(self._revocable_places[0], np.cumsum(tail) / max(1, tail.sum()))
+        return _within(np.diff(ends, prepend=0), tail)
 
     @cached_property
     def borders(self) -> np.ndarray:
         """(slices,) the first step with a row of each slice: its snapshot stands before it. T where it has no place."""
         first = np.full(len(self.slices), self.steps, dtype=np.int64)
         step_of = np.repeat(np.arange(self.steps), self.revocable)
-        slice_of = np.searchsorted(np.cumsum(self.slices), self._revocable_stream - self.stable, side="right")
+        numbers = self._revocable_places[1][: len(step_of)]
+        slice_of = np.searchsorted(np.cumsum(self.slices), numbers - self.stable, side="right")
         np.minimum.at(first, slice_of, step_of)
         return first
 
     def step(self, step: int) -> np.ndarray:
         """(places,) row numbers of a step, holes included; revocable ones are spread evenly over it."""
         end = int(self._revocable_ends[step])
-        revocable = self._revocable_stream[end - int(self.revocable[step]) : end]
+        revocable = self._revocable_places[1][end - int(self.revocable[step]) : end]
         end = int(self._stable_ends[step])
         size, count = int(self.sizes[step]), len(revocable)
         places = np.arange(size)
@@ -119,7 +125,7 @@ class ReplayOrder:
         empty = np.zeros(self.rows, dtype=bool)
         empty[holes] = True
         begin = int(self._revocable_ends[first] - self.revocable[first])
-        gone = empty[self._revocable_stream[begin:]]
+        gone = empty[self._revocable_places[1][begin:]]
         without = np.maximum(parts - self.sizes, 0)  # parts of a small step, which have no row from the start
         total = int(self.sizes[first:].sum() + without[first:].sum()) - int(gone.sum())
         if parts == 1:
@@ -141,23 +147,34 @@ class ReplayOrder:
         return np.cumsum(self.sizes - self.revocable)
 
     @cached_property
-    def _revocable_stream(self) -> np.ndarray:
-        """(revocable places,) row numbers, in the order of their places."""
-        total, begin, density = float(self.visits.sum()), 0.0, 0.0
-        due, numbers, first = [np.zeros(0)], [np.zeros(0, dtype=np.int64)], self.stable
+    def _revocable_places(self) -> tuple[np.ndarray, np.ndarray]:
+        """When each revocable place comes, in shares of the tail, and the row numbers (revocable places,), by that."""
+        due, numbers, first, total = [np.zeros(0)], [np.zeros(0, dtype=np.int64)], self.stable, sum(self.slices)
         for j, (rows, count) in enumerate(zip(self.slices, self.visits.tolist(), strict=True)):
-            near = count if j == len(self.slices) - 1 else round(self.own * count)
-            length, far = near / (1 - density), count - near  # on a line of `total` places with one visit each
-            due.append(begin + (np.arange(near) + 0.5) * length / max(1, near))
-            begin += length
-            due.append(begin + (np.arange(far) + 0.5) * (total - begin) / max(1, far))
-            density += far / (total - begin) if far else 0.0
+            border = self.spread * (first - self.stable) / total
+            due.append(border + (1 - border) * (np.arange(count) + 0.5) / max(1, count))
             numbers.append(first + self._turns(rows, 0, count, REVOCABLE, j))
             first += rows
-        return np.concatenate(numbers)[np.argsort(np.concatenate(due), kind="stable")]
+        at = np.concatenate(due)
+        order = np.argsort(at, kind="stable")
+        return at[order], np.concatenate(numbers)[order]
 
     def _turns(self, rows: int, begin: int, end: int, *key: int) -> np.ndarray:
         """Numbers below `rows` at the places from begin to end of a stream that has each once before any twice."""
         turns = np.arange(begin // rows, -(-end // rows))
         stream = [permutation(rows, self.seed, int(turn), *key) for turn in turns] or [np.zeros(0, dtype=np.int64)]
         return np.concatenate(stream)[begin - begin // rows * rows :][: end - begin]
+
+
+def _within(counts: np.ndarray, room: np.ndarray) -> np.ndarray:
+    """Counts (T,) with what a step has no room for moved to the next one that has, or else to one before."""
+    if (counts <= room).all():
+        return counts
+    counts = counts.copy()
+    over = 0
+    for order in (range(len(counts)), range(len(counts) - 1, -1, -1)):
+        for step in order:
+            counts[step] += over
+            over = max(0, int(counts[step] - room[step]))
+            counts[step] -= over
+    return counts

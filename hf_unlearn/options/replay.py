@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from ..utils.checks import Wrong, number, one_of, shown, whole
 
@@ -29,8 +29,17 @@ class ReplayOptions:
         metadata={
             "metavar": "auto|SHARE",
             "help": "With `replay`: the last share of the steps, which alone holds revocable rows. Shorter: requests "
-            "cost less; so short that they crowd the batches: the model forgets other rows. `auto`: three times the "
-            "share of revocable rows, at most half.",
+            "cost less; so short that they crowd the batches: the model forgets other rows. `auto`: as long as makes a "
+            "quarter of its rows revocable, at most half of the steps.",
+        },
+    )
+    revocable_epochs: str = field(
+        default="auto",
+        metadata={
+            "metavar": "auto|EPOCHS",
+            "help": "With `replay`: how often each revocable row comes. Rows that come last stay known with fewer "
+            "visits, and fewer of them leave more room for the others. `auto`: two fifths of the training's epochs, at "
+            "least three.",
         },
     )
     slices: str = field(
@@ -80,20 +89,33 @@ class ReplayOptions:
             problems += [] if self.tail == "auto" else number("tail", float(self.tail), low=0, high=1, open_low=True)
         except (TypeError, ValueError):
             problems.append(Wrong("tail", f'is {shown(self.tail)}; it must be "auto" or a share of the steps.'))
+        problems += self._epochs_problems()
         try:
             problems += [] if self.slices == "auto" else whole("slices", int(str(self.slices)), low=1)
         except ValueError:
             problems.append(Wrong("slices", f'is {shown(self.slices)}; it must be "auto" or a whole number.'))
         if self.readiness in READINESSES and not self.is_replayable:
-            alone = {"tail": "auto", "slices": "auto", "slice_by": None, "ask_weight": None, "snapshots": None}
             problems += [
                 Wrong(
                     name, f'is {shown(getattr(self, name))}, but `readiness` is "{self.readiness}". Set it to "replay".'
                 )
-                for name, default in alone.items()
+                for name, default in defaults_of_a_replay().items()
                 if getattr(self, name) != default
             ]
         return problems
+
+    def _epochs_problems(self) -> list[str]:
+        if self.revocable_epochs == "auto":
+            return []
+        try:
+            return number("revocable_epochs", float(self.revocable_epochs), low=0, open_low=True)
+        except (TypeError, ValueError):
+            return [Wrong("revocable_epochs", f'is {shown(self.revocable_epochs)}; it must be "auto" or a number.')]
+
+
+def defaults_of_a_replay() -> dict:
+    """The options that a training without a replay leaves as they are."""
+    return {f.name: f.default for f in fields(ReplayOptions) if f.name != "readiness"}
 
 
 @dataclass

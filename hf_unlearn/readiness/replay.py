@@ -21,7 +21,9 @@ import numpy as np
 from ..data.order import permutation
 from ..data.replay_order import ReplayOrder
 
-TAIL_TIMES = 3.0  # default tail, in shares of revocable rows: a third of a tail step's rows is then revocable
+OFTEN = 0.4  # visits of a revocable row by default, in shares of a plain training's: rows that come late stay known
+FEWEST_VISITS = 3.0  # that a default leaves it, where a plain training has as many
+FULL = 0.25  # share of revocable rows in the tail's steps that a default tail leads to
 LONGEST_TAIL = 0.5  # of a default tail: a request for early rows is then half a training
 CROWDED = 0.67  # share of revocable rows in a tail step above which the model forgets stable rows
 NEAR_RETRAINING = 0.25  # share of revocable rows above which a request costs about a retraining
@@ -30,9 +32,14 @@ LOWEST_RATE = 0.02  # of the peak, at the last step
 SLICE_SEED = 12  # of permutations; see data/replay_order.py
 
 
-def default_tail(share: float) -> float:
-    """Share of the steps that hold revocable rows, which are `share` of all rows."""
-    return min(LONGEST_TAIL, TAIL_TIMES * share)
+def default_often(epochs: float) -> float:
+    """How often a revocable row comes, in shares of a plain training of so many epochs."""
+    return min(1.0, max(OFTEN, FEWEST_VISITS / epochs))
+
+
+def default_tail(share: float, often: float) -> float:
+    """Share of the steps that hold revocable rows, which are `share` of all rows and come `often`."""
+    return min(LONGEST_TAIL, share * often / FULL)
 
 
 def tail_start(tail: float, steps: int) -> int:
@@ -147,7 +154,9 @@ def weigh(bare: ReplayOrder, groups: Sequence[int], rates: np.ndarray, tail: flo
     order, slice_of = cut(bare, codes, None if alike else rates[codes], tail, count)
     none = np.zeros(0, dtype=np.int64)
     from_border = np.array([order.passes(int(border), none) for border in order.borders], dtype=float)
-    own = sizes * (order.sizes.sum() / order.rows)  # passes of a group's rows, all of which come after its border
+    own = sizes * (
+        order.often * order.sizes.sum() / order.rows
+    )  # passes of a group's rows, all of which come after its border
     shares = np.maximum(0.0, from_border[slice_of[np.cumsum(sizes) - 1]] - own) / (order.passes(0, none) - own)
     in_tail = order.sizes[order.tail_start :].sum()
     return Choice(

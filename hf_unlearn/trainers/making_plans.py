@@ -32,7 +32,7 @@ OF_THE_BITS = {
     "gradient_checkpointing_kwargs", "torch_compile", "torch_compile_backend", "torch_compile_mode", "use_liger_kernel",
     "liger_kernel_config", "full_determinism", "meta_forward", "dataloader_drop_last",
 }  # fmt: skip
-OF_THE_ORDER = {"snapshots", "tail", "slices"}  # what they led to is in the plan's order
+OF_THE_ORDER = {"snapshots", "tail", "slices", "revocable_epochs"}  # what they led to is in the plan's order
 
 
 def arguments_of(args: ReadyConfig) -> dict:
@@ -67,9 +67,10 @@ def argument_problems(args: ReadyConfig, revocable: str | None, callbacks) -> li
     return problems
 
 
-def own_tail(args: ReadyConfig, share: float) -> float:
-    """Share of the steps that a config's tail has, where such a share of the rows is revocable."""
-    return replay.default_tail(share) if args.tail == "auto" else float(args.tail)
+def own_tail(args: ReadyConfig, bare: ReplayOrder) -> float:
+    """Share of the steps that a config's tail has."""
+    share = sum(bare.slices) / bare.rows
+    return replay.default_tail(share, bare.often) if args.tail == "auto" else float(args.tail)
 
 
 def own_slices(args: ReadyConfig) -> int:
@@ -83,7 +84,11 @@ def bare_order(args: ReadyConfig, stable: int, revocable: int) -> ReplayOrder:
     drop_last = bool(args.dataloader_drop_last)
     bare = ReplayOrder(stable, (revocable,), step_rows(args), 0, 0, seed, drop_last=drop_last)
     steps = args.max_steps if args.max_steps > 0 else math.ceil(args.num_train_epochs * bare.steps_an_epoch)
-    return dataclasses.replace(bare, steps=steps)
+    bare = dataclasses.replace(bare, steps=steps)
+    epochs = float(bare.sizes.sum() / bare.rows)
+    auto = args.revocable_epochs == "auto"
+    often = replay.default_often(epochs) if auto else float(args.revocable_epochs) / epochs
+    return dataclasses.replace(bare, often=often)
 
 
 def make_plan(
@@ -111,8 +116,8 @@ def make_plan(
     same = twin_groups(_content(args, rows, chosen, processing_class))
     if args.slice_by is None:
         codes = np.unique(same, return_inverse=True)[1]  # rows of the same content stay in one slice
-    count, tail = own_slices(args), own_tail(args, len(chosen) / len(flags))
     bare = bare_order(args, len(stable), len(chosen))
+    count, tail = own_slices(args), own_tail(args, bare)
     order, slice_of = replay.cut(bare, codes, weights, tail, count)
     problems += _twins_problems(rows, chosen, same, slice_of)
     problems += [Wrong("tail", said) for said in replay.tail_problems(order, tail)]

@@ -109,7 +109,7 @@ def plan_training(
     raise_problems(_problems(stable, groups, rates))
     bare = bare_order(args, stable, sum(groups))
     share = sum(groups) / bare.rows
-    own = (own_tail(args, share), own_slices(args))
+    own = (own_tail(args, bare), own_slices(args))
     tails = sorted({min(1.0, t * share) for t in times} | {own[0]})
     size = None if model is None else snapshot_bytes(model, str(getattr(args.optim, "value", args.optim)))
     found: dict[tuple, TrainingChoice] = {}

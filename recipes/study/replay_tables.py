@@ -164,12 +164,12 @@ def tails(tasks: Mapping) -> list[list[str]]:
     ]
     lines = [head]
     for task, arms in tasks.items():
-        for arm in (arm for arm in arms if arm == REPLAY or ARMS[arm].times is not None):
+        for arm in (arm for arm in arms if arm == REPLAY or not ARMS[arm].is_default):
             n = len(arms[arm])
             lines.append(
                 [
                     task,
-                    "the default" if ARMS[arm].times is None else f"{ARMS[arm].times:g} × the share",
+                    name_of_tail(arm),
                     seeds_text([int(seed) for seed in arms[arm]]),
                     *(
                         inline(mean(of_seeds(arms, arm, lambda cell, key=key: cell["plan"][key])), number, usual=n)
@@ -181,6 +181,13 @@ def tails(tasks: Mapping) -> list[list[str]]:
                 ]
             )
     return lines
+
+
+def name_of_tail(arm: str) -> str:
+    one = ARMS[arm]
+    if one.as_often:
+        return "by default, revocable rows as often as in the plain training"
+    return "by default" if one.times is None else f"{one.times:g} × the share"
 
 
 def markdown(found: Mapping) -> str:

@@ -31,9 +31,7 @@ from recipes.tools import jobs as jobs_
 RESULTS = Path(__file__).parent / "results" / "replays.json"
 SCHEMA = 1
 PLAIN, RETRAINED, AGAIN, REPLAY, BOTH = "plain", "retrained", "retrained again", "replay", "replay + meta"
-REPLAYED = "replay"  # what the arms with a plan begin with
 TAILS = (1.5, 2.0, 3.0, 4.0)  # times the revocable share
-DEFAULTS = "the defaults"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,13 +43,20 @@ class ReplayArm:
         role: of recipes/ready.py.
         readiness: of `ReadyConfig`; None: it has none.
         times: length of the tail, in shares of revocable rows; None: the default.
+        as_often: revocable rows come as often as in the plain training; else by default.
         asked: requests are replayed.
     """
 
     role: str
     readiness: str | None = None
     times: float | None = None
+    as_often: bool = False
     asked: bool = False
+
+    @property
+    def is_default(self) -> bool:
+        """Whether order and tail are."""
+        return self.times is None and not self.as_often
 
 
 ARMS = {
@@ -61,6 +66,7 @@ ARMS = {
     REPLAY: ReplayArm("ready", "replay", asked=True),
     BOTH: ReplayArm("ready", "replay+meta", asked=True),
     **{f"tail {times:g}": ReplayArm("ready", "replay", times) for times in TAILS},
+    "as often": ReplayArm("ready", "replay", as_often=True),
 }
 OF_TAILS = ("people", "digits")  # tasks that try them all
 BY_DEFAULT = ("people", "people LoRA", "digits", "digits 10 %", "banking77", "cifar10", "tofu")
@@ -68,7 +74,7 @@ BY_DEFAULT = ("people", "people LoRA", "digits", "digits 10 %", "banking77", "ci
 
 def arms_of(name: str, wanted: list[str] | None) -> list[str]:
     """Those of the arms that a task has; what others are measured against comes first."""
-    chosen = wanted or [arm for arm in ARMS if name in OF_TAILS or ARMS[arm].times is None]
+    chosen = wanted or [arm for arm in ARMS if name in OF_TAILS or ARMS[arm].is_default]
     needed = {PLAIN, RETRAINED, AGAIN} if any(ARMS[arm].asked for arm in chosen) else {PLAIN}
     return [arm for arm in ARMS if arm in needed or arm in chosen]
 
@@ -97,9 +103,11 @@ def train(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
     words += ["--output_dir", str(folder), "--seed", str(seed), *jobs_.QUIET_FLAGS]
     own, data_args, model_args, args = parsing.parse("ready", words)
     own.role = arm.role
-    prepared = with_test_rows(task, words, smoke, prepare.prepare(data_args, model_args, model_args.model_name_or_path))
+    prepared = with_test_rows(task, words, smoke, rows_by(data_args, model_args))
     if arm.readiness is not None and "lr_scheduler_type" in args.given:
         args.given = frozenset(args.given) - {"lr_scheduler_type"}
+    if arm.as_often:
+        args.revocable_epochs = str(args.num_train_epochs)
     if arm.times is not None:
         counts = {part: len(prepared.splits[part]) for part in ("forget", "retain")}
         args.tail = str(min(1.0, arm.times * counts["forget"] / sum(counts.values())))
@@ -121,8 +129,13 @@ def with_test_rows(task: StudyTask, words: list[str], smoke: bool, prepared):
     if not task.tested_on or smoke:
         return prepared
     _, data_args, model_args, _ = parsing.parse("ready", words + task.tested_on.split())
-    others = prepare.prepare(data_args, model_args, model_args.model_name_or_path)
+    others = rows_by(data_args, model_args)
     return dataclasses.replace(prepared, splits={**prepared.splits, "test": others.splits["test"]})
+
+
+def rows_by(data_args, model_args):
+    """The rows by their flags; a new tokenizer is made from the stable ones, for all arms alike."""
+    return prepare.prepare(data_args, model_args, model_args.model_name_or_path, True)
 
 
 @contextlib.contextmanager
@@ -231,7 +244,7 @@ def from_the_start(name: str, arm: str, seed: int, root: Path, data, smoke: bool
         words += ["--output_dir", out, "--seed", str(seed), *jobs_.QUIET_FLAGS]
         _, data_args, model_args, args = parsing.parse("ready", words)
         args.given = frozenset(args.given) - {"lr_scheduler_type"}
-        prepared = prepare.prepare(data_args, model_args, model_args.model_name_or_path)
+        prepared = rows_by(data_args, model_args)
         from datasets import concatenate_datasets
 
         rows = [marked(prepared.splits[part], part == "forget") for part in ("forget", "retain")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
 import torch
@@ -37,7 +38,7 @@ KINDS = {  # name -> (model, rows)
     "language model": (language_model, tiny.lm_rows),
     "text": (lambda: tiny.bert(dropout=0.1), tiny.text_class_rows),
     "image": (tiny.vit, tiny.image_rows),
-    "batch norm": (tiny.resnet, tiny.image_rows),
+    "batch norm": (tiny.resnet, partial(tiny.image_rows, side=16)),  # one row has several values a channel there
     "sound": (sound_model, sound_rows),
 }
 

@@ -159,10 +159,10 @@ def text_class_rows(n: int, start: int = 0, every: int = 4) -> Dataset:
     return Dataset.from_list([{**row, "labels": row["id"] % CLASSES} for row in rows])
 
 
-def image_rows(n: int, start: int = 0, every: int = 4) -> Dataset:
+def image_rows(n: int, start: int = 0, every: int = 4, side: int = 8) -> Dataset:
     rows = []
     for i in range(start, start + n):
-        pixels = np.random.default_rng([8, i]).normal(size=(1, 8, 8)).astype(np.float32)
+        pixels = np.random.default_rng([8, i]).normal(size=(1, side, side)).astype(np.float32)
         rows.append({"id": i, "pixel_values": pixels.tolist(), "labels": i % CLASSES, "revocable": i % every == 0})
     return Dataset.from_list(rows)
 

@@ -12,9 +12,14 @@ ORDER = ReplayOrder(360, (4,) * 10, 32, 500, 375, seed=0)
 NONE = np.zeros(0, dtype=np.int64)
 
 
-@pytest.mark.parametrize("share, tail", [(0.05, 0.15), (0.1, 0.3), (1 / 6, 0.5), (0.4, 0.5)])
-def test_the_default_tail_is_three_times_the_share_and_at_most_half(share, tail):
-    assert replay.default_tail(share) == pytest.approx(tail)
+@pytest.mark.parametrize("share, often, tail", [(0.05, 1, 0.2), (0.1, 0.4, 0.16), (0.125, 1, 0.5), (0.4, 1, 0.5)])
+def test_a_quarter_of_a_default_tail_is_revocable_and_it_is_at_most_half_of_the_steps(share, often, tail):
+    assert replay.default_tail(share, often) == pytest.approx(tail)
+
+
+def test_revocable_rows_come_less_often_where_there_are_many_epochs():
+    found = [replay.default_often(epochs) for epochs in (1, 3, 4, 5, 10, 30)]
+    assert found == pytest.approx([1, 1, 0.75, 0.6, 0.4, 0.4])
 
 
 def test_a_tail_has_a_step_at_least():

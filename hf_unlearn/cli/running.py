@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shlex
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..utils.checks import ArgumentError
+from ..utils.full_disk import full_disk
 from .terminal import NoProgress, Progress, speaks
 
 if TYPE_CHECKING:
@@ -57,13 +57,10 @@ def run(main: Callable[[list[str]], int | None], argv: list[str] | None = None) 
 
 def of_a_full_disk(error: BaseException) -> str | None:
     """One line for an error that comes of a full disk, whichever library raised it."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if getattr(cause, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in str(cause):
-            where = f" ({cause.filename})" if getattr(cause, "filename", None) else ""
-            return f"No space is left on the disk that is written to{where}. Free some and start the command again."
-        cause = cause.__cause__ or cause.__context__
-    return None
+    if (cause := full_disk(error)) is None:
+        return None
+    where = f" ({cause.filename})" if getattr(cause, "filename", None) else ""
+    return f"No space is left on the disk that is written to{where}. Free some and start the command again."
 
 
 def steps(trainer) -> str:

@@ -20,7 +20,7 @@ from ..data.row_digests import unseeded_columns
 from ..readiness import replay
 from ..utils.checks import Wrong, shown
 from .engines import is_first
-from .replay_plan import LAST_REQUEST, ReplayPlan, places_of_rows, row_problems
+from .replay_plan import ReplayPlan, places_of_rows, row_problems
 from .replay_program import seed_all
 from .same_run import HARMLESS, plain
 
@@ -142,12 +142,16 @@ def _own_schedule(args: ReadyConfig) -> str | None:
     if "lr_scheduler_type" not in args.given:
         return None
     name = str(plain(args.lr_scheduler_type))
-    logger.warning(
-        "`lr_scheduler_type` is %r, and the revocable rows come last: where the learning rate has fallen by then they "
-        "are learned less than the others, or not at all. Left out, it is constant up to these rows and then falls.",
-        name,
-    )
+    warn_of_schedule(f"`lr_scheduler_type` is {name!r}")
     return name
+
+
+def warn_of_schedule(what: str) -> None:
+    """A warning that a user's own schedule takes the place of the plan's."""
+    logger.warning(
+        "%s, and the revocable rows come last: where the learning rate has fallen by then they are learned less than "
+        "the others, or not at all. Left out, it is constant up to these rows and then falls.", what
+    )  # fmt: skip
 
 
 def _content(args: ReadyConfig, rows, chosen: np.ndarray, processing_class) -> Content:
@@ -245,7 +249,7 @@ def planned(
         problems.append(f"`deleted` names {first_ids(unknown)}, which no row of the training has as its `id`.")
     holes = holes[holes >= 0]
     new = holes[plan.deleted[holes] == 0]
-    plan.deleted[new] = min(int(plan.deleted.max(initial=0)) + 1, LAST_REQUEST)
+    plan.deleted[new] = plan.next_request
     at[holes] = -1
     if lacking := np.flatnonzero((at < 0) & (plan.deleted == 0)).tolist():
         problems.append(

@@ -76,7 +76,7 @@ class ReplayTrainer(ReadyTrainer):
             self._check_weights(model)
         plan, self.removed_by_steps = asked.plan, len(asked.earlier)
         if self.removed_by_steps:
-            plan.deleted[asked.earlier] = plan.deleted.max(initial=0) + 1
+            plan.deleted[asked.earlier] = plan.next_request
             logger.warning(
                 "%d row(s) that were removed by steps before, which is approximate, are left out of the replay, too: "
                 "of them, too, the result will have seen nothing.", self.removed_by_steps
@@ -94,6 +94,11 @@ class ReplayTrainer(ReadyTrainer):
             plan=plan,
             **kwargs,
         )
+        if other := other_machine(self, asked.found):
+            logger.warning(
+                "The replay runs on other than the training: %s. Bits may differ for that alone, so its guarantee is "
+                "`approximate` until `verify` has passed.", said_of_other(other)
+            )  # fmt: skip
 
     replays = True
 
@@ -275,6 +280,11 @@ def other_machine(trainer, found: dict) -> dict:
     """What may change bits and is other than at the training: name -> [then, now]."""
     then, now = found["replay"]["machine"], machine(trainer)
     return {name: [then[name], now[name]] for name in then if then[name] != now.get(name)}
+
+
+def said_of_other(other: dict) -> str:
+    """In words what [`other_machine`] has found."""
+    return ", ".join(f"{name} {now} (then {then})" for name, (then, now) in other.items())
 
 
 def with_attention(model, then: dict):

@@ -34,7 +34,7 @@ MAGIC = b"hf_unlearn replay\n"
 SIZE = 16  # bytes of a digest
 NAMED = 4  # edited fields that a message names, at most
 LAST_REQUEST = 255  # that a byte holds
-OF_THE_FILE = ("order", "key", "ids", "contents", "deleted")  # fields that are not in `readiness.json` as they are
+OF_THE_FILE = ("order", "key", "stopped_at", "ids", "contents", "deleted")  # fields that are not in `readiness.json`
 
 
 @dataclass
@@ -49,10 +49,12 @@ class ReplayPlan:
         arguments: those of the config that change what is trained.
         columns: what the digest of a content is taken over.
         drawn: columns that are drawn anew each time a row is read, of which there is no digest.
+        brought: what a user has brought beside rows and options ([`hf_unlearn.trainers.same_run.brought`]), by name.
         made_from_rows: what was made from all rows before the training, such as "the tokenizer"; None: not known.
         weights_before: SHA-256 of the trainable weights before the first step.
         training: row passes and seconds of the training, from its first step to its last; None before its end.
         salt, key: name of the salt, and the salt itself, which is in no file of the plan.
+        stopped_at: step after which the weights beside the plan were stopped before its end; None: they were not.
         ids, contents: (N, 16) uint8, keyed; contents None where rows cannot be read twice alike.
         deleted: (N,) uint8, the request that deleted a row; 0: none.
     """
@@ -66,11 +68,13 @@ class ReplayPlan:
     arguments: dict
     columns: list[str] = field(default_factory=list)
     drawn: list[str] = field(default_factory=list)
+    brought: dict = field(default_factory=dict)
     made_from_rows: list[str] | None = None
     weights_before: str | None = None
     training: dict | None = None
     salt: str | None = None
     key: str | None = None
+    stopped_at: int | None = None
     ids: np.ndarray | None = None
     contents: np.ndarray | None = None
     deleted: np.ndarray | None = None
@@ -79,6 +83,11 @@ class ReplayPlan:
     def holes(self) -> np.ndarray:
         """Numbers of the rows that were deleted."""
         return np.flatnonzero(self.deleted)
+
+    @property
+    def next_request(self) -> int:
+        """What the rows of the next request are marked by."""
+        return min(int(self.deleted.max(initial=0)) + 1, LAST_REQUEST)
 
     @property
     def parts(self) -> int:
@@ -223,7 +232,8 @@ def read(source: str, salt_file: str | None = None) -> ReplayPlan | None:
         ArgumentError: if a file is missing or damaged, if the plan was edited, or if the two do not belong together.
     """
     try:
-        found = (records.find_readiness(source) or {}).get("replay")
+        record = records.find_readiness(source) or {}
+        found = record.get("replay")
         if found is None:
             return None
         path = records.find_file(source, FILE)
@@ -244,6 +254,8 @@ def read(source: str, salt_file: str | None = None) -> ReplayPlan | None:
             ]
         )
     plan, n, at = ReplayPlan.from_dict(found), header["rows"], 0
+    done = (record.get("steps") or {}).get("all", 0)
+    plan.stopped_at = done if not record.get("ready") and done < plan.order.steps else None
     for name, width in (("ids", SIZE), *((("contents", SIZE),) if header["contents"] else ()), ("deleted", 1)):
         values = np.frombuffer(body, np.uint8, n * width, at)
         setattr(plan, name, values.reshape(n, width).copy() if width > 1 else values.copy())

@@ -150,6 +150,7 @@ def look_up(
     request = ReplayRequest(
         source, plan, found, ids_of(asked), numbers, snapshots_of(source, snapshots, found), model, steps, problems
     )
+    problems += _stopped_problems(request)
     if not problems:
         problems += _stable_problems(request) + _mixed_problems(request)
     return request
@@ -164,6 +165,16 @@ def plan_of(model: str | None, readiness_from: str | None = None) -> tuple[str |
     own = removed_by_steps.read(source) if source and os.path.isdir(source) else None
     steps = removed_by_steps.read(model) if model and (os.path.isdir(model) or readiness_from) else None
     return (own.plan if own else source), steps or own
+
+
+def _stopped_problems(request: ReplayRequest) -> list[str]:
+    at, steps = request.plan.stopped_at, request.plan.order.steps
+    if at is None:
+        return []
+    return [
+        f"The training of {request.source} was stopped after step {at} of {steps}: there is no whole training to "
+        "replay yet. Go on with it (`resume_from_checkpoint=True`), or train again."
+    ]
 
 
 def _stable_problems(request: ReplayRequest) -> list[str]:

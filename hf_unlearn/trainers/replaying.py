@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+from contextlib import suppress
 from functools import partial
 
 import torch
@@ -13,17 +15,17 @@ from ..data.row_digests import drawn_columns
 from ..memory.table import bytes_as_text
 from ..readiness import replay
 from ..report.words import model_card
-from ..utils.checks import raise_problems
+from ..utils.checks import raise_problems, shown
 from ..utils.files import read_json
+from ..utils.full_disk import full_disk
 from ..utils.versions import library_versions
-from . import records, snapshot_size, snapshots
+from . import checkpointing, records, same_run, snapshot_size, snapshots
 from .base import ForgettingTrainer
-from .making_plans import Planned
+from .making_plans import Planned, warn_of_schedule
 from .models import base_model
 from .output_lock import SNAPSHOTS, one_run_in
 from .replay_plan import ReplayPlan
 from .replay_program import FOLDER, ReplayProgram
-from .same_run import trained_columns
 from .weights_digest import weights_digest
 
 
@@ -73,8 +75,24 @@ class ReplayableTrainer(ForgettingTrainer):
     def take_program(self, planned: Planned) -> None:
         """Makes the training a program."""
         self.plan, self._to_commit = planned.plan, planned.commitment
+        if self._to_commit is not None:
+            self.plan.brought = same_run.brought(self)
+            if schedule := self.own_parts["optimizers.schedule"]:
+                warn_of_schedule(f"`optimizers` brings the schedule {schedule}")
+        else:
+            raise_problems(self._brought_problems())
         folder = self.args.snapshots or os.path.join(self.args.output_dir, FOLDER)
         self.program = ReplayProgram(self, self.plan.order, planned.at, folder)
+
+    def _brought_problems(self) -> list[str]:
+        """What the training was given beside its rows and options, and this run otherwise or not at all."""
+        then, now = self.plan.brought, same_run.brought(self)
+        return [
+            f"`{name}` is {shown(now.get(name))}, but the training had {shown(value)}, and a replay is the same run. "
+            "Give it as at the training."
+            for name, value in then.items()
+            if name in now and now[name] != value or name not in now and not name.startswith(same_run.PEFT)
+        ]
 
     @property
     def has_ended(self) -> bool:
@@ -88,7 +106,7 @@ class ReplayableTrainer(ForgettingTrainer):
         if self._to_commit is not None:
             rows, numbers = self._to_commit
             salt = records.salt_for(self.args.output_dir)
-            columns = [name for name in trained_columns(self, rows) if name not in self.columns_read]
+            columns = [name for name in same_run.trained_columns(self, rows) if name not in self.columns_read]
             self.plan.drawn = drawn_columns(rows, columns)
             self.plan.commit(rows, numbers, [name for name in columns if name not in self.plan.drawn], salt)
             self._to_commit = None
@@ -121,8 +139,22 @@ class ReplayableTrainer(ForgettingTrainer):
         super().save_model(output_dir, _internal_call)
 
     def at_border(self, step: int) -> None:
-        """Before a step where a slice begins: writes its snapshot."""
-        self.save_snapshot(self.program.folder)
+        """
+        Before a step where a slice begins: writes its snapshot.
+
+        Raises:
+            OSError: if there is no room for it; what was written of it is deleted.
+        """
+        try:
+            self.save_snapshot(self.program.folder)
+        except Exception as error:  # each library has its own for a full disk
+            if full_disk(error, self.program.folder) is None:
+                raise
+            where = self.program.snapshot(step)
+            with suppress(OSError):
+                checkpointing.remove(where)
+            said = f"No space is left for the snapshot before step {step}. Free some, and go on with the training"
+            raise OSError(errno.ENOSPC, f"{said} by `resume_from_checkpoint=True`, or begin it again", where) from error
 
     # ---- disk ----
 
@@ -200,6 +232,15 @@ class ReplayableTrainer(ForgettingTrainer):
         return self.program is None or not self.program.is_empty
 
     # ---- files ----
+
+    def push_to_hub(self, *args, **kwargs):
+        """`Trainer.push_to_hub`; a warning says what of a training that can be replayed stays here."""
+        if self.plan is not None and self.is_world_process_zero():
+            logger.warning(
+                "The snapshots in %s and the salt in %s are not pushed. Keep them: no request is replayed without.",
+                self.program.folder, os.path.join(self.args.output_dir, records.SALT)
+            )  # fmt: skip
+        return super().push_to_hub(*args, **kwargs)
 
     def write_beside(self, folder):
         super().write_beside(folder)

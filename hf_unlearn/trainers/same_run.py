@@ -265,8 +265,14 @@ def _name_of(given: Any) -> str | None:
 def _options(trainer: ForgettingTrainer) -> dict:
     args = trainer.args
     names = [field.name for field in dataclasses.fields(args) if field.name not in HARMLESS]
-    found = {name: getattr(args, name) for name in names} | trainer.run_options() | trainer.own_parts
+    found = {name: getattr(args, name) for name in names} | trainer.run_options()
     found[STEP_ROWS] = step_rows(args)
+    return {name: plain(value) for name, value in found.items()} | brought(trainer)
+
+
+def brought(trainer: ForgettingTrainer) -> dict:
+    """What a user has brought beside rows and options, by name, JSON-ready: [`own_parts`], and an adapter's options."""
+    found = dict(trainer.own_parts)
     for config in getattr(trainer.model, "peft_config", {}).values():
         found |= {f"{PEFT}{k}": v for k, v in config.to_dict().items() if k not in OF_THE_FILES}
     return {name: plain(value) for name, value in found.items()}

@@ -11,7 +11,7 @@ import os
 
 import numpy as np
 
-from ..utils.checks import Wrong
+from ..utils.checks import Wrong, shown
 from ..utils.files import read_json, write_json
 from . import checkpointing, replay_plan
 from .replay_plan import ReplayPlan
@@ -32,6 +32,11 @@ def place_problems(folder: str | None, output_dir: str) -> list[str]:
     """Why a training may not write its snapshots into a folder: those of another would be deleted."""
     if folder is None or _same(folder, os.path.join(output_dir, FOLDER)):
         return []
+    if _same(folder, output_dir):
+        said = "is `output_dir` itself, whose checkpoints `save_total_limit` deletes. Leave it out, or name another."
+        return [Wrong("snapshots", said)]
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        return [Wrong("snapshots", f"is {shown(folder)}, a file; it must be a folder.")]
     there, owner = checkpointing.folders(folder), read_json(os.path.join(folder, OWNER))
     if not there or (owner and _same(owner["output_dir"], output_dir)):
         return []

@@ -16,7 +16,7 @@ from ..utils.files import read_json
 from . import records, replay_plan
 from .models import load_model
 from .ready import ReadyTrainer
-from .replay import config_of, other_machine, with_attention
+from .replay import config_of, other_machine, said_of_other, with_attention
 from .snapshots import snapshot_problem, snapshots_of
 from .weights_digest import weights_digest
 
@@ -42,7 +42,7 @@ class Verdict:
         trusted = " (trusted)" if self.how == FROM_A_SNAPSHOT else ""
         if self.passed:
             return f"PASS {self.how}{trusted}: the weights are those of the training without the rows, bit for bit."
-        other = ", ".join(f"{name} {now} (then {then})" for name, (then, now) in self.other_machine.items())
+        other = said_of_other(self.other_machine)
         hint = f" Bits may differ for that alone: {other}." if other else ""
         return f"FAIL {self.how}{trusted}: {self.differs}{hint}"
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
+import torch
 from helpers import tiny
-from helpers.replays import replayed, trained
+from helpers.replays import QUIET, SIZES, language_model, replayed, trained
+from transformers import TrainerCallback
 
-from hf_unlearn import ArgumentError
+from hf_unlearn import ArgumentError, ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer, default_collator
 from hf_unlearn.trainers import records, replay_plan
 from hf_unlearn.trainers.replay_plan import ReplayPlan
 from hf_unlearn.trainers.snapshots import snapshot_problem
 from hf_unlearn.utils import sealed
 from hf_unlearn.utils.files import write_json
+from hf_unlearn.utils.versions import library_versions
 
 BRIEF = {"max_steps": 8, "slices": "2"}
 
@@ -201,3 +205,58 @@ def test_a_request_that_cannot_be_replayed_is_refused_in_one_problem_before_a_mo
     with pytest.raises(ArgumentError, match=said) as caught:
         replayed(tmp_path / "out", trainings / "ready", asked, **options)
     assert len(caught.value.problems) == 1
+
+
+def own(rows):
+    return default_collator(language_model(), tiny.tokenizer())(rows)
+
+
+def test_what_the_training_was_given_beside_its_rows_must_be_given_again(trainings, tmp_path):
+    rows = [row for row in tiny.lm_list(24) if row["id"] != 0]
+    args = UnlearnConfig(str(tmp_path / "out"), **QUIET, method="replay")
+    with pytest.raises(
+        ArgumentError, match="`data_collator` is 'own', but the training had None, and a replay is the"
+    ):
+        UnlearnTrainer(str(trainings / "ready"), args, [0], rows, data_collator=own)
+    ready = ReadyTrainer(
+        language_model(), ReadyConfig(str(tmp_path / "ready"), **{**QUIET, **SIZES, **BRIEF}), tiny.lm_rows(24),
+        data_collator=own,
+    )  # fmt: skip
+    ready.train()
+    ready.save_model()
+    with pytest.raises(ArgumentError, match="`data_collator` is None, but the training had 'own'"):
+        replayed(tmp_path / "out", tmp_path / "ready", [0])
+
+
+@pytest.mark.parametrize("end", ["stopped", "interrupted"])
+def test_a_training_that_was_stopped_before_its_end_is_not_ready_and_no_request_is_replayed(tmp_path, end):
+    class End(TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 6 and end == "interrupted":
+                raise KeyboardInterrupt
+            control.should_training_stop = state.global_step == 6
+
+    args = ReadyConfig(str(tmp_path / "ready"), **{**QUIET, **SIZES, **BRIEF})
+    trainer = ReadyTrainer(
+        language_model(), args, tiny.lm_rows(24), processing_class=tiny.tokenizer(), callbacks=[End()]
+    )
+    with pytest.raises(KeyboardInterrupt) if end == "interrupted" else nullcontext():
+        trainer.train()
+    trainer.save_model()
+    assert json.loads((tmp_path / "ready" / records.READINESS).read_text())["ready"] is False
+    with pytest.raises(ArgumentError, match="was stopped after step 6 of 8: there is no whole training to replay yet"):
+        replayed(tmp_path / "out", tmp_path / "ready", [0])
+
+
+def test_another_machine_than_that_of_the_training_is_told_with_both(trainings, tmp_path, caplog, monkeypatch):
+    shutil.copytree(trainings / "ready", tmp_path / "ready")
+    monkeypatch.setattr(
+        "hf_unlearn.trainers.replaying.library_versions", lambda: {**library_versions(), "torch": "1.0"}
+    )
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    with caplog.at_level("WARNING"):
+        request = replayed(tmp_path / "out", tmp_path / "ready", [0])
+    version = library_versions()["torch"]
+    assert f"runs on other than the training: torch 1.0 (then {version}), threads 64 (then 1)." in caplog.text
+    assert request.result.metrics["guarantee"] == "approximate"
+    assert request.result.metrics["other_than_training"] == {"torch": [version, "1.0"], "threads": [1, 64]}

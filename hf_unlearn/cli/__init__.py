@@ -1,7 +1,7 @@
-"""The verbs `hf-unlearn ready | unlearn | plan | evaluate | memory | tofu`.
+"""The verbs `hf-unlearn ready | unlearn | plan | verify | evaluate | memory | tofu`.
 
 main.py                        chooses the verb
-ready.py unlearn.py plan.py evaluate.py memory.py tofu.py      one file a verb
+ready.py unlearn.py plan.py verify.py evaluate.py memory.py tofu.py      one file a verb
 beside_recipe.py               the flags of a verb that reads the recipe of another one
 arguments.py                   declares the flags of the verbs
 parsing.py                     command line and YAML -> the dataclasses of a verb; what is wrong with them, at once

@@ -15,6 +15,7 @@ from ..utils.checks import Wrong, number, whole
 
 TASKS = ("causal_lm", "sequence_classification", "image_classification", "audio_classification")
 TRAINED = ("ready", "original", "retrained", "retrained_again")  # roles that `ready` trains
+BEGINNINGS = ("start", "snapshot")  # that `verify` trains from
 STARTS = {"ready": "ready_unlearned", "original": "unlearned"}  # role that `unlearn` starts from -> role of its result
 
 RANGES = {  # flag -> check of its value; those of the split, the model and the attacks are checked there
@@ -301,6 +302,47 @@ class PlanArguments(FromFlags):
 
 
 @dataclass
+class VerifyArguments(FromFlags):
+    """What `verify` repeats: the training of a model by its plan, without the rows that were deleted."""
+
+    readiness: str | None = field(
+        default=None,
+        metadata={
+            "metavar": "MODEL",
+            "help": "Model to verify, a folder: one that a replay has made, or one just trained with "
+            '`readiness="replay"`. Default: OUTPUT_DIR/ready_unlearned, or where there is none OUTPUT_DIR/ready. In a '
+            "YAML file this flag is `verify.readiness`.",
+        },
+    )
+    from_: str = field(
+        default="start",
+        metadata={
+            "metavar": "|".join(BEGINNINGS),
+            "help": "Where to begin: start, with the model that the recipe began with, which trusts nothing; or "
+            "snapshot, the first that the training has left, which is shorter and trusts that it is what it says.",
+        },
+    )
+    salt_file: str | None = field(
+        default=None,
+        metadata={
+            "metavar": "FILE",
+            "help": "The owner's salt, which opens the plan, where it is not in the model's folder.",
+        },
+    )
+    snapshots: str | None = field(
+        default=None,
+        metadata={"metavar": "FOLDER", "help": "Where the snapshots are, if not where the training left them."},
+    )
+    record: bool = field(
+        default=True,
+        metadata={
+            "help": "Write into the model's record and card that it has passed; one that was replayed on another "
+            "version or device than it was trained on is exact from then on. --no_record writes nothing."
+        },
+    )
+
+
+@dataclass
 class _EvaluateArguments(FromFlags):
     output_dir: str = field(
         default="outputs",
@@ -422,8 +464,9 @@ KINDS = {  # verb -> dataclasses with its flags, beside its training config
     "ready": (ReadyArguments, DataArguments, ModelArguments),
     "unlearn": (UnlearnArguments, DataArguments, ModelArguments),
     "plan": (PlanArguments, DataArguments, ModelArguments),
+    "verify": (VerifyArguments, DataArguments, ModelArguments),
     "evaluate": (EvaluateArguments, DataArguments, ModelArguments),
 }
-BESIDE_RECIPE = ("plan",)  # verbs whose own flags stand beside those of a recipe for another one
+BESIDE_RECIPE = ("plan", "verify")  # verbs whose own flags stand beside those of a recipe for another one
 VERBS = tuple(KINDS)  # those that read YAML keys like `ready.seed`
 CONFIGS = {"ready": "ReadyConfig", "unlearn": "UnlearnConfig"}  # verb -> name of its training config in `hf_unlearn`

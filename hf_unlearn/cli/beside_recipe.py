@@ -3,8 +3,6 @@ it: `plan` and `verify`."""
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 from ..utils.checks import raise_problems
 from . import parsing
 from .arguments import KINDS, range_problems
@@ -19,7 +17,7 @@ def divided(verb: str, argv: list[str]) -> tuple:
         ArgumentError: with all that is wrong with its own flags.
     """
     kind = KINDS[verb][0]
-    names = {f.name for f in fields(kind)}
+    names = set(parsing.actions_of([kind]))
     flags, problems = parsing.chosen(verb, argv)
     own = [one for one in flags if one.alone and one.name in names]
     problems += [parsing.not_there(one, verb, sorted(names)) for one in flags if one.prefix and one.name not in names]

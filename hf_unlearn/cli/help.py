@@ -18,6 +18,7 @@ from .arguments import (
     PlanArguments,
     ReadyArguments,
     UnlearnArguments,
+    VerifyArguments,
     attack_flags,
 )
 
@@ -34,6 +35,7 @@ SUBJECTS = {  # dataclass -> {subject: the first of its flags}, in the order of 
     UnlearnArguments: {"what is unlearned from": "start"},
     UnlearnOptions: {"request": "objective"},
     PlanArguments: {"request": "readiness", "before a training": "ask", "what is written": "json"},
+    VerifyArguments: {"what is verified": "readiness"},
     EvaluateArguments: {"evaluation": "output_dir", "options of the attacks": "_".join(FIRST_OPTION)},
 }
 OPTIONS = {"ready": ReadyOptions, "unlearn": UnlearnOptions}  # verb -> our fields of its training config
@@ -138,7 +140,7 @@ def help_text(verb: str, program: str, description: str, everything: bool = Fals
         for subject, some in by_subject(kind).items():
             group = parser.add_argument_group(subject)
             for one in some:
-                _add(group, one.name, kind_of(one), one.metadata["help"] + default_of(one))
+                _add(group, one.name.rstrip("_"), kind_of(one), one.metadata["help"] + default_of(one))
     if verb in CONFIGS:
         _add_trainer(parser, verb, program, everything)
     return parser.format_help()

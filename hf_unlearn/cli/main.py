@@ -13,6 +13,7 @@ VERBS = {  # verb -> (module that has its `main`, what it does)
     "ready": (".ready", "train a model ready for deletion requests (or a plain or retrained one to compare with)"),
     "unlearn": (".unlearn", "take rows out of a trained model"),
     "plan": (".plan", "say what a request would cost, by every way that there is, before anything runs"),
+    "verify": (".verify", "train again without the deleted rows, and compare the weights bit for bit"),
     "evaluate": (".evaluate", "measure models on the same rows, attack them, write a report"),
     "memory": (".memory", "estimate what a run needs, from a model's config alone"),
     "tofu": (".tofu", "model utility and forget quality of TOFU from the benchmark's own logs"),

@@ -211,7 +211,7 @@ def actions_of(kinds: list[type]) -> dict[str, Action]:
     class Parser(HfArgumentParser):
         def add_argument(self, *names, **how):
             action = super().add_argument(*names, **how)
-            found.update({name.lstrip("-").replace("-", "_"): action for name in names})
+            found.update({name.strip("-").replace("-", "_").rstrip("_"): action for name in names})  # `from_`: --from
             return action
 
     Parser(kinds, add_help=False)

@@ -67,6 +67,32 @@ def prepare(
     return replace(prepared, request=request_of(data, rows, parts["forget"]), made_from_rows=made)
 
 
+def prepare_unsplit(data: DataArguments, model: ModelArguments, processing_from: str) -> Prepared:
+    """
+    Reads and encodes all rows that are there, for a model that has its tokenizer or processor and its classes already:
+    as `splits["retain"]`.
+
+    Raises:
+        ArgumentError: with all that is wrong with the files, or else with the columns, or else with the rows.
+    """
+    rows, _ = _read(replace(data, test_split=None, test_fraction=0.0))
+    gather(lambda: _check_columns(data, rows))
+    encoders = {"image_classification": _encode_images, "audio_classification": _encode_sounds}
+    encode = encoders.get(data.task, _encode_texts)
+    labels = None if data.task == "causal_lm" else _labels_of(processing_from)
+    return gather(lambda: encode(data, model, rows, rows, {"retain": rows}, processing_from, labels))[0]
+
+
+def _labels_of(model: str) -> list[str] | None:
+    """Class names of a saved model in the order of their numbers; None of an adapter, which has no config."""
+    from transformers import AutoConfig
+
+    try:
+        return [name for _, name in sorted(AutoConfig.from_pretrained(model).id2label.items())]
+    except (OSError, ValueError):
+        return None
+
+
 def request_of(data: DataArguments, rows, forget) -> dict:
     """What was asked for, by `hf_unlearn.data.asked`, and of which data set."""
     from ..data.asked import asked
@@ -210,11 +236,11 @@ def _read(data: DataArguments):
 
 
 def _encode_images(
-    data: DataArguments, model: ModelArguments, rows, known, parts: dict, processing_from: str | None
+    data: DataArguments, model: ModelArguments, rows, known, parts: dict, processing_from: str | None, names=None
 ) -> Prepared:
     from .encode import images
 
-    processor, names, encoded = None, None, {}
+    processor, encoded = None, {}
     if processing_from:
         from transformers import AutoImageProcessor
 
@@ -235,16 +261,21 @@ def _encode_images(
     return Prepared(encoded, processor, names, image_size=size, num_channels=channels, made_from_rows=made)
 
 
-def _encode_sounds(data: DataArguments, model: ModelArguments, rows, known, parts: dict, processing_from: str | None):
+def _encode_sounds(
+    data: DataArguments, model: ModelArguments, rows, known, parts: dict, processing_from: str | None, names=None
+) -> Prepared:
     from .encode import sound
 
-    extractor, names = _feature_extractor(data, model, processing_from), _class_names(rows, data.label_column)
+    extractor = _feature_extractor(data, model, processing_from)
+    names = names or _class_names(rows, data.label_column)
     columns = (data.audio_column, data.label_column, data.max_seconds)
     encoded = {name: sound.encode_sounds(part, extractor, *columns, names=names) for name, part in parts.items()}
     return Prepared(encoded, extractor, names)
 
 
-def _encode_texts(data: DataArguments, model: ModelArguments, rows, known, parts: dict, processing_from: str | None):
+def _encode_texts(
+    data: DataArguments, model: ModelArguments, rows, known, parts: dict, processing_from: str | None, names=None
+) -> Prepared:
     from .encode import text
     from .encode.columns import check_texts
 
@@ -258,7 +289,7 @@ def _encode_texts(data: DataArguments, model: ModelArguments, rows, known, parts
         check_texts(rows, *columns)
         texts = [one for column in columns for one in known[column]]
         tokenizer = text.build_tokenizer(texts, model.vocab_size, append_eos=classifies)
-    names = None if data.task == "causal_lm" else _class_names(rows, data.label_column)
+    names = None if data.task == "causal_lm" else names or _class_names(rows, data.label_column)
     encode = text_encoder(data, tokenizer, names)
     made = () if processing_from else (TOKENIZER,)
     return Prepared({name: encode(part) for name, part in parts.items()}, tokenizer, names, made_from_rows=made)

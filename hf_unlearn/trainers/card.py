@@ -224,7 +224,7 @@ def _write(trainer: ForgettingTrainer, folder: str, before: str | None, given: M
     measured = scores is not None or trainer.card_steps.get(folder) != trainer.state.global_step
     card_file.write(
         folder,
-        parts if measured else {"model": parts["model"]},
+        {**parts, "verified": ""} if measured else {"model": parts["model"]},
         metadata_of(trainer, folder, given) | {"eval_results": results(trainer, scores, role, given, measured)},
         chosen={
             "license": given.get("license"),

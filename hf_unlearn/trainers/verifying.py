@@ -3,74 +3,93 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import tempfile
-from dataclasses import dataclass
 
-import torch
-from transformers import TrainingArguments
+from transformers import PrinterCallback, TrainingArguments
 
 from ..utils import manifest
 from ..utils.checks import ArgumentError
 from ..utils.files import read_json
-from . import records, replay_plan
-from .models import load_model
+from . import checkpointing, records, replay_plan, verdict
 from .ready import ReadyTrainer
-from .replay import config_of, other_machine, said_of_other, with_attention
+from .replay import config_of, other_machine, with_attention
+from .replaying import machine
+from .saved_weights import apart, present, saved
 from .snapshots import snapshot_problem, snapshots_of
+from .verdict import FROM_A_SNAPSHOT, FROM_THE_START, TOLERANCE, Verdict
 from .weights_digest import weights_digest
-
-FROM_THE_START, FROM_A_SNAPSHOT = "from the start", "from a snapshot"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """
-    Args:
-        passed: whether the program ends in the weights of the folder, bit for bit.
-        how: "from the start", or "from a snapshot", which is then trusted.
-        differs: what was other first; None where nothing was.
-        other_machine: what may change bits and is other than at the training: name -> [then, now].
-    """
-
-    passed: bool
-    how: str
-    differs: str | None
-    other_machine: dict
-
-    def __str__(self) -> str:
-        trusted = " (trusted)" if self.how == FROM_A_SNAPSHOT else ""
-        if self.passed:
-            return f"PASS {self.how}{trusted}: the weights are those of the training without the rows, bit for bit."
-        other = said_of_other(self.other_machine)
-        hint = f" Bits may differ for that alone: {other}." if other else ""
-        return f"FAIL {self.how}{trusted}: {self.differs}{hint}"
 
 
 class VerifyingTrainer(ReadyTrainer):
-    """Runs a program as it was run, writes no snapshots, and compares the weights where it was to write one."""
+    """
+    Runs a program as it was run, writes no snapshots, and compares the weights where it was to write one.
+
+    Attributes:
+        differs: what was other first, in a sentence.
+        distance: the largest share of the way of the training by which weights are apart where bits may differ.
+        other_machine: what may change bits and is other than at the training: name -> [then, now].
+    """
 
     replays = True
+    is_ready = True  # nothing is saved of it
     differs: str | None = None
+    distance: float | None = None
 
-    def __init__(self, *args, machine_then: dict, taken: str, **kwargs):
-        self.machine_then, self.taken = machine_then, taken
+    def __init__(self, *args, found: dict, request: dict, taken: str, **kwargs):
+        self.found, self.taken = found, taken
         super().__init__(*args, **kwargs)
+        self.remove_callback(PrinterCallback)
+        self.other_machine = {**(request.get("other_than_training") or {}), **other_machine(self, found)}
+        self.beginning: dict | None = None
 
     def load(self, source):
-        return with_attention(super().load(source), self.machine_then)
-
-    def at_border(self, step):
-        path = os.path.join(self.taken, f"checkpoint-{step}", self.record_name)
-        then = ((read_json(path) or {}).get("replay") or {}).get("weights")
-        if self.differs is None and then not in (None, weights_digest(self.accelerator.unwrap_model(self.model))):
-            self.differs = f"the weights before step {step} are others than in {os.path.dirname(path)}."
+        return with_attention(super().load(source), self.found["replay"]["machine"])
 
     def resume_problems(self, folder):
         return []
 
     def _disk_problems(self, borders, freed):
         return []
+
+    # ---- what is compared ----
+
+    def at_border(self, step):
+        folder = os.path.join(self.taken, f"checkpoint-{step}")
+        then = (read_json(os.path.join(folder, self.record_name)) or {}).get("replay")
+        if then is not None:
+            self.compare(then, folder, f"The weights before step {step}", whole=checkpointing.problem(folder) is None)
+
+    def compare(self, then: dict, folder: str, what: str, whole: bool = True) -> None:
+        """
+        Holds the present weights against those of a folder, as long as nothing was other.
+
+        Args:
+            then: the `replay` of its record.
+            what: they are, for the sentence.
+            whole: whether the folder has its weights.
+        """
+        model = self.accelerator.unwrap_model(self.model)
+        if self.differs is not None or then.get("weights") in (None, weights_digest(model)):
+            return
+        now = present(model)
+        files = saved(model, folder) if whole else {}
+        gap = apart(now, files) if whole else None
+        self.other_machine.update(other_machine(self, {"replay": then}))
+        self.differs = f"{what} are others than in {folder}{'' if gap is None else f' ({gap})'}."
+        if self.other_machine and gap is not None:
+            way = apart(self.beginning, files)
+            share = math.sqrt(gap.squares / way.squares) if way and way.squares else math.inf
+            self.distance = max(self.distance or 0.0, share)
+            self.differs = None if share <= TOLERANCE else f"{what} are {100 * share:.2g} % of the way of the training "
+            if self.differs:
+                self.differs += f"apart from those in {folder}, and {100 * TOLERANCE:g} % is taken for the same."
+
+    def _train_from(self, resume, *args, **kwargs):
+        model = self.accelerator.unwrap_model(self.model)
+        self.beginning = saved(model, resume) if resume else present(model)
+        return super()._train_from(resume, *args, **kwargs)
 
 
 def verify(
@@ -83,6 +102,8 @@ def verify(
     salt_file: str | None = None,
     snapshots: str | None = None,
     args: TrainingArguments | None = None,
+    callbacks=None,
+    record: bool = False,
 ) -> Verdict:
     """
     Trains the program of a folder without its deleted rows, and compares the weights with those that were saved there.
@@ -92,8 +113,12 @@ def verify(
         rows: all rows of the training that were not deleted, in any order.
         model: what the training began with (a model, or its folder or hub id): the program is then run from the start.
             None: it is run from the first snapshot, which is trusted.
-        peft_config, data_collator, processing_class: as in the training.
+        peft_config, data_collator, processing_class, callbacks: as in the training.
+        salt_file: the owner's salt, where it is not in the folder.
+        snapshots: folder of the snapshots, where they are not where the training left them.
         args: where and how to compute (`use_cpu`, `report_to`, …); what is trained comes from the plan.
+        record: write into the folder's record and card that it has passed. A replay on other versions or another
+            device than its training is `exact` from then on.
 
     Raises:
         ArgumentError: if there is no plan, if the salt is not at hand, or if rows are missing or others.
@@ -101,7 +126,10 @@ def verify(
     plan, found = replay_plan.read(folder, salt_file), records.find_readiness(folder)
     if plan is None:
         raise ArgumentError([f'{folder} was not trained with `readiness="replay"`: there is no plan to verify.'])
+    request = read_json(os.path.join(folder, records.UNLEARNING)) or {}
     taken, first = snapshots_of(folder, snapshots, found), int(plan.order.borders.min())
+    if request.get("other_than_training"):  # what ran elsewhere before the replay cannot have the same bits here
+        first = request["replayed_from"]
     if model is None and (why := snapshot_problem(taken, first, plan, contents=True)):
         raise ArgumentError([f"{why} Pass `model`, what the training began with, to verify from the start."])
     with tempfile.TemporaryDirectory() as out:
@@ -114,35 +142,44 @@ def verify(
             peft_config=peft_config if model is not None else None,
             data_collator=data_collator,
             processing_class=processing_class,
+            callbacks=callbacks,
             plan=plan,
-            machine_then=found["replay"]["machine"],
+            found=found,
+            request=request,
             taken=taken,
         )
-        then = {"before": plan.weights_before, "after": found["replay"]["weights"]}
-        if model is not None:
-            trainer.differs = _other_beginning(trainer, then["before"])
-        trainer.train(None if model is not None else os.path.join(taken, f"checkpoint-{first}"))
+        if model is None:
+            trainer.train(os.path.join(taken, f"checkpoint-{first}"))
+        else:
+            trainer.differs = _other_beginning(trainer, plan.weights_before)
+            trainer.train()
         now = weights_digest(trainer.accelerator.unwrap_model(trainer.model))
-    if trainer.differs is None and now != then["after"]:
-        trainer.differs = f"the weights at the end are others than {records.READINESS} of {folder} says."
-    if now == then["after"]:
-        trainer.differs = _other_weights(trainer, folder)
+    _compare_end(trainer, folder, now)
     how = FROM_A_SNAPSHOT if model is None else FROM_THE_START
-    return Verdict(trainer.differs is None, how, trainer.differs, other_machine(trainer, found))
+    passed = trainer.differs is None and trainer.distance is None
+    found = Verdict(passed, how, trainer.differs, trainer.other_machine, trainer.distance, now)
+    if record and trainer.is_world_process_zero():
+        verdict.record(found, folder, machine(trainer))
+    return found
 
 
-def _other_weights(trainer: ReadyTrainer, folder: str) -> str | None:
-    """What of the weights in the folder's files is other than at the end of the training."""
+def _compare_end(trainer: VerifyingTrainer, folder: str, now: str) -> None:
+    """The weights at the end, with the record of the folder and with its files."""
+    what = "The weights at the end"
+    same = now == trainer.found["replay"]["weights"]
     if damage := manifest.damage(folder):
-        return damage[0]
-    saved = dict(load_model(folder).named_parameters())
-    for name, p in trainer.accelerator.unwrap_model(trainer.model).named_parameters():
-        if p.requires_grad and not torch.equal(p.detach().cpu(), saved[name].detach().cpu()):
-            return f"the weight {name} in {folder} is another than at the end of the training."
-    return None
+        trainer.differs = trainer.differs or damage[0]
+    elif same and trainer.differs is None:
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        if (gap := apart(present(model), saved(model, folder))) is not None:
+            trainer.differs = (
+                f"{what} are those of {records.READINESS}, and not those of the files in {folder} ({gap})."
+            )
+    else:
+        trainer.compare(trainer.found["replay"], folder, what)
 
 
 def _other_beginning(trainer: ReadyTrainer, then: str | None) -> str | None:
     if then in (None, weights_digest(trainer.accelerator.unwrap_model(trainer.model))):
         return None
-    return "the weights before the first step are others: `model` is not what the training began with."
+    return "The weights before the first step are others: `model` is not what the training began with."

@@ -18,12 +18,16 @@ def weights_digest(model: torch.nn.Module) -> str:
         model: without the wrapper of an engine.
     """
     digest = hashlib.sha256()
-    moving = {id(buffer) for buffer in moving_buffers(model)}
-    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    named += [(name, b) for name, b in model.named_buffers() if id(b) in moving]
-    for name, tensor in sorted(named, key=lambda pair: pair[0]):
+    for name, tensor in sorted(digested(model), key=lambda pair: pair[0]):
         whole = tensor.detach().full_tensor() if hasattr(tensor, "full_tensor") else tensor.detach()
         content = whole.contiguous().cpu().reshape(-1).view(torch.uint8)
         digest.update(f"{name} {whole.dtype} {tuple(whole.shape)} ".encode())
         digest.update(memoryview(content.numpy()))
     return digest.hexdigest()
+
+
+def digested(model: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Name and tensor of what a training moves: the trainable weights, then the moving buffers."""
+    moving = {id(buffer) for buffer in moving_buffers(model)}
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    return named + [(name, b) for name, b in model.named_buffers() if id(b) in moving]

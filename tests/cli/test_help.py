@@ -35,7 +35,7 @@ def test_help_of_all_verbs_and_scripts_loads_nothing_heavy():
 import runpy, sys
 sys.path.insert(0, {str(ROOT)!r})
 from hf_unlearn.cli.main import main
-for verb in ("ready", "unlearn", "plan", "evaluate", "memory", "tofu"):
+for verb in ("ready", "unlearn", "plan", "verify", "evaluate", "memory", "tofu"):
     print("=== verb", verb)
     try:
         main([verb, "--help"])
@@ -56,6 +56,7 @@ print("=== heavy", [name for name in {HEAVY!r} if name in sys.modules])
         "verb ready": ["what is trained:", "rows:", "rows to forget:", "model:", "adapter:", "--help all", "--role"],
         "verb unlearn": ["--start", "--objective", "--retain_budget", "--forget_values", "Default: 0.0003."],
         "verb plan": ["request:", "--readiness", "--ids_file", "what is written:"],
+        "verb verify": ["what is verified:", "--from start|snapshot", "--salt_file"],
         "verb evaluate": ["evaluation:", "--title", "--output_dir", "--dataset_name", "--fail_on"],
         "verb memory": ["--batch_size", "--memory"],
         "verb tofu": ["--logs", "--retrained"],
@@ -75,7 +76,7 @@ def test_every_flag_of_a_verb_is_in_its_help_once_with_a_text(verb):
     text = help.help_text(verb, "hf-unlearn", "")
     for kind in help.kinds_in_help(verb):
         for one in fields(kind):
-            assert len(re.findall(rf"^  --{one.name}\b", text, re.M)) == 1, one.name
+            assert len(re.findall(rf"^  --{one.name.rstrip('_')}\b", text, re.M)) == 1, one.name
             assert len(one.metadata["help"]) > 10
     if verb in arguments.CONFIGS:
         assert text.index("the Trainer's own") > text.index("adapter:")

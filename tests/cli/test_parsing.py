@@ -254,7 +254,7 @@ def test_numbers_out_of_their_range_are_told_before_a_row_is_read(tmp_path):
 
 
 def test_every_range_is_that_of_a_flag():
-    kinds = (arguments.DataArguments, arguments.ModelArguments, arguments.EvaluateArguments)
+    kinds = {kind for of_verb in arguments.KINDS.values() for kind in of_verb}
     assert set(arguments.RANGES) <= {field.name for kind in kinds for field in fields(kind)}
     assert not [problem for kind in kinds for problem in arguments.range_problems(kind())]
 

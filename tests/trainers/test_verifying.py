@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import safetensors.torch
 import torch
 from helpers import tiny
-from helpers.replays import QUIET, language_model, replayed, trained
-from transformers import TrainingArguments
+from helpers.replays import QUIET, SIZES, adapter, language_model, replayed, trained
+from transformers import TrainerCallback, TrainingArguments
 
-from hf_unlearn import ArgumentError, plan, verify
+from hf_unlearn import ArgumentError, ReadyConfig, ReadyTrainer, plan, verify
+from hf_unlearn.trainers import replay, verifying
+from hf_unlearn.trainers.replaying import machine
+from hf_unlearn.utils import manifest
+from hf_unlearn.utils.files import read_json, write_json
 
 GONE = [0, 20]
 
@@ -39,12 +45,100 @@ def test_a_result_is_verified_from_the_start_and_from_a_snapshot(out, tmp_path):
     whole = verified(out, tmp_path, model=language_model())
     assert whole.passed and str(whole).startswith("PASS from the start:")
     trusted = verified(out, tmp_path)
-    assert trusted.passed and str(trusted).startswith("PASS from a snapshot (trusted):")
+    assert trusted.passed and str(trusted).startswith("PASS from snapshot (trusted):")
 
 
 def test_another_beginning_is_what_differs_first(out, tmp_path):
     verdict = verified(out, tmp_path, model=tiny.lm(seed=1, attention_dropout=0.1))
     assert not verdict.passed and "before the first step are others" in verdict.differs
+
+
+def test_what_differs_first_is_named_with_its_tensor_and_by_how_much(out, tmp_path):
+    """A snapshot of other weights under a manifest of its own: whoever made it says that nothing is damaged."""
+    from hf_unlearn.trainers import checkpointing
+
+    last = out.program.snapshot(max(out.program.borders))
+    kept = {path: path.read_bytes() for path in Path(last).iterdir()}
+    weights, record = Path(last, "model.safetensors"), Path(last, "readiness.json")
+    try:
+        tensors = safetensors.torch.load_file(weights)
+        tensors["model.norm.weight"] += 0.25
+        safetensors.torch.save_file(tensors, weights, {"format": "pt"})
+        content = read_json(record)
+        content["replay"]["weights"] = "another"
+        write_json(record, content)
+        checkpointing.write_manifest(last)
+        said = str(verified(out, tmp_path, model=language_model()))
+    finally:
+        for path, content in kept.items():
+            path.write_bytes(content)
+    assert said.startswith(f"FAIL from the start: The weights before step {max(out.program.borders)} are others")
+    assert "model.norm.weight first, 1 of " in said and "by 0.25 at most" in said
+
+
+class OtherSums(TrainerCallback):
+    """What sums in another order do to the weights of a step."""
+
+    def on_step_end(self, args, state, control, model=None, **kwargs):
+        with torch.no_grad():
+            model.model.norm.weight.mul_(1 + 1e-6)
+
+
+def test_on_another_version_bits_may_differ_and_a_tolerance_is_named(out, tmp_path, monkeypatch):
+    plain = verified(out, tmp_path, model=language_model(), callbacks=[OtherSums()])
+    assert plain.status == "failed" and "11 of 14 tensors" in str(plain)  # here nothing excuses it
+    monkeypatch.setattr(replay, "machine", lambda trainer: {**machine(trainer), "torch": "9.9"})
+    assert verified(out, tmp_path, model=language_model()).passed  # the same bits need no excuse
+    near = verified(out, tmp_path, model=language_model(), callbacks=[OtherSums()])
+    assert not near.passed and near.status == "within tolerance" and 0 < near.distance < 0.01
+    assert str(near).startswith("PASS within tolerance, from the start") and "torch 9.9 (then " in str(near)
+    monkeypatch.setattr(verifying, "TOLERANCE", near.distance / 1e3)
+    far = verified(out, tmp_path, model=language_model(), callbacks=[OtherSums()])
+    assert far.status == "undecided" and str(far).startswith("UNDECIDED from the start: The weights before step")
+    other = verified(out, tmp_path, model=tiny.lm(seed=1, attention_dropout=0.1))
+    assert other.status == "failed"  # no order of sums makes another beginning
+
+
+def test_a_replay_elsewhere_is_exact_only_once_verify_has_passed(tmp_path, monkeypatch):
+    trained(tmp_path / "ready")
+    here = machine
+    with monkeypatch.context() as patch:
+        patch.setattr(replay, "machine", lambda trainer: {**here(trainer), "torch": "9.9"})
+        request = replayed(tmp_path / "copy", tmp_path / "ready", [8])
+    folder = tmp_path / "copy"
+    rows = tiny.lm_rows(24).filter(lambda row: row["id"] != 8)
+    assert read_json(folder / "unlearning.json")["guarantee"] == "approximate"
+    assert verified(request, tmp_path / "x", rows).passed
+    assert read_json(folder / "unlearning.json")["guarantee"] == "approximate"  # nothing was to be written
+    assert verified(request, tmp_path / "x", rows, record=True).passed
+    record = read_json(folder / "unlearning.json")
+    assert record["guarantee"] == "exact" and record["verified"]["how"] == "from snapshot"
+    assert "## Verified" in (folder / "README.md").read_text() and manifest.damage(folder) == []
+    verified(request, tmp_path / "x", rows, model=language_model(), record=True)
+    verified(request, tmp_path / "x", rows, record=True)
+    assert read_json(folder / "unlearning.json")["verified"]["how"] == "from the start"  # which says more
+    request.state.global_step -= 1  # other weights are saved there
+    request.save_model()
+    assert "## Verified" not in (folder / "README.md").read_text()
+
+
+def test_a_model_that_did_not_pass_gets_no_record(out, tmp_path):
+    before = read_json(f"{out.args.output_dir}/unlearning.json")
+    verified(out, tmp_path, model=tiny.lm(seed=1, attention_dropout=0.1), record=True)
+    assert read_json(f"{out.args.output_dir}/unlearning.json") == before
+
+
+def test_an_adapter_is_verified_from_its_start_and_from_a_snapshot(tmp_path):
+    base = tmp_path / "base"
+    language_model().save_pretrained(base)
+    args = ReadyConfig(str(tmp_path / "ready"), **{**QUIET, **SIZES})
+    trainer = ReadyTrainer(str(base), args, tiny.lm_rows(24), processing_class=tiny.tokenizer(), peft_config=adapter())
+    trainer.train()
+    trainer.save_model()
+    own = {"processing_class": tiny.tokenizer(), "args": TrainingArguments(str(tmp_path), **QUIET)}
+    whole = verify(str(tmp_path / "ready"), tiny.lm_rows(24), model=str(base), peft_config=adapter(), **own)
+    assert str(whole).startswith("PASS from the start")
+    assert verify(str(tmp_path / "ready"), tiny.lm_rows(24), **own).passed
 
 
 def test_weights_that_somebody_has_touched_do_not_pass(out, tmp_path):

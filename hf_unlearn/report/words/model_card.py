@@ -80,6 +80,23 @@ UNKNOWN = ("This model was made with hf_unlearn", "")
 NOT_ASKED = "Nothing was asked to be removed from this model"
 
 
+def verified(found: Mapping[str, Any], replayed: bool) -> str:
+    """
+    The section of a model whose training was repeated with the same end.
+
+    Args:
+        found: `verified` of the record.
+        replayed: whether rows were deleted from it.
+    """
+    how = "from a snapshot, which was trusted," if "snapshot" in found["how"] else "from the start"
+    what = "without the deleted rows " if replayed else ""
+    where = ", ".join(f"{name} {value}" for name, value in found["machine"].items() if value is not None)
+    return (
+        f"## Verified\n\nThe training was repeated {how} {what}and ended in these weights, bit for bit (SHA-256 "
+        f"{found['weights']}). It ran on: {where}.\n"
+    )
+
+
 def what(kind: str | None) -> tuple[str, str]:
     """What was done to a model, and what that means."""
     return WHAT.get(kind, UNKNOWN)

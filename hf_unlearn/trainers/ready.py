@@ -32,6 +32,7 @@ from .main_loss import MainLoss
 from .models import chance_loss, has_adapter, name_of
 from .passes import RowsPass
 from .ready_passes import ReadyPasses
+from .replay_request import TRAINED_AFTER, plan_before
 from .replaying import ReplayableTrainer
 from .simulated_requests import SKIPPED, SimulatedRequests
 from .taken_in import take_in
@@ -66,13 +67,12 @@ LIMITS = (
 PROBE = "ready_"  # what the measures of the simulated request begin with in the log
 
 
-def _rows_known(model, rows, processing_class) -> tuple[known_rows.Known, list[str]]:
+def _rows_known(folders, model, rows, processing_class) -> tuple[known_rows.Known, list[str]]:
     """
-    What a model's folder tells of its rows, and what is wrong with that or, of the training rows, does not go with it;
-    None: there are other problems.
+    What a model's folders tell of its rows, and what is wrong with that or, of the training rows, does not go with it;
+    None: there are other problems, or a plan says which of them are trained on.
     """
-    source = name_of(model)
-    known, wrong = known_rows.read_of([source] if source and os.path.isdir(source) else [])
+    known, wrong = known_rows.read_of(folder for folder in folders if folder and os.path.isdir(folder))
     if rows is not None and not wrong:
         known_rows.tell_adapter_of_unknown_folder(model, ())
         wrong = known_rows.problems(known, processing_class, training=rows)
@@ -153,8 +153,9 @@ class ReadyTrainer(ReplayableTrainer):
                 "step would hold a request. Raise the share or the batch size."
             )
         problems += args.idle_beside_rows(args.given, named=revocable is not None)
-        rows = None if problems else train_dataset
-        self._known, found = decided_by_first(lambda: _rows_known(model, rows, processing_class))
+        rows = None if problems or plan is not None else train_dataset
+        folders = self.folders_of(model)
+        self._known, found = decided_by_first(lambda: _rows_known(folders, model, rows, processing_class))
         deleted = list(deleted)
         if args.is_replayable:
             problems += making_plans.argument_problems(args, revocable, callbacks)
@@ -166,11 +167,10 @@ class ReadyTrainer(ReplayableTrainer):
         self._flags = None if marked is None else np.array(column_values(train_dataset, revocable), dtype=bool)
         if args.is_replayable:
             made, problems = making_plans.planned(args, train_dataset, self._flags, deleted, plan, processing_class)
-            if plan is None:
-                met = known_rows.met_before
-                problems += decided_by_first(lambda: met(self._known, train_dataset, self._flags, processing_class))
             raise_problems(problems)
             train_dataset, self._flags = made.rows, made.flags
+            raise_problems(decided_by_first(lambda: self._history_problems(made.rows, plan is None, processing_class)))
+        self._plan_before = decided_by_first(lambda: None if args.is_replayable else plan_before(name_of(model)))
         self._commitment: dict | None = None
         self._known_rows: list[known_rows.KnownRows] | None = None
         self._best: dict | None = None  # of the best checkpoint's record, while its weights are in the model
@@ -191,6 +191,16 @@ class ReadyTrainer(ReplayableTrainer):
         self.simulated = SimulatedRequests(self, self._flags, groups and groups[1])
         self.main_loss = MainLoss(self)
         self._passes = ReadyPasses(self)
+
+    def folders_of(self, model) -> list[str | None]:
+        """Folders that may say of the model which rows it knows."""
+        return [name_of(model)]
+
+    def _history_problems(self, rows, is_new: bool, processing_class) -> list[str]:
+        """Rows of a program that the model has met before it, or that were to be forgotten."""
+        if is_new:
+            return known_rows.met_before(self._known, rows, self._flags, processing_class)
+        return known_rows.problems(self._known, processing_class, training=rows)
 
     def _precision_problems(self, model, args) -> list[str]:
         problems = super()._precision_problems(model, args)
@@ -346,6 +356,7 @@ class ReadyTrainer(ReplayableTrainer):
             "ready": self.is_ready,
             "readiness": self.args.readiness,
             **self.replay_record(),
+            **({TRAINED_AFTER: self._plan_before} if self._plan_before else {}),
             **asdict(self.terms),
             "meta_every": int(self.args.meta_every),
             "meta_rows": self.args.meta_rows,

@@ -106,6 +106,10 @@ class ReplayTrainer(ReadyTrainer):
     def first_snapshot(self) -> int:
         return self.border + 1  # those up to there are taken over
 
+    def folders_of(self, model):
+        steps = self.asked.steps
+        return [*super().folders_of(model), *([steps.folder] if steps else []), self.asked.source]
+
     def load(self, source):
         """The model by that name; where that is a result of steps, of another form maybe, the snapshot's."""
         found = super().load(source if self.asked.steps is None else self.asked.snapshot)
@@ -123,9 +127,9 @@ class ReplayTrainer(ReadyTrainer):
             raise OtherWeights(
                 [
                     f"The weights of the model are not those that the training of {asked.source} ended with. It was "
-                    "trained on since, or it is loaded in another dtype, or other weights of it are to be trained. A "
-                    f"replay would lose what was done to it since. Start from {asked.source} if that is meant; or take "
-                    'the rows out by `method="objective"`, which is approximate.'
+                    "trained on since, which a replay would lose, or is loaded in another dtype, or other weights of "
+                    "it are to be trained. Pass the model as that training held it; or take the rows out by "
+                    '`method="objective"`, which is approximate.'
                 ]
             )
 
@@ -200,13 +204,13 @@ class ReplayTrainer(ReadyTrainer):
 
     def outcome(self) -> dict:
         """What the request has come to, JSON-ready."""
-        (snapshot,) = sha256_of([os.path.join(self.program.snapshot(self.border), checkpointing.MANIFEST)])
+        path = Path(self.program.snapshot(self.border), checkpointing.MANIFEST)  # not there before the replay begins
         return {
             records.GUARANTEE: self.guarantee,
             "stop_reason": self.stop_reason,
             "replayed_from": self.border,
             "replayed_steps": self.plan.order.steps - self.border,
-            "snapshot": snapshot,
+            "snapshot": sha256_of([path])[0] if path.is_file() else None,
             "weights": self._weights,
             "other_than_training": other_machine(self, self.asked.found),
             **({"removed_by_steps_before": self.removed_by_steps} if self.removed_by_steps else {}),

@@ -26,6 +26,9 @@ from .snapshots import snapshot_problem, snapshots_of
 logger = logging.getLogger(__name__)
 
 
+TRAINED_AFTER = "trained_after"  # in readiness.json: the folder with the plan that the model had before its training
+
+
 class OtherWeights(ArgumentError):
     """The model is not the one that its plan ends with: a replay would lose what was done to it since."""
 
@@ -136,6 +139,14 @@ def look_up(
     """
     source, steps = plan_of(model, readiness_from)
     found = records.find_readiness(source)
+    if after := (found or {}).get(TRAINED_AFTER):
+        raise ArgumentError(
+            [
+                f"{source} was trained on after the training of {after} had ended, and a replay would lose what it has "
+                f"learned since. Start from {after} if that is meant; or take the rows out by "
+                '`method="objective"`, which is approximate.'
+            ]
+        )
     if source is None or "replay" not in (found or {}):
         if steps is not None and source == steps.plan:
             raise ArgumentError(
@@ -175,6 +186,15 @@ def _stopped_problems(request: ReplayRequest) -> list[str]:
         f"The training of {request.source} was stopped after step {at} of {steps}: there is no whole training to "
         "replay yet. Go on with it (`resume_from_checkpoint=True`), or train again."
     ]
+
+
+def plan_before(model: str | None) -> str | None:
+    """Folder with the plan of a model that a training goes on from; None where there is none."""
+    if not model or not os.path.isdir(model):
+        return None
+    source, _ = plan_of(model)
+    found = records.find_readiness(source) or {}
+    return os.path.abspath(source) if "replay" in found else found.get(TRAINED_AFTER)
 
 
 def _stable_problems(request: ReplayRequest) -> list[str]:

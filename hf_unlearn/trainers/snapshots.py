@@ -8,6 +8,7 @@ before which it should stand, and has met the rows that the plan would have it m
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 
@@ -47,7 +48,8 @@ def place_problems(folder: str | None, output_dir: str) -> list[str]:
 
 
 def take_place(folder: str, output_dir: str) -> None:
-    """Says in a folder of its own whose snapshots it holds."""
+    """Says in a folder of its own whose snapshots it holds; what was said of earlier ones goes."""
+    Path(folder, SUPERSEDED).unlink(missing_ok=True)
     if not _same(folder, os.path.join(output_dir, FOLDER)):
         os.makedirs(folder, exist_ok=True)
         write_json(os.path.join(folder, OWNER), {"output_dir": os.path.realpath(output_dir)})

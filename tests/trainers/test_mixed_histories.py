@@ -111,7 +111,7 @@ def test_stable_rows_taken_out_by_steps_refuse_a_replay_and_name_the_ways(source
 def test_a_model_that_was_trained_on_is_not_replayed(source, tmp_path, caplog):
     tuned = KINDS["language model"][0]().from_pretrained(source)
     next(tuned.parameters()).data.add_(1e-3)
-    with pytest.raises(ArgumentError, match="not those that the training of .* ended with.*Start from"):
+    with pytest.raises(ArgumentError, match="not those that the training of .* ended with.*Pass the model as"):
         replayed(tmp_path / "out", source, [20], model=tuned)
     with caplog.at_level(logging.WARNING, "hf_unlearn"):
         request = replayed_if_it_can_be(tmp_path / "auto", tuned, [20])
@@ -119,6 +119,32 @@ def test_a_model_that_was_trained_on_is_not_replayed(source, tmp_path, caplog):
     assert isinstance(replayed_if_it_can_be(tmp_path / "auto", str(source), [20]), ReplayTrainer)
     tuned.save_pretrained(source)  # into the folder itself
     assert "content is not what was written" in plan(str(source), [20])[0].why_not
+
+
+def test_a_training_after_the_plan_s_end_says_so_to_later_requests(source, tmp_path, caplog):
+    args = ReadyConfig(str(tmp_path / "tuned"), **QUIET, readiness="none", max_steps=1)
+    tuned = ReadyTrainer(str(source), args, tiny.lm_rows(24), processing_class=tiny.tokenizer())
+    tuned.train()
+    tuned.save_model()
+    said = "was trained on after the training of .*ready had ended, and a replay would lose"
+    with pytest.raises(ArgumentError, match=said):
+        replayed(tmp_path / "out", tmp_path / "tuned", [20])
+    with pytest.raises(ArgumentError, match=said):
+        plan(str(tmp_path / "tuned"), [20])
+    with caplog.at_level(logging.WARNING, "hf_unlearn"):
+        assert not isinstance(replayed_if_it_can_be(tmp_path / "out", str(tmp_path / "tuned"), [20]), ReplayTrainer)
+    assert "had ended" in caplog.text
+
+
+def test_the_full_set_may_be_given_to_a_second_request(source, tmp_path):
+    rows = tiny.lm_rows(24)
+    args = UnlearnConfig(str(tmp_path / "one"), **QUIET, method="replay")
+    first = UnlearnTrainer(str(source), args, rows.select([8]), rows, processing_class=tiny.tokenizer())
+    first.train()
+    first.save_model()
+    args = UnlearnConfig(str(tmp_path / "two"), **QUIET, method="replay")
+    second = UnlearnTrainer(str(tmp_path / "one"), args, rows.select([20]), rows, processing_class=tiny.tokenizer())
+    assert len(second.train_dataset) == 22
 
 
 def replayed_if_it_can_be(out, model, asked):

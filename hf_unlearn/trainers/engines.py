@@ -133,6 +133,26 @@ def keeps_shards(accelerator) -> bool:
     return accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED)
 
 
+def shards_of(accelerator) -> str | None:
+    """Name of the engine that keeps parameters in shards; None: they are whole."""
+    return accelerator.distributed_type.value if keeps_shards(accelerator) else None
+
+
+def is_deterministic(device: torch.device) -> bool:
+    """Whether a device's kernels give the same bits each time, as far as is known."""
+    return device.type == "cpu" or torch.are_deterministic_algorithms_enabled()
+
+
+def replay_problem(args) -> str | None:
+    """Why a training by these arguments cannot be replayed bit for bit on its engine; None if it can."""
+    if args.deepspeed or getattr(args, "deepspeed_plugin", None) is not None:
+        return (
+            "A training on DeepSpeed cannot be replayed: it keeps gradients and the optimizer to itself, and whether "
+            "its checkpoints resume bit for bit is not known. Use DDP or FSDP2 (recipes/accelerate/fsdp2.yaml)."
+        )
+    return None
+
+
 def several_backwards_problem(accelerator, what: str) -> str | None:
     """Why `what`, which needs several backwards before one optimizer step, cannot run here; None if it can."""
     if steps_in_backward(accelerator):

@@ -19,7 +19,7 @@ from ..data.replay_order import ReplayOrder
 from ..data.row_digests import unseeded_columns
 from ..readiness import replay
 from ..utils.checks import Wrong, shown
-from .engines import is_first
+from .engines import is_first, replay_problem
 from .replay_plan import ReplayPlan, places_of_rows, row_problems
 from .replay_program import seed_all
 from .same_run import HARMLESS, plain
@@ -29,8 +29,9 @@ logger = logging.getLogger(__name__)
 # Where and how a run is computed: no part of what is trained, and yet of its bits.
 OF_THE_BITS = {
     "per_device_train_batch_size", "gradient_accumulation_steps", "gradient_checkpointing",
-    "gradient_checkpointing_kwargs", "torch_compile", "torch_compile_backend", "torch_compile_mode", "use_liger_kernel",
-    "liger_kernel_config", "full_determinism", "meta_forward", "dataloader_drop_last",
+    "gradient_checkpointing_kwargs", "activation_checkpointing", "activation_checkpointing_kwargs", "torch_compile",
+    "torch_compile_backend", "torch_compile_mode", "use_liger_kernel", "liger_kernel_config", "full_determinism",
+    "meta_forward", "dataloader_drop_last", "ddp_bucket_cap_mb", "ddp_static_graph",
 }  # fmt: skip
 OF_THE_ORDER = {"snapshots", "tail", "slices", "revocable_epochs"}  # what they led to is in the plan's order
 
@@ -49,6 +50,8 @@ def argument_problems(args: ReadyConfig, revocable: str | None, callbacks) -> li
             '`readiness="replay"` puts the rows that may be asked for last, so it must know them: mark them in a '
             'column `revocable`. Where anybody may ask, use "meta" with `revocable=None`.'
         )
+    if problem := replay_problem(args):
+        problems.append(problem)
     if args.load_best_model_at_end is True:
         problems.append(
             "`load_best_model_at_end` would end the training with weights that an evaluation chose; a replay ends with "

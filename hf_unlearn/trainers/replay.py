@@ -18,7 +18,7 @@ from transformers import TrainingArguments
 from ..config import ReadyConfig, UnlearnConfig
 from ..report.words import model_card
 from ..unlearning import stop_rule
-from ..utils.checks import ArgumentError, raise_problems
+from ..utils.checks import ArgumentError, raise_problems, shown
 from ..utils.files import sha256_of, write_json
 from . import checkpointing, known_rows, records
 from .engines import decided_by_first
@@ -94,6 +94,7 @@ class ReplayTrainer(ReadyTrainer):
             plan=plan,
             **kwargs,
         )
+        raise_problems(_shard_problems(self, asked))
         if other := other_machine(self, asked.found):
             logger.warning(
                 "The replay runs on other than the training: %s. Bits may differ for that alone, so its guarantee is "
@@ -200,7 +201,8 @@ class ReplayTrainer(ReadyTrainer):
     def guarantee(self) -> str:
         if not self.unlearned:
             return records.NOT_FORGOTTEN
-        return records.APPROXIMATE if other_machine(self, self.asked.found) else records.EXACT
+        same = not other_machine(self, self.asked.found) and machine(self)["deterministic"]
+        return records.EXACT if same else records.APPROXIMATE
 
     def outcome(self) -> dict:
         """What the request has come to, JSON-ready."""
@@ -280,6 +282,18 @@ def _looked_up(model, args: UnlearnConfig, asked) -> ReplayRequest:
     return found
 
 
+def _shard_problems(trainer, asked: ReplayRequest) -> list[str]:
+    """Why a run cannot load the snapshots, which are whole or in shards as the weights were at the training."""
+    then, now = asked.found["replay"]["machine"].get("shards"), machine(trainer)["shards"]
+    if then == now:
+        return []
+    said = [f"in shards of {engine}" if engine else "whole" for engine in (then, now)]
+    return [
+        f"The snapshots in {asked.snapshots} hold weights {said[0]}, and this run keeps them {said[1]}. Start it as "
+        "the training was started (`accelerate launch --config_file …`)."
+    ]
+
+
 def other_machine(trainer, found: dict) -> dict:
     """What may change bits and is other than at the training: name -> [then, now]."""
     then, now = found["replay"]["machine"], machine(trainer)
@@ -314,4 +328,9 @@ def config_of(plan: ReplayPlan, args: TrainingArguments) -> ReadyConfig:
     """The training's arguments, with the request's own where these do not touch what is trained."""
     names = {f.name for f in dataclasses.fields(ReadyConfig)} & {f.name for f in dataclasses.fields(args)}
     own = {name: getattr(args, name) for name in names & HARMLESS if name not in plan.arguments}
-    return ReadyConfig(**{**own, **plan.arguments, "snapshots": None, "request": None})
+    known = {f.name for f in dataclasses.fields(ReadyConfig)}
+    if unknown := {name: value for name, value in plan.arguments.items() if name not in known}:
+        said = ", ".join(f"`{name}` ({shown(value)})" for name, value in unknown.items())
+        logger.warning("This version does not know arguments of the training, and leaves them out: %s.", said)
+    then = {name: value for name, value in plan.arguments.items() if name in known}
+    return ReadyConfig(**{**own, **then, "snapshots": None, "request": None})

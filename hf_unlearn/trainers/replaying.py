@@ -21,6 +21,7 @@ from ..utils.full_disk import full_disk
 from ..utils.versions import library_versions
 from . import checkpointing, records, same_run, snapshot_size, snapshots
 from .base import ForgettingTrainer
+from .engines import is_deterministic, shards_of
 from .making_plans import Planned, warn_of_schedule
 from .models import base_model
 from .output_lock import SNAPSHOTS, one_run_in
@@ -34,6 +35,7 @@ def machine(trainer) -> dict:
     args = trainer.args
     own = {"attention": base_model(trainer.model).config._attn_implementation}
     own |= {"device": args.device.type, "threads": torch.get_num_threads(), "processes": args.world_size}
+    own |= {"shards": shards_of(trainer.accelerator), "deterministic": is_deterministic(args.device)}
     return {**library_versions(), **own}
 
 
@@ -81,6 +83,11 @@ class ReplayableTrainer(ForgettingTrainer):
                 warn_of_schedule(f"`optimizers` brings the schedule {schedule}")
         else:
             raise_problems(self._brought_problems())
+        if not is_deterministic(self.args.device):
+            logger.warning(
+                "Kernels of %s may sum in another order each time: a replay is then `approximate` until `verify` has "
+                "passed. `full_determinism=True` asks for those that do not.", self.args.device.type
+            )  # fmt: skip
         folder = self.args.snapshots or os.path.join(self.args.output_dir, FOLDER)
         self.program = ReplayProgram(self, self.plan.order, planned.at, folder)
 

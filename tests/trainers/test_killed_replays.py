@@ -1,18 +1,15 @@
-"""Replays that are killed at random or run on two processes end in the weights of a run that never saw the rows."""
+"""Replays that are killed at random end in the weights of a run that never saw the rows."""
 
 from __future__ import annotations
 
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import safetensors.torch
-from helpers import replays
 from helpers.replays import replayed, trained
 from helpers.tiny import same_bits
 
@@ -77,34 +74,3 @@ def test_a_replay_killed_at_random_is_exact_and_its_beginning_stays_whole(tmp_pa
     assert same_bits(
         replayed(tmp_path / "next", out, [20], gone=GONE).model.state_dict(), weights_in(tmp_path / "both")
     )
-
-
-SCRIPT = """
-import sys
-from pathlib import Path
-import conftest  # settings that must stand before torch
-from helpers.replays import trained, replayed
-root = Path(sys.argv[1])
-cut = {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 1, "max_steps": 10}
-for kind in ("language model", "text"):
-    ready = trained(root / kind / "ready", kind, **cut)
-    without = trained(root / kind / "without", kind, deleted=[0, 8], **cut)
-    request = replayed(root / kind / "out", root / kind / "ready", [0, 8], kind)
-    assert request.row_passes == request.plan.order.passes(request.border, request.plan.holes, 4), request.row_passes
-    assert request.result.metrics["guarantee"] == "exact"
-"""
-
-
-@pytest.mark.slow
-def test_a_replay_on_two_processes_is_exact(tmp_path):
-    here = Path(replays.__file__).resolve().parents[1]
-    (tmp_path / "run.py").write_text(SCRIPT)
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{here}:{here.parent}"}
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*words, str(tmp_path / "run.py"), str(tmp_path)], env=env, capture_output=True, text=True, timeout=600
-    )
-    assert done.returncode == 0, done.stderr[-8000:]
-    for kind in ("language model", "text"):
-        replay, without, ready = (weights_in(tmp_path / kind / name) for name in ("out", "without", "ready"))
-        assert same_bits(replay, without) and not same_bits(replay, ready)

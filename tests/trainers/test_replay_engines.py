@@ -1,0 +1,127 @@
+"""A replay is exact in mixed precision, with other optimizers, with checkpointing of activations, and on engines."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+from helpers import replays, tiny
+from helpers.replays import replayed, trained
+from helpers.tiny import same_bits, weights
+
+from hf_unlearn import ArgumentError, ReadyConfig
+from hf_unlearn.trainers.making_plans import argument_problems
+from hf_unlearn.trainers.replay import config_of
+
+GONE = [0, 8]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cheap_collections():
+    yield from tiny.cheap_collections()
+
+
+@pytest.mark.parametrize("options", [
+    {"bf16": True},
+    {"bf16": True, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 2},
+    {"gradient_checkpointing": True},
+    {"optim": "adafactor"},
+    {"optim": "sgd", "optim_args": "momentum=0.9", "learning_rate": 0.1},
+    {"neftune_noise_alpha": 5.0},
+    {"dataloader_drop_last": True, "per_device_train_batch_size": 5},
+    {"data_seed": 3, "seed": 4},
+    {"num_train_epochs": 2, "max_steps": -1, "warmup_steps": 3},
+])  # fmt: skip
+def test_a_replay_is_exact_whatever_the_arguments_of_the_training(tmp_path, options):
+    own = {"max_steps": 10, "slices": "2", **options}
+    ready = trained(tmp_path / "ready", **own)
+    reference = trained(tmp_path / "without", deleted=GONE, **own)
+    request = replayed(tmp_path / "out", tmp_path / "ready", GONE)
+    assert request.result.metrics["guarantee"] == "exact" and request.border > 0
+    assert same_bits(weights(request.model), weights(reference.model))
+    assert not same_bits(weights(request.model), weights(ready.model))
+
+
+def test_a_training_on_deepspeed_is_refused_before_it_starts(tmp_path, monkeypatch):
+    args = ReadyConfig(str(tmp_path), readiness="replay", use_cpu=True)
+    monkeypatch.setattr(args, "deepspeed_plugin", object(), raising=False)
+    (problem,) = argument_problems(args, "revocable", ())
+    assert problem.startswith("A training on DeepSpeed cannot be replayed") and "Use DDP or FSDP2" in problem
+
+
+def test_whole_weights_are_not_looked_for_in_shards(tmp_path, monkeypatch):
+    trained(tmp_path / "ready", max_steps=8)
+    monkeypatch.setattr("hf_unlearn.trainers.replaying.shards_of", lambda _: "FSDP")
+    with pytest.raises(ArgumentError, match="hold weights whole, and this run keeps them in shards of FSDP. Start"):
+        replayed(tmp_path / "out", tmp_path / "ready", GONE)
+
+
+def test_kernels_that_may_sum_in_any_order_are_told_and_their_result_is_not_called_exact(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("hf_unlearn.trainers.replaying.is_deterministic", lambda _: False)
+    with caplog.at_level("WARNING"):
+        ready = trained(tmp_path / "ready", max_steps=8)
+    assert "`full_determinism=True`" in caplog.text and ready.record()["replay"]["machine"]["deterministic"] is False
+    assert replayed(tmp_path / "out", tmp_path / "ready", GONE).result.metrics["guarantee"] == "approximate"
+
+
+def test_arguments_that_this_version_of_transformers_does_not_know_are_told(tmp_path, caplog):
+    plan = trained(tmp_path / "ready", max_steps=8).plan
+    plan.arguments["lomo_scale"] = 2
+    args = ReadyConfig(str(tmp_path / "out"), use_cpu=True)
+    with caplog.at_level("WARNING"):
+        assert config_of(plan, args).max_steps == 8
+    assert "`lomo_scale` (2)" in caplog.text
+
+
+# ---- two processes ---------------------------------------------------------------------------------------------------
+
+SCRIPT = """
+import sys
+from pathlib import Path
+import conftest  # settings that must stand before torch
+from accelerate import PartialState
+PartialState(cpu=True)
+from helpers import ranks
+from helpers.replays import trained, replayed
+from hf_unlearn.trainers.base import ForgettingTrainer
+from hf_unlearn.trainers.weights_digest import weights_digest
+
+engine, root = sys.argv[1], Path(sys.argv[2])
+if engine == "fsdp2":
+    begin = ForgettingTrainer.__init__
+    def init(*args, **kwargs):
+        ranks.shard_on_cpu()
+        begin(*args, **kwargs)
+    ForgettingTrainer.__init__ = init
+cut = {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 1, "max_steps": 10}
+for kind in sys.argv[3:]:
+    ready = trained(root / kind / "ready", kind, **cut)
+    assert type(ready.model_wrapped).__name__.startswith({"ddp": "DistributedDataParallel", "fsdp2": "FSDP"}[engine])
+    without = trained(root / kind / "without", kind, deleted=[0, 8], **cut)
+    request = replayed(root / kind / "out", root / kind / "ready", [0, 8], kind)
+    assert request.row_passes == request.plan.passes(request.border, request.plan.holes), request.row_passes
+    assert request.result.metrics["guarantee"] == "exact"
+    assert weights_digest(request.model) == weights_digest(without.model) != weights_digest(ready.model)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine, kinds", [("ddp", ["language model", "text"]), ("fsdp2", ["language model"])])
+def test_a_replay_on_two_processes_is_exact(tmp_path, engine, kinds):
+    here = Path(replays.__file__).resolve().parents[1]
+    (tmp_path / "run.py").write_text(SCRIPT)
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{here}:{here.parent}"}
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    words += [str(tmp_path / "run.py"), engine, str(tmp_path), *kinds]
+    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-8000:]
+    for kind in kinds:
+        replay, without, ready = (
+            safetensors.torch.load_file(tmp_path / kind / name / "model.safetensors")
+            for name in ("out", "without", "ready")
+        )
+        assert same_bits(replay, without) and not same_bits(replay, ready)

@@ -116,16 +116,15 @@ def ahead(ask: float, words: list[str]) -> tuple[TrainingChoices, list[str]]:
 
     _, data, model_args, args = parsing.parse("ready", words, training_problems, prepare.check_rows, asked="plan")
     parts = prepare.rows_by_split(data)[1]
-    rows, by = parts["forget"], args.slice_by or (data.forget_column if data.forget_by == "column" else None)
-    codes, weights, problems = groups_of(rows, np.arange(len(rows)), by, args.ask_weight)
+    rows = parts["forget"]
+    args.slice_by = slice_column(args.slice_by, data, rows)
+    codes, weights, problems = groups_of(rows, np.arange(len(rows)), args.slice_by, args.ask_weight)
     raise_problems(problems)
     sizes = np.bincount(codes)
     likely = np.ones(len(sizes)) if weights is None else np.bincount(codes, weights) / sizes
     if not likely.any():
         raise ArgumentError([Wrong("ask_weight", f"is {args.ask_weight!r}, which is 0 in all revocable rows.")])
-    notes = []
-    if by and not args.slice_by:
-        notes.append(f"The slices are by {by!r}, which the training needs to be told: `ready.slice_by: {by}`.")
+    notes = [] if args.is_replayable else ["This recipe trains otherwise; for this write `ready.readiness: replay`."]
     try:
         bare = model.without_weights(
             data, model_args, None if model_args.model_name_or_path else prepare.prepare(data, model_args)
@@ -137,6 +136,13 @@ def ahead(ask: float, words: list[str]) -> tuple[TrainingChoices, list[str]]:
         )
     found = plan_training(args, len(parts["retain"]), sizes.tolist(), ask * likely / likely.mean(), bare)
     return found, [f"{len(rows)} revocable rows of {len(sizes)} groups, {len(parts['retain'])} stable ones.", *notes]
+
+
+def slice_column(named: str | None, data: DataArguments, rows) -> str | None:
+    """What the verb ready takes for `slice_by`, under its name in rows that are not encoded yet."""
+    by = {"column": data.forget_column, "class": data.forget_column or data.label_column}.get(data.forget_by)
+    column = named or (by if by in rows.column_names else None)
+    return data.label_column if column == "labels" and column not in rows.column_names else column
 
 
 # ---- the verb -------------------------------------------------------------------------------------------------------

@@ -13,19 +13,32 @@ READINESS = 1.6  # what the terms of readiness add to a training step that has t
 
 
 class TrainingProgress(TrainerCallback):
-    """Moves the present step of a [`Progress`]; `at_most`: the training may end before its last step."""
+    """
+    Moves the present step of a [`Progress`].
 
-    def __init__(self, progress: Progress, at_most: bool):
-        self.progress, self.at_most, self.said = progress, at_most, ""
+    Args:
+        at_most: the training may end before its last step.
+        first: step before which the run begins: what was done before that one is none of its work. None: where it goes
+            on from.
+    """
+
+    def __init__(self, progress: Progress, at_most: bool, first: int | None = 0):
+        self.progress, self.at_most, self.first, self.said = progress, at_most, first, ""
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.progress.starts(work(state.global_step, state, args), work(state.max_steps, state, args))
+        self.first = state.global_step if self.first is None else self.first
+        self.progress.starts(*self._work(state, args))
 
     def on_step_end(self, args, state, control, **kwargs):
-        step = f"step {state.global_step} of {'at most ' if self.at_most else ''}{state.max_steps}"
+        step = f"step {state.global_step - self.first} of {'at most ' if self.at_most else ''}"
+        step += f"{state.max_steps - self.first}"
         note = f"{step}, {self.said}" if self.said else step
-        done, total = (work(steps, state, args) for steps in (state.global_step, state.max_steps))
-        self.progress.at(done, total, note, self.at_most)
+        self.progress.at(*self._work(state, args), note, self.at_most)
+
+    def _work(self, state, args) -> tuple[float, float]:
+        """How much of the run is done, of how much."""
+        before, done, total = (work(steps, state, args) for steps in (self.first, state.global_step, state.max_steps))
+        return done - before, total - before
 
     def on_log(self, args, state, control, logs=None, **kwargs):
         found = [f"{name} {float(logs[key]):.3g}" for key, name in SHOWN.items() if key in (logs or {})]
@@ -43,4 +56,4 @@ def show(trainer, progress: Progress, at_most: bool = False) -> None:
     """Lets a trainer show its steps in the bar alone; its log stays in `trainer_state.json`."""
     for other in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(other)
-    trainer.add_callback(TrainingProgress(progress, at_most))
+    trainer.add_callback(TrainingProgress(progress, at_most, trainer.first_step))

@@ -155,10 +155,24 @@ def told(trainer) -> int:
     from ..unlearning.stop_rule import STOP_REASONS
 
     if trainer.is_world_process_zero():
-        print(
-            f"{running.steps(trainer)}; stopped because {STOP_REASONS[trainer.stop_reason]}; "
-            f"saved in {trainer.args.output_dir}"
-        )
-        if not trainer.unlearned:
-            print("Nothing was forgotten: these are the weights from before the request.")
+        if trainer.replays:
+            print(replay_told(trainer))
+        else:
+            print(
+                f"{running.steps(trainer)}; stopped because {STOP_REASONS[trainer.stop_reason]}; "
+                f"saved in {trainer.args.output_dir}"
+            )
+            if not trainer.unlearned:
+                print("Nothing was forgotten: these are the weights from before the request.")
     return 0 if trainer.unlearned else NOT_UNLEARNED
+
+
+def replay_told(trainer) -> str:
+    """How a replay ended: what was run again, without how many rows, and what that guarantees."""
+    total, first, rows = trainer.plan.order.steps, trainer.first_step, len(trainer.asked.asked)
+    done = trainer.state.global_step - first
+    until = " until `hf-unlearn verify` has passed" if trainer.guarantee == "approximate" else ""
+    return (
+        f"replayed {done} of {total} steps (from step {first}) without {rows} row{'' if rows == 1 else 's'}; "
+        f"{trainer.guarantee.replace('_', ' ')}{until}; saved in {trainer.args.output_dir}"
+    )

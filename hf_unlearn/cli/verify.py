@@ -116,6 +116,6 @@ def verified(own, data, model_args, args, prepared, rows, folder, progress, out)
         salt_file=own.salt_file,
         snapshots=own.snapshots,
         args=TrainingArguments(out, report_to=[], disable_tqdm=True, use_cpu=args.use_cpu, logging_strategy="no"),
-        callbacks=[TrainingProgress(progress, at_most=False)],
+        callbacks=[TrainingProgress(progress, at_most=False, first=None)],
         record=own.record,
     )

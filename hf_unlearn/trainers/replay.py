@@ -104,8 +104,8 @@ class ReplayTrainer(ReadyTrainer):
     replays = True
 
     @property
-    def first_snapshot(self) -> int:
-        return self.border + 1  # those up to there are taken over
+    def first_step(self) -> int:
+        return self.border
 
     def folders_of(self, model):
         steps = self.asked.steps

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 
 import torch
@@ -165,14 +165,12 @@ class ReplayableTrainer(ForgettingTrainer):
 
     # ---- disk ----
 
-    first_snapshot = 0  # step before which this run writes none
-
     def _begin(self, held, wanted):
         resume = super()._begin(held, wanted)
         if self.program is not None:
             raise_problems(snapshots.place_problems(self.program.folder, self.args.output_dir))
             done = int(os.path.basename(resume).rpartition("-")[2]) if isinstance(resume, str) else 0
-            first = max(self.first_snapshot, done)
+            first = max(self.first_step + self.replays, done)  # a replay takes those up to its first step over
             ahead = [border for border in (self.program.missing if resume else self.program.borders) if border >= first]
             raise_problems(
                 self._disk_problems(ahead, freed=0 if resume else snapshot_size.bytes_in(self.program.folder))
@@ -278,4 +276,20 @@ class ReplayableTrainer(ForgettingTrainer):
                 self.program.clear()
             self.accelerator.wait_for_everyone()
             self.plan.weights_before = weights_digest(self.accelerator.unwrap_model(self.model))
-        return super()._train_from(resume, *args, **kwargs)
+        with _without_comparison() if self.replays else nullcontext():
+            return super()._train_from(resume, *args, **kwargs)
+
+
+@contextmanager
+def _without_comparison():
+    """The Trainer warns where a snapshot was logged or saved at other steps, which are the request's own."""
+    theirs = logging.getLogger("transformers.trainer_utils")
+    theirs.addFilter(_is_no_comparison)
+    try:
+        yield
+    finally:
+        theirs.removeFilter(_is_no_comparison)
+
+
+def _is_no_comparison(record: logging.LogRecord) -> bool:
+    return "do not match the ones in the `trainer_state.json`" not in record.getMessage()

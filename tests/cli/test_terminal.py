@@ -147,6 +147,19 @@ def test_a_training_that_goes_on_is_timed_from_where_it_goes_on(clock):
     assert bar.seconds_left() is None  # nothing was done that tells
 
 
+@pytest.mark.parametrize("first", [238, None])
+def test_a_replay_is_as_long_as_what_is_run_again(clock, first):
+    bar = Progress([Step("unlearning")], clock=clock)
+    bar.next()
+    told = TrainingProgress(bar, at_most=False, first=first)
+    state, plain = SimpleNamespace(global_step=238, max_steps=364), SimpleNamespace()
+    told.on_train_begin(plain, state, None)
+    assert bar.overall() == 0
+    clock.now, state.global_step = 63, 301
+    told.on_step_end(plain, state, None)
+    assert bar.overall() == 0.5 and bar.note == "step 63 of 126" and bar.seconds_left() == pytest.approx(63)
+
+
 def test_steps_with_terms_of_readiness_count_for_more(clock):
     args, state = SimpleNamespace(readiness_is_on=True, meta_start=0.5, meta_every=2), SimpleNamespace(max_steps=100)
     assert [work(steps, state, args) for steps in (50, 100)] == [50, 50 + 50 * (1 + READINESS / 2)]
@@ -220,7 +233,8 @@ def test_a_training_moves_the_bar_and_prints_no_log(capsys, clock):
 
     removed, added = [], []
     bar = Progress([Step("unlearning")], clock=clock)
-    show(SimpleNamespace(remove_callback=removed.append, add_callback=added.append), bar, at_most=True)
+    trainer = SimpleNamespace(remove_callback=removed.append, add_callback=added.append, first_step=0)
+    show(trainer, bar, at_most=True)
     assert removed == [PrinterCallback, ProgressCallback] and isinstance(added[0], TrainingProgress)
     bar.next()
     state = SimpleNamespace(global_step=3, max_steps=12)

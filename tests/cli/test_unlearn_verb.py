@@ -14,6 +14,7 @@ from hf_unlearn.cli.arguments import DataArguments, ModelArguments, UnlearnArgum
 def test_a_request_that_forgot_nothing_exits_4_and_says_so(unlearned, capsys):
     trainer = SimpleNamespace(
         is_world_process_zero=lambda: True,
+        replays=False,
         state=SimpleNamespace(global_step=7),
         stop_reason="retain_budget_spent",
         args=SimpleNamespace(output_dir="out"),
@@ -26,6 +27,27 @@ def test_a_request_that_forgot_nothing_exits_4_and_says_so(unlearned, capsys):
         status = end.code
     assert status == (0 if unlearned else 4)
     assert ("Nothing was forgotten" in capsys.readouterr().out) == (not unlearned)
+
+
+@pytest.mark.parametrize(
+    ("guarantee", "said"),
+    [("exact", "exact"), ("approximate", "approximate until `hf-unlearn verify` has passed")],
+)
+def test_a_replay_says_what_was_run_again_without_how_many_rows_and_what_that_guarantees(guarantee, said, capsys):
+    trainer = SimpleNamespace(
+        is_world_process_zero=lambda: True,
+        replays=True,
+        first_step=238,
+        plan=SimpleNamespace(order=SimpleNamespace(steps=364)),
+        state=SimpleNamespace(global_step=364),
+        asked=SimpleNamespace(asked=list(range(48))),
+        guarantee=guarantee,
+        args=SimpleNamespace(output_dir="out"),
+        unlearned=True,
+    )
+    assert unlearn.told(trainer) == 0
+    told = "replayed 126 of 364 steps (from step 238) without 48 rows"
+    assert capsys.readouterr().out == f"{told}; {said}; saved in out\n"
 
 
 def test_all_processes_write_into_the_folder_that_the_first_one_chose(monkeypatch):

@@ -43,7 +43,9 @@ Where is …?
     a model card         its sections: report/card_section.py; README.md: report/card_file.py; what the trainers say in
                          it: trainers/card.py; what an evaluation says: report/measured_card.py
     a replay             which row comes when: data/replay_order.py; how far back: readiness/replay.py; the run:
-                         trainers/replay_program.py; the request: trainers/replay_request.py; it runs: replay.py
+                         trainers/replay_program.py; the request: trainers/replay_request.py; it runs: replay.py;
+                         with simulated requests: data/requests_in_replay.py, readiness/replay_cost.py; after steps on
+                         a loss: trainers/removed_by_steps.py
     a record             readiness.json: trainers/ready.py fills it; unlearning.json: trainers/unlearn_record.py; both
                          are written by `save_model` in trainers/checkpointing.py
 

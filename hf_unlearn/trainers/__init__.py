@@ -9,6 +9,8 @@ unlearn_steps.py           in which order do the forget and the retain rows of a
 unlearn_looks.py           what happens between two steps: τ, looks, snapshots, the end of the run
 measuring_tau.py           where is τ measured? And the forget set and the retain sample
 replay.py                  how is a request replayed? (a `ReplayTrainer`) replay_request.py: can it be, and from where?
+removed_by_steps.py        which rows were taken out since the plan, so that a replay does not bring them back?
+superseded.py              what does a replay take the place of, and what is left of it? snapshots.py: can one be used?
 replaying.py               what of a replayable training is at the Trainer's hooks? replay_program.py: its steps
 making_plans.py            how is the plan of a training made? replay_plan.py: what it holds, its file
 planning.py verifying.py   what would a request cost? is a model what its plan says? (`plan`, `verify`)

@@ -92,6 +92,10 @@ class ReadyTrainer(ReplayableTrainer):
     only where a loss ignores `num_items_in_batch` the gradient is not multiplied by the number of micro-batches and
     processes, as it is there ([`hf_unlearn.trainers.main_loss`]). A `compute_loss_func` is the loss of all passes.
 
+    With `readiness="replay"` the revocable rows come last, behind snapshots ([`hf_unlearn.readiness.replay`]); with
+    `"replay+meta"` requests are simulated, too, for rows of slices that have begun
+    ([`hf_unlearn.data.requests_in_replay`]).
+
     Args:
         model: a model, or the name or path of one, which is then loaded after the checks.
         args: a [`ReadyConfig`].
@@ -100,6 +104,8 @@ class ReadyTrainer(ReplayableTrainer):
             `revocable_share` of the batch plays the request, or the rows of random values of `request_group`.
         eval_dataset, data_collator, processing_class, callbacks, …: as in `transformers.Trainer`.
         peft_config: trains this adapter; θ is then the adapter's weights.
+        deleted: with `replay`, ids of rows whose places stay empty: the program that a replay must equal.
+        plan: of an earlier training, whose program is run; `train_dataset` may then lack rows that are deleted.
 
     Raises:
         ArgumentError: with all problems of the data at once, before a model is loaded.

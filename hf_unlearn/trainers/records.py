@@ -8,8 +8,10 @@ cost, and what a later request should be run with ("request"). `UnlearnTrainer` 
 [`ReadyTrainer.record`].
 
 `unlearning.json`, beside the weights that [`UnlearnTrainer`] saves: objective, settings and rule of the request,
-numbers of rows, why the run stopped, its cost, and the state of the schedule, from which a checkpoint is resumed. Its
-keys are those of `record` in `unlearn_record.py`.
+numbers of rows, why the run stopped, what that guarantees, its cost, and the state of the schedule, from which a
+checkpoint is resumed; its keys are those of `record` in `unlearn_record.py`. Of a model that can be replayed also the
+plan to go back to, and which rows were taken out since ([`removed_by_steps`]). Of a replay: from which snapshot, the
+digests of snapshot and result, and what may still know the rows (`not_deleted`); [`ReplayTrainer`] fills it.
 
 `rows.digests`, beside either: which rows the model was trained on and asked to forget ([`known_rows`]).
 

@@ -295,8 +295,12 @@ class ReadyTrainer(ReplayableTrainer):
         """Whether a readiness step has moved the present weights, or the whole program with its snapshots was run."""
         if self.program is not None:
             return self.has_ended
+        return self.args.readiness_is_on and self._saw_requests
+
+    @property
+    def _saw_requests(self) -> bool:
         steps = self._record_of_weights()["steps"]
-        return self.args.readiness_is_on and steps["with_readiness_terms"] > steps.get(SKIPPED, 0)
+        return steps["with_readiness_terms"] > steps.get(SKIPPED, 0)
 
     def _record_of_weights(self) -> dict:
         """`steps` and `probe` of the record, of the present weights: those of the last step, or the best ones."""
@@ -316,12 +320,14 @@ class ReadyTrainer(ReplayableTrainer):
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
         """`Trainer.train`, of `ForgettingTrainer`; warns where no readiness step has moved the weights at its end."""
         result = super().train(resume_from_checkpoint, *args, **kwargs)
-        if self.args.readiness_is_on and not self.is_ready:
+        if self.args.readiness_is_on and not self._saw_requests:
             steps = self._record_of_weights()["steps"]["all"]
             logger.warning(
-                "The model is not ready for deletion: its weights, those of step %d, saw no readiness step that moved "
-                "them. These begin after the share `meta_start` (%g) of the training's %d steps; `learning_rate` is "
-                "%g.", steps, self.args.meta_start, self.state.max_steps, self.args.learning_rate,
+                "The model is not ready for %s: its weights, those of step %d, saw no readiness step that moved them. "
+                "These begin after the share `meta_start` (%g) of the training's %d steps%s; `learning_rate` is %g.",
+                "deletion" if self.program is None else "steps on a loss", steps, self.args.meta_start,
+                self.state.max_steps, "" if self.program is None else ", where a slice has begun",
+                self.args.learning_rate,
             )  # fmt: skip
         return result
 

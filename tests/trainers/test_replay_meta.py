@@ -71,3 +71,8 @@ def test_card_and_record_tell_of_both_kinds(tmp_path):
     assert record["ready"] and "replay" in record and record["request"] == {"learning_rate": 0.001}
     assert "Ready2Unlearn" in record["method"] and "SISA" in record["method"]
     assert info["kind"] == "replayable" and {"readiness", "inner_lr", "with_readiness_terms"} <= info["settings"].keys()
+
+
+def test_a_training_without_any_simulated_request_says_so(tmp_path, caplog):
+    ready = trained(tmp_path, **BOTH, meta_start=1.0)
+    assert ready.is_ready and "not ready for steps on a loss" in caplog.text

@@ -2,75 +2,72 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import time
+import shutil
+from collections import Counter
+from itertools import cycle
 from pathlib import Path
 
 import pytest
 import safetensors.torch
+from helpers import tiny
+from helpers.deaths import STEP, lives
 from helpers.replays import replayed, trained
 from helpers.tiny import same_bits
 
 from hf_unlearn.trainers import checkpointing
 
+pytestmark = pytest.mark.slow
 GONE = [0, 8]
-SAVING = {"save_strategy": "steps", "save_steps": 2, "save_total_limit": 2}
+KILLS = 10  # of a training, and of a replay
+BRIEF = {"max_steps": 10, "save_strategy": "steps", "save_steps": 2, "save_total_limit": 2}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _cheap_collections():
+    yield from tiny.cheap_collections()
 
 
 def weights_in(folder) -> dict:
     return safetensors.torch.load_file(Path(folder, "model.safetensors"))
 
 
-def lives(run, out, seconds: float, kills: int, seed: int) -> int:
-    """Runs in processes that are killed at random moments until one comes to its end; how many were killed."""
-    draw, killed = random.Random(seed), 0
-    while True:
-        pid = os.fork()
-        if pid == 0:
-            try:
-                run(bool(checkpointing.folders(out)) or None)
-                os._exit(0)
-            except BaseException:
-                import traceback
-
-                traceback.print_exc()
-                os._exit(1)
-        if killed < kills:
-            time.sleep(draw.uniform(0.05, seconds))
-            os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
-        assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-        if not os.WIFSIGNALED(status):
-            return killed
-        killed += 1
+def resume(out) -> bool | None:
+    return bool(checkpointing.folders(out)) or None
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
-def test_a_training_killed_at_random_has_the_same_weights_and_snapshots(tmp_path, seed):
-    whole = trained(tmp_path / "whole", **SAVING)
-    out = tmp_path / "out"
-    assert lives(lambda resume: trained(out, resume=resume, **SAVING), out, 0.8, 6, seed) > 0
-    assert same_bits(weights_in(out), weights_in(tmp_path / "whole"))
-    for border in whole.program.borders:
-        mine, theirs = (f"{root}/_snapshots/checkpoint-{border}" for root in (out, tmp_path / "whole"))
-        assert checkpointing.problem(mine, contents=True) is None
-        assert same_bits(weights_in(mine), weights_in(theirs))
+def test_a_training_killed_at_random_has_the_same_weights_and_snapshots(tmp_path):
+    whole = trained(tmp_path / "whole", **BRIEF)
+    draw, killed, phases = random.Random(0), Counter(), cycle(("snapshot", STEP, "checkpoint", "model"))
+    while killed.total() < KILLS:
+        out = tmp_path / f"after {killed.total()}"
+        killed += lives(lambda out=out: trained(out, resume=resume(out), **BRIEF), KILLS - killed.total(), phases, draw)
+        assert same_bits(weights_in(out), weights_in(tmp_path / "whole"))
+        for border in whole.program.borders:
+            mine, theirs = (f"{root}/_snapshots/checkpoint-{border}" for root in (out, tmp_path / "whole"))
+            assert checkpointing.problem(mine, contents=True) is None
+            assert same_bits(weights_in(mine), weights_in(theirs))
+    assert {STEP, "checkpoint", "snapshot"} <= killed.keys()
+    without = trained(tmp_path / "without", deleted=GONE, **BRIEF)
+    assert same_bits(replayed(tmp_path / "request", out, GONE).model.state_dict(), without.model.state_dict())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
-def test_a_replay_killed_at_random_is_exact_and_its_beginning_stays_whole(tmp_path, seed):
-    trained(tmp_path / "ready")
-    trained(tmp_path / "without", deleted=GONE)
-    out = tmp_path / "out"
+def test_a_replay_killed_at_random_is_exact_and_leaves_the_old_state_or_the_new_one(tmp_path):
+    trained(tmp_path / "ready", **BRIEF)
+    trained(tmp_path / "without", deleted=GONE, **BRIEF)
     before = weights_in(tmp_path / "ready")
-    assert lives(lambda resume: replayed(out, tmp_path / "ready", GONE, resume=resume, **SAVING), out, 0.6, 6, seed) > 0
-    assert same_bits(weights_in(out), weights_in(tmp_path / "without"))
-    assert same_bits(weights_in(tmp_path / "ready"), before)
-    trained(tmp_path / "both", deleted=[*GONE, 20])
-    assert same_bits(
-        replayed(tmp_path / "next", out, [20], gone=GONE).model.state_dict(), weights_in(tmp_path / "both")
-    )
+    often = {name: value for name, value in BRIEF.items() if name.startswith("save_")}
+    draw, killed = random.Random(1), Counter()
+    phases = cycle(("taking over", "snapshot", STEP, "checkpoint", "deletion", "model"))
+    while killed.total() < KILLS:
+        out, asked = (tmp_path / f"{name} after {killed.total()}" for name in ("out", "asked"))
+        shutil.copytree(tmp_path / "ready", asked)
+        killed += lives(
+            lambda out=out, asked=asked: replayed(out, asked, GONE, resume=resume(out), **often),
+            KILLS - killed.total(), phases, draw,
+        )  # fmt: skip
+        assert same_bits(weights_in(out), weights_in(tmp_path / "without"))
+        assert same_bits(weights_in(asked), before)
+    assert {STEP, "checkpoint", "snapshot", "taking over"} <= killed.keys()
+    both = trained(tmp_path / "both", deleted=[*GONE, 20], **BRIEF)
+    assert same_bits(replayed(tmp_path / "next", out, [20], gone=GONE).model.state_dict(), both.model.state_dict())

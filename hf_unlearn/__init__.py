@@ -46,6 +46,9 @@ Where is …?
                          trainers/replay_program.py; the request: trainers/replay_request.py; it runs: replay.py;
                          with simulated requests: data/requests_in_replay.py, readiness/replay_cost.py; after steps on
                          a loss: trainers/removed_by_steps.py
+    its cost             of a request: trainers/planning.py; before a training: trainers/planning_ahead.py; of its
+                         snapshots on a disk: trainers/snapshot_size.py
+    is it exact?         trainers/verifying.py trains again, trainers/verdict.py says what that came to
     a record             readiness.json: trainers/ready.py fills it; unlearning.json: trainers/unlearn_record.py; both
                          are written by `save_model` in trainers/checkpointing.py
 

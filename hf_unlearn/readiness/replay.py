@@ -154,9 +154,8 @@ def weigh(bare: ReplayOrder, groups: Sequence[int], rates: np.ndarray, tail: flo
     order, slice_of = cut(bare, codes, None if alike else rates[codes], tail, count)
     none = np.zeros(0, dtype=np.int64)
     from_border = np.array([order.passes(int(border), none) for border in order.borders], dtype=float)
-    own = sizes * (
-        order.often * order.sizes.sum() / order.rows
-    )  # passes of a group's rows, all of which come after its border
+    visits = order.often * order.sizes.sum() / order.rows
+    own = sizes * visits  # passes of a group's rows, all of which come after its border
     shares = np.maximum(0.0, from_border[slice_of[np.cumsum(sizes) - 1]] - own) / (order.passes(0, none) - own)
     in_tail = order.sizes[order.tail_start :].sum()
     return Choice(

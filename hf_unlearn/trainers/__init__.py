@@ -13,8 +13,10 @@ removed_by_steps.py        which rows were taken out since the plan, so that a r
 superseded.py              what does a replay take the place of, and what is left of it? snapshots.py: can one be used?
 replaying.py               what of a replayable training is at the Trainer's hooks? replay_program.py: its steps
 making_plans.py            how is the plan of a training made? replay_plan.py: what it holds, its file
-planning.py verifying.py   what would a request cost? is a model what its plan says? (`plan`, `verify`)
-weights_digest.py          which weights are these?
+planning.py                what would a request cost? (`plan`) planning_ahead.py: and by which tail and slices?
+snapshot_size.py           how much disk do snapshots take, and is there as much?
+verifying.py               is a model what its plan says? (`verify`) verdict.py: in words, and in its record
+weights_digest.py          which weights are these? saved_weights.py: which of them differ from a folder's?
 unlearn_record.py          what is in unlearning.json, and how does a request go on from a checkpoint?
 base.py                    what do both trainers override in `transformers.Trainer`?
 passes.py                  how do some rows of a step pass through the model, over all micro-batches and processes?

@@ -113,7 +113,8 @@ def plan(readiness: str, ids: Iterable, salt_file: str | None = None, snapshots:
         return Options([option(REPLAY, EXACT, whole, why=" ".join(request.problems)), by_steps, retrain])
     why = " ".join(request.problems) or request.snapshot_problem()
     passes = made.passes(request.border, request.holes)
-    storage = _bytes_of(request.snapshots, [int(b) for b in order.borders if b > request.border])
+    anew = {int(border) for border in order.borders if request.border < border < order.steps}
+    storage = len(anew) * _bytes_of(request.snapshot)  # one is as large as another
     both = option(BOTH, EXACT, passes + objective, storage, why)
     options = Options([option(REPLAY, EXACT, passes, storage, why), both, by_steps, retrain])
     options.beside = tuple(_beside(request, not why))
@@ -122,6 +123,8 @@ def plan(readiness: str, ids: Iterable, salt_file: str | None = None, snapshots:
 
 def _beside(request: ReplayRequest, possible: bool) -> Iterator[str]:
     """What to know of the replay, in sentences."""
+    if gone := np.count_nonzero(request.plan.deleted[request.numbers]):
+        yield f"{gone} of the asked rows are out of this model already: an earlier request has named them."
     if possible and len(request.earlier):
         yield (
             f"{len(request.earlier)} rows that were taken out by steps before are left out of the replay, too: what is "
@@ -141,10 +144,5 @@ def _objective_passes(made: ReplayPlan, rows: int) -> float:
     return 2.0 * rows * schedule.forget_passes(rows, made.order.rows - len(made.holes) - rows) if rows else 0.0
 
 
-def _bytes_of(folder: str, borders: list[int]) -> int:
-    """Size of the snapshots that will be written anew, by that of those that are there."""
-    sizes = [
-        sum(path.stat().st_size for path in Path(folder, f"checkpoint-{border}").rglob("*") if path.is_file())
-        for border in borders
-    ]
-    return sum(sizes)
+def _bytes_of(snapshot: str) -> int:
+    return sum(path.stat().st_size for path in Path(snapshot).rglob("*") if path.is_file())

@@ -62,12 +62,12 @@ class TrainingChoices(tuple):
     def notes(self) -> list[str]:
         """What the columns mean, in sentences."""
         expected = number(self.retraining)
-        crowded = any(c.is_crowded for c in self)
+        refused = f"; above {replay.CROWDED:g} the training is refused" if any(c.is_crowded for c in self) else ""
         return [
             "Requests are in retrainings, each replayed by itself; the mean goes by how likely each group is to ask.",
             f"A year expects {expected} requests: retraining for each would cost {expected} trainings.",
-            "A step of the tail of which a third is revocable costs the other rows hardly any accuracy, a half some"
-            + (f"; above {replay.CROWDED:g} the training is refused." if crowded else "."),
+            "The larger the share of revocable rows in a tail step, the more the model forgets of the others: by "
+            f"default it is {replay.FULL:g}{refused}.",
         ]
 
     def to_list(self) -> list[dict]:

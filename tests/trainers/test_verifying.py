@@ -181,6 +181,10 @@ def test_a_plan_for_a_stable_row_says_what_exact_would_cost(ready):
     assert options.best().way == "objective" and "'replay' cannot be done now" in str(options)
 
 
+def test_a_plan_says_how_many_of_the_rows_are_out_already(out):
+    assert "2 of the asked rows are out of this model already" in str(plan(out.args.output_dir, [*GONE, 4]))
+
+
 def test_a_plan_for_rows_that_were_never_there_is_refused(ready):
     with pytest.raises(ArgumentError, match=r"1 of 2 asked rows \(ids 99\) were not in the training"):
         plan(ready.args.output_dir, [0, 99])

@@ -204,19 +204,33 @@ def test_a_request_made_before_another_deleted_its_snapshot_is_told_where_to_go_
         make(tmp_path / "third", source, [20])
 
 
-def test_superseded_snapshots_go_last_and_what_is_left_is_listed(source, tmp_path, monkeypatch):
+def test_superseded_snapshots_go_last_and_what_is_left_is_listed(source, tmp_path):
     request = make(tmp_path / "out", source, [0, 4, 8, 12, 16, 20])
     request.train()
-    later = [source / "_snapshots" / f"checkpoint-{b}" for b in request.program.borders if b > request.border]
-    other = shutil.copytree(later[0], source / "_snapshots" / "checkpoint-999")  # nobody's
+    earlier, *later = [source / "_snapshots" / f"checkpoint-{border}" for border in request.program.borders]
     with held(source / "_snapshots"):
         request.save_model()
     left = {one["what"]: one["why"] for one in record_of(tmp_path / "out")["not_deleted"]}
-    assert all(path.is_dir() and left[str(path)].startswith("in use") for path in later)
+    assert later and all(path.is_dir() and left[str(path)].startswith("in use") for path in later)
     assert left[str(source)] == "kept" and any(what.startswith("revisions") for what in left)
     request.save_model()
-    assert not any(path.exists() for path in later) and other.exists()
+    assert earlier.exists() and not any(path.exists() for path in later)
     assert [one["what"] for one in record_of(tmp_path / "out")["not_deleted"]][0] == str(source)
+
+
+def test_snapshots_of_another_training_or_without_the_rows_are_not_superseded(source, tmp_path):
+    request = make(tmp_path / "out", source, [0, 4, 8, 12, 16, 20])
+    other = trained(tmp_path / "other", **BOTH, seed=7).program
+    for border in request.program.borders[1:]:
+        place = source / "_snapshots" / f"checkpoint-{border}"
+        shutil.rmtree(place)
+        shutil.copytree(other.snapshot(other.borders[0]), place)
+    request = make(tmp_path / "out", source, [0, 4, 8, 12, 16, 20])
+    request.train()
+    request.save_model()
+    assert all((source / "_snapshots" / f"checkpoint-{border}").exists() for border in request.program.borders)
+    again = make(tmp_path / "again", tmp_path / "out", [0, 4, 8, 12, 16, 20])  # of rows that are deleted already
+    assert again.superseded.snapshots == []
 
 
 def test_the_model_before_goes_only_when_the_new_one_is_whole(source, tmp_path, monkeypatch):

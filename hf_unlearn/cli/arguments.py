@@ -285,7 +285,10 @@ class PlanArguments(FromFlags):
     )
     snapshots: str | None = field(
         default=None,
-        metadata={"metavar": "FOLDER", "help": "Where the snapshots are, if not where the training left them."},
+        metadata={
+            "metavar": "FOLDER|hf://REPOSITORY",
+            "help": "Where the snapshots are, if not where the training left them.",
+        },
     )
     ask: float | None = field(
         default=None,
@@ -331,7 +334,10 @@ class VerifyArguments(FromFlags):
     )
     snapshots: str | None = field(
         default=None,
-        metadata={"metavar": "FOLDER", "help": "Where the snapshots are, if not where the training left them."},
+        metadata={
+            "metavar": "FOLDER|hf://REPOSITORY",
+            "help": "Where the snapshots are, if not where the training left them.",
+        },
     )
     record: bool = field(
         default=True,

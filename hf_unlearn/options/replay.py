@@ -70,9 +70,10 @@ class ReplayOptions:
     snapshots: str | None = field(
         default=None,
         metadata={
-            "metavar": "FOLDER",
-            "help": "With `replay`: where the snapshots are kept, if not in OUTPUT_DIR. They hold weights that the "
-            "later rows have not touched yet; do not publish them.",
+            "metavar": "FOLDER|hf://REPOSITORY",
+            "help": "With `replay`: where the snapshots are kept, if not in OUTPUT_DIR: another folder, or beside it a "
+            "private repository on the hub (`hf://NAMESPACE/NAME`), from which a request downloads the one that it "
+            "needs. They hold weights that the later rows have not touched yet; do not publish them.",
         },
     )
 
@@ -150,7 +151,7 @@ class ReplayRequestOptions:
     snapshots: str | None = field(
         default=None,
         metadata={
-            "metavar": "FOLDER",
+            "metavar": "FOLDER|hf://REPOSITORY",
             "help": "With `replay`: where the snapshots are, if not where training left them.",
         },
     )

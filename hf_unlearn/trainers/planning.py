@@ -87,7 +87,8 @@ def plan(readiness: str, ids: Iterable, salt_file: str | None = None, snapshots:
         readiness: folder or hub id of a model trained with `ReadyConfig(readiness="replay")`, or of a request's result.
         ids: of the rows that are asked for, or the rows themselves.
         salt_file: the owner's salt, where it is not in the folder.
-        snapshots: folder of the snapshots, where they are not where the training left them.
+        snapshots: folder or private repository (`hf://NAMESPACE/NAME`) of the snapshots, where they are not where the
+            training left them.
 
     Raises:
         ArgumentError: if there is no plan, or if ids are not of its rows.

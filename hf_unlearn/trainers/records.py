@@ -71,14 +71,14 @@ def find_file(source: str, name: str) -> Path | None:
             if isinstance(huggingface_hub.try_to_load_from_cache(source, name), (str, type(None))):
                 raise NoAnswer(f"offline (HF_HUB_OFFLINE is set), and the cache has no {name} of {source}.") from error
             return None  # the cache knows that there is none
-        raise NoAnswer(_why(error.__cause__ or error, source)) from error
+        raise NoAnswer(why_not(error.__cause__ or error, source)) from error
     except errors.EntryNotFoundError:
         return None
     except (errors.HfHubHTTPError, OSError) as error:
-        raise NoAnswer(_why(error, source)) from error
+        raise NoAnswer(why_not(error, source)) from error
 
 
-def _why(error: BaseException, source: str) -> str:
+def why_not(error: BaseException, source: str) -> str:
     """What the hub has answered, in a sentence."""
     status = getattr(getattr(error, "response", None), "status_code", None)
     fixes = {

@@ -34,6 +34,8 @@ from .weights_digest import weights_digest
 
 logger = logging.getLogger(__name__)
 
+FROM_HUB = "_from_hub"  # in the output folder: a snapshot that is being taken from there
+
 
 class ReplayTrainer(ReadyTrainer):
     """
@@ -95,6 +97,9 @@ class ReplayTrainer(ReadyTrainer):
             **kwargs,
         )
         raise_problems(_shard_problems(self, asked))
+        if asked.hub:
+            self.hub = asked.hub
+            self.program.elsewhere = {border for border in self.program.borders if border < self.border}
         if other := other_machine(self, asked.found):
             logger.warning(
                 "The replay runs on other than the training: %s. Bits may differ for that alone, so its guarantee is "
@@ -178,7 +183,8 @@ class ReplayTrainer(ReadyTrainer):
     def _begin(self, held, wanted):
         """A replay that has no whole checkpoint of its own begins with the snapshot, never with the first step."""
         resume = super()._begin(held, wanted if checkpointing.folders(self.args.output_dir) else None)
-        held.enter_context(one_run_in(self.asked.snapshots, SNAPSHOTS))
+        if os.path.isdir(self.asked.snapshots):
+            held.enter_context(one_run_in(self.asked.snapshots, SNAPSHOTS))
         if resume:
             return resume
         if not os.path.isdir(self.asked.snapshot):  # another request has deleted it since this one was made
@@ -190,7 +196,13 @@ class ReplayTrainer(ReadyTrainer):
         self.program.clear()
         for border in (b for b in self.program.borders if b <= self.border):
             take_over(self.asked.snapshot_before(border), self.program.snapshot(border))
+        if self.asked.downloaded:
+            shutil.rmtree(self.asked.downloaded)
         return self.program.snapshot(self.border)
+
+    @property
+    def rewritten(self):
+        return [border for border in self.program.borders if border > self.border]
 
     def resume_record(self, folder):
         super().resume_record(folder)
@@ -277,7 +289,7 @@ def _looked_up(model, args: UnlearnConfig, asked) -> ReplayRequest:
             [f'{name_of(model)} was not trained with `readiness="replay"`: there is no plan to replay.']
         )
     raise_problems([*found.problems, *contradictions(args, found.plan), *found.place_problems(args)])
-    if why := found.snapshot_problem(contents=True):
+    if why := found.snapshot_problem(contents=True, into=os.path.join(args.output_dir, FROM_HUB)):
         raise ArgumentError([why])
     return found
 

@@ -50,6 +50,7 @@ class ReplayProgram:
         parts = args.gradient_accumulation_steps * args.world_size
         seeded = partial(seed_all, args.seed)
         self.schedule = ReplaySchedule(trainer.train_dataset, order, at, parts, trainer.revocable, seeded)
+        self.elsewhere: set[int] = set()  # borders whose snapshot is on the hub
         self.is_empty = False  # whether the present step has no rows
 
     def __repr__(self) -> str:
@@ -101,4 +102,5 @@ class ReplayProgram:
     @property
     def missing(self) -> list[int]:
         """Borders whose snapshot is not whole."""
-        return [border for border in self.borders if checkpointing.problem(self.snapshot(border)) is not None]
+        here = [border for border in self.borders if border not in self.elsewhere]
+        return [border for border in here if checkpointing.problem(self.snapshot(border)) is not None]

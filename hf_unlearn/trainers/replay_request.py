@@ -15,7 +15,7 @@ from ..data.columns import column_names, first_ids, row_ids
 from ..readiness import replay
 from ..utils import manifest
 from ..utils.checks import ArgumentError, problems_of, shown
-from . import records, removed_by_steps, replay_plan
+from . import hub_snapshots, records, removed_by_steps, replay_plan
 from .models import name_of
 from .removed_by_steps import RemovedBySteps
 from .replay_plan import ReplayPlan
@@ -45,6 +45,8 @@ class ReplayRequest:
         model: folder or hub id of the model that the rows are to be taken out of; None: not known.
         steps: what was taken out of it by steps on a loss since; None: nothing.
         problems: why it cannot be replayed, but for its snapshot.
+        hub: repository of the snapshots that are not in that folder.
+        downloaded: folder of the one that it begins with, once it has come from there.
 
     What is found of the rows is that of the time when it is asked for first: they are not deleted then.
     """
@@ -58,6 +60,8 @@ class ReplayRequest:
     model: str | None = None
     steps: RemovedBySteps | None = None
     problems: list[str] = field(default_factory=list)
+    hub: str | None = None
+    downloaded: str | None = None
 
     @cached_property
     def earlier(self) -> np.ndarray:
@@ -84,16 +88,31 @@ class ReplayRequest:
         return min(replay.border_before(self.plan.order, self.new), int(self.plan.order.borders.max()))
 
     def snapshot_before(self, step: int) -> str:
-        return os.path.join(self.snapshots, f"checkpoint-{step}")
+        here = self.downloaded if self.downloaded and step == self.border else self.snapshots
+        return os.path.join(here, f"checkpoint-{step}")
 
     @property
     def snapshot(self) -> str:
         """The one that the replay begins with."""
         return self.snapshot_before(self.border)
 
-    def snapshot_problem(self, contents: bool = False) -> str | None:
-        """Why its snapshot cannot be used, in a sentence; None if it can."""
-        return snapshot_problem(self.snapshots, self.border, self.plan, contents)
+    def snapshot_problem(self, contents: bool = False, into: str | None = None) -> str | None:
+        """
+        Why its snapshot cannot be used, in a sentence; None if it can.
+
+        Args:
+            contents: reads it, too.
+            into: folder that it may be downloaded into; None: it is only asked for.
+        """
+        here = snapshot_problem(self.snapshots, self.border, self.plan, contents)
+        if here is None or self.hub is None:
+            return here
+        if into is None:
+            return hub_snapshots.problem(self.hub, self.border)
+        if why := hub_snapshots.download(self.hub, self.border, into):
+            return why
+        self.downloaded = into
+        return snapshot_problem(into, self.border, self.plan, contents)
 
     @property
     def folders(self) -> list[str]:
@@ -158,9 +177,9 @@ def look_up(
         return None
     plan = replay_plan.read(source, salt_file)
     numbers, problems = numbers_asked(plan, ids_of(asked), source)
-    request = ReplayRequest(
-        source, plan, found, ids_of(asked), numbers, snapshots_of(source, snapshots, found), model, steps, problems
-    )
+    hub = hub_snapshots.repository_of(snapshots or found["replay"].get("snapshots_on_hub"))
+    folder = snapshots_of(source, None if hub else snapshots, found)
+    request = ReplayRequest(source, plan, found, ids_of(asked), numbers, folder, model, steps, problems, hub)
     problems += _stopped_problems(request)
     if not problems:
         problems += _stable_problems(request) + _mixed_problems(request)

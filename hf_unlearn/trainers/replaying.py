@@ -19,7 +19,7 @@ from ..utils.checks import raise_problems, shown
 from ..utils.files import read_json
 from ..utils.full_disk import full_disk
 from ..utils.versions import library_versions
-from . import checkpointing, records, same_run, snapshot_size, snapshots
+from . import checkpointing, hub_snapshots, records, same_run, snapshot_size, snapshots
 from .base import ForgettingTrainer
 from .engines import is_deterministic, shards_of
 from .making_plans import Planned, warn_of_schedule
@@ -73,6 +73,8 @@ class ReplayableTrainer(ForgettingTrainer):
 
     _to_commit: tuple | None = None  # rows and their numbers, until their digests are in the plan
     _weights: str | None = None  # digest of the weights as they are saved
+    hub: str | None = None  # private repository of the snapshots
+    _not_uploaded: tuple | list = ()
 
     def take_program(self, planned: Planned) -> None:
         """Makes the training a program."""
@@ -88,7 +90,9 @@ class ReplayableTrainer(ForgettingTrainer):
                 "Kernels of %s may sum in another order each time: a replay is then `approximate` until `verify` has "
                 "passed. `full_determinism=True` asks for those that do not.", self.args.device.type
             )  # fmt: skip
-        folder = self.args.snapshots or os.path.join(self.args.output_dir, FOLDER)
+        self.hub = hub_snapshots.repository_of(self.args.snapshots)
+        folder = None if self.hub else self.args.snapshots
+        folder = folder or os.path.join(self.args.output_dir, FOLDER)
         self.program = ReplayProgram(self, self.plan.order, planned.at, folder)
 
     def _brought_problems(self) -> list[str]:
@@ -124,6 +128,8 @@ class ReplayableTrainer(ForgettingTrainer):
             self.plan.training = {"row_passes": round(self.row_passes, 3), "seconds": round(self._seconds_so_far, 3)}
         own = {"machine": machine(self), "weights": self._weights, "snapshots": self.program.folder}
         own["limits"] = limits_of(self.plan)
+        if self.hub:
+            own["snapshots_on_hub"] = hub_snapshots.PREFIX + self.hub
         return {"replay": {**self.plan.to_dict(), **own}}
 
     def replay_card(self) -> dict:
@@ -144,6 +150,13 @@ class ReplayableTrainer(ForgettingTrainer):
         if self.plan is not None:  # by all processes: where parameters are sharded they are gathered
             self._weights = weights_digest(self.accelerator.unwrap_model(self.model))
         super().save_model(output_dir, _internal_call)
+        if self.hub and not self.in_checkpoint and not _internal_call and self.has_ended:
+            self._upload(self.rewritten if self.replays else list(self._not_uploaded))
+
+    @property
+    def rewritten(self) -> list[int]:
+        """Borders whose snapshots this run has written."""
+        return self.program.borders
 
     def at_border(self, step: int) -> None:
         """
@@ -162,6 +175,25 @@ class ReplayableTrainer(ForgettingTrainer):
                 checkpointing.remove(where)
             said = f"No space is left for the snapshot before step {step}. Free some, and go on with the training"
             raise OSError(errno.ENOSPC, f"{said} by `resume_from_checkpoint=True`, or begin it again", where) from error
+        if self.hub and not self.replays:
+            self._upload([step])
+
+    def _open_hub(self, is_new: bool) -> str | None:
+        owner = self.plan.salt or records.salt_id(records.salt_for(self.args.output_dir))
+        return hub_snapshots.open_private(self.hub, owner, self.program.borders if is_new else None)
+
+    def _upload(self, borders: list[int]) -> None:
+        """Uploads snapshots that are whole; a warning says which could not be."""
+        if not self.is_world_process_zero():
+            return
+        self._not_uploaded = [border for border in self._not_uploaded if border not in borders]
+        for border in borders:
+            if why := hub_snapshots.upload(self.hub, self.program.folder, border):
+                self._not_uploaded.append(border)
+                logger.warning(
+                    "The snapshot before step %d is in %s, and not in %s%s yet: %s It is tried again at the end.",
+                    border, self.program.folder, hub_snapshots.PREFIX, self.hub, why
+                )  # fmt: skip
 
     # ---- disk ----
 
@@ -169,6 +201,8 @@ class ReplayableTrainer(ForgettingTrainer):
         resume = super()._begin(held, wanted)
         if self.program is not None:
             raise_problems(snapshots.place_problems(self.program.folder, self.args.output_dir))
+            if self.hub and (why := self._open_hub(is_new=not resume and not self.replays)):
+                raise_problems([f"The snapshots cannot be kept in {hub_snapshots.PREFIX}{self.hub}: {why}"])
             done = int(os.path.basename(resume).rpartition("-")[2]) if isinstance(resume, str) else 0
             first = max(self.first_step + self.replays, done)  # a replay takes those up to its first step over
             ahead = [border for border in (self.program.missing if resume else self.program.borders) if border >= first]

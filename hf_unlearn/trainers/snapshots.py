@@ -14,7 +14,7 @@ import numpy as np
 
 from ..utils.checks import Wrong, shown
 from ..utils.files import read_json, write_json
-from . import checkpointing, replay_plan
+from . import checkpointing, hub_snapshots, replay_plan
 from .replay_plan import ReplayPlan
 from .replay_program import FOLDER
 
@@ -33,6 +33,8 @@ def place_problems(folder: str | None, output_dir: str) -> list[str]:
     """Why a training may not write its snapshots into a folder: those of another would be deleted."""
     if folder is None or _same(folder, os.path.join(output_dir, FOLDER)):
         return []
+    if name := hub_snapshots.repository_of(folder):
+        return hub_snapshots.place_problems(name)
     if _same(folder, output_dir):
         said = "is `output_dir` itself, whose checkpoints `save_total_limit` deletes. Leave it out, or name another."
         return [Wrong("snapshots", said)]

@@ -12,7 +12,7 @@ from transformers import PrinterCallback, TrainingArguments
 from ..utils import manifest
 from ..utils.checks import ArgumentError
 from ..utils.files import read_json
-from . import checkpointing, records, replay_plan, verdict
+from . import checkpointing, hub_snapshots, records, replay_plan, verdict
 from .ready import ReadyTrainer
 from .replay import config_of, other_machine, with_attention
 from .replaying import machine
@@ -115,7 +115,8 @@ def verify(
             None: it is run from the first snapshot, which is trusted.
         peft_config, data_collator, processing_class, callbacks: as in the training.
         salt_file: the owner's salt, where it is not in the folder.
-        snapshots: folder of the snapshots, where they are not where the training left them.
+        snapshots: folder or private repository (`hf://NAMESPACE/NAME`) of the snapshots, where they are not where the
+            training left them.
         args: where and how to compute (`use_cpu`, `report_to`, …); what is trained comes from the plan.
         record: write into the folder's record and card that it has passed. A replay on other versions or another
             device than its training is `exact` from then on.
@@ -127,12 +128,18 @@ def verify(
     if plan is None:
         raise ArgumentError([f'{folder} was not trained with `readiness="replay"`: there is no plan to verify.'])
     request = read_json(os.path.join(folder, records.UNLEARNING)) or {}
-    taken, first = snapshots_of(folder, snapshots, found), int(plan.order.borders.min())
+    hub = hub_snapshots.repository_of(snapshots or found["replay"].get("snapshots_on_hub"))
+    taken, first = snapshots_of(folder, None if hub else snapshots, found), int(plan.order.borders.min())
     if request.get("other_than_training"):  # what ran elsewhere before the replay cannot have the same bits here
         first = request["replayed_from"]
-    if model is None and (why := snapshot_problem(taken, first, plan, contents=True)):
-        raise ArgumentError([f"{why} Pass `model`, what the training began with, to verify from the start."])
     with tempfile.TemporaryDirectory() as out:
+        if model is None:
+            why = snapshot_problem(taken, first, plan, contents=True)
+            if why and hub:
+                taken = os.path.join(out, "snapshots")
+                why = hub_snapshots.download(hub, first, taken) or snapshot_problem(taken, first, plan, contents=True)
+            if why:
+                raise ArgumentError([f"{why} Pass `model`, what the training began with, to verify from the start."])
         quiet = TrainingArguments(out, report_to=[], disable_tqdm=True) if args is None else args
         config = config_of(plan, dataclasses.replace(quiet, output_dir=out, save_strategy="no", push_to_hub=False))
         trainer = VerifyingTrainer(

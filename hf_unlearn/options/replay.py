@@ -87,10 +87,12 @@ class ReplayOptions:
             if not isinstance(getattr(self, name), (str, type(None))):
                 problems.append(Wrong(name, f"is {shown(getattr(self, name))}; it must be the name of a column."))
         try:
-            problems += [] if self.tail == "auto" else number("tail", float(self.tail), low=0, high=1, open_low=True)
+            tail = 1.0 if self.tail == "auto" else float(str(self.tail))  # of True it is a ValueError
+            problems += number("tail", tail, low=0, high=1, open_low=True)
         except (TypeError, ValueError):
             problems.append(Wrong("tail", f'is {shown(self.tail)}; it must be "auto" or a share of the steps.'))
         problems += self._epochs_problems()
+        problems += place_problems(self.snapshots)
         try:
             problems += [] if self.slices == "auto" else whole("slices", int(str(self.slices)), low=1)
         except ValueError:
@@ -168,4 +170,14 @@ class ReplayRequestOptions:
         if not isinstance(self.readiness_from, (str, os.PathLike)):
             said = f'is {shown(self.readiness_from)}; it must be "auto", "none", or a folder, file or hub id.'
             problems.append(Wrong("readiness_from", said))
+        for name in ("salt_file", "snapshots"):
+            problems += place_problems(getattr(self, name), name)
         return problems
+
+
+def place_problems(value, name: str = "snapshots") -> list[str]:
+    """The problem of an argument that is to name a file, a folder or a repository, and does not."""
+    if value is None or isinstance(value, os.PathLike) or (isinstance(value, str) and value.strip()):
+        return []
+    what = "a file" if name == "salt_file" else "a folder, or `hf://NAMESPACE/NAME`"
+    return [Wrong(name, f"is {shown(value)}; it must name {what}.")]

@@ -177,6 +177,6 @@ def tail_problems(order: ReplayOrder, tail: float) -> list[str]:
     long = order.steps - order.tail_start
     return [
         f"is {tail:g}: {100 * revocable / max(1, places):.0f} % of the rows in the last {long} "
-        f"steps would be revocable, and a model forgets the others there. Raise it to {math.ceil(100 * least) / 100:g} "
-        "or more."
+        f"steps would be revocable, and a model forgets the others there. Raise it to "
+        f"{min(1.0, math.ceil(100 * least) / 100):g} or more; where that is near 1, a request is near retraining."
     ]

@@ -25,7 +25,7 @@ OWNER = "owner.json"
 
 def repository_of(place: str | None) -> str | None:
     """Name of a repository on the hub; None where a folder is meant."""
-    return place.removeprefix(PREFIX).strip("/") if place and str(place).startswith(PREFIX) else None
+    return str(place).removeprefix(PREFIX).strip("/") if place and str(place).startswith(PREFIX) else None
 
 
 def place_problems(name: str) -> list[str]:

@@ -32,7 +32,7 @@ from .main_loss import MainLoss
 from .models import chance_loss, has_adapter, name_of
 from .passes import RowsPass
 from .ready_passes import ReadyPasses
-from .replay_request import TRAINED_AFTER, plan_before
+from .replay_request import TRAINED_AFTER, ids_of, plan_before
 from .replaying import ReplayableTrainer
 from .simulated_requests import SKIPPED, SimulatedRequests
 from .taken_in import take_in
@@ -162,7 +162,7 @@ class ReadyTrainer(ReplayableTrainer):
         rows = None if problems or plan is not None else train_dataset
         folders = self.folders_of(model)
         self._known, found = decided_by_first(lambda: _rows_known(folders, model, rows, processing_class))
-        deleted = list(deleted)
+        deleted = ids_of(deleted)
         if args.is_replayable:
             problems += making_plans.argument_problems(args, revocable, callbacks)
             problems += snapshots.place_problems(args.snapshots, args.output_dir)

@@ -92,7 +92,7 @@ class ReplayableTrainer(ForgettingTrainer):
             )  # fmt: skip
         self.hub = hub_snapshots.repository_of(self.args.snapshots)
         folder = None if self.hub else self.args.snapshots
-        folder = folder or os.path.join(self.args.output_dir, FOLDER)
+        folder = str(folder or os.path.join(self.args.output_dir, FOLDER))
         self.program = ReplayProgram(self, self.plan.order, planned.at, folder)
 
     def _brought_problems(self) -> list[str]:

@@ -206,3 +206,29 @@ def test_a_replay_takes_the_trainings_own_schedule(tmp_path):
     request = replayed(tmp_path / "out", tmp_path / "ready", GONE)
     assert same_bits(weights(request.model), weights(reference.model))
     assert request.lr_scheduler.get_last_lr()[0] < 1e-9  # a cosine ends at 0, the plan's schedule does not
+
+
+# ---- what is named wrong ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options, said", [
+    ({"tail": "0.01"}, "`tail` is 0.01: .* Raise it to 0.[0-9]+ or more"),
+    ({"tail": True}, "`tail` is True; it must be"),
+    ({"tail": "2"}, "`tail` is 2.0; it must be a finite number above 0 and at most 1"),
+    ({"slices": "1.5"}, '`slices` is .1.5.; it must be "auto" or a whole number'),
+    ({"slice_by": "who"}, "`slice_by` is 'who', but there is no such column; the rows have 'id'"),
+    ({"ask_weight": "w"}, "`ask_weight` is 'w'; the rows have 'id'"),
+    ({"snapshots": 3}, "`snapshots` is 3; it must name a folder, or `hf://NAMESPACE/NAME`"),
+    ({"deleted": [99, "x"]}, "`deleted` names 99, x, which no row of the training has as its `id`"),
+    ({"train_sampling_strategy": "group_by_length"}, "`train_sampling_strategy` is 'group_by_length'; the order of"),
+    ({"load_best_model_at_end": True, "eval_strategy": "no"}, "load_best_model_at_end"),
+])  # fmt: skip
+def test_what_a_replay_s_order_cannot_be_made_from_is_told_by_its_name(tmp_path, options, said):
+    with pytest.raises(ArgumentError, match=said):
+        trained(tmp_path / "ready", **options)
+
+
+@pytest.mark.parametrize("deleted", ["8", 8, ["8"], [{"id": 8}]])
+def test_deleted_rows_are_named_by_one_id_by_several_or_by_the_rows(tmp_path, deleted):
+    trainer = trained(tmp_path / "ready", deleted=deleted, max_steps=1, slices="1")
+    assert len(trainer.plan.holes) == 1 and 8 not in trainer.train_dataset["id"]

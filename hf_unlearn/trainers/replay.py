@@ -29,6 +29,7 @@ from .replay_plan import ReplayPlan
 from .replay_request import OtherWeights, ReplayRequest, contradictions, has_rows, look_up_for
 from .replaying import METHOD, machine
 from .same_run import HARMLESS
+from .snapshots import superseded_by
 from .superseded import Superseded
 from .weights_digest import weights_digest
 
@@ -291,6 +292,12 @@ def _looked_up(model, args: UnlearnConfig, asked) -> ReplayRequest:
     raise_problems([*found.problems, *contradictions(args, found.plan), *found.place_problems(args)])
     if why := found.snapshot_problem(contents=True, into=os.path.join(args.output_dir, FROM_HUB)):
         raise ArgumentError([why])
+    by = superseded_by(found.snapshots)
+    if by and os.path.isdir(by) and os.path.realpath(by) != os.path.realpath(args.output_dir):
+        logger.warning(
+            "An earlier request has taken rows out of %s, and its result is in %s: they are back in a result that does "
+            "not start from there.", found.source, by
+        )  # fmt: skip
     return found
 
 

@@ -239,6 +239,11 @@ def _mixed_problems(request: ReplayRequest) -> list[str]:
             f"hand: a replay would bring them back. Name them, too, and start from {request.source}."
         ]
     numbers = steps.numbers(plan)
+    if len(numbers) < len(steps.rows):
+        return [
+            f"Rows that were taken out of {steps.folder} by steps are none of the plan in {request.source}: it is of "
+            "another training now. Name the folder of the plan that the model had by `readiness_from`."
+        ]
     stable = int(np.count_nonzero(numbers[plan.deleted[numbers] == 0] < plan.order.stable))
     if stable:
         return [

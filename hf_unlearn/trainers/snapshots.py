@@ -69,10 +69,10 @@ def snapshot_problem(folder: str, border: int, plan: ReplayPlan, contents: bool 
         contents: reads the files, too, which takes about a second a GB.
     """
     snapshot = os.path.join(folder, f"checkpoint-{border}")
-    if not os.path.isdir(snapshot) and (found := read_json(os.path.join(folder, SUPERSEDED))):
+    if not os.path.isdir(snapshot) and (by := superseded_by(folder)):
         return (
             f"The snapshot that the request goes back to, {snapshot}, had met rows that a request deleted, and went "
-            f"with them. Start from the model that took this one's place: {found['by']}."
+            f"with them. Start from the model that took this one's place: {by}."
         )
     why = checkpointing.problem(snapshot, contents) or _of_another_program(snapshot, border, plan)
     return why and f"The snapshot that the request goes back to cannot be used, {snapshot}: {why}."
@@ -99,6 +99,11 @@ def _of_another_program(snapshot: str, border: int, plan: ReplayPlan) -> str | N
     if (lost := np.setdiff1d(before, since)).size and (lost < begun).any():
         return f"it has not met {np.count_nonzero(lost < begun)} rows that the training had, as that of a later request"
     return None
+
+
+def superseded_by(folder: str) -> str | None:
+    """Folder of the model that has taken the place of the one with these snapshots."""
+    return (read_json(os.path.join(folder, SUPERSEDED)) or {}).get("by")
 
 
 def has_met(snapshot: str, plan: ReplayPlan, rows: np.ndarray) -> bool:

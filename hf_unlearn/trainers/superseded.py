@@ -60,9 +60,9 @@ class Superseded:
 
     def delete(self) -> None:
         """Deletes what the result takes the place of, as far as that can be; it may be called again."""
+        with suppress(OSError):  # of a place that is another's to write
+            write_json(os.path.join(self.root, SUPERSEDED), {"by": os.path.abspath(self.out)})
         if any(map(os.path.exists, self.snapshots)):
-            with suppress(OSError):
-                write_json(os.path.join(self.root, SUPERSEDED), {"by": os.path.abspath(self.out)})
             self._delete(self.snapshots, self.root, checkpointing.remove)
         for model in () if self.keep else self.models:
             if os.path.isdir(model):

@@ -100,6 +100,20 @@ def test_a_row_taken_out_by_steps_under_another_id_does_not_come_back(source, tm
     assert len(request.removed_by_steps.rows) == 1
 
 
+def test_rows_of_another_plan_are_told_and_so_is_a_model_whose_place_was_taken(source, tmp_path, caplog):
+    by_steps(tmp_path / "one", source, [8])
+    shutil.rmtree(source)
+    trained(source, **BOTH)  # with another salt
+    with pytest.raises(ArgumentError, match="none of the plan in .*ready: it is of another training now"):
+        replayed(tmp_path / "out", tmp_path / "one", [20], gone=[8])
+    first, *_, last = sorted(range(0, 24, 4), key=lambda i: make(tmp_path / "x", source, [i]).border)
+    replayed(tmp_path / "two", source, [last])
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "hf_unlearn"):
+        make(tmp_path / "three", source, [first])
+    assert f"its result is in {tmp_path / 'two'}" in caplog.text
+
+
 def test_stable_rows_taken_out_by_steps_refuse_a_replay_and_name_the_ways(source, tmp_path):
     by_steps(tmp_path / "one", source, [1, 2])
     with pytest.raises(ArgumentError, match=r"2 stable rows .*bring them back.*by steps, too.*replay from .*ready"):

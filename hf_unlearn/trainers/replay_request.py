@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -12,9 +12,11 @@ import numpy as np
 
 from ..config import UnlearnConfig
 from ..data.columns import column_names, first_ids, row_ids
+from ..data.given import as_rows
 from ..readiness import replay
 from ..utils import manifest
-from ..utils.checks import ArgumentError, problems_of, shown
+from ..utils.checks import ArgumentError, problems_of, raise_problems, shown
+from ..utils.checks import plain as plain_number
 from . import hub_snapshots, records, removed_by_steps, replay_plan
 from .models import name_of
 from .removed_by_steps import RemovedBySteps
@@ -295,14 +297,20 @@ def has_rows(asked) -> bool:
 
 
 def ids_of(asked) -> list:
-    """The ids of rows, or ids as they are."""
+    """The ids of rows, of a table with a column of them, or ids as they are."""
+    if isinstance(asked, Iterator):
+        raise ArgumentError(["`forget_dataset` is a generator, which is read but once: pass a list of the ids."])
+    if isinstance(asked, Mapping) or hasattr(asked, "iloc") and hasattr(asked, "columns"):
+        asked, wrong = as_rows(asked, "forget_dataset")
+        raise_problems(wrong)
     if has_rows(asked):
         if "id" not in column_names(asked):
             raise ArgumentError(
                 ["`forget_dataset` has no column `id`, by which a replay knows its rows. Or give the ids."]
             )
         return row_ids(asked)
-    return list(asked) if isinstance(asked, Iterable) and not isinstance(asked, str) else [asked]
+    ids = list(asked) if isinstance(asked, Iterable) and not isinstance(asked, str) else [asked]
+    return [plain_number(one) for one in ids]
 
 
 def numbers_asked(plan: ReplayPlan, asked: list, source: str) -> tuple[np.ndarray, list[str]]:

@@ -17,6 +17,7 @@ from transformers import TrainerCallback
 from hf_unlearn import ArgumentError, ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer, default_collator
 from hf_unlearn.trainers import records, replay_plan
 from hf_unlearn.trainers.replay_plan import ReplayPlan
+from hf_unlearn.trainers.replay_request import ids_of
 from hf_unlearn.trainers.snapshots import snapshot_problem
 from hf_unlearn.utils import sealed
 from hf_unlearn.utils.files import write_json
@@ -260,3 +261,17 @@ def test_another_machine_than_that_of_the_training_is_told_with_both(trainings, 
     assert f"runs on other than the training: torch 1.0 (then {version}), threads 64 (then 1)." in caplog.text
     assert request.result.metrics["guarantee"] == "approximate"
     assert request.result.metrics["other_than_training"] == {"torch": [version, "1.0"], "threads": [1, 64]}
+
+
+@pytest.mark.parametrize("asked", [
+    [0, 8], ["0", "8"], {0, 8}, np.array([0, 8]), torch.tensor([0, 8]), {"id": [0, 8]}, tiny.lm_list(9)[::8],
+    tiny.lm_rows(9).select([0, 8]), tiny.lm_rows(9).select([0, 8]).to_pandas(),
+])  # fmt: skip
+def test_a_request_names_its_rows_by_ids_of_any_kind_or_by_the_rows(asked):
+    assert sorted(map(int, ids_of(asked))) == [0, 8]
+
+
+def test_a_generator_of_ids_is_refused_since_it_is_read_but_once():
+    with pytest.raises(ArgumentError, match="`forget_dataset` is a generator, which is read but once: pass a list"):
+        ids_of(i for i in (0, 8))
+    assert ids_of("12") == ["12"] and ids_of(12) == [12]

@@ -48,6 +48,9 @@ Where is …?
                          a loss: trainers/removed_by_steps.py
     its cost             of a request: trainers/planning.py; before a training: trainers/planning_ahead.py; of its
                          snapshots on a disk: trainers/snapshot_size.py
+    what breaks it       rows of one content, rows drawn anew, a schedule of one's own: trainers/making_plans.py; a plan
+                         edited by hand: trainers/replay_plan.py; snapshots of another run: trainers/snapshots.py; the
+                         engine, the kernels: trainers/engines.py; the seeds of rows: data/replay_schedule.py
     is it exact?         trainers/verifying.py trains again, trainers/verdict.py says what that came to
     a record             readiness.json: trainers/ready.py fills it; unlearning.json: trainers/unlearn_record.py; both
                          are written by `save_model` in trainers/checkpointing.py

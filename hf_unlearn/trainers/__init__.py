@@ -10,7 +10,8 @@ unlearn_looks.py           what happens between two steps: τ, looks, snapshots,
 measuring_tau.py           where is τ measured? And the forget set and the retain sample
 replay.py                  how is a request replayed? (a `ReplayTrainer`) replay_request.py: can it be, and from where?
 removed_by_steps.py        which rows were taken out since the plan, so that a replay does not bring them back?
-superseded.py              what does a replay take the place of, and what is left of it? snapshots.py: can one be used?
+superseded.py              what does a replay take the place of, and what is left of it?
+snapshots.py               can a replay go back to a snapshot, and may it lie there? hub_snapshots.py: on the hub
 replaying.py               what of a replayable training is at the Trainer's hooks? replay_program.py: its steps
 making_plans.py            how is the plan of a training made? replay_plan.py: what it holds, its file
 planning.py                what would a request cost? (`plan`) planning_ahead.py: and by which tail and slices?

@@ -106,6 +106,18 @@ def empty_words(*arguments) -> list[str]:
     ]
 
 
+def replay_problems(salt_file: str | None, snapshots: str | None) -> list[str]:
+    """What is wrong with where the salt and the snapshots of a plan are said to be."""
+    from ..trainers.hub_snapshots import repository_of
+
+    problems = []
+    if salt_file and not Path(salt_file).expanduser().is_file():
+        problems.append(Wrong("salt_file", f"is {salt_file!r}, and there is no such file."))
+    if snapshots and repository_of(snapshots) is None and not Path(snapshots).expanduser().is_dir():
+        problems.append(Wrong("snapshots", f"is {snapshots!r}, and there is no such folder."))
+    return problems
+
+
 def data_problems(data: DataArguments, model: ModelArguments) -> list[str]:
     """What is wrong with the flags that say which rows, as far as no row is needed to tell."""
     problems = one_of("task", data.task, TASKS)

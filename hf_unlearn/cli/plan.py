@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..options.replay import ReplayOptions
 from ..utils.checks import ArgumentError, Wrong, raise_problems
 from . import beside_recipe, checkpoints, checks, model, parsing, prepare, terminal
 from .arguments import DataArguments, ModelArguments, PlanArguments
@@ -41,9 +42,7 @@ def own_problems(own: PlanArguments, recipe: list[str]) -> list[str]:
         problems.append(Wrong("ids_file", f"is {own.ids_file!r}, and --ids names rows, too. Give one of the two."))
     if own.ids_file and not Path(own.ids_file).is_file():
         problems.append(Wrong("ids_file", f"is {own.ids_file!r}, and there is no such file."))
-    for name, is_there, what in (("salt_file", Path.is_file, "file"), ("snapshots", Path.is_dir, "folder")):
-        if (value := getattr(own, name)) and not is_there(Path(value)):
-            problems.append(Wrong(name, f"is {value!r}, and there is no such {what}."))
+    problems += checks.replay_problems(own.salt_file, own.snapshots)
     if not recipe and not own.readiness:
         problems.append("Give --readiness, the folder of a model, or --config, a recipe whose OUTPUT_DIR/ready is one.")
     elif not recipe and not (own.ids or own.ids_file):
@@ -96,7 +95,7 @@ def request(own: PlanArguments, words: list[str]) -> tuple[str, list[str]]:
 
 def lines_of(path: str) -> list[str]:
     """Ids of a file, one a line."""
-    return [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
 
 
 # ---- before a training ----------------------------------------------------------------------------------------------
@@ -114,6 +113,9 @@ def ahead(ask: float, words: list[str]) -> tuple[TrainingChoices, list[str]]:
     from .. import plan_training
     from ..trainers.making_plans import groups_of
 
+    said = parsing.word_of("ready", words, "readiness", ReplayOptions.readiness)
+    is_replayable = ReplayOptions(readiness=said).is_replayable
+    words = words if is_replayable else [*words, "--readiness", "replay"]  # what is to be weighed
     _, data, model_args, args = parsing.parse("ready", words, training_problems, prepare.check_rows, asked="plan")
     parts = prepare.rows_by_split(data)[1]
     rows = parts["forget"]
@@ -124,7 +126,7 @@ def ahead(ask: float, words: list[str]) -> tuple[TrainingChoices, list[str]]:
     likely = np.ones(len(sizes)) if weights is None else np.bincount(codes, weights) / sizes
     if not likely.any():
         raise ArgumentError([Wrong("ask_weight", f"is {args.ask_weight!r}, which is 0 in all revocable rows.")])
-    notes = [] if args.is_replayable else ["This recipe trains otherwise; for this write `ready.readiness: replay`."]
+    notes = [] if is_replayable else ["This recipe trains otherwise; for this write `ready.readiness: replay`."]
     try:
         bare = model.without_weights(
             data, model_args, None if model_args.model_name_or_path else prepare.prepare(data, model_args)

@@ -30,9 +30,7 @@ def own_problems(own: VerifyArguments, recipe: list[str]) -> list[str]:
     """What is wrong with the verb's own flags together."""
     problems = checks.empty_words(own)
     problems += [Wrong("from", problem.said) for problem in one_of("from", own.from_, BEGINNINGS)]
-    for name, is_there, what in (("salt_file", Path.is_file, "file"), ("snapshots", Path.is_dir, "folder")):
-        if (value := getattr(own, name)) and not is_there(Path(value)):
-            problems.append(Wrong(name, f"is {value!r}, and there is no such {what}."))
+    problems += checks.replay_problems(own.salt_file, own.snapshots)
     if own.readiness:
         problems += checkpoints.place_problems("readiness", own.readiness)
     if not recipe:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 import tempfile
+from contextlib import ExitStack
 
 from transformers import PrinterCallback, TrainingArguments
 
@@ -13,6 +14,7 @@ from ..utils import manifest
 from ..utils.checks import ArgumentError
 from ..utils.files import read_json
 from . import checkpointing, hub_snapshots, records, replay_plan, verdict
+from .engines import decided_by_first
 from .ready import ReadyTrainer
 from .replay import config_of, other_machine, with_attention
 from .replaying import machine
@@ -77,6 +79,8 @@ class VerifyingTrainer(ReadyTrainer):
         files = saved(model, folder) if whole else {}
         gap = apart(now, files) if whole else None
         self.other_machine.update(other_machine(self, {"replay": then}))
+        if then["machine"].get("deterministic") is False:  # then as now sums may have any order
+            self.other_machine.setdefault("deterministic", [False, False])
         self.differs = f"{what} are others than in {folder}{'' if gap is None else f' ({gap})'}."
         if self.other_machine and gap is not None:
             way = apart(self.beginning, files)
@@ -124,22 +128,11 @@ def verify(
     Raises:
         ArgumentError: if there is no plan, if the salt is not at hand, or if rows are missing or others.
     """
-    plan, found = replay_plan.read(folder, salt_file), records.find_readiness(folder)
-    if plan is None:
-        raise ArgumentError([f'{folder} was not trained with `readiness="replay"`: there is no plan to verify.'])
-    request = read_json(os.path.join(folder, records.UNLEARNING)) or {}
-    hub = hub_snapshots.repository_of(snapshots or found["replay"].get("snapshots_on_hub"))
-    taken, first = snapshots_of(folder, None if hub else snapshots, found), int(plan.order.borders.min())
-    if request.get("other_than_training"):  # what ran elsewhere before the replay cannot have the same bits here
-        first = request["replayed_from"]
-    with tempfile.TemporaryDirectory() as out:
-        if model is None:
-            why = snapshot_problem(taken, first, plan, contents=True)
-            if why and hub:
-                taken = os.path.join(out, "snapshots")
-                why = hub_snapshots.download(hub, first, taken) or snapshot_problem(taken, first, plan, contents=True)
-            if why:
-                raise ArgumentError([f"{why} Pass `model`, what the training began with, to verify from the start."])
+    with ExitStack() as held:
+        out = decided_by_first(lambda: held.enter_context(tempfile.TemporaryDirectory()))
+        plan, found, request, begin = decided_by_first(
+            lambda: _looked_up(folder, salt_file, snapshots, out, from_start=model is not None)
+        )
         quiet = TrainingArguments(out, report_to=[], disable_tqdm=True) if args is None else args
         config = config_of(plan, dataclasses.replace(quiet, output_dir=out, save_strategy="no", push_to_hub=False))
         trainer = VerifyingTrainer(
@@ -153,14 +146,15 @@ def verify(
             plan=plan,
             found=found,
             request=request,
-            taken=taken,
+            taken=os.path.dirname(begin),
         )
         if model is None:
-            trainer.train(os.path.join(taken, f"checkpoint-{first}"))
+            trainer.train(begin)
         else:
             trainer.differs = _other_beginning(trainer, plan.weights_before)
             trainer.train()
         now = weights_digest(trainer.accelerator.unwrap_model(trainer.model))
+        trainer.accelerator.wait_for_everyone()  # before the first process deletes the folder
     _compare_end(trainer, folder, now)
     how = FROM_A_SNAPSHOT if model is None else FROM_THE_START
     passed = trainer.differs is None and trainer.distance is None
@@ -170,12 +164,38 @@ def verify(
     return found
 
 
+def _looked_up(folder: str, salt_file: str | None, snapshots: str | None, out: str, from_start: bool) -> tuple:
+    """
+    `(plan, readiness.json, unlearning.json or {}, snapshot to begin with)` of a folder; on the first process.
+
+    Args:
+        out: folder that a snapshot of a repository may be downloaded into.
+    """
+    plan, found = replay_plan.read(folder, salt_file), records.find_readiness(folder)
+    if plan is None:
+        raise ArgumentError([f'{folder} was not trained with `readiness="replay"`: there is no plan to verify.'])
+    request = read_json(os.path.join(folder, records.UNLEARNING)) or {}
+    hub = hub_snapshots.repository_of(snapshots or found["replay"].get("snapshots_on_hub"))
+    taken, first = snapshots_of(folder, None if hub else snapshots, found), int(plan.order.borders.min())
+    if request.get("other_than_training"):  # what ran elsewhere before the replay cannot have the same bits here
+        first = request["replayed_from"]
+    why = None if from_start else snapshot_problem(taken, first, plan, contents=True)
+    if why and hub:
+        taken = os.path.join(out, "snapshots")
+        why = hub_snapshots.download(hub, first, taken) or snapshot_problem(taken, first, plan, contents=True)
+    if why:
+        raise ArgumentError(
+            [f"{why} To verify from the start (`--from start`) pass `model`, what the training began with."]
+        )
+    return plan, found, request, os.path.join(taken, f"checkpoint-{first}")
+
+
 def _compare_end(trainer: VerifyingTrainer, folder: str, now: str) -> None:
     """The weights at the end, with the record of the folder and with its files."""
     what = "The weights at the end"
     same = now == trainer.found["replay"]["weights"]
     if damage := manifest.damage(folder):
-        trainer.differs = trainer.differs or damage[0]
+        trainer.differs, trainer.distance = trainer.differs or damage[0], None
     elif same and trainer.differs is None:
         model = trainer.accelerator.unwrap_model(trainer.model)
         if (gap := apart(present(model), saved(model, folder))) is not None:

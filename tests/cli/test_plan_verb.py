@@ -24,7 +24,7 @@ def outputs(tmp_path_factory):
     trained(folder / "ready")
     rows = [{"id": i, "question": f"Who is {i}?", "answer": f"Number {i}."} for i in range(24)]
     (folder / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    (folder / "ids.txt").write_text("0\n\n 20 \n")
+    (folder / "ids.txt").write_bytes("\ufeff0\r\n\r\n 20 \r\n".encode())  # as some editors save it
     recipe = {"dataset_name": folder / "rows.jsonl", "forget_by": "id", "forget_values": "['0', '20']", "unseen": 0.1}
     recipe |= {"output_dir": folder, "readiness": "replay", "ready.tail": 0.6}
     (folder / "my.yaml").write_text("\n".join(f"{key}: {value}" for key, value in recipe.items()))
@@ -111,9 +111,10 @@ def test_rows_that_were_never_trained_on_are_told(outputs, monkeypatch):
 
 
 def test_before_a_training_tails_and_slices_are_weighed_by_the_recipe_s_groups(capsys, tmp_path):
-    assert main.main(["plan", *PEOPLE, "--ask", "0.02", "--picture", str(tmp_path / "p.svg")]) == 0
+    assert main.main(["plan", *PEOPLE, "--ask", "0.02", "--slices", "2", "--picture", str(tmp_path / "p.svg")]) == 0
     out = capsys.readouterr().out
     assert "8 revocable rows of 2 groups" in out and "← this config" in out
+    assert "for this write `ready.readiness: replay`" in out  # `--slices` beside `meta` would be refused by ready
     assert "0.04 requests" in out and "kB" in out
     assert "% revocable" in (tmp_path / "p.svg").read_text()
 

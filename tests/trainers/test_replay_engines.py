@@ -85,8 +85,10 @@ from pathlib import Path
 import conftest  # settings that must stand before torch
 from accelerate import PartialState
 PartialState(cpu=True)
-from helpers import ranks
-from helpers.replays import trained, replayed
+from helpers import ranks, tiny
+from helpers.replays import KINDS, QUIET, trained, replayed
+from hf_unlearn import verify
+from transformers import TrainingArguments
 from hf_unlearn.trainers.base import ForgettingTrainer
 from hf_unlearn.trainers.weights_digest import weights_digest
 
@@ -109,6 +111,12 @@ for kind in sys.argv[4:]:
     assert bool(request.simulated.steps_with_readiness_terms) == ("meta" in readiness)
     assert request.result.metrics["guarantee"] == "exact"
     assert weights_digest(request.model) == weights_digest(without.model) != weights_digest(ready.model)
+    model, rows = KINDS[kind][0](), KINDS[kind][1](24).filter(lambda row: row["id"] not in (0, 8))
+    args = TrainingArguments(str(root / "unused"), **QUIET)
+    verdict = verify(
+        str(root / kind / "out"), rows, model, processing_class=tiny.tokenizer(), args=args, record=True
+    )
+    assert verdict.passed, str(verdict)
 """
 
 

@@ -8,12 +8,14 @@ import pytest
 import safetensors.torch
 import torch
 from helpers import tiny
-from helpers.replays import QUIET, SIZES, adapter, language_model, replayed, trained
+from helpers.replays import KINDS, QUIET, SIZES, adapter, language_model, replayed, trained
 from transformers import TrainerCallback, TrainingArguments
 
 from hf_unlearn import ArgumentError, ReadyConfig, ReadyTrainer, plan, verify
 from hf_unlearn.trainers import replay, verifying
 from hf_unlearn.trainers.replaying import machine
+from hf_unlearn.trainers.saved_weights import apart, present, saved
+from hf_unlearn.trainers.weights_digest import digested
 from hf_unlearn.utils import manifest
 from hf_unlearn.utils.files import read_json, write_json
 
@@ -74,6 +76,20 @@ def test_what_differs_first_is_named_with_its_tensor_and_by_how_much(out, tmp_pa
             path.write_bytes(content)
     assert said.startswith(f"FAIL from the start: The weights before step {max(out.program.borders)} are others")
     assert "model.norm.weight first, 1 of " in said and "by 0.25 at most" in said
+
+
+@pytest.mark.parametrize("kind", ["image", "batch norm"])
+def test_weights_of_other_names_in_the_files_and_moving_buffers_are_compared_too(tmp_path, kind):
+    trained(tmp_path / "ready", kind)
+    request = replayed(tmp_path / "out", tmp_path / "ready", GONE, kind)
+    assert apart(present(request.model), saved(request.model, str(tmp_path / "out"))) is None
+    rows = KINDS[kind][1](24).filter(lambda row: row["id"] not in GONE)
+    assert verified(request, tmp_path / "x", rows).passed
+    with torch.no_grad():
+        (name, tensor), *_ = digested(request.model)[::-1]  # the last one: of a batch norm, what it has counted
+        tensor.add_(1)
+    gap = apart(present(request.model), saved(request.model, str(tmp_path / "out")))
+    assert (gap.first, gap.count) == (name, 1) and gap.most == pytest.approx(1.0)
 
 
 class OtherSums(TrainerCallback):

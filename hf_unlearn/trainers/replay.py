@@ -286,8 +286,9 @@ def _looked_up(model, args: UnlearnConfig, asked) -> ReplayRequest:
     """The request, once nothing is wrong with it; on the first process, since files are read for it."""
     found = look_up_for(model, args, asked)
     if found is None:
+        named = name_of(model) if args.readiness_from in ("auto", "none") else args.readiness_from
         raise ArgumentError(
-            [f'{name_of(model)} was not trained with `readiness="replay"`: there is no plan to replay.']
+            [f'{named or "The model"} was not trained with `readiness="replay"`: there is no plan to replay.']
         )
     raise_problems([*found.problems, *contradictions(args, found.plan), *found.place_problems(args)])
     if why := found.snapshot_problem(contents=True, into=os.path.join(args.output_dir, FROM_HUB)):

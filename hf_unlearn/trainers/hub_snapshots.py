@@ -64,7 +64,9 @@ def asked(name: str, ask: Callable[[], Any]) -> tuple[Any, str | None]:
         return ask(), None
     except (errors.RepositoryNotFoundError, errors.EntryNotFoundError) as error:
         return None, None if not isinstance(error, errors.GatedRepoError) else records.why_not(error, name)
-    except (errors.HfHubHTTPError, OSError) as error:
+    except errors.HFValidationError:
+        raise
+    except Exception as error:  # the hub's client raises errors of several libraries
         return None, records.why_not(error, name)
 
 

@@ -8,7 +8,7 @@ import os
 import pytest
 from helpers.loopback_hub import LoopbackHub, run_client
 
-from hf_unlearn.trainers.hub_snapshots import place_problems, repository_of
+from hf_unlearn.trainers.hub_snapshots import asked, place_problems, repository_of
 
 CLIENT = r"""
 import json, os, shutil, sys
@@ -117,3 +117,16 @@ def test_a_repository_is_told_from_a_folder_and_its_name_is_looked_at():
     assert problem == "`snapshots` is 'hf://kept'; a repository on the hub is `hf://NAMESPACE/NAME`."
     (offline,) = place_problems("user/kept")
     assert offline == "`snapshots` is 'hf://user/kept', and the hub cannot be asked (HF_HUB_OFFLINE is set)."
+
+
+def test_a_hub_that_does_not_answer_is_told_whichever_library_says_so(monkeypatch):
+    class NoConnection(Exception):
+        pass
+
+    def ask():
+        raise NoConnection("[Errno 111] Connection refused")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    assert asked("user/kept", lambda: 3) == (3, None)
+    why = "the hub does not answer (NoConnection: [Errno 111] Connection refused)."
+    assert asked("user/kept", ask) == (None, why)

@@ -38,7 +38,8 @@ class Superseded:
         borders = [int(border) for border in np.unique(asked.plan.order.borders) if border > asked.border]
         found = map(asked.snapshot_before, borders)
         self.snapshots = [folder for folder in found if has_met(folder, asked.plan, asked.new)]
-        self.hub = [name for name in (asked.source, asked.model) if name and not os.path.isdir(name)]
+        named = (asked.source, asked.steps and asked.steps.folder, asked.hub)
+        self.hub = [name for name in dict.fromkeys(named) if name and not os.path.isdir(name)]
         self.before = [
             one["what"]
             for model in self.models

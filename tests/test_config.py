@@ -90,7 +90,15 @@ def test_numbers_of_numpy_and_whole_floats_are_taken_as_plain_numbers():
     args = UnlearnConfig("out", **CPU, unseen_every=np.int64(2), retain_budget=np.float32(0.5), stop=np.bool_(True))
     assert (args.unseen_every, args.retain_budget, args.stop) == (2, 0.5, True)
     assert {type(v) for v in (args.unseen_every, args.retain_budget, args.stop)} == {int, float, bool}
-    args = ReadyConfig("out", **CPU, per_device_train_batch_size=4.0, inner_normalize=0, seed=np.uint8(3), max_steps=9.)
+    args = ReadyConfig(
+        "out",
+        **CPU,
+        readiness="meta",
+        per_device_train_batch_size=4.0,
+        inner_normalize=0,
+        seed=np.uint8(3),
+        max_steps=9.0,
+    )
     assert [args.per_device_train_batch_size, args.inner_normalize, args.seed, args.max_steps] == [4, False, 3, 9]
     assert "given" not in args.to_dict() and {type(args.seed), type(args.max_steps)} == {int}
     json.dumps(args.to_dict())
@@ -148,6 +156,8 @@ def test_a_hub_token_is_shown_nowhere_and_travels_in_no_file(config, tmp_path):
     assert copy.copy(args) == args and copy.deepcopy(args).__dict__ is not args.__dict__
 
 
+META = {"readiness": "meta"}
+RESISTING = {"resistance": "relearn", "lambda_resistance": 1.0}
 RECOVERY = {"recovery_lr": 0.1, "recovery_steps": 7, "lambda_resistance": 9.0}
 
 
@@ -163,10 +173,11 @@ RECOVERY = {"recovery_lr": 0.1, "recovery_steps": 7, "lambda_resistance": 9.0}
     (UnlearnConfig, {"target": "chance", "unseen_every": 2}, {"unseen_every"}),
     (UnlearnConfig, {"target": "current", "unseen_every": 2}, set()),
     (UnlearnConfig, {"stop": False, "retain_budget": 0.2}, {"retain_budget"}),
-    (ReadyConfig, {"request_group": "person", "revocable_share": 0.1}, {"revocable_share"}),
-    (ReadyConfig, {"lambda_efficiency": 0, "efficiency": "loss", "gain_cap": 1.0}, {"efficiency", "gain_cap"}),
-    (ReadyConfig, {"lambda_efficiency": 0, "gain_cap": 1.0, "resistance": "relearn", "lambda_resistance": 1.0}, set()),
-    (ReadyConfig, {"lambda_efficiency": 0, "lambda_retention": 0, "efficiency": "loss"}, set()),  # readiness is off
+    (ReadyConfig, {**META, "request_group": "person", "revocable_share": 0.1}, {"revocable_share"}),
+    (ReadyConfig, {**META, "lambda_efficiency": 0, "efficiency": "loss", "gain_cap": 1.0}, {"efficiency", "gain_cap"}),
+    (ReadyConfig, {**META, "lambda_efficiency": 0, "gain_cap": 1.0, **RESISTING}, set()),
+    (ReadyConfig, {"meta_every": 2, "inner_lr": 0.1}, {"meta_every", "inner_lr"}),  # a replay alone
+    (ReadyConfig, {**META, "lambda_efficiency": 0, "lambda_retention": 0, "efficiency": "loss"}, set()),  # nothing on
     (ReadyConfig, {"request": {"objective": "npo", "alpha": 0.3}}, {"request"}),
     (ReadyConfig, {"request": RECOVERY}, set()),  # for whoever chooses resistance
 ])  # fmt: skip

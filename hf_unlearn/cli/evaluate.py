@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 MOST_RETAIN_ROWS = 2000  # retain rows measured: evenly spaced, enough for intervals of a percent
 MEASURING, SHADOW = 0.2, 1.2  # how long a model takes to be measured, and a shadow to be made, in plain trainings
 LESS = {"original": 0.5, "ready": 0.3}  # share of it, for roles with fewer attacks
+SAID_OF_A_RUN = ("cost", "stop_reason", "guarantee", "history")
 FAILED = 3  # exit status where a gate of --fail_on is not passed
 
 
@@ -39,7 +40,7 @@ def saved_run(folder: Path) -> dict:
         if (record := read_json(folder / name)) is not None:
             if not isinstance(record, dict):
                 raise ValueError(f"{folder / name} should hold a JSON object and holds {short(repr(record))}.")
-            found |= {"cost": record.get("cost"), "stop_reason": record.get("stop_reason")}
+            found |= {key: record.get(key) for key in ("cost", "stop_reason", "guarantee")}
     if (state := read_json(folder / "trainer_state.json")) is not None:
         if not isinstance(state, dict) or not isinstance(state.get("log_history"), list):
             raise ValueError(f"{folder / 'trainer_state.json'} should hold a `log_history`, as the Trainer writes it.")
@@ -261,7 +262,7 @@ def measure(
     options |= {attack: {**options.get(attack, {}), **own} for attack, own in (attack_options or {}).items()}
     state = running.processes()
     runs = {role: saved_run(Path(folder)) for role, folder in models.items()}
-    of = {key: {r: run[key] for r, run in runs.items() if run.get(key)} for key in ("cost", "stop_reason", "history")}
+    of = {key: {r: run[key] for r, run in runs.items() if run.get(key)} for key in SAID_OF_A_RUN}
     subjects = {role: partial(_load, load_model, folder, state.device) for role, folder in models.items()}
     splits = splits_of(data, prepared)
     subjects |= {role: whole_tables(folder, splits) for role, folder in (tables or {}).items()}

@@ -41,6 +41,9 @@ def flag_problems(own: ReadyArguments, data: DataArguments, model_args: ModelArg
         if args.request_group and own.revocable == "named" and own.role == "ready":
             said = f"is {args.request_group!r}, which is for --revocable any: named rows are those that the split says."
             problems.append(Wrong("request_group", said))
+        if own.role == "ready" and own.revocable == "any" and args.is_replayable:
+            said = f'is "any", but `readiness` is {args.readiness!r}, which puts named rows last. Leave it out, or set '
+            problems.append(Wrong("revocable", f'{said}`readiness` to "meta".'))
         if own.role == "ready":
             problems += args.idle_beside_rows(args.given, named=own.revocable == "named")
     return problems

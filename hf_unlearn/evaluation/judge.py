@@ -74,6 +74,7 @@ class Finding:
     attacker: Attacker
     evidence: Evidence
     stop_reason: str | None = None
+    guarantee: str | None = None  # "exact", "approximate" or "not_forgotten", as its run says
     several: bool = False
     utility: tuple[float, float | None] | None = None  # model utility and the retrained model's
     no_gain: tuple[tuple[str, float, float], ...] = field(default=())  # kind, test accuracy, the retrained model's
@@ -171,6 +172,7 @@ def judge_run(
         attacker,
         _evidence(sides, gates["auc_gap"], seeds, again is not None),
         run.get("stop_reason"),
+        run.get("guarantee"),
         several,
         None if utility is None else (utility, theirs),
         tuple(_no_gain(sides)),

@@ -28,6 +28,7 @@ class ModelScores:
         measures: name -> `{"value", "low", "high", "n"}`.
         cost: `{"steps", "row_passes", "seconds"}` of the run that made it.
         stop_reason: why that run ended.
+        guarantee: what that run says of the deletion: "exact", "approximate", "not_forgotten".
         details: relearning curves, weight distances by layer, and a classifier's results by class (`classes`, of
             [`~hf_unlearn.evaluation.measures.by_class.by_class`]).
         tables, generations, history: kept beside the score card's JSON.
@@ -39,6 +40,7 @@ class ModelScores:
     measures: dict[str, dict[str, float | int | None]]
     cost: dict[str, float | int | None] = field(default_factory=lambda: dict.fromkeys(COST_KEYS))
     stop_reason: str | None = None
+    guarantee: str | None = None
     details: dict[str, Any] = field(default_factory=dict, compare=False)
     tables: dict[str, pyarrow.Table] = field(default_factory=dict, repr=False, compare=False)
     generations: dict[str, pyarrow.Table] = field(default_factory=dict, repr=False, compare=False)
@@ -62,6 +64,7 @@ class ModelScores:
                 "measures": self.measures,
                 "cost": {key: self.cost.get(key) for key in COST_KEYS},
                 "stop_reason": self.stop_reason,
+                "guarantee": self.guarantee,
                 "details": self.details,
             }
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..data.columns import hub_id
 from ..data.given import collating_problems
 from ..utils.checks import whole
+from ..utils.guarantees import GUARANTEES
 from ..utils.versions import library_versions
 from .attacks.base import Seen
 from .attacks.registry import attack_names
@@ -58,6 +59,7 @@ def evaluate(
     seed: int = 0,
     cost: Mapping[str, Any] | None = None,
     stop_reason: str | Mapping[str, str] | None = None,
+    guarantee: str | Mapping[str, str] | None = None,
     history: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
     attack_options: Mapping[str, Mapping[str, Any]] | None = None,
@@ -94,6 +96,8 @@ def evaluate(
         seed: training seed of the runs, recorded with them; also seeds the resampling.
         cost: `{"steps", "row_passes", "seconds"}` of the run, or a dict of role -> such a dict.
         stop_reason: why the run ended, or a dict of role -> reason.
+        guarantee: what the run says of its deletion (`metrics["guarantee"]` of an `UnlearnTrainer`), or a dict of role
+            -> such.
         history: `trainer.state.log_history` of the run, or a dict of role -> history; drawn as curves in the report.
         provenance: what else belongs into the card: `asked` (what was asked for, in a sentence) or `request` (the same
             as data, by [`hf_unlearn.data.asked.asked`]), `dataset` (name of the rows), `commands` (list), `smoke` (true
@@ -123,7 +127,7 @@ def evaluate(
             more.append(f"`{argument}` is an option of the attack {attack!r}; `attacks=[{attack!r}]` runs it.")
     problems += _input_problems(models, splits, measures, attacks) + more
     problems += [*whole("batch_size", batch_size, low=1), *whole("resamples", resamples, low=1)]
-    problems += whole("seed", seed, low=0) + _said_problems(cost, stop_reason, history, task)
+    problems += whole("seed", seed, low=0) + _said_problems(cost, stop_reason, guarantee, history, task)
     checks = RowChecks(splits, data_collator is None, processing_class)
     raise_all(problems + checks.problems(list(models.values())))
     hashes = {split: row_hashes(rows) for split, rows in splits.items()}
@@ -131,7 +135,7 @@ def evaluate(
     _check_rows(hashes, given, twin_problems(splits, hashes, processing_class, shown))
     if attacks and len(given) == len(models):
         logger.warning("No attack (%s) is run: it needs a model, and there are saved tables alone.", ", ".join(attacks))
-    said = {"cost": cost, "stop_reason": stop_reason, "history": history}
+    said = {"cost": cost, "stop_reason": stop_reason, "guarantee": guarantee, "history": history}
     said = {argument: _by_role(value, argument, models, subjects) for argument, value in said.items()}
 
     how = {"data_collator": data_collator, "processing_class": processing_class, "batch_size": batch_size}
@@ -165,6 +169,7 @@ def _scores(task: str, role: str, seed: int, measures: dict, seen: Seen, said: M
         measures=measures,
         cost={key: (said["cost"].get(role) or {}).get(key) for key in COST_KEYS},
         stop_reason=said["stop_reason"].get(role),
+        guarantee=said["guarantee"].get(role),
         details={**seen.details, **({"classes": classes} if (classes := by_class(seen.tables)) else {})},
         tables=seen.tables,
         generations=seen.generations,
@@ -324,7 +329,7 @@ def _is_dict(value: Any) -> bool:
     return isinstance(value, Mapping)
 
 
-def _said_problems(cost: Any, stop_reason: Any, history: Any, task: Any) -> list[str]:
+def _said_problems(cost: Any, stop_reason: Any, guarantee: Any, history: Any, task: Any) -> list[str]:
     """What is wrong with the kinds of what the caller tells of the runs."""
     problems = [] if isinstance(task, str) and task.strip() else [f"`task` is {task!r}: expected a name."]
     costs = list(cost.values()) if isinstance(cost, Mapping) and not set(cost) <= set(COST_KEYS) else [cost]
@@ -333,6 +338,9 @@ def _said_problems(cost: Any, stop_reason: Any, history: Any, task: Any) -> list
     reasons = stop_reason.values() if isinstance(stop_reason, Mapping) else [stop_reason]
     if not all(reason is None or isinstance(reason, str) for reason in reasons):
         problems.append(f"`stop_reason` is {stop_reason!r}: expected a text, or a dict of role -> text.")
+    guarantees = guarantee.values() if isinstance(guarantee, Mapping) else [guarantee]
+    if not all(said in (None, *GUARANTEES) for said in guarantees):
+        problems.append(f"`guarantee` is {guarantee!r}: expected {', '.join(GUARANTEES)}, or a dict of role -> such.")
     histories = history.values() if isinstance(history, Mapping) else [history]
     lists = [own for own in histories if own is not None]
     if not all(isinstance(own, (list, tuple)) and all(isinstance(one, Mapping) for one in own) for own in lists):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from ..utils.checks import Wrong, number, one_of, plain, shown, whole
 from .replay import ReplayOptions
@@ -180,6 +180,9 @@ class ReadyOptions(ReplayOptions):
 
     def idle_options(self, given) -> list[Wrong]:
         """Options that were `given` and that nothing reads, whatever the rows. Where readiness is off, none is told."""
+        if self.readiness == "replay":
+            said = '`readiness` is "replay", without simulated requests. Leave it out, or set that to "replay+meta".'
+            return unread(self, given, [(options_of_simulated_requests(), said)])
         if not self.readiness_is_on:
             return []
         cases = []
@@ -261,3 +264,9 @@ class ReadyOptions(ReplayOptions):
         if not isinstance(self.request_group, (str, type(None))):
             problems.append(Wrong("request_group", f"is {shown(self.request_group)}; it must be the name of a column."))
         return problems + self.replay_problems()
+
+
+def options_of_simulated_requests() -> list[str]:
+    """Names of the options that only `readiness` "meta" and "replay+meta" read."""
+    others = {f.name for f in fields(ReplayOptions)} | {"request"}
+    return [f.name for f in fields(ReadyOptions) if f.name not in others]

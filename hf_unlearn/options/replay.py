@@ -16,7 +16,7 @@ class ReplayOptions:
     """In which order a training takes its rows, so that a request can be replayed (`hf_unlearn.readiness.replay`)."""
 
     readiness: str = field(
-        default="meta",
+        default="replay",
         metadata={
             "metavar": "|".join(READINESSES),
             "help": "How the model is made ready: `replay`, the revocable rows come last, and a request goes back to a "

@@ -37,9 +37,13 @@ def default_often(epochs: float) -> float:
     return min(1.0, max(OFTEN, FEWEST_VISITS / epochs))
 
 
-def default_tail(share: float, often: float) -> float:
-    """Share of the steps that hold revocable rows, which are `share` of all rows and come `often`."""
-    return min(LONGEST_TAIL, share * often / FULL)
+def default_tail(bare: ReplayOrder) -> float:
+    """Share of the steps that hold the revocable rows of an order that lacks its tail; longer where it were crowded."""
+    wanted = min(LONGEST_TAIL, sum(bare.slices) / bare.rows * bare.often / FULL)
+    places = np.cumsum(bare.sizes[::-1])[::-1]  # from each step on
+    roomy = np.flatnonzero(CROWDED * places >= bare.visits.sum())
+    begin = min(tail_start(wanted, bare.steps), int(roomy.max(initial=0)))
+    return (bare.steps - begin) / max(1, bare.steps)
 
 
 def tail_start(tail: float, steps: int) -> int:

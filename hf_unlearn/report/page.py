@@ -58,13 +58,14 @@ def render_html(
         }
         for i, task in enumerate(names)
     ]
+    answered = {answer.key for task in tasks for result in task["results"] for answer in result["answers"]}
     dates = {task["made"]["date"] for task in tasks}
     return template("report.html").render(
         title=title or "What was forgotten, and what was kept",
         tasks=tasks,
         date=dates.pop() if len(dates) == 1 else None,
         overall=overall([shown for task in tasks for shown in task.pop("shown")]) if len(tasks) > 1 else "",
-        columns=COLUMNS,
+        columns={key: heading for key, heading in COLUMNS.items() if key in answered},
         trial=TRIAL,
         glossary=GLOSSARY,
         limits=LIMITS,

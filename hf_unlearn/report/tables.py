@@ -10,7 +10,7 @@ import numpy as np
 from ..evaluation import catalogue
 from ..evaluation.catalogue import SPLIT
 from ..evaluation.roles import ROLE_LABELS, ROLE_MEANINGS, ROLES
-from .words.names import reason_text
+from .words.names import GUARANTEES, reason_text
 from .words.numbers import amount, number, percent, signed
 
 WEAK_NOTE = "told models that saw such rows lightly from models that did not in fewer than 90 % of pairs"
@@ -84,10 +84,18 @@ def _cost(by_role: Mapping[str, Sequence[Mapping]]) -> list[dict[str, Any]]:
         "; ".join(dict.fromkeys(reason_text(run["stop_reason"]) for run in some if run.get("stop_reason")))
         for some in by_role.values()
     ]
-    if any(reasons):
-        cells = [{"value": reason, "interval": ""} if reason else None for reason in reasons]
-        found.append({"label": "Stopped because", "cells": cells, "ideal": ""})
-    return found
+    found += _said("Stopped because", reasons)
+    guarantees = [
+        "; ".join(dict.fromkeys(GUARANTEES[run["guarantee"]] for run in some if run.get("guarantee") in GUARANTEES))
+        for some in by_role.values()
+    ]
+    return found + _said("Deletion", guarantees)
+
+
+def _said(label: str, texts: Sequence[str]) -> list[dict[str, Any]]:
+    """A line of texts, one a role; none where nothing is said."""
+    cells = [{"value": text, "interval": ""} if text else None for text in texts]
+    return [{"label": label, "cells": cells, "ideal": ""}] if any(cells) else []
 
 
 def _row(name: str, by_role: Mapping[str, Sequence[Mapping]], kind: str) -> dict[str, Any]:

@@ -57,7 +57,9 @@ def argument_problems(args: ReadyConfig, revocable: str | None, callbacks) -> li
             "`load_best_model_at_end` would end the training with weights that an evaluation chose; a replay ends with "
             "those of the last step. Leave it out."
         )
-    if any(isinstance(callback, EarlyStoppingCallback) for callback in callbacks or ()):
+    if any(
+        isinstance(callback, EarlyStoppingCallback) for callback in (callbacks if isinstance(callbacks, list) else ())
+    ):
         problems.append("An `EarlyStoppingCallback` would end the training before the revocable rows. Leave it out.")
     if args.train_sampling_strategy != "random":
         said = f"is {shown(args.train_sampling_strategy)}; the order of the rows is that of the plan. Leave it out."
@@ -72,8 +74,7 @@ def argument_problems(args: ReadyConfig, revocable: str | None, callbacks) -> li
 
 def own_tail(args: ReadyConfig, bare: ReplayOrder) -> float:
     """Share of the steps that a config's tail has."""
-    share = sum(bare.slices) / bare.rows
-    return replay.default_tail(share, bare.often) if args.tail == "auto" else float(args.tail)
+    return replay.default_tail(bare) if args.tail == "auto" else float(args.tail)
 
 
 def own_slices(args: ReadyConfig) -> int:

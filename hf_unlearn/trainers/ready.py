@@ -83,14 +83,20 @@ class ReadyTrainer(ReplayableTrainer):
     """
     Drop-in for `transformers.Trainer` that trains a model ready for later deletion requests.
 
-    The main loss is that of the stock Trainer: every row is seen once an epoch; the revocable ones are spread evenly
-    over the batches. Every `meta_every`-th step also simulates a request and adds the terms of
-    [`hf_unlearn.readiness`], which reward a request that removes its rows and penalise one that harms the others. The
-    request is for `request_rows` revocable rows that are drawn beside the batch; with `request_rows` 0 it is for those
-    in the batch. The terms begin after the share `meta_start` of the training, by default half, since they slow down a
-    model that is still learning. With all λ = 0 the run is the stock Trainer's, bit for bit, in the same row order;
-    only where a loss ignores `num_items_in_batch` the gradient is not multiplied by the number of micro-batches and
-    processes, as it is there ([`hf_unlearn.trainers.main_loss`]). A `compute_loss_func` is the loss of all passes.
+    `readiness="replay"`, the default, puts the rows that may be asked for last, with snapshots before them, at the row
+    passes of a plain training; a request then goes back to a snapshot and runs the rest without its rows, exactly
+    ([`hf_unlearn.readiness.replay`]). What comes when is a plan of its own, also the learning rate unless you set
+    `lr_scheduler_type`. All rows need a column `id`.
+
+    `readiness="meta"` leaves rows and loss as the stock Trainer has them, the revocable rows spread evenly over the
+    batches. Every `meta_every`-th step also simulates a request and adds the terms of [`hf_unlearn.readiness`], which
+    reward a request that removes its rows and penalise one that harms the others. The request is for `request_rows`
+    revocable rows that are drawn beside the batch; with `request_rows` 0 it is for those in the batch. The terms begin
+    after the share `meta_start` of the training, by default half, since they slow down a model that is still learning.
+    `"replay+meta"` does both. With `readiness="none"`, or with all λ = 0, the run is the stock Trainer's, bit for bit,
+    in the same row order; only where a loss ignores `num_items_in_batch` the gradient is not multiplied by the number
+    of micro-batches and processes, as it is there ([`hf_unlearn.trainers.main_loss`]). A `compute_loss_func` is the
+    loss of all passes.
 
     With `readiness="replay"` the revocable rows come last, behind snapshots ([`hf_unlearn.readiness.replay`]); with
     `"replay+meta"` requests are simulated, too, for rows of slices that have begun
@@ -100,8 +106,10 @@ class ReadyTrainer(ReplayableTrainer):
         model: a model, or the name or path of one, which is then loaded after the checks.
         args: a [`ReadyConfig`].
         train_dataset: rows with labels, and with the boolean column `revocable`.
-        revocable: name of that column. None: any row may be asked for one day; on each step a random
+        revocable: name of that column. None, for "meta" alone: any row may be asked for one day; on each step a random
             `revocable_share` of the batch plays the request, or the rows of random values of `request_group`.
+        deleted: with a replay's order, ids of rows to leave out: the very program without them, what a replay equals.
+        plan: of an earlier training, whose rows these are, less those that were deleted.
         eval_dataset, data_collator, processing_class, callbacks, …: as in `transformers.Trainer`.
         peft_config: trains this adapter; θ is then the adapter's weights.
         deleted: with `replay`, ids of rows whose places stay empty: the program that a replay must equal.

@@ -25,6 +25,10 @@ import hashlib
 from pathlib import Path
 
 from ..utils.files import read_json, short
+from ..utils.guarantees import APPROXIMATE as APPROXIMATE
+from ..utils.guarantees import EXACT as EXACT
+from ..utils.guarantees import GUARANTEE as GUARANTEE
+from ..utils.guarantees import NOT_FORGOTTEN as NOT_FORGOTTEN
 from ..utils.salts import SALT as SALT
 from ..utils.salts import known_salts as known_salts
 from ..utils.salts import salt_for as salt_for
@@ -33,8 +37,6 @@ from ..utils.salts import salt_id as salt_id
 SCHEMA = 1
 READINESS = "readiness.json"
 UNLEARNING = "unlearning.json"
-EXACT, APPROXIMATE, NOT_FORGOTTEN = "exact", "approximate", "not_forgotten"  # what a request guarantees
-GUARANTEE = "guarantee"  # its key
 
 
 def commitment(ids, salt: str) -> str:

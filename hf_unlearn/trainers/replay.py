@@ -26,7 +26,7 @@ from .models import base_model, name_of
 from .output_lock import SNAPSHOTS, one_run_in
 from .ready import ReadyTrainer
 from .replay_plan import ReplayPlan
-from .replay_request import OtherWeights, ReplayRequest, contradictions, has_rows, look_up_for
+from .replay_request import OtherWeights, ReplayRequest, adapter_problems, contradictions, has_rows, look_up_for
 from .replaying import METHOD, machine
 from .same_run import HARMLESS
 from .snapshots import superseded_by
@@ -70,7 +70,7 @@ class ReplayTrainer(ReadyTrainer):
         callbacks=None,
         **kwargs,
     ):
-        asked = decided_by_first(lambda: _looked_up(model, args, forget_dataset))
+        asked = decided_by_first(lambda: _looked_up(model, args, forget_dataset, peft_config))
         self.asked, self.border = asked, asked.border
         self.superseded = Superseded(asked, args.keep_superseded, args.output_dir)
         self.asked_rows = forget_dataset if has_rows(forget_dataset) else [{"id": i} for i in asked.asked]
@@ -282,7 +282,7 @@ class ReplayTrainer(ReadyTrainer):
         }
 
 
-def _looked_up(model, args: UnlearnConfig, asked) -> ReplayRequest:
+def _looked_up(model, args: UnlearnConfig, asked, peft_config) -> ReplayRequest:
     """The request, once nothing is wrong with it; on the first process, since files are read for it."""
     found = look_up_for(model, args, asked)
     if found is None:
@@ -290,7 +290,8 @@ def _looked_up(model, args: UnlearnConfig, asked) -> ReplayRequest:
         raise ArgumentError(
             [f'{named or "The model"} was not trained with `readiness="replay"`: there is no plan to replay.']
         )
-    raise_problems([*found.problems, *contradictions(args, found.plan), *found.place_problems(args)])
+    adapter = adapter_problems(found.plan, peft_config)
+    raise_problems([*found.problems, *adapter, *contradictions(args, found.plan), *found.place_problems(args)])
     if why := found.snapshot_problem(contents=True, into=os.path.join(args.output_dir, FROM_HUB)):
         raise ArgumentError([why])
     by = superseded_by(found.snapshots)

@@ -22,7 +22,7 @@ from .models import name_of
 from .removed_by_steps import RemovedBySteps
 from .replay_plan import ReplayPlan
 from .replay_program import FOLDER
-from .same_run import plain
+from .same_run import PEFT, plain
 from .snapshots import snapshot_problem, snapshots_of
 
 logger = logging.getLogger(__name__)
@@ -250,7 +250,7 @@ def _mixed_problems(request: ReplayRequest) -> list[str]:
     if stable:
         return [
             f"{stable} stable row{'s' * (stable > 1)} of the training were taken out of {steps.folder} by steps, and "
-            'a replay would bring them back. Take the rows that are asked for now out by steps, too: '
+            "a replay would bring them back. Take the rows that are asked for now out by steps, too: "
             f'`method="objective"`; or replay from {request.source}, with all rows that it was trained on but those '
             'asked for now, and then take the earlier ones out of its result by `method="objective"`. Either is '
             "approximate; exact would be to train again without all of them."
@@ -258,8 +258,13 @@ def _mixed_problems(request: ReplayRequest) -> list[str]:
     return changed
 
 
-def is_replayed(model, args: UnlearnConfig, asked) -> bool:
-    """Whether a request is replayed: as `method` says, or where it can be; a warning tells why it cannot."""
+def is_replayed(model, args: UnlearnConfig, asked, peft_config=None) -> bool:
+    """
+    Whether a request is replayed: as `method` says, or where it can be; a warning tells why it cannot.
+
+    Args:
+        peft_config: that the request brings.
+    """
     if args.method == "replay":
         return True
     if args.readiness_from == "none":
@@ -268,7 +273,8 @@ def is_replayed(model, args: UnlearnConfig, asked) -> bool:
         request = look_up_for(model, args, asked)
         if request is None:
             return False
-        problems = request.problems or list(filter(None, [request.snapshot_problem()]))
+        problems = request.problems or adapter_problems(request.plan, peft_config)
+        problems = problems or list(filter(None, [request.snapshot_problem()]))
     except records.NoAnswer:  # the trainer tells it
         return False
     except ValueError as error:
@@ -276,6 +282,16 @@ def is_replayed(model, args: UnlearnConfig, asked) -> bool:
     if problems:
         tell_why_not(problems)
     return not problems
+
+
+def adapter_problems(plan: ReplayPlan, peft_config) -> list[str]:
+    """What is wrong with an adapter that the training did not have."""
+    if peft_config is None or any(name.startswith(PEFT) for name in plan.brought):
+        return []
+    return [
+        "`peft_config` is given, and the training had no adapter: a replay trains what it trained. Leave it "
+        "out."
+    ]
 
 
 def look_up_for(model, args: UnlearnConfig, asked) -> ReplayRequest | None:
@@ -329,12 +345,20 @@ def _said(asked: list, chosen: np.ndarray) -> str:
 
 
 def contradictions(args: UnlearnConfig, plan: ReplayPlan) -> list[str]:
-    """Arguments that the user has set to other values than those of the training."""
+    """
+    Arguments that the user has set to other values than those of the training. With `method="auto"` they may be meant
+    for steps on a loss, and a warning says that nothing reads them.
+    """
     other = {
         name: (plan.arguments[name], getattr(args, name))
         for name in sorted(args.given & plan.arguments.keys())
         if plain(getattr(args, name)) != plan.arguments[name]
     }
+    if args.method == "auto":
+        if other:
+            said = ", ".join(f"`{name}` {shown(now)}" for name, (_, now) in other.items())
+            logger.warning("The request is replayed, with the arguments of its training; nothing reads %s.", said)
+        return []
     return [
         f"`{name}` is {shown(now)}, but the training had {shown(then)}, and a replay is the same run. Leave it out."
         for name, (then, now) in other.items()

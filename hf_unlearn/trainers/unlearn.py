@@ -139,7 +139,8 @@ class UnlearnTrainer(ForgettingTrainer):
             from .replay import ReplayTrainer
 
             forget = rest[0] if rest else kwargs.get("forget_dataset")
-            if decided_by_first(lambda: is_replayed(model, args, forget)):
+            peft_config = rest[6] if len(rest) > 6 else kwargs.get("peft_config")
+            if decided_by_first(lambda: is_replayed(model, args, forget, peft_config)):
                 try:
                     return ReplayTrainer(model, args, *rest, **kwargs)
                 except OtherWeights as why:

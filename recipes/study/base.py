@@ -14,7 +14,7 @@ from recipes.study.tasks import RECIPES, StudyTask
 from recipes.tools import jobs as jobs_
 
 SEED = 1000  # of the other people; none of them is among the task's
-FLAGS = ("--ready.num_train_epochs", "10")
+FLAGS = ("--ready.num_train_epochs", "10", "--ready.lr_scheduler_type", "cosine")
 RECORD = "base.json"
 
 

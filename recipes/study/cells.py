@@ -79,7 +79,7 @@ def train(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     words = flags_of(task, seed, data, smoke, str(base_of(root, name))) + arm.flags.format(by=task.by).split()
-    words += ["--output_dir", str(part), "--seed", str(seed), *jobs_.QUIET_FLAGS]
+    words += ["--output_dir", str(part), "--seed", str(seed), "--ready.readiness", "meta", *jobs_.QUIET_FLAGS]
     own, data_args, model_args, args = parsing.parse("ready", words)
     own.role = arm.role
     prepared = prepare.prepare(data_args, model_args, model_args.model_name_or_path)

@@ -36,7 +36,7 @@ def peaks(folders: Iterable[tuple[str, str, Path]]) -> dict[str, dict[str, int]]
         if not known or arm_name in found.get(name, {}) or not (folder / "config.json").is_file():
             continue
         task, arm = TASKS[name], ARMS[arm_name]
-        words = [*flags_of(task, 0, "DATA", False), *arm.flags.format(by=task.by).split()]
+        words = [*flags_of(task, 0, "DATA", False), "--ready.readiness", "meta", *arm.flags.format(by=task.by).split()]
         own, data, _, args = parsing.parse("ready", words)
         verb = "ready" if arm.role == "ready" else "train"
         step = step_values(verb, own, data, args) | {"eval_batch_size": Run.eval_batch_size, "optim": Run.optim}

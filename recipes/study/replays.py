@@ -209,7 +209,7 @@ def request(saved: Path, what: str, ids: list, rows, prepared, attack: float, se
             str(saved), args, ids, remaining, processing_class=prepared.processing_class, data_collator=rows.collator
         )
         start = time.perf_counter()
-        trainer.train()
+        metrics = trainer.train().metrics
         seconds = time.perf_counter() - start
     parts = {"asked": forget.select(np.flatnonzero(asked)), "others": others}
     parts |= {name: rows.splits[name] for name in ("retain", "unseen", "test") if name in rows.splits}
@@ -221,7 +221,7 @@ def request(saved: Path, what: str, ids: list, rows, prepared, attack: float, se
         "row_passes": trainer.row_passes,
         "planned": best.row_passes,
         "share_of_retraining": best.share_of_retraining,
-        "guarantee": trainer.outcome()["guarantee"],
+        "guarantee": metrics["guarantee"],
         "seconds": round(seconds, 2),
         "after": {name: [round(one["loss"], 4), round(one["accuracy"], 4)] for name, one in seen.items()},
         "membership": trial.membership({"forget": seen["asked"]["rows"], "unseen": seen["unseen"]["rows"]}),

@@ -31,6 +31,7 @@ class StudyTask:
         tested_on: more flags that give other rows to test on than those held out of the task's; None: these.
         base: models are trained on top of one that was trained on so many other people ([`recipes.study.base`]), but
             for the recipe's unseen share of them; 0: models are new.
+        schedule: of learning rates, where a training has none of its own.
         role: "chooses": the defaults were chosen by it; "confirms": it was not looked at for that; "": neither is said.
     """
 
@@ -47,6 +48,7 @@ class StudyTask:
     judged_at: tuple[float, ...] = ()
     tested_on: str | None = None
     base: int = 0
+    schedule: str = "cosine"
     role: str = ""
 
 
@@ -106,7 +108,7 @@ FOR_ADAPTERS = ("half step",)  # the default of all weights
 MAIN = ("plain", "ready", "equal")
 FEW = (*MAIN, "any group")
 CIFAR = (
-    "--data_files {data}/cifar10 --limit 2000 --test_split null --test_fraction 0.2 --ready.meta_every 1 "
+    "--data_files {data}/cifar10 --limit 2000 --test_split null --test_fraction 0.2 "
     "--ready.num_train_epochs 40 "
     "--config_overrides hidden_size=128,intermediate_size=256,num_hidden_layers=3,num_attention_heads=4,patch_size=8 "
 )
@@ -192,6 +194,7 @@ TASKS = {
         "--forget_values {intents}",
         arms=FEW,
         attack=3e-4,
+        schedule="linear",
         role="confirms",
     ),
     "cifar10": StudyTask(
@@ -236,6 +239,7 @@ def flags_of(task: StudyTask, seed: int, data: str | None, smoke: bool, base: st
         data=data,
     )
     flags = ["--config", str(RECIPES / task.recipe), "--split_seed", str(seed), *filled.split()]
+    flags += ["--ready.lr_scheduler_type", task.schedule]
     flags += ["--model_name_or_path", base] if task.base else []
     return flags + (["--limit", "160", "--ready.max_steps", "4"] if smoke else [])
 

@@ -270,7 +270,7 @@ def run_ready(flags, out, name, accumulation, step_rows, world):
     args = ReadyConfig(
         **training_arguments(flags, out, accumulation, step_rows, world),
         max_steps=flags.steps, learning_rate=READY_LR, meta_start=0.0, inner_lr=INNER_LR, gain_cap=CAP, request_rows=0,
-        train_sampling_strategy="sequential", lambda_efficiency=LAMBDA_EFFICIENCY,
+        train_sampling_strategy="sequential", readiness="meta", lambda_efficiency=LAMBDA_EFFICIENCY,
         lambda_retention=LAMBDA_RETENTION, lambda_resistance=LAMBDA_RESISTANCE if resist else 0.0, **options,
     )  # fmt: skip
     trainer = ReadyTrainer(build(flags), args, rows, data_collator=collate)

@@ -297,7 +297,7 @@ def test_under_a_replays_order_the_tokenizer_is_made_from_the_rows_that_stay(tmp
     kept = made.splits["retain"]
     wanted = text.build_tokenizer([*kept["question"], *kept["answer"]], ModelArguments().vocab_size)
     assert made.processing_class.get_vocab() == wanted.get_vocab() and made.made_from_rows == ()
-    of_all = ready.prepared_for(ReadyArguments(), data, ModelArguments(), ReadyConfig(str(tmp_path)))
+    of_all = ready.prepared_for(ReadyArguments(), data, ModelArguments(), ReadyConfig(str(tmp_path), readiness="meta"))
     assert of_all.processing_class.get_vocab() != wanted.get_vocab()
     assert of_all.made_from_rows == ("the tokenizer",)
 

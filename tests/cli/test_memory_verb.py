@@ -78,9 +78,9 @@ def test_errors_of_a_recipe_s_flags_are_those_of_the_verb_that_was_typed():
     with pytest.raises(SystemExit, match="--zzz; `hf-unlearn memory --help` lists all that there are"):
         main.main(["memory", *DIGITS, "--zzz", "1"])
     with pytest.raises(
-        SystemExit, match="`--meta_every` belongs to `hf-unlearn ready`; write it as `--ready.meta_every`"
+        SystemExit, match="`--tail` belongs to `hf-unlearn ready`; write it as `--ready.tail`"
     ):
-        main.main(["memory", *DIGITS, "--meta_every", "2"])
+        main.main(["memory", *DIGITS, "--tail", "0.3"])
     with pytest.raises(
         SystemExit, match="`--shadows` belongs to `hf-unlearn evaluate`; leave it out of `hf-unlearn mem"
     ):

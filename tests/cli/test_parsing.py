@@ -165,6 +165,7 @@ def test_wrong_values_unknown_flags_checks_and_rows_come_in_one_error(tmp_path):
 
 def test_values_of_the_file_arrive_as_they_are_written(tmp_path):
     lines = ["learning_rate: 1e-3", "max_steps: 1e2", "ready.seed: 007", "inner_normalize: off", "bf16: no"]
+    lines += ["ready.readiness: meta"]
     lines += ["save_strategy: no", "eval_strategy: 'no'", "forget_values: [no, 1.50, 2020-01-01, 1e3, yes, -3]"]
     lines += ["forget_column: 12:30", "test_split: ~", "answer_column:", "gain_cap: 2", "report_to: ''"]
     path = tmp_path / "my.yaml"

@@ -114,7 +114,6 @@ def test_before_a_training_tails_and_slices_are_weighed_by_the_recipe_s_groups(c
     assert main.main(["plan", *PEOPLE, "--ask", "0.02", "--slices", "2", "--picture", str(tmp_path / "p.svg")]) == 0
     out = capsys.readouterr().out
     assert "8 revocable rows of 2 groups" in out and "← this config" in out
-    assert "for this write `ready.readiness: replay`" in out  # `--slices` beside `meta` would be refused by ready
     assert "0.04 requests" in out and "kB" in out
     assert "% revocable" in (tmp_path / "p.svg").read_text()
 

@@ -449,6 +449,7 @@ def test_outputs_as_tuples_are_measured_and_what_has_no_logits_is_told():
     ({"cost": "3"}, "`cost` is '3': expected a dict with steps, row_passes, seconds"),
     ({"cost": {"unlearned": 3}}, "`cost` is {'unlearned': 3}: expected a dict"),
     ({"stop_reason": 5}, "`stop_reason` is 5: expected a text"),
+    ({"guarantee": "sure"}, "`guarantee` is 'sure': expected exact, approximate, not_forgotten"),
     ({"history": {"unlearned": "x"}}, "`history` must be a `trainer.state.log_history`"),
     ({"history": ["x"]}, "`history` must be a `trainer.state.log_history`"),
     ({"task": None}, "`task` is None: expected a name"),

@@ -51,7 +51,7 @@ def test_scorecard_schema(card, tmp_path):
     assert set(read) == {"schema", "runs", "provenance", "digest"} and read["schema"] == 3
     assert [run["model"] for run in read["runs"]] == ["original", "unlearned", "retrained"]
     for run in read["runs"]:
-        assert set(run) == {"task", "model", "seed", "measures", "cost", "stop_reason", "details"}
+        assert set(run) == {"task", "model", "seed", "measures", "cost", "stop_reason", "guarantee", "details"}
         assert run["task"] == "digits" and run["seed"] == 7
         assert set(run["cost"]) == {"steps", "row_passes", "seconds"}
         assert {"forget_loss", "test_accuracy", "forget_mia_loss_auc", "forget_mia_entropy_tpr_at_1fpr"} <= set(

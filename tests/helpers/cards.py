@@ -8,7 +8,7 @@ def m(value, low=None, high=None, n=48):
     return {"value": value, "low": value if low is None else low, "high": value if high is None else high, "n": n}
 
 
-def run(model, *, task="people", seed=0, steps=None, stop_reason=None, details=None, **measures):
+def run(model, *, task="people", seed=0, steps=None, stop_reason=None, details=None, guarantee=None, **measures):
     cost = {"steps": steps, "row_passes": None, "seconds": None}
     measures = {k: v if isinstance(v, dict) else m(v) for k, v in measures.items()}
     return {
@@ -18,6 +18,7 @@ def run(model, *, task="people", seed=0, steps=None, stop_reason=None, details=N
         "measures": measures,
         "cost": cost,
         "stop_reason": stop_reason,
+        "guarantee": guarantee,
         **({"details": details} if details else {}),
     }
 

@@ -41,7 +41,7 @@ def ready(out, weights=None, **options) -> ReadyTrainer:
     own = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "learning_rate": 1e-2, "meta_start": 0.0}
     own |= {"meta_gradient": "finite_difference", "resistance": "relearn", "lambda_resistance": 0.3, "save_steps": 1}
     own |= {"num_train_epochs": 4, "save_total_limit": 2, "meta_every": 2}
-    args = ReadyConfig(str(out), **{**QUIET, **own, **options})
+    args = ReadyConfig(str(out), **{**QUIET, "readiness": "meta", **own, **options})
     return ReadyTrainer(model(weights), args, lm_rows(26, every=3), processing_class=tokenizer())
 
 

@@ -120,7 +120,7 @@ def ready(out, world: int, accumulation: int = 1, *, revocable="revocable", peft
     if options.get("resistance", "none") != "none":
         own["lambda_resistance"] = 0.7
     watch = Watch(options.get("max_steps", 2) == 2)
-    config = ReadyConfig(str(out), **{**QUIET, **own, **options})
+    config = ReadyConfig(str(out), **{**QUIET, "readiness": "meta", **own, **options})
     set_engine()
     model = lm64()
     model.loss_function = loss or model.loss_function

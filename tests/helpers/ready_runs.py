@@ -22,7 +22,7 @@ def config(out, **options):
     own = {"per_device_train_batch_size": 8, "learning_rate": 0.05, "lr_scheduler_type": "constant", "optim": "sgd"}
     own |= {"meta_start": 0.0, "meta_gradient": "first_order", "inner_lr": 0.02, "request_rows": 0}
     own |= {"lambda_efficiency": 0.5, "lambda_retention": 1.0}  # what the formulas below hold, whatever the defaults
-    return ReadyConfig(str(out), **{**QUIET, **own, **options})
+    return ReadyConfig(str(out), **{**QUIET, "readiness": "meta", **own, **options})
 
 
 def train(out, model=None, rows=None, revocable="revocable", trainer={}, epsilon=None, **options):  # noqa: B006

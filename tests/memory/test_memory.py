@@ -187,7 +187,7 @@ def measured(run: Run, config, folder) -> int:
             weight = float(run.resistance != "none")
             terms = {"resistance": run.resistance, "lambda_resistance": weight, "meta_gradient": run.meta_gradient}
             terms["inner_steps"] = run.inner_steps
-        args = ReadyConfig(meta_start=0.5, request_rows=drawn, **terms, **common)
+        args = ReadyConfig(readiness="meta", meta_start=0.5, request_rows=drawn, **terms, **common)
         ReadyTrainer(model, args, rows_for(run, 2 * n), **lora).train()
 
     return peak_bytes(go, "cpu")

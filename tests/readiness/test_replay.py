@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -12,9 +14,18 @@ ORDER = ReplayOrder(360, (4,) * 10, 32, 500, 375, seed=0)
 NONE = np.zeros(0, dtype=np.int64)
 
 
-@pytest.mark.parametrize("share, often, tail", [(0.05, 1, 0.2), (0.1, 0.4, 0.16), (0.125, 1, 0.5), (0.4, 1, 0.5)])
-def test_a_quarter_of_a_default_tail_is_revocable_and_it_is_at_most_half_of_the_steps(share, often, tail):
-    assert replay.default_tail(share, often) == pytest.approx(tail)
+@pytest.mark.parametrize("revocable, often, tail", [(50, 1, 0.2), (100, 0.4, 0.16), (125, 1, 0.5), (300, 1, 0.5)])
+def test_a_quarter_of_a_default_tail_is_revocable_and_it_is_at_most_half_of_the_steps(revocable, often, tail):
+    bare = ReplayOrder(1000 - revocable, (revocable,), 10, 1000, 0, seed=0, often=often)
+    assert replay.default_tail(bare) == pytest.approx(tail)
+
+
+@pytest.mark.parametrize("revocable, steps", [(400, 1000), (900, 1000), (300, 2), (10, 1)])
+def test_a_default_tail_is_never_refused(revocable, steps):
+    bare = ReplayOrder(1000 - revocable, (revocable,), 10, steps, 0, seed=0)
+    tail = replay.default_tail(bare)
+    order = dataclasses.replace(bare, tail_start=replay.tail_start(tail, steps))
+    assert replay.tail_problems(order, tail) == [] and sum(order.revocable) == order.visits.sum()
 
 
 def test_revocable_rows_come_less_often_where_there_are_many_epochs():

@@ -25,7 +25,7 @@ model_type: vit
 config_overrides: {SMALL},patch_size=4
 output_dir: mine
 ready.max_steps: 2
-ready.meta_start: 0
+ready.warmup_steps: 0
 ready.use_cpu: true
 unlearn.max_steps: 2
 unlearn.use_cpu: true

@@ -25,7 +25,7 @@ def test_kept_is_the_same_in_terminal_table_and_report():
     for one in runs:
         one["cost"] = {"steps": 3, "row_passes": 9.0, "seconds": 1.0}
     scores = Scorecard([ModelScores(**one) for one in runs])
-    assert quickstart.readiness_table(scores).count("  95 %  ") == 2
+    assert quickstart.requests_table(scores).count("  95 %  ") == 2
     finding = judge(scores.to_dict())[0]
     assert finding.gates["kept"].numbers["value"] == finding.kept.share == pytest.approx(0.95)
     assert "kept: 95 % of the retrained model's accuracy on test rows" in scores.findings()[0]
@@ -51,7 +51,7 @@ def test_quickstart_in_a_smoke_size(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(transformers.logging, "set_verbosity_error", lambda: None)
     quickstart.main(["--output-dir", str(tmp_path), "--smoke"])
     out = capsys.readouterr().out
-    assert out.count("This was a trial run") == len(quickstart.TASKS) and "What readiness bought" not in out
+    assert out.count("This was a trial run") == len(quickstart.TASKS) and "What the requests cost" not in out
     card = strict_json(tmp_path / "scorecard.json")
     roles = set(ROLES)
     found = {(run["task"], run["model"]) for run in card["runs"]}

@@ -26,11 +26,11 @@ def test_two_processes_log_what_one_does(tmp_path):
     for folder, rows in (("one", 16), ("two", 8)):
         argv = [*flags, *save[folder], "--output_dir", str(tmp_path / folder)]
         argv += ["--per_device_train_batch_size", str(rows)]
-        for script, more in (("ready", ["--meta_start", "0"]), ("unlearn", ["--stop", "false"])):
+        for script, more in (("ready", ["--readiness", "meta", "--meta_start", "0"]), ("unlearn", ["--stop", "false"])):
             if folder == "one":
                 {"ready": ready, "unlearn": unlearn}[script].main([*argv, *more, "--use_cpu", "true"])
         if folder == "two":
-            _launch([*argv, "--meta_start", "0"], [*argv, "--stop", "false"], env)
+            _launch([*argv, "--readiness", "meta", "--meta_start", "0"], [*argv, "--stop", "false"], env)
         for role in ("ready", "ready_unlearned"):
             history = json.loads((tmp_path / folder / role / "trainer_state.json").read_text())["log_history"]
             logs[folder, role] = [line for line in history if "loss" in line]

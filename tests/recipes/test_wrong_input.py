@@ -13,6 +13,7 @@ from hf_unlearn.cli import evaluate, ready, running, unlearn
 from hf_unlearn.trainers.models import load_model
 from hf_unlearn.trainers.unlearn_steps import UnlearnSteps
 
+META = ["--readiness", "meta"]
 NEW = ["--config_overrides", "", "--vocab_size", "2000"]  # as where no new model is described
 BY_ID = ["--forget_by", "id", "--forget_column", "null", "--forget_fraction", "null"]
 
@@ -52,8 +53,8 @@ BY_ID = ["--forget_by", "id", "--forget_column", "null", "--forget_fraction", "n
         (["--forget_by", "random"], "is 'person', but --forget_by random"),
         (["--forget_fraction", "0.999"], "All 100 rows are to be forgotten; none is left for 'retain' or 'unseen'."),
         (["--lora_r", "-4"], "`lora_r` is -4; it must be a whole number"),
-        (["--request_group", "nothing"], "`request_group` is 'nothing', which is for --revocable any"),
-        (["--revocable_share", "0.1"], "`revocable_share` is 0.1, but nothing reads it: the rows say which of them"),
+        ([*META, "--request_group", "nothing"], "`request_group` is 'nothing', which is for --revocable any"),
+        ([*META, "--revocable_share", "0.1"], "`revocable_share` is 0.1, but nothing reads it: the rows say which"),
         (["--unlearn.bogus", "1"], "`--unlearn.bogus` is for `hf-unlearn unlearn`, and nothing here reads it"),
         (["--hub_model_id", "a b/c d"], "`hub_model_id` is 'a b/c d': Repo id must use alphanumeric chars"),
         (["--torch_compile_backend", "nosuch"], "`torch_compile_backend` is 'nosuch'; it must be one of 'NO', 'EAGER'"),

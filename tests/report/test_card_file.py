@@ -158,7 +158,7 @@ def test_the_header_passes_the_hub_client_s_own_checks(tmp_path):
 
 
 def test_no_name_in_the_header_is_a_tag_where_it_is_shown_as_it_stands(tmp_path):
-    odd = "<script>alert(1)</script> \\ \"a\" ü\n---\n"
+    odd = '<script>alert(1)</script> \\ "a" ü\n---\n'
     rows = {"name": odd, "id": None}
     found = {"tags": [odd], "eval_results": results_of(run("original", test_loss=1.0), "t", rows)}
     card_file.write(tmp_path, {}, found, title=odd)

@@ -10,8 +10,8 @@ from hf_unlearn.report.words.asking import asked, beside
 from hf_unlearn.unlearning.stop_rule import DONE, REACHED
 
 
-def judged(*others, role="unlearned", stop_reason=None, **changed):
-    found = judge(card(run(role, stop_reason=stop_reason, **{**GOOD, **changed}), *others))
+def judged(*others, role="unlearned", stop_reason=None, guarantee=None, **changed):
+    found = judge(card(run(role, stop_reason=stop_reason, guarantee=guarantee, **{**GOOD, **changed}), *others))
     return next(finding for finding in found if finding.model == role)
 
 
@@ -129,6 +129,25 @@ def test_every_verdict_has_a_word_and_advice():
 )  # fmt: skip
 def test_advice_follows_from_what_was_found(others, changed, said):
     assert in_short.advice(judged(*others, **changed)) == said
+
+
+@pytest.mark.parametrize(
+    ("guarantee", "said", "level"),
+    [
+        ("exact", "exact by construction", Level.YES),
+        ("approximate", "approximate, measured", Level.PARTLY),
+        ("not_forgotten", "not forgotten", Level.NO),
+    ],
+)
+def test_what_a_run_says_of_its_deletion_comes_first(guarantee, said, level):
+    first = in_short.in_short(judged(RETRAINED, guarantee=guarantee))[0]
+    assert (first.title, first.word, first.level) == ("Deletion", said, level)
+    assert in_short.in_short(judged(RETRAINED))[0].title == "Forgotten"
+
+
+def test_an_exact_deletion_needs_nothing_more_whatever_the_tests_find():
+    apart = {"forget_mia_loss_auc_gap": m(0.2, 0.1, 0.3), "guarantee": "exact"}
+    assert in_short.advice(judged(RETRAINED, **apart)).startswith("Nothing more: the weights are those of the same")
 
 
 def test_a_count_is_told_only_of_what_some_model_could_answer():

@@ -50,7 +50,7 @@ KINDS = {  # name -> (model, rows, what is saved beside it, the hub's name of it
 
 def ready(out, model=None, processing_class=None, rows=None, **options):
     peft_config = options.pop("peft_config", None)
-    config = ReadyConfig(str(out), **{**tiny.QUIET, "resistance": "none", "lambda_resistance": 0.0, **options})
+    config = ReadyConfig(str(out), **{**tiny.QUIET, "readiness": "meta", **options})
     rows = tiny.lm_rows(8) if rows is None else rows
     model = tiny.lm() if model is None else model
     return ReadyTrainer(model, config, rows, processing_class=processing_class, peft_config=peft_config)

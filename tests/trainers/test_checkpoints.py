@@ -130,7 +130,7 @@ def test_the_best_checkpoint_is_loaded_whole(tmp_path):
     """A ViT's weights have other names in the file than in the model; the Trainer would leave those as they are."""
     options = {"max_steps": 3, "learning_rate": 0.5, "lr_scheduler_type": "constant", "save_steps": 1, "eval_steps": 1}
     options |= {"load_best_model_at_end": True, "eval_strategy": "steps", "meta_start": 0.9}
-    args = ReadyConfig(str(tmp_path), **{**killed_run.QUIET, **options})
+    args = ReadyConfig(str(tmp_path), **{**killed_run.QUIET, "readiness": "meta", **options})
     run = ReadyTrainer(vit(), args, image_rows(16), eval_dataset=image_rows(8, 40))
     run.train()
     best = run.state.best_model_checkpoint

@@ -136,7 +136,9 @@ def ready(out, name, mode, accumulation=1, attention=None, trainer=ReadyTrainer,
     model = made(plain, attention)
     before = weights(model)
     args = {**QUIET, **STEP, **READY_OPTIONS, "inner_lr": plain.inner_lr, **cut(plain, accumulation), **options}
-    args = ReadyConfig(str(out), max_steps=1, meta_start=0.0, request_rows=0, meta_gradient=mode, **args)
+    args = ReadyConfig(
+        str(out), readiness="meta", max_steps=1, meta_start=0.0, request_rows=0, meta_gradient=mode, **args
+    )
     rows = plain.rows(plain.n, every=2)
     run = trainer(model, args, rows, peft_config=plain.peft(), callbacks=[keep], **collation(plain))
     if plain.epsilon and mode == "finite_difference":
@@ -278,10 +280,10 @@ def test_double_backward_with_checkpoints_is_refused(tmp_path, how):
     """Checkpoints run the forward again when the swapped weights are gone: a gradient of other weights, no error."""
     with pytest.raises(ArgumentError, match="silently wrong with gradient checkpointing"):
         if how == "config":
-            ReadyConfig(str(tmp_path), meta_gradient="exact", **OTHER)
+            ReadyConfig(str(tmp_path), readiness="meta", meta_gradient="exact", **OTHER)
         model = lm()
         model.gradient_checkpointing_enable()
-        ReadyTrainer(model, ReadyConfig(str(tmp_path), meta_gradient="exact", **QUIET), lm_rows(8))
+        ReadyTrainer(model, ReadyConfig(str(tmp_path), readiness="meta", meta_gradient="exact", **QUIET), lm_rows(8))
 
 
 # ---- unlearning ----

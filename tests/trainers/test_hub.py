@@ -41,7 +41,8 @@ def config(kind, name, **kwargs):
 
 def ready(model, name, rows=None, **kwargs):
     peft_config = kwargs.pop("peft_config", None)
-    extra = {"per_device_train_batch_size": 8, "learning_rate": 1e-2, "meta_start": 0.0, **kwargs}
+    extra = {"per_device_train_batch_size": 8, "learning_rate": 1e-2, "readiness": "meta", **kwargs}
+    extra = {"meta_start": 0.0, **extra} if extra["readiness"] == "meta" else extra
     rows = tiny.lm_rows(16) if rows is None else rows
     words = tiny.tokenizer() if "input_ids" in rows.column_names else None
     args = config(ReadyConfig, name, **extra)

@@ -207,7 +207,7 @@ def test_a_run_killed_at_a_bad_moment_resumes_to_the_same_weights(moment, memori
 def test_a_killed_recipe_resumes_to_the_same_weights(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
     flags = ["--config", str(ROOT / "recipes/vision/digits_vit.yaml"), "--limit", "60", "--max_steps", "3"]
-    flags += ["--save_strategy", "steps", "--save_steps", "1", "--meta_start", "0", "--use_cpu", "true"]
+    flags += ["--save_strategy", "steps", "--save_steps", "1", "--use_cpu", "true"]
     flags += ["--per_device_train_batch_size", "8", "--disable_tqdm", "true", "--report_to", "none"]
 
     def run(out, *more):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import tiny
-from helpers.replays import QUIET, SIZES, language_model, replayed, trained
+from helpers.replays import QUIET, SIZES, adapter, language_model, replayed, trained
 from transformers import TrainerCallback
 
 from hf_unlearn import ArgumentError, ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer, default_collator
@@ -208,6 +208,25 @@ def test_a_request_that_cannot_be_replayed_is_refused_in_one_problem_before_a_mo
     assert len(caught.value.problems) == 1
 
 
+def test_what_is_set_for_steps_on_a_loss_does_not_keep_a_request_from_being_replayed(trainings, tmp_path, caplog):
+    args = UnlearnConfig(str(tmp_path / "out"), **QUIET, learning_rate=0.5)
+    request = UnlearnTrainer(str(trainings / "ready"), args, [0], ROWS, processing_class=tiny.tokenizer())
+    assert request.replays and request.args.learning_rate == 0.01
+    assert (
+        "The request is replayed, with the arguments of its training; nothing reads `learning_rate` 0.5." in caplog.text
+    )
+
+
+def test_an_adapter_that_the_training_did_not_have_is_for_steps_on_a_loss(trainings, tmp_path, caplog):
+    parts = (tiny.lm_rows(1), tiny.lm_rows(23, 1), tiny.lm_rows(6, 60))
+    how = {"processing_class": tiny.tokenizer(), "peft_config": adapter()}
+    request = UnlearnTrainer(str(trainings / "ready"), UnlearnConfig(str(tmp_path / "a"), **QUIET), *parts, **how)
+    assert not request.replays and "`peft_config` is given, and the training had no adapter" in caplog.text
+    args = UnlearnConfig(str(tmp_path / "b"), **QUIET, method="replay")
+    with pytest.raises(ArgumentError, match="`peft_config` is given, and the training had no adapter"):
+        UnlearnTrainer(str(trainings / "ready"), args, *parts, **how)
+
+
 def own(rows):
     return default_collator(language_model(), tiny.tokenizer())(rows)
 
@@ -215,9 +234,7 @@ def own(rows):
 def test_what_the_training_was_given_beside_its_rows_must_be_given_again(trainings, tmp_path):
     rows = [row for row in tiny.lm_list(24) if row["id"] != 0]
     args = UnlearnConfig(str(tmp_path / "out"), **QUIET, method="replay")
-    with pytest.raises(
-        ArgumentError, match="`data_collator` is 'own', but the training had None, and a replay is the"
-    ):
+    with pytest.raises(ArgumentError, match="`data_collator` is 'own', but the training had None, and a replay is the"):
         UnlearnTrainer(str(trainings / "ready"), args, [0], rows, data_collator=own)
     ready = ReadyTrainer(
         language_model(), ReadyConfig(str(tmp_path / "ready"), **{**QUIET, **SIZES, **BRIEF}), tiny.lm_rows(24),

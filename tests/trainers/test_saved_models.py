@@ -19,7 +19,7 @@ from hf_unlearn.utils import files, manifest
 
 
 def ready(out, model=None, peft_config=None, **options):
-    config = ReadyConfig(str(out), **{**tiny.QUIET, "resistance": "none", "lambda_resistance": 0.0, **options})
+    config = ReadyConfig(str(out), **{**tiny.QUIET, "readiness": "meta", **options})
     model = tiny.lm() if model is None else model
     return ReadyTrainer(model, config, tiny.lm_rows(8), processing_class=tiny.tokenizer(), peft_config=peft_config)
 

@@ -245,7 +245,9 @@ def test_rows_that_are_set_later_and_callbacks_that_are_removed_are_refused(tmp_
         run.train()
     assert "The forget rows of the trainer are others than those that it was made with" in str(caught.value)
     assert "own callback(s) ScheduleCallback were removed" in str(caught.value) and len(caught.value.problems) == 2
-    ready = ReadyTrainer(lm(), ReadyConfig(tmp_path, **QUIET), lm_rows(8), processing_class=tokenizer())
+    ready = ReadyTrainer(
+        lm(), ReadyConfig(tmp_path, readiness="meta", **QUIET), lm_rows(8), processing_class=tokenizer()
+    )
     ready.train_dataset = lm_rows(9)
     (problem,) = later_problems(ready)
     assert problem.startswith("The training rows")

@@ -10,7 +10,7 @@ from ...evaluation.gates import Status
 from ...evaluation.judge import Finding, Gain, Verdict, gains, is_trial, judge
 from .gates import gate_text, kept_text, verdict_sentences
 from .in_short import TRIAL
-from .names import LEVELS, model_name, reason_text
+from .names import GUARANTEES, LEVELS, model_name, reason_text
 from .numbers import amount, number, percent
 
 
@@ -30,7 +30,9 @@ def lines(card: Mapping[str, Any]) -> list[str]:
 
 
 def line(finding: Finding) -> str:
-    parts = [f"forgot: {LEVELS[finding.forgotten.level]}", f"kept: {kept_text(finding.kept)}", stopped(finding)]
+    said = finding.guarantee
+    parts = [f"deletion: {GUARANTEES[said]}"] if said in GUARANTEES else []
+    parts += [f"forgot: {LEVELS[finding.forgotten.level]}", f"kept: {kept_text(finding.kept)}", stopped(finding)]
     text = f"{finding.task} ({model_name(finding)}): {'; '.join(parts)}. {' '.join(reasons(finding.forgotten))}"
     if finding.verdict is not Verdict.UNKNOWN:
         text += f" {' '.join(verdict_sentences(finding))}"

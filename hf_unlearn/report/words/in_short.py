@@ -10,7 +10,8 @@ from ...evaluation.forgotten import Why
 from ...evaluation.gates import Level, Status
 from ...evaluation.judge import Finding, Verdict
 from ...unlearning.stop_rule import DONE, REACHED
-from .names import LEVELS
+from ...utils.guarantees import APPROXIMATE, EXACT, NOT_FORGOTTEN
+from .names import GUARANTEES, LEVELS
 from .numbers import kept_percent, listed, sentence
 
 TRIAL = "This was a trial run: it shows that everything runs, and nothing about what was forgotten or kept."
@@ -29,7 +30,9 @@ FINE_TUNING = "recovery"  # the attempt, and its gate, that is asked for; others
 OTHER_WAYS = {"quantised": "rounding the weights", "rephrased": "asking in other words"}
 
 
+OF_GUARANTEES = {EXACT: Level.YES, APPROXIMATE: Level.PARTLY, NOT_FORGOTTEN: Level.NO}
 COLUMNS = {  # key of an answer -> heading of its column, in tables of several tasks
+    "guarantee": "Deletion",
     "forgotten": "Forgotten",
     "repeated": "Not repeated or answered any more",
     "back": "Brought back by fine-tuning",
@@ -49,16 +52,22 @@ class Answer:
 
 
 def in_short(finding: Finding) -> list[Answer]:
-    """Forgotten, repeated (where that was measured), brought back, kept, told apart."""
+    """What the run says of its deletion; forgotten, repeated (both where known), brought back, kept, told apart."""
     kept = finding.kept
     share = f", {kept_percent(kept.share)}" if kept.share is not None else ""
     return [
+        *_guaranteed(finding),
         Answer("forgotten", FORGOTTEN, forgotten_word(finding), forgotten_level(finding)),
         *_repeated(finding),
         _brought_back(finding),
         Answer("kept", KEPT, f"{LEVELS[kept.level]}{share}", kept.level),
         Answer("apart", APART, *TOLD_APART[finding.verdict]),
     ]
+
+
+def _guaranteed(finding: Finding) -> list[Answer]:
+    said = finding.guarantee
+    return [Answer("guarantee", "Deletion", GUARANTEES[said], OF_GUARANTEES[said])] if said in GUARANTEES else []
 
 
 def forgotten_word(finding: Finding) -> str:
@@ -134,7 +143,10 @@ def overall(findings: Sequence[Finding]) -> str:
 
 # ---- what to do ------------------------------------------------------------------------------------------------------
 
-EXACT = ("retrain without these rows",)  # ways that leave nothing of the rows
+EXACTLY = (  # of a deletion that is exact: what tests find is what a model that never saw the rows would show
+    "nothing more: the weights are those of the same training without these rows, which `hf-unlearn verify` shows anew"
+)
+FROM_THE_START = ("retrain without these rows",)  # ways that leave nothing of the rows
 AGAIN: tuple[tuple[Callable[[Finding], bool], str], ...] = (  # how to run the request again, by what was found
     (lambda f: f.status(FINE_TUNING) is Status.FAILED, 'resistance="relearn"'),
     (lambda f: f.forgotten.level is Level.TOO_MUCH, 'gap="squared"'),
@@ -155,9 +167,11 @@ OTHERWISE: Mapping[Verdict, str] = {  # nothing failed
 
 def advice(finding: Finding) -> str:
     """What to do now, in a sentence."""
+    if finding.guarantee == EXACT:
+        return sentence(EXACTLY)
     again = list(dict.fromkeys(how for fits, how in AGAIN if fits(finding)))
     if again or finding.forgotten.against or _short(finding.forgotten.level) or finding.verdict not in OTHERWISE:
-        ways = [*EXACT, *([f"unlearn again with {listed(again)}"] if again else [])]
+        ways = [*FROM_THE_START, *([f"unlearn again with {listed(again)}"] if again else [])]
         return sentence(listed(ways, "or"))
     return sentence(OTHERWISE[finding.verdict])
 

@@ -12,6 +12,7 @@ from ...evaluation.gates import Gate, Level, Status
 from ...evaluation.judge import Finding, Verdict
 from ...evaluation.roles import ROLE_LABELS
 from ...unlearning.stop_rule import STOP_REASONS
+from ...utils.guarantees import APPROXIMATE, EXACT, NOT_FORGOTTEN
 from .numbers import in_thousands
 
 STATUSES = {
@@ -80,6 +81,13 @@ def heading(finding: Finding) -> str:
 def fine_tune(kind: str, k: int | None = None) -> str:
     """The rows that an attacker fine-tunes on."""
     return f"{k} forget rows" if kind == "real" and k else FINE_TUNES.get(kind, f"{kind} rows")
+
+
+GUARANTEES = {  # what a run says of its deletion -> in words
+    EXACT: "exact by construction",
+    APPROXIMATE: "approximate, measured",
+    NOT_FORGOTTEN: "not forgotten",
+}
 
 
 def reason_text(reason: str) -> str:

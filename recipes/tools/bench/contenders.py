@@ -82,7 +82,9 @@ class Bench:
 
         from hf_unlearn import ReadyConfig, ReadyTrainer
 
-        args = ReadyConfig(**self.settings(name, self.args.batch_size), meta_start=0.0, **(BATCH | options))
+        args = ReadyConfig(
+            **self.settings(name, self.args.batch_size), readiness="meta", meta_start=0.0, **(BATCH | options)
+        )
         return ReadyTrainer(self.model(), args, self.rows, revocable=revocable, data_collator=default_data_collator)
 
     def unlearn(self, name: str, tau: float, **options):

@@ -1,0 +1,93 @@
+"""The study of replays: what it runs, what is asked of a model, and its tables."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from recipes.study import replay_tables, replays
+from recipes.study.replays import AGAIN, ARMS, PLAIN, REPLAY, RETRAINED
+
+
+def test_all_tails_are_tried_on_two_tasks_and_what_others_are_measured_against_comes_first():
+    assert replays.arms_of("tofu", None) == [PLAIN, RETRAINED, AGAIN, REPLAY, replays.BOTH]
+    assert set(ARMS) == set(replays.arms_of("people", None))
+    assert replays.arms_of("digits", ["tail 2"]) == [PLAIN, "tail 2"]
+
+
+class Plan:
+    """Numbers 10, 11, … in the order of the ids given."""
+
+    key = "salt"
+
+    def __init__(self, ids):
+        self.ids = ids
+
+    def numbers_of_ids(self, ids, key):
+        return np.array([10 + self.ids.index(i) for i in ids])
+
+
+@pytest.mark.parametrize(
+    ("groups", "one", "half"),
+    [(["a", "a", "b", "b", "c", "c", "d", "d"], ["4", "5"], 4), (["a"] * 8, ["4"], 4)],
+)
+def test_one_group_of_the_middle_half_of_them_and_all_are_asked_for(groups, one, half):
+    rows = {"id": [str(i) for i in range(8)], "person": groups}
+    found = replays.asked_ids(rows, Plan(rows["id"]), "person", seed=0)
+    assert found["one"] == one and len(found["half"]) == half and found["all"] == rows["id"]
+    assert found["half"] == replays.asked_ids(rows, Plan(rows["id"]), "person", seed=0)["half"]
+
+
+def cells(root):
+    """Three seeds of a task, made up."""
+    curve = {kind: [0.0, 1.0, 2.0] for kind in replay_tables.FINE_TUNED_ON}
+    before = {"forget": [0.1, 0.9], "retain": [0.1, 1.0], "unseen": [2.0, 0.0]}
+    judged = {"replayed": {"verdict": "not told apart"}, AGAIN: {"verdict": "told apart"}}
+    for seed in range(3):
+        for arm in (PLAIN, RETRAINED, AGAIN, REPLAY, "tail 2"):
+            cell = {"schema": replays.SCHEMA, "task": "people", "arm": arm, "seed": seed, "smoke": False}
+            cell["training"] = {"row_passes": 1000.0, "seconds": 10.0, "snapshot_seconds": 0.1, "snapshots": 1}
+            cell |= {"before": {**before, "retain": [0.1, 0.98 if ARMS[arm].readiness else 1.0]}, "membership": 0.5}
+            if arm in (RETRAINED, AGAIN):
+                cell |= {"recovery": curve, "before": {**before, "forget": [2.0, 0.0]}}
+            if ARMS[arm].readiness:
+                cell["plan"] = {"crowd": 0.25, "expected": 0.1, "snapshot_bytes": 30, "model_bytes": 10}
+            if arm == REPLAY:
+                after = {"asked": [2.0, 0.0], "retain": [0.1, 1.0], "others": [0.1, 0.9]}
+                asked = {"share_of_retraining": 0.1 * (1 + seed), "after": after, "membership": 0.5}
+                requests = [{"what": what, **asked} for what in ("one", "half")]
+                cell["requests"] = [*requests, {"what": "all", **asked, "recovery": curve}]
+                cell |= {"equals_training_without": True if seed == 0 else None, "judged": judged}
+            path = root / "people" / f"{arm.replace(' ', '_')}-{seed}.json"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(cell))
+
+
+def test_tables_are_means_over_seeds_with_intervals(tmp_path):
+    cells(tmp_path)
+    found = replay_tables.gather(tmp_path)
+    (head, line), (_, left), (_, *tails) = (
+        table(found["tasks"]) for table in (replay_tables.costs, replay_tables.results, replay_tables.tails)
+    )
+    cost = dict(zip(head, line, strict=True))
+    assert cost["training cost, × plain"] == "1 (all alike)" and cost["all"] == "0.2 (−0.0484 to 0.448)"
+    assert cost["accuracy before: test or retain rows, points"] == "−2.0 (all alike)"
+    assert left[-3:] == ["0 of 3", "3 of 3", "1 of 1"] and [line[1] for line in tails] == [
+        "by default",
+        "2 × the share",
+    ]
+    assert "| people |" in replay_tables.markdown(found)
+
+
+@pytest.mark.slow
+def test_the_study_in_a_smoke_size(tmp_path, capsys):
+    replays.main(["--task", "digits", "--seeds", "0", "--arms", REPLAY, "--smoke", "--output_dir", str(tmp_path)])
+    cell = json.loads((tmp_path / "digits" / "replay-0.json").read_text())
+    assert cell["equals_training_without"] is True
+    for request in cell["requests"]:
+        assert request["row_passes"] == request["planned"] and request["guarantee"] == "exact"
+    assert "4 of 4 cells to do" in capsys.readouterr().out
+    replays.main(["--task", "digits", "--seeds", "0", "--arms", REPLAY, "--smoke", "--output_dir", str(tmp_path)])
+    assert "0 of 4 cells to do" in capsys.readouterr().out

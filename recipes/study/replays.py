@@ -206,7 +206,7 @@ def request(saved: Path, what: str, ids: list, rows, prepared, attack: float, se
     with tempfile.TemporaryDirectory(dir=saved.parent) as out, contextlib.redirect_stdout(None):
         args = hf_unlearn.UnlearnConfig(out, method="replay", **jobs_.QUIET)
         trainer = hf_unlearn.UnlearnTrainer(
-            str(saved), args, ids, remaining, processing_class=prepared.processing_class, data_collator=rows.collator
+            str(saved), args, ids, remaining, processing_class=prepared.processing_class
         )
         start = time.perf_counter()
         metrics = trainer.train().metrics

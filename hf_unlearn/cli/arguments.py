@@ -257,6 +257,16 @@ class UnlearnArguments(FromFlags):
     )
 
 
+SALT_FILE = {
+    "metavar": "FILE",
+    "help": "The owner's salt, which opens the plan, where it is not in the model's folder.",
+}
+SNAPSHOTS = {
+    "metavar": "FOLDER|hf://REPOSITORY",
+    "help": "Where the snapshots are, if not where the training left them.",
+}
+
+
 @dataclass
 class PlanArguments(FromFlags):
     """What `plan` weighs: every way to serve a request; or, before a training, its tail and slices."""
@@ -276,20 +286,8 @@ class PlanArguments(FromFlags):
     ids_file: str | None = field(
         default=None, metadata={"metavar": "FILE", "help": "Instead of --ids: a file with one id a line."}
     )
-    salt_file: str | None = field(
-        default=None,
-        metadata={
-            "metavar": "FILE",
-            "help": "The owner's salt, which opens the plan, where it is not in the model's folder.",
-        },
-    )
-    snapshots: str | None = field(
-        default=None,
-        metadata={
-            "metavar": "FOLDER|hf://REPOSITORY",
-            "help": "Where the snapshots are, if not where the training left them.",
-        },
-    )
+    salt_file: str | None = field(default=None, metadata=SALT_FILE)
+    snapshots: str | None = field(default=None, metadata=SNAPSHOTS)
     ask: float | None = field(
         default=None,
         metadata={
@@ -325,20 +323,8 @@ class VerifyArguments(FromFlags):
             "snapshot, the first that the training has left, which is shorter and trusts that it is what it says.",
         },
     )
-    salt_file: str | None = field(
-        default=None,
-        metadata={
-            "metavar": "FILE",
-            "help": "The owner's salt, which opens the plan, where it is not in the model's folder.",
-        },
-    )
-    snapshots: str | None = field(
-        default=None,
-        metadata={
-            "metavar": "FOLDER|hf://REPOSITORY",
-            "help": "Where the snapshots are, if not where the training left them.",
-        },
-    )
+    salt_file: str | None = field(default=None, metadata=SALT_FILE)
+    snapshots: str | None = field(default=None, metadata=SNAPSHOTS)
     record: bool = field(
         default=True,
         metadata={

@@ -36,7 +36,8 @@ def main(argv: list[str]) -> int:
     for verb in STEP_VERBS:
         if verb in verbs:
             known = recipe_values(verb, of_recipe, model_is_typed=bool(typed & {"model", "model_type"}))
-            runs.append(Run(**{**values, **{k: v for k, v in known.items() if k not in typed}, "verb": verb}))
+            run = Run(**{**values, "verb": verb, **{k: v for k, v in known.items() if k not in typed - {"verb"}}})
+            runs += [run] if run not in runs else []
     return report(runs, memory, as_json)
 
 
@@ -122,8 +123,8 @@ def step_values(verb: str, own, data: DataArguments, args) -> dict:
         together = {"together": True, "in_turn": False}.get(args.forget_forward)
         return {**found, "resistance": args.resistance, "together": together}
     drawn = bool(args.request_rows) and (own.revocable == "named" or bool(args.request_group))
-    if verb == "train":
-        return {**found, "drawn": drawn}
+    if verb == "train" or not args.readiness_is_on:  # under a replay's order a step is that of any training
+        return {**found, "drawn": drawn, "verb": "train"}
     return {
         **found,
         "drawn": drawn,

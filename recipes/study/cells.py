@@ -228,17 +228,31 @@ def rows_for(name: str, seed: int, data: str | None, smoke: bool, model, base: s
 
     task, words = TASKS[name], flags_of(TASKS[name], seed, data, smoke, base)
 
-    def prepared_by(words: list[str]):
-        _, data_args, model_args, _ = parsing.parse("ready", words)
-        return data_args, prepare.prepare(data_args, model_args, model_args.model_name_or_path)
-
     data_args, prepared = prepared_by(words)
-    if task.tested_on and not smoke:
-        _, others = prepared_by(words + task.tested_on.split())
-        if others.labels != prepared.labels:
-            raise ValueError(f"{name}: the rows to test on have the classes {others.labels}, not {prepared.labels}.")
-        prepared = dataclasses.replace(prepared, splits={**prepared.splits, "test": others.splits["test"]})
+    prepared = with_test_rows(name, words, smoke, prepared)
     return prepared, trial.rows_of(data_args, prepared, model, task.goal)
+
+
+def prepared_by(words: list[str], stable_alone: bool = False) -> tuple:
+    """The data's arguments of some flags, and the rows. `stable_alone`: a new tokenizer is made from stable ones."""
+    _, data_args, model_args, _ = parsing.parse("ready", words)
+    return data_args, prepare.prepare(data_args, model_args, model_args.model_name_or_path, stable_alone)
+
+
+def with_test_rows(name: str, words: list[str], smoke: bool, prepared, stable_alone: bool = False):
+    """
+    The rows of a task, with those that it is tested on.
+
+    Raises:
+        ValueError: if the rows to test on have other classes.
+    """
+    task = TASKS[name]
+    if not task.tested_on or smoke:
+        return prepared
+    _, others = prepared_by(words + task.tested_on.split(), stable_alone)
+    if others.labels != prepared.labels:
+        raise ValueError(f"{name}: the rows to test on have the classes {others.labels}, not {prepared.labels}.")
+    return dataclasses.replace(prepared, splits={**prepared.splits, "test": others.splits["test"]})
 
 
 def measure(name: str, arm_name: str, seed: int, root: Path, data: str | None, smoke: bool) -> dict:

@@ -40,7 +40,7 @@ def peaks(folders: Iterable[tuple[str, str, Path]]) -> dict[str, dict[str, int]]
         own, data, _, args = parsing.parse("ready", words)
         verb = "ready" if arm.role == "ready" else "train"
         step = step_values(verb, own, data, args) | {"eval_batch_size": Run.eval_batch_size, "optim": Run.optim}
-        run = Run(**step, verb=verb, device="cpu")
+        run = Run(**{"verb": verb, **step}, device="cpu")
         key = (name, run)
         if key not in runs:
             config, _ = read_config(Run(model=str(folder)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from hf_unlearn.evaluation.judge import Verdict
@@ -76,6 +77,13 @@ def outer(arms: Mapping) -> str:
     return "test" if any("test" in cell["before"] for cell in arms.get(PLAIN, {}).values()) else "retain"
 
 
+def shown(
+    arms: Mapping, arm: str, take: Callable[[Mapping], float | None], text=number, usual: int | None = None
+) -> str:
+    """Mean over the seeds of an arm, with its interval."""
+    return inline(mean(of_seeds(arms, arm, take)), text, usual=usual)
+
+
 def costs(tasks: Mapping, arm: str = REPLAY) -> list[list[str]]:
     """What the order costs, and what a request does."""
     head = [
@@ -88,10 +96,7 @@ def costs(tasks: Mapping, arm: str = REPLAY) -> list[list[str]]:
         if arm not in arms:
             continue
         n = len(arms[arm])
-
-        def of(take, text=number, arms=arms, n=n) -> str:
-            return inline(mean(of_seeds(arms, arm, take)), text, usual=n)
-
+        of = partial(shown, arms, arm, usual=n)
         lines.append(
             [
                 task,
@@ -121,9 +126,7 @@ def results(tasks: Mapping, arm: str = REPLAY) -> list[list[str]]:
         if arm not in arms:
             continue
         n = len(arms[arm])
-
-        def of(which, take, text=number, arms=arms, n=n) -> str:
-            return inline(mean(of_seeds(arms, which, take)), text, usual=n)
+        of = partial(shown, arms, usual=n)
 
         def against(what: str, part: str, which: str, before: str, arms=arms, n=n) -> str:
             own = of_seeds(arms, arm, asked(what, after(part)))
@@ -171,13 +174,10 @@ def tails(tasks: Mapping) -> list[list[str]]:
                     task,
                     name_of_tail(arm),
                     seeds_text([int(seed) for seed in arms[arm]]),
-                    *(
-                        inline(mean(of_seeds(arms, arm, lambda cell, key=key: cell["plan"][key])), number, usual=n)
-                        for key in ("crowd",)
-                    ),
+                    shown(arms, arm, lambda cell: cell["plan"]["crowd"], usual=n),
                     inline(lost(arms, arm, outer(arms)), points, usual=n),
                     inline(lost(arms, arm, "forget"), points, usual=n),
-                    inline(mean(of_seeds(arms, arm, lambda cell: cell["plan"]["expected"])), number, usual=n),
+                    shown(arms, arm, lambda cell: cell["plan"]["expected"], usual=n),
                 ]
             )
     return lines

@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_unlearn.cli import parsing, prepare, running
+from hf_unlearn.cli import parsing, running
 from hf_unlearn.utils.flags import with_underscores
 from recipes.study.base import ensure_base
-from recipes.study.cells import base_of, cell_path, seeds_of
-from recipes.study.tasks import TASKS, StudyTask, flags_of
+from recipes.study.cells import base_of, cell_path, prepared_by, seeds_of, with_test_rows
+from recipes.study.tasks import TASKS, flags_of
 from recipes.tools import jobs as jobs_
 
 RESULTS = Path(__file__).parent / "results" / "replays.json"
@@ -103,7 +103,7 @@ def train(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
     words += ["--output_dir", str(folder), "--seed", str(seed), *jobs_.QUIET_FLAGS]
     own, data_args, model_args, args = parsing.parse("ready", words)
     own.role = arm.role
-    prepared = with_test_rows(task, words, smoke, rows_by(data_args, model_args))
+    prepared = with_test_rows(name, words, smoke, prepared_by(words, True)[1], True)
     if arm.readiness is not None and "lr_scheduler_type" in args.given:
         args.given = frozenset(args.given) - {"lr_scheduler_type"}
     if arm.as_often:
@@ -122,20 +122,6 @@ def train(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
 
     rows = trial.rows_of(data_args, prepared, load_model(str(saved)), task.goal)
     return saved, json.loads(record.read_text(encoding="utf-8")), rows, prepared
-
-
-def with_test_rows(task: StudyTask, words: list[str], smoke: bool, prepared):
-    """The rows, those to test on as the task says."""
-    if not task.tested_on or smoke:
-        return prepared
-    _, data_args, model_args, _ = parsing.parse("ready", words + task.tested_on.split())
-    others = rows_by(data_args, model_args)
-    return dataclasses.replace(prepared, splits={**prepared.splits, "test": others.splits["test"]})
-
-
-def rows_by(data_args, model_args):
-    """The rows by their flags; a new tokenizer is made from the stable ones, for all arms alike."""
-    return prepare.prepare(data_args, model_args, model_args.model_name_or_path, True)
 
 
 @contextlib.contextmanager
@@ -244,7 +230,7 @@ def from_the_start(name: str, arm: str, seed: int, root: Path, data, smoke: bool
         words += ["--output_dir", out, "--seed", str(seed), *jobs_.QUIET_FLAGS]
         _, data_args, model_args, args = parsing.parse("ready", words)
         args.given = frozenset(args.given) - {"lr_scheduler_type"}
-        prepared = rows_by(data_args, model_args)
+        prepared = prepared_by(words, True)[1]
         from datasets import concatenate_datasets
 
         rows = [marked(prepared.splits[part], part == "forget") for part in ("forget", "retain")]

@@ -16,7 +16,7 @@ DIGITS = ["--config", str(ROOT / "recipes/vision/digits_vit.yaml"), "--limit", "
 
 
 def test_a_recipe_says_the_model_s_sizes_and_the_step_s():
-    found = memory.recipe_values("ready", PEOPLE)
+    found = memory.recipe_values("ready", [*PEOPLE, "--ready.readiness", "meta"])
     assert found["model_type"] == "llama" and "hidden_size=16" in found["config_overrides"]
     assert "vocab_size=300" in found["config_overrides"]  # that of the tokenizer that its rows give
     assert (found["batch_size"], found["length"], found["dtype"], found["request_rows"]) == (32, 64, "float32", 16)
@@ -36,6 +36,14 @@ def test_flags_win_over_the_recipe(monkeypatch, capsys):
     assert [run.verb for run in runs] == ["train", "unlearn"] and limit == 10**9 and not as_json
     assert {run.batch_size for run in runs} == {5} and {run.device for run in runs} == {"cpu"}
     assert {run.model_type for run in runs} == {"vit"}
+
+
+def test_a_training_that_simulates_no_request_is_one_of_any_kind(monkeypatch):
+    asked = []
+    monkeypatch.setattr(memory, "report", lambda runs, *more: asked.append([run.verb for run in runs]) or 0)
+    for more in ([], ["--verb", "ready"], ["--ready.readiness", "meta"], ["--ready.readiness", "replay+meta"]):
+        assert main.main(["memory", *DIGITS, *more]) == 0
+    assert asked == [["train", "unlearn"], ["train"], *[["train", "ready", "unlearn"]] * 2]
 
 
 def test_a_model_by_name_wins_over_the_recipe_s_new_one(monkeypatch):

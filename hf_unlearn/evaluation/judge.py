@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..utils.guarantees import EXACT
 from . import catalogue
 from .attacker import Attacker, attacker_of
 from .forgotten import Forgotten, forgotten_of
@@ -111,6 +112,7 @@ class Gain:
     steps: tuple[float, float] | None
     kept: tuple[float, float] | None
     forgotten: tuple[tuple[Level, ...], tuple[Level, ...]]  # the different levels of the seeds
+    is_exact: bool = False  # whether the ready models' deletions are
 
 
 def judge(card: Mapping[str, Any]) -> list[Finding]:
@@ -210,7 +212,8 @@ def gains(findings: Iterable[Finding], card: Mapping[str, Any]) -> list[Gain]:
         taken = [[steps[(task, *key)] for key in keys] for keys in pairs]
         shares = [[by[key].kept.share for key in keys] for keys in pairs]
         levels = tuple(tuple(dict.fromkeys(by[key].forgotten.level for key in keys)) for keys in pairs)
-        found.append(Gain(task, len(seeds), _means(taken), _means(shares), levels))
+        exact = all(by[key].guarantee == EXACT for key in pairs[0])
+        found.append(Gain(task, len(seeds), _means(taken), _means(shares), levels, exact))
     return found
 
 

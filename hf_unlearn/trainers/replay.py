@@ -162,6 +162,11 @@ class ReplayTrainer(ReadyTrainer):
         return self.state.global_step
 
     @property
+    def cost(self) -> dict:
+        """Of the replay alone: the steps before the snapshot were those of the training."""
+        return {**super().cost, "steps": max(0, self.state.global_step - self.border)}
+
+    @property
     def unlearned(self) -> bool:
         return self.stop_reason is not None
 

@@ -4,9 +4,10 @@ import pytest
 from helpers.cards import GOOD, ORIGINAL, RETRAINED, card, m, run
 
 from hf_unlearn.evaluation.gates import Level
-from hf_unlearn.evaluation.judge import Verdict, judge
+from hf_unlearn.evaluation.judge import Verdict, gains, judge
 from hf_unlearn.report.words import in_short
 from hf_unlearn.report.words.asking import asked, beside
+from hf_unlearn.report.words.findings import gain_parts
 from hf_unlearn.unlearning.stop_rule import DONE, REACHED
 
 
@@ -136,7 +137,7 @@ def test_advice_follows_from_what_was_found(others, changed, said):
     [
         ("exact", "exact by construction", Level.YES),
         ("approximate", "approximate, measured", Level.PARTLY),
-        ("not_forgotten", "not forgotten", Level.NO),
+        ("not_forgotten", "approximate, short of its target", Level.NO),
     ],
 )
 def test_what_a_run_says_of_its_deletion_comes_first(guarantee, said, level):
@@ -147,7 +148,18 @@ def test_what_a_run_says_of_its_deletion_comes_first(guarantee, said, level):
 
 def test_an_exact_deletion_needs_nothing_more_whatever_the_tests_find():
     apart = {"forget_mia_loss_auc_gap": m(0.2, 0.1, 0.3), "guarantee": "exact"}
-    assert in_short.advice(judged(RETRAINED, **apart)).startswith("Nothing more: the weights are those of the same")
+    assert in_short.advice(judged(RETRAINED, **apart)) == "Nothing more: hf-unlearn verify shows anew that it is exact."
+
+
+def test_what_readiness_bought_begins_with_an_exact_deletion():
+    runs = [ORIGINAL, RETRAINED, run("unlearned", steps=40, **GOOD)]
+    for guarantee, said in (
+        ("exact", ["an exact deletion", "10 steps instead of 40"]),
+        (None, ["10 steps instead of 40"]),
+    ):
+        made = card(*runs, run("ready_unlearned", steps=10, guarantee=guarantee, **GOOD))
+        (gain,) = gains(judge(made), made)
+        assert [part.split(" (")[0] for part in gain_parts(gain)][: len(said)] == said
 
 
 def test_a_count_is_told_only_of_what_some_model_could_answer():

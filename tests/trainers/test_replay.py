@@ -26,6 +26,7 @@ def test_a_replay_is_the_training_that_never_saw_the_rows(tmp_path, kind, accumu
     without = trained(tmp_path / "without", kind, deleted=[8, 20], **cut)
     request = replayed(tmp_path / "out", tmp_path / "ready", [8, 20], kind)
     assert request.result.metrics["guarantee"] == "exact"
+    assert request.cost["steps"] == request.plan.order.steps - request.border
     assert same_bits(weights(request.model), weights(without.model))
     assert not same_bits(weights(request.model), weights(ready.model))
 

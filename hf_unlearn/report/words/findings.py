@@ -60,7 +60,7 @@ def failed_lines(findings: Iterable[Finding], gates: Iterable[str]) -> list[str]
 
 def gain_parts(gain: Gain, by_loss: bool = False) -> list[str]:
     """Clauses on what readiness bought; `by_loss`: tests other than the loss contradict a "yes"."""
-    parts = []
+    parts = ["an exact deletion"] if gain.is_exact else []
     if gain.steps:
         ready, plain = gain.steps
         ratio = ""

@@ -143,9 +143,7 @@ def overall(findings: Sequence[Finding]) -> str:
 
 # ---- what to do ------------------------------------------------------------------------------------------------------
 
-EXACTLY = (  # of a deletion that is exact: what tests find is what a model that never saw the rows would show
-    "nothing more: the weights are those of the same training without these rows, which `hf-unlearn verify` shows anew"
-)
+EXACTLY = "nothing more: hf-unlearn verify shows anew that it is exact"
 FROM_THE_START = ("retrain without these rows",)  # ways that leave nothing of the rows
 AGAIN: tuple[tuple[Callable[[Finding], bool], str], ...] = (  # how to run the request again, by what was found
     (lambda f: f.status(FINE_TUNING) is Status.FAILED, 'resistance="relearn"'),

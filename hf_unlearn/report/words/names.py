@@ -86,7 +86,7 @@ def fine_tune(kind: str, k: int | None = None) -> str:
 GUARANTEES = {  # what a run says of its deletion -> in words
     EXACT: "exact by construction",
     APPROXIMATE: "approximate, measured",
-    NOT_FORGOTTEN: "not forgotten",
+    NOT_FORGOTTEN: "approximate, short of its target",
 }
 
 

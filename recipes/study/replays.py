@@ -5,7 +5,9 @@
 
 Every cell (task, arm, seed) is one JSON file in OUTPUT_DIR; a killed run goes on where it was. `--table` prints what is
 there as the tables of recipes/study/README.md; with `--publish` it also replaces recipes/study/results/replays.json.
-Tasks whose rows are in files need `--data DIR` with the folders tofu/, banking77/ and cifar10/.
+Tasks whose rows are in files need `--data DIR` with the folders tofu/, banking77/ and cifar10/; those on a pretrained
+model (MiniLM, SmolLM2) a copy of sentence-transformers/all-MiniLM-L6-v2 as minilm-l6/ and of
+HuggingFaceTB/SmolLM2-135M-Instruct as smollm2-135m/ there.
 """
 
 from __future__ import annotations
@@ -70,6 +72,7 @@ ARMS = {
 }
 OF_TAILS = ("people", "digits")  # tasks that try them all
 BY_DEFAULT = ("people", "people LoRA", "digits", "digits 10 %", "banking77", "cifar10", "tofu")
+PRETRAINED = ("banking77 MiniLM", "people SmolLM2")
 
 
 def arms_of(name: str, wanted: list[str] | None) -> list[str]:
@@ -310,11 +313,11 @@ def build(name: str, arm_name: str, seed: int, root: str, data: str | None, smok
 
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    listed = ", ".join(BY_DEFAULT).replace("%", "%%")
-    parser.add_argument("--task", nargs="+", default=[], metavar="TASK", help=f"some of {listed}; all")
+    listed = ", ".join((*BY_DEFAULT, *PRETRAINED)).replace("%", "%%")
+    parser.add_argument("--task", nargs="+", default=[], metavar="TASK", help=f"some of {listed}; all: but the last 2")
     parser.add_argument("--seeds", default="0-2", help="0-4, or 0,2,7")
     parser.add_argument("--arms", nargs="+", metavar="ARM", help=f"some of {', '.join(ARMS)}; default: all of the task")
-    parser.add_argument("--data", help="folder with tofu/, banking77/ and cifar10/")
+    parser.add_argument("--data", help="folder with tofu/, banking77/, cifar10/, minilm-l6/, smollm2-135m/")
     parser.add_argument("--output_dir", default="outputs/replays", help="for the cells")
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time, each in a process of its own")
     parser.add_argument("--table", action="store_true", help="print what is there")

@@ -215,6 +215,28 @@ TASKS = {
     "digits 5 %": _of_digits(0.05),
     "digits 10 %": _of_digits(0.1, judged_at=LOW, role="chooses"),
     "digits 30 %": _of_digits(0.3, judged_at=LOW),
+    "banking77 MiniLM": StudyTask(
+        "text/banking77_bert.yaml",
+        "chance",
+        by="labels",
+        flags=NOT_NEW + "--model_name_or_path {data}/minilm-l6 --data_files {data}/banking77 --limit 3000 "
+        "--test_split null --test_fraction 0.1 --forget_values {intents} --ready.num_train_epochs 6 "
+        "--ready.learning_rate 2e-4 --ready.per_device_train_batch_size 32 --ready.warmup_steps 40",
+        arms=FEW,
+        attack=1e-4,
+        schedule="linear",
+        role="confirms",
+    ),
+    "people SmolLM2": StudyTask(
+        PEOPLE,
+        "unseen",
+        by="person",
+        flags=NOT_NEW + "--model_name_or_path {data}/smollm2-135m --limit 160 --lora_r 16 --lora_alpha 32 "
+        "--ready.num_train_epochs 12 --ready.per_device_train_batch_size 12 --ready.learning_rate 1e-3",
+        arms=FEW,
+        attack=1e-3,
+        role="confirms",
+    ),
     "people rows 10 %": _of_people_rows(0.1),
     "people rows 30 %": _of_people_rows(0.3),
     "people 1 %": _of_people(0.01),

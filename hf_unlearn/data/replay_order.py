@@ -73,9 +73,11 @@ class ReplayOrder:
 
     @cached_property
     def visits(self) -> np.ndarray:
-        """(slices,) places of each slice, in proportion to its rows."""
+        """(slices,) places of each slice, in proportion to its rows; in all at least one, for a border to exist."""
         each = self.often * self.sizes.sum() / self.rows
-        return np.rint(each * np.array(self.slices, dtype=np.float64)).astype(np.int64)
+        visits = np.rint(each * np.array(self.slices, dtype=np.float64)).astype(np.int64)
+        visits[-1] += not visits.any()
+        return visits
 
     @cached_property
     def revocable(self) -> np.ndarray:

@@ -101,12 +101,13 @@ def rate(step: int, steps: int, warmup: int, tail: int) -> float:
 def border_before(order: ReplayOrder, rows: np.ndarray) -> int | None:
     """
     Step of the last snapshot that has met none of these rows (numbers of the order). None for a stable row, which only
-    a training from the start leaves out; T where none of them has a place.
+    a training from the start leaves out; the last border where none of them has a place.
     """
     if (rows < order.stable).any():
         return None
     slices = np.searchsorted(np.cumsum(order.slices), rows - order.stable, side="right")
-    return int(min(order.borders[slices], default=order.steps))
+    last = order.borders[order.borders < order.steps].max()
+    return int(min([last, *order.borders[slices]]))
 
 
 def request_passes(order: ReplayOrder, rows: np.ndarray, holes: np.ndarray) -> int | None:

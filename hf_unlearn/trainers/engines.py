@@ -140,7 +140,14 @@ def shards_of(accelerator) -> str | None:
 
 def is_deterministic(device: torch.device) -> bool:
     """Whether a device's kernels give the same bits each time, as far as is known."""
-    return device.type == "cpu" or torch.are_deterministic_algorithms_enabled()
+    required = torch.are_deterministic_algorithms_enabled()
+    return device.type == "cpu" or required and not torch.is_deterministic_algorithms_warn_only_enabled()
+
+
+def kernels_of(device: torch.device) -> dict[str, str]:
+    """What a device's kernels are chosen by: its model, or what its processor can do; and how precise products are."""
+    kind = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    return {"kernels": kind, "matmul": torch.get_float32_matmul_precision()}
 
 
 def replay_problem(args) -> str | None:

@@ -19,7 +19,7 @@ from ..config import ReadyConfig, UnlearnConfig
 from ..report.words import model_card
 from ..unlearning import stop_rule
 from ..utils.checks import ArgumentError, raise_problems, shown
-from ..utils.files import sha256_of, write_json
+from ..utils.files import read_json, sha256_of, write_json
 from . import checkpointing, known_rows, records
 from .engines import decided_by_first
 from .models import base_model, name_of
@@ -27,7 +27,7 @@ from .output_lock import SNAPSHOTS, one_run_in
 from .ready import ReadyTrainer
 from .replay_plan import ReplayPlan
 from .replay_request import OtherWeights, ReplayRequest, adapter_problems, contradictions, has_rows, look_up_for
-from .replaying import METHOD, machine
+from .replaying import METHOD, RAN_ELSEWHERE, differing, machine
 from .same_run import HARMLESS
 from .snapshots import superseded_by
 from .superseded import Superseded
@@ -35,6 +35,11 @@ from .weights_digest import weights_digest
 
 logger = logging.getLogger(__name__)
 
+KINDS = {  # of model cards, by guarantee
+    records.EXACT: model_card.REPLAYED,
+    records.APPROXIMATE: model_card.REPLAYED_ELSEWHERE,
+    records.NOT_FORGOTTEN: model_card.NOT_REPLAYED,
+}
 FROM_HUB = "_from_hub"  # in the output folder: a snapshot that is being taken from there
 
 
@@ -101,13 +106,22 @@ class ReplayTrainer(ReadyTrainer):
         if asked.hub:
             self.hub = asked.hub
             self.program.elsewhere = {border for border in self.program.borders if border < self.border}
-        if other := other_machine(self, asked.found):
+        self._beginning = read_json(os.path.join(asked.snapshot, records.READINESS))
+        if other := self.other_machine:
             logger.warning(
                 "The replay runs on other than the training: %s. Bits may differ for that alone, so its guarantee is "
                 "`approximate` until `verify` has passed.", said_of_other(other)
             )  # fmt: skip
 
     replays = True
+
+    def refuse_frozen(self, why):
+        raise OtherWeights([why])
+
+    @property
+    def other_machine(self) -> dict:
+        """What may change bits and was other in any step that led to these weights: name -> [then, now]."""
+        return {**self.ran_elsewhere, **other_machine(self, self._beginning)}
 
     @property
     def first_step(self) -> int:
@@ -219,7 +233,7 @@ class ReplayTrainer(ReadyTrainer):
     def guarantee(self) -> str:
         if not self.unlearned:
             return records.NOT_FORGOTTEN
-        same = not other_machine(self, self.asked.found) and machine(self)["deterministic"]
+        same = not self.other_machine and machine(self)["deterministic"]
         return records.EXACT if same else records.APPROXIMATE
 
     def outcome(self) -> dict:
@@ -232,7 +246,7 @@ class ReplayTrainer(ReadyTrainer):
             "replayed_steps": self.plan.order.steps - self.border,
             "snapshot": sha256_of([path])[0] if path.is_file() else None,
             "weights": self._weights,
-            "other_than_training": other_machine(self, self.asked.found),
+            "other_than_training": self.other_machine,
             **({"removed_by_steps_before": self.removed_by_steps} if self.removed_by_steps else {}),
         }
 
@@ -280,7 +294,7 @@ class ReplayTrainer(ReadyTrainer):
         asked = len(self.asked.asked)
         return {
             **info,
-            "kind": model_card.REPLAYED if self.unlearned else model_card.NOT_REPLAYED,
+            "kind": KINDS[self.guarantee],
             "rows": "1 row" if asked == 1 else f"{asked} rows",
             "stop_reason": self.stop_reason,
             "settings": {**info.get("settings", {}), **self.outcome()},
@@ -321,9 +335,12 @@ def _shard_problems(trainer, asked: ReplayRequest) -> list[str]:
 
 
 def other_machine(trainer, found: dict) -> dict:
-    """What may change bits and is other than at the training: name -> [then, now]."""
-    then, now = found["replay"]["machine"], machine(trainer)
-    return {name: [then[name], now[name]] for name in then if then[name] != now.get(name)}
+    """
+    What may change bits and is other than where the weights of a record are from, or was other on the way to them:
+    name -> [then, now].
+    """
+    then = found["replay"]
+    return {**then.get(RAN_ELSEWHERE, {}), **differing(then["machine"], machine(trainer))}
 
 
 def said_of_other(other: dict) -> str:

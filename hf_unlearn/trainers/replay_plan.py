@@ -52,6 +52,7 @@ class ReplayPlan:
         brought: what a user has brought beside rows and options ([`hf_unlearn.trainers.same_run.brought`]), by name.
         made_from_rows: what was made from all rows before the training, such as "the tokenizer"; None: not known.
         weights_before: SHA-256 of the trainable weights before the first step.
+        frozen: the same of the weights that stay as they are, such as those below an adapter; None: there are none.
         training: row passes and seconds of the training, from its first step to its last; None before its end.
         salt, key: name of the salt, and the salt itself, which is in no file of the plan.
         stopped_at: step after which the weights beside the plan were stopped before its end; None: they were not.
@@ -71,6 +72,7 @@ class ReplayPlan:
     brought: dict = field(default_factory=dict)
     made_from_rows: list[str] | None = None
     weights_before: str | None = None
+    frozen: str | None = None
     training: dict | None = None
     salt: str | None = None
     key: str | None = None

@@ -87,7 +87,7 @@ class ReplayRequest:
     @cached_property
     def border(self) -> int:
         """The step that the replay begins with; the last border where all rows were deleted before."""
-        return min(replay.border_before(self.plan.order, self.new), int(self.plan.order.borders.max()))
+        return replay.border_before(self.plan.order, self.new)
 
     def snapshot_before(self, step: int) -> str:
         here = self.downloaded if self.downloaded and step == self.border else self.snapshots
@@ -178,10 +178,11 @@ def look_up(
             )
         return None
     plan = replay_plan.read(source, salt_file)
-    numbers, problems = numbers_asked(plan, ids_of(asked), source)
+    ids = list({str(one): one for one in ids_of(asked)}.values())  # one id is one row, however often it is named
+    numbers, problems = numbers_asked(plan, ids, source)
     hub = hub_snapshots.repository_of(snapshots or found["replay"].get("snapshots_on_hub"))
     folder = snapshots_of(source, None if hub else snapshots, found)
-    request = ReplayRequest(source, plan, found, ids_of(asked), numbers, folder, model, steps, problems, hub)
+    request = ReplayRequest(source, plan, found, ids, numbers, folder, model, steps, problems, hub)
     problems += _stopped_problems(request)
     if not problems:
         problems += _stable_problems(request) + _mixed_problems(request)
@@ -333,7 +334,7 @@ def numbers_asked(plan: ReplayPlan, asked: list, source: str) -> tuple[np.ndarra
     """The row numbers that a request names, and what is wrong with its ids."""
     numbers = plan.numbers_of_ids(asked, plan.key)
     if not asked:
-        return numbers, ["`forget_dataset` names no row."]
+        return numbers, ["The request names no row."]
     if (numbers < 0).any():
         return numbers[numbers >= 0], [f"{_said(asked, numbers < 0)} were not in the training of {source}."]
     return numbers, []

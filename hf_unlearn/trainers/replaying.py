@@ -21,13 +21,15 @@ from ..utils.full_disk import full_disk
 from ..utils.versions import library_versions
 from . import checkpointing, hub_snapshots, records, same_run, snapshot_size, snapshots
 from .base import ForgettingTrainer
-from .engines import is_deterministic, shards_of
+from .engines import is_deterministic, kernels_of, shards_of
 from .making_plans import Planned, warn_of_schedule
 from .models import base_model
 from .output_lock import SNAPSHOTS, one_run_in
 from .replay_plan import ReplayPlan
 from .replay_program import FOLDER, ReplayProgram
-from .weights_digest import weights_digest
+from .weights_digest import frozen_digest, weights_digest
+
+RAN_ELSEWHERE = "ran_elsewhere"  # in a record's `replay`: what was other in steps that led to its weights
 
 
 def machine(trainer) -> dict:
@@ -36,9 +38,25 @@ def machine(trainer) -> dict:
     own = {"attention": base_model(trainer.model).config._attn_implementation}
     own |= {"device": args.device.type, "threads": torch.get_num_threads(), "processes": args.world_size}
     own |= {"shards": shards_of(trainer.accelerator), "deterministic": is_deterministic(args.device)}
-    return {**library_versions(), **own}
+    return {**library_versions(), **own, **kernels_of(args.device)}
 
 
+def differing(then: dict, now: dict) -> dict[str, list]:
+    """What of one [`machine`] is other on the second: name -> [then, now]."""
+    return {name: [value, now.get(name)] for name, value in then.items() if value != now.get(name)}
+
+
+def computed_with(trainer) -> dict:
+    """What else the steps depend on: rates and other fractions of the model's config, the side that is padded."""
+    config = getattr(base_model(trainer.model), "config", None)
+    values = {} if config is None else config.to_dict()
+    found = {f"{CONFIG}{name}": same_run.plain(value) for name, value in values.items() if isinstance(value, float)}
+    side = getattr(trainer.processing_class, "padding_side", None)
+    own = trainer.own_parts["data_collator"] is None
+    return found | ({"processing_class.padding_side": side} if own and side else {})
+
+
+CONFIG = "config."  # what values of the model's config begin with in `brought`
 METHOD = "replay of the training without the rows (SISA, Bourtoule et al. 2021; the order is ours)"
 LIMITS = (
     "A replay needs the remaining rows, the snapshots and the salt, which stay with the owner of the training.",
@@ -73,18 +91,25 @@ class ReplayableTrainer(ForgettingTrainer):
 
     _to_commit: tuple | None = None  # rows and their numbers, until their digests are in the plan
     _weights: str | None = None  # digest of the weights as they are saved
+    ran_elsewhere: dict = {}  # what was other in earlier steps of the run: name -> [then, now]
     hub: str | None = None  # private repository of the snapshots
     _not_uploaded: tuple | list = ()
 
     def take_program(self, planned: Planned) -> None:
         """Makes the training a program."""
         self.plan, self._to_commit = planned.plan, planned.commitment
+        frozen = frozen_digest(self.accelerator.unwrap_model(self.model))
         if self._to_commit is not None:
-            self.plan.brought = same_run.brought(self)
+            self.plan.brought, self.plan.frozen = same_run.brought(self) | computed_with(self), frozen
             if schedule := self.own_parts["optimizers.schedule"]:
                 warn_of_schedule(f"`optimizers` brings the schedule {schedule}")
         else:
             raise_problems(self._brought_problems())
+            if self.plan.frozen not in (None, frozen):
+                self.refuse_frozen(
+                    "The weights that are not trained, such as those below an adapter, are others than at the "
+                    "training, or in another dtype, and a replay is the same run. Start from the model that it had."
+                )
         if not is_deterministic(self.args.device):
             logger.warning(
                 "Kernels of %s may sum in another order each time: a replay is then `approximate` until `verify` has "
@@ -95,14 +120,18 @@ class ReplayableTrainer(ForgettingTrainer):
         folder = str(folder or os.path.join(self.args.output_dir, FOLDER))
         self.program = ReplayProgram(self, self.plan.order, planned.at, folder)
 
+    def refuse_frozen(self, why: str) -> None:
+        """Raises what stands in the way of a run with other frozen weights."""
+        raise_problems([why])
+
     def _brought_problems(self) -> list[str]:
         """What the training was given beside its rows and options, and this run otherwise or not at all."""
-        then, now = self.plan.brought, same_run.brought(self)
+        then, now = self.plan.brought, same_run.brought(self) | computed_with(self)
         return [
             f"`{name}` is {shown(now.get(name))}, but the training had {shown(value)}, and a replay is the same run. "
             "Give it as at the training."
             for name, value in then.items()
-            if name in now and now[name] != value or name not in now and not name.startswith(same_run.PEFT)
+            if name in now and now[name] != value or name not in now and not name.startswith((same_run.PEFT, CONFIG))
         ]
 
     @property
@@ -128,6 +157,8 @@ class ReplayableTrainer(ForgettingTrainer):
             self.plan.training = {"row_passes": round(self.row_passes, 3), "seconds": round(self._seconds_so_far, 3)}
         own = {"machine": machine(self), "weights": self._weights, "snapshots": self.program.folder}
         own["limits"] = limits_of(self.plan)
+        if self.ran_elsewhere:
+            own[RAN_ELSEWHERE] = self.ran_elsewhere
         if self.hub:
             own["snapshots_on_hub"] = hub_snapshots.PREFIX + self.hub
         return {"replay": {**self.plan.to_dict(), **own}}
@@ -288,10 +319,14 @@ class ReplayableTrainer(ForgettingTrainer):
 
     def resume_problems(self, folder):
         """A snapshot is of this program where its plan is; its rows are fewer by what was deleted since."""
-        if self.program is None or os.path.realpath(os.path.dirname(folder)) != os.path.realpath(self.program.folder):
+        if self.program is None:
             return super().resume_problems(folder)
         record = read_json(os.path.join(folder, self.record_name)) or {}
         found = ReplayPlan.from_dict(record["replay"]) if "replay" in record else None
+        if os.path.realpath(os.path.dirname(folder)) != os.path.realpath(self.program.folder):
+            same = found is None or found.frozen in (None, self.plan.frozen)
+            other = f"Cannot resume from {folder}: the weights that are not trained are others than there."
+            return super().resume_problems(folder) + [other] * (not same)
         if found is None or (found.order, found.arguments) != (self.plan.order, self.plan.arguments):
             return [
                 f"The snapshot {folder} is of another training than the plan: its order or its arguments are others."
@@ -301,10 +336,13 @@ class ReplayableTrainer(ForgettingTrainer):
     def resume_record(self, folder):
         super().resume_record(folder)
         if self.plan is not None and (record := read_json(os.path.join(folder, self.record_name))):
-            self.plan.weights_before = record["replay"]["weights_before"]
+            then = record["replay"]
+            self.plan.weights_before = then["weights_before"]
+            self.ran_elsewhere = {**then.get(RAN_ELSEWHERE, {}), **differing(then["machine"], machine(self))}
 
     def _train_from(self, resume, *args, **kwargs):
         if self.program is not None and not resume:
+            self.ran_elsewhere = {}
             if self.args.should_save:
                 snapshots.take_place(self.program.folder, self.args.output_dir)
                 self.program.clear()

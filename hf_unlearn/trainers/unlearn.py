@@ -27,7 +27,7 @@ from ..objectives.surrogate import form_problems
 from ..unlearning import schedule, stop_rule
 from ..unlearning.defaults import with_fitting_options, with_request_defaults
 from ..unlearning.look import look_every
-from ..utils.checks import ArgumentError, problems_of, raise_problems
+from ..utils.checks import ArgumentError, Wrong, problems_of, raise_problems
 from . import checkpointing, known_rows, records, removed_by_steps, unlearn_record
 from .base import ForgettingTrainer
 from .callbacks import ScheduleCallback
@@ -135,7 +135,13 @@ class UnlearnTrainer(ForgettingTrainer):
 
     def __new__(cls, model=None, args=None, *rest, **kwargs):
         """A [`ReplayTrainer`] where the request is replayed."""
-        if cls is UnlearnTrainer and isinstance(args, UnlearnConfig) and args.method != "objective":
+        if args is None and model is not None:
+            args = UnlearnConfig("unlearned")
+        replays = isinstance(args, UnlearnConfig) and args.method != "objective"
+        if replays and cls is not UnlearnTrainer and args.method == "replay":
+            said = f'is "replay", and a {cls.__name__} takes steps on a loss. Use `UnlearnTrainer` itself.'
+            raise ArgumentError([Wrong("method", said)])
+        if replays and cls is UnlearnTrainer:
             from .replay import ReplayTrainer
 
             forget = rest[0] if rest else kwargs.get("forget_dataset")

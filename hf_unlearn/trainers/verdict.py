@@ -30,6 +30,7 @@ class Verdict:
         distance: where bits may differ for that, and do: how far the weights are from those of the folder at most, as a
             share of the way that the training moved them; None where they are the same, or differ for another reason.
         weights: SHA-256 of the weights that the program ends in.
+        deleted: number of rows that the program leaves out.
     """
 
     passed: bool
@@ -38,6 +39,7 @@ class Verdict:
     other_machine: dict
     distance: float | None = None
     weights: str | None = None
+    deleted: int | None = None
 
     @property
     def status(self) -> str:
@@ -52,6 +54,8 @@ class Verdict:
         how = f"{self.how}{' (trusted)' if self.how == FROM_A_SNAPSHOT else ''}"
         other = said_of_other(self.other_machine)
         if self.status == PASSED:
+            if self.deleted == 0:
+                return f"PASS {how}: the weights are those of the training, bit for bit. No row was deleted from it."
             return f"PASS {how}: the weights are those of the training without the rows, bit for bit."
         if self.status == WITHIN_TOLERANCE:
             return (

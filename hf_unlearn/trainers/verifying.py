@@ -49,6 +49,9 @@ class VerifyingTrainer(ReadyTrainer):
     def load(self, source):
         return with_attention(super().load(source), self.found["replay"]["machine"])
 
+    def refuse_frozen(self, why):
+        self.differs = why
+
     def resume_problems(self, folder):
         return []
 
@@ -151,14 +154,14 @@ def verify(
         if model is None:
             trainer.train(begin)
         else:
-            trainer.differs = _other_beginning(trainer, plan.weights_before)
+            trainer.differs = trainer.differs or _other_beginning(trainer, plan.weights_before)
             trainer.train()
         now = weights_digest(trainer.accelerator.unwrap_model(trainer.model))
         trainer.accelerator.wait_for_everyone()  # before the first process deletes the folder
     _compare_end(trainer, folder, now)
     how = FROM_A_SNAPSHOT if model is None else FROM_THE_START
     passed = trainer.differs is None and trainer.distance is None
-    found = Verdict(passed, how, trainer.differs, trainer.other_machine, trainer.distance, now)
+    found = Verdict(passed, how, trainer.differs, trainer.other_machine, trainer.distance, now, len(plan.holes))
     if record and trainer.is_world_process_zero():
         verdict.record(found, folder, machine(trainer))
     return found

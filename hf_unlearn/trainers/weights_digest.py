@@ -17,8 +17,18 @@ def weights_digest(model: torch.nn.Module) -> str:
     Args:
         model: without the wrapper of an engine.
     """
+    return _digest(digested(model))
+
+
+def frozen_digest(model: torch.nn.Module) -> str | None:
+    """The same over the weights that a training leaves as they are, such as those below an adapter; None: none."""
+    frozen = [(name, p) for name, p in model.named_parameters() if not p.requires_grad]
+    return _digest(frozen) if frozen else None
+
+
+def _digest(named: list[tuple[str, torch.Tensor]]) -> str:
     digest = hashlib.sha256()
-    for name, tensor in sorted(digested(model), key=lambda pair: pair[0]):
+    for name, tensor in sorted(named, key=lambda pair: pair[0]):
         whole = tensor.detach().full_tensor() if hasattr(tensor, "full_tensor") else tensor.detach()
         content = whole.contiguous().cpu().reshape(-1).view(torch.uint8)
         digest.update(f"{name} {whole.dtype} {tuple(whole.shape)} ".encode())

@@ -66,7 +66,11 @@ def test_a_request_goes_back_to_the_first_slice_that_it_names_rows_of():
     assert replay.border_before(ORDER, np.array([399])) == ORDER.borders[-1]
     assert replay.border_before(ORDER, np.array([399, 360, 380])) == ORDER.borders[0] == 375
     assert replay.border_before(ORDER, np.array([3, 399])) is None  # a stable row
-    assert replay.border_before(ORDER, NONE) == 500
+    assert replay.border_before(ORDER, NONE) == ORDER.borders[-1]
+    few = ReplayOrder(18, (1, 2, 1, 2), 1, 8, 4, seed=42)  # the slices of one row have no place
+    assert few.borders.tolist() == [8, 6, 8, 7] and replay.border_before(few, np.array([18])) == 7
+    none = dataclasses.replace(few, slices=(6,), steps=2, tail_start=1, often=0.1)
+    assert none.visits.tolist() == [1] and replay.border_before(none, np.array([20])) == 1
 
 
 def test_what_a_request_costs_is_the_rest_of_the_training_less_the_holes():

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
+import torch
 from helpers import replays, tiny
 from helpers.replays import replayed, trained
 from helpers.tiny import same_bits, weights
 
 from hf_unlearn import ArgumentError, ReadyConfig
+from hf_unlearn.trainers.engines import is_deterministic
 from hf_unlearn.trainers.making_plans import argument_problems
 from hf_unlearn.trainers.replay import config_of
 
@@ -61,6 +63,11 @@ def test_whole_weights_are_not_looked_for_in_shards(tmp_path, monkeypatch):
 
 
 def test_kernels_that_may_sum_in_any_order_are_told_and_their_result_is_not_called_exact(tmp_path, monkeypatch, caplog):
+    with monkeypatch.context() as patch:  # kernels without bits of their own are warned of, and run all the same
+        patch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: True)
+        assert is_deterministic(torch.device("cuda"))
+        patch.setattr(torch, "is_deterministic_algorithms_warn_only_enabled", lambda: True)
+        assert not is_deterministic(torch.device("cuda"))
     monkeypatch.setattr("hf_unlearn.trainers.replaying.is_deterministic", lambda _: False)
     with caplog.at_level("WARNING"):
         ready = trained(tmp_path / "ready", max_steps=8)

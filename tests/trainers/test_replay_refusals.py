@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -12,7 +13,7 @@ import pytest
 import torch
 from helpers import tiny
 from helpers.replays import QUIET, SIZES, adapter, language_model, replayed, trained
-from transformers import TrainerCallback
+from transformers import AutoModelForCausalLM, TrainerCallback
 
 from hf_unlearn import ArgumentError, ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer, default_collator
 from hf_unlearn.trainers import records, replay_plan
@@ -190,7 +191,7 @@ ROWS = [row for row in tiny.lm_list(24) if row["id"] != 0]
 
 @pytest.mark.parametrize("asked, options, said", [
     ([0, 99], {}, r"1 of 2 asked rows \(ids 99\) were not in the training of"),
-    ([], {}, "`forget_dataset` names no row"),
+    ([], {}, "The request names no row"),
     ([0], {"learning_rate": 0.5}, "`learning_rate` is 0.5, but the training had 0.01, and a replay is the same run"),
     ([0], {"rows": ROWS[2:]}, "2 of the 24 rows of the training are neither here nor asked for"),
     ([0], {"rows": [*ROWS, *tiny.lm_list(2, 100)]}, r"2 of 25 rows \(ids 100, 101\) were not in the training"),
@@ -266,18 +267,58 @@ def test_a_training_that_was_stopped_before_its_end_is_not_ready_and_no_request_
         replayed(tmp_path / "out", tmp_path / "ready", [0])
 
 
+def test_what_computes_a_step_otherwise_is_refused(trainings, tmp_path):
+    left = copy.deepcopy(tiny.tokenizer())
+    left.padding_side = "left"
+    model = AutoModelForCausalLM.from_pretrained(
+        trainings / "ready", attention_dropout=0.5, attn_implementation="eager"
+    )
+    own = {"method": "replay", "readiness_from": str(trainings / "ready")}
+    with pytest.raises(ArgumentError) as caught:
+        UnlearnTrainer(model, UnlearnConfig(str(tmp_path), **QUIET, **own), [0], ROWS, processing_class=left)
+    said = " ".join(caught.value.problems)
+    assert "`processing_class.padding_side` is 'left', but the training had 'right', and a replay is the same" in said
+    assert "`config.attention_dropout` is 0.5, but the training had 0.1" in said and len(caught.value.problems) == 2
+
+
+def test_a_request_without_a_config_is_replayed_and_one_of_a_class_of_ones_own_is_not(
+    trainings, tmp_path, monkeypatch
+):
+    class Own(UnlearnTrainer):
+        pass
+
+    parts = str(trainings / "ready"), [0, "0"], ROWS
+    with pytest.raises(ArgumentError, match='`method` is "replay", and a Own takes steps on a loss. Use `UnlearnTr'):
+        Own(parts[0], UnlearnConfig(str(tmp_path), **QUIET, method="replay"), *parts[1:])
+    monkeypatch.chdir(tmp_path)
+    request = UnlearnTrainer(parts[0], None, *parts[1:], processing_class=tiny.tokenizer())
+    assert request.replays and request.asked.asked == ["0"]  # an id that is named twice is one row
+
+
 def test_another_machine_than_that_of_the_training_is_told_with_both(trainings, tmp_path, caplog, monkeypatch):
     shutil.copytree(trainings / "ready", tmp_path / "ready")
     monkeypatch.setattr(
         "hf_unlearn.trainers.replaying.library_versions", lambda: {**library_versions(), "torch": "1.0"}
     )
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    kernels = torch.backends.cpu.get_cpu_capability()
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "others")
     with caplog.at_level("WARNING"):
         request = replayed(tmp_path / "out", tmp_path / "ready", [0])
     version = library_versions()["torch"]
-    assert f"runs on other than the training: torch 1.0 (then {version}), threads 64 (then 1)." in caplog.text
+    said = f"torch 1.0 (then {version}), threads 64 (then 1), kernels others (then {kernels})."
+    assert f"runs on other than the training: {said}" in caplog.text
     assert request.result.metrics["guarantee"] == "approximate"
-    assert request.result.metrics["other_than_training"] == {"torch": [version, "1.0"], "threads": [1, 64]}
+    other = {"torch": [version, "1.0"], "threads": [1, 64], "kernels": [kernels, "others"]}
+    assert request.result.metrics["other_than_training"] == other
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "deleted exactly" not in card and "the deletion counts as approximate" in card
+    late = next(i for i in (4, 8, 12, 16, 20) if request.plan.numbers_of_ids([i], request.plan.key)[0] > 20)
+    again = replayed(tmp_path / "there", tmp_path / "out", [late], gone=[0])  # on what the first request ran on
+    assert again.result.metrics["guarantee"] == "approximate" and again.result.metrics["other_than_training"] == other
+    monkeypatch.undo()
+    again = replayed(tmp_path / "here", tmp_path / "out", [late], gone=[0])
+    assert again.result.metrics["guarantee"] == "approximate"
 
 
 @pytest.mark.parametrize("asked", [

@@ -155,6 +155,11 @@ def test_an_adapter_is_verified_from_its_start_and_from_a_snapshot(tmp_path):
     whole = verify(str(tmp_path / "ready"), tiny.lm_rows(24), model=str(base), peft_config=adapter(), **own)
     assert str(whole).startswith("PASS from the start")
     assert verify(str(tmp_path / "ready"), tiny.lm_rows(24), **own).passed
+    tiny.lm(seed=5, attention_dropout=0.1).save_pretrained(base)  # another model in the place of the adapter's base
+    said = str(verify(str(tmp_path / "ready"), tiny.lm_rows(24), model=str(base), peft_config=adapter(), **own))
+    assert said.startswith("FAIL from the start: The weights that are not trained, such as those below an adapter, are")
+    with pytest.raises(ArgumentError, match="not trained, such as those below an adapter, are others than at the trai"):
+        replayed(tmp_path / "out", tmp_path / "ready", [0])
 
 
 def test_weights_that_somebody_has_touched_do_not_pass(out, tmp_path):

@@ -16,7 +16,7 @@ from .numbers import number, percent, sentence
 READY, REPLAYABLE, NOT_READY, PLAIN = "unlearning-ready", "replayable", "not ready", "plain"
 ORIGINAL, RETRAINED, RETRAINED_AGAIN = "original", "retrained", "retrained_again"
 PLAIN_ROLES = (ORIGINAL, RETRAINED, RETRAINED_AGAIN)  # what a plain training makes, by its role in an evaluation
-REPLAYED, NOT_REPLAYED = "replayed", "replay not ended"
+REPLAYED, REPLAYED_ELSEWHERE, NOT_REPLAYED = "replayed", "replayed elsewhere", "replay not ended"
 UNLEARNED, NOT_UNLEARNED, ENDED, UNFINISHED = "unlearned", "not unlearned", "request ended", "request not run"
 WHAT = {  # kind of model -> (what was done, what that means)
     READY: (
@@ -53,6 +53,12 @@ WHAT = {  # kind of model -> (what was done, what that means)
         "Rows of this model's training data were deleted exactly",
         "Its weights are those of the same training run without the rows: on the same software and kind of device bit "
         "for bit. Whoever has the other rows can repeat it.",
+    ),
+    REPLAYED_ELSEWHERE: (
+        "Rows of this model's training data were deleted by a replay on other software or another device than the "
+        "training's",
+        "The training was run again without the rows, from before them. Bits may differ from a training that never saw "
+        "them, by the order of sums alone: until a verification has passed, the deletion counts as approximate.",
     ),
     NOT_REPLAYED: (
         "This model is part of the way through a replay of its training without rows that were asked for",

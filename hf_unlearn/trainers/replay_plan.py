@@ -150,8 +150,7 @@ class ReplayPlan:
     def commit(self, rows, numbers: np.ndarray, columns: list[str], salt: str) -> None:
         """Takes the digests of all rows, of a full training set; `numbers` (N,): the row number of each."""
         self.columns, self.salt, self.key = columns, records.salt_id(salt), salt
-        self.ids = np.empty((len(numbers), SIZE), np.uint8)
-        self.ids[numbers] = _digests_of_ids(rows, salt)
+        self.ids = numbered_ids(rows, numbers, salt)
         contents = _digests_of_contents(rows, columns, salt) if columns else None
         if contents is not None:
             self.contents = np.empty_like(self.ids)
@@ -284,6 +283,22 @@ def read_beside(folder: str) -> tuple[dict, np.ndarray] | None:
         return None
     header, body = sealed.read(path, MAGIC, records.SCHEMA)
     return found, np.frombuffer(body, np.uint8)[-header["rows"] :]
+
+
+def ids_beside(folder: str, salt: str) -> np.ndarray | None:
+    """(N, 16) keyed ids by row number of a checkpoint's plan; None where there is none, or one of another salt."""
+    path = os.path.join(folder, FILE)
+    header, body = sealed.read(path, MAGIC, records.SCHEMA) if os.path.exists(path) else ({"salt": None}, b"")
+    if header["salt"] != records.salt_id(salt):
+        return None
+    return np.frombuffer(body, np.uint8, header["rows"] * SIZE).reshape(-1, SIZE)
+
+
+def numbered_ids(rows, numbers: np.ndarray, salt: str) -> np.ndarray:
+    """(N, 16) keyed ids of a full training set, by row number; `numbers` (N,): that of each row."""
+    found = np.empty((len(numbers), SIZE), np.uint8)
+    found[numbers] = _digests_of_ids(rows, salt)
+    return found
 
 
 def _key(source: str, salt_file: str | None, name: str) -> str:

@@ -8,6 +8,7 @@ import os
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 
+import numpy as np
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -19,7 +20,7 @@ from ..utils.checks import raise_problems, shown
 from ..utils.files import read_json
 from ..utils.full_disk import full_disk
 from ..utils.versions import library_versions
-from . import checkpointing, hub_snapshots, records, same_run, snapshot_size, snapshots
+from . import checkpointing, hub_snapshots, records, replay_plan, same_run, snapshot_size, snapshots
 from .base import ForgettingTrainer
 from .engines import is_deterministic, kernels_of, shards_of
 from .making_plans import Planned, warn_of_schedule
@@ -323,15 +324,28 @@ class ReplayableTrainer(ForgettingTrainer):
             return super().resume_problems(folder)
         record = read_json(os.path.join(folder, self.record_name)) or {}
         found = ReplayPlan.from_dict(record["replay"]) if "replay" in record else None
-        if os.path.realpath(os.path.dirname(folder)) != os.path.realpath(self.program.folder):
-            same = found is None or found.frozen in (None, self.plan.frozen)
-            other = f"Cannot resume from {folder}: the weights that are not trained are others than there."
-            return super().resume_problems(folder) + [other] * (not same)
+        is_snapshot = os.path.realpath(os.path.dirname(folder)) == os.path.realpath(self.program.folder)
+        if not is_snapshot or not self.replays and len(self.train_dataset) == self.plan.order.rows:
+            problems, head = super().resume_problems(folder), f"Cannot resume from {folder}:"
+            if found is not None and found.frozen not in (None, self.plan.frozen):
+                problems.append(f"{head} the weights that are not trained are others than there.")
+            if not problems and self._rows_are_numbered_otherwise(folder):
+                problems.append(
+                    f"{head} there the rows have other places in the order, by other ids, or other values in the "
+                    "columns of `slice_by` or `ask_weight`. Give them as they were, or begin the run anew."
+                )
+            return problems
         if found is None or (found.order, found.arguments) != (self.plan.order, self.plan.arguments):
             return [
                 f"The snapshot {folder} is of another training than the plan: its order or its arguments are others."
             ]
         return []
+
+    def _rows_are_numbered_otherwise(self, folder: str) -> bool:
+        salt = self.plan.key or records.salt_for(self.args.output_dir)
+        kept = replay_plan.ids_beside(folder, salt)
+        now = self.plan.ids if self._to_commit is None else replay_plan.numbered_ids(*self._to_commit, salt)
+        return kept is not None and not np.array_equal(kept, now)
 
     def resume_record(self, folder):
         super().resume_record(folder)

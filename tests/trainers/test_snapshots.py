@@ -72,6 +72,18 @@ def test_a_training_anew_clears_its_own_snapshots_and_a_resumed_one_keeps_them(t
     assert list(checkpointing.folders(tmp_path / "kept")) == again.program.borders != first.program.borders
 
 
+def test_a_training_does_not_go_on_with_rows_in_other_slices(tmp_path):
+    """A snapshot from before would have met rows that the plan has behind it."""
+    rows = [{**row, "weight": float(row["id"])} for row in tiny.lm_list(24)]
+    other = [{**row, "weight": 24.0 - row["id"]} for row in rows]
+    own = {"max_steps": 8, "slices": "2", "ask_weight": "weight", "save_strategy": "steps", "save_steps": 6}
+    ready = trained(tmp_path, rows=rows, **own)
+    for folder in (tmp_path / "checkpoint-6", ready.program.snapshot(max(ready.program.borders))):
+        with pytest.raises(ArgumentError, match="there the rows have other places in the order, by other ids, or"):
+            trained(tmp_path, rows=other, resume=str(folder), **own)
+    trained(tmp_path, rows=rows, resume=str(tmp_path / "checkpoint-6"), **own)
+
+
 @pytest.mark.parametrize("kind", ["of another training", "of a plain training", "the output folder", "a file"])
 def test_a_folder_that_holds_what_is_not_the_training_s_own_is_refused_and_nothing_is_lost(tmp_path, kind):
     place, said = tmp_path / "kept", "which holds .* \\(checkpoint-.*\\): they would be deleted"

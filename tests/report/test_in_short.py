@@ -5,7 +5,7 @@ from helpers.cards import GOOD, ORIGINAL, RETRAINED, card, m, run
 
 from hf_unlearn.evaluation.gates import Level
 from hf_unlearn.evaluation.judge import Verdict, gains, judge
-from hf_unlearn.report.words import in_short
+from hf_unlearn.report.words import findings, first_screen, in_short
 from hf_unlearn.report.words.asking import asked, beside
 from hf_unlearn.report.words.findings import gain_parts
 from hf_unlearn.unlearning.stop_rule import DONE, REACHED
@@ -149,6 +149,22 @@ def test_what_a_run_says_of_its_deletion_comes_first(guarantee, said, level):
 def test_an_exact_deletion_needs_nothing_more_whatever_the_tests_find():
     apart = {"forget_mia_loss_auc_gap": m(0.2, 0.1, 0.3), "guarantee": "exact"}
     assert in_short.advice(judged(RETRAINED, **apart)) == "Nothing more: hf-unlearn verify shows anew that it is exact."
+
+
+def test_rows_that_were_never_seen_are_forgotten_whatever_they_measure():
+    """A model without the rows may still answer some, or lose less on them than on others: that is no memory."""
+    right, same = {"forget_exact_match": 0.5, "forget_loss": 0.5}, (ORIGINAL, RETRAINED)
+    exact, other = (judged(*same, guarantee=said, **right) for said in ("exact", "approximate"))
+    told = [{answer.key: (answer.word, answer.level) for answer in in_short.in_short(one)} for one in (exact, other)]
+    assert told[0]["forgotten"] == (in_short.NEVER_SEEN, Level.YES) and told[1]["forgotten"] == ("no", Level.NO)
+    assert told[0]["repeated"] == ("24 of 48 still, without having seen them", Level.YES)
+    first = first_screen.forgotten(exact)
+    assert first[0] == "Yes, exactly: these weights never saw the rows." and "loss 0.5 against" in first[2]
+    assert "forgot: yes, never seen;" in findings.line(exact) and "forgot: no;" in findings.line(other)
+    assert in_short.overall([exact, other]).startswith(
+        "Of 2 unlearned models, 1 never saw the rows (exact), 0 more forgot as far as the tests can show"
+    )
+    assert in_short.overall([exact]).startswith("Of 1 unlearned model, 1 never saw the rows (exact), 1 kept")
 
 
 def test_what_readiness_bought_begins_with_an_exact_deletion():

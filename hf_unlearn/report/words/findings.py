@@ -8,8 +8,9 @@ from typing import Any
 from ...evaluation.forgotten import Forgotten, Why
 from ...evaluation.gates import Status
 from ...evaluation.judge import Finding, Gain, Verdict, gains, is_trial, judge
+from ...utils.guarantees import EXACT
 from .gates import gate_text, kept_text, verdict_sentences
-from .in_short import TRIAL
+from .in_short import NEVER_SEEN, TRIAL
 from .names import GUARANTEES, LEVELS, model_name, reason_text
 from .numbers import amount, number, percent
 
@@ -32,7 +33,8 @@ def lines(card: Mapping[str, Any]) -> list[str]:
 def line(finding: Finding) -> str:
     said = finding.guarantee
     parts = [f"deletion: {GUARANTEES[said]}"] if said in GUARANTEES else []
-    parts += [f"forgot: {LEVELS[finding.forgotten.level]}", f"kept: {kept_text(finding.kept)}", stopped(finding)]
+    forgot = NEVER_SEEN if said == EXACT else LEVELS[finding.forgotten.level]
+    parts += [f"forgot: {forgot}", f"kept: {kept_text(finding.kept)}", stopped(finding)]
     text = f"{finding.task} ({model_name(finding)}): {'; '.join(parts)}. {' '.join(reasons(finding.forgotten))}"
     if finding.verdict is not Verdict.UNKNOWN:
         text += f" {' '.join(verdict_sentences(finding))}"
@@ -72,7 +74,8 @@ def gain_parts(gain: Gain, by_loss: bool = False) -> list[str]:
         ready, plain = map(percent, gain.kept)
         parts.append(f"kept {ready} instead of {plain}")
     ready, plain = (" / ".join(LEVELS[level] for level in levels) for levels in gain.forgotten)
-    parts.append(f"forgot{', by their loss' if by_loss else ''}: {ready}, without readiness: {plain}")
+    forgot = f"forgot{', by their loss' if by_loss else ''}"
+    parts.append(f"without it {forgot}: {plain}" if gain.is_exact else f"{forgot}: {ready}, without readiness: {plain}")
     return parts
 
 

@@ -12,6 +12,7 @@ from ...evaluation.catalogue import score_label
 from ...evaluation.forgotten import FORGOT_LOSS_SHARE, Recall
 from ...evaluation.gates import Level
 from ...evaluation.judge import Finding
+from ...utils.guarantees import EXACT
 from .gates import kept_text, verdict_sentences
 from .in_short import forgotten_level
 from .names import LEVELS, against, attempt_label, badge, fine_tune, gate_subject
@@ -47,9 +48,11 @@ def answers(finding: Finding) -> dict[str, Any]:
 
 
 def forgotten(finding: Finding) -> list[str]:
-    found = finding.forgotten
+    found, exact = finding.forgotten, finding.guarantee == EXACT
     said = ["Yes by their loss, but not by every test." if found.against else FORGOT[found.level]]
-    if found.against:
+    if exact:
+        said = ["Yes, exactly: these weights never saw the rows."]
+    elif found.against:
         said.append(f"Against it: {'; '.join(against(name) for name in found.against)}.")
     said += [_recall(found.recall)] if found.recall else []
     loss, unseen, aim = (found.losses[key] for key in ("mine", "unseen", "retrained"))
@@ -61,11 +64,13 @@ def forgotten(finding: Finding) -> list[str]:
         return [*said, f"Their loss is {number(loss)}, and there are no unseen rows to hold it against."]
     share = loss / yardstick if yardstick else 1.0
     much = "less than" if share < FORGOT_LOSS_SHARE else "more than" if share > 2 - FORGOT_LOSS_SHARE else "as much as"
-    much = "far more than" if found.level is Level.TOO_MUCH else much
+    much = "far more than" if found.level is Level.TOO_MUCH and not exact else much
     than = "rows it never saw" if unseen is not None else "they surprise a retrained model"
     numbers = f"loss {number(loss)} against {number(yardstick)}"
     numbers += f"; retrained {number(aim)}" if aim is not None and unseen is not None else ""
     said.append(f"They surprise the model {much} {than} ({numbers}).")
+    if exact:
+        return said
     if found.blind:
         said.append("That was so before the request, too, so it shows no forgetting.")
     if found.level is Level.TOO_MUCH and not found.retrained:

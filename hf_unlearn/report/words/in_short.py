@@ -16,6 +16,7 @@ from .numbers import kept_percent, listed, sentence
 
 TRIAL = "This was a trial run: it shows that everything runs, and nothing about what was forgotten or kept."
 NO_ANSWER = LEVELS[Level.UNKNOWN]
+NEVER_SEEN = "yes, never seen"  # of an exact deletion: measures can only say what a model without the rows does
 FORGOTTEN, KEPT = "Forgotten", "The rest kept"
 BACK, APART = "Can be brought back by fine-tuning", "Told apart from a retrained model"
 REPEATED = {"exact_match": "Not repeated any more", "accuracy": "Not answered right any more"}
@@ -71,16 +72,20 @@ def _guaranteed(finding: Finding) -> list[Answer]:
 
 
 def forgotten_word(finding: Finding) -> str:
+    if finding.guarantee == EXACT:
+        return NEVER_SEEN
     return "yes by their loss only" if finding.forgotten.against else LEVELS[finding.forgotten.level]
 
 
 def forgotten_level(finding: Finding) -> Level:
-    """The colour of the answer: never that of a success where a test contradicts it."""
+    """The colour of the answer: never that of a success where a test contradicts it and the rows were seen."""
+    if finding.guarantee == EXACT:
+        return Level.YES
     return Level.PARTLY if finding.forgotten.against else finding.forgotten.overall
 
 
 def _repeated(finding: Finding) -> list[Answer]:
-    """By counts: none is right any more, or no more than the retrained model's."""
+    """By counts: none is right any more, or no more than the retrained model's, or than of rows that it never saw."""
     found = finding.forgotten.recall
     if found is None:
         return []
@@ -92,6 +97,8 @@ def _repeated(finding: Finding) -> list[Answer]:
         return [Answer("repeated", title, word, Level.YES)]
     if found.retrained is not None and found.right <= found.retrained:
         return [Answer("repeated", title, f"{count} still, no more than when retrained", Level.YES)]
+    if finding.guarantee == EXACT:
+        return [Answer("repeated", title, f"{count} still, without having seen them", Level.YES)]
     known = any(reason.why is Why.RECALLED and reason.numbers["known"] for reason in finding.forgotten.reasons)
     return [Answer("repeated", title, f"{count} still", Level.NO if known else Level.PARTLY)]
 
@@ -129,15 +136,20 @@ def overall(findings: Sequence[Finding]) -> str:
     levels = [(answer.key, answer.level) for one in findings for answer in in_short(one)]
 
     of = "Of 1 unlearned model" if len(findings) == 1 else f"Of {len(findings)} unlearned models"
-    forgot = sum(one.forgotten.level is Level.YES and not one.forgotten.against for one in findings)
+    exact = sum(one.guarantee == EXACT for one in findings)
+    forgot = sum(
+        one.forgotten.level is Level.YES and not one.forgotten.against for one in findings if one.guarantee != EXACT
+    )
     apart = levels.count(("apart", Level.NO))
     parts = {
-        "forgotten": f"{forgot} forgot as far as the tests can show",
+        "exact": f"{exact} never saw the rows (exact)",
+        "forgotten": f"{forgot}{' more' if exact else ''} forgot as far as the tests can show",
         "kept": f"{levels.count(('kept', Level.YES))} kept the rest",
         "back": f"{levels.count(('back', Level.NO))} can be brought back by fine-tuning",
         "apart": f"{apart} {'is' if apart == 1 else 'are'} told apart from a retrained model",
     }
-    answered = {key for key, level in levels if level is not Level.UNKNOWN} | {"forgotten"}
+    answered = {key for key, level in levels if level is not Level.UNKNOWN} - {"forgotten"}
+    answered |= ({"exact"} if exact else set()) | ({"forgotten"} if exact < len(findings) else set())
     return f"{of}, {listed([part for key, part in parts.items() if key in answered])}."
 
 

@@ -24,7 +24,18 @@ from hf_unlearn.cli import parsing, prepare
 from hf_unlearn.utils.checks import raise_problems
 from hf_unlearn.utils.flags import with_underscores
 from recipes.study.base import digest, ensure_base
-from recipes.study.tasks import ARMS, TASKS, YARDSTICKS, Arm, StudyTask, arms_of, flags_of, needed_by, requests_of
+from recipes.study.tasks import (
+    ARMS,
+    PRETRAINED,
+    TASKS,
+    YARDSTICKS,
+    Arm,
+    StudyTask,
+    arms_of,
+    flags_of,
+    needed_by,
+    requests_of,
+)
 from recipes.tools import jobs as jobs_
 
 RECIPES = Path(__file__).resolve().parents[1]  # recipes/
@@ -389,7 +400,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--publish", action="store_true", help="with --page: JSON and picture into this repository")
     parser.add_argument("--smoke", action="store_true", help="four steps a model, to see that it runs")
     options = parser.parse_args(with_underscores(argv))
-    named = [name for task in options.task for name in (TASKS if task == "all" else [task])]
+    own = [name for name in TASKS if name not in PRETRAINED]
+    named = [name for task in options.task for name in (own if task == "all" else [task])]
     tasks = list(dict.fromkeys(named))
     seeds = check(options, tasks)
     jobs_.quiet()
@@ -423,11 +435,11 @@ def check(options, tasks: list[str]) -> list[int]:
     for task in (task for task in tasks if known and task in TASKS and not arms_of(task, known)):
         why = "it is judged by no retrained models, has no groups, or trains no adapter"
         problems.append(f"{task} has no arm {', '.join(known)}: {why}.")
-    needs = {task: re.search(r"\{data\}/(\w+)", TASKS[task].flags) for task in tasks if task in TASKS}
-    needs = {task: found[1] for task, found in needs.items() if found}
+    needs = {task: set(re.findall(r"\{data\}/([\w-]+)", TASKS[task].flags)) for task in tasks if task in TASKS}
+    needs = {task: found for task, found in needs.items() if found}
     if needs and not (options.data and Path(options.data).is_dir()):
         problems.append(f"`--data` is {options.data!r}; {', '.join(needs)} read files from it.")
-    elif missing := sorted({folder for folder in needs.values() if not Path(options.data, folder).is_dir()}):
+    elif missing := sorted(f for f in set().union(*needs.values()) if not Path(options.data, f).is_dir()):
         problems.append(f"`--data` is {options.data!r} and has no folder {', '.join(missing)}.")
     if Path(options.output_dir).exists() and not Path(options.output_dir).is_dir():
         problems.append(f"`--output_dir` is {options.output_dir!r}, which is no folder.")

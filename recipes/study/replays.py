@@ -27,7 +27,7 @@ from hf_unlearn.cli import parsing, running
 from hf_unlearn.utils.flags import with_underscores
 from recipes.study.base import ensure_base
 from recipes.study.cells import base_of, cell_path, prepared_by, seeds_of, with_test_rows
-from recipes.study.tasks import TASKS, flags_of
+from recipes.study.tasks import PRETRAINED, TASKS, flags_of
 from recipes.tools import jobs as jobs_
 
 RESULTS = Path(__file__).parent / "results" / "replays.json"
@@ -72,7 +72,6 @@ ARMS = {
 }
 OF_TAILS = ("people", "digits")  # tasks that try them all
 BY_DEFAULT = ("people", "people LoRA", "digits", "digits 10 %", "banking77", "cifar10", "tofu")
-PRETRAINED = ("banking77 MiniLM", "people SmolLM2")
 
 
 def arms_of(name: str, wanted: list[str] | None) -> list[str]:

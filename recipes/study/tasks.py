@@ -243,6 +243,7 @@ TASKS = {
     "people 5 %": _of_people(0.05),
     "people 30 %": _of_people(0.3),
 }
+PRETRAINED = ("banking77 MiniLM", "people SmolLM2")  # of the study of replays alone
 
 
 def flags_of(task: StudyTask, seed: int, data: str | None, smoke: bool, base: str = "BASE") -> list[str]:

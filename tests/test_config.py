@@ -173,6 +173,8 @@ RECOVERY = {"recovery_lr": 0.1, "recovery_steps": 7, "lambda_resistance": 9.0}
     (UnlearnConfig, {"target": "chance", "unseen_every": 2}, {"unseen_every"}),
     (UnlearnConfig, {"target": "current", "unseen_every": 2}, set()),
     (UnlearnConfig, {"stop": False, "retain_budget": 0.2}, {"retain_budget"}),
+    (UnlearnConfig, {"method": "objective", "keep_superseded": False}, {"keep_superseded"}),
+    (UnlearnConfig, {"keep_superseded": False}, set()),
     (ReadyConfig, {**META, "request_group": "person", "revocable_share": 0.1}, {"revocable_share"}),
     (ReadyConfig, {**META, "lambda_efficiency": 0, "efficiency": "loss", "gain_cap": 1.0}, {"efficiency", "gain_cap"}),
     (ReadyConfig, {**META, "lambda_efficiency": 0, "gain_cap": 1.0, **RESISTING}, set()),

@@ -170,6 +170,9 @@ class ReplayRequestOptions:
         if not isinstance(self.readiness_from, (str, os.PathLike)):
             said = f'is {shown(self.readiness_from)}; it must be "auto", "none", or a folder, file or hub id.'
             problems.append(Wrong("readiness_from", said))
+        elif self.readiness_from == "none" and self.method == "replay":
+            said = 'is "none", and `method` is "replay", which needs the plan. Leave one of the two out.'
+            problems.append(Wrong("readiness_from", said))
         for name in ("salt_file", "snapshots"):
             problems += place_problems(getattr(self, name), name)
         return problems

@@ -186,6 +186,9 @@ class UnlearnOptions(ReplayRequestOptions, ObjectiveOptions):
         if self.target in TARGETS[1:] and (settled or "target" in given):
             said = f'with `target` "{self.target}" τ is measured once. Leave it out, or choose "current".'
             cases.append((("unseen_every",), said))
+        if self.method == "objective" and (settled or "method" in given):
+            said = '`method` is "objective", which deletes no earlier model. Leave it out, or set that to "replay".'
+            cases.append((("keep_superseded",), said))
         if not self.stop and (settled or "stop" in given):
             said = "`stop` is off, and nothing ends the run early. Leave one of the two out."
             cases.append((("retain_budget",), said))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,8 @@ import numpy as np
 from ..config import UnlearnConfig
 from ..data.columns import column_names, first_ids, row_ids
 from ..data.given import as_rows
+from ..options import UnlearnOptions
+from ..options.replay import ReplayRequestOptions
 from ..readiness import replay
 from ..utils import manifest
 from ..utils.checks import ArgumentError, problems_of, raise_problems, shown
@@ -348,7 +350,7 @@ def _said(asked: list, chosen: np.ndarray) -> str:
 def contradictions(args: UnlearnConfig, plan: ReplayPlan) -> list[str]:
     """
     Arguments that the user has set to other values than those of the training. With `method="auto"` they may be meant
-    for steps on a loss, and a warning says that nothing reads them.
+    for steps on a loss, and a warning says that nothing reads them; with "replay" it says so of options of such steps.
     """
     other = {
         name: (plan.arguments[name], getattr(args, name))
@@ -360,6 +362,11 @@ def contradictions(args: UnlearnConfig, plan: ReplayPlan) -> list[str]:
             said = ", ".join(f"`{name}` {shown(now)}" for name, (_, now) in other.items())
             logger.warning("The request is replayed, with the arguments of its training; nothing reads %s.", said)
         return []
+    defaults = {f.name: f.default for f in fields(UnlearnOptions)}
+    own = sorted(args.given & defaults.keys() - {f.name for f in fields(ReplayRequestOptions)})
+    if idle := [name for name in own if getattr(args, name) != defaults[name]]:
+        said = ", ".join(f"`{name}` {shown(getattr(args, name))}" for name in idle)
+        logger.warning("The request is replayed, and not taken by steps on a loss; nothing reads %s.", said)
     return [
         f"`{name}` is {shown(now)}, but the training had {shown(then)}, and a replay is the same run. Leave it out."
         for name, (then, now) in other.items()

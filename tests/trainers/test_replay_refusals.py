@@ -192,6 +192,7 @@ ROWS = [row for row in tiny.lm_list(24) if row["id"] != 0]
 @pytest.mark.parametrize("asked, options, said", [
     ([0, 99], {}, r"1 of 2 asked rows \(ids 99\) were not in the training of"),
     ([], {}, "The request names no row"),
+    ([0], {"readiness_from": "none"}, '`readiness_from` is "none", and `method` is "replay", which needs the plan'),
     ([0], {"learning_rate": 0.5}, "`learning_rate` is 0.5, but the training had 0.01, and a replay is the same run"),
     ([0], {"rows": ROWS[2:]}, "2 of the 24 rows of the training are neither here nor asked for"),
     ([0], {"rows": [*ROWS, *tiny.lm_list(2, 100)]}, r"2 of 25 rows \(ids 100, 101\) were not in the training"),
@@ -216,6 +217,9 @@ def test_what_is_set_for_steps_on_a_loss_does_not_keep_a_request_from_being_repl
     assert (
         "The request is replayed, with the arguments of its training; nothing reads `learning_rate` 0.5." in caplog.text
     )
+    args = UnlearnConfig(str(tmp_path / "out"), **QUIET, method="replay", alpha=0.3, stop=True)
+    UnlearnTrainer(str(trainings / "ready"), args, [0], ROWS, processing_class=tiny.tokenizer())
+    assert "not taken by steps on a loss; nothing reads `alpha` 0.3." in caplog.text
 
 
 def test_an_adapter_that_the_training_did_not_have_is_for_steps_on_a_loss(trainings, tmp_path, caplog):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -87,76 +87,70 @@ def shown(
 def costs(tasks: Mapping, arm: str = REPLAY) -> list[list[str]]:
     """What the order costs, and what a request does."""
     head = [
-        *("task", "seeds", "training cost, × plain", "snapshots, share of the time", "disk, × the model"),
+        *("training cost, × plain", "snapshots, share of the time", "disk, × the model"),
         *("accuracy before: test or retain rows, points", "revocable rows, points"),
         *("one group: share of retraining, mean of all groups", "half", "all"),
     ]
-    lines = [head]
-    for task, arms in tasks.items():
-        if arm not in arms:
-            continue
-        n = len(arms[arm])
+
+    def cells(arms: Mapping, n: int) -> Iterable[str]:
         of = partial(shown, arms, arm, usual=n)
-        lines.append(
-            [
-                task,
-                seeds_text([int(seed) for seed in arms[arm]]),
-                inline(ratio_to_plain(arms, arm), number, usual=n),
-                of(lambda cell: cell["training"]["snapshot_seconds"] / cell["training"]["seconds"]),
-                of(lambda cell: cell["plan"]["snapshot_bytes"] / cell["plan"]["model_bytes"]),
-                inline(lost(arms, arm, outer(arms)), points, usual=n),
-                inline(lost(arms, arm, "forget"), points, usual=n),
-                of(lambda cell: cell["plan"]["expected"]),
-                *(of(asked(what, lambda one: one["share_of_retraining"])) for what in ("half", "all")),
-            ]
-        )
-    return lines
+        yield inline(ratio_to_plain(arms, arm), number, usual=n)
+        yield of(lambda cell: cell["training"]["snapshot_seconds"] / cell["training"]["seconds"])
+        yield of(lambda cell: cell["plan"]["snapshot_bytes"] / cell["plan"]["model_bytes"])
+        for part in (outer(arms), "forget"):
+            yield inline(lost(arms, arm, part), points, usual=n)
+        yield of(lambda cell: cell["plan"]["expected"])
+        for what in ("half", "all"):
+            yield of(asked(what, lambda one: one["share_of_retraining"]))
+
+    return _by_task(tasks, arm, head, cells)
 
 
 def results(tasks: Mapping, arm: str = REPLAY) -> list[list[str]]:
     """What is left of the rows, beside retrained models."""
     head = [
-        *("task", "all asked: right of them", "retrained", "retain rows, points against retrained"),
+        *("all asked: right of them", "retrained", "retain rows, points against retrained"),
         *("others after half, points against before", "membership AUC", "retrained", "retrained again"),
         *(f"recovery area, {kind} rows: replayed | retrained again" for kind in FINE_TUNED_ON),
         *("told apart from retrained", "a second retrained model", "equal to the training without, bit for bit"),
     ]
-    lines = [head]
-    for task, arms in tasks.items():
-        if arm not in arms:
-            continue
-        n = len(arms[arm])
+
+    def cells(arms: Mapping, n: int) -> Iterable[str]:
         of = partial(shown, arms, usual=n)
 
-        def against(what: str, part: str, which: str, before: str, arms=arms, n=n) -> str:
+        def against(what: str, part: str, which: str, before: str) -> str:
             own = of_seeds(arms, arm, asked(what, after(part)))
             return inline(difference(own, of_seeds(arms, which, accuracy(before))), points, usual=n)
 
+        yield of(arm, asked("all", after("asked")))
+        yield of(RETRAINED, accuracy("forget"))
+        yield against("all", "retain", RETRAINED, "retain")
+        yield against("half", "others", arm, "forget")
+        yield of(arm, asked("all", lambda one: one["membership"]))
+        for which in (RETRAINED, AGAIN):
+            yield of(which, lambda cell: cell["membership"])
+        for kind in FINE_TUNED_ON:
+            own = of(arm, asked("all", lambda one, kind=kind: one["areas"][kind]))
+            yield own + " | " + of(AGAIN, lambda cell, kind=kind: cell["areas"][kind])
         verdicts = [cell["judged"] for cell in arms[arm].values()]
+        for who in ("replayed", AGAIN):
+            yield f"{sum(one[who]['verdict'] == TOLD for one in verdicts)} of {len(verdicts)}"
         equal = [cell["equals_training_without"] for cell in arms[arm].values()]
-        lines.append(
-            [
-                task,
-                of(arm, asked("all", after("asked"))),
-                of(RETRAINED, accuracy("forget")),
-                against("all", "retain", RETRAINED, "retain"),
-                against("half", "others", arm, "forget"),
-                of(arm, asked("all", lambda one: one["membership"])),
-                *(of(which, lambda cell: cell["membership"]) for which in (RETRAINED, AGAIN)),
-                *(
-                    of(arm, asked("all", lambda one, kind=kind: one["areas"][kind]))
-                    + " | "
-                    + of(AGAIN, lambda cell, kind=kind: cell["areas"][kind])
-                    for kind in FINE_TUNED_ON
-                ),
-                *(
-                    f"{sum(one[who]['verdict'] == TOLD for one in verdicts)} of {len(verdicts)}"
-                    for who in ("replayed", AGAIN)
-                ),
-                f"{sum(one is True for one in equal)} of {sum(one is not None for one in equal)}",
-            ]
-        )
-    return lines
+        yield f"{sum(one is True for one in equal)} of {sum(one is not None for one in equal)}"
+
+    return _by_task(tasks, arm, head, cells)
+
+
+def _by_task(
+    tasks: Mapping, arm: str, head: list[str], cells: Callable[[Mapping, int], Iterable[str]]
+) -> list[list[str]]:
+    """A line for each task that has the arm; `cells` takes a task's arms and its number of seeds."""
+    lines = [
+        [task, seeds_text([int(seed) for seed in arms[arm]]), *cells(arms, len(arms[arm]))]
+        for task, arms in tasks.items()
+        if arm in arms
+    ]
+    return [["task", "seeds", *head], *lines]
 
 
 def tails(tasks: Mapping) -> list[list[str]]:

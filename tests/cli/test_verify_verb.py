@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from helpers.recipes import SMALL, TINY, problems_of, refusal
 
-from hf_unlearn.cli import main, verify
+from hf_unlearn.cli import main, unlearn, verify
 from hf_unlearn.cli.rows.people import people
+from hf_unlearn.trainers import replay_plan
 from hf_unlearn.utils.files import read_json
 
 PASS = "PASS from the start:"
@@ -60,6 +62,19 @@ def test_the_training_before_the_request_passes_too_with_all_its_rows(outputs, c
     assert status == 0 and said.endswith("those of the training, bit for bit. No row was deleted from it.")
     said, _ = verified(outputs, capsys, "--readiness", str(outputs / "ready"))  # of which the deleted ones are rows
     assert "of the training are neither here nor asked for" in said
+
+
+def test_whoever_a_recipe_names_the_rows_to_keep_are_those_that_the_model_was_trained_on(outputs):
+    rows, folder = people().select(range(96)), str(outputs / "ready_unlearned")
+    plan = replay_plan.read(folder)
+    numbers = plan.numbers_of_rows(rows, plan.key)
+    drawn = {"retain": rows.select(range(0, 96, 2)), "unseen": rows.select(range(1, 96, 2)), "forget": None}
+    found = unlearn.by_plan(drawn, folder, None)
+    trained = {rows["id"][i] for i in np.flatnonzero(numbers >= 0)}
+    gone = {rows["id"][i] for i in np.flatnonzero(np.isin(numbers, plan.holes))}
+    assert set(found["retain"]["id"]) == trained - gone and set(found["unseen"]["id"]) == {*rows["id"]} - trained
+    assert gone and unlearn.by_plan(found, folder, None) is found and found["forget"] is None
+    assert unlearn.by_plan(drawn, str(outputs), None) is drawn  # no plan there
 
 
 def test_another_beginning_does_not_pass_and_the_exit_status_says_so(outputs, capsys):

@@ -219,9 +219,9 @@ TASKS = {
         "text/banking77_bert.yaml",
         "chance",
         by="labels",
-        flags=NOT_NEW + "--model_name_or_path {data}/minilm-l6 --data_files {data}/banking77 --limit 3000 "
-        "--test_split null --test_fraction 0.1 --forget_values {intents} --ready.num_train_epochs 6 "
-        "--ready.learning_rate 2e-4 --ready.per_device_train_batch_size 32 --ready.warmup_steps 40",
+        flags=NOT_NEW + "--model_name_or_path {data}/minilm-l6 --data_files {data}/banking77 --limit 1800 "
+        "--test_split null --test_fraction 0.1 --forget_values age_limit card_linking --ready.num_train_epochs 4 "
+        "--ready.learning_rate 2e-4 --ready.per_device_train_batch_size 32 --ready.warmup_steps 20",
         arms=FEW,
         attack=1e-4,
         schedule="linear",
@@ -231,8 +231,8 @@ TASKS = {
         PEOPLE,
         "unseen",
         by="person",
-        flags=NOT_NEW + "--model_name_or_path {data}/smollm2-135m --limit 160 --lora_r 16 --lora_alpha 32 "
-        "--ready.num_train_epochs 12 --ready.per_device_train_batch_size 12 --ready.learning_rate 1e-3",
+        flags=NOT_NEW + "--model_name_or_path {data}/smollm2-135m --limit 120 --lora_r 16 --lora_alpha 32 "
+        "--ready.num_train_epochs 10 --ready.per_device_train_batch_size 12 --ready.learning_rate 1e-3",
         arms=FEW,
         attack=1e-3,
         role="confirms",

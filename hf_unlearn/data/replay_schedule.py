@@ -8,14 +8,15 @@ nor a worker more changes what the other rows are.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset, Sampler
 
 from .order import rows_at
 from .replay_order import ReplayOrder
-from .row_digests import is_stored
+from .row_digests import READS, is_stored, random_state_kept
 
 ROW, BATCH = 13, 14  # what the generators are seeded for
 
@@ -64,6 +65,23 @@ class ReplaySchedule(Dataset):
                 self.seeded(step, number, ROW)
                 rows.append(self.rows[int(self.at[number])])
         return [{**row, self.flag: int(n) >= self.order.stable} for row, n in zip(rows, numbers, strict=True)]
+
+
+def collates_alike(schedule: ReplaySchedule, collator: Callable[[list], Mapping]) -> bool:
+    """
+    Whether a collator makes the same batch of the same rows each time that the generators are seeded alike: else it
+    draws from a generator of its own. One that raises an error here is taken for sound: the training tells it.
+    """
+    with random_state_kept():
+        rows, made = schedule[0][:2], []
+        for _ in range(READS):
+            schedule.seeded(0, 0, BATCH)
+            try:
+                made.append({name: value for name, value in collator([rows]).items() if torch.is_tensor(value)})
+            except Exception:
+                return True
+    first = made[0]
+    return all(torch.equal(batch[name].nan_to_num(), first[name].nan_to_num()) for batch in made for name in first)
 
 
 class EpochOfSchedule(Sampler[int]):

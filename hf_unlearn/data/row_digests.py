@@ -49,7 +49,7 @@ def row_digests(dataset, columns: Iterable[str], checked: bool = False) -> list[
         None where a row is another one each time it is read, as that of a data set which draws what it returns.
     """
     columns = sorted(columns)
-    with _random_state_kept():
+    with random_state_kept():
         return None if not checked and drawn_columns(dataset, columns) else _digests(dataset, columns)
 
 
@@ -70,7 +70,7 @@ def read_alike(dataset, columns: Iterable[str], found: list[bytes], times: int =
     """
     if _is_table(dataset):
         return True
-    with _random_state_kept():
+    with random_state_kept():
         for _ in range(times):
             _ = random.random(), np.random.random(), torch.rand(1)  # on from the state of the first reading
             if _digests(dataset, sorted(columns)) != found:
@@ -103,7 +103,7 @@ def drawn_columns(dataset, columns: Iterable[str]) -> list[str]:
     if _is_table(dataset):
         return []
     columns, drawn = sorted(columns), set()
-    with _random_state_kept():
+    with random_state_kept():
         for place in _spread_places(len(dataset)):
             first = None
             for _ in range(READS):
@@ -127,7 +127,7 @@ def unseeded_columns(dataset, seeded: Callable[..., None]) -> list[str]:
     if is_stored(dataset):
         return []
     drawn = set()
-    with _random_state_kept():
+    with random_state_kept():
         for place in _spread_places(len(dataset)):
             found = []
             for _ in range(2):
@@ -292,7 +292,7 @@ def _cut(kind: bytes, offsets: list[np.ndarray], values: memoryview, size, n: in
 
 
 @contextmanager
-def _random_state_kept():
+def random_state_kept():
     """A data set that draws what it returns is read here without a trace in what is drawn later."""
     before = random.getstate(), np.random.get_state(), torch.random.get_rng_state()
     try:

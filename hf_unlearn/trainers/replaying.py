@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import logging
 import os
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
+from ..data.replay_schedule import collates_alike
 from ..data.row_digests import drawn_columns
 from ..memory.table import bytes_as_text
 from ..readiness import replay
@@ -47,6 +49,14 @@ def differing(then: dict, now: dict) -> dict[str, list]:
     return {name: [value, now.get(name)] for name, value in then.items() if value != now.get(name)}
 
 
+def options_of(collator) -> dict:
+    """Numbers and words that a collator was made with, as far as it is a dataclass or a partial function."""
+    found = dict(getattr(collator, "keywords", {}))
+    if dataclasses.is_dataclass(collator):
+        found |= {f.name: getattr(collator, f.name, None) for f in dataclasses.fields(collator)}
+    return {f"data_collator.{k}": v for k, v in found.items() if v is None or isinstance(v, (bool, int, float, str))}
+
+
 def computed_with(trainer) -> dict:
     """What else the steps depend on: rates and other fractions of the model's config, the side that is padded."""
     config = getattr(base_model(trainer.model), "config", None)
@@ -54,6 +64,7 @@ def computed_with(trainer) -> dict:
     found = {f"{CONFIG}{name}": same_run.plain(value) for name, value in values.items() if isinstance(value, float)}
     side = getattr(trainer.processing_class, "padding_side", None)
     own = trainer.own_parts["data_collator"] is None
+    found |= {} if own else options_of(trainer.data_collator.collator)
     return found | ({"processing_class.padding_side": side} if own and side else {})
 
 
@@ -120,6 +131,13 @@ class ReplayableTrainer(ForgettingTrainer):
         folder = None if self.hub else self.args.snapshots
         folder = str(folder or os.path.join(self.args.output_dir, FOLDER))
         self.program = ReplayProgram(self, self.plan.order, planned.at, folder)
+        if not collates_alike(self.program.schedule, self.data_collator):
+            raise_problems(
+                [
+                    "`data_collator` makes another batch of the same rows each time, from a generator of its own, so "
+                    "no replay could make it again. Let it draw from `random`, `numpy.random` or torch's own generator."
+                ]
+            )
 
     def refuse_frozen(self, why: str) -> None:
         """Raises what stands in the way of a run with other frozen weights."""

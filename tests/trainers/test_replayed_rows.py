@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,11 +14,12 @@ from helpers.replays import language_model, replayed, trained
 from helpers.tiny import same_bits, weights
 from transformers import DataCollatorForLanguageModeling
 
-from hf_unlearn import ArgumentError, ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer
+from hf_unlearn import ArgumentError, ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer, default_collator
 from hf_unlearn.data.duplicates import contents, twin_groups
 from hf_unlearn.data.row_digests import is_stored, unseeded_columns
 from hf_unlearn.trainers.making_plans import planned
 from hf_unlearn.trainers.replay_program import seed_all
+from hf_unlearn.trainers.replaying import options_of
 
 GONE = [0, 8]
 BRIEF = {"max_steps": 8, "slices": "2"}
@@ -130,6 +132,23 @@ def test_a_collator_that_draws_draws_the_same_in_a_replay(tmp_path):
     request = UnlearnTrainer(str(tmp_path / "ready"), args, GONE, rows, data_collator=masked)
     request.train()
     assert same_bits(weights(request.model), weights(reference.model))
+
+
+def test_a_collator_with_a_generator_of_its_own_is_refused_and_one_with_other_options_too(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+
+    def own(rows):
+        batch = default_collator(language_model(), tiny.tokenizer())(rows)
+        drawn = torch.rand(batch["input_ids"].shape, generator=generator) < 0.5
+        return {**batch, "input_ids": torch.where(drawn, 3, batch["input_ids"])}
+
+    args = ReadyConfig(str(tmp_path), **{**tiny.QUIET, **BRIEF, "readiness": "replay", "learning_rate": 0.01})
+    with pytest.raises(ArgumentError, match="`data_collator` makes another batch of the same rows each time, from a"):
+        ReadyTrainer(language_model(), args, tiny.lm_rows(24), data_collator=own)
+    padding = DataCollatorForLanguageModeling(tiny.tokenizer(), mlm=False, pad_to_multiple_of=8)
+    said = {"data_collator.pad_to_multiple_of": 8, "data_collator.mlm": False}.items()
+    assert said <= options_of(padding).items()
+    assert options_of(partial(own, width=3, model=object())) == {"data_collator.width": 3}
 
 
 def test_workers_change_no_bit(tmp_path):

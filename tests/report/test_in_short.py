@@ -153,13 +153,17 @@ def test_an_exact_deletion_needs_nothing_more_whatever_the_tests_find():
 
 def test_rows_that_were_never_seen_are_forgotten_whatever_they_measure():
     """A model without the rows may still answer some, or lose less on them than on others: that is no memory."""
-    right, same = {"forget_exact_match": 0.5, "forget_loss": 0.5}, (ORIGINAL, RETRAINED)
-    exact, other = (judged(*same, guarantee=said, **right) for said in ("exact", "approximate"))
+    right = {"forget_exact_match": 0.5, "forget_loss": 0.5, "recovery_real_area": {"value": 0.5}}
+    exact, other = (judged(ORIGINAL, RETRAINED, guarantee=said, **right) for said in ("exact", "approximate"))
     told = [{answer.key: (answer.word, answer.level) for answer in in_short.in_short(one)} for one in (exact, other)]
     assert told[0]["forgotten"] == (in_short.NEVER_SEEN, Level.YES) and told[1]["forgotten"] == ("no", Level.NO)
     assert told[0]["repeated"] == ("24 of 48 still, without having seen them", Level.YES)
     first = first_screen.forgotten(exact)
     assert first[0] == "Yes, exactly: these weights never saw the rows." and "loss 0.5 against" in first[2]
+    assert first_screen.answers(exact)["attacker"]["lead"].endswith(
+        "None of that comes from the rows: they were never trained on."
+    )
+    assert "None of that" not in first_screen.answers(other)["attacker"]["lead"]
     assert "forgot: yes, never seen;" in findings.line(exact) and "forgot: no;" in findings.line(other)
     assert in_short.overall([exact, other]).startswith(
         "Of 2 unlearned models, 1 never saw the rows (exact), 0 more forgot as far as the tests can show"

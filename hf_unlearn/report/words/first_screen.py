@@ -41,7 +41,7 @@ def answers(finding: Finding) -> dict[str, Any]:
         "forgotten_level": forgotten_level(finding).value,
         "kept": kept(finding),
         "kept_level": finding.kept.level.value,
-        "attacker": attacker(finding.attacker),
+        "attacker": attacker(finding.attacker, finding.guarantee == EXACT),
         "sure": sure(finding),
         "badge": badge(finding),
     }
@@ -109,14 +109,15 @@ def kept(finding: Finding) -> list[str]:
     return said
 
 
-def attacker(found: Attacker) -> dict[str, Any]:
+def attacker(found: Attacker, exact: bool = False) -> dict[str, Any]:
+    """`exact`: the weights never saw the rows, so that nothing that is found comes from them."""
     if not found.attempts:
         return {"lead": "do what nobody has measured: no attack was tried.", "points": []}
     n = len(found.attempts)
     tried = "the one attack" if n == 1 else f"the {n} kinds of attack"
     can = [_clause(attempt) for attempt in found.attempts if attempt.possible]
     if can:
-        lead = f"{listed(can)}."
+        lead = f"{listed(can)}.{' None of that comes from the rows: they were never trained on.' if exact else ''}"
     elif found.retrained:
         lead = f"do no more than with a retrained model, by {tried} tried."
     else:

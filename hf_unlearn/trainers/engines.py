@@ -117,6 +117,14 @@ def gradients_at_hand(accelerator, model):
     return unsynchronised(accelerator, model)
 
 
+def uncompiled(model):
+    """
+    The model inside of what `torch.compile` made of it: for a pass that is taken once and pays for no graph of its own.
+    A sharded one stays as it is, since its outermost layer gathers the weights.
+    """
+    return model if hasattr(model, "reshard") else getattr(model, "_orig_mod", model)
+
+
 def steps_in_backward(accelerator) -> bool:
     """Whether the optimizer steps inside `backward`, so that nothing can come between the two (DeepSpeed)."""
     return accelerator.distributed_type == DistributedType.DEEPSPEED

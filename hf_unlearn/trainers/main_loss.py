@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..data.batch import count_labels
 from ..evaluation import evaluating
-from .engines import device_rng, reshard, total
+from .engines import device_rng, reshard, total, uncompiled
 
 if TYPE_CHECKING:
     from .ready import ReadyTrainer
@@ -67,7 +67,7 @@ class MainLoss:
 
     def _ask(self, model, inputs: dict, items: Tensor | int) -> bool | None:
         """Whether twice as many items halve the loss; None where a loss of 0, or of NaN, does not tell."""
-        trainer = self.trainer
+        trainer, model = self.trainer, uncompiled(model)
         trainer.count_rows(len(inputs["labels"]), 2 / 3)
         inputs = trainer._prepare_inputs(inputs)
         rng = torch.random.fork_rng(device_rng(trainer.args.device))

@@ -14,7 +14,7 @@ from ..readiness.exact import exact_readiness_gradient
 from ..readiness.gradient import readiness_gradient
 from ..readiness.moving_weights import add_gradients_, restored, take_gradients
 from ..readiness.step_rows import ReadyStep
-from .engines import reshard, shard_sum, total
+from .engines import reshard, shard_sum, total, uncompiled
 from .passes import JointRowsPass, RowsPass
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class ReadyPasses:
 
     def _has_usual_loss(self, model, step: ReadyStep) -> bool:
         """Whether the training loss is the labels' mean cross-entropy and nothing else, as the rows at hand show."""
-        trainer = self.trainer
+        trainer, model = self.trainer, uncompiled(model)
         rows = trainer._prepare_inputs(step.part(0, torch.ones_like(step.masks[0]["request"]))[0])
         trainer.count_rows(len(rows["labels"]), 2 / 3)
         with evaluating(model), torch.no_grad(), trainer.compute_loss_context_manager():

@@ -1,14 +1,12 @@
 """
-The runs that `test_killed_runs.py` kills and resumes. As a script: one of them, named by a line of JSON from stdin (a
-list: kind, output folder, weights to begin with, marks), with the moments that matter drawn out and marked in a file.
+The runs that `test_killed_runs.py` kills and resumes, and a life of one: a process in which the moments that matter are
+drawn out and marked in a file.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import os
-import sys
 import time
 from contextlib import contextmanager
 from functools import cache
@@ -16,6 +14,7 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+from helpers.forked_ranks import print_into
 from helpers.tiny import fit, lm, lm_rows, tokenizer
 from helpers.tiny import weights as weights_of
 
@@ -229,9 +228,8 @@ def mark_start_and_end(marks: Marks) -> None:
     ForgettingTrainer.__init__ = init
 
 
-if __name__ == "__main__":
-    if line := sys.stdin.readline():  # the imports are done: the test's clock begins here
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nobody reads the log
-        *run, marks = json.loads(line)
-        draw_out(marks)
-        go_on(*run)
+def life(kind, out, weights, marks, log) -> None:
+    """What a process does: a run begins or goes on. Errors go into the file `log`."""
+    print_into(os.devnull, log)
+    draw_out(marks)
+    go_on(kind, out, weights)

@@ -1,10 +1,8 @@
 """
-Runs that are the same on one process and on two: imported, for the one; for two, a script under `torchrun`.
+Runs that are the same on one process and on two. Each rank saves what its runs ended with in OUT_DIR/RANK.pt, by the
+name of the run. On a GPU, which a forked process cannot have, it is a script:
 
-    torchrun --standalone --nproc_per_node 2 tests/helpers/ranks.py (ddp | fsdp2) START.pt OUT_DIR
-    torchrun --standalone --nproc_per_node 1 tests/helpers/ranks.py gpu START.pt OUT_DIR
-
-Each rank saves what its runs ended with in OUT_DIR/RANK.pt, by the name of the run.
+    torchrun --standalone --nproc_per_node 1 tests/helpers/ranks.py START.pt OUT_DIR
 """
 
 from __future__ import annotations
@@ -20,6 +18,7 @@ if __name__ == "__main__":
     import conftest  # noqa: F401  settings that must stand before torch
 
 import torch
+from helpers.forked_ranks import on_ranks
 from helpers.rank_cores import MODES, cores, shard, whole
 from helpers.tiny import cheap_collections, lm64, lm_rows, tokenizer
 from helpers.unlearning import weighed
@@ -37,16 +36,21 @@ def set_engine() -> None:
     """Called between a config and its trainer."""
 
 
-def launch(kind: str, start: Path, out: Path, ranks: int = 2, seconds: int = 1200, **env: str) -> list[dict]:
-    """What the runs of `kind` ended with, one dict a rank."""
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks)]
-    out.mkdir(exist_ok=True)
-    env = {**os.environ, "OMP_NUM_THREADS": "1", **env}
+def two(kind: str, start: Path, out: Path) -> list[dict]:
+    """What the runs of `kind` (ddp, fsdp2) ended with on two ranks, one dict a rank."""
+    on_ranks(lambda: main(kind, start, out), out, seconds=1200)
+    return [torch.load(out / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def on_gpu(start: Path, out: Path) -> dict:
+    """What the runs on one GPU ended with."""
+    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "1"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **fsdp2_variables()}
     done = subprocess.run(
-        [*words, __file__, kind, str(start), str(out)], env=env, capture_output=True, text=True, timeout=seconds
+        [*words, __file__, str(start), str(out)], env=env, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr[-20000:]
-    return [torch.load(out / f"{rank}.pt", weights_only=True) for rank in range(ranks)]
+    return torch.load(out / "0.pt", weights_only=True)
 
 
 def apart(a, b) -> float:
@@ -388,15 +392,14 @@ def fsdp2_variables() -> dict[str, str]:
 
 
 def main(kind, start, out) -> None:
-    from accelerate import PartialState
-
-    PartialState(cpu=kind != "gpu")
-    next(cheap_collections())
     results = {"ddp": ddp, "fsdp2": fsdp2, "gpu": gpu}[kind](start, out)
     torch.save(results, Path(out, f"{torch.distributed.get_rank()}.pt"))
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    from accelerate import PartialState
+
+    PartialState()
+    next(cheap_collections())
+    main("gpu", *sys.argv[1:])
+    torch.distributed.destroy_process_group()

@@ -7,10 +7,15 @@ import re
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from helpers.forked_ranks import on_ranks
+from helpers.ranks import shard_on_cpu
 
+import hf_unlearn
+from hf_unlearn.trainers import passes
 from recipes.tools import check_engine
 
 pytestmark = pytest.mark.slow
@@ -23,7 +28,7 @@ def check(capsys):
     """Runs the script in this process: its exit status and its lines."""
 
     def run(*words):
-        status = check_engine.main(["--use_cpu", "--steps", "6", *words])
+        status = check_engine.main(["--use_cpu", "--steps", "4", *words])
         return status, capsys.readouterr().out.splitlines()
 
     return run
@@ -43,22 +48,6 @@ def failed(lines) -> set[str]:
     return {name for (name, _), verdict in verdicts(lines).items() if verdict == "FAIL"}
 
 
-def launch(driver: str, tmp_path, *words) -> tuple[int, list[str], str]:
-    """A script of these lines, with the check as `check`, on two processes by `cpu2.yaml`."""
-    head = f"import sys\nsys.path[:0] = {[str(ROOT), str(ROOT / 'tests')]!r}\n"
-    head += "from recipes.tools import check_engine as check\n"
-    script = tmp_path / "driver.py"
-    script.write_text(f"{head}{driver}\ncheck.running.run(check.main)\n")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu2.yaml"]
-    command += ["--main_process_port", port, str(script), "--use_cpu", *words]
-    env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=400)
-    return done.returncode, done.stdout.splitlines(), done.stderr[-5000:]
-
-
 @pytest.mark.parametrize("words", [[], ["--peft"], ["--dtype", "float64"]], ids=str)
 def test_one_process_passes(check, words):
     status, lines = check(*words)
@@ -67,24 +56,32 @@ def test_one_process_passes(check, words):
     assert len(verdicts(lines)) == RUNS and set(verdicts(lines).values()) == {"PASS"}
 
 
-def test_two_processes_pass(tmp_path):
-    status, lines, stderr = launch("", tmp_path, "--steps", "6")
-    assert status == 0, (lines, stderr)
+def test_two_processes_pass_as_the_script_is_launched():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu2.yaml"]
+    command += ["--main_process_port", port, "recipes/tools/check_engine.py", "--use_cpu", "--steps", "4"]
+    env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=400)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, (lines, done.stderr[-5000:])
     assert lines[-1] == f"PASS: {RUNS} runs agree" and "MULTI_CPU, 2 process(es)" in lines[0]
 
 
 def test_shards_pass(tmp_path):
-    driver = """
-from helpers.ranks import shard_on_cpu
-import hf_unlearn
-for kind in (hf_unlearn.ReadyTrainer, hf_unlearn.UnlearnTrainer):
-    def sharded(self, *args, init=kind.__init__, **kwargs):
-        shard_on_cpu()
-        init(self, *args, **kwargs)
-    kind.__init__ = sharded
-"""
-    status, lines, stderr = launch(driver, tmp_path, "--steps", "6")
-    assert status == 0, (lines, stderr)
+    def on_shards():
+        for kind in (hf_unlearn.ReadyTrainer, hf_unlearn.UnlearnTrainer):
+
+            def sharded(self, *args, init=kind.__init__, **kwargs):
+                shard_on_cpu()
+                init(self, *args, **kwargs)
+
+            kind.__init__ = sharded
+        return check_engine.main(["--use_cpu", "--steps", "4"])
+
+    status, lines = on_ranks(on_shards, tmp_path)
+    assert status == 0, lines
     assert any("FSDP, 2 process(es)" in line for line in lines)
     found = verdicts(lines)
     assert len(found) == RUNS and set(found.values()) == {"PASS"}
@@ -93,10 +90,13 @@ for kind in (hf_unlearn.ReadyTrainer, hf_unlearn.UnlearnTrainer):
 
 def test_gradients_that_stay_local_fail(tmp_path):
     """The inner gradient of each process for itself, as it is inside `no_sync`."""
-    driver = "from contextlib import nullcontext\nimport hf_unlearn.trainers.passes as t\n"
-    driver += "t.synchronised = lambda accelerator, model: nullcontext()\n"
-    status, lines, stderr = launch(driver, tmp_path, "--steps", "4")
-    assert status == 1, (lines, stderr)
+
+    def on_its_own():
+        passes.synchronised = lambda accelerator, model: nullcontext()
+        return check_engine.main(["--use_cpu", "--steps", "2"])
+
+    status, lines = on_ranks(on_its_own, tmp_path)
+    assert status == 1, lines
     found = verdicts(lines)
     assert {case for case, verdict in found.items() if verdict == "FAIL"} == {
         (f"ready {name}", 2) for name in check_engine.READY

@@ -17,7 +17,7 @@ CUTS = ranks.cuts("ddp")
 
 @pytest.fixture(scope="module")
 def two(start, tmp_path_factory):
-    return ranks.launch("ddp", start, tmp_path_factory.mktemp("two"))
+    return ranks.two("ddp", start, tmp_path_factory.mktemp("two"))
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ RUNS = [(name, accumulation) for name, accumulation in ranks.cuts("fsdp2") if "p
 
 @pytest.fixture(scope="module")
 def two(start, tmp_path_factory):
-    return ranks.launch("fsdp2", start, tmp_path_factory.mktemp("two"))
+    return ranks.two("fsdp2", start, tmp_path_factory.mktemp("two"))
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +96,7 @@ def test_what_is_saved_are_the_last_weights(two):
 
 @pytest.fixture(scope="module")
 def on_gpu(start, tmp_path_factory):
-    out = tmp_path_factory.mktemp("gpu")
-    return ranks.launch("gpu", start, out, ranks=1, seconds=900, **ranks.fsdp2_variables())[0]
+    return ranks.on_gpu(start, tmp_path_factory.mktemp("gpu"))
 
 
 @pytest.mark.gpu

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import io
-import json
+import multiprocessing
 import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -230,49 +228,26 @@ def test_a_killed_recipe_resumes_to_the_same_weights(tmp_path, monkeypatch):
 KILLS = int(os.environ.get("HF_UNLEARN_KILLS", "12"))
 LONGEST = 2.5  # seconds that a life may last from its first step on; a whole run takes some more
 AT_START = 5  # every so manieth life is killed soon after its very beginning instead
+FRESH = 1  # after so many kills a life is an interpreter of its own, with other hashes; the others are forked here
 
 
-class Lives:
-    """Interpreters in which a run can begin or go on; while one is at it the next one does its imports."""
-
-    def __init__(self, log):
-        self.log, self.waiting = log, []
-
-    def next(self) -> subprocess.Popen:
-        env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-        for _ in range(2 - len(self.waiting)):
-            with open(self.log, "a") as log:
-                command = [sys.executable, killed_run.__file__]
-                self.waiting.append(
-                    subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=log, stderr=log, text=True)
-                )
-        return self.waiting.pop(0)
-
-    def end(self):
-        for process in self.waiting:
-            process.communicate("")  # nothing to do: it ends
-
-
-def live(process, run, seconds: float | None, at_start: bool) -> str | None:
+def live(process, marks, seconds: float | None, at_start: bool) -> str | None:
     """
-    Lets the run go on for some seconds, then kills it. Returns the phase that the kill fell into, or None where the
-    run came to its end before; with None for seconds it always does.
+    Lets a life go on for some seconds, then kills it. Returns the phase that the kill fell into, or None where the run
+    came to its end before; with None for seconds it always does.
     """
-    marks = Path(f"{run[1]}-marks")
     marks.unlink(missing_ok=True)
-    process.stdin.write(json.dumps([*map(str, run), str(marks)]) + "\n")
-    process.stdin.close()
+    process.start()
     awaited = "+start" if at_start else "-start"
-    while not (marks.exists() and awaited in marks.read_text()) and process.poll() is None:
+    while not (marks.exists() and awaited in marks.read_text()) and process.is_alive():
         time.sleep(0.002)
-    try:
-        process.wait(seconds if seconds is not None else 120)
-    except subprocess.TimeoutExpired:
+    process.join(seconds if seconds is not None else 120)
+    if process.is_alive():
         process.kill()
-        process.wait()
+        process.join()
         assert seconds is not None, "the run does not end"
         return (killed_run.open_phases(marks) or ["step"])[-1]
-    assert process.returncode == 0
+    assert process.exitcode == 0
     return None
 
 
@@ -283,29 +258,26 @@ def test_after_random_kills_runs_end_in_the_same_weights(memorised, tmp_path, ca
     the kills fell, too.
     """
     began, times = time.monotonic(), random.Random(20)
-    phases, torn, finished, lives = Counter(), 0, 0, Lives(tmp_path / "log")
-    try:
-        for kind in ("ready", "unlearn"):
-            whole = saved(go_on(kind, tmp_path / kind, memorised).args.output_dir)
-            kills = 0
-            while kills < KILLS // 2:
-                out = tmp_path / f"{kind}-{finished}"
-                while True:
-                    at_start = kills % AT_START == 0
-                    seconds = times.uniform(0, LONGEST / 5 if at_start else LONGEST)
-                    run = (kind, out, memorised)
-                    phase = live(lives.next(), run, seconds if kills < KILLS // 2 else None, at_start)
-                    if phase is None:
-                        break
-                    kills += 1
-                    phases[phase] += 1
-                    torn += any(checkpointing.problem(folder) for folder in checkpointing.folders(out).values())
-                assert same_bits(saved(out), whole), f"{kind} after {kills} kills"
-                finished += 1
-    finally:
-        lives.end()
-        errors = (tmp_path / "log").read_text()
-    assert "Traceback" not in errors, errors
+    phases, torn, finished, log = Counter(), 0, 0, tmp_path / "log"
+    for kind in ("ready", "unlearn"):
+        whole = saved(go_on(kind, tmp_path / kind, memorised).args.output_dir)
+        kills = 0
+        while kills < KILLS // 2:
+            out, marks = tmp_path / f"{kind}-{finished}", tmp_path / "marks"
+            while True:
+                at_start = kills % AT_START == 0
+                seconds = times.uniform(0, LONGEST / 5 if at_start else LONGEST) if kills < KILLS // 2 else None
+                birth = multiprocessing.get_context("spawn" if kills == FRESH else "fork")
+                process = birth.Process(target=killed_run.life, args=(kind, out, memorised, marks, log))
+                phase = live(process, marks, seconds, at_start)
+                if phase is None:
+                    break
+                kills += 1
+                phases[phase] += 1
+                torn += any(checkpointing.problem(folder) for folder in checkpointing.folders(out).values())
+            assert same_bits(saved(out), whole), f"{kind} after {kills} kills"
+            finished += 1
+    assert "Traceback" not in log.read_text(), log.read_text()
     with capsys.disabled():
         where = ", ".join(f"{count} in {phase}" for phase, count in phases.most_common())
         print(

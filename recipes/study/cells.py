@@ -41,6 +41,7 @@ from recipes.tools import jobs as jobs_
 RECIPES = Path(__file__).resolve().parents[1]  # recipes/
 SCHEMA = 1
 RESISTING_RATE = 1e-3  # learning rate of a request with resistance
+SMOKE = {"passes": "2"}  # of each request
 
 
 def settings_of(task: StudyTask, arm: Arm, seed: int, smoke: bool, base: str | None = None) -> dict:
@@ -241,7 +242,7 @@ def rows_for(name: str, seed: int, data: str | None, smoke: bool, model, base: s
 
     data_args, prepared = prepared_by(words)
     prepared = with_test_rows(name, words, smoke, prepared)
-    return prepared, trial.rows_of(data_args, prepared, model, task.goal)
+    return prepared, trial.rows_of(data_args, prepared, model, task.goal, **(SMOKE if smoke else {}))
 
 
 def prepared_by(words: list[str], stable_alone: bool = False) -> tuple:
@@ -398,7 +399,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time, each in a process of its own")
     parser.add_argument("--page", action="store_true", help="gather what is there into JSON, picture and page")
     parser.add_argument("--publish", action="store_true", help="with --page: JSON and picture into this repository")
-    parser.add_argument("--smoke", action="store_true", help="four steps a model, to see that it runs")
+    smoke = "four steps a model and two passes a request, to see that it runs"
+    parser.add_argument("--smoke", action="store_true", help=smoke)
     options = parser.parse_args(with_underscores(argv))
     own = [name for name in TASKS if name not in PRETRAINED]
     named = [name for task in options.task for name in (own if task == "all" else [task])]

@@ -51,6 +51,7 @@ class RequestRows:
     goal: str  # "unseen": the forget loss reaches the unseen loss; "chance": the forget accuracy reaches guessing
     classes: int
     task: str = "causal_lm"  # of `DataArguments`: what kind of model an adapter is for
+    options: Mapping = field(default_factory=dict)  # of `UnlearnConfig`, of every request that sets no other
 
     @property
     def counts(self) -> dict[str, int]:
@@ -151,7 +152,7 @@ def unlearner(model, rows: RequestRows, request: Request, seed: int, watch: Watc
 
     lora = arguments.ModelArguments(lora_r=16 if request.adapter else 0)
     with tempfile.TemporaryDirectory() as folder:
-        options = {"stop": False, **request.options}
+        options = {"stop": False, **rows.options, **request.options}
         args = UnlearnConfig(
             folder,
             objective=request.objective,
@@ -360,9 +361,11 @@ def fine_tuned(model, rows: RequestRows, learning_rate: float, batch_size: int, 
     return model
 
 
-def rows_of(data: arguments.DataArguments, prepared: prepare.Prepared, model, goal: str) -> RequestRows:
+def rows_of(
+    data: arguments.DataArguments, prepared: prepare.Prepared, model, goal: str, **options: object
+) -> RequestRows:
     from hf_unlearn.data.collate import default_collator
 
     classes = len(prepared.labels) if prepared.labels else 0
     collator = default_collator(model, prepared.processing_class)
-    return RequestRows(dict(prepared.splits), collator, goal, classes, data.task)
+    return RequestRows(dict(prepared.splits), collator, goal, classes, data.task, options)

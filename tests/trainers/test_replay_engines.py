@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 import torch
-from helpers import replays, tiny
-from helpers.replays import replayed, trained
+from helpers import ranks, tiny
+from helpers.forked_ranks import on_ranks
+from helpers.replays import KINDS, QUIET, replayed, trained
 from helpers.tiny import same_bits, weights
+from transformers import TrainingArguments
 
-from hf_unlearn import ArgumentError, ReadyConfig
+from hf_unlearn import ArgumentError, ReadyConfig, verify
+from hf_unlearn.trainers.base import ForgettingTrainer
 from hf_unlearn.trainers.engines import is_deterministic
 from hf_unlearn.trainers.making_plans import argument_problems
 from hf_unlearn.trainers.replay import config_of
+from hf_unlearn.trainers.weights_digest import weights_digest
 
 GONE = [0, 8]
 
@@ -86,58 +87,43 @@ def test_arguments_that_this_version_of_transformers_does_not_know_are_told(tmp_
 
 # ---- two processes ---------------------------------------------------------------------------------------------------
 
-SCRIPT = """
-import sys
-from pathlib import Path
-import conftest  # settings that must stand before torch
-from accelerate import PartialState
-PartialState(cpu=True)
-from helpers import ranks, tiny
-from helpers.replays import KINDS, QUIET, trained, replayed
-from hf_unlearn import verify
-from transformers import TrainingArguments
-from hf_unlearn.trainers.base import ForgettingTrainer
-from hf_unlearn.trainers.weights_digest import weights_digest
+CUT = {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 1, "max_steps": 10}
+WRAPPED = {"ddp": "DistributedDataParallel", "fsdp2": "FSDP"}
 
-engine, readiness, root = sys.argv[1], sys.argv[2], Path(sys.argv[3])
-if engine == "fsdp2":
-    begin = ForgettingTrainer.__init__
-    def init(*args, **kwargs):
-        ranks.shard_on_cpu()
-        begin(*args, **kwargs)
-    ForgettingTrainer.__init__ = init
-cut = {"gradient_accumulation_steps": 2, "per_device_train_batch_size": 1, "max_steps": 10}
-cut |= {"readiness": readiness, **({"request_rows": 4} if "meta" in readiness else {})}
-for kind in sys.argv[4:]:
-    ready = trained(root / kind / "ready", kind, **cut)
-    assert type(ready.model_wrapped).__name__.startswith({"ddp": "DistributedDataParallel", "fsdp2": "FSDP"}[engine])
-    without = trained(root / kind / "without", kind, deleted=[0, 8], **cut)
-    request = replayed(root / kind / "out", root / kind / "ready", [0, 8], kind)
-    passes = request.plan.passes(request.border, request.plan.holes)
-    assert abs(request.row_passes - passes) < 1e-2, (request.row_passes, passes)
-    assert bool(request.simulated.steps_with_readiness_terms) == ("meta" in readiness)
-    assert request.result.metrics["guarantee"] == "exact"
-    assert weights_digest(request.model) == weights_digest(without.model) != weights_digest(ready.model)
-    model, rows = KINDS[kind][0](), KINDS[kind][1](24).filter(lambda row: row["id"] not in (0, 8))
-    args = TrainingArguments(str(root / "unused"), **QUIET)
-    verdict = verify(
-        str(root / kind / "out"), rows, model, processing_class=tiny.tokenizer(), args=args, record=True
-    )
-    assert verdict.passed, str(verdict)
-"""
+
+def a_replay_on_each_rank(engine: str, readiness: str, root: Path, kinds: list[str]) -> None:
+    """Trains, replays and verifies, and asserts what only a rank can see."""
+    if engine == "fsdp2":
+        begin = ForgettingTrainer.__init__
+
+        def on_shards(*args, **kwargs):
+            ranks.shard_on_cpu()
+            begin(*args, **kwargs)
+
+        ForgettingTrainer.__init__ = on_shards
+    own = {**CUT, "readiness": readiness, **({"request_rows": 4} if "meta" in readiness else {})}
+    for kind in kinds:
+        ready = trained(root / kind / "ready", kind, **own)
+        assert type(ready.model_wrapped).__name__.startswith(WRAPPED[engine])
+        without = trained(root / kind / "without", kind, deleted=GONE, **own)
+        request = replayed(root / kind / "out", root / kind / "ready", GONE, kind)
+        passes = request.plan.passes(request.border, request.plan.holes)
+        assert abs(request.row_passes - passes) < 1e-2, (request.row_passes, passes)
+        assert bool(request.simulated.steps_with_readiness_terms) == ("meta" in readiness)
+        assert request.result.metrics["guarantee"] == "exact"
+        assert weights_digest(request.model) == weights_digest(without.model) != weights_digest(ready.model)
+        model, rows = KINDS[kind][0](), KINDS[kind][1](24).filter(lambda row: row["id"] not in GONE)
+        args = TrainingArguments(str(root / "unused"), **QUIET)
+        out = str(root / kind / "out")
+        verdict = verify(out, rows, model, processing_class=tiny.tokenizer(), args=args, record=True)
+        assert verdict.passed, str(verdict)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("readiness", ["replay", "replay+meta"])
 @pytest.mark.parametrize("engine, kinds", [("ddp", ["language model", "text"]), ("fsdp2", ["language model"])])
 def test_a_replay_on_two_processes_is_exact(tmp_path, engine, kinds, readiness):
-    here = Path(replays.__file__).resolve().parents[1]
-    (tmp_path / "run.py").write_text(SCRIPT)
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{here}:{here.parent}"}
-    words = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    words += [str(tmp_path / "run.py"), engine, readiness, str(tmp_path), *kinds]
-    done = subprocess.run(words, env=env, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr[-8000:]
+    on_ranks(lambda: a_replay_on_each_rank(engine, readiness, tmp_path, kinds), tmp_path / "printed")
     for kind in kinds:
         replay, without, ready = (
             safetensors.torch.load_file(tmp_path / kind / name / "model.safetensors")

@@ -1,19 +1,13 @@
-"""Row tables on two processes: shared out, and the same as on one; started as a script it is what each process runs."""
+"""Row tables on two processes: shared out, and the same as on one."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
-
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-    import conftest  # noqa: F401  settings that must stand before torch
 
 import pytest
 import torch
 from datasets import Dataset
+from helpers.forked_ranks import on_ranks
 from helpers.tiny import lm, lm_rows, tokenizer
 
 from hf_unlearn import collect, default_collator, evaluate
@@ -45,12 +39,11 @@ def broken(model) -> str:
     return "nothing"
 
 
-def main(folder: str) -> None:
+def on_each(folder: Path) -> None:
     import torch.distributed as dist
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
-    dist.init_process_group("gloo")
     rank = dist.get_rank()
     for name in ("whole", "sharded"):
         model = lm()
@@ -64,15 +57,12 @@ def main(folder: str) -> None:
     splits = {"forget": rows.select(range(6)), "unseen": rows.select(range(6, ROWS))}
     card = evaluate(lm(), splits, reference=lm(1), processing_class=tokenizer(), batch_size=BATCH, resamples=20)
     card.save(f"{folder}/card{rank}")
-    dist.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_two_processes_share_the_rows_out_and_get_the_table_of_one(tmp_path):
     salt_for(tmp_path)  # above both cards: their hashes are keyed by it
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run([*launch, __file__, str(tmp_path)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-5000:]
+    on_ranks(lambda: on_each(tmp_path), tmp_path / "printed")
     one, forwards = measured(lm())
     assert forwards == 7
     numbers = ("nll_sum", "entropy_sum")
@@ -99,7 +89,3 @@ def test_a_process_may_measure_alone():
     torch.manual_seed(0)
     found = collect(lm(), lm_rows(3), default_collator(lm(), tokenizer()), shard=False)
     assert found.num_rows == 3
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

@@ -348,6 +348,8 @@ def test_arms_that_a_task_does_not_have(tmp_path):
 @pytest.mark.slow
 def test_the_study_runs_in_a_smoke_size(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(trial, "JUDGED_GAPS", trial.JUDGED_GAPS[:2])
+    rows = TASKS["people rows 10 %"]
+    monkeypatch.setitem(TASKS, "people rows 10 %", dataclasses.replace(rows, judged_at=rows.judged_at[:1]))
     flags = ["--smoke", "--seeds", "0", "--output_dir", str(tmp_path)]
     cells.main([*flags, "--task", "digits", "--arms", "equal", "any group"])
     out = capsys.readouterr().out
@@ -356,6 +358,7 @@ def test_the_study_runs_in_a_smoke_size(tmp_path, capsys, monkeypatch):
     assert set(found_cells) == {f"{arm}-0.json" for arm in ("retrained", "plain", "ready", "equal", "any_group")}
     ready, equal = found_cells["ready-0.json"]["training"], found_cells["equal-0.json"]["training"]
     assert equal["row_passes"] == pytest.approx(ready["row_passes"], rel=0.15)
+    assert {"resisted", "after", "scenarios"} <= set(found_cells["equal-0.json"])
     (tmp_path / "digits" / "any_group-0.json").unlink()
     cells.main([*flags, "--task", "digits", "--arms", "any group"])
     assert "[1/1] digits, any group" in capsys.readouterr().out  # the rest was there
@@ -363,8 +366,7 @@ def test_the_study_runs_in_a_smoke_size(tmp_path, capsys, monkeypatch):
     found = json.loads((tmp_path / "people_rows_10pc" / "verdict-0.json").read_text())["verdicts"]
     gaps = [line["gap"] for line in found]
     each = len(YARDSTICKS)
-    rates = len(TASKS["people rows 10 %"].judged_at)
-    assert gaps == ["retrained again"] * each + [gap for gap in trial.JUDGED_GAPS for _ in range(rates * each)]
+    assert gaps == ["retrained again"] * each + [gap for gap in trial.JUDGED_GAPS for _ in range(each)]
     assert all(set(line["gates"]) == set(found[0]["gates"]) for line in found)
     weights = tmp_path / "people_rows_10pc" / "plain-0" / "model.safetensors"
     content = weights.read_bytes()

@@ -395,7 +395,8 @@ def test_a_step_of_unlearning_is_the_objective_by_hand(tmp_path, feature, case):
 # ---- torch.compile: minutes ----
 
 BACKENDS = ["aot_eager", "inductor"]
-SAME = {"tied": 1e-9, "even": 1e-9, "lora": 1e-9, "batch norm": 1e-4}  # compiled and not
+SAME = {"even": 1e-9, "lora": 1e-9, "batch norm": 1e-4}  # compiled and not
+FEW_GRAPHS = {"resistance": "none", "lambda_resistance": 0.0}  # as many rows in each pass; each kernel takes seconds
 
 
 def compiled(backend: str) -> dict:
@@ -405,14 +406,14 @@ def compiled(backend: str) -> dict:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend, name", [("aot_eager", "batch norm"), ("inductor", "tied")])
-def test_the_compiled_readiness_gradient_is_the_uncompiled_one(tmp_path, folder, backend, name):
-    """Rows of several lengths, so that sizes become symbols: a graph with labels, and one for request and kept rows."""
-    got, run = ready(tmp_path, name, "first_order", **compiled(backend))
+@pytest.mark.parametrize("name", ["even", "batch norm"])
+def test_the_compiled_readiness_gradient_is_the_uncompiled_one(tmp_path, name):
+    """By the same kernels; inductor's are compared where dropout and a request are compiled, below."""
+    got, run = ready(tmp_path, name, "first_order", **FEW_GRAPHS, **compiled("aot_eager"))
     assert type(run.model_wrapped).__name__ == "OptimizedModule"
-    assert relative(got, ready_without(name, "first_order", 1, folder)) < SAME[name]
-    if name == "tied":  # the look whether the loss is the usual one is not worth a graph; one is for other sizes
-        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 3
+    assert relative(got, ready(tmp_path, name, "first_order", **FEW_GRAPHS)[0]) < SAME[name]
+    if name == "even":  # with labels, and for request and kept rows; the look at whether the loss is usual has none
+        assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 2
 
 
 @pytest.mark.slow
@@ -424,9 +425,9 @@ def test_the_compiled_finite_difference_is_double_backward_without(tmp_path, fol
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend, name", [("aot_eager", "even"), ("aot_eager", "lora"), ("inductor", "tied")])
+@pytest.mark.parametrize("backend, name", [("aot_eager", "even"), ("aot_eager", "lora"), ("inductor", "even")])
 def test_a_compiled_step_of_unlearning_is_the_objective_by_hand(tmp_path, backend, name):
-    for case in CASES if name == "even" else ["together"]:
+    for case in CASES if (backend, name) == ("aot_eager", "even") else ["together"]:
         steps, taus, run = unlearn(tmp_path, name, case, **compiled(backend))
         for got, want in zip(steps, objectives_by_hand(run, name, taus), strict=True):
             assert relative(got, want) < SAME[name]
@@ -439,5 +440,5 @@ def test_compiled_dropout_has_the_same_masks_in_both_passes(tmp_path, monkeypatc
     found = []
     for epsilon in (1e-6, 1e-7):
         monkeypatch.setitem(PLAIN, "dropout", dataclasses.replace(PLAIN["dropout"], rows=EVEN, epsilon=epsilon))
-        found.append(ready(tmp_path, "dropout", "finite_difference", **compiled(backend))[0])
+        found.append(ready(tmp_path, "dropout", "finite_difference", **FEW_GRAPHS, **compiled(backend))[0])
     assert relative(found[1], found[0]) < 1e-4

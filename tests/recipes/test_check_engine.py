@@ -27,8 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def check(capsys):
     """Runs the script in this process: its exit status and its lines."""
 
-    def run(*words):
-        status = check_engine.main(["--use_cpu", "--steps", "4", *words])
+    def run(*words, steps: int = 2):
+        status = check_engine.main(["--use_cpu", "--steps", str(steps), *words])
         return status, capsys.readouterr().out.splitlines()
 
     return run
@@ -48,9 +48,9 @@ def failed(lines) -> set[str]:
     return {name for (name, _), verdict in verdicts(lines).items() if verdict == "FAIL"}
 
 
-@pytest.mark.parametrize("words", [[], ["--peft"], ["--dtype", "float64"]], ids=str)
-def test_one_process_passes(check, words):
-    status, lines = check(*words)
+@pytest.mark.parametrize("words, steps", [([], 4), (["--peft"], 2), (["--dtype", "float64"], 2)], ids=str)
+def test_one_process_passes(check, words, steps):
+    status, lines = check(*words, steps=steps)
     assert status == 0 and lines[-1] == f"PASS: {RUNS} runs agree"
     assert lines[0].startswith("NO, 1 process(es), cpu; ") and "tolerance" in lines[0]
     assert len(verdicts(lines)) == RUNS and set(verdicts(lines).values()) == {"PASS"}
@@ -61,7 +61,7 @@ def test_two_processes_pass_as_the_script_is_launched():
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", "recipes/accelerate/cpu2.yaml"]
-    command += ["--main_process_port", port, "recipes/tools/check_engine.py", "--use_cpu", "--steps", "4"]
+    command += ["--main_process_port", port, "recipes/tools/check_engine.py", "--use_cpu", "--steps", "2"]
     env = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=400)
     lines = done.stdout.splitlines()
@@ -78,7 +78,7 @@ def test_shards_pass(tmp_path):
                 init(self, *args, **kwargs)
 
             kind.__init__ = sharded
-        return check_engine.main(["--use_cpu", "--steps", "4"])
+        return check_engine.main(["--use_cpu", "--steps", "2"])
 
     status, lines = on_ranks(on_shards, tmp_path)
     assert status == 0, lines
@@ -139,14 +139,14 @@ def test_what_is_broken_fails_and_nothing_else(check, monkeypatch, what):
     except ModuleNotFoundError:
         holder = getattr(importlib.import_module(owner.rpartition(".")[0]), owner.rpartition(".")[2])
     monkeypatch.setattr(holder, name, change(getattr(holder, name)))
-    status, lines = check(*([] if what == "an α that does not decay" else ["--steps", "2"]))  # it does after a pass
+    status, lines = check(steps=4 if "decay" in what else 2)  # it would after a pass of two steps
     assert failed(lines) == cases
     assert status == 1 and lines[-1].startswith("FAIL: ")
 
 
 def test_a_refusal_where_there_is_no_reason_for_one_fails(check, monkeypatch):
     monkeypatch.setattr("hf_unlearn.trainers.ready.several_backwards_problem", lambda *args: "not today")
-    status, lines = check("--steps", "2")
+    status, lines = check()
     assert status == 1 and lines[-1].startswith("FAIL: ready first_order 1 micro-batch; ")
     assert all("refused: not today" in line for line in lines if line.startswith("ready"))
 

@@ -15,6 +15,10 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+from accelerate import PartialState
+from accelerate.state import AcceleratorState, GradientState
+
 BY_EXCEPTION = 70
 
 
@@ -27,8 +31,10 @@ def on_ranks(run: Callable[[], int | None], out, world: int = 2, seconds: int = 
         out: folder for what the ranks print.
 
     Raises:
-        AssertionError: a rank ended by an exception or a signal, or not in time; with what it has printed.
+        AssertionError: a rank ended by an exception or a signal, or not in time; with what it has printed. Also where
+            torch sees a GPU: its autograd then has threads, which no fork takes along.
     """
+    assert not torch.cuda.is_available(), "set CUDA_VISIBLE_DEVICES= for tests that fork their ranks"
     out = Path(out)
     out.mkdir(exist_ok=True)
     with socket.socket() as free:
@@ -83,10 +89,6 @@ def _fork(run, out: Path, rank: int, world: int, port: str) -> int:
 
 def _alone_no_more(run) -> int | None:
     """`run` in a process group; what this process has found out about engines before the fork is forgotten."""
-    import torch
-    from accelerate import PartialState
-    from accelerate.state import AcceleratorState, GradientState
-
     AcceleratorState._reset_state(reset_partial_state=True)
     GradientState._reset_state()
     PartialState(cpu=True)

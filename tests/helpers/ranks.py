@@ -275,7 +275,12 @@ def unlearn_runs() -> dict:
         "lora": _unlearn(gap="matched", adapter=True),
         "resistance": _unlearn(resistance="relearn", gap="squared"),
         "resistance, gate": _unlearn(
-            resistance="relearn", objective="grad_diff", gamma=0.2, learning_rate=0.3, target="chance", gate_every=2,
+            resistance="relearn",
+            objective="grad_diff",
+            gamma=0.2,
+            learning_rate=0.3,
+            target="chance",
+            gate_every=2,
             passes="10",  # 20 steps, for its gate to shut
         ),
         "resistance lora": _unlearn(resistance="relearn", adapter=True),

@@ -152,10 +152,10 @@ def rows_for(run: Run, n: int, start: int = 0) -> Dataset:
 
 
 def measured(run: Run, config, folder) -> int:
-    """Peak of a run of a trainer, with the making of the model: a plain step and a ready one, or two of unlearning."""
+    """Peak of a run of a trainer, the making of the model included; two plain and a ready step, or of unlearning."""
     common = {
         "output_dir": str(folder),
-        "max_steps": 2,
+        "max_steps": 3 if run.verb == "ready" else 2,
         "per_device_train_batch_size": run.batch_size,
         "per_device_eval_batch_size": run.eval_batch_size,
         "bf16": run.dtype == "bf16-mixed",

@@ -88,12 +88,13 @@ def sets_problems(
     problems += [one for name, rows in sets.items() for one in row_problems(name, rows, limits, plain)]
     problems += unlike_columns(sets, limits, processing_class if plain else None) if plain else []
     found = dict(zip(sets, contents(list(sets.values()), processing_class), strict=True))
-    problems += [one for name, rows in sets.items() for one in _ids_of_two(name, rows, found[name])]
-    told, named = _shared_ids(sets, found)
+    ids = {name: ids_of(name, rows) for name, rows in sets.items()}
+    problems += [one for name, rows in sets.items() for one in _ids_of_two(name, rows, found[name], *ids[name])]
+    told, named = _shared_ids(sets, found, ids)
     for a, b, fix in PAIRS:
         if a not in sets or b not in sets or (a, b) in named:
             continue
-        ids_a, ids_b = ids_of(a, sets[a])[0], ids_of(b, sets[b])[0]
+        ids_a, ids_b = ids[a][0], ids[b][0]
         if pairs := twins(found[a], found[b]):
             same = [f"{ids_a[i]} = {ids_b[j]}" for i, j in pairs]
             told.append(f"{len(pairs)} {b} row(s) have the content of a {a} row ({a} = {b}): {first_ids(same)}. {fix}")
@@ -102,13 +103,15 @@ def sets_problems(
     return problems + told
 
 
-def _shared_ids(sets: Sets, found: dict[str, Content]) -> tuple[list[str], set[tuple[str, str]]]:
-    """Ids that two sets share, and which two."""
+def _shared_ids(
+    sets: Sets, found: dict[str, Content], ids: dict[str, tuple[list, list[str]]]
+) -> tuple[list[str], set[tuple[str, str]]]:
+    """Ids that two sets share, and which two; `ids`: as of `ids_of`, by set."""
     problems, named = [], set()
     for a, b, fix in PAIRS:
         if not all(name in sets and "id" in column_names(sets[name]) for name in (a, b)):
             continue
-        (ids_a, wrong_a), (ids_b, wrong_b) = ids_of(a, sets[a]), ids_of(b, sets[b])
+        (ids_a, wrong_a), (ids_b, wrong_b) = ids[a], ids[b]
         known = set(map(str, ids_a))  # 7 and "7" name one row
         if not wrong_a and not wrong_b and (shared := [i for i in ids_b if str(i) in known]):
             same = {str(ids_a[i]) for i, j in twins(found[a], found[b]) if str(ids_a[i]) == str(ids_b[j])}
@@ -119,9 +122,8 @@ def _shared_ids(sets: Sets, found: dict[str, Content]) -> tuple[list[str], set[t
     return problems, named
 
 
-def _ids_of_two(name: str, rows: Any, content: Content) -> list[str]:
-    """Ids that stand for rows of unlike content in one set. A row may come twice."""
-    ids, wrong = ids_of(name, rows)
+def _ids_of_two(name: str, rows: Any, content: Content, ids: list, wrong: list[str]) -> list[str]:
+    """Ids that stand for rows of unlike content in one set; `ids`, `wrong`: as of `ids_of`. A row may come twice."""
     if wrong or "id" not in column_names(rows):
         return []
     said: dict[Any, tuple] = {}
@@ -245,7 +247,7 @@ def training_set(
     flags, wrong = _flags(read, revocable) if revocable is not None else (None, [])
     if not problems + wrong:
         (content,) = contents([read], processing_class, {revocable})
-        problems = _ids_of_two("training", read, content)
+        problems = _ids_of_two("training", read, content, *ids_of("training", read))
         problems += [] if flags is None else _named_and_kept(read, content, flags)
     return rows, problems + wrong
 

@@ -38,7 +38,7 @@ def column_names(dataset) -> list[str]:
 def column_values(dataset, name: str) -> list:
     """A column as it is stored, whatever format or transform is set on the rows; also of a list of dicts."""
     if hasattr(dataset, "with_format"):
-        return list(dataset.with_format(None)[name])
+        return list(dataset.with_format(None)[name][:])  # iterated, a lazy column would make a dict of each row
     if hasattr(dataset, "values") and hasattr(dataset, "is_large"):  # a `ReadOnce`
         return dataset.values(name)
     return [plain(dataset[i][name]) for i in range(len(dataset))]  # a tensor () holds one number

@@ -172,7 +172,8 @@ def check_test(data: DataArguments, rows, test) -> None:
             said = f"is {data.test_split!r}, whose {data.label_column!r} holds numbers where the training has words: "
             raise ArgumentError([Wrong("test_split", said + "which number means which class? Give both the words.")])
     if data.task in ("causal_lm", "sequence_classification"):
-        said = [list(zip(*(map(str, part[column]) for column in said_by(data)), strict=True)) for part in (rows, test)]
+        columns = said_by(data)
+        said = [list(zip(*(map(str, part[name][:]) for name in columns), strict=True)) for part in (rows, test)]
         trained = set(said[0])
         if both := sum(row in trained for row in said[1]):
             logger.warning(

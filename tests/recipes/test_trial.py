@@ -350,6 +350,7 @@ def test_the_study_runs_in_a_smoke_size(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(trial, "JUDGED_GAPS", trial.JUDGED_GAPS[:2])
     rows = TASKS["people rows 10 %"]
     monkeypatch.setitem(TASKS, "people rows 10 %", dataclasses.replace(rows, judged_at=rows.judged_at[:1]))
+    monkeypatch.setitem(TASKS, "digits", dataclasses.replace(TASKS["digits"], rates=TASKS["digits"].rates[:2]))
     flags = ["--smoke", "--seeds", "0", "--output_dir", str(tmp_path)]
     cells.main([*flags, "--task", "digits", "--arms", "equal", "any group"])
     out = capsys.readouterr().out

@@ -44,7 +44,7 @@ def label_values(dataset, column) -> list:
     Raises:
         ValueError: if it holds lists, or numbers with a fraction, which are no classes.
     """
-    values = [None if isinstance(v, float) and math.isnan(v) else v for v in dataset[column]]
+    values = [None if isinstance(v, float) and math.isnan(v) else v for v in dataset[column][:]]
     lists = [i for i, value in enumerate(values) if isinstance(value, (list, dict))]
     if lists:
         raise ValueError(
@@ -72,7 +72,7 @@ def check_texts(dataset, *columns) -> None:
         ValueError: if a row of these columns holds no text; it names the rows.
     """
     for column in columns:
-        wrong = [i for i, value in enumerate(dataset[column]) if not isinstance(value, str)]
+        wrong = [i for i, value in enumerate(dataset[column][:]) if not isinstance(value, str)]
         if wrong:
             value = dataset[wrong[0]][column]
             fix = f"take them out{NO_VALUE}" if value is None else "make text of them, such as `str(value)`"

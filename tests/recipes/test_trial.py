@@ -348,6 +348,7 @@ def test_arms_that_a_task_does_not_have(tmp_path):
 @pytest.mark.slow
 def test_the_study_runs_in_a_smoke_size(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(trial, "JUDGED_GAPS", trial.JUDGED_GAPS[:2])
+    monkeypatch.setattr(trial, "RELEARNING", {**trial.RELEARNING, "steps": 5})
     rows = TASKS["people rows 10 %"]
     monkeypatch.setitem(TASKS, "people rows 10 %", dataclasses.replace(rows, judged_at=rows.judged_at[:1]))
     monkeypatch.setitem(TASKS, "digits", dataclasses.replace(TASKS["digits"], rates=TASKS["digits"].rates[:2]))

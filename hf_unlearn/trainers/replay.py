@@ -29,7 +29,6 @@ from .replay_plan import ReplayPlan
 from .replay_request import OtherWeights, ReplayRequest, adapter_problems, contradictions, has_rows, look_up_for
 from .replaying import METHOD, RAN_ELSEWHERE, differing, machine
 from .same_run import HARMLESS
-from .snapshots import superseded_by
 from .superseded import Superseded
 from .weights_digest import weights_digest
 
@@ -88,6 +87,13 @@ class ReplayTrainer(ReadyTrainer):
             logger.warning(
                 "%d row(s) that were removed by steps before, which is approximate, are left out of the replay, too: "
                 "of them, too, the result will have seen nothing.", self.removed_by_steps
+            )  # fmt: skip
+        if asked.deleted_elsewhere:
+            by, numbers = asked.deleted_elsewhere
+            plan.deleted[numbers] = plan.next_request
+            logger.warning(
+                "An earlier request has taken %d row(s) out of %s, and its result is in %s: they stay out of this, "
+                "too. If they are to be trained on after all, delete that folder.", len(numbers), asked.source, by
             )  # fmt: skip
         super().__init__(
             model,
@@ -313,12 +319,6 @@ def _looked_up(model, args: UnlearnConfig, asked, peft_config) -> ReplayRequest:
     raise_problems([*found.problems, *adapter, *contradictions(args, found.plan), *found.place_problems(args)])
     if why := found.snapshot_problem(contents=True, into=os.path.join(args.output_dir, FROM_HUB)):
         raise ArgumentError([why])
-    by = superseded_by(found.snapshots)
-    if by and os.path.isdir(by) and os.path.realpath(by) != os.path.realpath(args.output_dir):
-        logger.warning(
-            "An earlier request has taken rows out of %s, and its result is in %s: they are back in a result that does "
-            "not start from there.", found.source, by
-        )  # fmt: skip
     return found
 
 

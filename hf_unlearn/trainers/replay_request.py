@@ -25,7 +25,7 @@ from .removed_by_steps import RemovedBySteps
 from .replay_plan import ReplayPlan
 from .replay_program import FOLDER
 from .same_run import PEFT, plain
-from .snapshots import snapshot_problem, snapshots_of
+from .snapshots import deleted_elsewhere, snapshot_problem, snapshots_of
 
 logger = logging.getLogger(__name__)
 
@@ -76,9 +76,20 @@ class ReplayRequest:
         return numbers[numbers >= self.plan.order.stable]
 
     @cached_property
+    def deleted_elsewhere(self) -> tuple[str, np.ndarray] | None:
+        """
+        `(folder of its result, numbers of its rows)` of an earlier replay from the same snapshots, of rows that this
+        one neither names nor lacks: they are left out, too. None: there are no such rows.
+        """
+        found = deleted_elsewhere(self.snapshots, self.plan)
+        more = () if found is None else np.setdiff1d(found[1], [*self.numbers, *self.earlier, *self.plan.holes])
+        return (found[0], more) if len(more) else None
+
+    @cached_property
     def new(self) -> np.ndarray:
         """Numbers of the rows that the replay leaves out and the plan does not yet."""
-        numbers = np.union1d(self.numbers, self.earlier)
+        elsewhere = self.deleted_elsewhere[1] if self.deleted_elsewhere else np.zeros(0, dtype=np.int64)
+        numbers = np.union1d(np.union1d(self.numbers, self.earlier), elsewhere)
         return numbers[self.plan.deleted[numbers] == 0]
 
     @property

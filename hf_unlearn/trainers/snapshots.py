@@ -106,6 +106,19 @@ def superseded_by(folder: str) -> str | None:
     return (read_json(os.path.join(folder, SUPERSEDED)) or {}).get("by")
 
 
+def deleted_elsewhere(folder: str, plan: ReplayPlan) -> tuple[str, np.ndarray] | None:
+    """
+    `(folder, numbers of the rows)` of the model that has taken the place of the one with these snapshots, and what was
+    deleted from it; None where there is none, or one of another training.
+    """
+    by = superseded_by(folder)
+    try:
+        found = replay_plan.read_beside(by) if by and os.path.isdir(by) else None
+    except ValueError:
+        return None
+    return None if found is None or _differences(found[0], plan) else (by, np.flatnonzero(found[1]))
+
+
 def has_met(snapshot: str, plan: ReplayPlan, rows: np.ndarray) -> bool:
     """Whether a snapshot is of this program and was written when some of these rows (numbers) were not deleted."""
     try:

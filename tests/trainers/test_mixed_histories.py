@@ -100,18 +100,29 @@ def test_a_row_taken_out_by_steps_under_another_id_does_not_come_back(source, tm
     assert len(request.removed_by_steps.rows) == 1
 
 
-def test_rows_of_another_plan_are_told_and_so_is_a_model_whose_place_was_taken(source, tmp_path, caplog):
+def test_rows_of_another_plan_are_told(source, tmp_path):
     by_steps(tmp_path / "one", source, [8])
     shutil.rmtree(source)
     trained(source, **BOTH)  # with another salt
     with pytest.raises(ArgumentError, match="none of the plan in .*ready: it is of another training now"):
         replayed(tmp_path / "out", tmp_path / "one", [20], gone=[8])
+
+
+def test_rows_of_an_earlier_replay_stay_out_of_one_that_starts_from_before_it(source, tmp_path, caplog):
     first, *_, last = sorted(range(0, 24, 4), key=lambda i: make(tmp_path / "x", source, [i]).border)
-    replayed(tmp_path / "two", source, [last])
-    caplog.clear()
+    replayed(tmp_path / "one", source, [last])
+    said = f"whose result is in {tmp_path / 'one'}, stay out of this, too"
+    assert f"1 row(s) that an earlier request took out, {said}" in str(plan(str(source), [first]))
     with caplog.at_level(logging.WARNING, "hf_unlearn"):
-        make(tmp_path / "three", source, [first])
-    assert f"its result is in {tmp_path / 'two'}" in caplog.text
+        request = replayed(tmp_path / "two", source, [first], rows=remaining({first}))  # with the last one among them
+    assert f"has taken 1 row(s) out of {source}, and its result is in {tmp_path / 'one'}" in caplog.text
+    without = trained(tmp_path / "without", deleted=[first, last], **BOTH)
+    assert same_bits(weights(request.model), weights(without.model))
+    caplog.clear()
+    shutil.rmtree(tmp_path / "one")
+    shutil.rmtree(tmp_path / "two")
+    assert make(tmp_path / "three", source, [first]).plan.holes.size == 1  # nobody's result any more
+    assert "earlier request" not in caplog.text
 
 
 def test_stable_rows_taken_out_by_steps_refuse_a_replay_and_name_the_ways(source, tmp_path):

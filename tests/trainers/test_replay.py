@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from functools import cache
 from itertools import permutations
 
@@ -47,7 +48,7 @@ def test_a_replay_of_an_adapter_is_exact_too(tmp_path, kind, accumulation):
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory):
-    """`known(*deleted)`: the trainer of the training without these rows, run once; nobody writes into its folder."""
+    """`known(*deleted)`: the trainer of the training without these rows, run once. Requests start from a copy of it."""
     return cache(lambda *deleted: trained(tmp_path_factory.mktemp("known"), deleted=deleted))
 
 
@@ -56,7 +57,7 @@ ORDERS = [*([[one] for one in order] for order in permutations([0, 8, 20])), [[8
 
 @pytest.mark.parametrize("order", [*ORDERS, [REVOCABLE]], ids=str)
 def test_requests_in_a_row_end_where_one_for_all_of_them_ends(tmp_path, known, order):
-    source, gone = known().args.output_dir, []
+    source, gone = shutil.copytree(known().args.output_dir, tmp_path / "ready"), []
     for turn, asked in enumerate(order):
         request = replayed(tmp_path / str(turn), source, asked, gone=gone)
         source, gone = tmp_path / str(turn), sorted({*gone, *asked})
@@ -77,6 +78,7 @@ def test_row_passes_of_a_replay_are_what_its_plan_says(tmp_path):
 
 def test_a_checkpoint_more_or_another_log_changes_no_bit(tmp_path, known):
     busy = {"logging_strategy": "steps", "logging_steps": 2, "save_strategy": "steps", "save_steps": 5}
-    request = replayed(tmp_path, known().args.output_dir, [4], **busy)
+    source = shutil.copytree(known().args.output_dir, tmp_path / "ready")
+    request = replayed(tmp_path / "out", source, [4], **busy)
     assert same_bits(weights(request.model), weights(known(4).model))
-    assert not [name for name in os.listdir(tmp_path) if name.startswith("checkpoint-")]
+    assert not [name for name in os.listdir(tmp_path / "out") if name.startswith("checkpoint-")]

@@ -298,6 +298,11 @@ class ForgettingTrainer(CheckpointingTrainer):
         """The rows whose data set the card names."""
         return self.train_dataset
 
+    @property
+    def own_schedule(self) -> dict[str, str]:
+        """What the card says of the learning rates, where it is not what the arguments say."""
+        return {}
+
     def card_info(self) -> dict:
         """Kind, settings, limits and what else the trainer knows for the body of the model card."""
         raise NotImplementedError

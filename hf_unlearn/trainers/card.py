@@ -269,7 +269,7 @@ def info_of(trainer: ForgettingTrainer) -> dict[str, Any]:
     return {
         "asked": request_text(request, request.get("rows")) if request else None,
         "base_model": ", ".join(base) if isinstance(base, list) else base,
-        "training": extract_hyperparameters_from_trainer(trainer),
+        "training": extract_hyperparameters_from_trainer(trainer) | trainer.own_schedule,
         "evaluations": [line for line in shown if line.keys() == shown[0].keys()],
         "how_to_load": trainer.loading_code(),
         "versions": library_versions(),

@@ -204,7 +204,7 @@ class ReplayPlan:
         sealed.write(os.path.join(folder, FILE), MAGIC, header, b"".join(body))
 
 
-def _seal(plan: dict, body: bytes, salt: str) -> str:
+def _seal(plan: dict | None, body: bytes, salt: str) -> str:
     """Digest (hex) of a plan and of whose rows, which only who has the salt can make."""
     content = json.dumps(plan, sort_keys=True).encode()
     return hashlib.blake2b(b"plan " + content + bytes(body), digest_size=SIZE, key=salt.encode()).hexdigest()
@@ -262,7 +262,7 @@ def read(source: str, salt_file: str | None = None) -> ReplayPlan | None:
         setattr(plan, name, values.reshape(n, width).copy() if width > 1 else values.copy())
         at += values.nbytes
     plan.key = _key(source, salt_file, plan.salt)
-    if "seal" in header and header["seal"] != _seal(header["plan"], body, plan.key):
+    if header.get("seal") != _seal(header.get("plan"), body, plan.key):
         raise ArgumentError(
             [
                 f"The plan of {source} was made again without its salt: {FILE} does not hold the digest that only the "

@@ -68,6 +68,7 @@ def computed_with(trainer) -> dict:
     return found | ({"processing_class.padding_side": side} if own and side else {})
 
 
+PLANS_SCHEDULE = "the plan's: warm-up, constant, linear decay in the tail"
 CONFIG = "config."  # what values of the model's config begin with in `brought`
 METHOD = "replay of the training without the rows (SISA, Bourtoule et al. 2021; the order is ours)"
 LIMITS = (
@@ -106,6 +107,10 @@ class ReplayableTrainer(ForgettingTrainer):
     ran_elsewhere: dict = {}  # what was other in earlier steps of the run: name -> [then, now]
     hub: str | None = None  # private repository of the snapshots
     _not_uploaded: tuple | list = ()
+
+    @property
+    def own_schedule(self):
+        return {"lr_scheduler_type": PLANS_SCHEDULE} if self.plan is not None and self.plan.schedule is None else {}
 
     def take_program(self, planned: Planned) -> None:
         """Makes the training a program."""

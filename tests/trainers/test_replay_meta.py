@@ -70,7 +70,7 @@ def test_card_and_record_tell_of_both_kinds(tmp_path):
     record, info = ready.record(), ready.card_info()
     assert record["ready"] and "replay" in record and record["request"] == {"learning_rate": 0.001}
     assert "Ready2Unlearn" in record["method"] and "SISA" in record["method"]
-    assert (tmp_path / "README.md").read_text().count("lr_scheduler_type: the plan's: warm-up, constant") == 1
+    assert (tmp_path / "README.md").read_text().count("the plan's: warm-up, constant, linear decay") == 1
     assert info["kind"] == "replayable" and {"readiness", "inner_lr", "with_readiness_terms"} <= info["settings"].keys()
 
 

@@ -268,3 +268,27 @@ def same_tokens(data: DataArguments, prepared: Prepared, role: str, where: str) 
             f"{len(rows)} forget rows (the first is row {other[0]}). Losses per token cannot be compared; models must "
             "share a tokenizer."
         )
+
+
+def by_plan(splits: dict, source: str, salt_file: str | None = None) -> dict:
+    """
+    The splits of a request to a model in a folder with a plan, which knows its rows: those that it was trained on are
+    to be kept, and others are unseen, also where a recipe that names somebody else draws others. Deleted rows are out.
+    """
+    import numpy as np
+    from datasets import concatenate_datasets
+
+    from ..trainers import replay_plan
+
+    try:
+        plan = replay_plan.read(source, salt_file) if Path(source).expanduser().is_dir() else None
+    except ValueError:  # the trainer tells it
+        plan = None
+    if plan is None:
+        return splits
+    rows = concatenate_datasets([splits["retain"], splits["unseen"]])
+    numbers = plan.numbers_of_rows(rows, plan.key)
+    kept, unseen = (numbers >= 0) & ~np.isin(numbers, plan.holes), numbers < 0
+    if not kept.any() or np.array_equal(np.flatnonzero(kept), np.arange(len(splits["retain"]))):
+        return splits  # rows of another training are told where they are compared with the model's
+    return {**splits, "retain": rows.select(np.flatnonzero(kept)), "unseen": rows.select(np.flatnonzero(unseen))}

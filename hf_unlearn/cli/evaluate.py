@@ -13,6 +13,7 @@ import logging
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -196,6 +197,8 @@ def prepared_rows(own: EvaluateArguments, data: DataArguments, model_args: Model
     models = measured_models(own)
     processing_from = checkpoints.processing_of(own.processing_from, models, data) or model_args.model_name_or_path
     prepared = prepare.prepare(data, model_args, processing_from)
+    for where in models.values():
+        prepared = replace(prepared, splits=checkpoints.by_plan(prepared.splits, where))
     gather(*(partial(checkpoints.check_checkpoint, data, prepared.labels, *one) for one in models.items()))
     gather(*(partial(checkpoints.same_tokens, data, prepared, role, where) for role, where in models.items()))
     if data.limit is None:  # a trial claims nothing

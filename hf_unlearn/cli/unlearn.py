@@ -89,30 +89,6 @@ def role_of(source: str, own: UnlearnArguments, model_args: ModelArguments) -> s
     return STARTS[engines.decided_by_first(start)]
 
 
-def by_plan(splits: dict, source: str, salt_file: str | None) -> dict:
-    """
-    The splits of a request to a model in a folder with a plan, which knows its rows: those that it was trained on are
-    to be kept, and others are unseen, also where a recipe that names somebody else draws others. Deleted rows are out.
-    """
-    import numpy as np
-    from datasets import concatenate_datasets
-
-    from ..trainers import replay_plan
-
-    try:
-        plan = replay_plan.read(source, salt_file) if Path(source).expanduser().is_dir() else None
-    except ValueError:  # the trainer tells it
-        plan = None
-    if plan is None:
-        return splits
-    rows = concatenate_datasets([splits["retain"], splits["unseen"]])
-    numbers = plan.numbers_of_rows(rows, plan.key)
-    kept, unseen = (numbers >= 0) & ~np.isin(numbers, plan.holes), numbers < 0
-    if np.array_equal(np.flatnonzero(kept), np.arange(len(splits["retain"]))):
-        return splits
-    return {**splits, "retain": rows.select(np.flatnonzero(kept)), "unseen": rows.select(np.flatnonzero(unseen))}
-
-
 def unlearn(
     own: UnlearnArguments,
     data: DataArguments,
@@ -135,7 +111,7 @@ def unlearn(
     prepared = prepared or prepare.prepare(data, model_args, source)
     which = "model_name_or_path" if named_model(model_args) else own.start
     checkpoints.check_checkpoint(data, prepared.labels, which, source)
-    prepared = replace(prepared, splits=by_plan(prepared.splits, source, args.salt_file))
+    prepared = replace(prepared, splits=checkpoints.by_plan(prepared.splits, source, args.salt_file))
     role = role_of(source, own, model_args)
     args.output_dir = str(Path(args.output_dir, role))
     trainer = UnlearnTrainer(

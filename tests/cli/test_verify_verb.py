@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.recipes import SMALL, TINY, problems_of, refusal
 
-from hf_unlearn.cli import main, unlearn, verify
+from hf_unlearn.cli import checkpoints, evaluate, main, parsing, verify
 from hf_unlearn.cli.rows.people import people
 from hf_unlearn.trainers import replay_plan
 from hf_unlearn.utils.files import read_json
@@ -69,12 +69,16 @@ def test_whoever_a_recipe_names_the_rows_to_keep_are_those_that_the_model_was_tr
     plan = replay_plan.read(folder)
     numbers = plan.numbers_of_rows(rows, plan.key)
     drawn = {"retain": rows.select(range(0, 96, 2)), "unseen": rows.select(range(1, 96, 2)), "forget": None}
-    found = unlearn.by_plan(drawn, folder, None)
+    found = checkpoints.by_plan(drawn, folder, None)
     trained = {rows["id"][i] for i in np.flatnonzero(numbers >= 0)}
     gone = {rows["id"][i] for i in np.flatnonzero(np.isin(numbers, plan.holes))}
     assert set(found["retain"]["id"]) == trained - gone and set(found["unseen"]["id"]) == {*rows["id"]} - trained
-    assert gone and unlearn.by_plan(found, folder, None) is found and found["forget"] is None
-    assert unlearn.by_plan(drawn, str(outputs), None) is drawn  # no plan there
+    assert gone and checkpoints.by_plan(found, folder, None) is found and found["forget"] is None
+    assert checkpoints.by_plan(drawn, str(outputs), None) is drawn  # no plan there
+    words = ["--forget_values", rows["person"][0], "--models", f"ready={outputs / 'ready'}"]
+    words += ["--config", str(outputs / "my.yaml")]
+    own, *arguments = parsing.parse("evaluate", words)
+    assert set(evaluate.prepared_rows(own, *arguments).splits["unseen"]["id"]) == {*rows["id"]} - trained
 
 
 def test_another_beginning_does_not_pass_and_the_exit_status_says_so(outputs, capsys):

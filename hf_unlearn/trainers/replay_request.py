@@ -294,7 +294,7 @@ def is_replayed(model, args: UnlearnConfig, asked, peft_config=None) -> bool:
     except ValueError as error:
         problems = problems_of(error)
     if problems:
-        tell_why_not(problems)
+        tell_why_not(problems, args)
     return not problems
 
 
@@ -314,9 +314,10 @@ def look_up_for(model, args: UnlearnConfig, asked) -> ReplayRequest | None:
     return look_up(name_of(model), asked, named, args.salt_file, args.snapshots)
 
 
-def tell_why_not(problems: list[str]) -> None:
+def tell_why_not(problems: list[str], args: UnlearnConfig) -> None:
+    kept = "" if args.keep_superseded else " They delete no earlier model: `keep_superseded=False` is not followed."
     logger.warning(
-        "The request is not replayed but taken by steps on a loss, which is approximate: %s", " ".join(problems)
+        "The request is not replayed but taken by steps on a loss, which is approximate: %s%s", " ".join(problems), kept
     )
 
 

@@ -152,7 +152,7 @@ class UnlearnTrainer(ForgettingTrainer):
                 except OtherWeights as why:
                     if args.method == "replay":
                         raise
-                    tell_why_not(problems_of(why))
+                    tell_why_not(problems_of(why), args)
         return super().__new__(cls)
 
     def __init__(

@@ -139,8 +139,9 @@ def test_a_model_that_was_trained_on_is_not_replayed(source, tmp_path, caplog):
     with pytest.raises(ArgumentError, match="not those that the training of .* ended with.*Pass the model as"):
         replayed(tmp_path / "out", source, [20], model=tuned)
     with caplog.at_level(logging.WARNING, "hf_unlearn"):
-        request = replayed_if_it_can_be(tmp_path / "auto", tuned, [20])
+        request = replayed_if_it_can_be(tmp_path / "auto", tuned, [20], keep_superseded=False)
     assert not isinstance(request, ReplayTrainer) and "not replayed" in caplog.text
+    assert "They delete no earlier model: `keep_superseded=False` is not followed." in caplog.text
     assert isinstance(replayed_if_it_can_be(tmp_path / "auto", str(source), [20]), ReplayTrainer)
     tuned.save_pretrained(source)  # into the folder itself
     assert "content is not what was written" in plan(str(source), [20])[0].why_not
@@ -172,11 +173,11 @@ def test_the_full_set_may_be_given_to_a_second_request(source, tmp_path):
     assert len(second.train_dataset) == 22
 
 
-def replayed_if_it_can_be(out, model, asked):
+def replayed_if_it_can_be(out, model, asked, **options):
     rows = tiny.lm_rows(24)
     return UnlearnTrainer(
         model,
-        UnlearnConfig(str(out), **QUIET),
+        UnlearnConfig(str(out), **QUIET, **options),
         rows.filter(lambda row: row["id"] in asked),
         remaining(set(asked)),
         tiny.lm_rows(4, start=100),

@@ -16,6 +16,13 @@ QUIET |= {"disable_tqdm": True, "dataloader_pin_memory": False}
 CLASSES = 3
 
 
+def slow(*values):
+    """A case that only the slow suite runs."""
+    import pytest
+
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 @functools.lru_cache
 def tokenizer(side: str = "right"):
     from tokenizers import Tokenizer, models

@@ -165,6 +165,7 @@ def test_a_page_of_verdicts_alone(tmp_path):
     assert "0 models were trained" in text and "Retrained for as many steps" in text
 
 
+@pytest.mark.slow
 def test_peak_memory_is_that_of_the_arms_flags(tmp_path):
     from transformers import ViTConfig
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from helpers import tiny
 from helpers.replays import replayed, trained
-from helpers.tiny import same_bits, weights
+from helpers.tiny import same_bits, slow, weights
 
 BOTH = {"readiness": "replay+meta", "request_rows": 3, "inner_lr": 0.05}
 RELEARN = {"resistance": "relearn", "lambda_resistance": 0.1}
@@ -28,10 +28,10 @@ def rows_of_slice(trainer, k: int) -> list[int]:
     "kind, accumulation, options",
     [
         ("language model", 1, {}),
-        ("language model", 2, RELEARN),
-        ("text", 1, {"request_rows": 0, "meta_every": 2}),
+        slow("language model", 2, RELEARN),
+        slow("text", 1, {"request_rows": 0, "meta_every": 2}),
         ("text", 2, {"meta_gradient": "finite_difference", "meta_every": 2, "meta_rows": 0.7}),
-        ("batch norm", 1, {"meta_rows": 0.7}),
+        slow("batch norm", 1, {"meta_rows": 0.7}),
     ],
 )
 def test_a_replay_with_simulated_requests_is_the_training_that_never_saw_the_rows(

@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset
 from helpers import tiny
 from helpers.replays import language_model, replayed, trained
-from helpers.tiny import same_bits, weights
+from helpers.tiny import same_bits, slow, weights
 from transformers import DataCollatorForLanguageModeling
 
 from hf_unlearn import ArgumentError, ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer, default_collator
@@ -65,8 +65,7 @@ def transformed(rows: list):
     return made
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("kind", [Drawn, transformed])
+@pytest.mark.parametrize("kind, workers", [(Drawn, 0), (transformed, 2), slow(Drawn, 2), slow(transformed, 0)])
 def test_rows_that_are_drawn_when_they_are_read_are_drawn_again_by_a_replay(tmp_path, kind, workers):
     rows, own = tiny.lm_list(24), {**BRIEF, "dataloader_num_workers": workers, "remove_unused_columns": False}
     ready = trained(tmp_path / "ready", rows=kind(rows), **own)

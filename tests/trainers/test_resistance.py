@@ -234,6 +234,7 @@ def test_reached_also_needs_that_the_recovery_fails():
         assert state.stop_reason == reason, recovered
 
 
+@pytest.mark.slow
 def test_the_run_ends_where_the_recovery_fails(tmp_path):
     options = {"per_device_train_batch_size": 4, "learning_rate": 5e-4, "retain_budget": 1.0, "passes": "150"}
     ends = {}

@@ -78,7 +78,7 @@ def test_what_differs_first_is_named_with_its_tensor_and_by_how_much(out, tmp_pa
     assert "model.norm.weight first, 1 of " in said and "by 0.25 at most" in said
 
 
-@pytest.mark.parametrize("kind", ["image", "batch norm"])
+@pytest.mark.parametrize("kind", [tiny.slow("image"), "batch norm"])
 def test_weights_of_other_names_in_the_files_and_moving_buffers_are_compared_too(tmp_path, kind):
     trained(tmp_path / "ready", kind)
     request = replayed(tmp_path / "out", tmp_path / "ready", GONE, kind)
@@ -144,6 +144,7 @@ def test_a_model_that_did_not_pass_gets_no_record(out, tmp_path):
     assert read_json(f"{out.args.output_dir}/unlearning.json") == before
 
 
+@pytest.mark.slow
 def test_an_adapter_is_verified_from_its_start_and_from_a_snapshot(tmp_path):
     base = tmp_path / "base"
     language_model().save_pretrained(base)

@@ -179,6 +179,8 @@ def tails(tasks: Mapping) -> list[list[str]]:
 
 def name_of_tail(arm: str) -> str:
     one = ARMS[arm]
+    if one.own_schedule:
+        return "by default, the plain training's schedule"
     if one.as_often:
         return "by default, revocable rows as often as in the plain training"
     return "by default" if one.times is None else f"{one.times:g} × the share"

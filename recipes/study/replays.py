@@ -46,6 +46,7 @@ class ReplayArm:
         readiness: of `ReadyConfig`; None: it has none.
         times: length of the tail, in shares of revocable rows; None: the default.
         as_often: revocable rows come as often as in the plain training; else by default.
+        own_schedule: of learning rates, the task's; else the plan's.
         asked: requests are replayed.
     """
 
@@ -53,12 +54,13 @@ class ReplayArm:
     readiness: str | None = None
     times: float | None = None
     as_often: bool = False
+    own_schedule: bool = False
     asked: bool = False
 
     @property
     def is_default(self) -> bool:
-        """Whether order and tail are."""
-        return self.times is None and not self.as_often
+        """Whether order, tail and schedule are."""
+        return self.times is None and not self.as_often and not self.own_schedule
 
 
 ARMS = {
@@ -69,6 +71,7 @@ ARMS = {
     BOTH: ReplayArm("ready", "replay+meta", asked=True),
     **{f"tail {times:g}": ReplayArm("ready", "replay", times) for times in TAILS},
     "as often": ReplayArm("ready", "replay", as_often=True),
+    "own schedule": ReplayArm("ready", "replay", own_schedule=True),
 }
 OF_TAILS = ("people", "digits")  # tasks that try them all
 BY_DEFAULT = ("people", "people LoRA", "digits", "digits 10 %", "banking77", "cifar10", "tofu")
@@ -106,7 +109,7 @@ def train(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
     own, data_args, model_args, args = parsing.parse("ready", words)
     own.role = arm.role
     prepared = with_test_rows(name, words, smoke, prepared_by(words, True)[1], True)
-    if arm.readiness is not None and "lr_scheduler_type" in args.given:
+    if arm.readiness is not None and not arm.own_schedule and "lr_scheduler_type" in args.given:
         args.given = frozenset(args.given) - {"lr_scheduler_type"}
     if arm.as_often:
         args.revocable_epochs = str(args.num_train_epochs)

@@ -272,8 +272,9 @@ def same_tokens(data: DataArguments, prepared: Prepared, role: str, where: str) 
 
 def by_plan(splits: dict, source: str, salt_file: str | None = None) -> dict:
     """
-    The splits of a request to a model in a folder with a plan, which knows its rows: those that it was trained on are
-    to be kept, and others are unseen, also where a recipe that names somebody else draws others. Deleted rows are out.
+    The splits beside a model whose folder holds a plan, which knows its rows: those that it was trained on are to be
+    kept and the others are unseen, also where a recipe that names somebody else now draws others. Deleted rows are in
+    neither. Where there is no plan, or no salt to open it with, they are as they were drawn.
     """
     import numpy as np
     from datasets import concatenate_datasets
@@ -282,7 +283,7 @@ def by_plan(splits: dict, source: str, salt_file: str | None = None) -> dict:
 
     try:
         plan = replay_plan.read(source, salt_file) if Path(source).expanduser().is_dir() else None
-    except ValueError:  # the trainer tells it
+    except ValueError:  # told by a replay, which cannot do without
         plan = None
     if plan is None:
         return splits

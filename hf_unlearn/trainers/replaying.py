@@ -32,6 +32,8 @@ from .replay_plan import ReplayPlan
 from .replay_program import FOLDER, ReplayProgram
 from .weights_digest import frozen_digest, weights_digest
 
+PLANS_SCHEDULE = "the plan's: warm-up, constant, linear decay in the tail"
+CONFIG = "config."  # what values of the model's config begin with in a plan's `brought`
 RAN_ELSEWHERE = "ran_elsewhere"  # in a record's `replay`: what was other in steps that led to its weights
 
 
@@ -68,8 +70,6 @@ def computed_with(trainer) -> dict:
     return found | ({"processing_class.padding_side": side} if own and side else {})
 
 
-PLANS_SCHEDULE = "the plan's: warm-up, constant, linear decay in the tail"
-CONFIG = "config."  # what values of the model's config begin with in `brought`
 METHOD = "replay of the training without the rows (SISA, Bourtoule et al. 2021; the order is ours)"
 LIMITS = (
     "A replay needs the remaining rows, the snapshots and the salt, which stay with the owner of the training.",

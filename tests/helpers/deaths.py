@@ -12,8 +12,8 @@ import random
 import signal
 import sys
 import traceback
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 import safetensors.torch
@@ -28,25 +28,42 @@ from hf_unlearn.trainers.replaying import ReplayableTrainer
 from hf_unlearn.trainers.superseded import Superseded
 
 STEP = "step"
+DEEDS = 8  # of a phase, among which the one that kills is drawn
 
 
-def lives(run: Callable[[], None], kills: int, phases: Iterator[str], draw: random.Random, deeds: int = 8) -> Counter:
+class Deaths:
     """
-    How often a life was killed in each phase.
+    Kills to come.
 
     Args:
-        run: takes up what a killed life has left.
-        kills: at most.
-        phases: in which each of the lives is to be killed.
-        deeds: in the how many-th deed of that phase, at most; it is drawn.
+        phases: come in turn, and each is killed in before the next comes.
+        kills: how many; at least one a phase, so that none is left out.
+        seed: of what is drawn.
     """
-    killed: Counter = Counter()
-    while True:
-        phase, nth = next(phases), draw.randint(1, deeds)
+
+    def __init__(self, phases: tuple[str, ...], kills: int, seed: int):
+        assert kills >= len(phases)
+        self.phases, self.left, self.draw = deque(phases), kills, random.Random(seed)
+        self.most = dict.fromkeys(phases, DEEDS)
+
+    def lives(self, run: Callable[[], None]) -> None:
+        """
+        Lives of one run, until it ends.
+
+        Args:
+            run: takes up what a killed life has left.
+        """
+        while not self._ends(run):
+            pass
+
+    def _ends(self, run: Callable[[], None]) -> bool:
+        """Whether a life came to its end; the next one that is to die in a phase that it lacked dies there earlier."""
+        phase = self.phases[0]
+        nth = self.draw.randint(1, self.most[phase])
         pid = os.fork()
         if pid == 0:
             try:
-                if killed.total() < kills:
+                if self.left:
                     _mortal(phase, nth)
                 run()
                 os._exit(0)
@@ -56,9 +73,12 @@ def lives(run: Callable[[], None], kills: int, phases: Iterator[str], draw: rand
                 os._exit(1)
         _, status = os.waitpid(pid, 0)
         assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-        if not os.WIFSIGNALED(status):
-            return killed
-        killed[phase] += 1
+        if os.WIFSIGNALED(status):
+            self.left -= 1
+            self.phases.rotate(-1)
+        elif self.left:
+            self.most[phase] = max(1, nth // 2)
+        return not os.WIFSIGNALED(status)
 
 
 def _mortal(phase: str, nth: int) -> None:
@@ -124,4 +144,3 @@ def _mortal(phase: str, nth: int) -> None:
     ReplayableTrainer.at_border = during("snapshot", ReplayableTrainer.at_border)
     replay.take_over = during("taking over", replay.take_over)
     Superseded.delete = during("deletion", Superseded.delete)
-

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import random
 import shutil
-from collections import Counter
-from itertools import cycle
+import tempfile
 from pathlib import Path
 
 import pytest
 import safetensors.torch
 from helpers import tiny
-from helpers.deaths import STEP, lives
+from helpers.deaths import STEP, Deaths
 from helpers.replays import replayed, trained
 from helpers.tiny import same_bits
 
@@ -38,16 +36,15 @@ def resume(out) -> bool | None:
 
 def test_a_training_killed_at_random_has_the_same_weights_and_snapshots(tmp_path):
     whole = trained(tmp_path / "whole", **BRIEF)
-    draw, killed, phases = random.Random(0), Counter(), cycle(("snapshot", STEP, "checkpoint", "model"))
-    while killed.total() < KILLS:
-        out = tmp_path / f"after {killed.total()}"
-        killed += lives(lambda out=out: trained(out, resume=resume(out), **BRIEF), KILLS - killed.total(), phases, draw)
+    deaths = Deaths(("snapshot", STEP, "checkpoint", "model"), KILLS, seed=0)
+    while deaths.left:
+        out = Path(tempfile.mkdtemp(dir=tmp_path), "run")
+        deaths.lives(lambda out=out: trained(out, resume=resume(out), **BRIEF))
         assert same_bits(weights_in(out), weights_in(tmp_path / "whole"))
         for border in whole.program.borders:
             mine, theirs = (f"{root}/_snapshots/checkpoint-{border}" for root in (out, tmp_path / "whole"))
             assert checkpointing.problem(mine, contents=True) is None
             assert same_bits(weights_in(mine), weights_in(theirs))
-    assert {STEP, "checkpoint", "snapshot"} <= killed.keys()
     without = trained(tmp_path / "without", deleted=GONE, **BRIEF)
     assert same_bits(replayed(tmp_path / "request", out, GONE).model.state_dict(), without.model.state_dict())
 
@@ -57,17 +54,12 @@ def test_a_replay_killed_at_random_is_exact_and_leaves_the_old_state_or_the_new_
     trained(tmp_path / "without", deleted=GONE, **BRIEF)
     before = weights_in(tmp_path / "ready")
     often = {name: value for name, value in BRIEF.items() if name.startswith("save_")}
-    draw, killed = random.Random(1), Counter()
-    phases = cycle(("taking over", "snapshot", STEP, "checkpoint", "deletion", "model"))
-    while killed.total() < KILLS:
-        out, asked = (tmp_path / f"{name} after {killed.total()}" for name in ("out", "asked"))
+    deaths = Deaths(("taking over", "snapshot", STEP, "checkpoint", "deletion", "model"), KILLS, seed=1)
+    while deaths.left:
+        out, asked = map(Path(tempfile.mkdtemp(dir=tmp_path)).joinpath, ("out", "asked"))
         shutil.copytree(tmp_path / "ready", asked)
-        killed += lives(
-            lambda out=out, asked=asked: replayed(out, asked, GONE, resume=resume(out), **often),
-            KILLS - killed.total(), phases, draw,
-        )  # fmt: skip
+        deaths.lives(lambda out=out, asked=asked: replayed(out, asked, GONE, resume=resume(out), **often))
         assert same_bits(weights_in(out), weights_in(tmp_path / "without"))
         assert same_bits(weights_in(asked), before)
-    assert {STEP, "checkpoint", "snapshot", "taking over"} <= killed.keys()
     both = trained(tmp_path / "both", deleted=[*GONE, 20], **BRIEF)
     assert same_bits(replayed(tmp_path / "next", out, [20], gone=GONE).model.state_dict(), both.model.state_dict())

@@ -131,9 +131,8 @@ def _beside(request: ReplayRequest, possible: bool) -> Iterator[str]:
             f"{len(request.earlier)} rows that were taken out by steps before are left out of the replay, too: what is "
             "approximate of them now is exact then."
         )
-    if possible and request.deleted_elsewhere:
-        by, numbers = request.deleted_elsewhere
-        yield f"{len(numbers)} row(s) that an earlier request took out, whose result is in {by}, stay out of this, too."
+    if possible and (gone := len(request.deleted_elsewhere)):
+        yield f"{gone} row(s) that earlier requests took out of this training stay out, too."
     if not request.plan.passes_are_exact:
         yield "Row passes of a replay are about: its first step with a simulated request asks the model for more."
 

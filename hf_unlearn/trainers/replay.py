@@ -29,6 +29,7 @@ from .replay_plan import ReplayPlan
 from .replay_request import OtherWeights, ReplayRequest, adapter_problems, contradictions, has_rows, look_up_for
 from .replaying import METHOD, RAN_ELSEWHERE, differing, machine
 from .same_run import HARMLESS
+from .snapshots import SUPERSEDED
 from .superseded import Superseded
 from .weights_digest import weights_digest
 
@@ -88,12 +89,12 @@ class ReplayTrainer(ReadyTrainer):
                 "%d row(s) that were removed by steps before, which is approximate, are left out of the replay, too: "
                 "of them, too, the result will have seen nothing.", self.removed_by_steps
             )  # fmt: skip
-        if asked.deleted_elsewhere:
-            by, numbers = asked.deleted_elsewhere
-            plan.deleted[numbers] = plan.next_request
+        if len(asked.deleted_elsewhere):
+            plan.deleted[asked.deleted_elsewhere] = plan.next_request
             logger.warning(
-                "An earlier request has taken %d row(s) out of %s, and its result is in %s: they stay out of this, "
-                "too. If they are to be trained on after all, delete that folder.", len(numbers), asked.source, by
+                "Earlier requests have taken %d row(s) out of %s, and they stay out of this, too. If they are to be "
+                "trained on after all, delete %s.",
+                len(asked.deleted_elsewhere), asked.source, os.path.join(asked.snapshots, SUPERSEDED)
             )  # fmt: skip
         super().__init__(
             model,
@@ -254,6 +255,7 @@ class ReplayTrainer(ReadyTrainer):
             "weights": self._weights,
             "other_than_training": self.other_machine,
             **({"removed_by_steps_before": self.removed_by_steps} if self.removed_by_steps else {}),
+            **({"removed_by_replays_before": len(before)} if len(before := self.asked.deleted_elsewhere) else {}),
         }
 
     # ---- what it leaves behind ----

@@ -76,20 +76,18 @@ class ReplayRequest:
         return numbers[numbers >= self.plan.order.stable]
 
     @cached_property
-    def deleted_elsewhere(self) -> tuple[str, np.ndarray] | None:
+    def deleted_elsewhere(self) -> np.ndarray:
         """
-        `(folder of its result, numbers of its rows)` of an earlier replay from the same snapshots, of rows that this
-        one neither names nor lacks: they are left out, too. None: there are no such rows.
+        Numbers of the rows that earlier requests have taken out of the model, and that this one neither names nor
+        lacks: they are left out, too.
         """
         found = deleted_elsewhere(self.snapshots, self.plan)
-        more = () if found is None else np.setdiff1d(found[1], [*self.numbers, *self.earlier, *self.plan.holes])
-        return (found[0], more) if len(more) else None
+        return np.setdiff1d(found, [*self.numbers, *self.earlier, *self.plan.holes])
 
     @cached_property
     def new(self) -> np.ndarray:
         """Numbers of the rows that the replay leaves out and the plan does not yet."""
-        elsewhere = self.deleted_elsewhere[1] if self.deleted_elsewhere else np.zeros(0, dtype=np.int64)
-        numbers = np.union1d(np.union1d(self.numbers, self.earlier), elsewhere)
+        numbers = np.union1d(np.union1d(self.numbers, self.earlier), self.deleted_elsewhere)
         return numbers[self.plan.deleted[numbers] == 0]
 
     @property

@@ -19,7 +19,7 @@ from .replay_plan import ReplayPlan
 from .replay_program import FOLDER
 
 OWNER = "owner.json"  # among those in a folder of their own: whose they are
-SUPERSEDED = "superseded.json"  # among them: which model took the place of those that were deleted
+SUPERSEDED = "superseded.json"  # among them: which model took the place of theirs, and which rows are out of it
 OF_THE_PROGRAM = ("order", "arguments", "warmup", "schedule", "micro_batches", "processes", "salt", "weights_before")
 
 
@@ -106,17 +106,21 @@ def superseded_by(folder: str) -> str | None:
     return (read_json(os.path.join(folder, SUPERSEDED)) or {}).get("by")
 
 
-def deleted_elsewhere(folder: str, plan: ReplayPlan) -> tuple[str, np.ndarray] | None:
+def supersede(folder: str, by: str, plan: ReplayPlan, rows: np.ndarray) -> None:
     """
-    `(folder, numbers of the rows)` of the model that has taken the place of the one with these snapshots, and what was
-    deleted from it; None where there is none, or one of another training.
+    Says among snapshots which model has taken the place of theirs.
+
+    Args:
+        rows: numbers of those that are out of it. What was said of earlier ones is kept: they stay out for ever.
     """
-    by = superseded_by(folder)
-    try:
-        found = replay_plan.read_beside(by) if by and os.path.isdir(by) else None
-    except ValueError:
-        return None
-    return None if found is None or _differences(found[0], plan) else (by, np.flatnonzero(found[1]))
+    rows = np.union1d(rows, deleted_elsewhere(folder, plan))
+    write_json(os.path.join(folder, SUPERSEDED), {"by": by, "salt": plan.salt, "rows": rows.astype(int).tolist()})
+
+
+def deleted_elsewhere(folder: str, plan: ReplayPlan) -> np.ndarray:
+    """Numbers of the rows that earlier requests have taken out of the training with these snapshots."""
+    said = read_json(os.path.join(folder, SUPERSEDED)) or {}
+    return np.asarray(said.get("rows", []) if said.get("salt") == plan.salt else [], dtype=np.int64)
 
 
 def has_met(snapshot: str, plan: ReplayPlan, rows: np.ndarray) -> bool:

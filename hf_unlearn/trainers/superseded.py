@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,12 +15,12 @@ import numpy as np
 
 from ..utils import manifest
 from ..utils.checks import ArgumentError, problems_of
-from ..utils.files import read_json, write_json
+from ..utils.files import read_json
 from . import checkpointing, records
 from .output_lock import FILE as LOCK
 from .output_lock import SNAPSHOTS, one_run_in
 from .replay_request import ReplayRequest
-from .snapshots import SUPERSEDED, has_met
+from .snapshots import has_met, snapshots_of, supersede
 
 KEPT, IN_USE, NOT_YET, OUT_OF_REACH = "kept", "in use", "not yet", "out of reach"  # why something is left
 ELSEWHERE = ("copies of the model", "generations that were saved")
@@ -35,6 +36,7 @@ class Superseded:
 
     def __init__(self, asked: ReplayRequest, keep: bool, out: str):
         self.root, self.out, self.keep, self.models = asked.snapshots, out, keep, asked.folders
+        self.plan, self.rows = asked.plan, asked.holes
         borders = [int(border) for border in np.unique(asked.plan.order.borders) if border > asked.border]
         found = map(asked.snapshot_before, borders)
         self.snapshots = [folder for folder in found if has_met(folder, asked.plan, asked.new)]
@@ -61,8 +63,9 @@ class Superseded:
 
     def delete(self) -> None:
         """Deletes what the result takes the place of, as far as that can be; it may be called again."""
-        with suppress(OSError):  # of a place that is another's to write
-            write_json(os.path.join(self.root, SUPERSEDED), {"by": os.path.abspath(self.out)})
+        for root in dict.fromkeys((self.root, *self._roots_before())):
+            with suppress(OSError):  # of a place that is another's to write
+                supersede(root, os.path.abspath(self.out), self.plan, self.rows)
         if any(map(os.path.exists, self.snapshots)):
             self._delete(self.snapshots, self.root, checkpointing.remove)
         for model in () if self.keep else self.models:
@@ -70,6 +73,13 @@ class Superseded:
                 self._delete([model], model, _empty)
                 with suppress(OSError):
                     os.rmdir(model)
+
+    def _roots_before(self) -> Iterator[str]:
+        """Folders of the snapshots of the models before those: a request that starts there leaves the rows out, too."""
+        for model in self.before:
+            found = read_json(os.path.join(model, records.READINESS)) or {}
+            if "replay" in found and os.path.isdir(root := snapshots_of(model, None, found)):
+                yield root
 
     def _delete(self, paths: list[str], root: str, remove) -> None:
         try:

@@ -111,18 +111,31 @@ def test_rows_of_another_plan_are_told(source, tmp_path):
 def test_rows_of_an_earlier_replay_stay_out_of_one_that_starts_from_before_it(source, tmp_path, caplog):
     first, *_, last = sorted(range(0, 24, 4), key=lambda i: make(tmp_path / "x", source, [i]).border)
     replayed(tmp_path / "one", source, [last])
-    said = f"whose result is in {tmp_path / 'one'}, stay out of this, too"
-    assert f"1 row(s) that an earlier request took out, {said}" in str(plan(str(source), [first]))
+    assert "1 row(s) that earlier requests took out of this training stay out, too" in str(plan(str(source), [first]))
     with caplog.at_level(logging.WARNING, "hf_unlearn"):
         request = replayed(tmp_path / "two", source, [first], rows=remaining({first}))  # with the last one among them
-    assert f"has taken 1 row(s) out of {source}, and its result is in {tmp_path / 'one'}" in caplog.text
+    mark = source / "_snapshots" / "superseded.json"
+    assert f"taken 1 row(s) out of {source}, and they stay out" in caplog.text and f"delete {mark}." in caplog.text
+    assert request.result.metrics["removed_by_replays_before"] == 1
     without = trained(tmp_path / "without", deleted=[first, last], **BOTH)
     assert same_bits(weights(request.model), weights(without.model))
-    caplog.clear()
     shutil.rmtree(tmp_path / "one")
-    shutil.rmtree(tmp_path / "two")
-    assert make(tmp_path / "three", source, [first]).plan.holes.size == 1  # nobody's result any more
-    assert "earlier request" not in caplog.text
+    assert make(tmp_path / "three", source, [first]).plan.holes.size == 2  # for ever
+    caplog.clear()
+    mark.unlink()
+    assert make(tmp_path / "three", source, [first]).plan.holes.size == 1
+    assert "arlier request" not in caplog.text
+
+
+def test_rows_of_a_chain_of_requests_stay_out_of_one_that_starts_from_the_first_model(source, tmp_path):
+    first, second, third = sorted(range(0, 24, 4), key=lambda i: make(tmp_path / "x", source, [i]).border)[:3]
+    replayed(tmp_path / "one", source, [third])
+    replayed(tmp_path / "two", tmp_path / "one", [second], gone=[third], keep_superseded=False)
+    assert not (tmp_path / "one").exists()
+    request = replayed(tmp_path / "three", source, [first], rows=remaining({first}))
+    without = trained(tmp_path / "without", deleted=[first, second, third], **BOTH)
+    assert same_bits(weights(request.model), weights(without.model))
+    assert request.outcome()["removed_by_replays_before"] == 2
 
 
 def test_stable_rows_taken_out_by_steps_refuse_a_replay_and_name_the_ways(source, tmp_path):

@@ -192,6 +192,10 @@ class CheckpointingTrainer(Trainer):
         """What the model's folder says of the rows that it was trained on or asked to forget."""
         raise NotImplementedError
 
+    def record_for(self, folder: str) -> dict:
+        """The record as it is written into a folder."""
+        return self.record()
+
     def write_beside(self, folder: str) -> None:
         """Writes what else belongs to the record into a folder that has it."""
 
@@ -202,7 +206,7 @@ class CheckpointingTrainer(Trainer):
             folders = {output_dir or self.args.output_dir, self.args.output_dir}  # the latter is what a push uploads
             for folder in folders:
                 os.makedirs(folder, exist_ok=True)
-                write_json(os.path.join(folder, self.record_name), self.record())
+                write_json(os.path.join(folder, self.record_name), self.record_for(folder))
                 known_rows.write(os.path.join(folder, known_rows.FILE), self.known_rows())
                 self.write_beside(folder)
             self._drop_other_record(output_dir or self.args.output_dir)

@@ -133,6 +133,8 @@ def _beside(request: ReplayRequest, possible: bool) -> Iterator[str]:
         )
     if possible and (gone := len(request.deleted_elsewhere)):
         yield f"{gone} row(s) that earlier requests took out of this training stay out, too."
+    if possible and request.goes_further_back:
+        yield request.goes_further_back
     if not request.plan.passes_are_exact:
         yield "Row passes of a replay are about: its first step with a simulated request asks the model for more."
 

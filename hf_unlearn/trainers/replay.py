@@ -89,6 +89,8 @@ class ReplayTrainer(ReadyTrainer):
                 "%d row(s) that were removed by steps before, which is approximate, are left out of the replay, too: "
                 "of them, too, the result will have seen nothing.", self.removed_by_steps
             )  # fmt: skip
+        if asked.goes_further_back:
+            logger.warning("%s", asked.goes_further_back)
         if len(asked.deleted_elsewhere):
             plan.deleted[asked.deleted_elsewhere] = plan.next_request
             logger.warning(

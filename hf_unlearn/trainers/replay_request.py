@@ -96,9 +96,27 @@ class ReplayRequest:
         return np.union1d(self.plan.holes, self.new)
 
     @cached_property
-    def border(self) -> int:
-        """The step that the replay begins with; the last border where all rows were deleted before."""
+    def last_border(self) -> int | None:
+        """The last step with a snapshot that has met none of its rows; None for stable rows."""
         return replay.border_before(self.plan.order, self.new)
+
+    @cached_property
+    def border(self) -> int | None:
+        """The step that the replay begins with: the last border, or an earlier one whose snapshot is still whole."""
+        if self.last_border is None or self.hub is not None:
+            return self.last_border
+        borders = np.unique(self.plan.order.borders)
+        back = map(int, borders[borders <= self.last_border][::-1])
+        usable = (border for border in back if snapshot_problem(self.snapshots, border, self.plan) is None)
+        return next(usable, self.last_border)
+
+    @property
+    def goes_further_back(self) -> str | None:
+        """Why it begins with an earlier snapshot than it should, in a sentence; None where it does not."""
+        if self.border == self.last_border:
+            return None
+        why = snapshot_problem(self.snapshots, self.last_border, self.plan)
+        return f"{why} It goes back to the one before step {self.border} instead, and takes longer."
 
     def snapshot_before(self, step: int) -> str:
         here = self.downloaded if self.downloaded and step == self.border else self.snapshots

@@ -198,7 +198,7 @@ class ReplayableTrainer(ForgettingTrainer):
             "snapshots_before_steps": ", ".join(map(str, self.program.borders)),
             "deleted_rows": len(plan.holes),
         }
-        kind = model_card.REPLAYABLE if self.has_ended else model_card.NOT_READY
+        kind = model_card.REPLAYABLE if self.has_ended else model_card.NOT_ENDED
         return {"kind": kind, "settings": settings, "limits": limits_of(plan)}
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
@@ -335,6 +335,13 @@ class ReplayableTrainer(ForgettingTrainer):
                 self.program.folder, os.path.join(self.args.output_dir, records.SALT)
             )  # fmt: skip
         return super().push_to_hub(*args, **kwargs)
+
+    def record_for(self, folder):
+        """The record; where snapshots lie beside the model is said as seen from the folder, so a push names no disk."""
+        record = self.record()
+        if self.plan is not None and self.program.folder == os.path.join(self.args.output_dir, FOLDER):
+            record["replay"]["snapshots"] = os.path.relpath(self.program.folder, folder)
+        return record
 
     def write_beside(self, folder):
         super().write_beside(folder)

@@ -26,7 +26,8 @@ OF_THE_PROGRAM = ("order", "arguments", "warmup", "schedule", "micro_batches", "
 def snapshots_of(source: str, named: str | None, found: dict) -> str:
     """Folder of the snapshots: as the request says, beside the model, or where the training left them."""
     beside = os.path.join(source, FOLDER)
-    return named or (beside if os.path.isdir(beside) else found["replay"]["snapshots"])
+    left = os.path.normpath(os.path.join(source, found["replay"]["snapshots"]))
+    return named or (beside if os.path.isdir(beside) else left)
 
 
 def place_problems(folder: str | None, output_dir: str) -> list[str]:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from helpers import tiny
@@ -328,3 +329,33 @@ def test_every_request_says_what_it_guarantees(source, tmp_path):
         assert record[name] == exact.result.metrics[name]
     assert record["guarantee"] == "exact" and len(record["weights"]) == len(record["snapshot"]) == 64
     assert exact.card_info()["settings"]["guarantee"] == "exact"
+
+
+def test_a_request_whose_snapshot_is_lost_goes_back_to_an_earlier_one(source, tmp_path, caplog):
+    last = max(range(0, 24, 4), key=lambda i: make(tmp_path / "x", source, [i]).border)
+    first, *_, border = make(tmp_path / "x", source, [last]).program.borders
+    passes = plan(str(source), [last]).best().row_passes
+    for lost in (source / "_snapshots").glob("checkpoint-*"):
+        if not lost.name.endswith(f"-{first}"):
+            shutil.rmtree(lost)
+    said = f"It goes back to the one before step {first} instead"
+    options = plan(str(source), [last])
+    assert said in str(options) and options.best().row_passes > passes
+    with caplog.at_level(logging.WARNING, "hf_unlearn"):
+        request = replayed(tmp_path / "out", source, [last])
+    assert request.border == first < border and said in caplog.text and f"checkpoint-{border}" in caplog.text
+    assert request.row_passes == pytest.approx(options.best().row_passes, abs=0.5)
+    without = trained(tmp_path / "without", deleted=[last], **BOTH)
+    assert same_bits(weights(request.model), weights(without.model))
+    assert all((tmp_path / "out" / "_snapshots" / f"checkpoint-{b}").is_dir() for b in request.program.borders)
+
+
+def test_a_record_names_the_snapshots_beside_the_model_as_seen_from_its_folder(ready, tmp_path):
+    def place(folder):
+        return json.loads((folder / "readiness.json").read_text())["replay"]["snapshots"]
+
+    ready.save_model(str(tmp_path / "copy"))
+    out, copy = Path(ready.args.output_dir), tmp_path / "copy"
+    assert place(out) == "_snapshots" and os.path.samefile(copy / place(copy), out / "_snapshots")
+    request = make(tmp_path / "out", copy, [20], salt_file=str(out / "_revocable_salt.json"))
+    assert request.train().metrics["guarantee"] == "exact"

@@ -266,6 +266,7 @@ def test_a_training_that_was_stopped_before_its_end_is_not_ready_and_no_request_
         trainer.train()
     trainer.save_model()
     assert json.loads((tmp_path / "ready" / records.READINESS).read_text())["ready"] is False
+    assert "its training was stopped before its end" in (tmp_path / "ready" / "README.md").read_text()
     with pytest.raises(ArgumentError, match="was stopped after step 6 of 8: there is no whole training to replay yet"):
         replayed(tmp_path / "out", tmp_path / "ready", [0])
 

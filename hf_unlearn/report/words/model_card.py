@@ -13,7 +13,7 @@ from .first_screen import answers
 from .in_short import TRIAL
 from .numbers import number, percent, sentence
 
-READY, REPLAYABLE, NOT_READY, PLAIN = "unlearning-ready", "replayable", "not ready", "plain"
+READY, REPLAYABLE, NOT_READY, NOT_ENDED, PLAIN = "unlearning-ready", "replayable", "not ready", "not ended", "plain"
 ORIGINAL, RETRAINED, RETRAINED_AGAIN = "original", "retrained", "retrained_again"
 PLAIN_ROLES = (ORIGINAL, RETRAINED, RETRAINED_AGAIN)  # what a plain training makes, by its role in an evaluation
 REPLAYED, REPLAYED_ELSEWHERE, NOT_REPLAYED = "replayed", "replayed elsewhere", "replay not ended"
@@ -31,6 +31,10 @@ WHAT = {  # kind of model -> (what was done, what that means)
     NOT_READY: (
         "This model was to be trained ready for deletion and was not",
         "The weights saved here have seen no readiness step: they are those of a plain training.",
+    ),
+    NOT_ENDED: (
+        "This model was to be trained ready for exact deletion, and its training was stopped before its end",
+        "There is no whole training to replay: go on with it, or train again.",
     ),
     PLAIN: (
         "This model was trained as usual",

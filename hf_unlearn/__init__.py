@@ -12,7 +12,8 @@ holds that):
     memory/                does it fit on a device? estimated from a model's config
     metrics/               the measures as `evaluate.Metric`
     options/ config.py    every argument of the two trainers and every check on it
-    data/                  which row is forget, retain or unseen; which row comes when
+    data/                  rows by name (rows/), as a model takes them (encode/); which row is forget, retain or unseen;
+                           which row comes when
     objectives/            what a request minimises: one file an idea, one registry
     utils/                 files, versions, lazy loading
 

@@ -7,3 +7,19 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def people():
+    from hf_unlearn.data.rows import people as embedded
+
+    return embedded.people()
+
+
+@pytest.fixture(scope="session")
+def tokenizer(people):
+    from hf_unlearn.data.encode import text
+
+    return text.build_tokenizer([f"{q} {a}" for q, a in zip(people["question"], people["answer"], strict=True)])

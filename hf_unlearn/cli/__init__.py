@@ -6,10 +6,9 @@ beside_recipe.py               the flags of a verb that reads the recipe of anot
 arguments.py                   declares the flags of the verbs
 parsing.py                     command line and YAML -> the dataclasses of a verb; what is wrong with them, at once
 help.py                        what `--help` says
-rows/                          rows by name: embedded people and digits, local files, the Hub; other words for them
-encode/                        rows -> what a model takes: text, images, sound
 checks.py                      what is wrong with flags together, before a row is read
-prepare.py                     flags -> split and encoded rows, by the two above
+prepare.py                     flags -> split and encoded rows, by data/rows/ and data/encode/
+other_words.py                 wrong, paraphrased and rephrased answers and questions for the same facts
 model.py                       flags -> a new model, one by name, an adapter
 checkpoints.py                 what can be said of a checkpoint before it is loaded
 shadows.py                     shadow models of `evaluate --shadows N`

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..data.rows.files import builder_of
 from ..utils.checks import Wrong, one_of
 from .arguments import TASKS, DataArguments, ModelArguments
-from .rows.files import builder_of
 
 NAMES = (
     "model_name_or_path",

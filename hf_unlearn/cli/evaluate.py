@@ -223,7 +223,7 @@ def check_known_rows(prepared: prepare.Prepared, role: str, where: str) -> None:
 def splits_of(data: DataArguments, prepared: prepare.Prepared) -> dict:
     """The splits to measure: not all retain rows, and other answers and questions where there are any."""
     from ..evaluation import evenly
-    from .rows import other_words
+    from . import other_words
 
     splits = dict(prepared.splits)
     splits["retain"] = evenly(splits["retain"], MOST_RETAIN_ROWS)

@@ -117,7 +117,7 @@ def check_rows(data: DataArguments) -> None:
     Raises:
         ArgumentError: with all that is wrong with the files, or else with the split and the columns.
     """
-    from .rows.by_name import are_here
+    from ..data.rows.by_name import are_here
 
     if are_here(data.dataset_name, data.data_files):
         rows_by_split(data)
@@ -164,7 +164,7 @@ def check_test(data: DataArguments, rows, test) -> None:
     """
     from datasets import ClassLabel
 
-    from .encode.columns import label_values
+    from ..data.encode.columns import label_values
 
     if data.task != "causal_lm" and not isinstance(rows.features[data.label_column], ClassLabel):
         words, numbers = (set(map(type, label_values(part, data.label_column))) for part in (rows, test))
@@ -214,8 +214,8 @@ def by_flags(problem: str, flags: dict[str, str] = FLAGS) -> str:
 
 def _read(data: DataArguments):
     """Rows to train on and to forget, and rows to test on or None."""
-    from .rows.by_name import load_rows
-    from .rows.files import with_images
+    from ..data.rows.by_name import load_rows
+    from ..data.rows.files import with_images
 
     rows, test = gather(
         lambda: load_rows(data.dataset_name, data.data_files),
@@ -239,7 +239,7 @@ def _read(data: DataArguments):
 def _encode_images(
     data: DataArguments, model: ModelArguments, rows, known, parts: dict, processing_from: str | None, names=None
 ) -> Prepared:
-    from .encode import images
+    from ..data.encode import images
 
     processor, encoded = None, {}
     if processing_from:
@@ -265,7 +265,7 @@ def _encode_images(
 def _encode_sounds(
     data: DataArguments, model: ModelArguments, rows, known, parts: dict, processing_from: str | None, names=None
 ) -> Prepared:
-    from .encode import sound
+    from ..data.encode import sound
 
     extractor = _feature_extractor(data, model, processing_from)
     names = names or _class_names(rows, data.label_column)
@@ -277,8 +277,8 @@ def _encode_sounds(
 def _encode_texts(
     data: DataArguments, model: ModelArguments, rows, known, parts: dict, processing_from: str | None, names=None
 ) -> Prepared:
-    from .encode import text
-    from .encode.columns import check_texts
+    from ..data.encode import text
+    from ..data.encode.columns import check_texts
 
     if processing_from:
         from transformers import AutoTokenizer
@@ -298,7 +298,7 @@ def _encode_texts(
 
 def text_encoder(data: DataArguments, tokenizer, names: list[str] | None):
     """Rows of text -> encoded rows; `names`: of the classes, None for a language model."""
-    from .encode import text
+    from ..data.encode import text
 
     if names is None:
         columns = (data.question_column, data.answer_column, data.max_length)
@@ -314,7 +314,7 @@ def _class_names(rows, column: str) -> list[str]:
     Raises:
         ValueError: if there are fewer than two.
     """
-    from .encode.columns import class_names
+    from ..data.encode.columns import class_names
 
     feature = rows.features[column]
     names = list(feature.names) if hasattr(feature, "names") else class_names(rows, column)
@@ -330,7 +330,7 @@ def _class_names(rows, column: str) -> list[str]:
 
 def _feature_extractor(data: DataArguments, model: ModelArguments, processing_from: str | None):
     """The model's own, or one for a new model."""
-    from .encode import sound
+    from ..data.encode import sound
     from .model import model_settings
 
     if processing_from:

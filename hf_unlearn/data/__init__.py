@@ -1,1 +1,1 @@
-"""Rows: how they are divided, checked, ordered and put into batches."""
+"""Rows: where they come from, how they are divided, checked, ordered and put into batches."""

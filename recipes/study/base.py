@@ -32,7 +32,7 @@ def ensure_base(task: StudyTask, folder: Path, smoke: bool = False) -> None:
         ValueError: if another one is there.
     """
     from hf_unlearn.cli import ready
-    from hf_unlearn.cli.rows.people import people
+    from hf_unlearn.data.rows.people import people
 
     words = ["--config", str(RECIPES / task.recipe), "--role", "original", *FLAGS, *jobs_.QUIET_FLAGS]
     words += ["--ready.max_steps", "4"] if smoke else []

@@ -7,8 +7,8 @@ import json
 import pytest
 from datasets import Dataset
 
-from hf_unlearn.cli.rows import other_words
-from hf_unlearn.cli.rows import people as embedded_people
+from hf_unlearn.cli import other_words
+from hf_unlearn.data.rows import people as embedded_people
 
 
 def encode(rows):

@@ -9,7 +9,7 @@ import pytest
 from helpers.recipes import SMALL, TINY, problems_of, refusal
 
 from hf_unlearn.cli import checkpoints, evaluate, main, parsing, verify
-from hf_unlearn.cli.rows.people import people
+from hf_unlearn.data.rows.people import people
 from hf_unlearn.trainers import replay_plan
 from hf_unlearn.utils.files import read_json
 

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pytest
 from helpers.recipes import PEOPLE, ROOT, TINY, problems_of, refusal
 
-from hf_unlearn.cli import arguments, checkpoints, evaluate, prepare, ready, running, shadows, unlearn
-from hf_unlearn.cli.encode import text as texts
-from hf_unlearn.cli.rows import other_words, people
+from hf_unlearn.cli import arguments, checkpoints, evaluate, other_words, prepare, ready, running, shadows, unlearn
+from hf_unlearn.data.encode import text as texts
+from hf_unlearn.data.rows import people
 from hf_unlearn.evaluation import ModelScores, Scorecard, described
 from hf_unlearn.trainers.models import load_model
 

@@ -127,7 +127,7 @@ def test_an_adapter_is_asked_too_and_the_model_stays():
 def test_a_task_may_train_adapters_on_a_model_that_learned_other_people(tmp_path, monkeypatch, capsys):
     from peft import PeftModel
 
-    from hf_unlearn.cli.rows import people
+    from hf_unlearn.data.rows import people
     from hf_unlearn.options import INNER_LR, INNER_LR_ADAPTER
     from hf_unlearn.trainers.models import load_model
     from recipes.study.base import SEED, digest, ensure_base

@@ -13,8 +13,7 @@ from helpers.recipes import ACCELERATE, ROOT, TINY, YAMLS, small_flags, strict_j
 from peft import PeftModel
 
 from hf_unlearn import Scorecard
-from hf_unlearn.cli import evaluate, model, parsing, ready, unlearn
-from hf_unlearn.cli.rows import other_words
+from hf_unlearn.cli import evaluate, model, other_words, parsing, ready, unlearn
 from hf_unlearn.trainers.models import load_model
 
 

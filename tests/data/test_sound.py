@@ -13,8 +13,8 @@ from transformers import AutoFeatureExtractor, Wav2Vec2FeatureExtractor
 from hf_unlearn import default_collator
 from hf_unlearn.cli import arguments, prepare
 from hf_unlearn.cli import model as models
-from hf_unlearn.cli.encode import sound
-from hf_unlearn.cli.rows.by_name import load_rows
+from hf_unlearn.data.encode import sound
+from hf_unlearn.data.rows.by_name import load_rows
 
 AST = sound.AST
 SMALL = "hidden_size=16,intermediate_size=32,num_hidden_layers=1,num_attention_heads=2,num_mel_bins=32"

@@ -33,7 +33,7 @@ def extra_splits(splits: dict, dataset_name: str, data_files: str | None, encode
     """
     from datasets import Dataset
 
-    from ...evaluation import evenly
+    from ..evaluation import evenly
 
     found = {}
     files = _tofu_files(data_files) if dataset_name == "tofu" else {}
@@ -114,7 +114,7 @@ def people_in_other_words(rows: list[dict]) -> list[dict]:
         values.setdefault(attribute, []).append(value)
     done = []
     for place, (row, (attribute, asked, answered, value)) in enumerate(zip(rows, parsed, strict=True)):
-        from .people import ATTRIBUTES
+        from ..data.rows.people import ATTRIBUTES
 
         questions, answers, _ = ATTRIBUTES[attribute]
         say = answers[(answered + 1) % len(answers)]
@@ -134,7 +134,7 @@ def people_in_other_words(rows: list[dict]) -> list[dict]:
 
 def parse_row(row: dict) -> tuple[str, int, int, str]:
     """Attribute, number of the question's phrasing, number of the answer's, and the value."""
-    from .people import ATTRIBUTES
+    from ..data.rows.people import ATTRIBUTES
 
     attribute = str(row["id"]).partition("-")[2]
     if attribute in ATTRIBUTES:

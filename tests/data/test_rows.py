@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hf_unlearn.cli.rows import people as embedded
-from hf_unlearn.cli.rows.by_name import load_rows
-from hf_unlearn.cli.rows.digits import digits
-from hf_unlearn.cli.rows.named import FILES_OF
+from hf_unlearn.data.rows import people as embedded
+from hf_unlearn.data.rows.by_name import load_rows
+from hf_unlearn.data.rows.digits import digits
+from hf_unlearn.data.rows.named import FILES_OF
 
 
 @pytest.fixture(autouse=True)

@@ -14,9 +14,9 @@ from transformers import AutoImageProcessor, AutoTokenizer
 from hf_unlearn import ReadyConfig
 from hf_unlearn.cli import model, prepare, ready
 from hf_unlearn.cli.arguments import DataArguments, ModelArguments, ReadyArguments
-from hf_unlearn.cli.encode import images, text
-from hf_unlearn.cli.rows import by_name
-from hf_unlearn.cli.rows.digits import digits
+from hf_unlearn.data.encode import images, text
+from hf_unlearn.data.rows import by_name
+from hf_unlearn.data.rows.digits import digits
 from hf_unlearn.utils.checks import ArgumentError
 
 
@@ -310,5 +310,5 @@ def test_a_list_of_classes_that_no_column_declares_is_told(tmp_path, monkeypatch
     made = prepare.prepare(data, ModelArguments(), stable_alone=True)
     assert made.made_from_rows == ("the list of classes",)
     declared = rows.class_encode_column("label")
-    monkeypatch.setattr("hf_unlearn.cli.rows.by_name.load_rows", lambda *_: declared)
+    monkeypatch.setattr("hf_unlearn.data.rows.by_name.load_rows", lambda *_: declared)
     assert prepare.prepare(data, ModelArguments(), stable_alone=True).made_from_rows == ()

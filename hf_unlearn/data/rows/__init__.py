@@ -1,0 +1,1 @@
+"""Rows by name: embedded ones, local files, the Hub."""

@@ -68,6 +68,7 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for editors and type checkers
     from .config import UnlearnConfig as UnlearnConfig
     from .data.collate import default_collator as default_collator
     from .data.duplicates import find_duplicates as find_duplicates
+    from .data.rows.by_name import load_rows as load_rows
     from .data.split import split as split
     from .evaluation.collection import collect as collect
     from .evaluation.scorecard import Scorecard as Scorecard
@@ -94,6 +95,7 @@ _HOMES = {
     "UnlearnConfig": "config",
     "ArgumentError": "utils.checks",
     "NonFiniteError": "trainers.finite",
+    "load_rows": "data.rows.by_name",
     "split": "data.split",
     "find_duplicates": "data.duplicates",
     "default_collator": "data.collate",

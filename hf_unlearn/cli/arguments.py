@@ -69,8 +69,8 @@ class DataArguments(FromFlags):
         default="people",
         metadata={
             "help": "Where the rows come from: people or digits (embedded, for a first try); a .jsonl, .json, .csv or "
-            ".parquet file (the first three also with .gz); a folder of such files; a hub id; tofu, banking77, cifar10 "
-            "or fsdd with --data_files."
+            ".parquet file (the first three also with .gz); a folder or a quoted pattern of such files; a hub id; "
+            "tofu, banking77, cifar10 or fsdd with --data_files."
         },
     )
     data_files: str | None = field(
@@ -81,12 +81,24 @@ class DataArguments(FromFlags):
             "tofu, banking77, cifar10 and fsdd.",
         },
     )
+    dataset_config: str | None = field(
+        default=None,
+        metadata={"help": "Of a hub id with several configurations, the one to read, such as main or en."},
+    )
+    dataset_split: str | None = field(
+        default=None,
+        metadata={"help": "Split to train on and to take rows out of, such as train or train[:1000]. Default: train."},
+    )
+    dataset_revision: str | None = field(
+        default=None,
+        metadata={"help": "Of a hub id, the branch, tag or commit to read. A commit keeps the rows the same."},
+    )
     limit: int | None = field(
         default=None, metadata={"help": "Read only the first N rows. Set it to try a command out."}
     )
     test_split: str | None = field(
         default=None,
-        metadata={"help": "Split of the data set, such as test, that accuracy is measured on and no model sees."},
+        metadata={"help": "Split of the same data set, such as test, that accuracy is measured on and no model sees."},
     )
     test_fraction: float = field(
         default=0.0, metadata={"help": "Share of the rows to hold out for that, where there is no such split."}

@@ -14,6 +14,9 @@ NAMES = (
     "model_type",
     "dataset_name",
     "data_files",
+    "dataset_config",
+    "dataset_split",
+    "dataset_revision",
     "test_split",
     "forget_column",
     "unseen_group",
@@ -143,6 +146,9 @@ def data_problems(data: DataArguments, model: ModelArguments) -> list[str]:
             f"is {data.test_fraction:g}, but --test_split {data.test_split} names the test rows. Give one of the two."
         )
         problems.append(Wrong("test_fraction", said))
+    if data.test_split and data.test_split == (data.dataset_split or "train"):
+        said = f"is {data.test_split!r}, which is trained on. Name another, or hold rows out by --test_fraction."
+        problems.append(Wrong("test_split", said))
     of_a_file = model.said_alone("model_name_or_path") and not data.said_alone("sampling_rate")  # for a new model
     if model.model_name_or_path and "sampling_rate" in changed and not of_a_file:
         said = f"is for a new model; {model.model_name_or_path} brings its own feature extractor. Leave it out."

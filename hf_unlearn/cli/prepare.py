@@ -25,6 +25,12 @@ FLAGS = {  # argument of `split` -> flag that it comes from
     "unseen": "unseen",
     "deleted": "deleted",
 }
+READING = {  # argument of `load_rows` -> flag that it comes from
+    "name": "dataset_name",
+    "data_files": "data_files",
+    "config": "dataset_config",
+    "revision": "dataset_revision",
+}
 
 
 @dataclass
@@ -205,7 +211,7 @@ def said_by(data: DataArguments) -> tuple[str, ...]:
 
 
 def by_flags(problem: str, flags: dict[str, str] = FLAGS) -> str:
-    """A problem of `split` with the flags in the place of its arguments."""
+    """A problem of `split` or `load_rows` with the flags in the place of its arguments."""
     for argument, flag in flags.items():
         problem = problem.replace(f"`{argument}`", f"`--{flag}`")
         problem = re.sub(rf"`{argument}='(\w+)'`", rf"`--{flag} \1`", problem)
@@ -217,9 +223,17 @@ def _read(data: DataArguments):
     from ..data.rows.by_name import load_rows
     from ..data.rows.files import with_images
 
+    def load(split: str | None, flag: str):
+        try:
+            where = (data.dataset_name, data.data_files, split)
+            return load_rows(*where, config=data.dataset_config, revision=data.dataset_revision)
+        except (ValueError, OSError) as error:
+            flags = {**READING, "split": flag}
+            raise ArgumentError([by_flags(problem, flags) for problem in problems_of(error)]) from error
+
     rows, test = gather(
-        lambda: load_rows(data.dataset_name, data.data_files),
-        lambda: load_rows(data.dataset_name, data.data_files, data.test_split) if data.test_split else None,
+        lambda: load(data.dataset_split, "dataset_split"),
+        lambda: load(data.test_split, "test_split") if data.test_split else None,
     )
     if data.task == "image_classification":
         rows, test = (part and with_images(part, data.image_column, paths=True) for part in (rows, test))

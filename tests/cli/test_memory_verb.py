@@ -106,7 +106,7 @@ def test_without_a_recipe_the_verb_is_the_command_of_the_room(monkeypatch, capsy
 
 def test_a_recipe_whose_rows_cannot_be_read_is_refused():
     tofu = ["memory", "--config", str(ROOT / "recipes/text/tofu_llama.yaml")]
-    with pytest.raises(SystemExit, match="data_files path/to/tofu"):
+    with pytest.raises(SystemExit, match="`--data_files`, such as path/to/tofu"):
         main.main(tofu)
 
 

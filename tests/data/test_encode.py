@@ -310,5 +310,5 @@ def test_a_list_of_classes_that_no_column_declares_is_told(tmp_path, monkeypatch
     made = prepare.prepare(data, ModelArguments(), stable_alone=True)
     assert made.made_from_rows == ("the list of classes",)
     declared = rows.class_encode_column("label")
-    monkeypatch.setattr("hf_unlearn.data.rows.by_name.load_rows", lambda *_: declared)
+    monkeypatch.setattr("hf_unlearn.data.rows.by_name.load_rows", lambda *_, **__: declared)
     assert prepare.prepare(data, ModelArguments(), stable_alone=True).made_from_rows == ()

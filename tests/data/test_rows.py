@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import gzip
 import hashlib
 import io
@@ -12,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hf_unlearn import load_rows
 from hf_unlearn.data.rows import people as embedded
-from hf_unlearn.data.rows.by_name import load_rows
 from hf_unlearn.data.rows.digits import digits
 from hf_unlearn.data.rows.named import FILES_OF
 
@@ -166,24 +167,22 @@ def test_local_files_get_string_ids(tmp_path):
 
 def test_missing_files_name_the_flag(tmp_path):
     for name in FILES_OF:
-        with pytest.raises(FileNotFoundError, match="--data_files path/to"):
+        with pytest.raises(FileNotFoundError, match="`data_files`, such as path/to"):
             load_rows(name)
-    with pytest.raises(FileNotFoundError, match="--data_files"):
+    with pytest.raises(FileNotFoundError, match="`data_files`"):
         load_rows("tofu", data_files=str(tmp_path / "nowhere.jsonl"))
     with pytest.raises(FileNotFoundError, match="full.jsonl"):
         load_rows("tofu", data_files=str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="--dataset_name"):
+    with pytest.raises(FileNotFoundError, match="`name`"):
         load_rows(str(tmp_path / "nowhere.csv"))
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(ValueError, match="--data_files names notes.txt, which is no file of type .jsonl"):
+    with pytest.raises(ValueError, match="`data_files` names notes.txt, which is no file of type .jsonl"):
         load_rows("banking77", data_files=str(tmp_path / "notes.txt"))
     (tmp_path / "a.csv").write_text("text\na\n")
     write_jsonl(tmp_path / "a.jsonl", [{"text": "a"}])
-    with pytest.raises(
-        ValueError, match="--dataset_name names files of several types: a.csv, a.jsonl. Name those of one"
-    ):
+    with pytest.raises(ValueError, match="`name` names files of several types: a.csv, a.jsonl. Name those of one"):
         load_rows(str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="let --dataset_name name an existing file"):
+    with pytest.raises(FileNotFoundError, match="let `name` name an existing file"):
         load_rows("./nowhere.jsonl")
 
 
@@ -292,7 +291,7 @@ def test_a_packed_file_or_another_type_is_told_by_its_name_and_flag(tmp_path, na
             load_rows(*flags)
         assert words in str(error.value) and name in str(error.value) and "\n" not in str(error.value)
         if "no file of type" in words:
-            assert ("--dataset_name" if len(flags) == 1 else "--data_files") in str(error.value)
+            assert ("`name`" if len(flags) == 1 else "`data_files`") in str(error.value)
 
 
 def test_the_broken_one_of_several_files_is_named(tmp_path):
@@ -371,3 +370,24 @@ def test_a_folder_of_images_by_class_says_how_to_make_rows_of_it(tmp_path):
     (tmp_path / "cat" / "1.png").write_bytes(png(3))
     with pytest.raises(FileNotFoundError, match="holds image files. Fix: make a file of rows of it by .*imagefolder"):
         load_rows(str(tmp_path))
+
+
+def test_the_example_of_load_rows_prints_what_it_shows():
+    found = doctest.DocTestFinder().find(load_rows, "load_rows", globs={})
+    runner = doctest.DocTestRunner()
+    assert [runner.run(one).failed for one in found] == [0] and len(found[0].examples) == 4
+
+
+def test_patterns_and_splits_by_name(tmp_path):
+    for name in ("train-0", "train-1", "test"):
+        write_jsonl(tmp_path / f"{name}.jsonl", [{"text": name}])
+    deep = tmp_path / "a" / "b"
+    deep.mkdir(parents=True)
+    write_jsonl(deep / "deep.jsonl", [{"text": "deep"}])
+    assert load_rows(str(tmp_path / "train-*.jsonl"))["text"] == ["train-0", "train-1"]
+    assert load_rows(str(tmp_path / "**" / "deep.jsonl"))["text"] == ["deep"]
+    assert load_rows(str(tmp_path / "t*"), split="train[1:]")["text"][0] == "train-0"  # a pattern says which files
+    with pytest.raises(FileNotFoundError, match=r"No such file: '.*/nothing\*'"):
+        load_rows(str(tmp_path / "nothing*"))
+    with pytest.raises(ValueError, match="`config` is 'en', which is of data sets on the Hub"):
+        load_rows("mine", str(tmp_path / "test.jsonl"), config="en")

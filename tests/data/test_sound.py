@@ -204,7 +204,7 @@ def test_an_audio_column_is_left_undecoded(tmp_path):
     for path, write in ((tmp_path / "a.parquet", rows.to_parquet), (tmp_path / "saved", rows.save_to_disk)):
         write(str(path))
         assert load_rows(str(path))[0]["audio"] == {"bytes": content, "path": "a.wav"}
-    with pytest.raises(FileNotFoundError, match="--data_files path/to/fsdd/recordings.parquet"):
+    with pytest.raises(FileNotFoundError, match="`data_files`, such as path/to/fsdd/recordings.parquet"):
         load_rows("fsdd")
 
 

@@ -26,7 +26,7 @@ BY_ID = ["--forget_by", "id", "--forget_column", "null", "--forget_fraction", "n
         ([*BY_ID, "--forget_values", "p998-town", "p999-town"], "Not in the column 'id': p998-town, p999-town."),
         (["--forget_column", "family"], "no column 'family'"),
         (["--question_column", "prompt"], "no column 'prompt'"),
-        (["--dataset_name", "tofu"], "--data_files path/to/tofu/full.jsonl"),
+        (["--dataset_name", "tofu"], "Name them by `--data_files`, such as path/to/tofu/full.jsonl"),
         (["--dataset_name", "tofu", "--data_files", "nowhere.jsonl"], "No such file: 'nowhere.jsonl'"),
         (["--dataset_name", "./nowhere.csv"], "No such file: './nowhere.csv'"),
         (["--task", "poetry"], "`task` is 'poetry'; it must be one of 'causal_lm'"),

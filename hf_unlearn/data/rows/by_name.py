@@ -13,62 +13,79 @@ from .people import people
 SAVED = ("state.json", "dataset_dict.json")  # what `save_to_disk` writes of a Dataset, and of a DatasetDict
 
 
-def load_rows(dataset_name, data_files=None, split=None):
-    """Read a data set by name: embedded, from local files, or from the Hub. Every row has a string `id` afterwards.
+def load_rows(name, data_files=None, split=None, *, config=None, revision=None):
+    """
+    Reads a data set by name: embedded, from local files, or from the Hub. What the verbs read, they read by this.
 
     Args:
-        dataset_name: "people" or "digits" (embedded); "tofu", "banking77", "cifar10" or "fsdd" (local files, named
-            by `data_files`); a local .jsonl, .json, .csv (also with .gz) or .parquet file, a folder of such files or
-            of `Dataset.save_to_disk`; else a Hub id.
-        data_files: a path, a glob pattern, a folder, or several of them (list, or separated by commas). For a Hub id
+        name: "people" or "digits" (embedded); "tofu", "banking77", "cifar10" or "fsdd" (local files, named by
+            `data_files`); a local .jsonl, .json, .csv (also with .gz) or .parquet file, a pattern such as
+            "rows/*.jsonl", a folder of such files or of `save_to_disk`; else a Hub id. With `data_files` that are
+            here, any word.
+        data_files: a path, a pattern, a folder, or several of them (a list, or separated by commas). For a Hub id
             it is handed to `datasets.load_dataset` unless it exists here. In a folder, `split` chooses the files:
             those whose name starts with it (train.csv, train-00.parquet); a folder without such names counts as one
             "train" split.
         split: "train" (default), "test", ..., also a slice of it such as "train[:100]".
+        config: of a Hub id that has several configurations, the one to read.
+        revision: of a Hub id, a branch, a tag or a commit.
 
     Returns:
-        `datasets.Dataset`. `id` is the file's own, as a string, else the row number; "tofu" gets `author` (int, row //
-        20, so pass the whole full.jsonl) and `id` "a017-03"; "banking77" gets `id` "train-17"; a column `image` of
-        file bytes is decoded as an image. Sounds stay file bytes, whatever their column.
+        `datasets.Dataset`, every row with a string `id`: the file's own, else the row number; "tofu" gets `author`
+        (int, row // 20, so pass the whole full.jsonl) and `id` "a017-03"; "banking77" gets `id` "train-17"; a column
+        `image` of file bytes is decoded as an image. Sounds stay file bytes, whatever their column.
 
     Raises:
-        FileNotFoundError: a file is missing or no file was named; the message says what to give to `--data_files`.
-        ValueError: unknown file type, a file that is broken or of a shape that is not read, a split that is not there,
-            TOFU rows that are not blocks of 20.
+        FileNotFoundError: a file is missing, none was named, or the Hub does not give the data set; it says the fix.
+        ValueError: unknown file type, a file that is broken or of a shape that is not read, a split or configuration
+            that is not there, TOFU rows that are not blocks of 20.
+
+    Example:
+
+        >>> from hf_unlearn import load_rows
+        >>> rows = load_rows("people", split="train[:8]")
+        >>> rows.column_names
+        ['id', 'person', 'question', 'answer']
+        >>> rows["id"][0]
+        'p000-pet'
     """
-    if dataset_name in EMBEDDED:
-        return _embedded(dataset_name, data_files, split)
-    if data_files is None and dataset_name in FILES_OF:
+    hub = {key: value for key, value in (("config", config), ("revision", revision)) if value is not None}
+    if hub and are_here(name, data_files):
+        said = " and ".join(f"`{key}` is {value!r}" for key, value in hub.items())
+        raise ValueError(f"{said}, which is of data sets on the Hub, and {data_files or name!r} is none. Leave it out.")
+    if name in EMBEDDED:
+        return _embedded(name, data_files, split)
+    if data_files is None and name in FILES_OF:
         raise FileNotFoundError(
-            f"The data set {dataset_name!r} is read from local files, and none was named. "
-            f"Fix: --data_files {FILES_OF[dataset_name]}"
+            f"The data set {name!r} is read from local files, and none was named. Name them by `data_files`, such as "
+            f"{FILES_OF[name]}"
         )
-    flag = "--data_files"
-    if data_files is None and is_path(dataset_name):
-        data_files, flag = str(dataset_name), "--dataset_name"
-        if any(Path(data_files, name).is_file() for name in SAVED):
+    argument = "data_files"
+    if data_files is None and is_path(name):
+        data_files, argument = str(name), "name"
+        if any(Path(data_files, saved).is_file() for saved in SAVED):
             return with_ids(_saved(data_files, split))
-    here = dataset_name in FILES_OF or (data_files is not None and all_exist(data_files))
-    if data_files is None or (not here and looks_like_hub_id(dataset_name)):
-        return with_ids(from_hub(dataset_name, data_files, split))
-    files = find_files(data_files, split, ONLY_FILE.get(dataset_name), flag)
+    here = name in FILES_OF or (data_files is not None and all_exist(data_files))
+    if data_files is None or (not here and looks_like_hub_id(name)):
+        return with_ids(from_hub(name, data_files, split, config, revision))
+    files = find_files(data_files, split, ONLY_FILE.get(name), argument)
     rows = with_images(read_files(files, *split_name(split)))
-    return with_ids(by_its_rules(dataset_name, rows, files))
+    return with_ids(by_its_rules(name, rows, files))
 
 
-def are_here(dataset_name, data_files=None) -> bool:
+def are_here(name, data_files=None) -> bool:
     """Whether reading these rows asks no hub, be it that nothing can be read."""
-    here = dataset_name in EMBEDDED or dataset_name in FILES_OF or is_path(dataset_name)
+    here = name in EMBEDDED or name in FILES_OF or is_path(name)
     return here or (data_files is not None and all_exist(data_files))
 
 
-def _embedded(dataset_name, data_files, split):
+def _embedded(name, data_files, split):
     if data_files:
-        raise ValueError(f"`--data_files` has no meaning for the embedded data set {dataset_name!r}; drop it.")
-    name, part = split_name(split)
-    if name != "train":
-        raise ValueError(f"The embedded data set {dataset_name!r} has one split, 'train'; got split={split!r}.")
-    return sliced(people() if dataset_name == "people" else digits(), part)
+        raise ValueError(f"`data_files` has no meaning for the embedded data set {name!r}; leave it out.")
+    chosen, part = split_name(split)
+    if chosen != "train":
+        raise ValueError(f"The embedded data set {name!r} has one split, 'train'; `split` is {split!r}.")
+    return sliced(people() if name == "people" else digits(), part)
 
 
 def _saved(folder: str, split):
@@ -76,7 +93,9 @@ def _saved(folder: str, split):
 
     by_split = Path(folder, SAVED[1]).is_file()
     if split is not None and not by_split:
-        raise ValueError(f"{folder!r} was saved by `save_to_disk` as a single split; drop split={split!r}.")
+        raise ValueError(
+            f"{folder!r} was saved by `save_to_disk` as a single split, and `split` is {split!r}. Leave it out."
+        )
     try:
         found = load_from_disk(folder)
     except Exception as error:  # of every type that `datasets`, Arrow and the file system raise
@@ -86,7 +105,9 @@ def _saved(folder: str, split):
         return found
     name, part = split_name(split)
     if name not in found:
-        raise ValueError(f"{folder} has no split {name!r}; it has {', '.join(map(repr, found))}.")
+        raise ValueError(
+            f"{folder} has no split {name!r}; it has {', '.join(map(repr, found))}. Name one of them by `split`."
+        )
     return sliced(found[name], part)
 
 

@@ -31,9 +31,11 @@ def builder_of(path) -> str | None:
 
 
 def is_path(name):
-    """Whether a data set name is meant as a path: it exists, or is written as one."""
+    """Whether a data set name is meant as a path: it exists, or is written as one, or as a pattern of paths."""
     name = str(name)
-    return os.path.exists(name) or builder_of(name) is not None or name.startswith((".", "/", "~"))
+    return (
+        os.path.exists(name) or builder_of(name) is not None or name.startswith((".", "/", "~")) or glob.has_magic(name)
+    )
 
 
 def as_list(data_files):
@@ -43,16 +45,16 @@ def as_list(data_files):
 
 
 def all_exist(data_files):
-    return all(os.path.exists(entry) or glob.glob(entry) for entry in as_list(data_files))
+    return all(os.path.exists(entry) or glob.glob(entry, recursive=True) for entry in as_list(data_files))
 
 
-def find_files(data_files, split: str | None, only: str | None = None, flag: str = "--data_files") -> list[Path]:
+def find_files(data_files, split: str | None, only: str | None = None, argument: str = "data_files") -> list[Path]:
     """
     Paths to read, in a fixed order: patterns resolved, and of a folder the files of the split.
 
     Args:
         only: name of the one file that counts in a folder.
-        flag: that names the files, for what is said of them.
+        argument: that names the files, for what is said of them.
 
     Raises:
         FileNotFoundError: a file is missing, or a folder holds none that can be read.
@@ -61,13 +63,15 @@ def find_files(data_files, split: str | None, only: str | None = None, flag: str
     name = split_name(split)[0]
     found = []
     for entry in as_list(data_files):
-        found += _in_folder(entry, name, only, flag) if Path(entry).is_dir() else _matching(entry, name, flag)
+        found += _in_folder(entry, name, only, argument) if Path(entry).is_dir() else _matching(entry, name, argument)
     if strange := [p.name for p in found if builder_of(p) is None]:
         more = f" and {len(strange) - 1} more" if len(strange) > 1 else ""
-        raise ValueError(f"{flag} names {strange[0]}{more}, which is no file of type {TYPES}. Save it as one of these.")
+        raise ValueError(
+            f"`{argument}` names {strange[0]}{more}, which is no file of type {TYPES}. Save it as one of these."
+        )
     if len({builder_of(p) for p in found}) > 1:
         raise ValueError(
-            f"{flag} names files of several types: {', '.join(p.name for p in found)}. Name those of one type."
+            f"`{argument}` names files of several types: {', '.join(p.name for p in found)}. Name those of one type."
         )
     return found
 
@@ -76,7 +80,7 @@ def _begins_with(split: str, path: Path) -> bool:
     return re.match(rf"{re.escape(split)}([-_.]|$)", path.name) is not None
 
 
-def _in_folder(folder: str, split: str, only: str | None, flag: str) -> list[Path]:
+def _in_folder(folder: str, split: str, only: str | None, argument: str) -> list[Path]:
     """The split's files: those whose names begin with it; all, where no name begins with a split's."""
     entries = sorted(p for p in Path(folder).iterdir() if not p.name.startswith("."))  # hidden: no one's rows
     there = {p.name: p for p in entries if builder_of(p) and only in (None, p.name)}
@@ -85,7 +89,7 @@ def _in_folder(folder: str, split: str, only: str | None, flag: str) -> list[Pat
     if not inside:
         raise FileNotFoundError(
             f"The folder {folder!r} holds no {only or 'file of type ' + TYPES}. "
-            f"{_of_media(folder, entries) or f'Fix: let {flag} name the file itself.'}"
+            f"{_of_media(folder, entries) or f'Fix: let `{argument}` name the file itself.'}"
         )
     chosen = [p for p in inside if _begins_with(split, p)]
     if not chosen and split == "train" and not any(_begins_with(other, p) for other in SPLITS for p in inside):
@@ -112,18 +116,18 @@ def _of_media(folder: str, entries: list[Path]) -> str | None:
     return None
 
 
-def _matching(entry: str, split: str, flag: str) -> list[Path]:
+def _matching(entry: str, split: str, argument: str) -> list[Path]:
     """The file, or those that a pattern matches."""
-    found = [Path(entry)] if Path(entry).is_file() else sorted(map(Path, glob.glob(entry)))
+    found = [Path(entry)] if Path(entry).is_file() else sorted(map(Path, glob.glob(entry, recursive=True)))
     if not found:
         raise FileNotFoundError(
             f"No such file: {entry!r} (looked in {os.getcwd()!r}). "
-            f"Fix: let {flag} name an existing file, folder or pattern."
+            f"Fix: let `{argument}` name an existing file, folder or pattern."
         )
     by_split = len(found) == 1 and json_shapes.holds_splits(found[0])
     if split != "train" and not by_split and not any(_begins_with(split, p) for p in found):
         raise ValueError(
-            f"split={split!r} asked for, but {flag} names {[p.name for p in found]}, which is read as one "
+            f"`split` is {split!r}, but `{argument}` names {[p.name for p in found]}, which is read as one "
             f"'train' split. Fix: name the file of that split, or a folder whose file names begin with the split."
         )
     return found

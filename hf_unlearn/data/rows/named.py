@@ -7,7 +7,7 @@ from pathlib import Path
 from .packed import plain_name
 
 EMBEDDED = ("people", "digits")
-FILES_OF = {  # data set -> what `--data_files` should name
+FILES_OF = {  # data set -> what `data_files` should name
     "tofu": "path/to/tofu/full.jsonl",
     "banking77": "path/to/banking77 (train.csv and test.csv)",
     "cifar10": "path/to/cifar10 (train-*.parquet and test-*.parquet)",
@@ -42,7 +42,7 @@ def _tofu_authors(rows, files):
         raise ValueError(
             f"{[p.name for p in files]} is not TOFU by author: it must have the columns question and answer in "
             f"blocks of {TOFU_ROWS_PER_AUTHOR} rows an author; got {len(rows)} rows with {rows.column_names}. "
-            "Fix: --data_files path/to/tofu/full.jsonl"
+            "Fix: let `data_files` name path/to/tofu/full.jsonl."
         )
     block = TOFU_ROWS_PER_AUTHOR
     rows = rows.remove_columns([c for c in ("id", "author") if c in rows.column_names])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ..objectives.row_nll import IGNORE_INDEX
+from ..objectives.row_nll import IGNORE_INDEX, has_several_labels
 from .columns import FLAG, FORGET_INDEX
 
 # Positions (tokens, patches) of two sets of rows up to which one forward over both is cheaper than two: measured on a
@@ -35,8 +35,12 @@ def part(batch: dict, mask: torch.Tensor) -> tuple[dict, bool]:
 
 
 def count_labels(labels: torch.Tensor) -> torch.Tensor:
-    """Labels that a batch teaches, (): (B, T) of a causal language model without position 0, or (B,)."""
-    return (labels[:, 1:] if labels.dim() == 2 else labels).ne(IGNORE_INDEX).sum()
+    """
+    Labels that a batch teaches, (): (B, T) of a causal language model without position 0, (B,) of a classifier, or
+    (B, C) of several labels a row.
+    """
+    of_tokens = labels.dim() == 2 and not has_several_labels(labels)
+    return (labels[:, 1:] if of_tokens else labels).ne(IGNORE_INDEX).sum()
 
 
 def with_some_labels(batch: dict) -> dict:

@@ -69,6 +69,7 @@ def default_collator(model, processing_class=None) -> Callable[[list[dict]], dic
     """
     The collator for a model's kind of rows: token rows are padded by `processing_class` (labels with -100 for a
     language model), sounds of unlike lengths by a feature extractor or the one in a processor, all others are stacked.
+    Of several labels a row, lists of 0 and 1, `labels` is (B, C) float32.
     What the model's forward does not name is dropped.
     """
     from transformers import PreTrainedTokenizerBase, default_data_collator
@@ -84,17 +85,24 @@ def default_collator(model, processing_class=None) -> Callable[[list[dict]], dic
         if "input_ids" not in rows[0] or not isinstance(processing_class, PreTrainedTokenizerBase):
             return _stacked(default_data_collator, rows)
         rows = _padding_side_mask(rows)
-        if np.ndim(rows[0].get("labels", 0)) == 1:
+        if np.ndim(rows[0].get("labels", 0)) == 1 and not _with_a_point(rows[0]["labels"]):
             return _PadLabels(processing_class)(rows)
         label = "labels" if "labels" in rows[0] else "label"
         batch = dict(
             processing_class.pad([{k: v for k, v in row.items() if k != label} for row in rows], return_tensors="pt")
         )
         if label in rows[0]:
-            batch["labels"] = torch.tensor([int(row[label]) for row in rows])
+            several = np.ndim(rows[0][label]) == 1  # labels a row, each of them there or not
+            own = np.stack([np.asarray(row[label], np.float32) for row in rows]) if several else None
+            batch["labels"] = torch.from_numpy(own) if several else torch.tensor([int(row[label]) for row in rows])
         return batch
 
     return collate
+
+
+def _with_a_point(labels) -> bool:
+    """Whether a row's labels are numbers with a point, of several labels a row, and no token ids."""
+    return torch.is_floating_point(labels) if torch.is_tensor(labels) else np.asarray(labels).dtype.kind == "f"
 
 
 def signature_columns(model) -> set[str]:

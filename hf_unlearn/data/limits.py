@@ -7,6 +7,9 @@ import os
 from dataclasses import dataclass, replace
 from typing import Any
 
+MULTI_LABEL = "multi_label_classification"  # `problem_type` of a config, as Transformers has it
+SEVERAL = {MULTI_LABEL: True, "single_label_classification": False}
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -15,8 +18,9 @@ class Limits:
 
     Args:
         arguments: names that its forward takes.
-        causal_lm: True: one label a token; False: one class a row.
+        causal_lm: True: one label a token; False: one class a row, or several.
         classes: of a classifier.
+        several: of a classifier, whether a row has several labels, each of them there or not, or one class.
         tokens: rows of its table of input embeddings.
         label_tokens: tokens that it tells apart in its output.
         positions: tokens of a row at most, where the model has a table of positions. A model with rotary or relative
@@ -31,6 +35,7 @@ class Limits:
     arguments: frozenset[str] | None = None
     causal_lm: bool | None = None
     classes: int | None = None
+    several: bool | None = None
     tokens: int | None = None
     label_tokens: int | None = None
     positions: int | None = None
@@ -47,11 +52,12 @@ class Limits:
     @property
     def problems(self) -> list[str]:
         """What is wrong with the model itself, as far as its rows are concerned."""
-        if self.classes != 1:
+        if self.classes != 1 or self.several:
             return []
         return [
             "The model has one output (`num_labels` is 1), which is regression; causal language models and "
-            "classifiers with two classes or more can be unlearned and measured. Load it with `num_labels=2`."
+            "classifiers with two classes or more can be unlearned and measured. Load it with `num_labels=2`; where a "
+            "row has that one label or not, with `problem_type='multi_label_classification'`."
         ]
 
 
@@ -76,7 +82,7 @@ def limits_of(model: Any) -> Limits:
     if isinstance(model, (str, os.PathLike)):
         config, adapter = _config_at(str(model))
         found = _of_config(config, (getattr(config, "architectures", None) or [""])[0]) if config else Limits()
-        return replace(found, classes=None) if adapter else found  # it may bring a head of its own
+        return replace(found, classes=None, several=None) if adapter else found  # it may bring a head of its own
     if not hasattr(model, "forward"):
         return Limits()
     bare = bare_model(model)
@@ -89,6 +95,7 @@ def limits_of(model: Any) -> Limits:
         arguments=_arguments(bare),
         causal_lm=found.causal_lm,
         classes=found.classes,
+        several=found.several,
         tokens=tokens or (found.tokens if inputs is None else None),
         label_tokens=getattr(outputs, "out_features", None) or found.label_tokens,
         positions=positions,
@@ -128,6 +135,7 @@ def _of_config(config: Any, architecture: str) -> Limits:
     return Limits(
         causal_lm=True if causal else False if classifier else None,
         classes=config.num_labels if classifier else None,
+        several=SEVERAL.get(getattr(config, "problem_type", None)) if classifier else None,
         tokens=tokens,
         label_tokens=tokens if causal else None,
         positions=positions,

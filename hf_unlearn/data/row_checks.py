@@ -22,10 +22,11 @@ FIXES = {  # kind of value that is no whole number -> what to do, of labels
     "text": "map names to numbers before you split, so that a number means one class in all sets: "
     "`rows = rows.class_encode_column({0!r})`.",
     "bool": "where these are two classes, " + CAST + ".",
-    "float": "regression and several labels a row cannot be unlearned; where they are classes, " + CAST + ".",
+    "float": "regression cannot be unlearned; where they are classes, " + CAST + ".",
     "none": "take these rows out: `rows = rows.filter(lambda row: row[{0!r}] is not None)`.",
-    "other": "a label is one whole number a row, or one a token.",
+    "other": "a label is one whole number a row, one a token, or of several labels a row a list of 0.0 and 1.0.",
 }
+SEVERAL_WANTED = "a list with 0.0 or 1.0 for each of the model's labels"
 UNPADDED = dict.fromkeys(  # columns of sounds -> what to do where rows have unlike lengths
     IMAGE_LIKE[1:],
     "pass the feature extractor as `processing_class`, which pads them, or a `data_collator` that does.",
@@ -330,14 +331,18 @@ class _Batch:
             )
 
     def labels(self, column: str, inputs: Flat | None) -> None:
+        if self.several(column):
+            return
         flat = self.flat(column, FIXES)
         if flat is None:
             return
         values, owner = flat.numbers()
         per_token = flat.depth == 1
         counted = values != IGNORE_INDEX
-        if self.plain and self.limits.causal_lm is not None and self.limits.causal_lm != per_token:
-            wanted = "a list with one for each token" if self.limits.causal_lm else "one whole number a row"
+        kind = (self.limits.causal_lm, self.limits.several)
+        if self.plain and kind[0] is not None and (kind[0] != per_token or kind == (False, True)):
+            one = SEVERAL_WANTED if self.limits.several else "one whole number a row"
+            wanted = "a list with one for each token" if self.limits.causal_lm else one
             self.add(range(flat.n), f"have labels of another kind than the model takes: `{column}` is to be {wanted}")
             return
         if per_token and inputs is not None and inputs.depth == 1 and self.plain:
@@ -362,6 +367,44 @@ class _Batch:
             elif (values[bad] == -1).all():
                 fix = "-1 often stands for rows whose class is not known; take them out."
             self.add(np.unique(owner[bad]), f"have labels outside {allowed}", fix, f"{values[bad][0]:g}")
+
+    def several(self, column: str) -> bool:
+        """Whether the labels are those of a classifier of several labels a row; what is wrong with them is told."""
+        array, limits = self.part[column], self.limits
+        flat = None if isinstance(array, list) or limits.causal_lm else Flat(array)
+        if flat is None or flat.depth != 1 or flat.kind not in ("float", "whole", "bool"):
+            return False
+        values, owner = flat.numbers()
+        if flat.kind != "float" and not limits.several:  # tokens, or there or not?
+            fits = (flat.lengths == limits.classes).all() and np.isin(values, (0, 1)).all()
+            if limits.causal_lm is not False or not fits:
+                return False
+        if limits.several is False:
+            fix = "a model of several labels a row is loaded with `problem_type='multi_label_classification'`."
+            self.add(range(flat.n), f"have a list in `{column}`, and the model one class a row", fix)
+            return True
+        if self.plain and flat.kind != "float":
+            fix = f"cast them: `rows = rows.cast_column({column!r}, List(Value('float32')))`."
+            self.add(range(flat.n), f"have no numbers with a point in `{column}`, which the sigmoid's loss takes", fix)
+            return True
+        self.add(flat.missing, f"have None in `{column}`", f"it is to be {SEVERAL_WANTED}.")
+        if limits.classes:
+            unlike = np.flatnonzero(flat.lengths != limits.classes)
+            fix = "a row has a 0.0 or 1.0 for each of them; load the model with `num_labels` of that number."
+            example = f"{flat.lengths[unlike[0]]}" if len(unlike) else ""
+            said = f"have another number of labels in `{column}` than the model's {limits.classes}"
+            self.add(unlike, said, fix, example)
+        elif self.plain:
+            unlike = np.flatnonzero(flat.lengths != flat.lengths[0])
+            self.add(unlike, f"have `{column}` of another length than the first row")
+        bad = ~np.isin(values, (0, 1, IGNORE_INDEX))
+        if bad.any():
+            fix = f"a label is there, 1.0, or not, 0.0; {IGNORE_INDEX} where that is not known."
+            self.add(np.unique(owner[bad]), f"have values in `{column}` other than 0 and 1", fix, f"{values[bad][0]:g}")
+        there = np.setdiff1d(np.arange(flat.n), flat.missing)
+        empty = np.setdiff1d(there, owner[values != IGNORE_INDEX])
+        self.add(empty, f"have all labels at {IGNORE_INDEX} and teach nothing")
+        return True
 
     def padding(self, labels: Flat, counted: np.ndarray) -> None:
         """Keeps the rows whose labels stand on padding: copies of padded `input_ids`."""

@@ -51,29 +51,14 @@ from .vocabulary import (
 )
 
 __all__ = [  # of the vocabulary; what is defined here is public, too
-    "AGAINST",
-    "AS_RETRAINED",
-    "AS_UNSEEN",
-    "CHOICE_SPLITS",
-    "FINE_TUNES",
-    "FORGET_SPLITS",
-    "MODEL_KINDS",
-    "MEMBERSHIP",
-    "MODEL",
-    "OTHER",
-    "RECOVERY",
-    "SCORE_LABELS",
-    "SCORES",
-    "SECTIONS",
-    "SPLIT",
-    "SPLITS",
-    "WEIGHTS",
-    "Measure",
-    "Score",
-]
+    "AGAINST", "AS_RETRAINED", "AS_UNSEEN", "CHOICE_SPLITS", "FINE_TUNES", "FORGET_SPLITS", "MODEL_KINDS",
+    "MEMBERSHIP", "MODEL", "OTHER", "RECOVERY", "SCORE_LABELS", "SCORES", "SECTIONS", "SPLIT", "SPLITS", "WEIGHTS",
+    "Measure", "Score",
+]  # fmt: skip
 
 _WEAK_SCORES = {"causal_lm": ("mia_entropy",), "classifier": ("mia_entropy", "mia_loss")}
 _SHARE = {"unit": "share", "good": "high", "saw": "higher"}
+_OF_LABELS = {**_SHARE, "good_unseen": "high", "kinds": ("classifier",), "over": "labels"}
 _TOLD_APART = {
     "section": MEMBERSHIP,
     "saw": "higher",
@@ -84,8 +69,8 @@ _GAP = {"section": AGAINST, "good": "0", "saw": "higher", "weak": _WEAK_SCORES, 
 _GAP |= {"formula": "measures.membership.compare_membership", "inputs": "against_retrained"}
 _KEPT = {"section": AGAINST, "unit": "share", "good": "high", "made_by": "compare", "compares": True}
 _KEPT |= {
-    "explanation": "Labels predicted right, as a share of those that the model retrained without the forget rows "
-    "predicts right; rows resampled in pairs.",
+    "explanation": "Labels predicted right (of rows with several labels, rows told right in every label), as a share "
+    "of those that the model retrained without the forget rows predicts right; rows resampled in pairs.",
     "formula": "measures.losses.kept",
 }
 _DISTANCE = {"section": WEIGHTS, "unit": "relative L2 distance", "made_by": "weights", "citation": SIDDIQUI}
@@ -111,14 +96,33 @@ MEASURES: tuple[Measure, ...] = (
     Measure(
         "{split}_accuracy",
         "Answered right",
-        "Share of the rows whose most likely class is the right one.",
+        "Share of the rows whose most likely class is the right one; of rows with several labels, of those that are "
+        "told right in every label (exact match).",
         **_SHARE,
         good_unseen="high",
         kinds=("classifier",),
         weak={"classifier": ("forget", "forget_int4", "forget_int8")},
-        over="labels",
-        formula="measures.losses.accuracy",
+        over="rows",
+        formula="measures.losses.answered_right",
         inputs="classes",
+    ),
+    Measure(
+        "{split}_f1",
+        "F1 of the labels",
+        "Of rows with several labels: 2 hits / (labels predicted + labels that the rows have), pooled over rows and "
+        "labels; a label counts as predicted from a probability of one half on.",
+        formula="measures.losses.f1",
+        columns=("n_hits", "n_predicted", "n_present"),
+        **_OF_LABELS,
+    ),
+    Measure(
+        "{split}_label_accuracy",
+        "Labels told right",
+        "Of rows with several labels: share of all labels, there or not, that are told right. High also where a model "
+        "predicts no rare label at all; F1 tells that.",
+        formula="measures.losses.accuracy",
+        columns=("n_present",),
+        **_OF_LABELS,
     ),
     Measure(
         "{split}_token_accuracy",

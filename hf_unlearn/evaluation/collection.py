@@ -83,7 +83,10 @@ def collect(
         of a causal language model `token_nll` list of float32 (nats, per labelled position), `token_z` list of float32
         ((log p_t - μ_t) / σ_t over the vocabulary, for Min-K%++) and, with a tokenizer, `zlib_bytes` int64 (length of
         the labelled text after zlib);
-        of a classifier `margin` float64 (log(p / (1 - p)) of the right class) and `label` int64 (its number);
+        of a classifier `margin` float64 (log(p / (1 - p)) of the right class) and `label` int64 (its number); of one
+        with several labels a row (`labels` (B, C) float: losses are binary cross-entropies, n_labels is C, and a label
+        counts as predicted from a probability of one half on) instead of these and of `n_suffix`: `labels` and
+        `predicted`, lists of int64 (numbers of the labels that a row has, and that are predicted);
         `group` int64 where the rows have such a column.
 
     Raises:
@@ -244,10 +247,10 @@ def _batch(rows: list[dict], data_collator: Callable, dataset: Any) -> tuple[Map
             f"`data_collator` made {labels.shape[0]} lines of labels from {len(rows)} rows: measures are "
             "per row, so it must not pack or flatten rows."
         )
-    if labels.is_floating_point():
+    if labels.is_floating_point() and labels.dim() != 2:
         raise ValueError(
-            f"`labels` are {labels.dtype}: expected indices of classes or tokens. Regression and "
-            "multi-label models cannot be measured."
+            f"`labels` are {labels.dtype} of shape {tuple(labels.shape)}: expected indices of classes or tokens, or of "
+            "several labels a row (B, C) of 0.0 and 1.0. Regression cannot be measured."
         )
     return batch, labels
 
@@ -256,7 +259,7 @@ def _labelled_positions(labels: torch.Tensor, named: set[str] | None) -> torch.T
     """Positions of a causal LM's batch that predict a label in some row, where its forward can leave out the others."""
     from ..objectives.row_nll import IGNORE_INDEX
 
-    if labels.dim() != 2 or named is None or "logits_to_keep" not in named:
+    if labels.dim() != 2 or labels.is_floating_point() or named is None or "logits_to_keep" not in named:
         return None
     needed = labels[:, 1:].ne(IGNORE_INDEX).any(0).nonzero()[:, 0]
     return needed if len(needed) else None
@@ -271,7 +274,7 @@ def _table(model, inner, dataset, found, model_hash, hashes) -> pyarrow.Table:
     names = getattr(dataset, "column_names", None) or list(dataset[0])
     if "group" in names:
         columns["group"] = [int(row["group"]) for row in rows_at(dataset, np.arange(n_rows))]
-    kinds = {"string": pa.string(), "list<float>": pa.list_(pa.float32())}
+    kinds = {"string": pa.string(), "list<float>": pa.list_(pa.float32()), "list<int>": pa.list_(pa.int64())}
     arrays = {
         name: pa.array(columns[name], kinds.get(kind) or getattr(pa, kind)())
         for name, kind in {**COLUMNS, **OPTIONAL}.items()

@@ -11,6 +11,7 @@ import numpy as np
 from . import catalogue
 from .intervals import chunks, counts, mean_measure, ratio_measure, summary
 from .measures.forget_quality import forget_quality_measure
+from .measures.losses import answered_right
 from .measures.membership import PRIVLEAK_K, compare_membership, membership_inference, scores
 from .measures.truth_ratio import ANSWERS, answers
 from .measures.utility import PARTS, utility_measure
@@ -37,7 +38,8 @@ def measure(
     All measures of one model from its row tables, each with a bootstrap interval, by the lines of the catalogue.
 
     Per split: `<split>_loss` (nats per label: ratio of sums over the rows), `<split>_prob` (mean over rows of
-    exp(-mean loss of the row)); for classifiers `<split>_accuracy`; for language models `<split>_token_accuracy`
+    exp(-mean loss of the row)); for classifiers `<split>_accuracy` (of rows with several labels those told right in
+    every label, and beside it `<split>_f1` and `<split>_label_accuracy`); for language models `<split>_token_accuracy`
     (pooled over labelled positions), `<split>_exact_memorisation` (mean over rows of the share of positions whose
     argmax is the label; Tirumala et al. 2022), `<split>_exact_match` (share of rows with every position right),
     `<split>_extraction_strength` (Carlini et al. 2021: mean over rows of 1 - k/T, where k of the T labels must be
@@ -190,7 +192,7 @@ def _in_pairs(
         found["forget_extraction_gap"] = mean_measure(gap, "forget extraction_gap", seed, resamples)
     for split in ("test", "retain"):
         if split in pairs:
-            right = (columns["n_correct"] for columns in pairs[split])
+            right = (c["n_correct"] if causal_lm else answered_right(c) for c in pairs[split])
             found[f"{split}_kept"] = ratio_measure(*right, kept, f"{split} kept", seed, resamples)
     return found
 
@@ -230,11 +232,12 @@ def _by_formula(
     n = len(c["nll_sum"])
     with np.errstate(over="ignore"):
         per_row = {name: m.function(c) for name, m in lines.items() if m.over == "rows"}
-    sums = np.stack([*(c[name] for name in POOLED), *per_row.values()]).astype(float)
+    names = [*POOLED, *dict.fromkeys(name for m in lines.values() if m.over == "labels" for name in m.columns)]
+    sums = np.stack([*(c[name] for name in names), *per_row.values()]).astype(float)
 
-    def values(total: np.ndarray) -> dict[str, np.ndarray]:  # (3 + rows' measures, R)
-        means = dict(zip(per_row, total[len(POOLED) :] / n, strict=True))
-        pooled = dict(zip(POOLED, total, strict=False))
+    def values(total: np.ndarray) -> dict[str, np.ndarray]:  # (3 and other columns + rows' measures, R)
+        means = dict(zip(per_row, total[len(names) :] / n, strict=True))
+        pooled = dict(zip(names, total, strict=False))
         with np.errstate(over="ignore"):
             return {name: means[name] if name in means else m.function(pooled) for name, m in lines.items()}
 

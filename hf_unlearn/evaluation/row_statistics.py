@@ -21,9 +21,11 @@ def row_statistics(logits: torch.Tensor, labels: torch.Tensor, indices: np.ndarr
     """Columns of the table for one batch, (B,) each; the shape rule is that of `per_row_nll`."""
     import torch
 
-    from ..objectives.row_nll import IGNORE_INDEX
+    from ..objectives.row_nll import IGNORE_INDEX, has_several_labels
 
-    causal_lm = logits.dim() == 3 and labels.dim() == 2
+    if logits.dim() == 2 and has_several_labels(labels) and logits.shape == labels.shape:
+        return _of_several_labels(logits, labels, indices)
+    causal_lm = logits.dim() == 3 and labels.dim() == 2 and not labels.is_floating_point()
     if causal_lm:
         labels = labels[:, 1:]
     elif logits.dim() == 2 and labels.dim() == 1:
@@ -31,7 +33,8 @@ def row_statistics(logits: torch.Tensor, labels: torch.Tensor, indices: np.ndarr
     else:
         raise ValueError(
             f"the model's logits are {tuple(logits.shape)} and the labels {tuple(labels.shape)}: expected (B, T, V) "
-            "with (B, T) for a causal language model, or (B, C) with (B,) for a classifier."
+            "with (B, T) for a causal language model, or (B, C) with (B,) for a classifier; of several labels a row, "
+            "(B, C) with (B, C)."
         )
     labelled = labels.ne(IGNORE_INDEX)  # (B, T)
     n_labels = labelled.sum(1).cpu().numpy()
@@ -72,6 +75,44 @@ def row_statistics(logits: torch.Tensor, labels: torch.Tensor, indices: np.ndarr
         columns[name] = np.empty(len(n_labels), object)
         columns[name][:] = np.split(values.astype(np.float32), ends[:-1])
     return columns
+
+
+def _of_several_labels(
+    logits: torch.Tensor,  # (B, C)
+    labels: torch.Tensor,  # (B, C) float, 0 or 1, -100: not known
+    indices: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """
+    Columns of a classifier whose rows have several labels: each label is a question of its own, answered by a sigmoid
+    and counted as there from a probability of one half on (a logit above 0).
+    """
+    import torch
+    from torch.nn import functional as F
+
+    from ..objectives.row_nll import IGNORE_INDEX, per_row_nll
+
+    known = labels.ne(IGNORE_INDEX)
+    if not known.any(1).all():
+        empty = np.sort(indices[~known.any(1).cpu().numpy()])
+        raise ValueError(f"labels are all ignored (-100) in {shown(empty.tolist())} of `dataset`. Drop these rows.")
+    if not torch.isin(labels, torch.tensor([0, 1, IGNORE_INDEX], dtype=labels.dtype, device=labels.device)).all():
+        raise ValueError("`labels` with a point are several labels a row: expected 0 or 1 for each; -100: not known.")
+    x = logits.double()
+    nll, n_labels = per_row_nll(x, labels.double())
+    said, there = x.gt(0) & known, labels.eq(1)
+    p = x.sigmoid()
+    entropy = -(p * F.logsigmoid(x) + (1 - p) * F.logsigmoid(-x))
+    columns = {
+        "nll_sum": nll,
+        "n_labels": n_labels,
+        "n_correct": (said.eq(there) & known).sum(1),
+        "entropy_sum": entropy.where(known, torch.zeros_like(x)).sum(1),
+    }
+    found = {name: values.cpu().numpy() for name, values in columns.items()}
+    for name, of in (("labels", there), ("predicted", said)):
+        found[name] = np.empty(len(labels), object)
+        found[name][:] = [np.flatnonzero(row) for row in of.cpu().numpy()]
+    return found
 
 
 def label_statistics(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -139,6 +139,8 @@ _ALLOWED = {  # column -> (what is expected, function of its values and of other
     "zlib_bytes": ("at least 1", _count(1)),
     "margin": ("a finite number", _finite),
     "label": ("at least 0", _count(0)),
+    "labels": ("at least 0", _count(0)),
+    "predicted": ("at least 0", _count(0)),
     "rouge1_recall": ("a share, 0 to 1", _share),
     "rougeL_recall": ("a share, 0 to 1", _share),
 }

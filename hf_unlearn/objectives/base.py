@@ -24,9 +24,11 @@ class RowOutputs:
     Args:
         nll: sum of the losses of each row's labels, (n,), nats.
         items: number of each row's labels, (n,).
-        labels: (n, T) of a language model, or (n,) of a classifier; -100 where there is no label. Position t of
-            `logits` and of `token_nll` belongs to position t here: they are shifted already.
-        token_nll: loss of each label, (n, T), 0 where there is none; (n, 1) of a classifier.
+        labels: (n, T) of a language model, (n,) of a classifier, or (n, C) float of one of several labels a row; -100
+            where there is no label. Position t of `logits` and of `token_nll` belongs to position t here: they are
+            shifted already.
+        token_nll: loss of each label, (n, T), 0 where there is none; (n, 1) of a classifier, (n, C) of one of several
+            labels a row.
         logits: (n, T, V), or (n, C) of a classifier.
         hidden_states: output of the layer that [`Objective.hidden_layer`] names, (n, T, d).
         places: place of each row in the forget set, (n,); -1 for retain rows. For what is drawn once for a row.

@@ -15,15 +15,17 @@ LOGITS_PIECE = 1 << 25  # logits that go through the softmax at a time
 
 def per_row_nll(
     logits: Tensor,  # (B, T, V) of a causal language model, or (B, C) of a classifier
-    labels: Tensor,  # (B, T) or (B,), int64; -100 marks what carries no label
+    labels: Tensor,  # (B, T) or (B,), int64; or (B, C) of several labels a row, float, 0 or 1; -100: no label
 ) -> tuple[Tensor, Tensor]:
     """
     Negative log-likelihood of each row, in nats, as a sum and a count. Sums and counts are what adds up over
     micro-batches and processes; divide last.
 
     Three-dimensional logits are those of a causal language model: position t predicts label t + 1. Where there are more
-    positions than labels, the first ones are those of learnt prompts ([`behind_prompts`]). Large logits are
-    taken in pieces, whose softmax is computed again in the backward: beside the logits and their gradient, no third
+    positions than labels, the first ones are those of learnt prompts ([`behind_prompts`]). Labels with a point are
+    those of a classifier of several labels a row, each of which is there or not (sigmoid): the sum of their C binary
+    cross-entropies is minus the log-probability of the row's whole set of labels. Large logits are taken in pieces,
+    whose softmax is computed again in the backward: beside the logits and their gradient, no third
     and fourth copy of them in float32 is held.
 
     Returns:
@@ -90,19 +92,27 @@ def labels_by_position(logits: Tensor, labels: Tensor) -> Tensor:
         from torch.nn import functional as F
 
         return F.pad(labels[:, 1:], (0, 1), value=IGNORE_INDEX)  # not a slice of the logits, which would be a copy
-    if logits.dim() == 2 and labels.dim() == 1:
+    if logits.dim() == 2 and (labels.dim() == 1 or (has_several_labels(labels) and logits.shape == labels.shape)):
         return labels
     raise ValueError(
         f"`logits` {tuple(logits.shape)} with `labels` {tuple(labels.shape)}: expected (B, T, V) with (B, T) for a "
-        "causal language model, or (B, C) with (B,) for a classifier."
+        "causal language model, or (B, C) with (B,) for a classifier; of several labels a row, (B, C) with (B, C), "
+        "floats of 0 and 1."
     )
 
 
+def has_several_labels(labels: Tensor) -> bool:
+    """Whether labels are those of a classifier of several labels a row: (B, C), 0 or 1, with a point."""
+    return labels.dim() == 2 and labels.is_floating_point()
+
+
 def _token_nll(logits: Tensor, labels: Tensor) -> Tensor:
-    """Loss of each label, (B, T) or (B, 1), 0 where there is none; labels as of [`labels_by_position`]."""
+    """Loss of each label, (B, T), (B, C) or (B, 1), 0 where there is none; labels as of [`labels_by_position`]."""
     import torch
     from torch.utils.checkpoint import checkpoint
 
+    if has_several_labels(labels):
+        return _binary_cross_entropy(logits, labels)
     flat, flat_labels = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1)
     if logits.numel() <= LOGITS_PIECE:
         nll = _cross_entropy(flat, flat_labels)
@@ -126,3 +136,15 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     if logits.dtype in (torch.float16, torch.bfloat16):
         logits = logits.float()
     return F.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="none")
+
+
+def _binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """-y log σ(x) - (1 - y) log(1 - σ(x)) of each label, (B, C)."""
+    import torch
+    from torch.nn import functional as F
+
+    if logits.dtype in (torch.float16, torch.bfloat16):
+        logits = logits.float()
+    there = labels.ne(IGNORE_INDEX)
+    wanted = labels.where(there, torch.zeros_like(labels)).to(logits.dtype)
+    return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").where(there, torch.zeros_like(logits))

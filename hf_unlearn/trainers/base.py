@@ -29,6 +29,7 @@ from .models import (
     load_model,
     model_problems,
     output_problems,
+    settle_problem_type,
     with_adapter,
 )
 from .moving import check_gradients, optimizer_problems, precision_problems
@@ -105,6 +106,7 @@ class ForgettingTrainer(CheckpointingTrainer):
         self.finite_guard = FiniteGuard(self)
         self.add_callback(self.finite_guard)
         self.rows_taken_in = {**self.run_rows(), "training": self.train_dataset}
+        settle_problem_type(self.model, next(iter(self.run_rows().values())))
         if self.accelerator.mixed_precision == "fp16":
             raise_problems(["fp16 rescales gradients between passes, which these trainers do not support. Use bf16."])
         if not keeps_the_form(self.model) and not keeps_shards(self.accelerator):

@@ -8,10 +8,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PreTrainedModel, set_seed
 
+from ..data.columns import LABELS
 from ..data.given import collating_problems
+from ..data.limits import MULTI_LABEL
+from ..data.row_digests import random_state_kept
 from ..evaluation import evaluating
 from ..evaluation.forward import signature_of
 from ..evaluation.model_checks import is_one_of
@@ -50,11 +54,31 @@ def is_causal_lm(model) -> bool:
 
 
 def chance_loss(model) -> float:
-    """Loss of guessing in nats: the log of the number of classes, or of the vocabulary's size."""
+    """
+    Loss of guessing in nats: the log of the number of classes, or of the vocabulary's size; of several labels a row
+    log 2, since each is there or not. (Who knows how rare labels are guesses better than that.)
+    """
     config = base_model(model).config
     if is_causal_lm(model):
         return math.log(config.get_text_config().vocab_size)
+    if getattr(config, "problem_type", None) == MULTI_LABEL:
+        return math.log(2)
     return math.log(config.num_labels)
+
+
+def settle_problem_type(model, rows) -> None:
+    """
+    Writes into the config of a classifier what the rows say where it says nothing: that a row has several labels.
+    Transformers does the same at the first loss; here it must be known before, and stand in what is saved.
+    """
+    config = base_model(model).config
+    if getattr(config, "problem_type", None) is not None or is_causal_lm(model):
+        return
+    with random_state_kept():
+        row = rows[0]
+    labels = next((row[name] for name in LABELS if name in row), None) if isinstance(row, Mapping) else None
+    if np.ndim(labels) == 1 and np.asarray(labels).dtype.kind == "f":
+        config.problem_type = MULTI_LABEL
 
 
 # ---- what a trainer does not take -----------------------------------------------------------------------------------
@@ -152,12 +176,15 @@ def model_problems(model) -> list[str]:
             "class that is trained in its place, such as `DeiTForImageClassification` for `…WithTeacher`."
         )
     kind = getattr(base.config, "problem_type", None)
-    if kind in ("regression", "multi_label_classification"):
-        problems.append(f"`problem_type` is {kind!r}; only single-label classification has a loss of guessing.")
-    elif is_one_of(base, *CLASSIFIERS) and base.config.num_labels == 1:
+    if kind == "regression":
         problems.append(
-            "`num_labels` of the model's config is 1, which is a regression; only single-label classification, of two "
-            "classes or more, has a loss of guessing."
+            "`problem_type` is 'regression'; classifiers of one class or of several labels a row have a loss of "
+            "guessing."
+        )
+    elif is_one_of(base, *CLASSIFIERS) and base.config.num_labels == 1 and kind != MULTI_LABEL:
+        problems.append(
+            "`num_labels` of the model's config is 1, which is a regression; only a classification, of two classes or "
+            "more, has a loss of guessing."
         )
     return problems
 

@@ -20,9 +20,11 @@ from ..collection import collect
 from ..forward import evaluating, kept_columns, logits_of, model_inputs, progress_bar, signature_of
 from ..gates import RECOVERY_AREA, Gate, GateRule, Sides, Status, status_of
 from ..intervals import summary
+from ..measures.losses import answered_right
 from ..roles import BEFORE
 from ..rows import row_hashes, rows_at
 from ..table_checks import WrongValuesError, raise_all
+from ..tables import columns_of, has_several_labels
 from ..weights import put_back
 from .base import Attack, Attempt, AttemptRule, Seen, Subject
 
@@ -79,8 +81,9 @@ def relearn(
 
     Returns:
         One dict per measurement: `step`; `loss` of `held_out` (nats per label: ratio of sums over the rows) and
-        `accuracy` (share of labelled positions whose argmax is the label); `row_passes` used so far (forward and
-        backward of one row; a forward alone counts a third).
+        `accuracy` (share of labelled positions whose argmax is the label; of rows with several labels, of rows told
+        right in every label); `row_passes` used so far (forward and backward of one row; a forward alone counts a
+        third).
 
     Raises:
         ValueError: for no rows, rows without labels, arguments out of range, float16 weights, nothing to train; and
@@ -107,8 +110,10 @@ def relearn(
                 f"the loss of `held_out` is not finite after step {step}: lower `learning_rate`. ({error})"
             ) from error
         passes += FORWARD * len(held_out)
-        nll, labels, right = (table.column(c).to_numpy().sum() for c in ("nll_sum", "n_labels", "n_correct"))
-        point = {"step": step, "loss": float(nll / labels), "accuracy": float(right / labels)}
+        columns = columns_of(table, "held_out")
+        nll, labels, right = (columns[name].sum() for name in ("nll_sum", "n_labels", "n_correct"))
+        share = answered_right(columns).mean() if has_several_labels(table) else right / labels
+        point = {"step": step, "loss": float(nll / labels), "accuracy": float(share)}
         curve.append({**point, "row_passes": round(passes, 3)})
 
     with_gradients = torch.inference_mode(False), torch.enable_grad()  # wherever it is called

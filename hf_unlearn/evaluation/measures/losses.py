@@ -23,8 +23,22 @@ def perplexity(sums: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def accuracy(sums: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Share of all labels (classes, or tokens pooled over the rows) that are the argmax."""
+    """Share of all labels that are told right: tokens pooled over the rows, or each of several labels of the rows."""
     return sums["n_correct"] / sums["n_labels"]
+
+
+def answered_right(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """(N,) 1 where the class is the argmax; of rows with several labels, where every one of them is told right."""
+    return (columns["n_correct"] == columns["n_labels"]).astype(float)
+
+
+def f1(sums: Mapping[str, np.ndarray]) -> np.ndarray:
+    """
+    2 hits / (labels predicted + labels that rows have), pooled over rows and labels (micro-averaged F1); a hit is a
+    label that is both. NaN where no row has a label and none is predicted.
+    """
+    with np.errstate(invalid="ignore"):
+        return 2 * sums["n_hits"] / (sums["n_predicted"] + sums["n_present"])
 
 
 def kept(right: np.ndarray, theirs: np.ndarray) -> np.ndarray:

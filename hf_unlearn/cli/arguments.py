@@ -15,6 +15,7 @@ from ..utils.checks import Wrong, number, whole
 
 TASKS = ("causal_lm", "sequence_classification", "image_classification", "audio_classification")
 TRAINED = ("ready", "original", "retrained", "retrained_again")  # roles that `ready` trains
+IN_PARTS = ("forget_where",)  # lists that a command line may give one by one: --forget_where a=1 --forget_where b=2
 BEGINNINGS = ("start", "snapshot")  # that `verify` trains from
 STARTS = {"ready": "ready_unlearned", "original": "unlearned"}  # role that `unlearn` starts from -> role of its result
 
@@ -132,12 +133,28 @@ class DataArguments(FromFlags):
     max_length: int = field(
         default=256, metadata={"help": "Text: tokens of a row at most; longer ones are cut. Lower it to save memory."}
     )
+    forget_ids: list[str] | None = field(
+        default=None,
+        metadata={
+            "metavar": "FILE|ID",
+            "help": "Ids of the rows to forget: a file with one id a line, or a few ids. On the command line it wins "
+            "over whichever rows a YAML file names.",
+        },
+    )
+    forget_where: list[str] | None = field(
+        default=None,
+        metadata={
+            "metavar": "COLUMN=VALUE",
+            "help": "Forget the rows whose column has this value, such as customer=4711 or 'name=Smith, John'. With "
+            "several columns all must hold; a column named twice may have either value. Wins as --forget_ids does.",
+        },
+    )
     forget_by: str = field(
         default="column",
         metadata={
             "metavar": "column|id|class|random",
-            "help": "How the rows to forget are named: column (by values of --forget_column, such as a person), id, "
-            "class, or random (single rows, drawn).",
+            "help": "How the rows to forget are named, where not by the two above: column (by values of "
+            "--forget_column, such as a person), id, class, or random (single rows, drawn).",
         },
     )
     forget_column: str | None = field(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..data.rows.files import builder_of
 from ..utils.checks import Wrong, one_of
+from . import request
 from .arguments import TASKS, DataArguments, ModelArguments
 
 NAMES = (
@@ -135,10 +136,11 @@ def data_problems(data: DataArguments, model: ModelArguments) -> list[str]:
             )
             for name in unread
         ]
-    problems += empty_words(data, model)
+    problems += empty_words(data, model) + request.problems(data)
     if data.unseen_ids and "unseen" in data.given and data.said_alone("unseen") == data.said_alone("unseen_ids"):
         problems.append(Wrong("unseen", f"is {data.unseen:g}, and --unseen_ids names the rows. Give one of the two."))
-    if data.forget_by == "random" and data.forget_column:
+    by_words = request.way_of(data) in ("forget_ids", "forget_where")
+    if data.forget_by == "random" and data.forget_column and not by_words:
         said = f"is {data.forget_column!r}, but --forget_by random draws single rows of all. Set it to null."
         problems.append(Wrong("forget_column", said))
     if data.test_split and data.test_fraction:

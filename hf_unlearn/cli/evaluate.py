@@ -21,6 +21,7 @@ from ..utils.checks import ArgumentError, Wrong, gather, problems_of, raise_prob
 from ..utils.salts import salt_problems
 from . import checkpoints, checks, model, parsing, prepare, running, terminal
 from .arguments import ROLES, TASKS, DataArguments, EvaluateArguments, ModelArguments, attack_flags
+from .request import by_class, told
 from .terminal import NoProgress, Progress, Step
 
 logger = logging.getLogger(__name__)
@@ -186,9 +187,11 @@ def _refusal(attack, options: dict) -> list[str]:
     return []
 
 
-def prepared_rows(own: EvaluateArguments, data: DataArguments, model_args: ModelArguments) -> prepare.Prepared:
+def prepared_rows(
+    own: EvaluateArguments, data: DataArguments, model_args: ModelArguments, tell=None
+) -> prepare.Prepared:
     """
-    The rows, ready to be measured.
+    The rows, ready to be measured; `tell` as of [`hf_unlearn.cli.prepare.prepare`].
 
     Raises:
         ArgumentError: with all problems of the rows, and if a checkpoint brings no tokenizer or another one than the
@@ -196,7 +199,7 @@ def prepared_rows(own: EvaluateArguments, data: DataArguments, model_args: Model
     """
     models = measured_models(own)
     processing_from = checkpoints.processing_of(own.processing_from, models, data) or model_args.model_name_or_path
-    prepared = prepare.prepare(data, model_args, processing_from)
+    prepared = prepare.prepare(data, model_args, processing_from, tell=tell)
     for where in models.values():
         prepared = replace(prepared, splits=checkpoints.by_plan(prepared.splits, where))
     gather(*(partial(checkpoints.check_checkpoint, data, prepared.labels, *one) for one in models.items()))
@@ -394,7 +397,8 @@ def main(argv: list[str]) -> int:
     with running.alone_in(own.output_dir), Progress(steps) as progress:
         progress.next()
         checkpoints.check_contents(models.values())
-        prepared = prepared_rows(own, data, model_args)
+        tell = partial(told, title="Asked for", names=own.generations)
+        prepared = prepared_rows(own, data, model_args, lambda *asked: progress.say(tell(*asked)))
         card = measure(
             own.output_dir,
             data,
@@ -429,7 +433,7 @@ def said_of(own: EvaluateArguments, data: DataArguments, argv: list[str], reques
     from ..data.who_asked import without_names
 
     of_rows = () if own.generations else ("unseen_ids", "deleted")
-    of_people = () if own.generations or data.forget_by == "class" else ("forget_values",)
+    of_people = () if own.generations or by_class(data) else ("forget_values", "forget_ids", "forget_where")
     return {
         "commands": [running.command_line(argv, "hf-unlearn evaluate", {*of_rows, *of_people})],
         "request": request if own.generations else without_names(request),

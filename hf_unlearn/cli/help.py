@@ -27,7 +27,7 @@ SUBJECTS = {  # dataclass -> {subject: the first of its flags}, in the order of 
     DataArguments: {
         "rows": "task",
         "columns and lengths of the rows": "question_column",
-        "rows to forget": "forget_by",
+        "rows to forget": "forget_ids",
     },
     ModelArguments: {"model": "model_name_or_path", "adapter": "lora_r"},
     ReadyArguments: {"what is trained": "role"},

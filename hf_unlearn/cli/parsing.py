@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import get_args, get_origin, get_type_hints
 
 from ..utils.checks import ArgumentError, Wrong, gather, problems_of, raise_problems
-from .arguments import BESIDE_RECIPE, CONFIGS, KINDS, VERBS, range_problems
+from .arguments import BESIDE_RECIPE, CONFIGS, IN_PARTS, KINDS, VERBS, range_problems
 
 # What YAML knows, and `string_to_bool` and `float` do not.
 ON_AND_OFF = {"on": True, "off": False}
@@ -419,7 +419,12 @@ def read_words(argv: list[str]) -> tuple[list[Given], list[str]]:
     for word in argv:
         if word.startswith("--"):
             key, equals, value = word[2:].partition("=")
-            typed.append(Given(key, [value] if equals else []))
+            one = Given(key, [value] if equals else [])
+            before = next((other for other in typed if one.name in IN_PARTS and other.key == key), None)
+            if before is not None:  # its words go on where they were
+                typed.remove(before)
+                one = Given(key, [*before.words, *one.words])
+            typed.append(one)
         elif typed:
             typed[-1].words.append(word)
         else:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from ..options.replay import ReplayOptions
 from ..utils.checks import ArgumentError, Wrong, raise_problems
 from . import beside_recipe, checkpoints, checks, model, parsing, prepare, terminal
+from . import request as of_words
 from .arguments import DataArguments, ModelArguments, PlanArguments
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def training_problems(own, data: DataArguments, model_args: ModelArguments, args
 
 def request(own: PlanArguments, words: list[str]) -> tuple[str, list[str]]:
     """`(readiness, ids)`: of the flags, and where these do not say it of the recipe."""
-    listed = own.ids or (lines_of(own.ids_file) if own.ids_file else None)
+    listed = own.ids or (of_words.lines_of(own.ids_file, "ids_file") if own.ids_file else None)
     if own.readiness and listed is not None:
         if words:
             raise ArgumentError(["--readiness and --ids say all that is asked; the recipe is not read. Leave one out."])
@@ -90,12 +91,11 @@ def request(own: PlanArguments, words: list[str]) -> tuple[str, list[str]]:
                 f"weigh the training itself by --ask.{checkpoints.above(args.output_dir)}"
             ]
         )
-    return source, list(prepare.rows_by_split(data)[1]["forget"]["id"]) if listed is None else listed
-
-
-def lines_of(path: str) -> list[str]:
-    """Ids of a file, one a line."""
-    return [line.strip() for line in Path(path).read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    if listed is not None:
+        return source, listed
+    rows, parts = prepare.rows_by_split(data)
+    terminal.say(of_words.told(prepare.request_of(data, rows, parts["forget"]), parts["forget"]))
+    return source, list(parts["forget"]["id"])
 
 
 # ---- before a training ----------------------------------------------------------------------------------------------
@@ -142,8 +142,8 @@ def ahead(ask: float, words: list[str]) -> tuple[TrainingChoices, list[str]]:
 
 def slice_column(named: str | None, data: DataArguments, rows) -> str | None:
     """What the verb ready takes for `slice_by`, under its name in rows that are not encoded yet."""
-    by = {"column": data.forget_column, "class": data.forget_column or data.label_column}.get(data.forget_by)
-    column = named or (by if by in rows.column_names else None)
+    by = of_words.columns_of(data)
+    column = named or (by[0] if len(by) == 1 and by[0] in rows.column_names else None)
     return data.label_column if column == "labels" and column not in rows.column_names else column
 
 

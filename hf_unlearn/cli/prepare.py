@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ..utils.checks import ArgumentError, Wrong, gather, problems_of
+from . import request
 from .arguments import DataArguments, ModelArguments
 
 logger = logging.getLogger(__name__)
@@ -24,6 +27,7 @@ FLAGS = {  # argument of `split` -> flag that it comes from
     "seed": "split_seed",
     "unseen": "unseen",
     "deleted": "deleted",
+    "where": "forget_where",
 }
 READING = {  # argument of `load_rows` -> flag that it comes from
     "name": "dataset_name",
@@ -47,7 +51,11 @@ class Prepared:
 
 
 def prepare(
-    data: DataArguments, model: ModelArguments, processing_from: str | None = None, stable_alone: bool = False
+    data: DataArguments,
+    model: ModelArguments,
+    processing_from: str | None = None,
+    stable_alone: bool = False,
+    tell: Callable[[dict, Any], None] | None = None,
 ) -> Prepared:
     """
     Reads, splits and encodes the rows.
@@ -57,12 +65,16 @@ def prepare(
             data.
         stable_alone: what is made from the data, a tokenizer say, is made from the rows that stay, as an exact deletion
             of the others needs it. The names of classes that no column declares are those of all rows in any case.
+        tell: is told what was asked for and the forget rows, as soon as they are found.
 
     Raises:
         ArgumentError: with all that is wrong with the files, or else with the split and the columns, or else with the
             rows.
     """
     rows, parts = rows_by_split(data)
+    asked = request_of(data, rows, parts["forget"])
+    if tell is not None:
+        tell(asked, parts["forget"])
     encoders = {"image_classification": _encode_images, "audio_classification": _encode_sounds}
     encode = encoders.get(data.task, _encode_texts)
     known = parts["retain"] if stable_alone else rows
@@ -70,7 +82,7 @@ def prepare(
     made = () if stable_alone else prepared.made_from_rows
     if prepared.labels is not None and not hasattr(rows.features[data.label_column], "names"):
         made += (CLASSES,)
-    return replace(prepared, request=request_of(data, rows, parts["forget"]), made_from_rows=made)
+    return replace(prepared, request=asked, made_from_rows=made)
 
 
 def prepare_unsplit(data: DataArguments, model: ModelArguments, processing_from: str) -> Prepared:
@@ -105,14 +117,7 @@ def request_of(data: DataArguments, rows, forget) -> dict:
 
     name = data.dataset_name
     name = Path(name).name if Path(name).exists() else name  # of a file: nobody needs to know whose folder it is in
-    return {"dataset": name, **asked(rows, forget, **_named(data))}
-
-
-def _named(data: DataArguments) -> dict:
-    """How the rows to forget are named, as `split` takes it; a column beside "random" is told by the flags' checks."""
-    defaults = {"class": data.forget_column or data.label_column, "random": None}
-    column = defaults.get(data.forget_by, data.forget_column)
-    return {"by": data.forget_by, "values": data.forget_values, "fraction": data.forget_fraction, "column": column}
+    return {"dataset": name, **asked(rows, forget, **request.named(data))}
 
 
 def check_rows(data: DataArguments) -> None:
@@ -144,9 +149,11 @@ def rows_by_split(data: DataArguments) -> tuple:
         content = [column for column in said_by(data) if column in rows.column_names] or None
         how = {"group": data.unseen_group, "seed": data.split_seed, "content": content, "deleted": data.deleted or ()}
         try:
-            return split(rows, **_named(data), **how, unseen=data.unseen_ids or data.unseen)
+            return split(rows, **request.named(data), **how, unseen=data.unseen_ids or data.unseen)
         except ValueError as error:
-            flags = {**FLAGS, "unseen": "unseen_ids"} if data.unseen_ids else FLAGS
+            way = request.way_of(data)
+            flags = {**FLAGS, "values": way} if way in ("forget_ids", "forget_where") else FLAGS
+            flags = {**flags, "unseen": "unseen_ids"} if data.unseen_ids else flags
             raise ArgumentError([by_flags(problem, flags) for problem in problems_of(error)]) from error
 
     parts, *_ = gather(

@@ -9,12 +9,13 @@ Writes OUTPUT_DIR/ROLE: the model, its tokenizer or processor, its card, and rea
 from __future__ import annotations
 
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 from ..options import ReadyOptions
 from ..options.replay import defaults_of_a_replay
 from ..utils.checks import Wrong, one_of
-from . import checkpoints, checks, model, parsing, prepare, running, terminal
+from . import checkpoints, checks, model, parsing, prepare, request, running, terminal
 from .arguments import TRAINED, DataArguments, ModelArguments, ReadyArguments
 from .terminal import Progress, Step
 
@@ -95,16 +96,19 @@ def train(
     return running.train_and_save(trainer, own.role, prepared, progress)
 
 
-def prepared_for(own: ReadyArguments, data: DataArguments, model_args: ModelArguments, args) -> prepare.Prepared:
+def prepared_for(
+    own: ReadyArguments, data: DataArguments, model_args: ModelArguments, args, tell=None
+) -> prepare.Prepared:
     """The rows of a training; under a replay's order all roles share what is made from the stable rows alone."""
     stable_alone = args.is_replayable and own.revocable == "named"
-    return prepare.prepare(data, model_args, model_args.model_name_or_path, stable_alone)
+    return prepare.prepare(data, model_args, model_args.model_name_or_path, stable_alone, tell)
 
 
 def group_column(data: DataArguments, rows) -> str | None:
     """Column of the encoded rows that a request goes by, whose values are asked for as a whole. None: single rows."""
-    named = {"column": [data.forget_column], "class": [data.forget_column, "labels"]}.get(data.forget_by, [])
-    return next((column for column in named if column in rows.column_names), None)
+    columns = request.columns_of(data)
+    named = [*columns, "labels"] if request.by_class(data) else columns
+    return next((column for column in named if column in rows.column_names), None) if len(columns) == 1 else None
 
 
 def marked(rows, revocable: bool):
@@ -156,7 +160,9 @@ def main(argv: list[str]) -> None:
     with Progress(steps, bar=not args.disable_tqdm) as progress:
         progress.next()
         checkpoints.check_contents([model_args.model_name_or_path])
-        prepared = prepared_for(own, data, model_args, args)
+        title = "Left out" if own.role.startswith("retrained") else "May be asked for"
+        tell = partial(request.told, title=title)
+        prepared = prepared_for(own, data, model_args, args, lambda *asked: progress.say(tell(*asked)))
         progress.next()
         trainer = train(own, data, model_args, args, prepared, progress)
         if len(steps) > 2:

@@ -14,7 +14,7 @@ import json
 import shutil
 from pathlib import Path
 
-from . import parsing, prepare, running
+from . import parsing, prepare, request, running
 from .arguments import STARTS, DataArguments, EvaluateArguments
 from .terminal import NoProgress, Progress
 
@@ -69,10 +69,10 @@ def add(
 
 
 def groups_of(data, pool) -> list:
-    """What goes together: the rows of one value of the column that the request is by, else each row for itself."""
-    column = data.forget_column or (data.label_column if data.forget_by == "class" else None)
-    if data.forget_by in ("class", "column") and column in pool.column_names:
-        return [str(value) for value in pool[column]]
+    """What goes together: rows of the same values in the columns that the request is by, else each row for itself."""
+    columns = request.columns_of(data)
+    if columns and set(columns) <= set(pool.column_names):
+        return ["\0".join(map(str, values)) for values in zip(*(pool[name] for name in columns), strict=True)]
     return list(range(len(pool)))
 
 

@@ -127,6 +127,11 @@ class Progress:
         self.note, self.at_most = note, at_most
         self._show()
 
+    def say(self, text: str) -> None:
+        """A line of its own, above the bar."""
+        self.end()
+        say(text)
+
     def end(self) -> None:
         """Takes the bar away: what comes now begins on an empty line."""
         if self._drawn:

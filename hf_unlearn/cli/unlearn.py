@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..utils.checks import Wrong, one_of
-from . import checkpoints, checks, model, parsing, prepare, running, terminal
+from . import checkpoints, checks, model, parsing, prepare, request, running, terminal
 from .arguments import STARTS, DataArguments, ModelArguments, UnlearnArguments
 from .terminal import Progress, Step
 
@@ -146,7 +146,7 @@ def main(argv: list[str]) -> int:
         progress.next()
         source = source_of(own, model_args, args.output_dir)
         checkpoints.check_contents([source])
-        prepared = prepare.prepare(data, model_args, source)
+        prepared = prepare.prepare(data, model_args, source, tell=lambda *asked: progress.say(request.told(*asked)))
         progress.next()
         trainer = unlearn(own, data, model_args, args, prepared, progress)
     return told(trainer)

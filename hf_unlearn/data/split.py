@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from .deleted import deleted_already, deleted_rows, emptied
 from .duplicates import Content, contents, twins
 from .given import as_dataset
 from .split_checks import alone_or_several, argument_problems, as_values, is_missing, two_labels
+from .where import WHERE, keys_of, one_way
 
 logger = logging.getLogger(__name__)
 
@@ -22,10 +24,11 @@ logger = logging.getLogger(__name__)
 def split(
     dataset,
     *,
-    by: str,
+    by: str | None = None,
     values: Sequence | None = None,
     fraction: float | None = None,
     column: str | None = None,
+    where: Mapping[str, Any] | None = None,
     group: str | None = None,
     seed: int = 0,
     unseen: float | Sequence = 0.1,
@@ -44,12 +47,16 @@ def split(
             values (of classes, of authors, of ids).
         column: the column that `by` reads; default `id` for "id", `label` or `labels` for "class";
             where both hold numbers and these differ, it must be named: `labels` is what a model is trained on.
+        where: instead of these four, values by column, as `{"customer": 4711, "year": [2020, 2021]}`: rows in which all
+            columns have one of their values. Of one column it is `by="column"`.
         group: unseen rows are drawn as whole groups of this column (all rows of a person); default `column` for
-            `by="column"`, since rows of one person tell about each other; else single rows.
+            `by="column"`, since rows of one person tell about each other; else, also for `where` with several columns,
+            single rows.
         unseen: share of the rows to keep out of training, or their ids, or these rows. For "class" and "random" the
-            share is drawn from all rows, before the forget rows are taken; for "id" and "column" it is drawn from the
-            rows that are not to be forgotten. The draw depends on the other arguments: for another request to the same
-            model, pass the ids of the rows that were kept out (of a class that is asked for, these rows stay unseen).
+            share is drawn from all rows, before the forget rows are taken; for "id", "column" and `where` it is drawn
+            from the rows that are not to be forgotten. The draw depends on the other arguments: for another request to
+            the same model, pass the ids of the rows that were kept out (of a class that is asked for, these rows stay
+            unseen).
         duplicates: rows of retain or unseen with the same content as a forget row, but for case, punctuation, white
             space and label, are named in a warning and moved to forget (`"move"`), are an error (`"error"`), or stay
             (`"keep"`). Unseen rows with the same content as a retain row go to retain. Rows that are only much alike
@@ -67,20 +74,26 @@ def split(
     dataset, problems = as_dataset(dataset, "dataset")
     raise_problems(problems or ([] if len(dataset) else ["`dataset` is empty: there are no rows to divide."]))
     content = [content] if isinstance(content, str) else content
+    by, column, values = one_way(by, column, values, fraction, where)
     problems = two_labels(dataset) if by == "class" and column is None else []
     if column is None:
         column = {"id": "id", "class": "label" if "label" in column_names(dataset) else "labels"}.get(by)
-    problems += argument_problems(dataset, by, values, fraction, column, group, seed, unseen, duplicates, content)
+    columns = list(where or ([] if column is None else [column]))
+    problems += argument_problems(dataset, by, values, fraction, columns, group, seed, unseen, duplicates, content)
     raise_problems(problems)
     seed = int(seed)
 
-    own = {group, column if by in ("class", "column") else None} - {None}
+    own = {group, *(columns if by in ("class", "column", WHERE) else ())} - {None}
     (said,) = contents([dataset], without=own, only=content)
     n, by_ids = len(dataset), not isinstance(unseen, (Real, np.number))
-    keys = [] if by == "random" else column_values(dataset, column)
-    gone, asked, is_unseen = gather(
+
+    def named() -> tuple[list, list]:
+        keys = [] if by == "random" else keys_of(dataset, where) if by == WHERE else column_values(dataset, column)
+        return keys, [] if values is None else as_values(values, keys, dataset, column)
+
+    gone, (keys, asked), is_unseen = gather(
         lambda: deleted_rows(dataset, deleted, said),
-        lambda: [] if values is None else as_values(values, keys, dataset, column),
+        named,
         lambda: _kept_out(dataset, unseen) if by_ids else np.zeros(n, bool),
     )
 

@@ -20,17 +20,27 @@ WAYS = ("id", "class", "column", "random")
 SHOWN = 5  # values of a column that a message names
 
 
-def argument_problems(dataset, by, values, fraction, column, group, seed, unseen, duplicates, content) -> list[str]:
-    """All that is wrong with the arguments, before a value is looked up."""
+def argument_problems(dataset, by, values, fraction, columns, group, seed, unseen, duplicates, content) -> list[str]:
+    """
+    All that is wrong with the arguments, before a value is looked up.
+
+    Args:
+        columns: those that the request is by: several, where it is by several at once.
+    """
     names, problems = column_names(dataset), []
-    if by not in WAYS:
-        problems.append(Wrong("by", f"is {by!r}; it must be 'id', 'class', 'column' or 'random'."))
+    column = columns[0] if columns else None
+    if by not in WAYS and len(columns) < 2:
+        problems.append(
+            Wrong("by", f"is {by!r}; it must be 'id', 'class', 'column' or 'random', or rows be named by `where`.")
+        )
     if by == "column" and column is None:
         problems.append("`by` is 'column', which needs `column`: the name of the column that holds the values.")
-    for name in dict.fromkeys(name for name in (column, group, *(content or ())) if name is not None):
+    for name in dict.fromkeys(name for name in (*columns, group, *(content or ())) if name is not None):
         if name not in names:
-            problems.append(f"There is no column {name!r}; the rows have {', '.join(map(repr, names))}.")
-        elif name in (column, group) and (kind_of(dataset, name) == "array" or _holds_lists(dataset, name)):
+            close = difflib.get_close_matches(str(name), names, 1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            problems.append(f"There is no column {name!r}; the rows have {', '.join(map(repr, names))}.{hint}")
+        elif name in (*columns, group) and (kind_of(dataset, name) == "array" or _holds_lists(dataset, name)):
             problems.append(
                 f"The column {name!r} holds lists, files or values of several types; it must hold one word or number "
                 "a row, and in all rows the same type."

@@ -21,6 +21,9 @@ def asked(request: Mapping[str, Any] | None, rows: int | None) -> str:
         return f"{some}, {f'a random {_share(fraction)}' if fraction else 'drawn at random'}"
     if not count:
         return some
+    if by == "where":  # several columns at once
+        named = request.get("values") or []
+        return f"{some} with {listed(named)}" if named else f"{some}, by {request.get('column')}"
     column = "class" if by == "class" else str(request.get("column"))
     share = f", {_share(fraction, a='')} of all" if fraction else ""
     names = [str(name) for name in request.get("values") or []]

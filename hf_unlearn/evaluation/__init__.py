@@ -36,7 +36,6 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for editors and type checkers
     from .attacks.base import Attempt as Attempt
     from .attacks.base import AttemptRule as AttemptRule
     from .attacks.generate import generate as generate
-    from .attacks.generate import rouge_recall as rouge_recall
     from .attacks.quantise import quantised as quantised
     from .attacks.registry import attack_names as attack_names
     from .attacks.relearn import recovery_area as recovery_area
@@ -57,6 +56,7 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for editors and type checkers
     from .measures.membership import compare_membership as compare_membership
     from .measures.membership import membership_inference as membership_inference
     from .measures.membership import scores as scores
+    from .measures.rouge import rouge_recall as rouge_recall
     from .measures.tofu_logs import forget_quality as forget_quality
     from .measures.tofu_logs import model_utility as model_utility
     from .measures.truth_ratio import answer_probability as answer_probability
@@ -103,7 +103,7 @@ _HOMES = {
     "attack_names": "attacks.registry",
     "register": "registering",
     "generate": "attacks.generate",
-    "rouge_recall": "attacks.generate",
+    "rouge_recall": "measures.rouge",
     "quantised": "attacks.quantise",
     "relearn": "attacks.relearn",
     "recovery_area": "attacks.relearn",

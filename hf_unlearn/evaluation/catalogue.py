@@ -203,7 +203,7 @@ MEASURES: tuple[Measure, ...] = (
         "common subsequence), with Porter's stemmer. References without a word of a-z or digits are left out.",
         **_SHARE,
         kinds=("causal_lm",),
-        formula="attacks.generate.rouge_recall",
+        formula="measures.rouge.rouge_recall",
         citation=LIN,
         inputs="texts",
     ),

@@ -152,7 +152,7 @@ def model_utility(name: str, predictions: Sequence):
 
 
 def rouge(name: str, predictions: Sequence, references: Sequence, *, seed: int = 0, resamples: int = 1000):
-    from ..evaluation.attacks.generate import rouge_recall
+    from ..evaluation.measures.rouge import rouge_recall
 
     recall = [rouge_recall(p, y)["rougeL_recall"] for p, y in zip(predictions, references, strict=True)]
     generations = {"forget": pa.table({"rougeL_recall": pa.array(recall, pa.float64(), from_pandas=False)})}

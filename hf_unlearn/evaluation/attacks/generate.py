@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..forward import evaluating, progress_bar, signature_of
+from ..measures.rouge import rouge_recall
 from ..rows import evenly, rows_at
 from .base import Attack, Subject
 
@@ -27,40 +27,6 @@ IGNORE_INDEX = -100
 MARGIN = 8  # tokens that a generation may be longer than the longest reference: room for other words, and for the end
 OTHER_INPUTS = ("pixel_values", "pixel_values_videos", "input_values", "input_features", "inputs_embeds")
 GENERATED = ("forget", "retain", "real_authors", "world_facts", "forget_rephrased")  # splits that are generated
-
-
-def rouge_recall(prediction: str, reference: str, *, stemming: bool = True) -> dict[str, float]:
-    """
-    ROUGE-1 and ROUGE-L recall of a text: the share of the words of `reference` that `prediction` has, in any order
-    (each as often as it has it), and in order (longest common subsequence). Source: Lin 2004, "ROUGE: A Package for
-    Automatic Evaluation of Summaries"; computed by the `rouge_score` library, with Porter's stemmer as in the TOFU
-    benchmark (Maini et al. 2024, arXiv 2401.06121).
-
-    A word is a run of the letters a-z and digits after lower-casing; all else separates words. So both are nan
-    (the library's 0 would read as "forgotten") where `reference` has no such word: an empty one, or another script.
-
-    Returns:
-        `rouge1_recall` and `rougeL_recall`, in [0, 1] or nan.
-
-    Raises:
-        ValueError: if `prediction` or `reference` is not a string.
-    """
-    for name, text in (("prediction", prediction), ("reference", reference)):
-        if not isinstance(text, str):
-            raise ValueError(f"`{name}` is a {type(text).__name__}: expected a string.")
-    from rouge_score import tokenize
-
-    if not tokenize.tokenize(reference, None):
-        return {"rouge1_recall": math.nan, "rougeL_recall": math.nan}
-    found = _scorer(bool(stemming)).score(reference, prediction)
-    return {"rouge1_recall": float(found["rouge1"].recall), "rougeL_recall": float(found["rougeL"].recall)}
-
-
-@functools.lru_cache
-def _scorer(stemming: bool):
-    from rouge_score import rouge_scorer
-
-    return rouge_scorer.RougeScorer(["rouge1", "rougeL"], use_stemmer=stemming)
 
 
 def generate(
@@ -109,25 +75,51 @@ def generate(
             than tokens; if `processing_class` is no tokenizer, `model` is no causal language model, or a prompt leaves
             no room for `max_new_tokens` in the model's positions.
     """
-    import torch
-
     inner, named = signature_of(model)
-    tokenizer = _tokenizer(processing_class)
+    tokenizer = tokenizer_of(processing_class)
     _check_model(inner)
     if len(dataset) == 0:
         raise ValueError("`dataset` is empty: there is nothing to generate. Leave this split out, or give it rows.")
-    if not batch_size >= 1:
-        raise ValueError(f"`batch_size` is {batch_size}: expected an integer of at least 1.")
     rows = [_split(row, i, named) for i, row in enumerate(rows_at(dataset, range(len(dataset))))]
     limit = _limit(inner, rows, max_new_tokens)
+    how = {"max_new_tokens": limit, "batch_size": batch_size, "progress": progress}
+    generated = continuations(model, [row.prompt for row in rows], tokenizer, **how)
+    return _table(rows, generated, tokenizer, _stop_tokens(inner, tokenizer))
+
+
+def continuations(
+    model: torch.nn.Module,
+    prompts: Sequence[list[int]],
+    tokenizer: Any,
+    *,
+    max_new_tokens: int,
+    batch_size: int = 32,
+    progress: bool = False,
+) -> list[list[int]]:
+    """
+    What `model` goes on with behind each prompt, greedily: tokens up to the first stop token, which is left out. How,
+    and what stays as it was, is told at [`generate`].
+
+    Args:
+        prompts: tokens of each, at least one.
+
+    Raises:
+        ValueError: if `model` is no causal language model, or `batch_size` is below 1.
+    """
+    import torch
+
+    inner, _ = signature_of(model)
+    _check_model(inner)
+    if not batch_size >= 1:
+        raise ValueError(f"`batch_size` is {batch_size}: expected an integer of at least 1.")
     stops = _stop_tokens(inner, tokenizer)
     pad = next((token for token in (tokenizer.pad_token_id, *stops) if token is not None), 0)
-    with evaluating(model), torch.no_grad(), _greedy(model, limit, pad, stops) as configuration:
+    with evaluating(model), torch.no_grad(), _greedy(model, max_new_tokens, pad, stops) as configuration:
         generated: list[list[int]] = []
-        for start in progress_bar(range(0, len(rows), batch_size), progress, "generate"):
-            prompts = [row.prompt for row in rows[start : start + batch_size]]
-            generated += [_until(answer, stops) for answer in _continued(model, prompts, pad, configuration)]
-    return _table(rows, generated, tokenizer, stops)
+        for start in progress_bar(range(0, len(prompts), batch_size), progress, "generate"):
+            some = prompts[start : start + batch_size]
+            generated += [_until(answer, stops) for answer in _continued(model, some, pad, configuration)]
+    return generated
 
 
 def _continued(model: torch.nn.Module, prompts: list[list[int]], pad: int, configuration: Any) -> list[list[int]]:
@@ -213,7 +205,8 @@ def _split(row: Mapping[str, Any], index: int, named: set[str] | None) -> _Row:
     return _Row(ids[:start].tolist(), labels[start:end].tolist())
 
 
-def _tokenizer(processing_class: Any) -> Any:
+def tokenizer_of(processing_class: Any) -> Any:
+    """The tokenizer, also of a processor that has one."""
     tokenizer = getattr(processing_class, "tokenizer", processing_class)
     if not (hasattr(tokenizer, "decode") and hasattr(tokenizer, "eos_token_id")):
         raise ValueError(
@@ -233,10 +226,16 @@ def _check_model(inner: torch.nn.Module) -> None:
         )
 
 
-def _limit(inner: torch.nn.Module, rows: list[_Row], max_new_tokens: int | None) -> int:
+def positions_of(inner: torch.nn.Module) -> float:
+    """Tokens that a language model (without wrappers) takes at most, by its config; inf where that does not tell."""
     positions = getattr(inner.config.get_text_config(), "max_position_embeddings", None) or math.inf
+    return positions if positions > 0 else math.inf
+
+
+def _limit(inner: torch.nn.Module, rows: list[_Row], max_new_tokens: int | None) -> int:
+    positions = positions_of(inner)
     row, prompt = max(enumerate(len(row.prompt) for row in rows), key=lambda pair: pair[1])
-    room = positions - prompt if positions > 0 else math.inf
+    room = positions - prompt
     if max_new_tokens is not None and not max_new_tokens >= 1:
         raise ValueError(f"`max_new_tokens` is {max_new_tokens}: expected an integer of at least 1, or None.")
     if room < (max_new_tokens or 1):

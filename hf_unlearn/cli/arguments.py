@@ -121,7 +121,27 @@ class DataArguments(FromFlags):
         default="audio", metadata={"metavar": "COLUMN", "help": "audio_classification: column with the recording."}
     )
     label_column: str = field(
-        default="label", metadata={"metavar": "COLUMN", "help": "Classifiers: column with the class."}
+        default="label",
+        metadata={
+            "metavar": "COLUMN",
+            "help": "Classifiers: column with the class; where it holds lists, a row has several labels, each of them "
+            "there or not.",
+        },
+    )
+    label_columns: list[str] | None = field(
+        default=None,
+        metadata={
+            "metavar": "COLUMN",
+            "help": "Classifiers of several labels a row: columns of 0 and 1, one for each label and called as it is, "
+            "instead of --label_column.",
+        },
+    )
+    label_separator: str | None = field(
+        default=None,
+        metadata={
+            "metavar": "SIGN",
+            "help": "Classifiers of several labels a row: what stands between them in --label_column, such as ','.",
+        },
     )
     sampling_rate: int = field(
         default=16_000,

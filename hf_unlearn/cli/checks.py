@@ -33,6 +33,8 @@ READ_BY = {  # flag -> tasks that read it; the others are for all
     "image_column": ("image_classification",),
     "audio_column": ("audio_classification",),
     "label_column": CLASSIFIERS,
+    "label_columns": CLASSIFIERS,
+    "label_separator": CLASSIFIERS,
     "sampling_rate": ("audio_classification",),
     "max_seconds": ("audio_classification",),
     "max_length": TEXTS,
@@ -143,6 +145,9 @@ def data_problems(data: DataArguments, model: ModelArguments) -> list[str]:
     if data.forget_by == "random" and data.forget_column and not by_words:
         said = f"is {data.forget_column!r}, but --forget_by random draws single rows of all. Set it to null."
         problems.append(Wrong("forget_column", said))
+    if data.label_columns and data.label_separator:
+        said = f"is {data.label_separator!r}, and --label_columns has a column for each label. Give one of the two."
+        problems.append(Wrong("label_separator", said))
     if data.test_split and data.test_fraction:
         said = (
             f"is {data.test_fraction:g}, but --test_split {data.test_split} names the test rows. Give one of the two."

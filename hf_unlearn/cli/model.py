@@ -8,6 +8,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
+from ..data.limits import MULTI_LABEL
 from ..utils.checks import Wrong, problems_of, whole
 from .arguments import TASKS, DataArguments, ModelArguments
 
@@ -72,6 +73,10 @@ def new_model(data: DataArguments, model: ModelArguments, prepared: Prepared, se
         ValueError: if it cannot be built, or is a language model that sees the tokens which it is to predict.
     """
     found = _named_or_new(data, model, prepared, seed)
+    if prepared.several_labels:
+        found.config.problem_type = MULTI_LABEL
+    elif data.task != "causal_lm" and found.config.problem_type is not None:  # the rows say, not what it did before
+        found.config.problem_type = "single_label_classification"
     if data.task == "causal_lm" and (problem := order_problem(found)):
         raise ValueError(problem)
     return found

@@ -142,7 +142,9 @@ def ahead(ask: float, words: list[str]) -> tuple[TrainingChoices, list[str]]:
 
 def slice_column(named: str | None, data: DataArguments, rows) -> str | None:
     """What the verb ready takes for `slice_by`, under its name in rows that are not encoded yet."""
-    by = of_words.columns_of(data)
+    from ..data.label_lists import holds_lists
+
+    by = [name for name in of_words.columns_of(data) if name not in rows.column_names or not holds_lists(rows, name)]
     column = named or (by[0] if len(by) == 1 and by[0] in rows.column_names else None)
     return data.label_column if column == "labels" and column not in rows.column_names else column
 

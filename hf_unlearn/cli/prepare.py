@@ -49,6 +49,11 @@ class Prepared:
     request: dict = field(default_factory=dict)  # what was asked for, by `hf_unlearn.data.asked`
     made_from_rows: tuple[str, ...] = ()  # what was made from all rows, also those that may be asked for
 
+    @property
+    def several_labels(self) -> bool:
+        """Whether a row has several labels, each of them there or not."""
+        return self.labels is not None and not hasattr(self.splits["retain"].features["labels"], "names")
+
 
 def prepare(
     data: DataArguments,
@@ -71,6 +76,8 @@ def prepare(
         ArgumentError: with all that is wrong with the files, or else with the split and the columns, or else with the
             rows.
     """
+    from ..data.label_lists import inner_feature
+
     rows, parts = rows_by_split(data)
     asked = request_of(data, rows, parts["forget"])
     if tell is not None:
@@ -80,7 +87,7 @@ def prepare(
     known = parts["retain"] if stable_alone else rows
     prepared = gather(lambda: encode(data, model, rows, known, parts, processing_from))[0]
     made = () if stable_alone else prepared.made_from_rows
-    if prepared.labels is not None and not hasattr(rows.features[data.label_column], "names"):
+    if prepared.labels is not None and not hasattr(inner_feature(rows, data.label_column), "names"):
         made += (CLASSES,)
     return replace(prepared, request=asked, made_from_rows=made)
 
@@ -178,8 +185,10 @@ def check_test(data: DataArguments, rows, test) -> None:
     from datasets import ClassLabel
 
     from ..data.encode.columns import label_values
+    from ..data.label_lists import holds_lists
 
-    if data.task != "causal_lm" and not isinstance(rows.features[data.label_column], ClassLabel):
+    several = data.task != "causal_lm" and any(holds_lists(part, data.label_column) for part in (rows, test))
+    if data.task != "causal_lm" and not several and not isinstance(rows.features[data.label_column], ClassLabel):
         words, numbers = (set(map(type, label_values(part, data.label_column))) for part in (rows, test))
         if str in words and int in numbers:
             said = f"is {data.test_split!r}, whose {data.label_column!r} holds numbers where the training has words: "
@@ -244,6 +253,8 @@ def _read(data: DataArguments):
     )
     if data.task == "image_classification":
         rows, test = (part and with_images(part, data.image_column, paths=True) for part in (rows, test))
+    if data.task != "causal_lm":
+        rows, test = (part and _with_label_lists(data, part) for part in (rows, test))
     if data.limit is not None:
         rows = rows.select(range(min(data.limit, len(rows))))
         test = test and test.select(range(min(data.limit, len(test))))
@@ -257,12 +268,21 @@ def _read(data: DataArguments):
     return rows, test
 
 
+def _with_label_lists(data: DataArguments, rows):
+    """The rows with a list of labels each, where columns or words of several labels say so."""
+    from ..data import label_lists
+
+    if data.label_columns:
+        return label_lists.from_columns(rows, data.label_columns, data.label_column)
+    return label_lists.from_words(rows, data.label_column, data.label_separator)
+
+
 def _encode_images(
     data: DataArguments, model: ModelArguments, rows, known, parts: dict, processing_from: str | None, names=None
 ) -> Prepared:
     from ..data.encode import images
 
-    processor, encoded = None, {}
+    processor, encoded, names = None, {}, names or _class_names(rows, data.label_column)
     if processing_from:
         from transformers import AutoImageProcessor
 
@@ -274,9 +294,8 @@ def _encode_images(
             data.image_column,
             data.label_column,
             num_channels=images.channels_of(known, data.image_column),
-            names=names or _class_names(rows, data.label_column),
+            names=names,
         )
-        names = encoded[name].features["labels"].names
     channels, size = encoded["retain"].features["pixel_values"].shape[::2]
     made = () if processor else (CHANNELS,)
     processor = processor or images.build_image_processor(size, channels)
@@ -336,10 +355,12 @@ def _class_names(rows, column: str) -> list[str]:
         ValueError: if there are fewer than two.
     """
     from ..data.encode.columns import class_names
+    from ..data.label_lists import holds_lists
 
-    feature = rows.features[column]
-    names = list(feature.names) if hasattr(feature, "names") else class_names(rows, column)
-    if len(names) < 2:
+    names, several = class_names(rows, column), holds_lists(rows, column)
+    if several and not any(rows[column]):
+        raise ValueError(f"No row has any label in column {column!r}.")
+    if len(names) < 2 and not several:
         labelled = sum(value is not None for value in rows[column])
         raise ValueError(
             f"All {labelled} rows{' with a label' * (labelled < len(rows))} have one class in column {column!r}: "

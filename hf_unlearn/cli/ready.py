@@ -105,10 +105,16 @@ def prepared_for(
 
 
 def group_column(data: DataArguments, rows) -> str | None:
-    """Column of the encoded rows that a request goes by, whose values are asked for as a whole. None: single rows."""
+    """
+    Column of the encoded rows that a request goes by, whose values are asked for as a whole. None: single rows, as
+    where a row has several labels and so is of no one class.
+    """
+    from ..data.label_lists import holds_lists
+
     columns = request.columns_of(data)
     named = [*columns, "labels"] if request.by_class(data) else columns
-    return next((column for column in named if column in rows.column_names), None) if len(columns) == 1 else None
+    there = [name for name in named if name in rows.column_names and not holds_lists(rows, name)]
+    return there[0] if there and len(columns) == 1 else None
 
 
 def marked(rows, revocable: bool):
@@ -137,6 +143,8 @@ def test_result(trainer, prepared: prepare.Prepared, progress: Progress) -> str 
     value, low, high, n = (found[name][key] for key in ("value", "low", "high", "n"))
     what = name.removeprefix("test_").replace("_", " ")
     between = "" if low is None else f" ({100 * low:.1f}–{100 * high:.1f})"
+    if "test_f1" in found:  # of several labels
+        what, between = "every label right", f"{between}; their F1 {100 * found['test_f1']['value']:.1f} %"
     return f"{what} on the {n} test rows: {100 * value:.1f} %{between}; loss {found['test_loss']['value']:.3g}"
 
 

@@ -70,8 +70,11 @@ def add(
 
 def groups_of(data, pool) -> list:
     """What goes together: rows of the same values in the columns that the request is by, else each row for itself."""
+    from ..data.label_lists import holds_lists
+
     columns = request.columns_of(data)
-    if columns and set(columns) <= set(pool.column_names):
+    there = columns and set(columns) <= set(pool.column_names)
+    if there and not any(holds_lists(pool, name) for name in columns):  # who has several labels is of no one class
         return ["\0".join(map(str, values)) for values in zip(*(pool[name] for name in columns), strict=True)]
     return list(range(len(pool)))
 

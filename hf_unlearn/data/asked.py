@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .columns import column_values
+from .label_lists import holds_lists, inner_feature, labels_of_rows
 from .split_checks import alone_or_several, is_missing
 from .where import WHERE, one_way, words
 
@@ -52,9 +53,9 @@ def asked(
         return found
     given = None if values is None else alone_or_several(values)
     if given is None:
-        found["count"] = max(1, round(fraction * len({v for v in column_values(dataset, column) if not is_missing(v)})))
+        found["count"] = max(1, round(fraction * len({v for v in _values(dataset, by, column) if not is_missing(v)})))
         # Copies of forget rows were moved to them, perhaps with other values: those that were drawn have more rows.
-        drawn = [value for value, _ in Counter(column_values(forget, column)).most_common(found["count"])]
+        drawn = [value for value, _ in Counter(_values(forget, by, column)).most_common(found["count"])]
         given = sorted(drawn) if by == "class" else []
     else:
         given = list(dict.fromkeys(given))
@@ -63,10 +64,14 @@ def asked(
     return found
 
 
+def _values(rows, by: str, column: str) -> list:
+    several = by == "class" and holds_lists(rows, column)
+    return labels_of_rows(rows, column)[0] if several else column_values(rows, column)
+
+
 def _name(dataset, column: str, value: Any) -> str:
     """A class number as its name."""
-    feature = (getattr(dataset, "features", None) or {}).get(column)
-    names = getattr(feature, "names", None)
+    names = getattr(inner_feature(dataset, column), "names", None)
     number = value if isinstance(value, int) else int(value) if str(value).isdecimal() else None
     if names and value not in names and number is not None and 0 <= number < len(names):
         return str(names[number])

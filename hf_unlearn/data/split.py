@@ -15,6 +15,7 @@ from .columns import column_names, column_values, first_ids, row_ids
 from .deleted import deleted_already, deleted_rows, emptied
 from .duplicates import Content, contents, twins
 from .given import as_dataset
+from .label_lists import holds_lists, labels_of_rows
 from .split_checks import alone_or_several, argument_problems, as_values, is_missing, two_labels
 from .where import WHERE, keys_of, one_way
 
@@ -42,9 +43,9 @@ def split(
 
     Args:
         dataset: a `datasets.Dataset`, or what makes one: a list of dicts, a dict of columns, a DataFrame.
-        by: `"id"` (values are row ids), `"class"` (values of the label column), `"column"` (values of `column`) or
-            `"random"` (a `fraction` of the rows). With `fraction` instead of `values`, a seeded draw of distinct
-            values (of classes, of authors, of ids).
+        by: `"id"` (values are row ids), `"class"` (values of the label column; of rows with several labels, those that
+            have one of these), `"column"` (values of `column`) or `"random"` (a `fraction` of the rows). With
+            `fraction` instead of `values`, a seeded draw of distinct values (of classes, of authors, of ids).
         column: the column that `by` reads; default `id` for "id", `label` or `labels` for "class";
             where both hold numbers and these differ, it must be named: `labels` is what a model is trained on.
         where: instead of these four, values by column, as `{"customer": 4711, "year": [2020, 2021]}`: rows in which all
@@ -87,11 +88,11 @@ def split(
     (said,) = contents([dataset], without=own, only=content)
     n, by_ids = len(dataset), not isinstance(unseen, (Real, np.number))
 
-    def named() -> tuple[list, list]:
-        keys = [] if by == "random" else keys_of(dataset, where) if by == WHERE else column_values(dataset, column)
-        return keys, [] if values is None else as_values(values, keys, dataset, column)
+    def named() -> tuple[list, np.ndarray, list]:
+        keys, rows_of = _keys(dataset, by, column, where)
+        return keys, rows_of, [] if values is None else as_values(values, keys, dataset, column)
 
-    gone, (keys, asked), is_unseen = gather(
+    gone, (keys, rows_of, asked), is_unseen = gather(
         lambda: deleted_rows(dataset, deleted, said),
         named,
         lambda: _kept_out(dataset, unseen) if by_ids else np.zeros(n, bool),
@@ -105,13 +106,13 @@ def split(
     is_forget = np.zeros(n, bool)
     if by != "random":
         stays = is_unseen if by == "class" and (by_ids or group is None) else np.zeros(n, bool)
-        empty = emptied(keys, gone, stays)
+        empty = emptied(keys, gone[rows_of], stays[rows_of])
         if values is None:
             kept_out = {keys[i] for i in np.flatnonzero(is_unseen)} if by != "class" else set()
             asked = _drawn_values(keys, fraction, empty | kept_out, draw_forget)
         raise_problems(deleted_already(values, asked, empty))
         wanted = set(asked)
-        is_forget = np.array([key in wanted for key in keys])
+        is_forget[rows_of[np.array([key in wanted for key in keys], bool)]] = True
     if by_ids and by != "class" and (is_forget & is_unseen).any():
         both = first_ids([row_ids(dataset)[i] for i in np.flatnonzero(is_forget & is_unseen)])
         raise_problems([f"{(is_forget & is_unseen).sum()} row(s) to forget were kept out of training, ids {both}."])
@@ -133,6 +134,16 @@ def split(
     from datasets import DatasetDict
 
     return DatasetDict({name: dataset.select(np.flatnonzero(mask)) for name, mask in parts.items()})
+
+
+def _keys(dataset, by: str, column: str | None, where: Mapping[str, Any] | None) -> tuple[list, np.ndarray]:
+    """What the request goes by, and the row of each; of several labels a row, each of these is one."""
+    if by == "random":
+        return [], np.zeros(0, int)
+    if by == "class" and holds_lists(dataset, column):
+        labels, rows, _ = labels_of_rows(dataset, column)
+        return labels, rows
+    return keys_of(dataset, where) if by == WHERE else column_values(dataset, column), np.arange(len(dataset))
 
 
 def _nothing_left(parts: dict[str, np.ndarray], grouped_by: str | None, gone: np.ndarray) -> list[str]:

@@ -15,6 +15,7 @@ import numpy as np
 from ..utils.checks import Wrong, is_number, raise_problems, whole
 from .columns import LABELS, column_names, column_values, first_ids, row_ids
 from .duplicates import kind_of
+from .label_lists import holds_lists, inner_feature
 
 WAYS = ("id", "class", "column", "random")
 SHOWN = 5  # values of a column that a message names
@@ -40,6 +41,8 @@ def argument_problems(dataset, by, values, fraction, columns, group, seed, unsee
             close = difflib.get_close_matches(str(name), names, 1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
             problems.append(f"There is no column {name!r}; the rows have {', '.join(map(repr, names))}.{hint}")
+        elif by == "class" and name == column and holds_lists(dataset, name):
+            continue  # several labels a row
         elif name in (*columns, group) and (kind_of(dataset, name) == "array" or _holds_lists(dataset, name)):
             problems.append(
                 f"The column {name!r} holds lists, files or values of several types; it must hold one word or number "
@@ -133,7 +136,7 @@ def as_values(values: Any, keys: Sequence, dataset, column: str) -> list:
     Raises:
         ArgumentError: if some are not there; it names some that are.
     """
-    feature = (getattr(dataset, "features", None) or {}).get(column)
+    feature = inner_feature(dataset, column)
     known = {key for key in keys if not is_missing(key)}
     by_text = {str(key): key for key in known}
     found, missing = [], []

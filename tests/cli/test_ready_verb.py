@@ -31,3 +31,8 @@ def test_an_adapter_alone_on_a_new_model_is_refused(tmp_path):
     parsing.parse("ready", words, ready.flag_problems)
     with pytest.raises(ValueError, match="`lora_r` is 4, and the model is a new one: .*`unlearn.lora_r`"):
         parsing.parse("ready", [*words, "--lora_r", "4"], ready.flag_problems)
+
+
+def test_rows_of_several_labels_lie_in_slices_one_by_one():
+    rows = Dataset.from_dict({"id": ["1", "2"], "labels": [[0.0, 1.0], [1.0, 1.0]]})
+    assert ready.group_column(DataArguments(forget_by="class"), rows) is None

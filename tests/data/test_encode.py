@@ -224,7 +224,8 @@ def test_labels_that_are_no_classes_are_named(tokenizer):
         return str(error.value)
 
     assert "1 rows have a label in column 'label' that is a number with a fraction, such as 0.9" in told([1.0, 0.9])
-    assert "2 rows have a list of labels" in told([[0, 1], [1]])
+    assert "have 0.5 among the labels in the column 'label', ids x" in told([[0.5, 1], [1]])
+    assert "2 rows have several values in column 'label'" in told([{"a": 1}, {"a": 2}])
     assert "not a known class: None (id y)" in told([1.0, float("nan")])
     rows = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1.0, 0.0]})
     assert text.encode_text_classification(rows, tokenizer)["labels"] == [1, 0]

@@ -5,13 +5,20 @@ from __future__ import annotations
 import json
 import math
 
+from ..label_lists import holds_lists, label_names, label_vectors
+
 NO_VALUE = " (in a CSV file an empty place, and NA, None, null or nan among numbers, stand for no value)"
 
 
 def class_labels(dataset, column, names):
-    """Class names and the rows' class numbers, from a column of names, of numbers, or a ClassLabel."""
+    """
+    Class names and the rows' class numbers, from a column of names, of numbers, or a ClassLabel. Of a column of lists,
+    several labels a row: their names and, for each row, 0.0 or 1.0 for each ([`hf_unlearn.data.label_lists`]).
+    """
     from datasets import ClassLabel
 
+    if holds_lists(dataset, column):
+        return label_vectors(dataset, column, names)
     feature, values = dataset.features[column], label_values(dataset, column)
     if isinstance(feature, ClassLabel):
         own = feature.names
@@ -37,19 +44,28 @@ def class_labels(dataset, column, names):
     return names, [number[value] for value in values]
 
 
+def with_labels(dataset, names: list[str], labels: list):
+    """The rows with `labels`, as [`class_labels`] gives them: a ClassLabel, or float32 lists of the names' number."""
+    from datasets import ClassLabel, List, Value
+
+    several = bool(labels) and isinstance(labels[0], list)
+    feature = List(Value("float32"), length=len(names)) if several else ClassLabel(names=names)
+    return dataset.add_column("labels", labels, feature=feature)
+
+
 def label_values(dataset, column) -> list:
     """
     A column of class labels: words, true or false, or whole numbers; None where there is none.
 
     Raises:
-        ValueError: if it holds lists, or numbers with a fraction, which are no classes.
+        ValueError: if it holds dicts, or numbers with a fraction, which are no classes.
     """
     values = [None if isinstance(v, float) and math.isnan(v) else v for v in dataset[column][:]]
     lists = [i for i, value in enumerate(values) if isinstance(value, (list, dict))]
     if lists:
         raise ValueError(
-            f"{len(lists)} rows have a list of labels in column {column!r} ({name_rows(dataset, lists)}); one class a "
-            "row can be learned."
+            f"{len(lists)} rows have several values in column {column!r} ({name_rows(dataset, lists)}): a class is one "
+            "word or number, and several labels a row are a list of these in every row."
         )
     broken = [i for i, value in enumerate(values) if isinstance(value, float) and value % 1]
     if broken:
@@ -62,7 +78,11 @@ def label_values(dataset, column) -> list:
 
 
 def class_names(dataset, column) -> list[str]:
-    """The different labels of a column in their order, as words."""
+    """The different labels of a column in their order, as words; of a ClassLabel, or a list of such, all its names."""
+    if holds_lists(dataset, column):
+        return label_names(dataset, column)
+    if hasattr(dataset.features[column], "names"):
+        return list(dataset.features[column].names)
     return [str(value) for value in sorted({value for value in label_values(dataset, column) if value is not None})]
 
 

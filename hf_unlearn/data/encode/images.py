@@ -6,7 +6,7 @@ import io
 import os
 from contextlib import contextmanager
 
-from .columns import check_columns, class_labels, name_rows
+from .columns import check_columns, class_labels, name_rows, with_labels
 
 
 def build_image_processor(image_size, num_channels=3):
@@ -90,7 +90,7 @@ def encode_images(
     names=None,
     batch_size=256,
 ):
-    """Images with one class each for an image classifier.
+    """Images with one class each, or with several labels, for an image classifier.
 
     An image may be a PIL image (an Image column), or an array or nested list of shape (H, W) or (H, W, C): integers
     count 0..255, floats 0..1. Without a processor: convert to `num_channels`, resize (bilinear) where the size
@@ -105,7 +105,7 @@ def encode_images(
 
     Returns:
         The data set without the image column, with `pixel_values` (num_channels, image_size, image_size) float32 and
-        `labels` (ClassLabel, ints). All other columns stay.
+        `labels`, as of `encode_text_classification`. All other columns stay.
 
     Raises:
         ValueError: a column is missing, a label is not among `names`, `num_channels` is neither 1 nor 3, or something
@@ -122,7 +122,7 @@ def encode_images(
 
 
 def _encoded(dataset, processor, image_column, image_size, num_channels, names, labels, batch_size):
-    from datasets import Array3D, ClassLabel
+    from datasets import Array3D
 
     first = dataset[0][image_column]
     if processor is not None:
@@ -143,7 +143,7 @@ def _encoded(dataset, processor, image_column, image_size, num_channels, names, 
         remove_columns=gone,
         desc="Preparing images",
     )
-    return encoded.add_column("labels", labels, feature=ClassLabel(names=names))
+    return with_labels(encoded, names, labels)
 
 
 def _by_processor(processor, size: int | None, channels: int):

@@ -10,7 +10,7 @@ import io
 import math
 import os
 
-from .columns import check_columns, class_labels, name_rows
+from .columns import check_columns, class_labels, name_rows, with_labels
 
 SHORTEST = 400  # samples: one frame of 25 ms at 16 kHz; shorter sounds get zeros at their end
 FRAME_RATE = 100  # frames a second of AST's spectrogram: a hop of 160 samples at 16 kHz
@@ -146,8 +146,8 @@ def build_feature_extractor(model_type, settings, sampling_rate=AST_RATE, max_se
 def encode_sounds(
     dataset, extractor, audio_column="audio", label_column="label", max_seconds=1.0, names=None, batch_size=256
 ):
-    """Recordings with one class each for an audio classifier, all rows of one length: longer ones are cut at the end,
-    shorter ones get silence there. `batch_size` at a time.
+    """Recordings with one class each, or with several labels, for an audio classifier, all rows of one length: longer
+    ones are cut at the end, shorter ones get silence there. `batch_size` at a time.
 
     Args:
         extractor: an `ASTFeatureExtractor` (its own `max_length` is the length) or a `Wav2Vec2FeatureExtractor`.
@@ -156,13 +156,14 @@ def encode_sounds(
 
     Returns:
         The data set without the audio column, with `input_values` float32, (frames, mel bins) or (samples,), for
-        extractors that give one `attention_mask` (samples,), and `labels` (ClassLabel, ints). All other columns stay.
+        extractors that give one `attention_mask` (samples,), and `labels`, as of `encode_text_classification`. All
+        other columns stay.
 
     Raises:
         ValueError: a column is missing, a label is not among `names`, a row is no sound (it is named), or another
             kind of extractor.
     """
-    from datasets import Array2D, ClassLabel, List, Value
+    from datasets import Array2D, List, Value
 
     check_columns(dataset, audio_column, label_column)
     if not len(dataset):
@@ -192,7 +193,7 @@ def encode_sounds(
         remove_columns=gone,
         desc="Preparing sounds",
     )
-    return encoded.add_column("labels", labels, feature=ClassLabel(names=names))
+    return with_labels(encoded, names, labels)
 
 
 def _by_extractor(dataset, extractor, audio_column: str, max_seconds: float):

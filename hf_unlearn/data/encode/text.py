@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .columns import check_columns, check_texts, class_labels, name_rows
+from .columns import check_columns, check_texts, class_labels, name_rows, with_labels
 
 PROMPT = "Question: {question}\nAnswer:"
 
@@ -119,23 +119,22 @@ def encode_qa(dataset, tokenizer, question_column="question", answer_column="ans
 def encode_text_classification(
     dataset, tokenizer, text_column="text", label_column="label", max_length=128, names=None
 ):
-    """Texts with one class each for a sequence classifier.
+    """Texts with one class each, or with several labels, for a sequence classifier.
 
     Args:
-        dataset: `datasets.Dataset`; the label column holds class names (str), ints from 0, or is a ClassLabel.
+        dataset: `datasets.Dataset`; the label column holds class names (str), ints from 0, or is a ClassLabel; or lists
+            of such, several labels a row, each of them there or not.
         max_length: longer texts are cut at the end.
         names: class names in the model's order. Give the training set's to the test set, so that a number means one
             class: `names=train.features["labels"].names`. Default: the ClassLabel's, else the sorted names found.
 
     Returns:
         The data set with all its columns and `input_ids`, `attention_mask`, and `labels` (ClassLabel, ints; its
-        `.names` are the class names).
+        `.names` are the class names; of several labels a row, float32 lists with 0 or 1 for each of `names`).
 
     Raises:
         ValueError: a column is missing or holds no text, or a label is not among `names`.
     """
-    from datasets import ClassLabel
-
     check_columns(dataset, text_column, label_column)
     check_texts(dataset, text_column)
     names, labels = class_labels(dataset, label_column, names)
@@ -145,7 +144,7 @@ def encode_text_classification(
         return {"input_ids": out["input_ids"], "attention_mask": out["attention_mask"]}
 
     encoded = _tokenize(dataset, encode)
-    return encoded.add_column("labels", labels, feature=ClassLabel(names=names))
+    return with_labels(encoded, names, labels)
 
 
 def _tokenize(dataset, function):

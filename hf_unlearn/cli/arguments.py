@@ -143,6 +143,13 @@ class DataArguments(FromFlags):
             "help": "Classifiers of several labels a row: what stands between them in --label_column, such as ','.",
         },
     )
+    skip_broken: bool = field(
+        default=False,
+        metadata={
+            "help": "Images and sound: leave out rows whose file cannot be read, and count them. Default: they are "
+            "named, and nothing runs."
+        },
+    )
     sampling_rate: int = field(
         default=16_000,
         metadata={"help": "Sound: rate in Hz that a new model takes; recordings of another rate are resampled."},

@@ -35,6 +35,7 @@ READ_BY = {  # flag -> tasks that read it; the others are for all
     "label_column": CLASSIFIERS,
     "label_columns": CLASSIFIERS,
     "label_separator": CLASSIFIERS,
+    "skip_broken": ("image_classification", "audio_classification"),
     "sampling_rate": ("audio_classification",),
     "max_seconds": ("audio_classification",),
     "max_length": TEXTS,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..utils.checks import ArgumentError, Wrong, gather, problems_of
-from . import request
+from . import request, skipping
 from .arguments import DataArguments, ModelArguments
 
 logger = logging.getLogger(__name__)
@@ -124,7 +124,8 @@ def request_of(data: DataArguments, rows, forget) -> dict:
 
     name = data.dataset_name
     name = Path(name).name if Path(name).exists() else name  # of a file: nobody needs to know whose folder it is in
-    return {"dataset": name, **asked(rows, forget, **request.named(data))}
+    found = {"dataset": name, **asked(rows, forget, **request.named(data))}
+    return {**found, "skipped": skipping.skipped(data)} if data.skip_broken else found
 
 
 def check_rows(data: DataArguments) -> None:
@@ -258,6 +259,8 @@ def _read(data: DataArguments):
     if data.limit is not None:
         rows = rows.select(range(min(data.limit, len(rows))))
         test = test and test.select(range(min(data.limit, len(test))))
+    splits = ((rows, data.dataset_split), (test, data.test_split))
+    rows, test = (part and skipping.without_broken(data, part, name) for part, name in splits)
     if data.test_fraction and test is None:
         if not 0 < math.ceil(len(rows) * data.test_fraction) < len(rows):
             raise ArgumentError(
@@ -281,21 +284,25 @@ def _encode_images(
     data: DataArguments, model: ModelArguments, rows, known, parts: dict, processing_from: str | None, names=None
 ) -> Prepared:
     from ..data.encode import images
+    from .model import model_settings
 
     processor, encoded, names = None, {}, names or _class_names(rows, data.label_column)
     if processing_from:
         from transformers import AutoImageProcessor
 
         processor = _loaded(AutoImageProcessor, processing_from, "image processor")
-    for name in ("retain", *(n for n in parts if n != "retain")):
-        encoded[name] = images.encode_images(
-            parts[name],
-            processor,
-            data.image_column,
-            data.label_column,
-            num_channels=images.channels_of(known, data.image_column),
-            names=names,
-        )
+    asked = model_settings(model.model_type, model.config_overrides) if model.model_type and not processor else {}
+    with images.naming_broken_images(rows, data.image_column):  # those of all parts at once
+        for name in ("retain", *(n for n in parts if n != "retain")):
+            encoded[name] = images.encode_images(
+                parts[name],
+                processor,
+                data.image_column,
+                data.label_column,
+                image_size=asked.get("image_size"),
+                num_channels=images.channels_of(known, data.image_column),
+                names=names,
+            )
     channels, size = encoded["retain"].features["pixel_values"].shape[::2]
     made = () if processor else (CHANNELS,)
     processor = processor or images.build_image_processor(size, channels)
@@ -310,7 +317,8 @@ def _encode_sounds(
     extractor = _feature_extractor(data, model, processing_from)
     names = names or _class_names(rows, data.label_column)
     columns = (data.audio_column, data.label_column, data.max_seconds)
-    encoded = {name: sound.encode_sounds(part, extractor, *columns, names=names) for name, part in parts.items()}
+    with sound.naming_broken_sounds(rows, data.audio_column, extractor.sampling_rate):  # those of all parts at once
+        encoded = {name: sound.encode_sounds(part, extractor, *columns, names=names) for name, part in parts.items()}
     return Prepared(encoded, extractor, names)
 
 

@@ -47,12 +47,12 @@ def test_the_flags_make_labels_of_columns(by_columns, tmp_path):
 def test_a_file_of_several_labels_goes_through_the_verbs(by_columns, tmp_path, capsys, readiness):
     new = ["--model_type", "bert", "--config_overrides", SMALL, "--learning_rate", "0.01"]
     argv = words(by_columns, tmp_path)
-    epochs = ["--num_train_epochs", "8"]
-    ready.main([*argv, *new, *epochs, "--readiness", readiness])
+    new += ["--num_train_epochs", "8", "--readiness", readiness]
+    ready.main([*argv, *new])
     assert "every label right on the 8 test rows" in capsys.readouterr().out
     config = json.loads((tmp_path / "out" / "ready" / "config.json").read_text())
     assert config["problem_type"] == "multi_label_classification" and config["id2label"]["2"] == "fear"
-    ready.main([*argv, *new, *epochs, "--role", "retrained"])
+    ready.main([*argv, *new, "--role", "retrained"])
     assert unlearn.main([*argv, "--learning_rate", "0.001"]) in (0, unlearn.NOT_UNLEARNED)
     assert evaluate.main([*argv[: argv.index("--use_cpu")], "--attacks", "relearn"]) == 0
     card = json.loads((tmp_path / "out" / "scorecard.json").read_text())

@@ -365,13 +365,6 @@ def test_a_saved_dict_of_data_sets_is_read_by_split(tmp_path):
         load_rows(str(tmp_path / "saved"), split="dev")
 
 
-def test_a_folder_of_images_by_class_says_how_to_make_rows_of_it(tmp_path):
-    (tmp_path / "cat").mkdir()
-    (tmp_path / "cat" / "1.png").write_bytes(png(3))
-    with pytest.raises(FileNotFoundError, match="holds image files. Fix: make a file of rows of it by .*imagefolder"):
-        load_rows(str(tmp_path))
-
-
 def test_the_example_of_load_rows_prints_what_it_shows():
     found = doctest.DocTestFinder().find(load_rows, "load_rows", globs={})
     runner = doctest.DocTestRunner()

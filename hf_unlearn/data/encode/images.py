@@ -8,6 +8,10 @@ from contextlib import contextmanager
 
 from .columns import check_columns, class_labels, name_rows, with_labels
 
+LARGEST_SIDE = 224  # of the images of a new model, in pixels, where nothing else says it
+LOOKED_AT = 256  # images whose heads are read, to see whether they have colours
+ROUNDING = 1e-3  # so much beyond 0 … 1 a pixel may be
+
 
 def build_image_processor(image_size, num_channels=3):
     """A `ViTImageProcessor` without torchvision for square images: resize, to 0..1, then (x - 0.5) / 0.5."""
@@ -21,50 +25,56 @@ def build_image_processor(image_size, num_channels=3):
 
 
 @contextmanager
-def naming_broken_images(dataset, column):
+def naming_broken_images(dataset, column, num_channels=3):
     """
-    Images are decoded within; of files that cannot be, the rows are named.
+    Images are decoded within; where some cannot be, the rows are named, all at once.
 
     Raises:
-        ValueError: if an image is broken or its file is not there.
+        ValueError: if an image is broken, its file is not there, or it is none.
     """
     try:
         yield
     except Exception as error:  # of every type that Pillow and the file system raise
-        broken = broken_images(dataset, column)
+        broken = broken_images(dataset, column, num_channels)
         if not broken:
             raise
         rows = list(broken)
         raise ValueError(
             f"{len(rows)} rows have a broken image in column {column!r} ({name_rows(dataset, rows)}): "
-            f"{broken[rows[0]]}. Take them out, or store the files again."
+            f"{broken[rows[0]]}. Take them out (the verbs do so by --skip_broken), or store the files again."
         ) from error
 
 
-def broken_images(dataset, column) -> dict[int, str]:
-    """Row number -> why its image cannot be decoded, of a column of image files."""
+def broken_images(dataset, column, num_channels=3) -> dict[int, str]:
+    """Row number -> why its image cannot be taken."""
     from datasets import Image
     from PIL import Image as Pictures
 
-    if not isinstance(dataset.features.get(column), Image):
-        return {}
+    of_files = isinstance(dataset.features.get(column), Image)
+    stored = dataset.cast_column(column, Image(decode=False)) if of_files else dataset
     found = {}
-    for row, stored in enumerate(dataset.cast_column(column, Image(decode=False))[column]):
+    for row, one in enumerate(stored[column]):
         try:
-            if stored is None:
+            if one is None:
                 raise ValueError("there is none")
-            content = stored["bytes"]
-            with Pictures.open(stored["path"] if content is None else io.BytesIO(content)) as picture:
+            if not of_files:
+                _pixels(one, num_channels)
+                continue
+            with Pictures.open(one["path"] if one["bytes"] is None else io.BytesIO(one["bytes"])) as picture:
                 picture.load()
+                _pixels(picture, num_channels)
         except Exception as error:  # as above
             said = " ".join(str(error).split()).partition(" <_io")[0]
+            path = one.get("path") if of_files and one else None  # of a whole path, the name says enough
+            said = said.replace(str(path), os.path.basename(path)) if path else said
             found[row] = f"{said or 'no reason is given'} ({type(error).__name__})"
     return found
 
 
 def channels_of(dataset, column) -> int:
-    """Channels of the first image: 1 or 3 (or what an array has)."""
+    """Channels of the images: 3 where any has colours, else 1 (or what an array has). Some are looked at, evenly."""
     import numpy as np
+    from datasets import Image
 
     with naming_broken_images(dataset, column):
         image = dataset[0][column]
@@ -75,9 +85,24 @@ def channels_of(dataset, column) -> int:
             f"Column {column!r} holds no images but such as {str(image)[:80]!r}. A path must be that of a file, from "
             f"{os.getcwd()!r}; or store the files' bytes, or lists of pixels, there."
         )
-    if hasattr(image, "getbands"):
+    if not hasattr(image, "getbands"):
+        return 1 if np.ndim(image) == 2 else np.shape(image)[-1]
+    if len(image.getbands()) > 1 or not isinstance(dataset.features[column], Image):
         return 1 if len(image.getbands()) == 1 else 3
-    return 1 if np.ndim(image) == 2 else np.shape(image)[-1]
+    places = np.unique(np.linspace(0, len(dataset) - 1, min(len(dataset), LOOKED_AT)).astype(int))
+    stored = dataset.cast_column(column, Image(decode=False))
+    return 3 if any(_has_colours(stored[int(place)][column]) for place in places) else 1
+
+
+def _has_colours(stored) -> bool:
+    """By the file's head alone; of one that is broken, no."""
+    from PIL import Image as Pictures
+
+    try:
+        with Pictures.open(stored["path"] if stored["bytes"] is None else io.BytesIO(stored["bytes"])) as picture:
+            return len(picture.getbands()) > 1
+    except Exception:  # told where it is decoded
+        return False
 
 
 def encode_images(
@@ -99,7 +124,7 @@ def encode_images(
 
     Args:
         processor: an image processor from `AutoImageProcessor`, or None.
-        image_size: side in pixels; default: the processor's own, else that of the first image.
+        image_size: side in pixels; default: the processor's own, else the height of the first image, at most 224.
         num_channels: 1 or 3.
         names: class names in the model's order, as in `encode_text_classification`.
 
@@ -117,7 +142,7 @@ def encode_images(
     if not len(dataset):
         raise ValueError("The data set has no rows; there is no image to encode.")
     names, labels = class_labels(dataset, label_column, names)
-    with naming_broken_images(dataset, image_column):
+    with naming_broken_images(dataset, image_column, num_channels):
         return _encoded(dataset, processor, image_column, image_size, num_channels, names, labels, batch_size)
 
 
@@ -128,7 +153,8 @@ def _encoded(dataset, processor, image_column, image_size, num_channels, names, 
     if processor is not None:
         pixel_values = _by_processor(processor, image_size, num_channels)
     else:
-        pixel_values = _by_hand(image_size or _pixels(first, num_channels).shape[0], num_channels)
+        side = image_size or min(_pixels(first, num_channels).shape[0], LARGEST_SIDE)
+        pixel_values = _by_hand(side, num_channels)
     gone = [c for c in dataset.column_names if c in (image_column, "labels")]
     features = dataset.features.copy()
     for column in gone:
@@ -177,8 +203,10 @@ def _pixels(image, num_channels):
     """Any image -> (H, W, num_channels) float32 in 0..1."""
     import numpy as np
 
-    if hasattr(image, "convert"):  # PIL
-        pixels = np.asarray(image.convert("L" if num_channels == 1 else "RGB"))
+    if hasattr(image, "convert") and (image.mode == "I" or image.mode.startswith("I;16")):  # 16 bits a pixel
+        pixels = np.asarray(image).astype(np.float32) / (2**16 - 1)  # Pillow itself would cut all above 255
+    elif hasattr(image, "convert"):
+        pixels = np.asarray(image if image.mode == "F" else image.convert("L" if num_channels == 1 else "RGB"))
     else:
         try:
             pixels = np.asarray(image)
@@ -189,7 +217,12 @@ def _pixels(image, num_channels):
             f"Not an image: a value of type {type(image).__name__} and shape {pixels.shape}; expected a PIL "
             "image or an array of shape (H, W) or (H, W, C)."
         )
-    pixels = pixels.astype(np.float32) / (1 if pixels.dtype.kind == "f" else 255)
+    of_shares = pixels.dtype.kind == "f"
+    low, high, most = pixels.min(initial=0), pixels.max(initial=0), 1 if of_shares else 255
+    if not (low >= -ROUNDING and high <= most + ROUNDING):  # also NaN
+        counts = "numbers with a point count 0 … 1" if of_shares else "whole numbers count 0 … 255"
+        raise ValueError(f"Not an image: values from {low:g} to {high:g}; {counts}.")
+    pixels = pixels.astype(np.float32) / most
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     if pixels.shape[2] == num_channels:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import os
+from contextlib import contextmanager
 
 from .columns import check_columns, class_labels, name_rows, with_labels
 
@@ -17,6 +18,10 @@ FRAME_RATE = 100  # frames a second of AST's spectrogram: a hop of 160 samples a
 AST_RATE = 16_000
 RAW = ("wav2vec2", "hubert", "wavlm", "unispeech", "unispeech-sat", "data2vec-audio", "sew", "sew-d")
 AST = "audio-spectrogram-transformer"
+
+
+class NoDecoderError(ValueError):
+    """Sounds cannot be decoded here, whatever they are."""
 
 
 def undecoded(rows):
@@ -91,7 +96,7 @@ def _read(sound):
     try:
         import soundfile
     except (ImportError, OSError) as error:  # OSError: the package without its library
-        raise ValueError(
+        raise NoDecoderError(
             f"soundfile, which decodes sounds, cannot be imported ({error}). Fix: pip install 'hf_unlearn[audio]'"
         ) from error
     if not isinstance(content, bytes):
@@ -163,8 +168,6 @@ def encode_sounds(
         ValueError: a column is missing, a label is not among `names`, a row is no sound (it is named), or another
             kind of extractor.
     """
-    from datasets import Array2D, List, Value
-
     check_columns(dataset, audio_column, label_column)
     if not len(dataset):
         raise ValueError("The data set has no rows; there is no sound to encode.")
@@ -175,17 +178,62 @@ def encode_sounds(
         )
     names, labels = class_labels(dataset, label_column, names)
     dataset = undecoded(dataset)
-    encode = _by_extractor(dataset, extractor, audio_column, max_seconds)
+    with naming_broken_sounds(dataset, audio_column, extractor.sampling_rate):
+        return _encoded(dataset, extractor, audio_column, max_seconds, names, labels, batch_size)
+
+
+@contextmanager
+def naming_broken_sounds(dataset, column, sampling_rate):
+    """
+    Sounds are decoded within; where some cannot be, the rows are named, all at once.
+
+    Raises:
+        ValueError: if a sound is broken, its file is not there, or it is none.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        broken = broken_sounds(dataset, column, sampling_rate)
+        if not broken:
+            raise
+        rows = list(broken)
+        raise ValueError(
+            f"{len(rows)} rows have a broken sound in column {column!r} ({name_rows(dataset, rows)}): "
+            f"{broken[rows[0]]}. Take them out (the verbs do so by --skip_broken), or store the files again."
+        ) from error
+
+
+def broken_sounds(dataset, column, sampling_rate=AST_RATE) -> dict[int, str]:
+    """
+    Row number -> why its sound cannot be taken.
+
+    Raises:
+        ValueError: if sounds cannot be decoded here at all, since soundfile is not installed.
+    """
+    found = {}
+    for row, sound in enumerate(undecoded(dataset)[column]):
+        try:
+            decode(sound, sampling_rate)
+        except NoDecoderError:
+            raise
+        except (ValueError, OSError) as error:
+            found[row] = str(error)
+    return found
+
+
+def _encoded(dataset, extractor, audio_column, max_seconds, names, labels, batch_size):
+    from datasets import Array2D, List, Value
+
+    encode = _by_extractor(extractor, max_seconds)
     gone = [c for c in dataset.column_names if c in (audio_column, "labels", "input_values", "attention_mask")]
     features = dataset.features.copy()
     for column in gone:
         del features[column]
-    for key, value in encode([dataset[0][audio_column]], [0]).items():
+    for key, value in encode([dataset[0][audio_column]]).items():
         kind = Value(str(value.dtype))
         features[key] = Array2D(value.shape[1:], str(value.dtype)) if value.ndim == 3 else List(kind)
     encoded = dataset.map(
-        lambda batch, rows: encode(batch[audio_column], rows),
-        with_indices=True,
+        lambda batch: encode(batch[audio_column]),
         batched=True,
         batch_size=batch_size,
         writer_batch_size=batch_size,
@@ -196,8 +244,8 @@ def encode_sounds(
     return with_labels(encoded, names, labels)
 
 
-def _by_extractor(dataset, extractor, audio_column: str, max_seconds: float):
-    """Recordings and their row numbers -> arrays of what the model takes; a row that is no sound is named."""
+def _by_extractor(extractor, max_seconds: float):
+    """Recordings -> arrays of what the model takes."""
     import numpy as np
 
     rate = extractor.sampling_rate
@@ -205,15 +253,12 @@ def _by_extractor(dataset, extractor, audio_column: str, max_seconds: float):
     more = {} if hasattr(extractor, "num_mel_bins") else {"padding": "max_length", "max_length": length}
     types = {"input_values": np.float32, "attention_mask": np.int64}
 
-    def waveform(sound, row):
-        try:
-            samples = decode(sound, rate)[:length]
-        except (ValueError, OSError) as error:
-            raise ValueError(f"Column {audio_column!r}, {name_rows(dataset, [row])}: {error}.") from error
+    def waveform(sound):
+        samples = decode(sound, rate)[:length]
         return np.pad(samples, (0, max(0, SHORTEST - len(samples))))
 
-    def encode(sounds, rows):
-        waves = [waveform(sound, row) for sound, row in zip(sounds, rows, strict=True)]
+    def encode(sounds):
+        waves = [waveform(sound) for sound in sounds]
         out = extractor(waves, sampling_rate=rate, return_tensors="np", **more)
         return {key: np.asarray(out[key], dtype=kind) for key, kind in types.items() if key in out}
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from .digits import digits
 from .files import all_exist, find_files, is_path, read_files, sliced, split_name, with_images
 from .hub import from_hub, looks_like_hub_id
+from .media import is_media_folder, read_media
 from .named import EMBEDDED, FILES_OF, ONLY_FILE, by_its_rules
 from .people import people
 
@@ -20,8 +21,9 @@ def load_rows(name, data_files=None, split=None, *, config=None, revision=None):
     Args:
         name: "people" or "digits" (embedded); "tofu", "banking77", "cifar10" or "fsdd" (local files, named by
             `data_files`); a local .jsonl, .json, .csv (also with .gz) or .parquet file, a pattern such as
-            "rows/*.jsonl", a folder of such files or of `save_to_disk`; else a Hub id. With `data_files` that are
-            here, any word.
+            "rows/*.jsonl", a folder of such files or of `save_to_disk`, a folder of images or of sounds by class
+            (FOLDER/class/file, also FOLDER/train/class/file and FOLDER/test/class/file); else a Hub id. With
+            `data_files` that are here, any word.
         data_files: a path, a pattern, a folder, or several of them (a list, or separated by commas). For a Hub id
             it is handed to `datasets.load_dataset` unless it exists here. In a folder, `split` chooses the files:
             those whose name starts with it (train.csv, train-00.parquet); a folder without such names counts as one
@@ -33,7 +35,8 @@ def load_rows(name, data_files=None, split=None, *, config=None, revision=None):
     Returns:
         `datasets.Dataset`, every row with a string `id`: the file's own, else the row number; "tofu" gets `author`
         (int, row // 20, so pass the whole full.jsonl) and `id` "a017-03"; "banking77" gets `id` "train-17"; a column
-        `image` of file bytes is decoded as an image. Sounds stay file bytes, whatever their column.
+        `image` of file bytes is decoded as an image. Of a folder by class, `id` is the path of the file from there and
+        `label` the class. Sounds stay file bytes, whatever their column.
 
     Raises:
         FileNotFoundError: a file is missing, none was named, or the Hub does not give the data set; it says the fix.
@@ -65,6 +68,9 @@ def load_rows(name, data_files=None, split=None, *, config=None, revision=None):
         data_files, argument = str(name), "name"
         if any(Path(data_files, saved).is_file() for saved in SAVED):
             return with_ids(_saved(data_files, split))
+    if isinstance(data_files, (str, Path)) and is_media_folder(data_files):
+        chosen, part = split_name(split)
+        return sliced(read_media(data_files, chosen, argument), part)
     here = name in FILES_OF or (data_files is not None and all_exist(data_files))
     if data_files is None or (not here and looks_like_hub_id(name)):
         return with_ids(from_hub(name, data_files, split, config, revision))

@@ -14,7 +14,7 @@ from .packed import PACKED, opened, plain_name
 
 BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}  # suffix -> `load_dataset`'s name
 TYPES = f"{', '.join(BUILDERS)} (.jsonl, .json and .csv also with {PACKED})"
-SPLITS = ("train", "test", "validation", "valid", "dev", "eval")  # what a file's name may begin with
+SPLITS = ("train", "test", "validation", "valid", "val", "dev", "eval")  # what a file's name may begin with
 
 
 def split_name(split):
@@ -89,7 +89,7 @@ def _in_folder(folder: str, split: str, only: str | None, argument: str) -> list
     if not inside:
         raise FileNotFoundError(
             f"The folder {folder!r} holds no {only or 'file of type ' + TYPES}. "
-            f"{_of_media(folder, entries) or f'Fix: let `{argument}` name the file itself.'}"
+            f"Fix: let `{argument}` name the file itself."
         )
     chosen = [p for p in inside if _begins_with(split, p)]
     if not chosen and split == "train" and not any(_begins_with(other, p) for other in SPLITS for p in inside):
@@ -99,21 +99,6 @@ def _in_folder(folder: str, split: str, only: str | None, argument: str) -> list
             f"The folder {folder!r} has no files for split {split!r}; it holds {[p.name for p in inside]}."
         )
     return chosen
-
-
-def _of_media(folder: str, entries: list[Path]) -> str | None:
-    """For a folder of images or sounds, in folders by class: what makes a file of rows of it."""
-    from datasets.packaged_modules.audiofolder.audiofolder import AudioFolder
-    from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
-
-    deeper = [path for entry in entries if entry.is_dir() for path in sorted(entry.iterdir())[:100]]
-    deeper += [path for entry in deeper if entry.is_dir() for path in sorted(entry.iterdir())[:100]]
-    found = {path.suffix.lower() for path in entries + deeper}
-    for kind, builder in (("image", ImageFolder), ("audio", AudioFolder)):
-        if found & set(builder.EXTENSIONS):
-            made = f"load_dataset({kind + 'folder'!r}, data_dir={folder!r}, split='train').to_parquet('rows.parquet')"
-            return f"It holds {kind} files. Fix: make a file of rows of it by `datasets.{made}` (column `{kind}`)."
-    return None
 
 
 def _matching(entry: str, split: str, argument: str) -> list[Path]:

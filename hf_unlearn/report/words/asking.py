@@ -15,6 +15,11 @@ MOST_NAMES = 5  # values that a line names
 def asked(request: Mapping[str, Any] | None, rows: int | None) -> str:
     """ "48 rows of 12 people, a tenth of all"; `rows`: how many were to be forgotten, None: not known."""
     request = request or {}
+    skipped = request.get("skipped")
+    return _asked(request, rows) + (f"; {amount(skipped)} more of all could not be read" if skipped else "")
+
+
+def _asked(request: Mapping[str, Any], rows: int | None) -> str:
     some = "rows" if rows is None else "1 row" if rows == 1 else f"{amount(rows)} rows"
     by, count, fraction = (request.get(key) for key in ("by", "count", "fraction"))
     if by == "random":

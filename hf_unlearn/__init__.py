@@ -22,6 +22,7 @@ To add …             touch …
     a measure            its formula in evaluation/measures/, one line in evaluation/catalogue.py; a membership score:
                          `SCORES` in evaluation/vocabulary.py, `scores()` in evaluation/measures/membership.py
     an attack            one file in evaluation/attacks/
+    a benchmark          one file in evaluation/benchmarks/ (its __init__.py says how)
     a task               one YAML file in recipes/
     a public name        `_HOMES` and the imports under TYPE_CHECKING, both below
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field
 from functools import partial
-from types import MappingProxyType
-from typing import Any, ClassVar, get_type_hints
 
-from ..evaluation import attack_names
-from ..evaluation.attacks.registry import attacks
-from ..evaluation.roles import ROLES
+from ..evaluation.roles import ROLES as ROLES
 from ..utils.checks import Wrong, number, whole
+from .evaluate_arguments import EvaluateArguments as EvaluateArguments
+from .evaluate_arguments import attack_flags as attack_flags
+from .evaluate_arguments import benchmark_flags as benchmark_flags
+from .from_flags import FromFlags
 
 TASKS = ("causal_lm", "sequence_classification", "image_classification", "audio_classification")
 TRAINED = ("ready", "original", "retrained", "retrained_again")  # roles that `ready` trains
@@ -38,24 +37,6 @@ def range_problems(arguments) -> list[Wrong]:
     found = vars(arguments)
     checked = [name for name in RANGES if found.get(name) is not None]
     return [problem for name in checked for problem in RANGES[name](name, found[name])]
-
-
-class FromFlags:
-    """
-    What the dataclasses below share: `given` holds the flags that somebody has set, by name (of `cli.parsing.Given`),
-    empty where no command line was read.
-    """
-
-    given: ClassVar[Mapping[str, Any]] = MappingProxyType({})
-
-    def changed(self) -> set[str]:
-        """Names of the values that are not the default."""
-        made = type(self)()
-        return {name for name, value in vars(self).items() if name != "given" and value != getattr(made, name)}
-
-    def said_alone(self, name: str) -> bool:
-        """Whether a flag was given for this verb alone: on the command line, or as `verb.name` in the YAML file."""
-        return name in self.given and self.given[name].alone
 
 
 @dataclass
@@ -390,124 +371,6 @@ class VerifyArguments(FromFlags):
     )
 
 
-@dataclass
-class _EvaluateArguments(FromFlags):
-    output_dir: str = field(
-        default="outputs",
-        metadata={
-            "metavar": "FOLDER",
-            "help": "Folder with the models by role; scorecard.json and report.html go there.",
-        },
-    )
-    models: list[str] | None = field(
-        default=None,
-        metadata={
-            "metavar": "ROLE=MODEL",
-            "help": "Models to measure instead of those in OUTPUT_DIR, whoever made them: ROLE=FOLDER or ROLE=HUB_ID, "
-            f"ROLE one of {', '.join(ROLES)}.",
-        },
-    )
-    tables: list[str] | None = field(
-        default=None,
-        metadata={
-            "metavar": "ROLE=FOLDER",
-            "help": "ROLE=FOLDER of row tables (OUTPUT_DIR/tables/ROLE) that an earlier evaluation saved, for models "
-            "that are gone or would take long again.",
-        },
-    )
-    processing_from: str | None = field(
-        default=None,
-        metadata={
-            "metavar": "MODEL",
-            "help": "Tokenizer or processor, where the checkpoints bring none: folder or hub id.",
-        },
-    )
-    attacks: list[str] = field(
-        default_factory=attack_names,
-        metadata={
-            "help": "What an attacker does with the models beside reading losses: some of "
-            f"{', '.join(attack_names())}; none. Leave some out to save time."
-        },
-    )
-    shadows: int = field(
-        default=0,
-        metadata={
-            "help": "Shadow models for the membership attack U-LiRA: each is trained and unlearned by this "
-            "YAML. An even number from 4, such as 16; 0: none, since it takes as many trainings."
-        },
-    )
-    fail_on: list[str] | None = field(
-        default=None,
-        metadata={
-            "metavar": "GATE",
-            "help": "Gates that the unlearned model must pass, else the exit status is 3 (for CI): forget_quality, "
-            "auc_gap, kept, extraction, over_forgetting; `verdict` for all of these; and those of attacks. Refused "
-            "before anything is measured: a gate that no model could pass, for want of a retrained model, of the "
-            "attack, or of a strong measure (classifiers pass kept and over_forgetting at most, which do not tell "
-            "whether rows are remembered). An unknown name lists all.",
-        },
-    )
-    generations: bool = field(
-        default=True,
-        metadata={
-            "help": "Write generations.parquet: prompts and answers in clear, those of the forget rows among them. "
-            "--no_generations leaves it out; what is measured by the answers stays. Then score card and report do not "
-            "tell either what was named by --forget_values (but classes), --unseen_ids and --deleted."
-        },
-    )
-    model_cards: bool = field(
-        default=True,
-        metadata={
-            "help": "Write what was measured into the cards (README.md) of the models' folders, in sections of its "
-            "own. --no_model_cards leaves the cards as they are."
-        },
-    )
-    title: str | None = field(
-        default=None, metadata={"help": "Name of the task in the report. Default: the name of OUTPUT_DIR."}
-    )
-    per_device_eval_batch_size: int = field(
-        default=64, metadata={"help": "Rows of a forward pass on one device. Lower it where memory runs out."}
-    )
-    seed: int = field(
-        default=0,
-        metadata={"help": "Seed of the confidence intervals and of the rows that each of --shadows trains on."},
-    )
-
-    def attack_options(self) -> dict[str, dict]:
-        """Attack -> its options by name, as the flags say."""
-        found: dict[str, dict] = {}
-        for attack, option, _ in attack_flags():
-            value = getattr(self, f"{attack}_{option.name}", option.metadata["flag"])  # registered later: no flag
-            found.setdefault(attack, {})[option.name] = value
-        return found
-
-
-def attack_flags() -> list[tuple[str, Field, type]]:
-    """(attack, option, its type) of the attacks' options that are flags, in the order in which the attacks run."""
-    return [
-        (attack.name, option, get_type_hints(attack.options)[option.name])
-        for attack in attacks()
-        for option in (fields(attack.options) if attack.options else ())
-        if "flag" in option.metadata
-    ]
-
-
-EvaluateArguments = make_dataclass(
-    "EvaluateArguments",
-    [
-        (
-            f"{attack}_{option.name}",
-            kind,
-            field(default=option.metadata["flag"], metadata={"help": f"{attack}: {option.metadata['help']}"}),
-        )
-        for attack, option, kind in attack_flags()
-    ],
-    bases=(_EvaluateArguments,),
-    namespace={
-        "__doc__": "What `evaluate` measures: the models found in OUTPUT_DIR, by role, or any by --models.",
-        "__module__": __name__,
-    },
-)
 KINDS = {  # verb -> dataclasses with its flags, beside its training config
     "ready": (ReadyArguments, DataArguments, ModelArguments),
     "unlearn": (UnlearnArguments, DataArguments, ModelArguments),

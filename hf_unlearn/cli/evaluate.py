@@ -2,6 +2,7 @@
 
     hf-unlearn evaluate --config my.yaml
     hf-unlearn evaluate --config my.yaml --models original=org/model unlearned=./mine retrained=./again
+    hf-unlearn evaluate --models unlearned=./mine --benchmarks muse=./muse wmdp=wmdp-bio.json
     accelerate launch recipes/evaluate.py --config recipes/text/people_llama.yaml --fail_on verdict recovery
 
 Takes the models in OUTPUT_DIR by role, or any checkpoints by `--models`, whoever made them.
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from ..utils.checks import ArgumentError, Wrong, gather, problems_of, raise_problems
 from ..utils.salts import salt_problems
-from . import checkpoints, checks, model, parsing, prepare, running, terminal
+from . import benchmarks, checkpoints, checks, model, parsing, prepare, running, terminal
 from .arguments import ROLES, TASKS, DataArguments, EvaluateArguments, ModelArguments, attack_flags
 from .request import by_class, told
 from .terminal import NoProgress, Progress, Step
@@ -123,7 +124,7 @@ def flag_problems(own: EvaluateArguments, data: DataArguments, model_args: Model
         elif not any(Path(where).glob("*.parquet")):
             said = f"is {role + '=' + where!r}, which holds no SPLIT.parquet: give OUTPUT_DIR/tables/ROLE."
             problems.append(Wrong("tables", said))
-    return problems + attack_problems(own)
+    return problems + attack_problems(own) + benchmarks.problems(own, data)
 
 
 def gate_problems(own: EvaluateArguments, data: DataArguments, roles: set[str], tables: set[str]) -> list[str]:
@@ -228,6 +229,8 @@ def splits_of(data: DataArguments, prepared: prepare.Prepared) -> dict:
     from ..evaluation import evenly
     from . import other_words
 
+    if not prepared.splits:  # benchmarks alone
+        return {}
     splits = dict(prepared.splits)
     splits["retain"] = evenly(splits["retain"], MOST_RETAIN_ROWS)
     if data.task == "causal_lm" and (data.question_column, data.answer_column) == ("question", "answer"):
@@ -246,6 +249,8 @@ def measure(
     tables: dict[str, str] | None = None,
     attacks: Iterable[str] | None = None,
     attack_options: dict[str, dict] | None = None,
+    tests: dict[str, str | list[str]] | None = None,
+    test_options: dict[str, dict] | None = None,
     batch_size: int = 64,
     seed: int = 0,
     provenance: dict | None = None,
@@ -257,6 +262,7 @@ def measure(
     Args:
         models: role -> folder or hub id.
         attack_options: attack -> options of [`evaluate`], over the defaults of the flags.
+        tests, test_options: `benchmarks` and `benchmark_options` of it.
         progress: its coming steps are [`steps_of`] these models.
     """
     from .. import evaluate
@@ -284,6 +290,8 @@ def measure(
         seed=seed,
         provenance={"request": prepared.request, "smoke": bool(data.limit), **(provenance or {})},
         attack_options=options,
+        benchmarks=tests,
+        benchmark_options=test_options,
         progress=partial(tell, progress, set()),
         **of,
     )
@@ -382,6 +390,10 @@ def first_line(argv: list[str]) -> str:
     what = f"{models or f'the models in {out}'}{f' and the tables {tables}' if tables else ''}"
     if not parsing.is_readable("evaluate", argv):
         return "hf-unlearn evaluate: reads the flags"
+    tests = parsing.word_of("evaluate", argv, "benchmarks", "")
+    named = [parsing.word_of("evaluate", argv, name, "") for name in benchmarks.ROWS]
+    if tests and not any(named):
+        return f"hf-unlearn evaluate: measures {what} by {tests}; the report goes to {Path(out, benchmarks.FOLDER)}"
     return f"hf-unlearn evaluate: measures {what} on {rows}; the report goes to {out}"
 
 
@@ -398,16 +410,22 @@ def main(argv: list[str]) -> int:
         progress.next()
         checkpoints.check_contents(models.values())
         tell = partial(told, title="Asked for", names=own.generations)
-        prepared = prepared_rows(own, data, model_args, lambda *asked: progress.say(tell(*asked)))
+        alone, folder = benchmarks.alone(own, data), benchmarks.results_folder(own, data)
+        if alone:
+            prepared = benchmarks.tokenizer_alone(own, models, data)
+        else:
+            prepared = prepared_rows(own, data, model_args, lambda *asked: progress.say(tell(*asked)))
         card = measure(
-            own.output_dir,
+            folder,
             data,
             prepared,
             task=own.title or Path(own.output_dir).name,
             models=models,
             tables=pairs(own.tables, "tables")[0],
-            attacks=own.attacks,
+            attacks=["none"] if alone else own.attacks,
             attack_options=own.attack_options(),
+            tests=benchmarks.places(own.benchmarks)[0],
+            test_options=benchmarks.options(own),
             batch_size=own.per_device_eval_batch_size,
             seed=own.seed,
             provenance=said_of(own, data, argv, prepared.request),
@@ -423,7 +441,9 @@ def main(argv: list[str]) -> int:
         failed = card.failed_gates(own.fail_on) if own.fail_on else []
         progress.next()
         if state.is_main_process:
-            conclude(card, own, models, failed, progress)
+            # Benchmarks alone judge no request: what the models' cards say of one stays.
+            told_in = replace(own, output_dir=folder, model_cards=own.model_cards and not alone)
+            conclude(card, told_in, models, failed, progress)
         state.wait_for_everyone()  # a launcher ends all processes where one leaves with an error: first the report
     return FAILED if failed else 0
 
@@ -444,13 +464,17 @@ def conclude(
     card, own: EvaluateArguments, models: dict[str, str], failed: list[str], progress: Progress | None = None
 ) -> None:
     """Writes scorecard and report, and prints what was found in a few words; the report has the sentences."""
+    from ..report.words import benchmarks as tests
     from ..report.words.few_words import table
 
     card.save(own.output_dir, generations=own.generations)
     card.to_html(Path(own.output_dir, "report.html"))
     if progress:
         progress.end()  # what follows is printed where the bar was
-    print(table(card.to_dict()))
+    if any(run.tables for run in card.runs):
+        print(table(card.to_dict()))
+    if found := tests.table(card.to_dict()):
+        print(found)
     if line := break_even(card, models):
         print(line)
     print(f"Why, and what it rests on: {Path(own.output_dir, 'report.html')}")

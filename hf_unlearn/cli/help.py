@@ -20,9 +20,10 @@ from .arguments import (
     UnlearnArguments,
     VerifyArguments,
     attack_flags,
+    benchmark_flags,
 )
 
-FIRST_OPTION = [(attack, option.name) for attack, option, _ in attack_flags()][0]
+FIRST_OPTIONS = [f"{owner}_{option.name}" for (owner, option, _), *_ in (attack_flags(), benchmark_flags())]
 SUBJECTS = {  # dataclass -> {subject: the first of its flags}, in the order of the dataclass
     DataArguments: {
         "rows": "task",
@@ -36,7 +37,11 @@ SUBJECTS = {  # dataclass -> {subject: the first of its flags}, in the order of 
     UnlearnOptions: {"request": "objective"},
     PlanArguments: {"request": "readiness", "before a training": "ask", "what is written": "json"},
     VerifyArguments: {"what is verified": "readiness"},
-    EvaluateArguments: {"evaluation": "output_dir", "options of the attacks": "_".join(FIRST_OPTION)},
+    EvaluateArguments: {
+        "evaluation": "output_dir",
+        "options of the attacks": FIRST_OPTIONS[0],
+        "options of the benchmarks": FIRST_OPTIONS[1],
+    },
 }
 OPTIONS = {"ready": ReadyOptions, "unlearn": UnlearnOptions}  # verb -> our fields of its training config
 BOOL = "true|false"

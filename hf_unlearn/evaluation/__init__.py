@@ -11,6 +11,7 @@ The way of the numbers, a file a step:
     collection       that pass: batches in, statistics of each row out (row_statistics, forward)
     tables           what a row table holds (table_checks: what may stand side by side; table_files: on disk)
     attacks/         a file each: run, options, measures, gate, attempt
+    benchmarks/      MUSE, WMDP, MMLU by one's own files, a file each (benchmarking: read, run and measured here)
     measuring        row tables -> measures, by the lines of catalogue.py (words: vocabulary.py), the formulas in
                      measures/ and the bootstrap of intervals.py
     model_scores     the measures of one model; scorecard: those of all (scorecard_files: on disk)

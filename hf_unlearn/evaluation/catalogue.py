@@ -19,10 +19,12 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import NamedTuple
 
+from .benchmark_measures import BENCHMARK_MEASURES
 from .vocabulary import (
     AGAINST,
     AS_RETRAINED,
     AS_UNSEEN,
+    BENCHMARKS,
     CARLINI21,
     CARLINI22,
     CHOICE_SPLITS,
@@ -48,10 +50,10 @@ from .vocabulary import (
     WEIGHTS,
     Measure,
     Score,
-)
+)  # fmt: skip
 
 __all__ = [  # of the vocabulary; what is defined here is public, too
-    "AGAINST", "AS_RETRAINED", "AS_UNSEEN", "CHOICE_SPLITS", "FINE_TUNES", "FORGET_SPLITS", "MODEL_KINDS",
+    "AGAINST", "AS_RETRAINED", "AS_UNSEEN", "BENCHMARKS", "CHOICE_SPLITS", "FINE_TUNES", "FORGET_SPLITS", "MODEL_KINDS",
     "MEMBERSHIP", "MODEL", "OTHER", "RECOVERY", "SCORE_LABELS", "SCORES", "SECTIONS", "SPLIT", "SPLITS", "WEIGHTS",
     "Measure", "Score",
 ]  # fmt: skip
@@ -331,8 +333,7 @@ MEASURES: tuple[Measure, ...] = (
         "forget_{score}_privleak",
         "By {score}: PrivLeak (%)",
         "100 (A - A_retrained) / A_retrained, per cent, with A = 1 - AUC, as the source counts: about -100 where "
-        "nothing was forgotten, above 0 where the rows stand out as deleted. In score cards Min-K% takes 40 % of the "
-        "tokens for it, as the source does.",
+        "nothing was forgotten, above 0 where the rows stand out as deleted. In score cards by Min-K% of 40 %.",
         unit="per cent of the AUC",
         citation=MUSE,
         metric="privleak",
@@ -384,6 +385,7 @@ MEASURES: tuple[Measure, ...] = (
         compares=True,
         **_DISTANCE,
     ),
+    *BENCHMARK_MEASURES,
 )
 
 
@@ -459,8 +461,7 @@ def of_score(score: str, kind: str, made_by: str = "measure") -> list[Measure]:
 
 def is_weak(name: str, kind: str) -> bool:
     """Whether a measure told models of this kind that saw the rows from others in fewer than 90 % of pairs."""
-    entry = find(name)
-    return entry is not None and entry.place in entry.measure.weak.get(kind, ())
+    return (entry := find(name)) is not None and entry.place in entry.measure.weak.get(kind, ())
 
 
 def kind_of(names: Iterable[str]) -> str | None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from .attacks.base import Seen, Subject, loaded
 from .attacks.registry import attacks as registered
+from .benchmarking import Asked, run
+from .benchmarks.base import Examined
 from .collection import collect
 from .model_checks import model_problems
 from .split_checks import RowChecks
@@ -24,6 +26,7 @@ def observe(
     hashes: Mapping[str, Sequence[str]],
     attacks: Sequence[str],
     options: Mapping[str, Any],
+    benchmarks: Mapping[str, Asked],
     *,
     checks: RowChecks,
     data_collator: Callable | None,
@@ -32,16 +35,17 @@ def observe(
     progress: bool | Callable[[str, str, float], None],
 ) -> Seen:
     """
-    Measures the model of one role of [`evaluate`], whose arguments these are, and attacks it.
+    Measures the model of one role of [`evaluate`], whose arguments these are, runs benchmarks on it, and attacks it.
 
     Args:
         hashes: split -> content hashes of its rows.
         attacks: names of the attacks to run.
         options: attack -> its options (an instance of its `Attack.options`), or None where it has none.
+        benchmarks: those to run, by name.
         checks: of the rows, for what is known only once a model is loaded.
 
     Raises:
-        ValueError: what [`collect`] raises, with the split and the role.
+        ValueError: what [`collect`] and the benchmarks raise, with the split or the benchmark, and the role.
     """
     model = loaded(models[role])
     if problems := model_problems(model):
@@ -53,7 +57,7 @@ def observe(
         from ..data.collate import default_collator
 
         collator = default_collator(model, processing_class)
-    tell = _Stages(progress, role, [*splits, *(a.name for a in registered() if a.name in attacks)])
+    tell = _Stages(progress, role, [*splits, *benchmarks, *(a.name for a in registered() if a.name in attacks)])
     progress = tell if callable(progress) else progress
     how = {"processing_class": processing_class, "batch_size": batch_size, "progress": progress}
     own = weights_hash(model)
@@ -66,6 +70,9 @@ def observe(
             raise ValueError(f'split `{split}`, model "{role}": {error}') from error
 
     seen = Seen({split: measured(split) for split in splits if tell.begins(split)})
+    for name, asked in benchmarks.items():
+        if tell.begins(name):
+            run(asked, role, seen, Examined(model, processing_class, batch_size, progress, own))
     subject = Subject(role, model, models, splits, seen, measured, collator, processing_class, batch_size, progress)
     for attack in registered():
         if attack.name in attacks and tell.begins(attack.name):

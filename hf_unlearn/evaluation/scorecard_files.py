@@ -86,7 +86,7 @@ def _without_names(card: dict[str, Any]) -> dict[str, Any]:
 
 
 def _tell_of_texts(path: Path, rows: pyarrow.Table) -> None:
-    forget = sum(split.startswith("forget") for split in rows["split"].to_pylist())
+    forget = sum("forget" in split.split("_") for split in rows["split"].to_pylist())
     logger.warning(
         "%s holds %d prompts and answers in clear, %d of them of the forget rows. To leave it out: "
         "--no_generations, or `save(…, generations=False)`; the measures stay.",

@@ -15,6 +15,7 @@ from ..utils.versions import library_versions
 from .attacks.base import Seen
 from .attacks.registry import attack_names
 from .attacks.registry import attacks as registered
+from .benchmarking import asked_for, measures_of, warn_of_tables
 from .measures.by_class import by_class
 from .measuring import compare, measure, measure_names, wanted_of
 from .model_checks import model_problems
@@ -63,6 +64,8 @@ def evaluate(
     history: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None = None,
     provenance: Mapping[str, Any] | None = None,
     attack_options: Mapping[str, Mapping[str, Any]] | None = None,
+    benchmarks: Mapping[str, Any] | None = None,
+    benchmark_options: Mapping[str, Mapping[str, Any]] | None = None,
     relearning: Mapping[str, Any] | None = None,
     generate_rows: int | None = None,
     resamples: int = 1000,
@@ -82,7 +85,7 @@ def evaluate(
             language models `<split>_perturbed` and `<split>_paraphrased` (other answers to the rows of a split, with a
             column `group`: the number of the row; for the truth ratio) and `forget_rephrased` (the same questions in
             other words); `similar` (for relearning); and others by your names. Membership inference needs `forget` and
-            `unseen`. Not needed when all models are given as tables.
+            `unseen`. Not needed when all models are given as tables, or for benchmarks alone.
         reference: the retrained model, or its saved tables; enters as role "retrained".
         measures: names to keep (see [`measure`]); `None` keeps all.
         attacks: what costs more than a pass: "generate" (greedy answers, for ROUGE-L), "quantise" (forget rows again
@@ -104,6 +107,11 @@ def evaluate(
             for a trial run, whose report then claims nothing).
         attack_options: attack -> its options, over their defaults: `{"relearn": {"steps": 60}}`. What each has:
             `RelearnOptions` and `GenerateOptions` in the files of the attacks.
+        benchmarks: published benchmarks of language models by name, "muse", "wmdp", "mmlu", with where their rows are:
+            a folder, a file, a hub id, or the rows themselves (`hf_unlearn.evaluation.benchmarks`). Measures `muse_…`,
+            `wmdp_…`, `mmlu_…` come of them; what was cut and how it was asked is in `details["benchmarks"]`.
+        benchmark_options: benchmark -> its options, over their defaults: `{"muse": {"min_k": 20}}`. What each has:
+            `MuseOptions` and `ChoiceOptions` in the files of the benchmarks.
         relearning: short for `attack_options={"relearn": …}`.
         generate_rows: short for `attack_options={"generate": {"rows": …}}`.
         resamples: bootstrap resamples of each interval.
@@ -125,7 +133,8 @@ def evaluate(
     for argument, attack, own in (("relearning", "relearn", relearning), ("generate_rows", "generate", generate_rows)):
         if own is not None and attack not in attacks:
             more.append(f"`{argument}` is an option of the attack {attack!r}; `attacks=[{attack!r}]` runs it.")
-    problems += _input_problems(models, splits, measures, attacks) + more
+    tests, wrong = asked_for(benchmarks, benchmark_options, processing_class)
+    problems += _input_problems(models, splits, measures, attacks, bool(benchmarks)) + more + wrong
     problems += [*whole("batch_size", batch_size, low=1), *whole("resamples", resamples, low=1)]
     problems += whole("seed", seed, low=0) + _said_problems(cost, stop_reason, guarantee, history, task)
     checks = RowChecks(splits, data_collator is None, processing_class)
@@ -135,6 +144,7 @@ def evaluate(
     _check_rows(hashes, given, twin_problems(splits, hashes, processing_class, shown))
     if attacks and len(given) == len(models):
         logger.warning("No attack (%s) is run: it needs a model, and there are saved tables alone.", ", ".join(attacks))
+    warn_of_tables(tests, given)
     said = {"cost": cost, "stop_reason": stop_reason, "guarantee": guarantee, "history": history}
     said = {argument: _by_role(value, argument, models, subjects) for argument, value in said.items()}
 
@@ -143,11 +153,11 @@ def evaluate(
     seen = {
         name: Seen(given[name])
         if name in given
-        else observe(name, models, splits, hashes, attacks, options, progress=progress, **how)
+        else observe(name, models, splits, hashes, attacks, options, tests, progress=progress, **how)
         for name in sorted(models, key=ROLES.index)
     }
     tables = {name: own.tables for name, own in seen.items()}
-    descriptions = {name: described(next(iter(own.values()))) for name, own in tables.items()}
+    descriptions = {name: described(next(iter(own.values()))) for name, own in tables.items() if own}
     raise_all(label_problems(descriptions) + weights_problems(tables))
     for roles in same_weights(tables):
         logger.warning(
@@ -156,6 +166,8 @@ def evaluate(
         )
 
     found = _measured(seen, measures, seed, resamples)
+    for name, own in seen.items():
+        found[name] |= measures_of(tests.values(), own, seen.get("retrained"), seed, resamples)
     runs = [_scores(task, name, int(seed), found[name], own, said) for name, own in seen.items()]
     return Scorecard(runs, {task: {**_provenance(tables), **_on_the_hub(splits), **(provenance or {})}})
 
@@ -280,7 +292,11 @@ def _check_rows(
 
 
 def _input_problems(
-    models: Mapping[str, Any], splits: Mapping[str, Any], measures: Iterable[str] | None, attacks: Sequence[str]
+    models: Mapping[str, Any],
+    splits: Mapping[str, Any],
+    measures: Iterable[str] | None,
+    attacks: Sequence[str],
+    benchmarks: bool,
 ) -> list[str]:
     """What is wrong with the arguments of [`evaluate`], before a model runs."""
     problems = []
@@ -289,7 +305,7 @@ def _input_problems(
     for name in models:
         if name not in ROLES:
             problems.append(f"unknown role {name!r}: expected one of {', '.join(ROLES)}.")
-    if not splits and not all(isinstance(subject, Mapping) for subject in models.values()):
+    if not splits and not benchmarks and not all(isinstance(subject, Mapping) for subject in models.values()):
         problems.append("`splits` is empty: give a dict with any of `forget`, `retain`, `unseen`, `test`.")
     for split, rows in splits.items():
         if len(rows) == 0:

@@ -18,12 +18,14 @@ AS_UNSEEN, AS_RETRAINED = "as unseen rows", "as retrained"  # ideals of measures
 
 SPLIT, MEMBERSHIP, AGAINST = "split", "membership", "against_retrained"
 RECOVERY, MODEL, WEIGHTS, OTHER = "recovery", "model", "weights", "other"
+BENCHMARKS = "benchmarks"
 SECTIONS = {  # section of a measure -> its title in the report; a measure of SPLIT stands in the section of its split
     MEMBERSHIP: "Membership: forget rows against unseen rows",
     AGAINST: "Against the retrained model",
     RECOVERY: "Recovery: relearning, area under the loss curve against the retrained model's",
     MODEL: "The whole model",
     WEIGHTS: "Weights: relative distance",
+    BENCHMARKS: "Benchmarks",
     OTHER: "Other",
 }
 SPLITS = {  # split -> title of its section; a split with another name is "<name> rows"
@@ -158,7 +160,8 @@ class Measure:
             `formula(sums)` of the columns' sums over the rows, so a ratio of sums. "": by the function named.
         formula: function that computes it, "measures.<file>.<name>" or "attacks.<file>.<name>", or the function itself.
         columns: columns of a table that `formula` needs beside the required ones; without them it is left out.
-        made_by: "measure" (the model's tables alone), "compare" (with those of a retrained model), or an attack.
+        made_by: "measure" (the model's tables alone), "compare" (with those of a retrained model), "benchmark", or an
+            attack.
         compares: whether it itself compares with the retrained model, so that its noise floor is its value for
             another retrained model.
         metric: its name among the `evaluate.Metric`s; "": that of the measure without placeholder.

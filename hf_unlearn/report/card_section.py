@@ -14,6 +14,7 @@ from ..evaluation.judge import judge, tasks_of
 from . import markdown
 from .tables import WEAK_NOTE, score_table
 from .templating import template
+from .words.benchmarks import notes
 from .words.findings import lines
 from .words.gates import gate_rows
 from .words.model_card import verdict, what
@@ -69,7 +70,7 @@ def sections(card: Mapping[str, Any] | None, info: Mapping[str, Any] | None, rol
             "card_scores.md",
             findings=lines(card),
             judged=[{"heading": heading(finding), "gates": gate_rows(finding)} for finding in judged],
-            tables=[score_table(card, task) for task in tasks_of(card)],
+            tables=[{**score_table(card, task), "notes": notes(card, task)} for task in tasks_of(card)],
             weak_note=WEAK_NOTE,
         )
     return found

@@ -7,11 +7,13 @@ from typing import Any
 
 from ..evaluation.judge import Finding, Gain, gains, is_trial, judge, rows_of, tasks_of, worst_first
 from ..evaluation.roles import BEFORE, ROLE_LABELS
+from ..evaluation.vocabulary import BENCHMARKS
 from ..utils.versions import library_versions
 from .panels import panels
 from .tables import WEAK_NOTE, score_table
 from .templating import template
 from .words.asking import asked, beside
+from .words.benchmarks import notes
 from .words.findings import gain_parts, gain_runs, reasons, stopped
 from .words.first_screen import answers, other_seeds
 from .words.gates import counted, gate_rows
@@ -53,7 +55,7 @@ def render_html(
             "name": task,
             "id": f"t{i}",
             **_words(card, task, [f for f in found if f.task == task], bought.get(task), about.get(task)),
-            "table": score_table(card, task),
+            **_tables(card, task),
             **panels(card, task, rows, histories, str(i)),
         }
         for i, task in enumerate(names)
@@ -74,6 +76,14 @@ def render_html(
         role_labels=ROLE_LABELS,
         versions=_versions(tasks, dict(versions) if versions is not None else library_versions()),
     )
+
+
+def _tables(card: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """The score table, and apart from it what benchmarks came to, with what they were measured on."""
+    table = score_table(card, task)
+    tests = [group for group in table["groups"] if group["section"] == BENCHMARKS]
+    groups = [group for group in table["groups"] if group["section"] != BENCHMARKS]
+    return {"table": {**table, "groups": groups}, "benchmarks": tests, "notes": notes(card, task)}
 
 
 def _words(

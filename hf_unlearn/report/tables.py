@@ -21,7 +21,9 @@ FIRST: tuple[Section, ...] = (  # the sections that answer "was it forgotten?"; 
     *((SPLIT, split) for split in catalogue.FORGET_SPLITS if split != "forget"),
     (catalogue.RECOVERY, ""),
 )
-LAST: tuple[Section, ...] = ((catalogue.MODEL, ""), (catalogue.WEIGHTS, ""), (catalogue.OTHER, ""))
+LAST: tuple[Section, ...] = tuple(
+    (s, "") for s in (catalogue.MODEL, catalogue.WEIGHTS, catalogue.BENCHMARKS, catalogue.OTHER)
+)
 
 
 def score_table(card: Mapping[str, Any], task: str) -> dict[str, Any]:
@@ -30,9 +32,9 @@ def score_table(card: Mapping[str, Any], task: str) -> dict[str, Any]:
 
     Returns:
         `roles`: columns, in the order of ROLES. `groups`: one per split, and those of the model as a whole, with
-        `title`, `n` (rows of the split) and `rows`, each with `name`, `label`, `explanation`, `ideal`, `cells`,
-        `noise`, `weak`. `cost`: rows of `label`, `cells`, `ideal`. `seeds`. `noise` and `weak`: whether any row
-        has one.
+        `title`, `section` (of the catalogue), `n` (rows of the split) and `rows`, each with `name`, `label`,
+        `explanation`, `ideal`, `cells`, `noise`, `weak`. `cost`: rows of `label`, `cells`, `ideal`. `seeds`. `noise`
+        and `weak`: whether any row has one.
 
         A cell is `{"value", "interval"}`, both strings, or None. With several seeds it shows their mean and lowest –
         highest. `noise` of a row is how far `retrained_again` is from `retrained`, a string, empty where there is none;
@@ -67,7 +69,7 @@ def _groups(runs: Sequence[Mapping], by_role: Mapping[str, Sequence[Mapping]]) -
             counts = {m["n"] for run in runs for name in inside if "n" in (m := run["measures"].get(name) or {})}
             n = max(counts) if section[0] == SPLIT and counts else None
             rows = [_row(name, by_role, kind) for name in inside]
-            groups.append({"title": _title(section), "n": n, "rows": rows})
+            groups.append({"title": _title(section), "section": section[0], "n": n, "rows": rows})
     return groups
 
 

@@ -17,11 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass
 class Seen:
-    """What was seen of one model: row tables by split, generations by split, and details (curves, distances)."""
+    """
+    What was seen of one model: row tables by split, generations by split, details (curves, distances), and results of
+    benchmarks by name.
+    """
 
     tables: dict[str, pyarrow.Table]
     generations: dict[str, pyarrow.Table] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
+    benchmarks: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

@@ -77,7 +77,7 @@ def generate(
     """
     inner, named = signature_of(model)
     tokenizer = tokenizer_of(processing_class)
-    _check_model(inner)
+    check_model(inner)
     if len(dataset) == 0:
         raise ValueError("`dataset` is empty: there is nothing to generate. Leave this split out, or give it rows.")
     rows = [_split(row, i, named) for i, row in enumerate(rows_at(dataset, range(len(dataset))))]
@@ -109,7 +109,7 @@ def continuations(
     import torch
 
     inner, _ = signature_of(model)
-    _check_model(inner)
+    check_model(inner)
     if not batch_size >= 1:
         raise ValueError(f"`batch_size` is {batch_size}: expected an integer of at least 1.")
     stops = _stop_tokens(inner, tokenizer)
@@ -216,7 +216,11 @@ def tokenizer_of(processing_class: Any) -> Any:
     return tokenizer
 
 
-def _check_model(inner: torch.nn.Module) -> None:
+def check_model(inner: torch.nn.Module) -> None:
+    """
+    Raises:
+        ValueError: if it is no causal language model that can generate.
+    """
     config = getattr(inner, "config", None)
     able = hasattr(inner, "can_generate") and inner.can_generate()
     if not able or getattr(config, "is_encoder_decoder", False):

@@ -10,8 +10,8 @@ than under a retrained model ([`compare_membership`]). The intervals are bootstr
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -147,6 +147,15 @@ def membership_inference(
     if "accuracy" in measures:
         found["accuracy"] = _attack_accuracy(members, others, seed, resamples)
     return found
+
+
+def turned(auc: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    The AUC with the others as the positives, 1 - AUC, with its interval: as MUSE counts it (Shi et al. 2024), so near 0
+    where members are found, and above .5 where they stand out as deleted.
+    """
+    ends = {"value": auc["value"], "low": auc["high"], "high": auc["low"]}
+    return {**auc, **{name: None if end is None else 1 - end for name, end in ends.items()}}
 
 
 def compare_membership(

@@ -213,8 +213,15 @@ def _check_columns(data: DataArguments, rows) -> None:
     if missing := [column for column in wanted if column not in rows.column_names]:
         raise ValueError(
             f"There is no column {', '.join(map(repr, missing))}; the rows have "
-            f"{', '.join(map(repr, rows.column_names))}."
+            f"{', '.join(map(repr, rows.column_names))}. {_named_by(data, missing)}"
         )
+
+
+def _named_by(data: DataArguments, missing: list[str]) -> str:
+    """Which flags say that the columns have other names."""
+    names = ("question", "answer", "text", "image", "audio", "label")
+    flags = [f"--{name}_column" for name in names if getattr(data, f"{name}_column") in missing]
+    return f"If yours has another name, say it by {' and '.join(flags)}." if flags else ""
 
 
 def said_by(data: DataArguments) -> tuple[str, ...]:

@@ -186,35 +186,7 @@ def test_missing_files_name_the_flag(tmp_path):
         load_rows("./nowhere.jsonl")
 
 
-# ---- files that are broken, or of a shape that is not read -----------------------------------------------------------
-
-
-def parquet(rows: int = 1000) -> bytes:
-    buffer = io.BytesIO()
-    datasets.Dataset.from_dict({"text": ["a"] * rows}).to_parquet(buffer)
-    return buffer.getvalue()
-
-
-@pytest.mark.parametrize("name, content, words", [
-    ("a.json", b"{not json", "is no JSON: line 1, Expecting property name"),
-    ("a.jsonl", b'{"text": "a"}\n{"text":\n', "is no JSON: line 2, Expecting value"),
-    ("b.jsonl", b"", "is empty: a file of 0 bytes"),
-    ("u.jsonl", '{"text": "a"}\n'.encode("utf-16"), "is no text in UTF-8"),
-    ("a.csv", "text,label\ncaf\u00e9,1\n".encode("latin-1"), "is no text in UTF-8"),
-    ("b.csv", b"text,label\na,b,c\nd,e,f\n", "lines have more values than the header has names (2)"),
-    ("c.csv", b"text,label\n", "has no rows"),
-    ("d.csv", b'text,label\n"a,1\nb,2\n', "cannot be read as csv: Error tokenizing data"),
-    ("s.csv", b"text;label\na;1\n", "its header, 'text;label', is one name. Values must be separated by commas"),
-    ("t.csv", b"text\tlabel\na\t1\n", "separated by commas"),
-    ("a.parquet", parquet()[:300], "cannot be read as parquet: Parquet magic bytes not found"),
-    ("b.parquet", b"PAR1", "cannot be read as parquet"),
-    ("o.json", b'{"version": 1, "data": [{"text": "a"}]}', "with the keys 'version', 'data', and no table of rows"),
-])  # fmt: skip
-def test_a_file_that_cannot_be_read_is_told_in_one_line_with_its_name(tmp_path, name, content, words):
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError) as error:
-        load_rows(str(tmp_path / name))
-    assert words in str(error.value) and str(tmp_path / name) in str(error.value) and "\n" not in str(error.value)
+# ---- shapes of files; those that are malformed: test_malformed_files.py ----------------------------------------------
 
 
 WORDS = "id,text,label,n,empty\n1,NA,None,3,\n2,null,nan,,\n3,,yes,5,\n4,N/A,no,NaN,\n"
@@ -275,25 +247,6 @@ def test_a_packed_file_of_a_data_set_by_name_has_the_ids_of_the_plain_one(tmp_pa
     assert len(load_rows("banking77", data_files=str(tmp_path))) == 1  # packed and unpacked it is one file
 
 
-@pytest.mark.parametrize("name, content, words", [
-    ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 99)[:40], "is damaged: Compressed file ended before"),
-    ("a.json.gz", b'{"text": ["a"]}', "is damaged: Not a gzipped file"),
-    ("a.csv.gz", gzip.compress("text\ncaf\u00e9\n".encode("latin-1")), "is no text in UTF-8"),
-    ("a.jsonl.gz", gzip.compress(b'{"text":\n'), "is no JSON: line 1"),
-    ("a.tsv", b"a\tb\n", "is no file of type .jsonl, .json, .csv, .parquet (.jsonl, .json and .csv also with .gz)"),
-    ("a.jsonl.zst", b"x", "is no file of type .jsonl"),
-    ("a.parquet.gz", b"x", "is no file of type .jsonl"),
-], ids=lambda value: value if str(value).startswith("a.") else "")  # fmt: skip
-def test_a_packed_file_or_another_type_is_told_by_its_name_and_flag(tmp_path, name, content, words):
-    (tmp_path / name).write_bytes(content)
-    for flags in ((str(tmp_path / name),), ("mine", str(tmp_path / name))):
-        with pytest.raises(ValueError) as error:
-            load_rows(*flags)
-        assert words in str(error.value) and name in str(error.value) and "\n" not in str(error.value)
-        if "no file of type" in words:
-            assert ("`name`" if len(flags) == 1 else "`data_files`") in str(error.value)
-
-
 def test_the_broken_one_of_several_files_is_named(tmp_path):
     write_jsonl(tmp_path / "a.jsonl", [{"text": "a"}])
     (tmp_path / "b.jsonl").write_text('{"text": ')
@@ -319,33 +272,6 @@ def test_json_of_rows_by_split_and_of_columns_is_read(tmp_path):
     assert load_rows(str(path)).to_list()[1] == {"text": "b", "label": 1, "words": ["b"], "id": "1"}
     path.write_text('{"text": "a"}\n{"text": "b"}\n')
     assert load_rows(str(path))["text"] == ["a", "b"]
-
-
-# ---- files that hold no rows, or other ones than they seem to ------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("a.json", "null", "begins with null"),  # Arrow ends the process there
-        ("b.json", '[null, {"text": "a"}]', "begins with null"),
-        ("c.json", "3", "holds 3 where rows should be"),
-        ("d.jsonl", '{"text": "a"}\n3\n', "holds 3 in line 2"),
-        ("e.jsonl", '{"text": "a", "text": "b"}\n', "gives 'text' twice in one row in line 1"),
-        ("f.jsonl", '{"text": "a"}\n{"text": "\\ud83d"}\n', "half a character in line 2"),
-    ],
-)
-def test_a_json_file_says_which_line_is_no_row_once(tmp_path, caplog, name, content, said):
-    (tmp_path / name).write_text(content)
-    with pytest.raises(ValueError, match=said):
-        load_rows(str(tmp_path / name))
-    assert not caplog.records
-
-
-def test_a_parquet_file_without_rows_is_told_so(tmp_path):
-    datasets.Dataset.from_dict({"text": ["a"]}).select([]).to_parquet(tmp_path / "none.parquet")
-    with pytest.raises(ValueError, match=r"none\.parquet has no rows\.$"):
-        load_rows(str(tmp_path / "none.parquet"))
 
 
 def test_files_of_a_folder_that_are_unlike_are_told_by_column(tmp_path):

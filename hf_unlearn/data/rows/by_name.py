@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from .digits import digits
@@ -10,6 +11,8 @@ from .hub import from_hub, looks_like_hub_id
 from .media import is_media_folder, read_media
 from .named import EMBEDDED, FILES_OF, ONLY_FILE, by_its_rules
 from .people import people
+
+logger = logging.getLogger(__name__)
 
 SAVED = ("state.json", "dataset_dict.json")  # what `save_to_disk` writes of a Dataset, and of a DatasetDict
 
@@ -118,7 +121,13 @@ def _saved(folder: str, split):
 
 
 def with_ids(rows):
-    """The rows with a string `id`: their own, else the row number. Sounds stay file bytes."""
+    """
+    The rows with a string `id`: their own, else the row number; one that stands in several rows is told in a warning.
+    Sounds stay file bytes.
+
+    Raises:
+        ValueError: if some rows have no id, or ids are lists or objects.
+    """
     from datasets import Value
 
     from ..encode.sound import undecoded
@@ -127,5 +136,36 @@ def with_ids(rows):
     if "id" not in rows.column_names:
         return rows.add_column("id", [str(i) for i in range(len(rows))])
     if rows.features["id"] != Value("string"):
-        return rows.cast_column("id", Value("string"))
+        rows = _with_words(rows)
+    ids = rows.select_columns("id").with_format("arrow")[:]["id"]
+    if ids.null_count:
+        first = ids.is_null().index(True).as_py()
+        raise ValueError(
+            f"{ids.null_count} of {len(ids)} rows have no value in the column 'id', row {first} the first (from 0). "
+            "Give every row one, or leave the column out: then the rows are numbered."
+        )
+    counts = ids.value_counts()
+    if len(counts) < len(ids):
+        twice = next(one["values"].as_py() for one in counts if one["counts"].as_py() > 1)
+        logger.warning(
+            "The column 'id' has %d different values in %d rows; %s, say, stands in several. A request for such an id "
+            "takes all of its rows.",
+            len(counts),
+            len(ids),
+            twice,
+        )
     return rows
+
+
+def _with_words(rows):
+    """The rows with ids as words; numbers and words may be mixed."""
+    from datasets import Value
+
+    if isinstance(rows.features["id"], Value):
+        return rows.cast_column("id", Value("string"))
+    values = rows.select_columns("id").with_format(None)["id"][:]
+    if any(isinstance(value, (list, dict)) for value in values):
+        raise ValueError("The column 'id' holds lists or objects; it must hold one word or number a row.")
+    words = [None if value is None else str(value) for value in values]
+    order = rows.column_names
+    return rows.add_column(" id", words).remove_columns("id").rename_column(" id", "id").select_columns(order)

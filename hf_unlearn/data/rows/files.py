@@ -8,7 +8,7 @@ import re
 import zlib
 from pathlib import Path
 
-from . import json_shapes
+from . import json_shapes, strangers
 from .csv_words import kept_words
 from .packed import PACKED, opened, plain_name
 
@@ -133,11 +133,13 @@ def read_files(files: list[Path], split: str = "train", part: str = ""):
         if not path.stat().st_size:
             raise ValueError(f"{path} is empty: a file of 0 bytes.")
         try:
-            said = json_shapes.first_is_no_row(path) if builder_of(path) == "json" else None
+            said = strangers.stranger(path, builder_of(path))
+            if said is None and builder_of(path) == "json":
+                said = strangers.not_text(path) or json_shapes.first_is_no_row(path)
         except (OSError, EOFError, zlib.error) as error:
             raise ValueError(_broken(path, error)) from error
         if said:
-            raise ValueError(f"{path} {said} What is read: {json_shapes.SHAPES}.")
+            raise ValueError(f"{path} {said}")
     try:
         found = json_shapes.one_object(files[0]) if len(files) == 1 else None
     except (ValueError, OSError, EOFError, zlib.error) as error:
@@ -150,6 +152,8 @@ def read_files(files: list[Path], split: str = "train", part: str = ""):
         raise ValueError(_first_broken(files, error)) from error
     if builder_of(files[0]) != "csv":
         return rows
+    if twice := next((f"{path} {said}" for path in files if (said := strangers.header_twice(path))), None):
+        raise ValueError(twice)
     if "__index_level_0__" in rows.column_names:
         raise ValueError(
             f"{files[0]}: lines have more values than the header has names ({len(rows.column_names) - 1}). A value "
@@ -217,7 +221,8 @@ def _broken(path: Path, error: Exception) -> str:
     if kind in ("json", "csv"):
         try:
             with opened(path) as file:
-                file.read()
+                if not file.read().strip():
+                    return f"{path} has no rows."
         except UnicodeDecodeError as wrong:
             return f"{path} is no text in UTF-8 (byte {wrong.start}: {wrong.reason}); save it in that encoding."
         except (OSError, EOFError, zlib.error) as wrong:

@@ -40,10 +40,15 @@ def one_object(path: Path) -> dict | None:
 
 
 def _is_row(line: str) -> bool:
+    return _is_json(line) and isinstance(json.loads(line), dict)
+
+
+def _is_json(text: str) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
+        json.loads(text)
     except json.JSONDecodeError:
         return False
+    return True
 
 
 def first_is_no_row(path: Path) -> str | None:
@@ -52,9 +57,10 @@ def first_is_no_row(path: Path) -> str | None:
         start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
     inner = start[1:].lstrip() if start.startswith(b"[") else start
     if inner.startswith(b"null"):
-        return "begins with null where its first row should be."
+        return f"begins with null where its first row should be. What is read: {SHAPES}."
     if start[:1] in (b'"', b"-") or start[:1].isdigit() or start.startswith((b"true", b"false", b"NaN")):
-        return f"holds {start[:20].split()[0].decode(errors='replace')} where rows should be."
+        shown = start[:20].split()[0].decode(errors="replace")
+        return f"holds {shown} where rows should be. What is read: {SHAPES}."
     return None
 
 
@@ -62,7 +68,8 @@ def wrong_line(path: Path) -> str | None:
     """What is wrong with the first line, or with an entry of a list, that is no row: "is no JSON: line 3, …"."""
     with opened(path) as file:
         text = file.read().removeprefix("\ufeff")
-    in_a_list = text.lstrip().startswith("[")
+    by_line = plain_name(path.name.lower()).endswith(".jsonl") and _is_json(text.lstrip().partition("\n")[0])
+    in_a_list = text.lstrip().startswith("[") and not by_line
     for number, line in enumerate([text.replace("\n", " ")] if in_a_list else text.splitlines(), 1):
         where = "" if in_a_list else f" in line {number}"
         try:

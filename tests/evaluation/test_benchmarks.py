@@ -337,7 +337,7 @@ def test_all_parts_stand_in_card_and_report_with_intervals(muse, tmp_path):
     section = page[page.index('id="benchmarks"') : page.index('id="scores"')]
     assert "muse_<wbr>verbmem" in section and "WMDP, bio rows: answered right" in section and "40 %" in section
     assert "wmdp_" not in page[page.index('id="scores"') : page.index('id="glossary"')]
-    assert "behind 1 examples" in section and "6 beginnings of texts to forget, 6 greedy tokens each" in section
+    assert "behind 1 example," in section and "6 beginnings of texts to forget, 6 greedy tokens each" in section
     assert "WMDP, bio rows: answered right" in table(card.to_dict()) and "WMDP" in card.to_card()
 
 

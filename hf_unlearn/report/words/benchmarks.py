@@ -46,7 +46,8 @@ def _muse(parts: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
             found.append(f"{rows} beginnings of texts to forget{without}, {tokens} greedy tokens each, {rouge}")
         elif part.startswith("knowmem"):
             what = "to forget" if part.endswith("forget") else "to keep"
-            behind = f" behind {own.get('examples')} examples" if own.get("examples") else ""
+            count = own.get("examples")
+            behind = f" behind {count} example{'s' if count != 1 else ''}" if count else ""
             tokens = options.get("knowledge_tokens")
             found.append(f"{rows} questions on texts {what}{without}{behind}, {tokens} greedy tokens each, {rouge}")
     if {"privleak_forget", "privleak_holdout"} <= parts.keys():

@@ -26,6 +26,7 @@ setup(
         "huggingface_hub>=1.0",
         "numpy>=1.26",
         "pyarrow>=15",
+        "xxhash>=3",
         "scikit-learn>=1.4",
         "scipy>=1.11",
         "rouge_score>=0.1.2",

@@ -35,6 +35,8 @@ Where is …?
     is a file damaged?   utils/manifest.py: SHA-256 of what is in a checkpoint or a model's folder; utils/files.py
     whose checkpoint     trainers/same_run.py: rows and options that a run may be resumed with
     rows of a model      trainers/known_rows.py: trained on, asked to be forgotten; the salt: utils/salts.py
+    the same row?        data/duplicates.py: rows that say the same, by what data/said.py reads and data/keys.py
+                         compares; much alike: data/near_twins.py; on a disk: data/row_digests.py
     the AUC's interval   evaluation/intervals.py
     a verdict's gate     evaluation/gate_rules.py (limits: gates.py); from gates to the verdict: `verdict_of` in
                          evaluation/judge.py; the sentences: report/words/gates.py

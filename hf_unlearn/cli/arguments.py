@@ -27,6 +27,7 @@ RANGES = {  # flag -> check of its value; those of the split, the model and the 
     "split_seed": partial(whole, low=0),
     "lora_alpha": partial(whole, low=1),
     "per_device_eval_batch_size": partial(whole, low=1),
+    "max_rows": partial(whole, low=1),
     "seed": partial(whole, low=0),
     "ask": partial(number, low=0, open_low=True),
 }

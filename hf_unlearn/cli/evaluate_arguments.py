@@ -100,6 +100,13 @@ class _EvaluateArguments(FromFlags):
     per_device_eval_batch_size: int = field(
         default=64, metadata={"help": "Rows of a forward pass on one device. Lower it where memory runs out."}
     )
+    max_rows: int = field(
+        default=10_000,
+        metadata={
+            "help": "Rows of a split that are measured, at most, evenly spaced; score card and report say so. More "
+            "rows make the intervals narrower, and take longer. Of the retain rows 2000 are measured at most."
+        },
+    )
     seed: int = field(
         default=0,
         metadata={"help": "Seed of the confidence intervals and of the rows that each of --shadows trains on."},

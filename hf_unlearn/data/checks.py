@@ -14,6 +14,7 @@ from .columns import (
     INPUT_COLUMNS,
     LABELS,
     REFERENCE_COLUMN,
+    Ids,
     column_names,
     column_values,
     first_ids,
@@ -22,6 +23,7 @@ from .columns import (
 )
 from .duplicates import Content, contents, twins
 from .given import as_rows
+from .keys import as_bytes, is_among, repeated, short
 from .limits import Limits
 from .near_twins import compared_rows, near_twins
 from .read_once import read_once
@@ -108,12 +110,16 @@ def _shared_ids(
 ) -> tuple[list[str], set[tuple[str, str]]]:
     """Ids that two sets share, and which two; `ids`: as of `ids_of`, by set."""
     problems, named = [], set()
+    hashes = {name: short(own) for name, (own, wrong) in ids.items() if not wrong and "id" in column_names(sets[name])}
     for a, b, fix in PAIRS:
         if not all(name in sets and "id" in column_names(sets[name]) for name in (a, b)):
             continue
         (ids_a, wrong_a), (ids_b, wrong_b) = ids[a], ids[b]
-        known = set(map(str, ids_a))  # 7 and "7" name one row
-        if not wrong_a and not wrong_b and (shared := [i for i in ids_b if str(i) in known]):
+        if wrong_a or wrong_b:
+            continue
+        alike = [np.flatnonzero(is_among(hashes[x], hashes[y])) for x, y in ((a, b), (b, a))]
+        known = {str(ids_a[i]) for i in alike[0]}  # 7 and "7" name one row
+        if shared := [ids_b[i] for i in alike[1] if str(ids_b[i]) in known]:
             same = {str(ids_a[i]) for i, j in twins(found[a], found[b]) if str(ids_a[i]) == str(ids_b[j])}
             if not same:
                 fix = "They stand for rows of unlike content: number the rows of all sets through, or leave `id` out."
@@ -127,7 +133,9 @@ def _ids_of_two(name: str, rows: Any, content: Content, ids: list, wrong: list[s
     if wrong or "id" not in column_names(rows):
         return []
     said: dict[Any, tuple] = {}
-    two = [i for i, keys in zip(ids, content.keys, strict=True) if not set(said.setdefault(i, keys)) & set(keys)]
+    places = np.flatnonzero(repeated(short(ids)))
+    pairs = zip([ids[i] for i in places], as_bytes(content.keys[places]), strict=True)
+    two = [i for i, keys in pairs if not set(said.setdefault(i, keys)) & set(keys)]
     two = list(dict.fromkeys(i for i in two if said[i]))
     if not two:
         return []
@@ -159,7 +167,7 @@ def unlike_columns(sets: Sets, limits: Limits | None = None, processing_class: A
 _TOLD: set[frozenset] = set()  # pairs of near twins that a warning has named in this process
 
 
-def warn_of_near_twins(a: Content, b: Content, ids_a: list, ids_b: list, name_a: str, name_b: str) -> None:
+def warn_of_near_twins(a: Content, b: Content, ids_a: Any, ids_b: Any, name_a: str, name_b: str) -> None:
     """
     Names a few rows of two sets that are much alike: whether they say the same, the reader must judge. On the first
     process of a machine alone, and the same pairs once.
@@ -167,11 +175,15 @@ def warn_of_near_twins(a: Content, b: Content, ids_a: list, ids_b: list, name_a:
     if os.environ.get("LOCAL_RANK", "0") not in ("0", "-1", ""):
         return
     pairs = near_twins(a, b)
-    told = frozenset((name_a, str(ids_a[i]), name_b, str(ids_b[j])) for i, j, _ in pairs)
+    ids_a, ids_b = (
+        ids.at([pair[k] for pair in pairs]) if isinstance(ids, Ids) else [ids[pair[k]] for pair in pairs]
+        for k, ids in enumerate((ids_a, ids_b))
+    )
+    told = frozenset((name_a, str(i), name_b, str(j)) for i, j in zip(ids_a, ids_b, strict=True))
     if not pairs or told in _TOLD:
         return
     _TOLD.add(told)
-    shown = [f"{ids_a[i]} ≈ {ids_b[j]} ({similarity:.0%})" for i, j, similarity in pairs]
+    shown = [f"{i} ≈ {j} ({pair[2]:.0%})" for i, j, pair in zip(ids_a, ids_b, pairs, strict=True)]
     rows = [f"{len(own)} of {len(one.keys)} {name}" for own, one, name in zip(
         compared_rows(a, b), (a, b), (name_a, name_b), strict=True) if len(own) < len(one.keys)]  # fmt: skip
     logger.warning(
@@ -279,7 +291,7 @@ def _flags(rows: Any, revocable: str) -> tuple[np.ndarray | None, list[str]]:
 def _named_and_kept(rows: Any, content: Content, flags: np.ndarray) -> list[str]:
     """Rows that are revocable and stable at once, by their content."""
     places = np.flatnonzero(flags), np.flatnonzero(~flags)
-    pairs = twins(*(Content([content.keys[i] for i in own], None, None) for own in places))
+    pairs = twins(*(content.at(own) for own in places))
     if not pairs:
         return []
     ids = row_ids(rows)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from ..utils.checks import plain
+from .gather import arrays_at
 
 IMAGE_LIKE = ("pixel_values", "input_values", "input_features")  # arrays of one shape in all rows
 INPUT_COLUMNS = ("input_ids", *IMAGE_LIKE, "labels")
@@ -25,6 +28,27 @@ def first_ids(ids: Sequence, limit: int = FIRST_IDS) -> str:
 def row_ids(dataset, id_column: str = "id") -> list:
     """The `id` column, or the row numbers where there is none."""
     return column_values(dataset, id_column) if id_column in column_names(dataset) else list(range(len(dataset)))
+
+
+class Ids:
+    """The ids of a `datasets.Dataset`, or of some of its rows (places), read where they are asked for."""
+
+    def __init__(self, dataset, places: np.ndarray | None = None):
+        self.dataset, self.places = dataset, places
+
+    def of(self, places: np.ndarray) -> Ids:
+        return Ids(self.dataset, places if self.places is None else self.places[places])
+
+    def at(self, places: Sequence[int]) -> list:
+        own = np.array(places, np.int64)
+        own = own if self.places is None else self.places[own]
+        if "id" not in column_names(self.dataset) or not len(own):
+            return own.tolist()
+        return arrays_at(self.dataset, ["id"], own)["id"].to_pylist()
+
+    def first(self, places: Sequence[int]) -> str:
+        """[`first_ids`] of these."""
+        return first_ids(self.at(places[:FIRST_IDS]) + [None] * (len(places) - FIRST_IDS))
 
 
 def column_names(dataset) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from ..utils.checks import raise_problems
 from .columns import first_ids, row_ids
 from .duplicates import Content
+from .keys import as_bytes, rows_with
 from .split_checks import alone_or_several
 
 logger = logging.getLogger(__name__)
@@ -34,8 +35,11 @@ def deleted_rows(dataset, deleted: Sequence | str | int, content: Content) -> np
     if unknown := [i for i in map(str, named) if i not in there]:
         raise_problems([f"`deleted` has ids that no row has: {first_ids(unknown)}; ids are such as {first_ids(ids)}."])
     gone = np.array([i in wanted for i in ids])
-    known = {key for i in np.flatnonzero(gone) for key in content.keys[i]}
-    twins = np.array([not known.isdisjoint(keys) for keys in content.keys]) & ~gone
+    near = np.flatnonzero(rows_with(content.keys, content.keys[gone]))
+    known = {key for keys in as_bytes(content.keys[gone]) for key in keys}
+    twins = np.zeros(len(gone), bool)
+    twins[near] = [not known.isdisjoint(keys) for keys in as_bytes(content.keys[near])]
+    twins &= ~gone
     if twins.any():
         shown = first_ids([ids[i] for i in np.flatnonzero(twins)])
         logger.warning("%d row(s) have the content of a deleted row and are left out, too, ids %s.", twins.sum(), shown)

@@ -11,10 +11,10 @@ import numpy as np
 from ..utils.checks import raise_problems
 from .columns import IMAGE_LIKE, INPUT_COLUMNS, LABELS, column_names
 from .given import as_rows
-from .read_once import Large, batches, read_once
-from .reading import normalised
-from .stored import Flat
-from .value_digests import column_digests, digest, hashed
+from .keys import Hash, as_bytes, as_words, distinct, fast, repeated, rows_with, short
+from .read_once import batches, read_once
+from .said import Texts, Tokens, column_texts, row_tokens, texts_of, token_texts
+from .value_digests import column_digests, digest, hashed, number_contents
 
 # Columns that hold what a row says: where there is one, the columns of numbers beside it are no content.
 TEXTS = {
@@ -50,12 +50,23 @@ NOT_CONTENT = {"id", *LABELS, "label_text", "label_name", "class", "category", "
 def fingerprints(dataset, columns: Iterable[str]) -> list[bytes]:
     """Content hash of each row over `columns` (16 bytes each), in order."""
     columns = sorted(columns)
-    if hasattr(dataset, "with_format"):
-        dataset = dataset.with_format(None).select_columns(columns)
-        if not any("Image" in str(f) or "Audio" in str(f) for f in dataset.features.values()):
-            dataset = dataset.with_format("numpy")
-    rows = (dataset[i] for i in range(len(dataset)))
-    return [hashed(b"|".join(digest(row[c]) for c in columns)) for row in rows]
+    if not hasattr(dataset, "with_format") or not columns:
+        rows = (dataset[i] for i in range(len(dataset)))
+        return [hashed(b"|".join(digest(row[c]) for c in columns)) for row in rows]
+    plain = dataset.with_format(None).select_columns(columns)
+    if not any("Image" in str(f) or "Audio" in str(f) for f in plain.features.values()):
+        plain = plain.with_format("numpy")
+    found: list[bytes] = []
+    for start, part in batches(dataset, columns):
+        of_columns = []
+        for name, values in part.items():
+            own = number_contents(values)
+            if own is None:  # text, files, nested values: as Python has them
+                rows = plain.select_columns([name])
+                own = [digest(rows[i][name]) for i in range(start, start + len(values))]
+            of_columns.append(own)
+        found += [hashed(b"|".join(row)) for row in zip(*of_columns, strict=True)]
+    return found
 
 
 # ---- what a row says ------------------------------------------------------------------------------------------------
@@ -67,14 +78,19 @@ class Content:
     What each row of a set says, to compare it with the rows of another.
 
     Args:
-        keys: of each row, one or two hashes; rows with one in common are twins.
+        keys: (n, k, 2) uint64, of each row up to two hashes of 16 bytes; rows with one in common are twins.
         texts: of each row, as a person reads it; None: there is no text.
         tokens: of each row, its token ids without padding; None: there are none.
     """
 
-    keys: list[tuple[bytes, ...]]
-    texts: list[str] | None
-    tokens: list[np.ndarray] | None
+    keys: np.ndarray
+    texts: Texts | None = None
+    tokens: Tokens | None = None
+
+    def at(self, places: np.ndarray) -> Content:
+        """Of some rows."""
+        texts, tokens = (own and own.of(places) for own in (self.texts, self.tokens))
+        return Content(self.keys[places], texts, tokens)
 
 
 def contents(
@@ -82,6 +98,7 @@ def contents(
     processing_class: Any = None,
     without: Iterable[str] = (),
     only: Iterable[str] | None = None,
+    hash_of: Hash = fast,
 ) -> list[Content]:
     """
     What the rows of each set say, by the columns that all sets have: token ids without padding, pictures and sounds as
@@ -94,11 +111,20 @@ def contents(
     Args:
         without: further columns that are no content.
         only: the columns that are content; None: all others.
+        hash_of: makes the keys.
     """
     sets = [read_once(rows) for rows in sets]
     inputs, others, texts = _read_columns(sets, without, only)
     masked = all("attention_mask" in column_names(rows) for rows in sets)
-    return [_content(rows, inputs or others, texts, masked, processing_class) for rows in sets]
+    pad = None if masked else getattr(processing_class, "pad_token_id", None)
+    found = [_content(rows, inputs or others, texts, masked, pad, hash_of) for rows in sets]
+    if not texts and hasattr(processing_class, "batch_decode"):
+        with_tokens = [own for own in found if own.tokens is not None]
+        read = token_texts([own.tokens for own in with_tokens], processing_class, hash_of)
+        for own, said in zip(with_tokens, read, strict=True):
+            if said is not None:
+                own.texts, own.keys = said[0], np.concatenate([own.keys, said[1][:, None]], axis=1)
+    return found
 
 
 def worded_columns(rows: Any, without: Iterable[str] = ()) -> tuple[str, ...]:
@@ -122,16 +148,17 @@ def _read_columns(sets: Sequence[Any], without: Iterable[str], only: Iterable[st
     return inputs, list(kinds), texts
 
 
-def _content(rows, columns: list[str], texts: list[str], masked: bool, processing_class) -> Content:
-    tokens = _tokens(rows, masked, processing_class) if columns == ["input_ids"] else None
-    if tokens is not None:
-        exact = [hashed(ids.tobytes()) for ids in tokens]
-    else:
+def _content(
+    rows: Any, columns: list[str], texts: list[str], masked: bool, pad: int | None, hash_of: Hash
+) -> Content:
+    """What the rows say by their columns alone."""
+    read, by_text = column_texts(rows, texts, hash_of) if texts else (None, None)
+    found = row_tokens(rows, masked, pad, hash_of) if columns == ["input_ids"] else None
+    tokens, exact = found or (None, None)
+    if tokens is None:
         exact = _stored(rows, columns) if columns and not set(texts) & set(columns) else None
-    read = _read(rows, texts) if texts else _decoded(tokens, processing_class)
-    by_text = None if read is None else [hashed(b"text" + normalised(text).encode("utf-8", "replace")) for text in read]
     known = [own for own in (exact, by_text) if own is not None]
-    keys = list(zip(*known, strict=True)) if known else [()] * len(rows)
+    keys = np.stack(known, axis=1) if known else np.zeros((len(rows), 0, 2), np.uint64)
     return Content(keys, read, tokens)
 
 
@@ -164,63 +191,19 @@ def _kind_of_feature(feature: Any) -> str:
 
 def _says_whose(sets: Sequence[Any], column: str) -> bool:
     """Whether a column of text beside the usual ones repeats itself, as names of persons and sources do."""
-    values = [value for rows in sets for value in _read(rows, [column])]
-    return 2 * len(set(values)) <= len(values)
+    found = np.concatenate([short(texts) for rows in sets for texts in texts_of(rows, [column])] or [np.zeros(0)])
+    return 2 * distinct(found) <= len(found)
 
 
-def _tokens(rows: Any, masked: bool, processing_class: Any) -> list[np.ndarray] | None:
-    """The token ids of each row that its mask keeps, or that are no padding; None where they are no numbers."""
-    found: list[np.ndarray] = []
-    pad = None if masked else getattr(processing_class, "pad_token_id", None)
-    for _, part in batches(rows, ["input_ids", *(["attention_mask"] if masked else [])]):
-        flats = {name: Flat(values) for name, values in part.items() if not isinstance(values, (list, Large))}
-        ids = flats.get("input_ids")
-        if ids is None or ids.kind != "whole" or ids.depth != 1 or len(ids.missing):
-            return None
-        values, owner = ids.numbers()
-        mask = flats.get("attention_mask")
-        if mask is not None and len(mask.values) == len(values) and not len(mask.missing):
-            kept = mask.numbers()[0] != 0
-            values, owner = values[kept], owner[kept]
-        ends = np.cumsum(np.bincount(owner, minlength=ids.n))
-        own = np.split(values.astype(np.int64), ends[:-1])
-        found += own if pad is None else [_without_edges(row, pad) for row in own]
-    return found
-
-
-def _without_edges(ids: np.ndarray, pad: int) -> np.ndarray:
-    inside = np.flatnonzero(ids != pad)
-    return ids[inside[0] : inside[-1] + 1] if len(inside) else ids
-
-
-def _stored(rows: Any, columns: list[str]) -> list[bytes]:
-    """Hash of each row over these columns, as they are stored; files of pictures and sounds are not decoded."""
-    found: list[bytes] = []
+def _stored(rows: Any, columns: list[str]) -> np.ndarray:
+    """
+    (n, 2) uint64: hash of each row over these columns, as they are stored; no file of a picture or sound is decoded.
+    """
+    found = []
     for _, part in batches(rows, sorted(columns)):
         of_columns = [column_digests(values) for values in part.values()]
-        found += [hashed(b"|".join(row)) for row in zip(*of_columns, strict=True)]
-    return found or [b""] * len(rows)
-
-
-def _read(rows: Any, columns: list[str]) -> list[str]:
-    """The text of each row: its text columns, one after the other."""
-    found: list[str] = []
-    for _, part in batches(rows, columns):
-        of_columns = [values if isinstance(values, list) else values.to_pylist() for values in part.values()]
-        said = zip(*of_columns, strict=True)
-        found += ["\n".join("" if value is None else str(value) for value in row) for row in said]
-    return found
-
-
-def _decoded(tokens: list[np.ndarray] | None, processing_class: Any) -> list[str] | None:
-    """What a tokenizer reads from token ids; None where there is none, or it does not know them."""
-    if tokens is None or not hasattr(processing_class, "batch_decode"):
-        return None
-    try:
-        read = processing_class.batch_decode([ids.tolist() for ids in tokens], skip_special_tokens=True)
-    except (IndexError, KeyError, OverflowError, TypeError, ValueError):  # ids that are not this tokenizer's
-        return None
-    return [text if text.strip() else str(ids.tolist()) for text, ids in zip(read, tokens, strict=True)]
+        found.append(as_words([fast(b"|".join(row)) for row in zip(*of_columns, strict=True)]))
+    return np.concatenate(found) if found else np.zeros((len(rows), 2), np.uint64)
 
 
 # ---- twins ----------------------------------------------------------------------------------------------------------
@@ -252,24 +235,27 @@ def find_duplicates(
         return []
     if columns is None:
         return twins(*contents([first, second], processing_class))
-    return twins(*(Content([(key,) for key in fingerprints(rows, columns)], None, None) for rows in (first, second)))
+    return twins(*(Content(as_words(fingerprints(rows, columns))[:, None]) for rows in (first, second)))
 
 
 def twin_groups(content: Content) -> np.ndarray:
     """(n,) the first place of the rows that say the same as a row, also by way of a third; its own where none does."""
     first: dict[bytes, int] = {}
-    above = list(range(len(content.keys)))
+    above = np.arange(len(content.keys))
+    halves = content.keys[..., 0]
+    places = np.flatnonzero(repeated(halves.reshape(-1)).reshape(halves.shape).any(axis=1))
 
     def root(i: int) -> int:
         while above[i] != i:
             above[i] = i = above[above[i]]
         return i
 
-    for i, keys in enumerate(content.keys):
+    for i, keys in zip(places.tolist(), as_bytes(content.keys[places]), strict=True):
         for key in keys:
             one, other = sorted((root(first.setdefault(key, i)), root(i)))
             above[other] = one
-    return np.array([root(i) for i in range(len(above))], dtype=np.int64)
+    above[places] = [root(i) for i in places.tolist()]
+    return above
 
 
 def _no_such_columns(name: str, rows: Any, columns: list[str]) -> list[str]:
@@ -283,9 +269,12 @@ def _no_such_columns(name: str, rows: Any, columns: list[str]) -> list[str]:
 
 def twins(first: Content, second: Content) -> list[tuple[int, int]]:
     """[`find_duplicates`], from the contents."""
+    places = [np.flatnonzero(rows_with(*pair)) for pair in ((first.keys, second.keys), (second.keys, first.keys))]
+    keys = [as_bytes(one.keys[own]) for one, own in zip((first, second), places, strict=True)]
     seen: dict[bytes, int] = {}
-    for i, keys in enumerate(first.keys):
-        for key in keys:
+    for i, own in zip(places[0].tolist(), keys[0], strict=True):
+        for key in own:
             seen.setdefault(key, i)
-    found = ((min((seen[key] for key in keys if key in seen), default=None), j) for j, keys in enumerate(second.keys))
+    pairs = zip(places[1].tolist(), keys[1], strict=True)
+    found = ((min((seen[key] for key in own if key in seen), default=None), j) for j, own in pairs)
     return [(i, j) for i, j in found if i is not None]

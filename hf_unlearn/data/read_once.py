@@ -6,14 +6,17 @@ lists of numbers as Arrow arrays, and of pictures, sounds and other large values
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from ..utils.checks import plain
 from .columns import IMAGE_LIKE, LABELS, column_names
-from .stored import Flat, as_numpy, from_values, kind_of_value, one_value, plain_array
+from .gather import arrays_at, bytes_a_row, chunks
+from .stored import Flat, as_numpy, from_values, kind_of_value, one_value
 from .value_digests import column_digests, flat_digests
 
 BATCH_ROWS = 10_000
@@ -33,12 +36,43 @@ def batches(rows: Any, columns: Iterable[str]) -> Iterator[tuple[int, dict[str, 
     if not hasattr(rows, "with_format"):
         yield from read_once(rows).batches(columns)
         return
-    table = rows.with_format("arrow").select_columns(columns)
-    whole = table.data  # nothing is read for its size
-    size = min(BATCH_ROWS, max(1, BATCH_BYTES * max(1, whole.num_rows) // max(1, whole.nbytes)))
-    for start in range(0, len(rows), size):
-        part = table[start : start + size]
-        yield start, {name: plain_array(part.column(name)) for name in columns}
+    size = min(BATCH_ROWS, max(1, int(BATCH_BYTES / max(1.0, bytes_a_row(rows, columns)))))
+    with reading_bar(len(rows), size) as told:
+        for start in range(0, len(rows), size):
+            yield start, arrays_at(rows, columns, slice(start, start + size))
+            told(min(size, len(rows) - start))
+
+
+@contextmanager
+def reading_bar(total: int, at_once: int) -> Iterator[Callable[[int], Any]]:
+    """A function that is told of rows read: where there are many, a bar shows them after two seconds."""
+    if total <= at_once or os.environ.get("LOCAL_RANK", "0") not in ("0", "-1", ""):
+        yield lambda rows: None
+        return
+    from datasets.utils import tqdm  # which `datasets.disable_progress_bars` silences, as the verbs do
+
+    with tqdm(total=total, desc="reading rows", unit=" rows", delay=2, leave=False, disable=None) as bar:
+        yield bar.update
+
+
+def values_at(rows: Any, columns: Iterable[str], places: np.ndarray) -> Iterator[dict[str, Any]]:
+    """The same of the rows at these places, in their order; such as are no table must be in ascending order."""
+    columns = list(columns)
+    if hasattr(rows, "with_format"):
+        size = min(BATCH_ROWS, max(1, int(BATCH_BYTES / max(1.0, bytes_a_row(rows, columns)))))
+        for some in chunks(places, size):
+            yield arrays_at(rows, columns, some)
+        return
+    for start, part in read_once(rows).batches(columns):
+        count = len(next(iter(part.values())))
+        low, high = np.searchsorted(places, [start, start + count])
+        if high > low:
+            own = places[low:high] - start
+            yield {name: _some(values, own) for name, values in part.items()}
+
+
+def _some(values: Any, places: np.ndarray) -> Any:
+    return [values[i] for i in places.tolist()] if isinstance(values, list) else values.take(places)
 
 
 def read_once(rows: Any) -> Any:

@@ -6,7 +6,8 @@ import re
 import unicodedata
 
 _GAP, _SIGN = "\ue000", "\ue001"  # private use: what is kept between digits
-_NUMBER = re.compile(r"(?<=\d)\W+(?=\d)|(?<!\w)-(?=\d)")  # 1.5 is not 15, 1 2 is not 12, -5 is not 5
+_NUMBER = re.compile(r"(\d)(\W+)(?=\d)|(?<!\w)-(?=\d)")  # 1.5 is not 15, 1 2 is not 12, -5 is not 5
+_DIGIT = re.compile(r"\d")
 
 
 class _Dropped(dict):
@@ -26,6 +27,7 @@ class _Spaced(_Dropped):
 
 
 _DROPPED, _SPACED = _Dropped(), _Spaced()
+_DROPPED_OF_ASCII = bytes(code for code in range(128) if _DROPPED[code] is None)
 
 
 def normalised(text: str) -> str:
@@ -33,9 +35,19 @@ def normalised(text: str) -> str:
     Text without case, punctuation and white space, in the form NFKC; but what stands between two digits, and a minus
     before one, leaves a mark, since 1.5 is not 15. Text of punctuation alone stays as it is.
     """
-    text = unicodedata.normalize("NFKC", text).casefold()
-    marked = _NUMBER.sub(lambda found: _GAP if found[0].isspace() else _SIGN, text)
-    return marked.translate(_DROPPED) or text
+    plain = text.isascii()
+    text = text.lower() if plain else unicodedata.normalize("NFKC", text).casefold()
+    if _DIGIT.search(text):
+        return _NUMBER.sub(_marked, text).translate(_DROPPED) or text
+    if plain:
+        return text.encode().translate(None, _DROPPED_OF_ASCII).decode() or text
+    return text.translate(_DROPPED) or text
+
+
+def _marked(found: re.Match) -> str:
+    """What stands between two digits, or before one, as a mark."""
+    digit, between = found.groups()
+    return _SIGN if digit is None else digit + (_GAP if between.isspace() else _SIGN)
 
 
 def spaced(text: str) -> str:

@@ -142,8 +142,8 @@ def ids_of(name: str, rows: Any) -> tuple[list, list[str]]:
     numbers = list(range(len(rows)))
     if "id" not in column_names(rows):
         return numbers, []
-    ids = row_ids(rows)
-    wrong = [i for i, value in enumerate(ids) if value == "" or not isinstance(value, (str, int, np.integer))]
+    ids, allowed = row_ids(rows), (str, int, np.integer)
+    wrong = [i for i, value in enumerate(ids) if value == "" or not isinstance(value, allowed)]
     if not wrong:
         return ids, []
     value = ids[wrong[0]]
@@ -290,6 +290,8 @@ class _Batch:
             return
         self.same_length(column, flat, inputs)
         values, owner = flat.numbers()
+        if column == "attention_mask" and not len(flat.missing) and (values == 1).all():
+            return
         values = values.astype(np.float64)
         limits = self.limits
         most = {"attention_mask": 2, "token_type_ids": limits.types, "position_ids": limits.position_ids}[column]
@@ -349,11 +351,12 @@ class _Batch:
             self.same_length(column, flat, inputs)
             self.padding(flat, counted)
         if per_token and (inputs is not None or self.limits.causal_lm):  # the first token of a row is never predicted
-            starts = np.cumsum(flat.lengths) - flat.lengths
-            predicted = np.arange(len(flat.owner)) != starts[flat.owner]
-            counted = counted & (predicted if len(predicted) == len(counted) else True)
-        there = np.setdiff1d(np.arange(flat.n), flat.missing)
-        empty = np.setdiff1d(there, owner[counted])
+            starts = (np.cumsum(flat.lengths) - flat.lengths)[flat.lengths > 0]
+            if len(flat.owner) == len(counted):
+                counted[starts] = False
+        without = np.bincount(owner[counted], minlength=flat.n) == 0
+        without[flat.missing] = False
+        empty = np.flatnonzero(without)
         one = "; the first token of a row is never predicted" if per_token else ""
         self.add(empty, f"have all labels at {IGNORE_INDEX} and teach nothing{one}")
         most, what = (self.limits.label_tokens, "tokens") if per_token else (self.limits.classes, "classes")

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from .columns import INPUT_COLUMNS, column_names
-from .read_once import ReadOnce
+from .read_once import ReadOnce, batches
 from .stored import arrow_of, as_numpy, one_value, pythons_own
 
 BATCH = 1000  # rows that are read at a time
@@ -142,7 +142,7 @@ def unseeded_columns(dataset, seeded: Callable[..., None]) -> list[str]:
 def _tables(dataset, columns: list[str]) -> Iterator:
     """The rows as Arrow tables, as they are stored, or as columns by name."""
     if hasattr(dataset, "with_format"):
-        yield from dataset.with_format("arrow").select_columns(columns).iter(BATCH)
+        yield from (part for _, part in batches(dataset, columns))
         return
     if isinstance(dataset, ReadOnce):
         if not any(map(dataset.is_large, columns)):

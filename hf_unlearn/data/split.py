@@ -11,7 +11,7 @@ import numpy as np
 
 from ..utils.checks import gather, raise_problems
 from .checks import warn_of_near_twins
-from .columns import column_names, column_values, first_ids, row_ids
+from .columns import Ids, column_names, column_values, first_ids, row_ids
 from .deleted import deleted_already, deleted_rows, emptied
 from .duplicates import Content, contents, twins
 from .given import as_dataset
@@ -175,9 +175,14 @@ def _drawn_rows(dataset, free: np.ndarray, share: float, group: str | None, draw
         found[draw.permutation(free)[: max(1, round(share * len(free)))]] = True
         return found
     # A row without a group is one of its own: what is not known does not make rows belong together.
-    of = np.array([f"\0{i}" if is_missing(v) else str(v) for i, v in enumerate(column_values(dataset, group))])
-    groups = np.unique(of[free])
-    return np.isin(of, draw.permutation(groups)[: max(1, round(share * len(groups)))])
+    numbers: dict[str, int] = {}
+    named = (f"\0{i}" if is_missing(v) else str(v) for i, v in enumerate(column_values(dataset, group)))
+    of = np.fromiter((numbers.setdefault(name, len(numbers)) for name in named), np.int64, len(dataset))
+    names, there = list(numbers), np.flatnonzero(np.bincount(of[free], minlength=len(numbers)))
+    groups = np.array(sorted(there.tolist(), key=names.__getitem__), np.int64)
+    chosen = np.zeros(len(names), bool)
+    chosen[groups[draw.permutation(len(groups))[: max(1, round(share * len(groups)))]]] = True
+    return chosen[of]
 
 
 def _kept_out(dataset, unseen: Sequence) -> np.ndarray:
@@ -196,21 +201,19 @@ def _kept_out(dataset, unseen: Sequence) -> np.ndarray:
 
 def _settle_duplicates(dataset, parts, duplicates, content: Content):
     """The parts (name -> (n,) bool) with twins of forget rows in forget, those of retain rows in retain."""
-    ids = row_ids(dataset)
+    ids = Ids(dataset)
     parts = {name: mask.copy() for name, mask in parts.items()}
 
     def of(mask: np.ndarray) -> tuple[np.ndarray, Content]:
         places = np.flatnonzero(mask)
-        texts = content.texts and [content.texts[i] for i in places]
-        tokens = content.tokens and [content.tokens[i] for i in places]
-        return places, Content([content.keys[i] for i in places], texts, tokens)
+        return places, content.at(places)
 
     def twins_of(first: np.ndarray, second: np.ndarray) -> list[int]:
         (_, one), (places, other) = of(first), of(second)
         return [int(places[j]) for _, j in twins(one, other)]
 
     while found := twins_of(parts["forget"], parts["retain"] | parts["unseen"]):
-        named = first_ids([ids[i] for i in found])
+        named = ids.first(found)
         text = f"{len(found)} row(s) outside the forget set have the content of a forget row, ids {named}"
         if duplicates == "error":
             raise_problems([f"{text}. Forget them too (`duplicates='move'`) or take them out of the data."])
@@ -222,11 +225,11 @@ def _settle_duplicates(dataset, parts, duplicates, content: Content):
         logger.warning(
             "%d unseen row(s) have the content of a retain row, ids %s; they are moved to retain.",
             len(leaked),
-            first_ids([ids[i] for i in leaked]),
+            ids.first(leaked),
         )
         parts["unseen"][leaked] = False
         parts["retain"][leaked] = True
     for a, b in (("forget", "retain"), ("forget", "unseen"), ("retain", "unseen")):
         (places_a, one), (places_b, other) = of(parts[a]), of(parts[b])
-        warn_of_near_twins(one, other, [ids[i] for i in places_a], [ids[i] for i in places_b], a, b)
+        warn_of_near_twins(one, other, ids.of(places_a), ids.of(places_b), a, b)
     return parts

@@ -83,7 +83,10 @@ class Flat:
             if self.depth == 0:
                 self.lengths = sizes
             mixed = (sizes.astype(np.uint64) + np.uint64(self.depth + 1)) * np.uint64(0x9E3779B97F4A7C15)
-            np.add.at(self.shapes, owner, mixed)
+            if self.depth == 0:
+                self.shapes += mixed
+            else:
+                np.add.at(self.shapes, owner, mixed)
             owner, array = np.repeat(owner, sizes), array.flatten()
             missing.append(owner[_nulls(array)])
             self.depth += 1

@@ -6,6 +6,8 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+MOST_ROWS = 10_000  # of a split that are measured by default: a share is then within a percent of that of all rows
+
 
 def rows_at(dataset: Sequence[Mapping[str, Any]], indices: Iterable[int]) -> list[Mapping[str, Any]]:
     """The rows at these indices, of a `datasets.Dataset` by one read."""
@@ -20,6 +22,22 @@ def evenly(rows: Sequence, most: int) -> Sequence:
         return rows
     places = [i * (len(rows) - 1) // max(1, most - 1) for i in range(most)]
     return rows.select(places) if hasattr(rows, "select") else [rows[i] for i in places]
+
+
+def at_most(
+    splits: Mapping[str, Any], most: int | None, tables: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """
+    `(the splits, of larger ones evenly spaced rows; split -> rows that it has, where some are left out)`. A split stays
+    whole that another one answers or asks again by row numbers, or that one of the saved tables is of.
+    """
+    found, of = dict(splits), {}
+    for name, rows in splits.items():
+        beside = any(other.startswith(f"{name}_") or name.startswith(f"{other}_") for other in splits)
+        whole = any(name in own and own[name].num_rows == len(rows) for own in tables)
+        if most is not None and len(rows) > most and not beside and not whole:
+            found[name], of[name] = evenly(rows, most), len(rows)
+    return found, of
 
 
 def row_hashes(dataset: Sequence[Mapping[str, Any]]) -> list[str]:

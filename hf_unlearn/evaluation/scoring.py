@@ -23,7 +23,7 @@ from .model_scores import COST_KEYS, ModelScores
 from .observation import observe
 from .roles import ROLES
 from .row_keys import DATA_KEY, key_of
-from .rows import row_hashes
+from .rows import MOST_ROWS, at_most, row_hashes
 from .scorecard import Scorecard
 from .split_checks import RowChecks, splits_taken, twin_problems
 from .table_checks import (
@@ -69,6 +69,7 @@ def evaluate(
     relearning: Mapping[str, Any] | None = None,
     generate_rows: int | None = None,
     resamples: int = 1000,
+    max_rows: int | None = MOST_ROWS,
     progress: bool | Callable[[str, str, float], None] = False,
 ) -> Scorecard:
     """
@@ -115,6 +116,8 @@ def evaluate(
         relearning: short for `attack_options={"relearn": …}`.
         generate_rows: short for `attack_options={"generate": {"rows": …}}`.
         resamples: bootstrap resamples of each interval.
+        max_rows: of a larger split so many rows are measured, evenly spaced, which the card says; None: all. A split
+            with other answers or other questions beside it is measured whole.
         progress: show progress bars; or a function that is told instead, after each pass: role of the model, split or
             attack, and share of what is measured of that model that is done.
 
@@ -136,11 +139,13 @@ def evaluate(
     tests, wrong = asked_for(benchmarks, benchmark_options, processing_class)
     problems += _input_problems(models, splits, measures, attacks, bool(benchmarks)) + more + wrong
     problems += [*whole("batch_size", batch_size, low=1), *whole("resamples", resamples, low=1)]
-    problems += whole("seed", seed, low=0) + _said_problems(cost, stop_reason, guarantee, history, task)
+    too_few = [] if max_rows is None else whole("max_rows", max_rows, low=1)
+    problems += whole("seed", seed, low=0) + _said_problems(cost, stop_reason, guarantee, history, task) + too_few
+    given = {name: dict(subject) for name, subject in models.items() if isinstance(subject, Mapping)}
+    splits, of = (splits, {}) if too_few else at_most(splits, max_rows, list(given.values()))
     checks = RowChecks(splits, data_collator is None, processing_class)
     raise_all(problems + checks.problems(list(models.values())))
     hashes = {split: row_hashes(rows) for split, rows in splits.items()}
-    given = {name: dict(subject) for name, subject in models.items() if isinstance(subject, Mapping)}
     _check_rows(hashes, given, twin_problems(splits, hashes, processing_class, shown))
     if attacks and len(given) == len(models):
         logger.warning("No attack (%s) is run: it needs a model, and there are saved tables alone.", ", ".join(attacks))
@@ -169,7 +174,7 @@ def evaluate(
     for name, own in seen.items():
         found[name] |= measures_of(tests.values(), own, seen.get("retrained"), seed, resamples)
     runs = [_scores(task, name, int(seed), found[name], own, said) for name, own in seen.items()]
-    return Scorecard(runs, {task: {**_provenance(tables), **_on_the_hub(splits), **(provenance or {})}})
+    return Scorecard(runs, {task: {**_provenance(tables, of), **_on_the_hub(splits), **(provenance or {})}})
 
 
 def _scores(task: str, role: str, seed: int, measures: dict, seen: Seen, said: Mapping[str, Mapping]) -> ModelScores:
@@ -236,14 +241,16 @@ def _measured(
     return found
 
 
-def _provenance(tables: Mapping[str, Mapping[str, pyarrow.Table]]) -> dict[str, Any]:
+def _provenance(tables: Mapping[str, Mapping[str, pyarrow.Table]], whole: Mapping[str, int]) -> dict[str, Any]:
+    """`whole`: rows of the splits of which some were measured."""
     said = {name: {split: described(table) for split, table in own.items()} for name, own in tables.items()}
     data: dict[str, dict[str, Any]] = {}
     for name, own in tables.items():
         for split, table in own.items():
             of = said[name][split]
             salt = {"salt": of[DATA_KEY]} if DATA_KEY in of else {}
-            data.setdefault(split, {"rows": table.num_rows, "hash": of.get("data"), **salt})
+            some = {"of": whole[split]} if split in whole else {}
+            data.setdefault(split, {"rows": table.num_rows, **some, "hash": of.get("data"), **salt})
     return {
         "date": datetime.now(timezone.utc).date().isoformat(),
         "models": {name: _model(said[name].values()) for name in said},

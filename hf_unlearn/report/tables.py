@@ -10,6 +10,7 @@ import numpy as np
 from ..evaluation import catalogue
 from ..evaluation.catalogue import SPLIT
 from ..evaluation.roles import ROLE_LABELS, ROLE_MEANINGS, ROLES
+from .words.asking import some_of
 from .words.names import GUARANTEES, reason_text
 from .words.numbers import amount, number, percent, signed
 
@@ -33,8 +34,8 @@ def score_table(card: Mapping[str, Any], task: str) -> dict[str, Any]:
     Returns:
         `roles`: columns, in the order of ROLES. `groups`: one per split, and those of the model as a whole, with
         `title`, `section` (of the catalogue), `n` (rows of the split) and `rows`, each with `name`, `label`,
-        `explanation`, `ideal`, `cells`, `noise`, `weak`. `cost`: rows of `label`, `cells`, `ideal`. `seeds`. `noise`
-        and `weak`: whether any row has one.
+        `explanation`, `ideal`, `cells`, `noise`, `weak`. `cost`: rows of `label`, `cells`, `ideal`. `some`: of which
+        splits a part was measured, a sentence. `seeds`. `noise` and `weak`: whether any row has one.
 
         A cell is `{"value", "interval"}`, both strings, or None. With several seeds it shows their mean and lowest –
         highest. `noise` of a row is how far `retrained_again` is from `retrained`, a string, empty where there is none;
@@ -49,6 +50,7 @@ def score_table(card: Mapping[str, Any], task: str) -> dict[str, Any]:
         "roles": [{"name": role, "label": ROLE_LABELS[role], "meaning": ROLE_MEANINGS[role]} for role in roles],
         "groups": groups,
         "cost": _cost(by_role),
+        "some": some_of(((card.get("provenance") or {}).get(task) or {}).get("data") or {}),
         "seeds": sorted({run["seed"] for run in runs}),
         "noise": any(row["noise"] for group in groups for row in group["rows"]),
         "weak": any(row["weak"] for group in groups for row in group["rows"]),

@@ -32,8 +32,10 @@ import numpy as np
 
 from ..data.columns import column_names, first_ids, row_ids
 from ..data.duplicates import contents, worded_columns
+from ..data.keys import as_bytes
 from ..data.read_once import read_once
 from ..data.row_digests import content_columns, drawn_columns, row_digests
+from ..data.value_digests import hashed
 from ..utils import sealed
 from ..utils.checks import problems_of
 from . import records
@@ -133,9 +135,9 @@ class Rows:
         if not there or self.drawn(there):
             return None
         if of == "said":
-            (content,) = contents([self.rows], self.processing_class, only=there)
+            (content,) = contents([self.rows], self.processing_class, only=there, hash_of=hashed)
             worded = content.texts is not None or content.tokens is not None
-            return [tuple(b"said " + key for key in keys) for keys in content.keys] if worded else None
+            return [tuple(b"said " + key for key in keys) for keys in as_bytes(content.keys)] if worded else None
         return [(one,) for one in row_digests(self.rows, columns, checked=True)] if len(there) == len(columns) else None
 
     def inside(self, known: Known, part: str, of: str) -> np.ndarray | None:

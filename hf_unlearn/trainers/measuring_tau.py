@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from ..data.collate import check_labels
+from ..data.row_digests import is_stored
 from ..evaluation import evaluating
 from ..objectives.base import Start
 from ..unlearning import schedule
@@ -34,7 +35,9 @@ class Measurements:
         self.trainer = trainer
         n, n_forget = len(trainer.retain_dataset), len(trainer.forget_dataset)
         places = np.linspace(0, n - 1, min(n, max(RETAIN_SAMPLE, n_forget))).round().astype(int)
-        self.retain_sample = [trainer.retain_dataset[int(i)] for i in places]
+        rows = trainer.retain_dataset
+        stored = hasattr(rows, "select") and is_stored(rows)  # others may be drawn when they are read: once, here
+        self.retain_sample = rows.select(places) if stored else [rows[int(i)] for i in places]
         self._told_broken = False
 
     def row_losses(self, rows) -> tuple[np.ndarray, np.ndarray]:

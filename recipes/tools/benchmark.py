@@ -1,11 +1,13 @@
 """What a step costs: ratios of times taken in turn in one process, with passes, tokens and bytes beside them.
 
     python recipes/tools/benchmark.py [--json] [--rounds 12] [--only ready_first_order unlearn_open]
+    python recipes/tools/benchmark.py --only rows [--rows 1000000]
 
 Each contender is a real trainer in a thread of its own, let go one step at a time: in each round every one takes its
 steps, in another order, and only one runs at any time. A figure is the median over the rounds of its time per step
 over that of the stock Trainer in the same round. The learning rate is 0, so that all steps of a contender are alike.
 Passes: rows through forward (a third) and backward (two thirds) per row of the baseline's batch, counted by hooks.
+`--only rows`: what the checks of large sets of rows cost before the first step ([`recipes.tools.bench.rows`]).
 Activations: the peak of what autograd keeps for backward. Memory: the allocator's peak over the whole step.
 """
 
@@ -23,6 +25,7 @@ if not __package__:  # run as a script: not recipes/ on the path, where evaluate
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from hf_unlearn.utils.flags import with_underscores
+from recipes.tools.bench import rows
 from recipes.tools.bench.contenders import Bench
 from recipes.tools.bench.costs import Figure, collect_ratios, gradient_error, ratio_of_bytes
 from recipes.tools.bench.turns import timed
@@ -59,7 +62,8 @@ FIGURES = [
 def arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
-    parser.add_argument("--only", nargs="+", metavar="KEY", help="only these figures")
+    parser.add_argument("--only", nargs="+", metavar="KEY", help="only these figures; or `rows`: of large sets")
+    parser.add_argument("--rows", type=int, default=100_000, help="rows of a large set")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--batch_size", type=int, default=16, help="rows of a ready step; an unlearn step has 8 + 8")
     parser.add_argument("--length", type=int, help="tokens of a row; default: 64 on a CPU, 1024 on a GPU")
@@ -70,14 +74,16 @@ def arguments(argv=None):
     parser.add_argument("--bf16", action="store_true", help="bf16 autocast over fp32 weights")
     parser.add_argument("--cpu", action="store_true", help="on the CPU though there is a GPU")
     args = parser.parse_args(with_underscores(argv))
-    known = [figure.key for figure in FIGURES]
+    known = ["rows", *(figure.key for figure in FIGURES)]
     if unknown := sorted(set(args.only or []) - set(known)):
         parser.error(f"no figure {', '.join(unknown)}; there are {', '.join(known)}")
     if args.length is None:
         import torch
 
         args.length = 64 if args.cpu or not torch.cuda.is_available() else 1024
-    for name in ("rounds", "batch_size", "length", "hidden_size", "layers", "vocab_size", "threads"):
+    if "rows" in (args.only or []) and len(args.only) > 1:
+        parser.error("--only rows stands alone: its figures are of other things than those of a step")
+    for name in ("rows", "rounds", "batch_size", "length", "hidden_size", "layers", "vocab_size", "threads"):
         if getattr(args, name) < 1:
             parser.error(f"--{name} must be at least 1")
     if args.batch_size % 4 or args.hidden_size % 8:
@@ -149,6 +155,10 @@ def main(argv=None) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(args.threads))
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # the profiler, which counts bytes, is silent
+    if args.only == ["rows"]:
+        lines = rows.figures(args.rows, args.length)
+        print(json.dumps({"figures": lines}) if args.json else rows.table(lines))
+        return
     import torch
 
     torch.set_num_threads(args.threads)

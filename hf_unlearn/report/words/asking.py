@@ -47,6 +47,12 @@ def beside(counts: Mapping[str, int]) -> str:
     return f"Measured beside {listed(others)} rows." if others else ""
 
 
+def some_of(data: Mapping[str, Mapping]) -> str:
+    """Of which splits a part was measured; empty where there is none."""
+    parts = [f"{amount(own['rows'])} of {amount(own['of'])} {split}" for split, own in data.items() if own.get("of")]
+    return f"Measured were {listed(parts)} rows, evenly spaced." if parts else ""
+
+
 def _share(fraction: float, a: str = "a ") -> str:
     for known, word in SHARES.items():
         if abs(fraction - known) < 1e-9:

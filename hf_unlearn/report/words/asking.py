@@ -16,7 +16,7 @@ def asked(request: Mapping[str, Any] | None, rows: int | None) -> str:
     """ "48 rows of 12 people, a tenth of all"; `rows`: how many were to be forgotten, None: not known."""
     request = request or {}
     skipped = request.get("skipped")
-    return _asked(request, rows) + (f"; {amount(skipped)} more of all could not be read" if skipped else "")
+    return _asked(request, rows) + (f" ({amount(skipped)} of all could not be read)" if skipped else "")
 
 
 def _asked(request: Mapping[str, Any], rows: int | None) -> str:

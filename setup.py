@@ -35,5 +35,5 @@ setup(
         "pillow>=10",
         "pyyaml>=6",
     ],
-    extras_require={"audio": AUDIO, "test": TEST, "dev": TEST},
+    extras_require={"audio": AUDIO, "4bit": ["bitsandbytes>=0.46.1"], "test": TEST, "dev": TEST},
 )

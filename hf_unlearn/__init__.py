@@ -33,6 +33,8 @@ Where is …?
     the stop rule        unlearning/stop_rule.py
     a checkpoint's file  trainers/checkpointing.py lists all; what a request keeps: trainers/unlearn_record.py
     is a file damaged?   utils/manifest.py: SHA-256 of what is in a checkpoint or a model's folder; utils/files.py
+    a model by name      its flags: cli/loading.py, cli/adapters.py; how it is loaded, and an adapter's base as it was
+                         at the training: trainers/loading.py; bases in 4 bits: readiness/packed_weights.py
     whose checkpoint     trainers/same_run.py: rows and options that a run may be resumed with
     rows of a model      trainers/known_rows.py: trained on, asked to be forgotten; the salt: utils/salts.py
     the same row?        data/duplicates.py: rows that say the same, by what data/said.py reads and data/keys.py

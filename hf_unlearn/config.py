@@ -10,7 +10,7 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import SaveStrategy, SchedulerType
 
 from .objectives import registry
-from .options import ReadyOptions, UnlearnOptions, request_problems
+from .options import LoadingOptions, ReadyOptions, UnlearnOptions, request_problems
 from .utils.checks import Wrong, gather, number, raise_problems, shown, whole
 from .utils.field_types import type_problems, with_plain_numbers
 from .utils.given import RecordsGiven, renamed
@@ -104,7 +104,7 @@ class Arguments(TrainingArguments):
     def value_problems(self) -> list[str]:
         """What can be said of the values alone, without the engine. A number of numpy becomes one of Python's own."""
         with_plain_numbers(self)
-        problems = self.option_problems() + self._range_problems()
+        problems = self.option_problems() + self._range_problems() + self.loading_problems()
         for check in (self._type_problems, lambda: self.idle_options(self.given)):
             named = {problem.name for problem in problems if isinstance(problem, Wrong)}
             problems += [problem for problem in check() if problem.name not in named]
@@ -165,7 +165,7 @@ class Arguments(TrainingArguments):
 
 
 @dataclass
-class ReadyConfig(ReadyOptions, Arguments, RecordsGiven):
+class ReadyConfig(ReadyOptions, LoadingOptions, Arguments, RecordsGiven):
     """
     `transformers.TrainingArguments` and the options of readiness ([`~hf_unlearn.options.ReadyOptions`]).
 
@@ -215,7 +215,7 @@ class ReadyConfig(ReadyOptions, Arguments, RecordsGiven):
 
 @renamed(readiness="readiness_from")
 @dataclass
-class UnlearnConfig(UnlearnOptions, Arguments, RecordsGiven):
+class UnlearnConfig(UnlearnOptions, LoadingOptions, Arguments, RecordsGiven):
     """
     `transformers.TrainingArguments` and the options of unlearning ([`~hf_unlearn.options.UnlearnOptions`]).
 

@@ -11,6 +11,7 @@ from .evaluate_arguments import EvaluateArguments as EvaluateArguments
 from .evaluate_arguments import attack_flags as attack_flags
 from .evaluate_arguments import benchmark_flags as benchmark_flags
 from .from_flags import FromFlags
+from .model_arguments import ModelArguments as ModelArguments
 
 TASKS = ("causal_lm", "sequence_classification", "image_classification", "audio_classification")
 TRAINED = ("ready", "original", "retrained", "retrained_again")  # roles that `ready` trains
@@ -26,6 +27,7 @@ RANGES = {  # flag -> check of its value; those of the split, the model and the 
     "max_length": partial(whole, low=1),
     "split_seed": partial(whole, low=0),
     "lora_alpha": partial(whole, low=1),
+    "lora_dropout": partial(number, low=0, high=1, open_high=True),
     "per_device_eval_batch_size": partial(whole, low=1),
     "max_rows": partial(whole, low=1),
     "seed": partial(whole, low=0),
@@ -215,47 +217,6 @@ class DataArguments(FromFlags):
         },
     )
     split_seed: int = field(default=0, metadata={"help": "Seed of the split and of what is drawn to be forgotten."})
-
-
-@dataclass
-class ModelArguments(FromFlags):
-    """Which model: an existing one, or a new one from a small config. And whether an adapter is trained."""
-
-    model_name_or_path: str | None = field(
-        default=None,
-        metadata={
-            "metavar": "MODEL",
-            "help": "Hub id or folder of a model to start from; it brings its own tokenizer. In a YAML file it is what "
-            "`ready` starts from; `unlearn` starts from OUTPUT_DIR/START, unless its own command line names a model.",
-        },
-    )
-    model_type: str | None = field(
-        default=None,
-        metadata={
-            "metavar": "TYPE",
-            "help": "Instead of --model_name_or_path: type of a new model, as Transformers calls it: llama, vit, ….",
-        },
-    )
-    config_overrides: str = field(
-        default="",
-        metadata={
-            "metavar": "KEY=N,…",
-            "help": "With --model_type: sizes of the new model, as its config calls them: "
-            "hidden_size=128,num_hidden_layers=3",
-        },
-    )
-    vocab_size: int = field(
-        default=2000, metadata={"help": "Tokens of the tokenizer that is trained on the rows for a new text model."}
-    )
-    lora_r: int = field(
-        default=0,
-        metadata={"help": "Rank of a LoRA adapter that is trained instead of all weights, such as 16; 0: all weights."},
-    )
-    lora_alpha: int = field(default=32, metadata={"help": "LoRA's scale: its update is multiplied by alpha / rank."})
-    lora_target_modules: str = field(
-        default="all-linear",
-        metadata={"metavar": "MODULES", "help": "Modules that get an adapter, separated by commas, or all-linear."},
-    )
 
 
 @dataclass

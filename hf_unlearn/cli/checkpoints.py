@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ..utils import manifest
 from ..utils.architectures import architectures
-from ..utils.checks import Wrong, raise_problems
+from ..utils.checks import Wrong, gather, raise_problems
+from . import loading, named
 from .arguments import DataArguments, ModelArguments
 from .prepare import PROCESSING, Prepared, text_encoder
 
@@ -20,12 +21,6 @@ READ = (  # JSON files that models, tokenizers and processors are loaded from
     ADAPTER, "added_tokens.json", "chat_template.json", "config.json", "generation_config.json", INDEX, PROCESSING,
     "processor_config.json", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json", "vocab.json",
 )  # fmt: skip
-MAPPINGS = {  # task -> names of the classes that do it
-    "causal_lm": "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
-    "sequence_classification": "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES",
-    "image_classification": "MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES",
-    "audio_classification": "MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES",
-}
 
 
 def is_checkpoint(folder) -> bool:
@@ -56,6 +51,38 @@ def place_problems(name: str, where: str, prefix: str = "") -> list[str]:
     close = difflib.get_close_matches(folder.name, [path.name for path in beside if is_checkpoint(path)], 1)
     hint = f"Did you mean {str(folder.parent / close[0])!r}?" if close else f"Looked in {str(Path.cwd())!r}."
     return [Wrong(name, f"{got}, but there is no such folder. {hint}")]
+
+
+def named_place_problems(data: DataArguments, model: ModelArguments, given: dict | None = None) -> list[str]:
+    """
+    [`place_problems`] of --model_name_or_path, and where they are none, and it is a folder, what its config has against
+    the flags; of the hub that is asked for with the rows ([`with_named`]).
+
+    Args:
+        given: `model_init_kwargs` of the training config.
+    """
+    where = model.model_name_or_path
+    problems = place_problems("model_name_or_path", where)
+    if problems or not Path(where).expanduser().is_dir():
+        return problems
+    trusted = loading.init_of(model, given=given).get("trust_remote_code", False)
+    problems = loading.code_problems("model_name_or_path", where, trusted)
+    return problems or named.named_problems(data, model, given)
+
+
+def with_named(read_rows: Callable, data: DataArguments, model: ModelArguments, given: dict | None = None):
+    """
+    The rows, if nothing is wrong with them nor with a model of the hub that is named, as far as its config tells.
+
+    Raises:
+        ArgumentError: with the problems of both.
+    """
+    where = model.model_name_or_path
+    if not where or Path(where).expanduser().is_dir():
+        return read_rows()
+    if wrong := named.named_problems(data, model, given):
+        gather(lambda: raise_problems(wrong), read_rows)
+    return read_rows()
 
 
 def above(output_dir) -> str:
@@ -171,9 +198,14 @@ def _plain(value):
     return list(value) if isinstance(value, tuple) else value
 
 
-def check_checkpoint(data: DataArguments, labels: list[str] | None, role: str, where: str) -> None:
+def check_checkpoint(
+    data: DataArguments, labels: list[str] | None, role: str, where: str, model: ModelArguments | None = None
+) -> None:
     """
     What can be said of a checkpoint from its config, before any model is loaded.
+
+    Args:
+        model: whose flags say whether code of its own is run; None: it is not.
 
     Raises:
         ValueError: if it is no checkpoint, of another kind than the task, or a classifier of other classes.
@@ -181,18 +213,24 @@ def check_checkpoint(data: DataArguments, labels: list[str] | None, role: str, w
     from transformers import AutoConfig
 
     config = folder = Path(where).expanduser()
+    own = loading.files_of(model or ModelArguments(), where)
     if (folder / ADAPTER).is_file():
         from peft import PeftConfig
 
-        config = PeftConfig.from_pretrained(folder).base_model_name_or_path
+        adapter = PeftConfig.from_pretrained(folder)
+        config, own["revision"] = adapter.base_model_name_or_path, adapter.revision
     try:
-        found = AutoConfig.from_pretrained(config if config != folder else str(folder) if folder.is_dir() else where)
-    except OSError as error:
-        said = " ".join(str(error).split())
+        name = config if config != folder else str(folder) if folder.is_dir() else where
+        found = AutoConfig.from_pretrained(name, **own)
+    except (OSError, ValueError) as error:
+        said = loading.said_of(error)
         raise ValueError(f'"{role}": {str(config)!r} is no folder here, and the hub gave no config ({said})') from error
-    names = architectures(MAPPINGS.get(data.task, ""))
+    names = architectures(named.MAPPINGS.get(data.task, ""))
     kind = (found.architectures or [None])[0]
-    if names and kind is not None and config == folder and kind not in names:
+    own_code = data.task in named.MAPPINGS and named.auto_class(data.task).__name__ in (
+        getattr(found, "auto_map", None) or {}
+    )
+    if names and kind is not None and config == folder and kind not in names and not own_code:
         raise ValueError(f'"{role}" ({where}) is a {kind}, which is no model for {data.task}.')
     if labels is None or config != folder:
         return
@@ -207,7 +245,9 @@ def check_checkpoint(data: DataArguments, labels: list[str] | None, role: str, w
         )
 
 
-def processing_of(named: str | None, models: dict[str, str], data: DataArguments) -> str | None:
+def processing_of(
+    named: str | None, models: dict[str, str], data: DataArguments, model: ModelArguments | None = None
+) -> str | None:
     """
     Where the tokenizer or processor of several checkpoints comes from: the first that brings one.
 
@@ -225,20 +265,20 @@ def processing_of(named: str | None, models: dict[str, str], data: DataArguments
             )
         return next(iter(bring), None)
     for role, where in models.items():
-        _tokenizer(where, role)
+        _tokenizer(where, role, model)
     return next(iter(models.values()), None)
 
 
-def _tokenizer(where: str, role: str):
+def _tokenizer(where: str, role: str, model: ModelArguments | None = None):
     from transformers import AutoTokenizer
 
     files = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model")
     missing = Path(where).is_dir() and not any(Path(where, name).is_file() for name in files)
     try:
         if not missing:
-            return AutoTokenizer.from_pretrained(where)
+            return AutoTokenizer.from_pretrained(where, **loading.files_of(model or ModelArguments(), where))
     except Exception as error:  # a broken file is another type in each library
-        cause = " ".join(str(error).split())
+        cause = loading.said_of(error)
         here = "" if Path(where).is_dir() else ", which is no folder here"
         raise ValueError(f'The tokenizer of "{role}" ({where}{here}) cannot be loaded: {cause}') from error
     raise ValueError(
@@ -247,7 +287,9 @@ def _tokenizer(where: str, role: str):
     )
 
 
-def same_tokens(data: DataArguments, prepared: Prepared, role: str, where: str) -> None:
+def same_tokens(
+    data: DataArguments, prepared: Prepared, role: str, where: str, model: ModelArguments | None = None
+) -> None:
     """
     Raises:
         ValueError: if a checkpoint brings a tokenizer that makes other tokens of the forget rows than were made.
@@ -257,7 +299,7 @@ def same_tokens(data: DataArguments, prepared: Prepared, role: str, where: str) 
         return
     if not any(Path(where, name).is_file() for name in files):
         return  # one was named for all
-    tokenizer = _tokenizer(where, role)
+    tokenizer = _tokenizer(where, role, model)
     rows = prepared.splits["forget"]
     made = rows["input_ids"]
     again = text_encoder(data, tokenizer, prepared.labels)(rows)

@@ -91,6 +91,8 @@ def library_problems(args) -> list[str]:
             said += one_of("torch_compile_backend", args.torch_compile_backend, known)
     if args.use_liger_kernel and not is_liger_kernel_available():
         said.append(Wrong("use_liger_kernel", "is True, but the package liger-kernel is not installed."))
+    elif args.use_liger_kernel and args.device.type == "cpu":
+        said.append(Wrong("use_liger_kernel", "is True, but its kernels need a GPU, and this run has none."))
     for name in args.report_to:
         if name not in INTEGRATION_TO_CALLBACK:
             known = ", ".join(INTEGRATION_TO_CALLBACK)

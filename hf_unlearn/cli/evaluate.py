@@ -22,6 +22,7 @@ from ..utils.checks import ArgumentError, Wrong, gather, problems_of, raise_prob
 from ..utils.salts import salt_problems
 from . import benchmarks, checkpoints, checks, model, parsing, prepare, running, terminal
 from .arguments import ROLES, TASKS, DataArguments, EvaluateArguments, ModelArguments, attack_flags
+from .loading import code_problems, init_of
 from .request import by_class, told
 from .terminal import NoProgress, Progress, Step
 
@@ -91,7 +92,11 @@ def flag_problems(own: EvaluateArguments, data: DataArguments, model_args: Model
     problems += model.model_problems(data, model_args, needs_one=False) + checks.folder_problems(own.output_dir)
     problems += checks.result_problems(own.output_dir) + checks.empty_words(own)
     problems += salt_problems(own.output_dir)
-    given = {*models, *in_folder, *tables}
+    given, trusted = {*models, *in_folder, *tables}, model_args.trust_remote_code
+    if model_args.revision and model_args.said_alone("revision"):
+        said = f"is {model_args.revision!r}, and all models are measured as they are now. Download that one "
+        said += "(`hf download NAME --revision …`), and name its folder in --models."
+        problems.append(Wrong("revision", said))
     if not given and not own.models:
         roles = ", ".join(ROLES)
         problems.append(
@@ -114,9 +119,9 @@ def flag_problems(own: EvaluateArguments, data: DataArguments, model_args: Model
     if own.fail_on and {"unlearned", "ready_unlearned"} & given:
         problems += gate_problems(own, data, set(given), set(tables))
     for role, where in models.items():
-        problems += checkpoints.place_problems("models", where, f"{role}=")
+        problems += checkpoints.place_problems("models", where, f"{role}=") or code_problems("models", where, trusted)
     for role, where in in_folder.items():
-        broken = checkpoints.place_problems("output_dir", where)
+        broken = checkpoints.place_problems("output_dir", where) or code_problems("output_dir", where, trusted)
         problems += broken or checkpoints.other_model_problems(model_args, role, Path(where))
     for role, where in tables.items():
         if not Path(where).is_dir():
@@ -199,12 +204,14 @@ def prepared_rows(
             others, or is of another kind than the task.
     """
     models = measured_models(own)
-    processing_from = checkpoints.processing_of(own.processing_from, models, data) or model_args.model_name_or_path
+    brought = checkpoints.processing_of(own.processing_from, models, data, model_args)
+    processing_from = brought or model_args.model_name_or_path
     prepared = prepare.prepare(data, model_args, processing_from, tell=tell)
     for where in models.values():
         prepared = replace(prepared, splits=checkpoints.by_plan(prepared.splits, where))
-    gather(*(partial(checkpoints.check_checkpoint, data, prepared.labels, *one) for one in models.items()))
-    gather(*(partial(checkpoints.same_tokens, data, prepared, role, where) for role, where in models.items()))
+    check = partial(checkpoints.check_checkpoint, data, prepared.labels, model=model_args)
+    gather(*(partial(check, *one) for one in models.items()))
+    gather(*(partial(checkpoints.same_tokens, data, prepared, *one, model_args) for one in models.items()))
     if data.limit is None:  # a trial claims nothing
         gather(*(partial(check_known_rows, prepared, *one) for one in models.items()))
     return prepared
@@ -256,6 +263,7 @@ def measure(
     seed: int = 0,
     provenance: dict | None = None,
     progress: Progress | None = None,
+    init: dict | None = None,
 ):
     """
     The `Scorecard` of the models; row tables go to `output_dir`/tables.
@@ -265,10 +273,11 @@ def measure(
         attack_options: attack -> options of [`evaluate`], over the defaults of the flags.
         tests, test_options: `benchmarks` and `benchmark_options` of it.
         progress: its coming steps are [`steps_of`] these models.
+        init: of `from_pretrained`, for all of them.
     """
     from .. import evaluate
     from ..evaluation import attack_names, save_tables
-    from ..trainers.models import load_model
+    from ..trainers.loading import load_model
     from ..utils.salts import salt_for
 
     options = EvaluateArguments().attack_options()
@@ -276,7 +285,8 @@ def measure(
     state = running.processes()
     runs = {role: saved_run(Path(folder)) for role, folder in models.items()}
     of = {key: {r: run[key] for r, run in runs.items() if run.get(key)} for key in SAID_OF_A_RUN}
-    subjects = {role: partial(_load, load_model, folder, state.device) for role, folder in models.items()}
+    init = init or {}
+    subjects = {role: partial(_load, load_model, folder, state.device, init) for role, folder in models.items()}
     splits = splits_of(data, prepared)
     subjects |= {role: whole_tables(folder, splits) for role, folder in (tables or {}).items()}
     progress = progress or NoProgress()
@@ -379,8 +389,8 @@ def write_cards(card, folders: dict[str, str]) -> list[str]:
     return written
 
 
-def _load(load_model, folder: str, device):
-    return load_model(folder).to(device)
+def _load(load_model, folder: str, device, init: dict):
+    return load_model(folder, **init).to(device)
 
 
 def first_line(argv: list[str]) -> str:
@@ -433,6 +443,7 @@ def main(argv: list[str]) -> int:
             seed=own.seed,
             provenance=said_of(own, data, argv, prepared.request),
             progress=progress,
+            init=init_of(model_args, of_flag=False),
         )
         if own.shadows:
             from . import shadows

@@ -1,4 +1,4 @@
-"""What the dataclasses of all flags share."""
+"""What a dataclass of flags knows of the command line that it was read from. Light, since `--help` reads it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 class FromFlags:
     """
-    What the dataclasses below share: `given` holds the flags that somebody has set, by name (of `cli.parsing.Given`),
-    empty where no command line was read.
+    What the dataclasses with flags share: `given` holds the flags that somebody has set, by name (of
+    `cli.parsing.Given`), empty where no command line was read.
     """
 
     given: ClassVar[Mapping[str, Any]] = MappingProxyType({})

@@ -30,7 +30,7 @@ SUBJECTS = {  # dataclass -> {subject: the first of its flags}, in the order of 
         "columns and lengths of the rows": "question_column",
         "rows to forget": "forget_ids",
     },
-    ModelArguments: {"model": "model_name_or_path", "adapter": "lora_r"},
+    ModelArguments: {"model": "model_name_or_path", "adapter": "lora_r", "a base in 4 bits": "load_in_4bit"},
     ReadyArguments: {"what is trained": "role"},
     ReadyOptions: {"exact deletion": "readiness", "simulated requests": "inner_lr"},
     UnlearnArguments: {"what is unlearned from": "start"},

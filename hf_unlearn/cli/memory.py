@@ -13,8 +13,17 @@ from ..memory.__main__ import main as estimate_main
 from ..memory.run import STEP_VERBS, Run
 from ..utils.flags import with_underscores
 from . import checks, model, parsing, prepare, terminal
+from .adapters import is_pattern, names_of
 from .arguments import DataArguments, ModelArguments
 
+OF_THE_NAME = ("revision", "trust_remote_code")  # flags that go with the model's name
+LOADING = (
+    *OF_THE_NAME,
+    "attn_implementation",
+    "load_in_4bit",
+    "bnb_4bit_use_double_quant",
+    "bnb_4bit_compute_dtype",
+)
 PROGRAM = "hf-unlearn memory"
 
 
@@ -77,17 +86,18 @@ def recipe_values(verb: str, argv: list[str], model_is_typed: bool = False) -> d
 
     words = [*argv, "--output_dir", "."]
     own, data, model_args, args = parsing.parse(kind, words, flag_problems, asked="memory")
-    return {**model_values(data, model_args, model_is_typed), **step_values(verb, own, data, args)}
+    dtype = {"dtype": dtype_of(model_args, args.bf16)}
+    return {**model_values(data, model_args, model_is_typed), **dtype, **step_values(verb, own, data, args)}
 
 
 def model_values(data: DataArguments, chosen: ModelArguments, is_typed: bool = False) -> dict:
     """The task and the adapter, and unless another is typed the model, with the sizes that rows give to a new one."""
     found: dict = {"task": data.task}
     if chosen.lora_r:
-        modules = chosen.lora_target_modules.replace(",", "+")
-        found["peft"] = f"lora:r={chosen.lora_r},lora_alpha={chosen.lora_alpha},target_modules={modules}"
+        found["peft"] = adapter_text(chosen)
+    found |= {name: getattr(chosen, name) for name in LOADING if getattr(chosen, name)}
     if is_typed:
-        return found
+        return {name: value for name, value in found.items() if name not in OF_THE_NAME}
     if chosen.model_name_or_path:
         return {**found, "model": chosen.model_name_or_path}
     sizes = model.model_settings(chosen.model_type, chosen.config_overrides)
@@ -100,6 +110,24 @@ def model_values(data: DataArguments, chosen: ModelArguments, is_typed: bool = F
         sizes["num_labels"] = len(rows.labels)
     given = ",".join(f"{key}={value}" for key, value in sizes.items() if value is not None)
     return {**found, "model_type": chosen.model_type, "config_overrides": given}
+
+
+def adapter_text(chosen: ModelArguments) -> str:
+    """The adapter of the flags, as `--peft` takes it."""
+    words = chosen.lora_target_modules
+    values = {"r": chosen.lora_r, "lora_alpha": chosen.lora_alpha}
+    values["target_modules"] = words if is_pattern(words) else words.replace(",", "+")
+    if whole_ones := names_of(chosen.lora_modules_to_save):
+        values["modules_to_save"] = "+".join(whole_ones)
+    values |= {name: "true" for name in ("use_rslora", "use_dora") if getattr(chosen, name)}
+    return "lora:" + ",".join(f"{name}={value}" for name, value in values.items())
+
+
+def dtype_of(chosen: ModelArguments, bf16: bool) -> str:
+    """The type of weights and passes, as `--dtype` of the estimate names it."""
+    if chosen.dtype in ("bfloat16", "auto"):
+        return chosen.dtype
+    return "bf16-mixed" if bf16 else "float32"
 
 
 def step_values(verb: str, own, data: DataArguments, args) -> dict:
@@ -115,7 +143,6 @@ def step_values(verb: str, own, data: DataArguments, args) -> dict:
         "batch_size": args.per_device_train_batch_size,
         "eval_batch_size": args.per_device_eval_batch_size,
         "length": data.max_length,
-        "dtype": "bf16-mixed" if args.bf16 else "float32",
         "gradient_checkpointing": bool(args.gradient_checkpointing),
         "optim": str(getattr(args.optim, "value", args.optim)),
     }

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ast
 import difflib
-import os
 import re
 from typing import TYPE_CHECKING
 
 from ..data.limits import MULTI_LABEL
-from ..utils.checks import Wrong, problems_of, whole
-from .arguments import TASKS, DataArguments, ModelArguments
+from ..utils.checks import ArgumentError, Wrong, problems_of, raise_problems
+from . import named
+from .adapters import adapter, adapter_problems, module_problems, two_adapters
+from .arguments import DataArguments, ModelArguments
+from .loading import init_of, loading_problems, packed_alone_problems
 
 if TYPE_CHECKING:
     from .prepare import Prepared
@@ -31,12 +33,15 @@ SMALL = {  # sizes for a laptop CPU; `config_overrides` wins over them
 }
 
 
-def model_problems(data: DataArguments, model: ModelArguments, needs_one: bool = True) -> list[str]:
+def model_problems(
+    data: DataArguments, model: ModelArguments, needs_one: bool = True, given: dict | None = None
+) -> list[str]:
     """
     What can be said of the model's flags without it.
 
     Args:
         needs_one: whether a model has to be named, or the type of a new one.
+        given: `model_init_kwargs` of the training config.
     """
     problems: list[str] = []
     named, new = bool(model.model_name_or_path), bool(model.model_type)
@@ -56,49 +61,49 @@ def model_problems(data: DataArguments, model: ModelArguments, needs_one: bool =
             for name, what in own.items()
             if name in model.changed() and (model.said_alone(name) or not typed)
         ]
-    problems += whole("lora_r", model.lora_r, low=0)
-    for name in ("lora_alpha", "lora_target_modules"):
-        if not model.lora_r and name in model.changed():
-            problems.append(
-                Wrong(name, "is set but `lora_r` is 0, so no adapter is trained. Set `lora_r`, e.g. to 16.")
-            )
-    return problems
+    if needs_one:
+        problems += packed_alone_problems(model, model.model_name_or_path)
+    return problems + adapter_problems(model, is_trained=needs_one) + loading_problems(model, given)
 
 
-def new_model(data: DataArguments, model: ModelArguments, prepared: Prepared, seed: int):
+def beginning(
+    data: DataArguments, model: ModelArguments, prepared: Prepared, seed: int, given: dict | None = None
+) -> tuple:
     """
-    The named model, or a new one from a config; what is drawn of it is the same for the same seed.
+    `(the model that the flags describe, its new adapter or None)`: what a training begins with. The model is the named
+    one, or a new one from a config; what is drawn of it is the same for the same seed.
+
+    Args:
+        given: `model_init_kwargs` of the training config.
 
     Raises:
         ValueError: if it cannot be built, or is a language model that sees the tokens which it is to predict.
     """
-    found = _named_or_new(data, model, prepared, seed)
+    new: list[str] = []
+    if not model.model_name_or_path:
+        found = _built(data, model, prepared, seed)
+    else:
+        init = init_of(model, given=given)
+        found, new = named.load_named(data.task, model.model_name_or_path, prepared, seed, **init)
     if prepared.several_labels:
         found.config.problem_type = MULTI_LABEL
     elif data.task != "causal_lm" and found.config.problem_type is not None:  # the rows say, not what it did before
         found.config.problem_type = "single_label_classification"
     if data.task == "causal_lm" and (problem := order_problem(found)):
         raise ValueError(problem)
-    return found
+    if not model.lora_r:
+        return found, None
+    if hasattr(found, "peft_config"):
+        raise ArgumentError([two_adapters(model.lora_r, model.model_name_or_path)])
+    raise_problems(module_problems(model, found))
+    return found, adapter(data, model, new, named.commit_of(model.model_name_or_path, model.revision))
 
 
-def _named_or_new(data: DataArguments, model: ModelArguments, prepared: Prepared, seed: int):
-    if model.model_name_or_path:
-        import torch
-
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)  # of a head that is drawn
-            return load_model(data.task, model.model_name_or_path, prepared.labels)
-    return build_model(
-        data.task,
-        model.model_type,
-        model.config_overrides,
-        prepared.processing_class,
-        prepared.labels,
-        prepared.image_size,
-        prepared.num_channels,
-        seed,
-    )
+def _built(data: DataArguments, model: ModelArguments, prepared: Prepared, seed: int):
+    """A new model, of the sizes that the rows give it."""
+    sizes = (prepared.processing_class, prepared.labels, prepared.image_size, prepared.num_channels)
+    init = {"dtype": model.dtype or "float32", "attn_implementation": model.attn_implementation}
+    return build_model(data.task, model.model_type, model.config_overrides, *sizes, seed=seed, **init)
 
 
 def without_weights(data: DataArguments, model: ModelArguments, prepared: Prepared | None):
@@ -110,37 +115,26 @@ def without_weights(data: DataArguments, model: ModelArguments, prepared: Prepar
     """
     import torch
     from peft import get_peft_model
-    from transformers import AutoConfig
 
     with torch.device("meta"):
-        if model.model_name_or_path:
-            found = auto_class(data.task).from_config(AutoConfig.from_pretrained(model.model_name_or_path))
-        else:
-            found = _named_or_new(data, model, prepared, 0)
+        found = named.bare_model(data.task, model) if model.model_name_or_path else _built(data, model, prepared, 0)
         config = adapter(data, model)
         return found if config is None else get_peft_model(found, config)
 
 
-def adapter(data: DataArguments, model: ModelArguments):
-    """The `LoraConfig` that the flags describe, or None."""
-    if not model.lora_r:
-        return None
-    from peft import LoraConfig
-
-    modules = model.lora_target_modules
-    kinds = {"causal_lm": "CAUSAL_LM", "sequence_classification": "SEQ_CLS"}  # others have no type of their own
-    return LoraConfig(
-        r=model.lora_r,
-        lora_alpha=model.lora_alpha,
-        target_modules=modules if modules == "all-linear" else modules.split(","),
-        task_type=kinds.get(data.task),
-    )
-
-
 def build_model(
-    task, model_type, config_overrides="", tokenizer=None, labels=None, image_size=None, num_channels=None, seed=0
+    task,
+    model_type,
+    config_overrides="",
+    tokenizer=None,
+    labels=None,
+    image_size=None,
+    num_channels=None,
+    seed=0,
+    dtype="float32",
+    attn_implementation=None,
 ):
-    """A new model with random weights from a configuration, float32, the same for the same seed.
+    """A new model with random weights from a configuration, the same for the same seed.
 
     Args:
         task: "causal_lm", "sequence_classification", "image_classification" or "audio_classification".
@@ -152,6 +146,8 @@ def build_model(
         labels: class names, or how many; needed for classification.
         image_size, num_channels: of the images the model will see; default: the configuration's.
         seed: of the weights. The global generator is left as it was.
+        dtype: of the weights; "auto" is float32.
+        attn_implementation: the attention kernel; None: the model's.
 
     Returns:
         `AutoModelForCausalLM`, `AutoModelForSequenceClassification`, `AutoModelForImageClassification` or
@@ -164,7 +160,7 @@ def build_model(
     import torch
     from transformers import AutoConfig
 
-    auto = auto_class(task)
+    auto = named.auto_class(task)
     values = model_settings(model_type, config_overrides)
     if task == "audio_classification":
         sizes = ("num_mel_bins", "max_length") if model_type == "audio-spectrogram-transformer" else ()
@@ -177,11 +173,13 @@ def build_model(
     if task != "causal_lm":
         if not labels:
             raise ValueError(f"task={task!r} needs `labels`: the class names, or how many classes there are.")
-        values |= _label_maps(labels)
+        values |= named.label_maps(labels)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
-            model = auto.from_config(AutoConfig.for_model(model_type, **values), dtype=torch.float32)
+            own = {"dtype": getattr(torch, "float32" if dtype == "auto" else dtype)}
+            own |= {"attn_implementation": attn_implementation} if attn_implementation else {}
+            model = auto.from_config(AutoConfig.for_model(model_type, **values), **own)
         except Exception as error:  # sizes that do not go together are another type in each architecture
             said = " ".join(str(error.__cause__ or error).split())[:300]
             raise ValueError(f"A {model_type!r} model cannot be built for task={task!r}: {said}") from error
@@ -201,13 +199,13 @@ def build_problems(task: str, model: ModelArguments) -> list[str]:
         return []  # told by model_problems
     try:
         config = AutoConfig.for_model(model.model_type, **values)
-        known = auto_class(task)._model_mapping.keys()
+        known = named.auto_class(task)._model_mapping.keys()
         if type(config) not in known:
             like = difflib.get_close_matches(model.model_type, [one.model_type for one in known], 3)
             hint = f" Did you mean {', '.join(like)}?" if like else ""
             return [Wrong("model_type", f"is {model.model_type!r}, which has no model for task {task}.{hint}")]
         with torch.device("meta"):
-            auto_class(task).from_config(config)
+            named.auto_class(task).from_config(config)
     except Exception as error:  # as above
         said = " ".join(str(error.__cause__ or error).split())[:300]
         return [f"A {model.model_type!r} model of these `--config_overrides` cannot be built: {said}"]
@@ -268,32 +266,6 @@ def model_settings(model_type, config_overrides=""):
     return {**SMALL.get(model_type, {}), **parse_overrides(config_overrides, known)}
 
 
-def load_model(task, name_or_path, labels=None):
-    """Load a model in float32 from a local folder or the Hub; an adapter folder loads with its base model.
-
-    Args:
-        task: "causal_lm", "sequence_classification", "image_classification" or "audio_classification".
-        name_or_path: a folder written by `save_pretrained`, or a Hub id.
-        labels: class names, or how many. Where the checkpoint's head has another size, a new head is drawn; default:
-            the checkpoint's own.
-
-    Raises:
-        ValueError: unknown task.
-        FileNotFoundError: written as a path ("./x", "/x", "x/y/z") but no such folder.
-    """
-    import torch
-
-    auto = auto_class(task)
-    name = os.path.expanduser(str(name_or_path))
-    if not os.path.isdir(name) and (name.startswith((".", "/")) or name.count("/") > 1):
-        raise FileNotFoundError(
-            f"No model folder {name!r} (looked in {os.getcwd()!r}). Fix: give a folder written by `save_pretrained`, "
-            "or a Hub id."
-        )
-    more = {} if labels is None or task == "causal_lm" else {**_label_maps(labels), "ignore_mismatched_sizes": True}
-    return auto.from_pretrained(name, dtype=torch.float32, **more)
-
-
 def parse_overrides(text, known):
     """Settings from the command line, checked against a configuration: "hidden_size=128" gives {"hidden_size": 128}.
 
@@ -332,22 +304,3 @@ def parse_overrides(text, known):
             raise ValueError(f"{key}={raw} in `config_overrides` is below 0 (default: {default}).")
         values[key] = value
     return values
-
-
-def auto_class(task: str):
-    """The Auto class of Transformers for a task."""
-    import transformers
-
-    if task not in TASKS:
-        raise ValueError(f"Unknown `task` {task!r}; choose one of {', '.join(TASKS)}.")
-    return {
-        "causal_lm": transformers.AutoModelForCausalLM,
-        "sequence_classification": transformers.AutoModelForSequenceClassification,
-        "image_classification": transformers.AutoModelForImageClassification,
-        "audio_classification": transformers.AutoModelForAudioClassification,
-    }[task]
-
-
-def _label_maps(labels):
-    names = [f"LABEL_{i}" for i in range(labels)] if isinstance(labels, int) else list(labels)
-    return {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}

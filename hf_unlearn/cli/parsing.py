@@ -18,6 +18,7 @@ from typing import get_args, get_origin, get_type_hints
 
 from ..utils.checks import ArgumentError, Wrong, gather, problems_of, raise_problems
 from .arguments import BESIDE_RECIPE, CONFIGS, IN_PARTS, KINDS, VERBS, range_problems
+from .keys_of_trl import is_idle, said_of
 
 # What YAML knows, and `string_to_bool` and `float` do not.
 ON_AND_OFF = {"on": True, "off": False}
@@ -164,6 +165,8 @@ def read_values(verb: str, kinds: list[type], flags: list[Given], asked: str) ->
     for one in flags:
         if one.name not in known and (is_for_training(one) or (asked != verb and one.file and owners_of(one))):
             continue  # of a file that serves other verbs, too
+        if one.name not in known and is_idle(one.name, one.words):
+            continue
         if one.name not in known:
             problems.append(not_there(one, asked, list(known)))
         elif one.words != ["null"]:
@@ -317,6 +320,8 @@ def expected(action: Action) -> str:
 
 def not_there(one: Given, verb: str, names: list[str]) -> str:
     """The problem of a flag or key that the verb does not have: whose it is, or one that is written much like it."""
+    if said := said_of(one.name, one.words):
+        return f"{one.shown} {said}"
     if owners := owners_of(one):
         whose = " and ".join(f"`hf-unlearn {other}`" for other in owners)
         if one.file is None and verb not in VERBS and "evaluate" not in owners:  # `memory` reads a YAML for several

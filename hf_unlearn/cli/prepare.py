@@ -13,6 +13,7 @@ from typing import Any
 from ..utils.checks import ArgumentError, Wrong, gather, problems_of
 from . import request, skipping
 from .arguments import DataArguments, ModelArguments
+from .loading import files_of, said_of
 
 logger = logging.getLogger(__name__)
 
@@ -104,16 +105,17 @@ def prepare_unsplit(data: DataArguments, model: ModelArguments, processing_from:
     gather(lambda: _check_columns(data, rows))
     encoders = {"image_classification": _encode_images, "audio_classification": _encode_sounds}
     encode = encoders.get(data.task, _encode_texts)
-    labels = None if data.task == "causal_lm" else _labels_of(processing_from)
+    labels = None if data.task == "causal_lm" else _labels_of(processing_from, model)
     return gather(lambda: encode(data, model, rows, rows, {"retain": rows}, processing_from, labels))[0]
 
 
-def _labels_of(model: str) -> list[str] | None:
+def _labels_of(where: str, model: ModelArguments) -> list[str] | None:
     """Class names of a saved model in the order of their numbers; None of an adapter, which has no config."""
     from transformers import AutoConfig
 
     try:
-        return [name for _, name in sorted(AutoConfig.from_pretrained(model).id2label.items())]
+        found = AutoConfig.from_pretrained(where, **files_of(model, where))
+        return [name for _, name in sorted(found.id2label.items())]
     except (OSError, ValueError):
         return None
 
@@ -297,7 +299,7 @@ def _encode_images(
     if processing_from:
         from transformers import AutoImageProcessor
 
-        processor = _loaded(AutoImageProcessor, processing_from, "image processor")
+        processor = _loaded(AutoImageProcessor, processing_from, "image processor", model)
     asked = model_settings(model.model_type, model.config_overrides) if model.model_type and not processor else {}
     with images.naming_broken_images(rows, data.image_column):  # those of all parts at once
         for name in ("retain", *(n for n in parts if n != "retain")):
@@ -338,7 +340,7 @@ def _encode_texts(
     if processing_from:
         from transformers import AutoTokenizer
 
-        tokenizer = _loaded(AutoTokenizer, processing_from, "tokenizer")
+        tokenizer = _loaded(AutoTokenizer, processing_from, "tokenizer", model)
     else:
         classifies = data.task != "causal_lm"
         columns = [data.text_column] if classifies else [data.question_column, data.answer_column]
@@ -393,12 +395,12 @@ def _feature_extractor(data: DataArguments, model: ModelArguments, processing_fr
     if processing_from:
         from transformers import AutoFeatureExtractor
 
-        return _loaded(AutoFeatureExtractor, processing_from, "feature extractor")
+        return _loaded(AutoFeatureExtractor, processing_from, "feature extractor", model)
     settings = model_settings(model.model_type, model.config_overrides)
     return sound.build_feature_extractor(model.model_type, settings, data.sampling_rate, data.max_seconds)
 
 
-def _loaded(auto, where: str, what: str):
+def _loaded(auto, where: str, what: str, model: ModelArguments):
     """
     The tokenizer, image processor or feature extractor of a model.
 
@@ -411,8 +413,8 @@ def _loaded(auto, where: str, what: str):
             "(`save_pretrained`), or take a folder that has one."
         )
     try:
-        return auto.from_pretrained(where)
+        return auto.from_pretrained(where, **files_of(model, where))
     except Exception as error:  # a broken file is another type in each library
-        said = " ".join(str(error).split())
+        said = said_of(error)
         here = f"in {where!r}" if Path(where).is_dir() else f"of {where!r}, which is no folder here,"
         raise ValueError(f"The {what} {here} cannot be loaded ({type(error).__name__}): {said}") from error

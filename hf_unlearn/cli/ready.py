@@ -26,9 +26,10 @@ OFF |= {"readiness": "none", **defaults_of_a_replay()}
 def flag_problems(own: ReadyArguments, data: DataArguments, model_args: ModelArguments, args=None) -> list[str]:
     """What is wrong with the flags, before a row is read."""
     problems = one_of("role", own.role, TRAINED) + one_of("revocable", own.revocable, ("named", "any"))
-    problems += checks.data_problems(data, model_args) + model.model_problems(data, model_args)
+    given = None if args is None else args.model_init_kwargs
+    problems += checks.data_problems(data, model_args) + model.model_problems(data, model_args, given=given)
     if model_args.model_name_or_path:
-        problems += checkpoints.place_problems("model_name_or_path", model_args.model_name_or_path)
+        problems += checkpoints.named_place_problems(data, model_args, given)
     elif not problems:
         problems += model.build_problems(data.task, model_args)
     if model_args.lora_r > 0 and not model_args.model_name_or_path:
@@ -84,14 +85,16 @@ def train(
     if not retrained:
         rows = concatenate_datasets([marked(prepared.splits["forget"], True), rows])
     named = own.revocable == "named" and not retrained
+    begun, peft_config = model.beginning(data, model_args, prepared, args.seed, args.model_init_kwargs)
+    args.model_init_kwargs = None  # it is loaded
     trainer = ReadyTrainer(
-        model.new_model(data, model_args, prepared, args.seed),
+        begun,
         args,
         rows,
         revocable="revocable" if named else None,
         eval_dataset=prepared.splits.get("test", prepared.splits["unseen"]),
         processing_class=prepared.processing_class,
-        peft_config=model.adapter(data, model_args),
+        peft_config=peft_config,
     )
     return running.train_and_save(trainer, own.role, prepared, progress)
 
@@ -170,7 +173,12 @@ def main(argv: list[str]) -> None:
         checkpoints.check_contents([model_args.model_name_or_path])
         title = "Left out" if own.role.startswith("retrained") else "May be asked for"
         tell = partial(request.told, title=title)
-        prepared = prepared_for(own, data, model_args, args, lambda *asked: progress.say(tell(*asked)))
+        prepared = checkpoints.with_named(
+            lambda: prepared_for(own, data, model_args, args, lambda *asked: progress.say(tell(*asked))),
+            data,
+            model_args,
+            args.model_init_kwargs,
+        )
         progress.next()
         trainer = train(own, data, model_args, args, prepared, progress)
         if len(steps) > 2:

@@ -15,7 +15,9 @@ from pathlib import Path
 
 from ..utils.checks import Wrong, one_of
 from . import checkpoints, checks, model, parsing, prepare, request, running, terminal
+from .adapters import adapter, two_adapters
 from .arguments import STARTS, DataArguments, ModelArguments, UnlearnArguments
+from .loading import code_problems, init_of, is_adapter_folder, packed_alone_problems
 from .terminal import Progress, Step
 
 NOT_UNLEARNED = 4  # exit status: the weights are those from before the request
@@ -42,7 +44,9 @@ def flag_problems(own: UnlearnArguments, data: DataArguments, model_args: ModelA
         args: an `UnlearnConfig`, whose output folder holds the models of `ready`; None: its flags are wrong.
     """
     problems = one_of("start", own.start, tuple(STARTS))
-    problems += checks.data_problems(data, model_args) + model.model_problems(data, model_args, needs_one=False)
+    given = None if args is None else args.model_init_kwargs
+    problems += checks.data_problems(data, model_args)
+    problems += model.model_problems(data, model_args, needs_one=False, given=given)
     if args is not None:
         problems += checks.folder_problems(args.output_dir) + checks.library_problems(args)
     if named := named_model(model_args):
@@ -51,7 +55,13 @@ def flag_problems(own: UnlearnArguments, data: DataArguments, model_args: ModelA
                 f"is {named!r}, and --start {own.start} names the model in OUTPUT_DIR/{own.start}. Give one of the two."
             )
             problems.append(Wrong("model_name_or_path", said))
-        return problems + checkpoints.place_problems("model_name_or_path", named)
+        if model_args.lora_r and is_adapter_folder(named):
+            problems.append(two_adapters(model_args.lora_r, named))
+        problems += packed_alone_problems(model_args, named)
+        return problems + checkpoints.named_place_problems(data, model_args, given)
+    if model_args.revision and model_args.said_alone("revision"):
+        said = f"is {model_args.revision!r}, which is of --model_name_or_path, and none is named here. Leave it out."
+        problems.append(Wrong("revision", said))
     if args is None or own.start not in STARTS:
         return problems
     folder = Path(args.output_dir, own.start)
@@ -64,9 +74,11 @@ def flag_problems(own: UnlearnArguments, data: DataArguments, model_args: ModelA
         return problems
     broken = checkpoints.place_problems("output_dir", str(folder))
     problems += broken or checkpoints.other_model_problems(model_args, own.start, folder)
-    if model_args.lora_r and (folder / checkpoints.ADAPTER).is_file():
+    problems += packed_alone_problems(model_args, str(folder))
+    problems += code_problems("output_dir", str(folder), model_args.trust_remote_code)
+    if model_args.lora_r and model_args.said_alone("lora_r") and is_adapter_folder(str(folder)):
         said = f"is {model_args.lora_r}, but {folder} has an adapter already, which the request goes on with."
-        problems.append(Wrong("lora_r", f"{said} Write it as `ready.lora_r` in the file, or leave it out."))
+        problems.append(Wrong("lora_r", f"{said} Write it as `lora_r` or `ready.lora_r` in the file, or leave it out."))
     return problems
 
 
@@ -110,10 +122,12 @@ def unlearn(
     source = source_of(own, model_args, args.output_dir)
     prepared = prepared or prepare.prepare(data, model_args, source)
     which = "model_name_or_path" if named_model(model_args) else own.start
-    checkpoints.check_checkpoint(data, prepared.labels, which, source)
+    checkpoints.check_checkpoint(data, prepared.labels, which, source, model_args)
     prepared = replace(prepared, splits=checkpoints.by_plan(prepared.splits, source, args.salt_file))
     role = role_of(source, own, model_args)
     args.output_dir = str(Path(args.output_dir, role))
+    of_flag = named_model(model_args) is not None
+    args.model_init_kwargs = init_of(model_args, of_flag, args.model_init_kwargs) or None
     trainer = UnlearnTrainer(
         str(Path(source).expanduser()) if Path(source).expanduser().is_dir() else source,
         args,
@@ -121,9 +135,15 @@ def unlearn(
         prepared.splits["retain"],
         prepared.splits["unseen"],
         processing_class=prepared.processing_class,
-        peft_config=model.adapter(data, model_args),
+        peft_config=new_adapter(data, model_args, source),
     )
     return running.train_and_save(trainer, role, prepared, progress, at_most=bool(args.stop) and not trainer.replays)
+
+
+def new_adapter(data: DataArguments, model_args: ModelArguments, source: str):
+    """The adapter to unlearn with. None: all weights, or the one that a training by the same file has left there."""
+    goes_on = is_adapter_folder(source) and not model_args.said_alone("lora_r")
+    return None if goes_on else adapter(data, model_args)
 
 
 def first_line(argv: list[str]) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 from ..utils.checks import ArgumentError, Wrong, one_of, raise_problems
 from . import beside_recipe, checkpoints, checks, model, parsing, prepare, terminal
 from .arguments import BEGINNINGS, DataArguments, ModelArguments, VerifyArguments
+from .loading import init_of
 from .terminal import Progress, Step
 
 NOT_PASSED = 4  # exit status
@@ -40,7 +41,11 @@ def own_problems(own: VerifyArguments, recipe: list[str]) -> list[str]:
 
 def recipe_problems(begin: str, own, data: DataArguments, model_args: ModelArguments, args=None) -> list[str]:
     """What is wrong with a recipe whose training is repeated, or of a snapshot's, whose rows alone are read."""
-    return checks.data_problems(data, model_args) + model.model_problems(data, model_args, needs_one=begin == "start")
+    given = None if args is None else args.model_init_kwargs
+    found = model.model_problems(data, model_args, needs_one=begin == "start", given=given)
+    if begin == "start" and model_args.model_name_or_path:
+        found += checkpoints.named_place_problems(data, model_args, given)
+    return checks.data_problems(data, model_args) + found
 
 
 def folder_of(own: VerifyArguments, output_dir: str) -> str:
@@ -105,15 +110,19 @@ def verified(own, data, model_args, args, prepared, rows, folder, progress, out)
     from .training_progress import TrainingProgress
 
     from_start = own.from_ == "start"
+    begun, peft_config = None, None
+    if from_start:
+        begun, peft_config = model.beginning(data, model_args, prepared, args.seed, args.model_init_kwargs)
     return verify(
         folder,
         rows,
-        model.new_model(data, model_args, prepared, args.seed) if from_start else None,
-        peft_config=model.adapter(data, model_args) if from_start else None,
+        begun,
+        peft_config=peft_config,
         processing_class=prepared.processing_class,
         salt_file=own.salt_file,
         snapshots=own.snapshots,
         args=TrainingArguments(out, report_to=[], disable_tqdm=True, use_cpu=args.use_cpu, logging_strategy="no"),
         callbacks=[TrainingProgress(progress, at_most=False, first=None)],
         record=own.record,
+        model_init_kwargs=None if from_start else init_of(model_args, of_flag=False, given=args.model_init_kwargs),
     )

@@ -74,13 +74,16 @@ def bare_model(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def limits_of(model: Any) -> Limits:
+def limits_of(model: Any, revision: str | None = None, trust_remote_code: bool = False) -> Limits:
     """
     Of a model, or of a name or path by the config that lies there. Where nothing can be read there is no limit: loading
     the model tells why.
+
+    Args:
+        revision, trust_remote_code: of `AutoConfig.from_pretrained`, for a name.
     """
     if isinstance(model, (str, os.PathLike)):
-        config, adapter = _config_at(str(model))
+        config, adapter = _config_at(str(model), revision, trust_remote_code)
         found = _of_config(config, (getattr(config, "architectures", None) or [""])[0]) if config else Limits()
         return replace(found, classes=None, several=None) if adapter else found  # it may bring a head of its own
     if not hasattr(model, "forward"):
@@ -104,18 +107,20 @@ def limits_of(model: Any) -> Limits:
     )
 
 
-def _config_at(name_or_path: str) -> tuple[Any, bool]:
+def _config_at(name_or_path: str, revision: str | None, trust_remote_code: bool) -> tuple[Any, bool]:
     """The config, None where it cannot be read, and whether it is that of the base of an adapter."""
     from transformers import AutoConfig
     from transformers.utils import find_adapter_config_file
 
     adapter = False
     try:
-        if adapter := find_adapter_config_file(name_or_path) is not None:
+        if adapter := find_adapter_config_file(name_or_path, revision=revision) is not None:
             from peft import PeftConfig
 
-            name_or_path = PeftConfig.from_pretrained(name_or_path).base_model_name_or_path
-        return AutoConfig.from_pretrained(name_or_path), adapter
+            own = PeftConfig.from_pretrained(name_or_path, revision=revision)
+            name_or_path, revision = own.base_model_name_or_path, own.revision
+        found = AutoConfig.from_pretrained(name_or_path, revision=revision, trust_remote_code=trust_remote_code)
+        return found, adapter
     except Exception:  # no such folder, no network, no JSON: loading the model meets the same, and says what it is
         return None, adapter
 

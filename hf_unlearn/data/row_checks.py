@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..objectives.row_nll import IGNORE_INDEX
+from . import packed_rows
 from .columns import IMAGE_LIKE, INPUT_COLUMNS, LABELS, column_names, first_ids, hidden_column, row_ids
 from .limits import Limits
 from .read_once import Large, batches, read_once
@@ -300,6 +301,8 @@ class _Batch:
             allowed = f"0 … {most - 1}" if most else "0 …"
             fix = "use the tokenizer's own, or leave the column out."
             self.add(np.unique(owner[bad]), f"have `{column}` outside {allowed}", fix, f"{values[bad][0]:g}")
+        if column == "position_ids" and not bad.any():
+            self.add(packed_rows.of_several_texts(values, owner), packed_rows.SAID, packed_rows.FIX)
         if column != "attention_mask":
             return
         places = (

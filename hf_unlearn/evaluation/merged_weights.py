@@ -35,8 +35,9 @@ def merged_parameters(model: torch.nn.Module) -> dict[str, Merged]:
     found = dict(_walk(signature_of(model)[0], "", refused))
     if refused:
         raise ValueError(
-            f"adapters that cannot be merged into the weights here: {listed(refused)}. Supported are plain LoRA on "
-            "linear, embedding and convolution layers, and modules_to_save; merge others first (`merge_and_unload`)."
+            f"adapters that cannot be merged into the weights here: {listed(refused)}. Supported are LoRA on linear, "
+            "embedding and convolution layers, DoRA on linear ones, and modules_to_save; merge others first "
+            "(`merge_and_unload`)."
         )
     packed = [name for name, one in found.items() if not one.parameter.is_floating_point()]
     if packed:
@@ -87,6 +88,9 @@ def _lora_terms(layer, where: str, refused: list[str]) -> dict[str, tuple]:
     adapters = [a for a in adapters if a in layer.lora_A or a in layer.lora_embedding_A]
     if not adapters:
         return {}
+    alone = adapters[0] if len(adapters) == 1 and sign > 0 else None
+    if alone in layer.lora_magnitude_vector and isinstance(layer, lora.Linear):
+        return {"weight": (((id(layer), alone), lambda: _dora_addend(layer, alone)),)}
     kinds = (lora.Linear, lora.Embedding, lora.Conv1d, lora.Conv2d, lora.Conv3d)
     if not isinstance(layer, kinds) or any(a in layer.lora_variant for a in adapters):
         variants = [type(layer.lora_variant[a]).__name__ for a in adapters if a in layer.lora_variant]
@@ -99,3 +103,18 @@ def _lora_terms(layer, where: str, refused: list[str]) -> dict[str, tuple]:
         if layer.lora_bias.get(adapter):
             bias.append((key, lambda a=adapter: sign * layer.scaling[a] * layer.lora_B[a].bias))
     return {"weight": tuple(weight), "bias": tuple(bias)}
+
+
+def _dora_addend(layer, adapter: str) -> torch.Tensor:
+    """
+    What DoRA adds to a linear layer's weight W, (out, in) or of a `Conv1D` (in, out): m·(W + ΔW)/‖W + ΔW‖ - W, the norm
+    along the inputs, m the learnt lengths (out,) (Liu et al. 2024, arXiv:2402.09353, eq. 5).
+    """
+    import torch
+
+    weight = unsharded(layer.get_base_layer().weight.detach())
+    wide = weight if weight.dtype == torch.float64 else weight.float()
+    inputs = 0 if layer.fan_in_fan_out else 1
+    summed = wide + layer.get_delta_weight(adapter).to(wide.dtype)
+    lengths = layer.lora_magnitude_vector[adapter].weight.to(wide.dtype).unsqueeze(inputs)
+    return lengths * summed / torch.linalg.norm(summed, dim=inputs, keepdim=True) - wide

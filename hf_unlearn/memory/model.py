@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,15 +26,22 @@ def build_model(run: Run, config, task: str, dtype, adapters_in_float32: bool):
 
     kinds = ("AutoModelForCausalLM", "AutoModelForSequenceClassification", "AutoModelForImageClassification")
     auto = getattr(transformers, kinds[MODEL_TASKS.index(task)])
-    if type(config) not in auto._model_mapping:  # the library would list some two hundred
+    own_code = auto.__name__ in (getattr(config, "auto_map", None) or {})
+    if type(config) not in auto._model_mapping and not own_code:  # the library would list some two hundred
         raise ArgumentError([Wrong("model_type", f"is {config.model_type!r}, which has no model for task {task}.")])
     if task == "sequence_classification" and config.pad_token_id is None:
         config.pad_token_id = 0
     with torch.device("meta"):
         try:
-            model = auto.from_config(config, dtype=dtype, attn_implementation=run.attn_implementation)
+            code = {"trust_remote_code": run.trust_remote_code}
+            model = auto.from_config(config, dtype=dtype, attn_implementation=run.attn_implementation, **code)
         except (TypeError, ValueError) as error:
             raise ArgumentError([f"No {task} model can be made of this config: {error}"]) from error
+        if run.load_in_4bit:
+            from .packed import pack_
+
+            compute = getattr(torch, run.bnb_4bit_compute_dtype) if run.bnb_4bit_compute_dtype else dtype
+            pack_(model, run.bnb_4bit_use_double_quant, compute)
         if run.peft:
             from peft import get_peft_model
 
@@ -115,8 +123,9 @@ def read_config(run: Run):
             from peft import PeftConfig
 
             run = replace(run, peft=run.peft or source)
-            source = PeftConfig.from_pretrained(source).base_model_name_or_path
-        return AutoConfig.from_pretrained(source), run
+            own = PeftConfig.from_pretrained(source)
+            source, run = own.base_model_name_or_path, replace(run, revision=own.revision)
+        return AutoConfig.from_pretrained(source, revision=run.revision, trust_remote_code=run.trust_remote_code), run
     except ArgumentError:
         raise
     except Exception as error:  # whatever a config's own checks raise
@@ -131,14 +140,15 @@ def first_line(error: Exception) -> str:
 def pairs_of(text: str) -> dict:
     """ "r=16,target_modules=q_proj+v_proj" as a dict; values by JSON where they are JSON, `+` makes a list."""
     found = {}
-    for pair in filter(None, text.split(",")):
+    for pair in filter(None, re.split(r",(?![^\[({]*[\])}])", text)):  # none in brackets, as of a pattern
         name, equals, value = pair.partition("=")
         if not equals:
             raise ArgumentError([f"{pair!r} is not of the form name=value."])
         try:
             found[name] = json.loads(value)
         except ValueError:
-            found[name] = value.split("+") if "+" in value else {"True": True, "False": False}.get(value, value)
+            is_list = "+" in value and not set("\\*(|[") & set(value)  # and no pattern
+            found[name] = value.split("+") if is_list else {"True": True, "False": False}.get(value, value)
     return found
 
 
@@ -150,6 +160,9 @@ def adapter_config(text: str, task: str):
     try:
         if text.partition(":")[0] == "lora":
             values = {"target_modules": "all-linear", "task_type": kinds[task], **pairs_of(text[len("lora:") :])}
+            for name in ("target_modules", "modules_to_save"):  # one name alone, which PEFT would take for a pattern
+                if isinstance(value := values.get(name), str) and re.fullmatch(r"[\w.]+", value):
+                    values[name] = [value]
             if wrong := whole("r", values.get("r", 8), low=1):
                 raise ArgumentError(wrong)
             return LoraConfig(**values)

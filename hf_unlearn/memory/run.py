@@ -38,6 +38,13 @@ class Run:
     dtype: str = _option(
         "auto", f"Type of the weights: {', '.join(DTYPES)} (float32 weights, bfloat16 autocast). auto: the config's."
     )
+    load_in_4bit: bool = _option(False, "Pack the base below the adapter in 4 bits (QLoRA), as with bitsandbytes.")
+    bnb_4bit_use_double_quant: bool = _option(False, "Pack the scales of packed weights, too.")
+    bnb_4bit_compute_dtype: str | None = _option(
+        None, "Type that packed weights are multiplied in. Default: that of the others."
+    )
+    revision: str | None = _option(None, "Branch, tag or commit of `model` on the hub.")
+    trust_remote_code: bool = _option(False, "Run the code that comes with `model`.")
     batch_size: int = _option(
         8, "Rows of a micro-batch on one process; of unlearning as many forget rows and as many retain rows."
     )
@@ -87,6 +94,7 @@ class Run:
                 ("resistance", RESISTANCES),
                 ("task", (None, *MODEL_TASKS)),
                 ("device", ("cuda", "cpu")),
+                ("bnb_4bit_compute_dtype", (None, "float32", "bfloat16", "float16")),
             )
             if getattr(self, name) not in allowed
         ]
@@ -104,6 +112,10 @@ class Run:
             found.append(f"`request_rows` is {self.request_rows}; it must be {most}.")
         if self.engine == "single" and self.processes > 1:
             found.append("`processes` above 1 need an `engine`: ddp, fsdp2, zero1 or zero2.")
+        if self.load_in_4bit and not self.peft:
+            found.append("`load_in_4bit` packs a base, and packed weights do not learn. Give `peft`, too: lora:r=16.")
+        if self.load_in_4bit and self.engine != "single" and self.engine != "ddp":
+            found.append("`load_in_4bit` is estimated for whole weights on each process: `engine` single or ddp.")
         if self.engine.startswith("zero") and self.verb == "ready":
             found.append("Readiness needs several backwards before one step, which DeepSpeed refuses. Use fsdp2.")
         if self.engine.startswith("zero") and self.verb == "unlearn" and self.together is False:

@@ -4,8 +4,10 @@ that `--help` answers at once; `config.py` joins them with `TrainingArguments`.
 ready.py      how ready a model is trained to be
 replay.py     in which order, and how a request finds its way back
 unlearn.py    how rows are unlearned
+loading.py    how a model that is given by name is loaded
 """
 
+from .loading import LoadingOptions as LoadingOptions
 from .ready import EFFICIENCIES as EFFICIENCIES
 from .ready import GAIN_CAP as GAIN_CAP
 from .ready import INNER_LR as INNER_LR

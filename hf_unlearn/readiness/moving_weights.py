@@ -14,6 +14,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from .packed_weights import packed_layers
+
 PRODUCTS_PIECE = 1 << 18  # products of an inner product at a time on a CPU; on a GPU 64 times as many
 
 
@@ -81,8 +83,12 @@ def restored(params: Iterable[Tensor]):
 
 
 def moving_buffers(model: torch.nn.Module) -> list[Tensor]:
-    """Buffers that a forward pass in training mode may move, BatchNorm's statistics for one; masks are left out."""
-    return [buffer for buffer in model.buffers() if buffer.dtype != torch.bool]
+    """
+    Buffers that a forward pass in training mode may move, BatchNorm's statistics for one; masks and what belongs to
+    packed weights are left out.
+    """
+    packed = {id(buffer) for layer in packed_layers(model).values() for buffer in layer.buffers(recurse=False)}
+    return [buffer for buffer in model.buffers() if buffer.dtype != torch.bool and id(buffer) not in packed]
 
 
 def _add_(to: Tensor, value: Tensor, factor: Tensor | float) -> None:

@@ -33,6 +33,7 @@ known_rows.py              which rows was a model trained on, and which was it a
 card.py                    what do we add to the Trainer's model card?
 taken_in.py                what do both trainers check before a model is loaded?
 models.py                  which models are accepted, and what is their loss of guessing?
+loading.py                 how is one loaded by its name, and an adapter's base as it was at the training?
 moving.py                  can a training move any weight: precision, the user's optimizer, the gradient's way?
 engines.py                 what differs under DDP, FSDP2 and DeepSpeed?
 """

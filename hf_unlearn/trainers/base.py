@@ -21,16 +21,15 @@ from . import card, checkpointing, same_run
 from .checkpointing import CheckpointingTrainer
 from .engines import decided_by_first, keeps_shards, reshard, steps_in_backward
 from .finite import FiniteGuard, NonFiniteError
+from .loading import load_model, with_adapter
 from .micro_batches import MicroBatches
 from .models import (
     base_model,
     frozen_problems,
     keeps_the_form,
-    load_model,
     model_problems,
     output_problems,
     settle_problem_type,
-    with_adapter,
 )
 from .moving import check_gradients, optimizer_problems, precision_problems
 from .output_lock import one_run_in
@@ -68,7 +67,7 @@ class ForgettingTrainer(CheckpointingTrainer):
         **kwargs,
     ):
         if isinstance(model, (str, os.PathLike)):
-            model = self.load(os.path.expanduser(model))
+            model = self.load(os.path.expanduser(model), args.model_init_kwargs or {})
         raise_problems(model_problems(model))
         if peft_config is not None:
             model = with_adapter(model, peft_config, args.seed)
@@ -115,15 +114,18 @@ class ForgettingTrainer(CheckpointingTrainer):
                 output_problems(self.model, {k: v for k, v in batch.items() if k not in (FLAG, FORGET_INDEX)})
             )
 
-    def load(self, source: str):
+    def load(self, source: str, init: dict):
         """
         The model by that name; a folder is first held against its manifest, on the first process.
+
+        Args:
+            init: of `from_pretrained`, by [`hf_unlearn.trainers.loading.load_model`].
 
         Raises:
             ArgumentError: if a file in it is damaged.
         """
         decided_by_first(lambda: raise_problems(manifest.damage(source)))
-        return load_model(source)
+        return load_model(source, **init)
 
     def _precision_problems(self, model, args) -> list[str]:
         return precision_problems(model)

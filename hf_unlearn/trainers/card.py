@@ -26,6 +26,7 @@ from ..report.words.model_card import request_text
 from ..utils.architectures import pipeline_tag
 from ..utils.files import replace_bytes
 from ..utils.versions import library_versions
+from .loading import THEIR_CODE
 from .models import base_model, has_adapter, is_causal_lm
 
 if TYPE_CHECKING:
@@ -122,8 +123,8 @@ def _adapters_base(model) -> str | None:
 def _class_of(base) -> tuple[str, bool]:
     """Name of the class in transformers that loads a model, and whether its code comes with the checkpoint."""
     kinds = type(base).__mro__
-    if any(kind.__module__.startswith("transformers_modules") for kind in kinds):
-        architecture = next(kind.__name__ for kind in kinds if kind.__module__.startswith("transformers_modules"))
+    if any(kind.__module__.startswith(THEIR_CODE) for kind in kinds):
+        architecture = next(kind.__name__ for kind in kinds if kind.__module__.startswith(THEIR_CODE))
         autos = getattr(base.config, "auto_map", None) or {}
         return next((auto for auto, path in autos.items() if path.endswith(f".{architecture}")), "AutoModel"), True
     return next((kind.__name__ for kind in kinds if kind.__module__.startswith("transformers.")), "AutoModel"), False

@@ -50,6 +50,7 @@ from ..utils.manifest import problem
 from ..utils.manifest import write as write_manifest
 from . import known_rows, records, same_run
 from .engines import keeps_shards, whole_state
+from .loading import base_record
 
 logger = logging.getLogger(__name__)
 
@@ -204,9 +205,10 @@ class CheckpointingTrainer(Trainer):
             super().save_model(output_dir, _internal_call)
         if self.args.should_save:
             folders = {output_dir or self.args.output_dir, self.args.output_dir}  # the latter is what a push uploads
+            base = base_record(self.model)
             for folder in folders:
                 os.makedirs(folder, exist_ok=True)
-                write_json(os.path.join(folder, self.record_name), self.record_for(folder))
+                write_json(os.path.join(folder, self.record_name), {**self.record_for(folder), **base})
                 known_rows.write(os.path.join(folder, known_rows.FILE), self.known_rows())
                 self.write_beside(folder)
             self._drop_other_record(output_dir or self.args.output_dir)

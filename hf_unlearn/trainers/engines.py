@@ -42,6 +42,11 @@ def is_first() -> bool:
     return PartialState().is_main_process
 
 
+def this_device() -> torch.device:
+    """The device of this process."""
+    return PartialState().device
+
+
 def shard_sum(accelerator):
     """A function that sums a scalar over the shards of a parameter; the identity where parameters are whole."""
     if accelerator.distributed_type == DistributedType.FSDP and accelerator.num_processes > 1:

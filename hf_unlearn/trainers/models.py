@@ -1,16 +1,14 @@
-"""Which models are taken in, how one is loaded by name, and what its loss of guessing is."""
+"""Which models are taken in, and what their loss of guessing is; how one is loaded by name is in loading.py."""
 
 from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, set_seed
 
 from ..data.columns import LABELS
 from ..data.given import collating_problems
@@ -20,6 +18,7 @@ from ..evaluation import evaluating
 from ..evaluation.forward import signature_of
 from ..evaluation.model_checks import is_one_of
 from ..evaluation.model_checks import model_problems as unmeasurable
+from ..readiness.packed_weights import is_packed
 from ..utils import manifest
 from ..utils.architectures import PIPELINE_TAGS
 from ..utils.checks import shown
@@ -211,6 +210,11 @@ def frozen_problems(model) -> list[str]:
             "The model's adapter is merged into its weights, and a merged adapter does not learn. Take it apart with "
             "`model.unmerge_adapter()` to train it on."
         ]
+    if is_packed(model) and not has_adapter(model):
+        return [
+            "The weights of the model are packed (quantised), and packed weights do not learn. Train an adapter on it "
+            '(`peft_config=LoraConfig(r=16, target_modules="all-linear")`), or load it without quantisation.'
+        ]
     if any(p.is_inference() for p in model.parameters()):
         return ["The model's weights were made in `torch.inference_mode()` and cannot learn. Load it outside of it."]
     if any(p.requires_grad for p in model.parameters()):
@@ -260,59 +264,7 @@ def output_problems(model, batch: Mapping[str, Any]) -> list[str]:
     return []
 
 
-# ---- loading --------------------------------------------------------------------------------------------------------
-
-
-def load_model(name_or_path: str) -> PreTrainedModel:
-    """
-    A model of the class that its config names, from a hub id or a folder; of a folder with an adapter, the base model
-    with the adapter on it, trainable. Learnt prompts are trained on as they are: PEFT saves no network that made them.
-
-    Raises:
-        ValueError: if its config names no class, or its files lack weights of it.
-    """
-    import transformers
-    from transformers import AutoConfig
-    from transformers.utils import find_adapter_config_file
-
-    if find_adapter_config_file(name_or_path) is not None:
-        from peft import PeftConfig, PeftModel
-
-        prompts = PeftConfig.from_pretrained(name_or_path).is_prompt_learning  # which PEFT loads for inference alone
-        model = PeftModel.from_pretrained(_base_of_adapter(name_or_path), name_or_path, is_trainable=not prompts)
-        if prompts:
-            model.prompt_encoder.requires_grad_(True)
-        return model
-    config = AutoConfig.from_pretrained(name_or_path)
-    if not config.architectures:
-        raise ValueError(f"The config of {name_or_path!r} names no architecture; load the model and pass it itself.")
-    model, found = getattr(transformers, config.architectures[0]).from_pretrained(
-        name_or_path, output_loading_info=True
-    )
-    if missing := sorted(found["missing_keys"]):
-        raise ValueError(
-            f"The files of {name_or_path!r} lack {len(missing)} weight(s) of a {config.architectures[0]}, such as "
-            f"{', '.join(missing[:3])}: they would be drawn anew. Save the whole model there, or train it first."
-        )
-    return model
-
-
-def with_adapter(model, peft_config, seed: int):
-    """
-    The model with a new adapter on it.
-
-    Raises:
-        ValueError: if it has one already.
-    """
-    from peft import PeftModel, get_peft_model
-
-    if isinstance(model, PeftModel):
-        raise ValueError(
-            "`peft_config` was given with a model that has an adapter already. Merge that adapter first "
-            "(`model = model.merge_and_unload()`), or leave `peft_config` out to train it on."
-        )
-    set_seed(seed)  # as `Trainer` does after the model is there; the adapter's first weights are drawn
-    return get_peft_model(model, peft_config)
+# ---- adapters --------------------------------------------------------------------------------------------------------
 
 
 def has_adapter(model) -> bool:
@@ -338,23 +290,3 @@ def has_trained_adapter(model) -> bool:
     parts = [getattr(layer, name) for layer in layers for name in layer.adapter_layer_names if hasattr(layer, name)]
     weights = [weight for part in parts if hasattr(part, "parameters") for weight in part.parameters()]
     return bool(weights) and not any((weight == weight.flatten()[:1]).all() for weight in weights)
-
-
-def _base_of_adapter(name_or_path: str) -> PreTrainedModel:
-    """The model below an adapter. Where the adapter brings a head of its own, the base gets one of that size."""
-    import transformers
-    from peft import PeftConfig, load_peft_weights
-
-    config = PeftConfig.from_pretrained(name_or_path)
-    source = config.base_model_name_or_path
-    kind = (config.auto_mapping or {}).get("base_model_class")
-    if config.task_type == "SEQ_CLS":
-        kind = "AutoModelForSequenceClassification"
-    head = [
-        len(weight)
-        for name, weight in sorted(load_peft_weights(name_or_path, device="cpu").items())
-        if re.fullmatch(r"base_model\.model\.(classifier|score)\b.*weight", name) and "lora_" not in name
-    ]
-    if not kind or not head:
-        return load_model(source)
-    return getattr(transformers, kind).from_pretrained(source, num_labels=head[-1], ignore_mismatched_sizes=True)

@@ -140,9 +140,9 @@ class ReplayTrainer(ReadyTrainer):
         steps = self.asked.steps
         return [*super().folders_of(model), *([steps.folder] if steps else []), self.asked.source]
 
-    def load(self, source):
+    def load(self, source, init):
         """The model by that name; where that is a result of steps, of another form maybe, the snapshot's."""
-        found = super().load(source if self.asked.steps is None else self.asked.snapshot)
+        found = super().load(source if self.asked.steps is None else self.asked.snapshot, init)
         if self.asked.steps is None and not self._is_bare:
             self._check_weights(found)
         return with_attention(found, self.asked.found["replay"]["machine"])

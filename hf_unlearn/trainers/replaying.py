@@ -25,6 +25,7 @@ from ..utils.versions import library_versions
 from . import checkpointing, hub_snapshots, records, replay_plan, same_run, snapshot_size, snapshots
 from .base import ForgettingTrainer
 from .engines import is_deterministic, kernels_of, shards_of
+from .loading import code_of, packing_of
 from .making_plans import Planned, warn_of_schedule
 from .models import base_model
 from .output_lock import SNAPSHOTS, one_run_in
@@ -43,7 +44,7 @@ def machine(trainer) -> dict:
     own = {"attention": base_model(trainer.model).config._attn_implementation}
     own |= {"device": args.device.type, "threads": torch.get_num_threads(), "processes": args.world_size}
     own |= {"shards": shards_of(trainer.accelerator), "deterministic": is_deterministic(args.device)}
-    return {**library_versions(), **own, **kernels_of(args.device)}
+    return {**library_versions(), **own, **kernels_of(args.device), **code_of(trainer.model)}
 
 
 def differing(then: dict, now: dict) -> dict[str, list]:
@@ -60,12 +61,16 @@ def options_of(collator) -> dict:
 
 
 def computed_with(trainer) -> dict:
-    """What else the steps depend on: rates and other fractions of the model's config, the side that is padded."""
+    """
+    What else the steps depend on: rates and other fractions of the model's config, how its weights are packed, the side
+    that is padded.
+    """
     config = getattr(base_model(trainer.model), "config", None)
     values = {} if config is None else config.to_dict()
     found = {f"{CONFIG}{name}": same_run.plain(value) for name, value in values.items() if isinstance(value, float)}
     side = getattr(trainer.processing_class, "padding_side", None)
     own = trainer.own_parts["data_collator"] is None
+    found |= {name: same_run.plain(value) for name, value in packing_of(trainer.model).items()}
     found |= {} if own else options_of(trainer.data_collator.collator)
     return found | ({"processing_class.padding_side": side} if own and side else {})
 

@@ -56,6 +56,7 @@ HARMLESS = {
     "ddp_broadcast_buffers", "ddp_static_graph", "ddp_backend", "ddp_timeout", "fsdp", "fsdp_config", "deepspeed",
     "auto_find_batch_size", "per_device_train_batch_size", "gradient_accumulation_steps", "meta_forward",
     "forget_forward", "request", "readiness_from", "method", "salt_file", "snapshots", "keep_superseded",
+    "model_init_kwargs",
 }  # fmt: skip
 PEFT = "peft_config."  # what the options of an adapter begin with
 OF_THE_FILES = ("peft_version", "auto_mapping", "base_model_name_or_path", "inference_mode", "revision")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .models import has_adapter, load_model
+from .loading import load_model
+from .models import has_adapter
 from .weights_digest import digested
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ..data.checks import evaluation_problems
 from ..data.limits import Limits, limits_of
 from ..data.row_checks import transform_problems
 from ..utils.checks import raise_problems
 from ..utils.salts import salt_problems
 from .engines import decided_by_first
+from .loading import of_config
 from .models import argument_problems, config_problems
 
 if TYPE_CHECKING:
@@ -40,10 +43,15 @@ def take_in(
         ArgumentError: at once where `args` are wrong, since what follows takes them at their word.
     """
     wrong = config_problems(args, config)
-    plain, limits = others.get("data_collator") is None, limits_of(model)
+    init = None if wrong else args.model_init_kwargs
+    plain, limits = others.get("data_collator") is None, limits_of(model, **of_config(init or {}))
     limits = limits.with_padding_of(others.get("processing_class"))
     sets, bad_rows = take_rows(limits, plain)
     problems = argument_problems(model, others.get("peft_config"), others) + wrong + bad_rows
+    if init and isinstance(model, torch.nn.Module):
+        problems.append(
+            "`model_init_kwargs` say how a model is loaded by its name, and `model` is loaded already. Leave them out."
+        )
     problems += evaluation_problems("evaluation", others.get("eval_dataset"), limits, plain)
     if wrong:
         raise_problems(problems)

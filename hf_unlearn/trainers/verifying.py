@@ -46,8 +46,8 @@ class VerifyingTrainer(ReadyTrainer):
         self.other_machine = {**(request.get("other_than_training") or {}), **other_machine(self, found)}
         self.beginning: dict | None = None
 
-    def load(self, source):
-        return with_attention(super().load(source), self.found["replay"]["machine"])
+    def load(self, source, init):
+        return with_attention(super().load(source, init), self.found["replay"]["machine"])
 
     def refuse_frozen(self, why):
         self.differs = why
@@ -111,6 +111,7 @@ def verify(
     args: TrainingArguments | None = None,
     callbacks=None,
     record: bool = False,
+    model_init_kwargs: dict | None = None,
 ) -> Verdict:
     """
     Trains the program of a folder without its deleted rows, and compares the weights with those that were saved there.
@@ -127,6 +128,7 @@ def verify(
         args: where and how to compute (`use_cpu`, `report_to`, …); what is trained comes from the plan.
         record: write into the folder's record and card that it has passed. A replay on other versions or another
             device than its training is `exact` from then on.
+        model_init_kwargs: of `from_pretrained`, such as `trust_remote_code`, where a model is loaded by name.
 
     Raises:
         ArgumentError: if there is no plan, if the salt is not at hand, or if rows are missing or others.
@@ -138,6 +140,7 @@ def verify(
         )
         quiet = TrainingArguments(out, report_to=[], disable_tqdm=True) if args is None else args
         config = config_of(plan, dataclasses.replace(quiet, output_dir=out, save_strategy="no", push_to_hub=False))
+        config.model_init_kwargs = model_init_kwargs
         trainer = VerifyingTrainer(
             folder if model is None else model,
             config,

@@ -7,6 +7,7 @@ import hashlib
 import torch
 
 from ..readiness.moving_weights import moving_buffers
+from ..readiness.packed_weights import packed_tensors
 
 
 def weights_digest(model: torch.nn.Module) -> str:
@@ -21,9 +22,13 @@ def weights_digest(model: torch.nn.Module) -> str:
 
 
 def frozen_digest(model: torch.nn.Module) -> str | None:
-    """The same over the weights that a training leaves as they are, such as those below an adapter; None: none."""
-    frozen = [(name, p) for name, p in model.named_parameters() if not p.requires_grad]
-    return _digest(frozen) if frozen else None
+    """
+    The same over the weights that a training leaves as they are, such as those below an adapter; of packed ones with
+    their scales and codes. None: there are none.
+    """
+    frozen = {name: p for name, p in model.named_parameters() if not p.requires_grad}
+    frozen |= packed_tensors(model)
+    return _digest(list(frozen.items())) if frozen else None
 
 
 def _digest(named: list[tuple[str, torch.Tensor]]) -> str:

@@ -269,7 +269,7 @@ def with_test_rows(name: str, words: list[str], smoke: bool, prepared, stable_al
 
 def measure(name: str, arm_name: str, seed: int, root: Path, data: str | None, smoke: bool) -> dict:
     """A model, by itself and under requests."""
-    from hf_unlearn.trainers.models import load_model
+    from hf_unlearn.trainers.loading import load_model
     from recipes.study import trial
 
     task, arm = TASKS[name], ARMS[arm_name]
@@ -293,7 +293,7 @@ def measure(name: str, arm_name: str, seed: int, root: Path, data: str | None, s
 
 def judge(name: str, arm_name: str, seed: int, root: Path, data: str | None, smoke: bool) -> dict:
     """Verdicts on the unlearned plain model."""
-    from hf_unlearn.trainers.models import load_model
+    from hf_unlearn.trainers.loading import load_model
     from recipes.study import trial
 
     def load(arm: str):

@@ -123,7 +123,7 @@ def train(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
             trainer = ready.train(own, data_args, model_args, args, prepared)
         found = {**trainer.cost, "snapshot_seconds": round(sum(seconds), 3), "snapshots": len(seconds)}
         record.write_text(json.dumps(found), encoding="utf-8")
-    from hf_unlearn.trainers.models import load_model
+    from hf_unlearn.trainers.loading import load_model
 
     rows = trial.rows_of(data_args, prepared, load_model(str(saved)), task.goal)
     return saved, json.loads(record.read_text(encoding="utf-8")), rows, prepared
@@ -239,13 +239,15 @@ def from_the_start(name: str, arm: str, seed: int, root: Path, data, smoke: bool
         from datasets import concatenate_datasets
 
         rows = [marked(prepared.splits[part], part == "forget") for part in ("forget", "retain")]
+        model, peft_config = models.beginning(data_args, model_args, prepared, args.seed, args.model_init_kwargs)
+        args.model_init_kwargs = None
         trainer = ReadyTrainer(
-            models.new_model(data_args, model_args, prepared, args.seed),
+            model,
             args,
             concatenate_datasets(rows),
             revocable="revocable",
             processing_class=prepared.processing_class,
-            peft_config=models.adapter(data_args, model_args),
+            peft_config=peft_config,
             deleted=ids,
         )
         trainer.train()
@@ -256,7 +258,7 @@ def from_the_start(name: str, arm: str, seed: int, root: Path, data, smoke: bool
 def measure(name: str, arm_name: str, seed: int, root: Path, data: str | None, smoke: bool) -> dict:
     """A model before and after its requests."""
     from hf_unlearn.trainers import replay_plan
-    from hf_unlearn.trainers.models import load_model
+    from hf_unlearn.trainers.loading import load_model
     from recipes.study import trial
 
     task, arm = TASKS[name], ARMS[arm_name]

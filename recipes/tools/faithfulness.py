@@ -175,7 +175,7 @@ def build(task: str, pool: str, seed: int, folder: Path, smoke: bool) -> float:
     from hf_unlearn import evaluate
     from hf_unlearn.cli import ready
     from hf_unlearn.evaluation import weight_distance
-    from hf_unlearn.trainers.models import load_model
+    from hf_unlearn.trainers.loading import load_model
 
     start = time.perf_counter()
     data, prepared, splits = prepared_of(task, smoke)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from helpers.tiny import lm
@@ -222,8 +223,21 @@ def test_start_and_a_model_by_name_are_refused_together(saved, tmp_path):
 def test_an_adapter_for_a_model_that_has_one_is_refused_before_it_is_loaded(tmp_path):
     (tmp_path / "ready").mkdir()
     (tmp_path / "ready/adapter_config.json").write_text("{}")
-    with pytest.raises(ValueError, match=r"`lora_r` .* is 4, but .* has an adapter already.* `ready.lora_r`"):
-        read(tmp_path, lines=["lora_r: 4"])
+    with pytest.raises(ValueError, match=r"`unlearn.lora_r` .* is 4, but .* has an adapter already.* `ready.lora_r`"):
+        read(tmp_path, lines=["unlearn.lora_r: 4"])
+
+
+def test_the_adapter_of_a_training_is_gone_on_with_by_the_same_file(saved, tmp_path, monkeypatch):
+    data = DataArguments()
+    (tmp_path / "ready").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(saved / "ready" / name, tmp_path / "ready")
+    for is_adapter in (False, True):
+        if is_adapter:
+            (tmp_path / "ready/adapter_config.json").write_text("{}")
+        _, _, model, _ = read(tmp_path, lines=["lora_r: 4"])
+        made = unlearn.new_adapter(data, model, str(tmp_path / "ready"))
+        assert (made is None) == is_adapter
 
 
 # ---- evaluate --------------------------------------------------------------------------------------------------------

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from datasets import ClassLabel, Dataset, Features
 from helpers.tiny import bert
 
-from hf_unlearn.cli import arguments, model
+from hf_unlearn.cli import arguments, model, named
 from hf_unlearn.cli.arguments import ModelArguments
+from hf_unlearn.cli.prepare import Prepared
 
 # ---- models ---------------------------------------------------------------------------------------------------------
 
@@ -28,7 +30,7 @@ def test_models_of_all_tasks(tokenizer, tmp_path):
     assert not torch.equal(lm.lm_head.weight, other.lm_head.weight)
     ids = torch.tensor([tokenizer("Where?")["input_ids"]])
     lm.to(torch.bfloat16).save_pretrained(tmp_path / "lm")
-    loaded = model.load_model("causal_lm", tmp_path / "lm")
+    loaded = named.load_named("causal_lm", tmp_path / "lm", SimpleNamespace(labels=None), 0)[0]
     assert {p.dtype for p in loaded.parameters()} == {torch.float32}
     assert loaded(input_ids=ids).logits.shape == (1, ids.shape[1], len(tokenizer))
 
@@ -40,8 +42,10 @@ def test_models_of_all_tasks(tokenizer, tmp_path):
     )
     assert image(pixel_values=torch.zeros(3, 1, 8, 8)).logits.shape == (3, 10)
     image.save_pretrained(tmp_path / "vit")
-    assert model.load_model("image_classification", tmp_path / "vit").config.num_labels == 10
-    assert model.load_model("image_classification", tmp_path / "vit", labels=["a", "b"]).classifier.out_features == 2
+    for labels, classes in ((list(range(10)), 10), (["a", "b"], 2)):
+        rows = SimpleNamespace(labels=labels)
+        found, new = named.load_named("image_classification", tmp_path / "vit", rows, 0)
+        assert found.classifier.out_features == classes and new == ["classifier"] * (classes == 2)
 
 
 @pytest.mark.parametrize(
@@ -84,17 +88,18 @@ def test_model_errors(tokenizer, tmp_path):
     with pytest.raises(ValueError, match="cannot be built"):
         model.build_model("image_classification", "llama", labels=2)
     with pytest.raises(FileNotFoundError, match="No model folder"):
-        model.load_model("causal_lm", tmp_path / "nothing")
+        named.load_named("causal_lm", tmp_path / "nothing", SimpleNamespace(labels=None), 0)
 
 
 def test_a_head_is_drawn_by_the_seed(tmp_path):
     bert().save_pretrained(tmp_path)
     data, chosen = arguments.DataArguments(task="sequence_classification"), arguments.ModelArguments(str(tmp_path))
-    heads = []
+    heads, names = [], ClassLabel(names=list("abcdef"))
+    classes = Dataset.from_dict({"labels": [0]}, features=Features({"labels": names}))
     for seed, before in ((1, 1), (1, 2), (2, 1)):
         torch.manual_seed(before)  # what a script has drawn until then
-        named = SimpleNamespace(labels=list("abcdef"))
-        heads.append(model.new_model(data, chosen, named, seed).classifier.weight)
+        rows = Prepared({"retain": classes}, None, list("abcdef"))
+        heads.append(model.beginning(data, chosen, rows, seed)[0].classifier.weight)
         assert torch.initial_seed() == before
     assert heads[0].shape[0] == 6 and torch.equal(heads[0], heads[1]) and not torch.equal(heads[0], heads[2])
 

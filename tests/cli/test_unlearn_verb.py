@@ -75,7 +75,7 @@ def test_a_hub_that_does_not_answer_leaves_a_named_model_without_a_record(monkey
 
 def test_a_model_that_is_named_is_told_under_the_flag_that_names_it(monkeypatch):
     asked = []
-    monkeypatch.setattr(unlearn.checkpoints, "check_checkpoint", lambda *told: asked.append(told[2:]) or 1 / 0)
+    monkeypatch.setattr(unlearn.checkpoints, "check_checkpoint", lambda *told: asked.append(told[2:4]) or 1 / 0)
     args, rows = SimpleNamespace(output_dir="out"), SimpleNamespace(labels=None)
     for named, start in ((None, "original"), ("org/m", "ready")):
         chosen = ModelArguments(model_name_or_path=named)

@@ -3,6 +3,7 @@
 import io
 import sys
 import wave
+from types import SimpleNamespace
 
 import datasets
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from transformers import AutoFeatureExtractor, Wav2Vec2FeatureExtractor
 
 from hf_unlearn import default_collator
-from hf_unlearn.cli import arguments, prepare
+from hf_unlearn.cli import arguments, named, prepare
 from hf_unlearn.cli import model as models
 from hf_unlearn.data.encode import sound
 from hf_unlearn.data.rows.by_name import load_rows
@@ -143,7 +144,7 @@ def test_the_extractor_and_the_model_of_a_folder(tmp_path):
         table([wav(sine(300)), wav(sine(900))]), AutoFeatureExtractor.from_pretrained(tmp_path), max_seconds=0.3
     )
     assert rows["input_values"] == again["input_values"]
-    loaded = models.load_model("audio_classification", tmp_path)
+    loaded = named.load_named("audio_classification", tmp_path, SimpleNamespace(labels=["no", "yes"]), 0)[0]
     batch = default_collator(loaded, own)([rows[0], rows[1]])
     assert set(batch) == {"input_values", "labels"} and batch["input_values"].shape == (2, 30, 32)
     assert torch.equal(loaded(**batch).logits, model(**batch).logits)

@@ -127,12 +127,31 @@ def test_conv_layers_conv1d_and_two_adapters():
     assert weight_distance(model, text)["whole"] == pytest.approx(both, rel=1e-5)
 
 
+@pytest.mark.parametrize("make", [tiny.lm, tiny.lm64], ids=["linear", "conv1d"])
+def test_dora_counts_as_peft_merges_it(make):
+    base = make()
+    targets = ["q_proj", "down_proj"] if make is tiny.lm else ["c_attn", "c_fc"]
+    config = LoraConfig(r=2, target_modules=targets, use_dora=True, use_rslora=True, init_lora_weights=False)
+    dora = get_peft_model(copy.deepcopy(base), config)
+    with torch.no_grad():
+        for name, p in dora.named_parameters():
+            p.mul_(1.3 if "magnitude" in name else 1.0)
+    before = {name: p.clone() for name, p in dora.named_parameters()}
+    found = weight_distance(dora, base)
+    assert all(torch.equal(p, before[name]) for name, p in dora.named_parameters())
+    wanted = weight_distance(dora.merge_and_unload(), base)
+    assert found["whole"] > 0.1 and found["whole"] == pytest.approx(wanted["whole"], rel=1e-5)
+    assert found["layers"] == pytest.approx(wanted["layers"], rel=1e-5)
+
+
 def test_adapters_that_cannot_be_merged_are_refused():
     base = tiny.lm()
-    dora = adapted(base, use_dora=True)
+    both = adapted(base, use_dora=True)
+    both.add_adapter("other", LoraConfig(r=2, target_modules=["q_proj"], use_dora=True))
+    both.base_model.set_adapter(["default", "other"])
     prompts = get_peft_model(copy.deepcopy(base), PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2))
     tokens = get_peft_model(copy.deepcopy(base), TrainableTokensConfig(token_indices=[3]))
-    for model, kind in ((dora, "Dora"), (prompts, "PROMPT_TUNING"), (tokens, "TrainableTokens")):
+    for model, kind in ((both, "Dora"), (prompts, "PROMPT_TUNING"), (tokens, "TrainableTokens")):
         with pytest.raises(ValueError, match=f"cannot be merged.*{kind}.*merge_and_unload"):
             weight_distance(model, base)
 

@@ -15,7 +15,7 @@ import yaml
 from datasets import Dataset
 from PIL import Image
 
-from hf_unlearn.cli import model, running
+from hf_unlearn.cli import model, named, running
 
 ROOT = Path(__file__).resolve().parents[2]
 YAMLS = sorted(p for p in ROOT.glob("recipes/**/*.yaml") if p.parent.name != "accelerate")
@@ -38,8 +38,8 @@ def refusal(main, argv, monkeypatch) -> str:
     """What the script says in the end; it must not have come to a model."""
     monkeypatch.setattr(sys, "argv", ["script.py", *map(str, argv)])
     monkeypatch.delenv("HF_UNLEARN_TRACEBACK", raising=False)
-    for name in ("build_model", "load_model"):
-        monkeypatch.setattr(model, name, _no_model)
+    monkeypatch.setattr(model, "build_model", _no_model)
+    monkeypatch.setattr(named, "load_named", _no_model)
     monkeypatch.setattr("hf_unlearn.trainers.base.load_model", _no_model)
     with pytest.raises(SystemExit) as end:
         running.run(main)

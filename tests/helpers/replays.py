@@ -43,24 +43,38 @@ KINDS = {  # name -> (model, rows)
 }
 
 
-def adapter():
+def adapter(**options):
     from peft import LoraConfig
 
-    return LoraConfig(r=2, target_modules="all-linear", lora_dropout=0.1)
+    return LoraConfig(**{"r": 2, "target_modules": "all-linear", "lora_dropout": 0.1, **options})
 
 
 def trained(
-    out, kind="language model", deleted: Iterable = (), lora=False, resume=None, rows=None, plan=None, **options
+    out,
+    kind="language model",
+    deleted: Iterable = (),
+    lora=False,
+    resume=None,
+    rows=None,
+    plan=None,
+    model=None,
+    **options,
 ):
-    """A trainer after its training; its model is saved."""
-    model, make = KINDS[kind]
+    """
+    A trainer after its training; its model is saved.
+
+    Args:
+        lora: True, or the options of an adapter.
+        model: None: one of the kind.
+    """
+    own, make = KINDS[kind]
     args = ReadyConfig(str(out), **{**QUIET, **SIZES, **options})
     trainer = ReadyTrainer(
-        model(),
+        own() if model is None else model,
         args,
         make(24) if rows is None else rows,
         processing_class=tiny.tokenizer(),
-        peft_config=adapter() if lora else None,
+        peft_config=adapter(**({} if lora is True else lora)) if lora else None,
         deleted=deleted,
         plan=plan,
     )

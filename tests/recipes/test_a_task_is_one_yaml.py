@@ -11,7 +11,7 @@ from helpers.recipes import SMALL, problems_of, refusal, strict_json
 from hf_unlearn import Scorecard
 from hf_unlearn.cli import evaluate
 from hf_unlearn.cli.main import main
-from hf_unlearn.trainers.models import load_model
+from hf_unlearn.trainers.loading import load_model
 
 TASK = f"""\
 # hf-unlearn ready --config mine.yaml   (then unlearn, evaluate)

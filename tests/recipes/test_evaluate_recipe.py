@@ -20,7 +20,7 @@ from hf_unlearn.cli import arguments, checkpoints, evaluate, other_words, prepar
 from hf_unlearn.data.encode import text as texts
 from hf_unlearn.data.rows import people
 from hf_unlearn.evaluation import ModelScores, Scorecard, described
-from hf_unlearn.trainers.models import load_model
+from hf_unlearn.trainers.loading import load_model
 
 QUICK = ["--attacks", "none", "--per_device_eval_batch_size", "128"]
 

@@ -129,7 +129,7 @@ def test_a_task_may_train_adapters_on_a_model_that_learned_other_people(tmp_path
 
     from hf_unlearn.data.rows import people
     from hf_unlearn.options import INNER_LR, INNER_LR_ADAPTER
-    from hf_unlearn.trainers.models import load_model
+    from hf_unlearn.trainers.loading import load_model
     from recipes.study.base import SEED, digest, ensure_base
 
     task, known = TASKS["people LoRA"], people.people()["person"]

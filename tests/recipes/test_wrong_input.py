@@ -10,7 +10,7 @@ from helpers.recipes import PEOPLE, ROOT, TINY, problems_of, refusal, strict_jso
 
 from hf_unlearn import ArgumentError, NonFiniteError
 from hf_unlearn.cli import evaluate, ready, running, unlearn
-from hf_unlearn.trainers.models import load_model
+from hf_unlearn.trainers.loading import load_model
 from hf_unlearn.trainers.unlearn_steps import UnlearnSteps
 
 META = ["--readiness", "meta"]

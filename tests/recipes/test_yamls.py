@@ -14,7 +14,7 @@ from peft import PeftModel
 
 from hf_unlearn import Scorecard
 from hf_unlearn.cli import evaluate, model, other_words, parsing, ready, unlearn
-from hf_unlearn.trainers.models import load_model
+from hf_unlearn.trainers.loading import load_model
 
 
 def names(path: Path) -> str:

@@ -32,12 +32,12 @@ from transformers import (
 
 from hf_unlearn import ArgumentError, ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer
 from hf_unlearn.evaluation.model_checks import model_problems as unmeasurable
+from hf_unlearn.trainers.loading import load_model
 from hf_unlearn.trainers.models import (
     argument_problems,
     chance_loss,
     frozen_problems,
     is_causal_lm,
-    load_model,
     model_problems,
 )
 

@@ -203,7 +203,7 @@ ROWS = [row for row in tiny.lm_list(24) if row["id"] != 0]
 def test_a_request_that_cannot_be_replayed_is_refused_in_one_problem_before_a_model_is_loaded(
     trainings, tmp_path, asked, options, said, monkeypatch
 ):
-    monkeypatch.setattr("hf_unlearn.trainers.base.load_model", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("hf_unlearn.trainers.base.load_model", lambda *_, **__: pytest.fail("a model was loaded"))
     with pytest.raises(ArgumentError, match=said) as caught:
         replayed(tmp_path / "out", trainings / "ready", asked, **options)
     assert len(caught.value.problems) == 1

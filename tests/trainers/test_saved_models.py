@@ -58,7 +58,7 @@ def test_every_file_of_a_saved_model_is_listed_or_carries_its_own_digest(saved):
     "readiness.json", "rows.digests", "_revocable_salt.json",
 ])  # fmt: skip
 def test_a_request_does_not_start_from_a_folder_with_a_flipped_byte(copy, tmp_path, monkeypatch, name):
-    monkeypatch.setattr(base, "load_model", lambda where: pytest.fail("was loaded"))
+    monkeypatch.setattr(base, "load_model", lambda where, **_: pytest.fail("was loaded"))
     content = bytearray((copy / name).read_bytes())
     content[len(content) // 2] ^= 1
     (copy / name).write_bytes(content)
@@ -69,7 +69,7 @@ def test_a_request_does_not_start_from_a_folder_with_a_flipped_byte(copy, tmp_pa
 
 
 def test_large_weights_are_read_when_all_else_is_right_and_before_they_are_loaded(copy, tmp_path, monkeypatch):
-    monkeypatch.setattr(base, "load_model", lambda where: pytest.fail("was loaded"))
+    monkeypatch.setattr(base, "load_model", lambda where, **_: pytest.fail("was loaded"))
     monkeypatch.setattr(manifest, "SMALL", 100)
     content = bytearray((copy / "model.safetensors").read_bytes())
     content[-1] ^= 1
@@ -97,7 +97,7 @@ def test_the_first_process_reads_the_folder_and_the_others_hear_of_it(copy, monk
 
     monkeypatch.setattr("hf_unlearn.trainers.engines.broadcast_object_list", broadcast)
     with pytest.raises(ArgumentError, match="what the first one found"):
-        ReadyTrainer.load(None, str(copy))
+        ReadyTrainer.load(None, str(copy), {})
 
 
 def test_what_an_evaluation_and_people_add_keeps_the_folder_whole(copy, caplog):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from itertools import product
@@ -15,6 +16,8 @@ from .base import Attack, Attempt, AttemptRule, Subject
 
 if TYPE_CHECKING:
     import torch
+
+logger = logging.getLogger(__name__)
 
 BITS = (8, 4)
 ROUNDED = tuple(f"int{bits}" for bits in BITS)  # splits of the forget rows under rounded weights, after `forget_`
@@ -155,7 +158,11 @@ def _named(model: torch.nn.Module, skip: Iterable[str]) -> list[torch.nn.Module]
 
 def _run(subject: Subject) -> None:
     """The forget rows again with rounded weights, as splits `forget_int8` and `forget_int4`."""
-    if "forget" in subject.splits:
+    from ...readiness.packed_weights import is_packed
+
+    if is_packed(subject.model):
+        logger.warning("The weights of %r are packed, as they are served: they are not rounded again.", subject.role)
+    elif "forget" in subject.splits:
         for bits, name in zip(BITS, ROUNDED, strict=True):
             with quantised(subject.model, bits):
                 subject.seen.tables[f"forget_{name}"] = subject.table_of("forget", note=name)

@@ -8,6 +8,7 @@ retain rows. Differs from the paper: the distance is divided by the norm, and su
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from .base import Attack, Seen, Subject
 
 if TYPE_CHECKING:
     import torch
+
+logger = logging.getLogger(__name__)
 
 
 def weight_distance(model: torch.nn.Module, other: torch.nn.Module) -> dict:
@@ -120,8 +123,13 @@ def _ratio(difference: float, norm: float) -> float:
 
 def _run(subject: Subject) -> None:
     """Distances to the model before the request and to the retrained one, as details `weights`."""
+    from ...readiness.packed_weights import is_packed
+
     before = next((name for name in BEFORE.get(subject.role, ()) if name in subject.models), None)
     others = {"to_original": before, "to_retrained": "retrained" if subject.role != "retrained" else None}
+    if is_packed(subject.model):
+        logger.warning("The weights of %r are packed: how far they have moved is not measured.", subject.role)
+        return
     for name, other in others.items():
         if other in subject.models and not subject.has_tables_only(other):
             try:

@@ -34,7 +34,7 @@ def at_most(
     found, of = dict(splits), {}
     for name, rows in splits.items():
         beside = any(other.startswith(f"{name}_") or name.startswith(f"{other}_") for other in splits)
-        whole = any(name in own and own[name].num_rows == len(rows) for own in tables)
+        whole = any(name in own and getattr(own[name], "num_rows", None) == len(rows) for own in tables)
         if most is not None and len(rows) > most and not beside and not whole:
             found[name], of[name] = evenly(rows, most), len(rows)
     return found, of

@@ -275,7 +275,10 @@ def brought(trainer: ForgettingTrainer) -> dict:
     """What a user has brought beside rows and options, by name, JSON-ready: [`own_parts`], and an adapter's options."""
     found = dict(trainer.own_parts)
     for config in getattr(trainer.model, "peft_config", {}).values():
-        found |= {f"{PEFT}{k}": v for k, v in config.to_dict().items() if k not in OF_THE_FILES}
+        own = config.to_dict()
+        if own.get("modules_to_save"):  # PEFT adds the names of heads each time that the adapter is loaded
+            own["modules_to_save"] = list(dict.fromkeys(own["modules_to_save"]))
+        found |= {f"{PEFT}{k}": v for k, v in own.items() if k not in OF_THE_FILES}
     return {name: plain(value) for name, value in found.items()}
 
 

@@ -9,7 +9,7 @@ import torch
 from helpers import tiny
 from helpers.replays import replayed, trained
 from helpers.tiny import same_bits, slow, weights
-from transformers import LlamaForCausalLM
+from transformers import BertForSequenceClassification, LlamaForCausalLM
 
 from hf_unlearn import ArgumentError
 from hf_unlearn.trainers.loading import load_model
@@ -54,6 +54,21 @@ def test_a_replay_by_the_folder_alone_is_exact(tmp_path, base, adapter, options)
     assert frozen_digest(back) == frozen_digest(ready.model)
     ids = torch.tensor([[3, 4, 5, 6]])
     assert torch.equal(back.eval()(input_ids=ids).logits, without.model.eval()(input_ids=ids).logits)
+
+
+def test_a_classifier_s_adapter_is_replayed_by_its_folder_with_its_head(tmp_path):
+    where = tmp_path / "base"
+    tiny.bert(dropout=0.1).save_pretrained(where)
+
+    def begin():
+        return BertForSequenceClassification.from_pretrained(where)
+
+    cut = {**SIZES, "kind": "text", "lora": {"task_type": "SEQ_CLS", "modules_to_save": ["classifier"]}}
+    trained(tmp_path / "ready", model=begin(), **cut)
+    without = trained(tmp_path / "without", model=begin(), deleted=GONE, **cut)
+    request = replayed(tmp_path / "out", tmp_path / "ready", GONE, "text")
+    assert request.result.metrics["guarantee"] == "exact"
+    assert same_bits(weights(request.model), weights(without.model))
 
 
 def test_the_base_of_an_adapter_comes_back_in_the_type_that_it_was_trained_with(tmp_path, base):

@@ -45,6 +45,7 @@ class Deaths:
         assert kills >= len(phases)
         self.phases, self.left, self.draw = deque(phases), kills, random.Random(seed)
         self.most = dict.fromkeys(phases, DEEDS)
+        self.spared = 0  # lives in a row that ended though the first deed of the phase was to kill them
 
     def lives(self, run: Callable[[], None]) -> None:
         """
@@ -76,8 +77,11 @@ class Deaths:
         if os.WIFSIGNALED(status):
             self.left -= 1
             self.phases.rotate(-1)
+            self.spared = 0
         elif self.left:
             self.most[phase] = max(1, nth // 2)
+            self.spared += nth == 1
+            assert self.spared < 3, f"no life has a deed in the phase {phase!r}"
         return not os.WIFSIGNALED(status)
 
 

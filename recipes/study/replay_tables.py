@@ -10,7 +10,7 @@ from pathlib import Path
 from hf_unlearn.evaluation.judge import Verdict
 from hf_unlearn.utils.versions import library_versions
 from recipes.study.outcomes import area
-from recipes.study.replays import AGAIN, ARMS, BOTH, PLAIN, REPLAY, RETRAINED, SCHEMA
+from recipes.study.replays import AGAIN, BOTH, PLAIN, REPLAY, RETRAINED, SCHEMA, arm_of, is_arm
 from recipes.study.seeds import difference, mean
 from recipes.study.trial import FINE_TUNED_ON
 from recipes.study.words import inline, number, points, seeds_text
@@ -23,18 +23,27 @@ def gather(root: Path) -> dict:
     found: dict = {}
     for path in sorted(root.glob("*/*.json")):
         cell = json.loads(path.read_text(encoding="utf-8"))
-        if cell.get("schema") == SCHEMA and cell.get("arm") in ARMS and not cell.get("smoke"):
+        if cell.get("schema") == SCHEMA and is_arm(cell.get("arm", "")) and not cell.get("smoke"):
             found.setdefault(cell["task"], {}).setdefault(cell["arm"], {})[str(cell["seed"])] = cell
     for arms in found.values():
         for arm, seeds in arms.items():
             for seed, cell in seeds.items():
                 reference = arms.get(RETRAINED, {}).get(seed)
-                if arm != RETRAINED and reference:
+                if arm != RETRAINED and reference and "recovery" in reference:  # else the areas are there
                     _with_areas(cell, reference["recovery"])
     for arms in found.values():
         for cell in arms.get(RETRAINED, {}).values():
             cell.pop("recovery", None)
     return {"schema": SCHEMA, "versions": library_versions(), "tasks": found}
+
+
+def over(published: Mapping, found: Mapping) -> dict:
+    """What was published, with the cells that were found in place of the same ones."""
+    tasks = {task: {arm: dict(seeds) for arm, seeds in arms.items()} for task, arms in published["tasks"].items()}
+    for task, arms in found["tasks"].items():
+        for arm, seeds in arms.items():
+            tasks.setdefault(task, {}).setdefault(arm, {}).update(seeds)
+    return {**published, **found, "tasks": tasks}
 
 
 def _with_areas(cell: dict, reference: Mapping) -> None:
@@ -161,7 +170,7 @@ def tails(tasks: Mapping) -> list[list[str]]:
     ]
     lines = [head]
     for task, arms in tasks.items():
-        for arm in (arm for arm in arms if arm == REPLAY or not ARMS[arm].is_default):
+        for arm in (arm for arm in arms if arm == REPLAY or not arm_of(arm).is_default):
             n = len(arms[arm])
             lines.append(
                 [
@@ -178,10 +187,13 @@ def tails(tasks: Mapping) -> list[list[str]]:
 
 
 def name_of_tail(arm: str) -> str:
-    one = ARMS[arm]
+    one = arm_of(arm)
     if one.own_schedule:
         return "by default, the plain training's schedule"
-    if one.as_often:
+    if one.full:
+        early = ", an early decay" if one.early else ""
+        return f"{one.often:g} of the plain training's visits, {one.full:g} of a step revocable{early}"
+    if one.often:
         return "by default, revocable rows as often as in the plain training"
     return "by default" if one.times is None else f"{one.times:g} × the share"
 

@@ -4,7 +4,10 @@
     python -m recipes.study.replays --table [--publish]
 
 Every cell (task, arm, seed) is one JSON file in OUTPUT_DIR; a killed run goes on where it was. `--table` prints what is
-there as the tables of recipes/study/README.md; with `--publish` it also replaces recipes/study/results/replays.json.
+there as the tables of recipes/study/README.md; with `--publish` it also takes the place of the same cells in
+recipes/study/results/replays.json. Any order is an arm, too: in "often .8 full .5" these rows come .8 times as often
+as in the plain training and are half of a tail's rows; with "early" behind it the learning rate falls from a tail's
+length before the tail on.
 Tasks whose rows are in files need `--data DIR` with the folders tofu/, banking77/ and cifar10/; those on a pretrained
 model (MiniLM, SmolLM2) a copy of sentence-transformers/all-MiniLM-L6-v2 as minilm-l6/ and of
 HuggingFaceTB/SmolLM2-135M-Instruct as smollm2-135m/ there.
@@ -16,6 +19,7 @@ import argparse
 import contextlib
 import dataclasses
 import json
+import re
 import shutil
 import tempfile
 import time
@@ -46,7 +50,9 @@ class ReplayArm:
         role: of recipes/ready.py.
         readiness: of `ReadyConfig`; None: it has none.
         times: length of the tail, in shares of revocable rows; None: the default.
-        as_often: revocable rows come as often as in the plain training; else by default.
+        often: visits of a revocable row, in shares of the plain training's; None: the default.
+        full: share of revocable rows in the tail's steps, which sets its length; None: the default.
+        early: the learning rate begins to fall a tail's length before the tail, not at its start.
         own_schedule: of learning rates, the task's; else the plan's.
         asked: requests are replayed.
     """
@@ -54,14 +60,16 @@ class ReplayArm:
     role: str
     readiness: str | None = None
     times: float | None = None
-    as_often: bool = False
+    often: float | None = None
+    full: float | None = None
+    early: bool = False
     own_schedule: bool = False
     asked: bool = False
 
     @property
     def is_default(self) -> bool:
         """Whether order, tail and schedule are."""
-        return self.times is None and not self.as_often and not self.own_schedule
+        return self == dataclasses.replace(ReplayArm(self.role, self.readiness), asked=self.asked)
 
 
 ARMS = {
@@ -71,9 +79,24 @@ ARMS = {
     REPLAY: ReplayArm("ready", "replay", asked=True),
     BOTH: ReplayArm("ready", "replay+meta", asked=True),
     **{f"tail {times:g}": ReplayArm("ready", "replay", times) for times in TAILS},
-    "as often": ReplayArm("ready", "replay", as_often=True),
+    "as often": ReplayArm("ready", "replay", often=1.0),
     "own schedule": ReplayArm("ready", "replay", own_schedule=True),
 }
+ORDER = re.compile(r"often ([.\d]+) full ([.\d]+)( early)?")  # names of further arms
+
+
+def arm_of(name: str) -> ReplayArm:
+    """An arm by its name; those of other orders are not listed in ARMS. KeyError where there is none."""
+    if not (found := ORDER.fullmatch(name)):
+        return ARMS[name]
+    often, full, early = found.groups()
+    return ReplayArm("ready", "replay", often=float(often), full=float(full), early=bool(early))
+
+
+def is_arm(name: str) -> bool:
+    return name in ARMS or ORDER.fullmatch(name) is not None
+
+
 OF_TAILS = ("people", "digits")  # tasks that try them all
 BY_DEFAULT = ("people", "people LoRA", "digits", "digits 10 %", "banking77", "cifar10", "tofu")
 
@@ -81,8 +104,9 @@ BY_DEFAULT = ("people", "people LoRA", "digits", "digits 10 %", "banking77", "ci
 def arms_of(name: str, wanted: list[str] | None) -> list[str]:
     """Those of the arms that a task has; what others are measured against comes first."""
     chosen = wanted or [arm for arm in ARMS if name in OF_TAILS or ARMS[arm].is_default]
-    needed = {PLAIN, RETRAINED, AGAIN} if any(ARMS[arm].asked for arm in chosen) else {PLAIN}
-    return [arm for arm in ARMS if arm in needed or arm in chosen]
+    needed = {PLAIN, RETRAINED, AGAIN} if any(arm_of(arm).asked for arm in chosen) else {PLAIN}
+    listed = [arm for arm in ARMS if arm in needed or arm in chosen]
+    return listed + [arm for arm in chosen if arm not in ARMS]
 
 
 def words_of(name: str, arm: ReplayArm, seed: int, data: str | None, smoke: bool, base: str) -> list[str]:
@@ -103,7 +127,7 @@ def train(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
     from hf_unlearn.cli import ready
     from recipes.study import trial
 
-    task, arm = TASKS[name], ARMS[arm_name]
+    task, arm = TASKS[name], arm_of(arm_name)
     folder = cell_path(root, name, arm_name, seed).with_suffix("")
     words = words_of(name, arm, seed, data, smoke, str(base_of(root, name)))
     words += ["--output_dir", str(folder), "--seed", str(seed), *jobs_.QUIET_FLAGS]
@@ -112,15 +136,17 @@ def train(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
     prepared = with_test_rows(name, words, smoke, prepared_by(words, True)[1], True)
     if arm.readiness is not None and not arm.own_schedule and "lr_scheduler_type" in args.given:
         args.given = frozenset(args.given) - {"lr_scheduler_type"}
-    if arm.as_often:
-        args.revocable_epochs = str(args.num_train_epochs)
-    if arm.times is not None:
+    if arm.often is not None:
+        args.revocable_epochs = str(arm.often * args.num_train_epochs)
+    times = arm.often / arm.full if arm.full else arm.times
+    if times is not None:
         counts = {part: len(prepared.splits[part]) for part in ("forget", "retain")}
-        args.tail = str(min(1.0, arm.times * counts["forget"] / sum(counts.values())))
+        args.tail = str(min(1.0, times * counts["forget"] / sum(counts.values())))
     saved, record = folder / arm.role, folder / "training.json"
     if not record.is_file():
         shutil.rmtree(folder, ignore_errors=True)
-        with timed_snapshots() as seconds, contextlib.redirect_stdout(None):
+        falling = early_decay() if arm.early else contextlib.nullcontext()
+        with falling, timed_snapshots() as seconds, contextlib.redirect_stdout(None):
             trainer = ready.train(own, data_args, model_args, args, prepared)
         found = {**trainer.cost, "snapshot_seconds": round(sum(seconds), 3), "snapshots": len(seconds)}
         record.write_text(json.dumps(found), encoding="utf-8")
@@ -144,6 +170,20 @@ def timed_snapshots():
 
     with mock.patch.object(ReadyTrainer, "at_border", timed):  # takes the attribute off again, which hid its base's
         yield seconds
+
+
+@contextlib.contextmanager
+def early_decay():
+    """In the block the learning rate of new plans begins to fall a tail's length before the tail."""
+    from hf_unlearn.readiness import replay
+
+    plain = replay.rate
+
+    def early(step: int, steps: int, warmup: int, tail: int) -> float:
+        return plain(step, steps, warmup, max(0, 2 * tail - steps))
+
+    with mock.patch.object(replay, "rate", early):
+        yield
 
 
 def bytes_of(folder: Path) -> int:
@@ -228,7 +268,7 @@ def from_the_start(name: str, arm: str, seed: int, root: Path, data, smoke: bool
     from hf_unlearn.cli import model as models
     from hf_unlearn.cli.ready import marked
 
-    words = words_of(name, ARMS[arm], seed, data, smoke, str(base_of(root, name)))
+    words = words_of(name, arm_of(arm), seed, data, smoke, str(base_of(root, name)))
     with tempfile.TemporaryDirectory(dir=root) as out, contextlib.redirect_stdout(None):
         words += ["--output_dir", out, "--seed", str(seed), *jobs_.QUIET_FLAGS]
         _, data_args, model_args, args = parsing.parse("ready", words)
@@ -259,7 +299,7 @@ def measure(name: str, arm_name: str, seed: int, root: Path, data: str | None, s
     from hf_unlearn.trainers.loading import load_model
     from recipes.study import trial
 
-    task, arm = TASKS[name], ARMS[arm_name]
+    task, arm = TASKS[name], arm_of(arm_name)
     saved, training, rows, prepared = train(name, arm_name, seed, root, data, smoke)
     model = load_model(str(saved)).eval()
     looks = {part: trial.look(model, rows.batches(part)) for part in rows.splits}
@@ -318,7 +358,8 @@ def main(argv: list[str]) -> None:
     listed = ", ".join((*BY_DEFAULT, *PRETRAINED)).replace("%", "%%")
     parser.add_argument("--task", nargs="+", default=[], metavar="TASK", help=f"some of {listed}; all: but the last 2")
     parser.add_argument("--seeds", default="0-2", help="0-4, or 0,2,7")
-    parser.add_argument("--arms", nargs="+", metavar="ARM", help=f"some of {', '.join(ARMS)}; default: all of the task")
+    arms = f"some of {', '.join(ARMS)}, or orders as above; default: all of the task"
+    parser.add_argument("--arms", nargs="+", metavar="ARM", help=arms)
     parser.add_argument("--data", help="folder with tofu/, banking77/, cifar10/, minilm-l6/, smollm2-135m/")
     parser.add_argument("--output_dir", default="outputs/replays", help="for the cells")
     parser.add_argument("--jobs", type=int, default=1, help="cells at a time, each in a process of its own")
@@ -327,7 +368,7 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--smoke", action="store_true", help="four steps a model, to see that it runs")
     options = parser.parse_args(with_underscores(argv))
     tasks = list(dict.fromkeys(t for task in options.task for t in (BY_DEFAULT if task == "all" else [task])))
-    unknown = [t for t in tasks if t not in TASKS] + [arm for arm in options.arms or [] if arm not in ARMS]
+    unknown = [t for t in tasks if t not in TASKS] + [arm for arm in options.arms or [] if not is_arm(arm)]
     if unknown:
         parser.error(f"no task or arm is called {', '.join(unknown)}")
     if not tasks and not options.table:
@@ -339,6 +380,8 @@ def main(argv: list[str]) -> None:
         from recipes.study import replay_tables
 
         found = replay_tables.gather(root)
+        if options.publish:
+            found = replay_tables.over(json.loads(RESULTS.read_text(encoding="utf-8")), found)
         print(replay_tables.markdown(found))
         if options.publish:
             RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -353,7 +396,7 @@ def run(tasks: list[str], options, root: Path) -> None:
     for task in {cell[0] for cell in todo if TASKS[cell[0]].base}:
         ensure_base(TASKS[task], base_of(root, task), options.smoke)
     for stage in (False, True):
-        work = [(*cell, str(root), options.data, options.smoke) for cell in todo if ARMS[cell[1]].asked == stage]
+        work = [(*cell, str(root), options.data, options.smoke) for cell in todo if arm_of(cell[1]).asked == stage]
         for (task, arm, seed, *_), seconds in jobs_.each(build, work, options.jobs):
             print(f"{task}, {arm}, seed {seed}: {seconds:.0f} s", flush=True)
 

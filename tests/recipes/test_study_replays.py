@@ -17,6 +17,24 @@ def test_all_tails_are_tried_on_two_tasks_and_what_others_are_measured_against_c
     assert replays.arms_of("digits", ["tail 2"]) == [PLAIN, "tail 2"]
 
 
+def test_any_order_is_an_arm_by_its_name():
+    assert replays.arms_of("digits", ["often .8 full .5 early"]) == [PLAIN, "often .8 full .5 early"]
+    arm = replays.arm_of("often .8 full .5 early")
+    assert (arm.often, arm.full, arm.early, arm.is_default) == (0.8, 0.5, True, False)
+    assert not replays.arm_of("often 1 full .25").early and not replays.is_arm("often full")
+    assert ARMS[REPLAY].is_default and ARMS[replays.BOTH].is_default and not ARMS["as often"].is_default
+
+
+def test_an_early_decay_begins_a_tails_length_before_the_tail_and_leaves_no_trace():
+    from hf_unlearn.readiness import replay
+
+    plain = [replay.rate(step, 100, 0, 80) for step in range(100)]
+    with replays.early_decay():
+        early = [replay.rate(step, 100, 0, 80) for step in range(100)]
+    assert early == [replay.rate(step, 100, 0, 60) for step in range(100)]
+    assert plain == [replay.rate(step, 100, 0, 80) for step in range(100)] != early
+
+
 class Plan:
     """Numbers 10, 11, … in the order of the ids given."""
 
@@ -79,6 +97,17 @@ def test_tables_are_means_over_seeds_with_intervals(tmp_path):
         "2 × the share",
     ]
     assert "| people |" in replay_tables.markdown(found)
+
+
+def test_new_cells_take_the_place_of_published_ones_and_the_others_stay(tmp_path):
+    cells(tmp_path)
+    published = replay_tables.gather(tmp_path)
+    kept = json.loads(json.dumps(published))
+    kept["tasks"]["people"][PLAIN]["0"]["training"]["row_passes"] = 7
+    found = {**published, "tasks": {"people": {PLAIN: {"0": published["tasks"]["people"][PLAIN]["0"]}}}}
+    merged = replay_tables.over(kept, found)["tasks"]["people"]
+    assert merged[PLAIN]["0"]["training"]["row_passes"] == 1000.0
+    assert merged[REPLAY] == kept["tasks"]["people"][REPLAY] and set(merged[PLAIN]) == {"0", "1", "2"}
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ def main(arguments: list[str] | None = None, program: str = "python -m hf_unlear
         metavar="B.json",
         help="the log of a model retrained without the forget rows; else forget_quality, ks_statistic: null",
     )
-    args = parser.parse_args(with_underscores(sys.argv[1:] if arguments is None else arguments))
+    args = parser.parse_args(with_underscores(arguments))
     try:
         text = json.dumps(_tofu(args.logs, args.retrained), indent=2, allow_nan=False)
     except (OSError, ValueError) as error:

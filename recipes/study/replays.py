@@ -5,9 +5,9 @@
 
 Every cell (task, arm, seed) is one JSON file in OUTPUT_DIR; a killed run goes on where it was. `--table` prints what is
 there as the tables of recipes/study/README.md; with `--publish` it also takes the place of the same cells in
-recipes/study/results/replays.json. Any order is an arm, too: in "often .8 full .5" these rows come .8 times as often
-as in the plain training and are half of a tail's rows; with "early" behind it the learning rate falls from a tail's
-length before the tail on.
+recipes/study/results/replays.json. Any order is an arm, too: "often .8 full .5" has revocable rows come .8 times as
+often as the plain training does and makes them half of a tail's rows; with "early" behind it the learning rate falls
+from a tail's length before the tail on.
 Tasks whose rows are in files need `--data DIR` with the folders tofu/, banking77/ and cifar10/; those on a pretrained
 model (MiniLM, SmolLM2) a copy of sentence-transformers/all-MiniLM-L6-v2 as minilm-l6/ and of
 HuggingFaceTB/SmolLM2-135M-Instruct as smollm2-135m/ there.

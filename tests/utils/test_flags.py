@@ -22,6 +22,14 @@ def test_flags_are_read_with_dashes_and_with_underscores():
     ]
 
 
+def test_without_words_those_of_the_command_line_are_read(monkeypatch):
+    from recipes.tools import benchmark
+
+    monkeypatch.setattr("sys.argv", ["benchmark.py", "--hidden-size", "64", "--length", "8"])
+    assert with_underscores() == ["--hidden_size", "64", "--length", "8"]
+    assert benchmark.arguments().hidden_size == 64
+
+
 def test_the_estimate_takes_either():
     words = ["--batch-size", "4", "--config-overrides=hidden_size=8", "--no_gradient_checkpointing"]
     read = build_parser("memory").parse_args(with_underscores(words))

@@ -29,7 +29,7 @@ from .replay_plan import ReplayPlan
 from .replay_request import OtherWeights, ReplayRequest, adapter_problems, contradictions, has_rows, look_up_for
 from .replaying import METHOD, RAN_ELSEWHERE, differing, machine
 from .same_run import HARMLESS
-from .snapshots import SUPERSEDED
+from .snapshots import SUPERSEDED, is_of
 from .superseded import Superseded
 from .weights_digest import weights_digest
 
@@ -270,7 +270,8 @@ class ReplayTrainer(ReadyTrainer):
         super().save_model(output_dir, _internal_call)
         if not _internal_call and self.unlearned and self.args.should_save:
             for folder in checkpointing.folders(self.args.output_dir).values():
-                checkpointing.remove(folder)
+                if is_of(folder, self.plan):  # others are none of this run
+                    checkpointing.remove(folder)
             self.superseded.delete()
             for folder in {output_dir or self.args.output_dir, self.args.output_dir}:
                 self._write_request(folder)

@@ -159,9 +159,10 @@ class ReplayRequest:
                 "`output_dir` is the folder of the model itself: a kill would leave neither the old model nor the new "
                 "one. Give another folder."
             ]
-        if os.path.join(out, FOLDER) == os.path.realpath(self.snapshots):
+        if os.path.realpath(self.snapshots) in (out, os.path.join(out, FOLDER)):
             return [
-                f"`snapshots` is {self.snapshots!r}, where the result's own will be written. Give another `output_dir`."
+                f"`snapshots` is {self.snapshots!r}, where the result's own checkpoints would be written, and those "
+                "that are there deleted. Give another `output_dir`."
             ]
         inside = [folder for folder in self.folders if out.startswith(os.path.join(folder, ""))]
         if inside and not args.keep_superseded:

@@ -184,7 +184,7 @@ class ReplayableTrainer(ForgettingTrainer):
             self.plan.made_from_rows = None if made is None else list(made)
         if not self.replays and self.has_ended:
             self.plan.training = {"row_passes": round(self.row_passes, 3), "seconds": round(self._seconds_so_far, 3)}
-        own = {"machine": machine(self), "weights": self._weights, "snapshots": self.program.folder}
+        own = {"machine": machine(self), "weights": self._weights, "snapshots": os.path.abspath(self.program.folder)}
         own["limits"] = limits_of(self.plan)
         if self.ran_elsewhere:
             own[RAN_ELSEWHERE] = self.ran_elsewhere

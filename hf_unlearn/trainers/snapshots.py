@@ -124,13 +124,28 @@ def deleted_elsewhere(folder: str, plan: ReplayPlan) -> np.ndarray:
     return np.asarray(said.get("rows", []) if said.get("salt") == plan.salt else [], dtype=np.int64)
 
 
-def has_met(snapshot: str, plan: ReplayPlan, rows: np.ndarray) -> bool:
-    """Whether a snapshot is of this program and was written when some of these rows (numbers) were not deleted."""
+def is_of(checkpoint: str, plan: ReplayPlan) -> bool:
+    """Whether a checkpoint is one of the plan's program, whatever rows were deleted by then."""
+    return _deleted_by(checkpoint, plan) is not None
+
+
+def snapshots_that_met(folder: str, plan: ReplayPlan, rows: np.ndarray) -> list[str]:
+    """Those in a folder that are of the plan's program and have met some of these rows (numbers)."""
+    return [
+        snapshot
+        for step, snapshot in checkpointing.folders(folder).items()
+        if (then := _deleted_by(snapshot, plan)) is not None
+        and (then[rows[rows < _rows_before(plan, step)]] == 0).any()
+    ]
+
+
+def _deleted_by(checkpoint: str, plan: ReplayPlan) -> np.ndarray | None:
+    """(N,) which request had deleted each row when a checkpoint was written; None: it is of another program."""
     try:
-        found = replay_plan.read_beside(snapshot)
+        found = replay_plan.read_beside(checkpoint)
     except ValueError:
-        return False
-    return found is not None and not _differences(found[0], plan) and bool((found[1][rows] == 0).any())
+        return None
+    return None if found is None or _differences(found[0], plan) else found[1]
 
 
 def _differences(record: dict, plan: ReplayPlan) -> list[str]:

@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-
 from ..utils import manifest
 from ..utils.checks import ArgumentError, problems_of
 from ..utils.files import read_json
@@ -20,7 +18,7 @@ from . import checkpointing, records
 from .output_lock import FILE as LOCK
 from .output_lock import SNAPSHOTS, one_run_in
 from .replay_request import ReplayRequest
-from .snapshots import has_met, snapshots_of, supersede
+from .snapshots import snapshots_of, snapshots_that_met, supersede
 
 KEPT, IN_USE, NOT_YET, OUT_OF_REACH = "kept", "in use", "not yet", "out of reach"  # why something is left
 ELSEWHERE = ("copies of the model", "generations that were saved")
@@ -35,27 +33,30 @@ class Superseded:
     """
 
     def __init__(self, asked: ReplayRequest, keep: bool, out: str):
-        self.root, self.out, self.keep, self.models = asked.snapshots, out, keep, asked.folders
+        self.out, self.keep, self.models = out, keep, asked.folders
         self.plan, self.rows = asked.plan, asked.holes
-        borders = [int(border) for border in np.unique(asked.plan.order.borders) if border > asked.border]
-        found = map(asked.snapshot_before, borders)
-        self.snapshots = [folder for folder in found if has_met(folder, asked.plan, asked.new)]
         named = (asked.source, asked.steps and asked.steps.folder, asked.hub)
         self.hub = [name for name in dict.fromkeys(named) if name and not os.path.isdir(name)]
         self.before = [
             one["what"]
             for model in self.models
             for one in (read_json(os.path.join(model, records.UNLEARNING)) or {}).get("not_deleted", ())
+            if os.path.realpath(one["what"]) != os.path.realpath(out)  # which the result takes
         ]
+        self.snapshots = {  # by their folder: of the model, and of those before it, where a request may start as well
+            root: snapshots_that_met(root, asked.plan, asked.holes)
+            for root in dict.fromkeys(map(os.path.abspath, (asked.snapshots, *self._roots_before())))
+        }
         self.failed: dict[str, str] = {}  # path -> why
 
     @property
     def not_deleted(self) -> list[dict]:
         """What may still know the rows, JSON-ready: `what`, and `why` it is there."""
-        left = [*self.snapshots, *self.models, *self.before]
-        why = {path: KEPT if path in self.models and self.keep else NOT_YET for path in left}
-        why |= {path: KEPT for path in self.before if path not in why} | self.failed
-        there = [{"what": path, "why": why[path]} for path in dict.fromkeys(left) if os.path.exists(path)]
+        snapshots = [path for found in self.snapshots.values() for path in found]
+        why = dict.fromkeys(self.before, KEPT) | dict.fromkeys(self.models, KEPT if self.keep else NOT_YET)
+        why |= dict.fromkeys(snapshots, NOT_YET) | self.failed
+        left = dict.fromkeys([*snapshots, *self.models, *self.before])
+        there = [{"what": path, "why": why[path]} for path in left if os.path.exists(path)]
         return there + [{"what": what, "why": OUT_OF_REACH} for what in (*self._on_hub(), *ELSEWHERE)]
 
     def _on_hub(self) -> list[str]:
@@ -63,11 +64,11 @@ class Superseded:
 
     def delete(self) -> None:
         """Deletes what the result takes the place of, as far as that can be; it may be called again."""
-        for root in dict.fromkeys((self.root, *self._roots_before())):
+        for root, found in self.snapshots.items():
             with suppress(OSError):  # of a place that is another's to write
                 supersede(root, os.path.abspath(self.out), self.plan, self.rows)
-        if any(map(os.path.exists, self.snapshots)):
-            self._delete(self.snapshots, self.root, checkpointing.remove)
+            if there := [path for path in found if os.path.exists(path)]:
+                self._delete(there, root, checkpointing.remove)
         for model in () if self.keep else self.models:
             if os.path.isdir(model):
                 self._delete([model], model, _empty)
@@ -75,7 +76,7 @@ class Superseded:
                     os.rmdir(model)
 
     def _roots_before(self) -> Iterator[str]:
-        """Folders of the snapshots of the models before those: a request that starts there leaves the rows out, too."""
+        """Folders of the snapshots of the models before those."""
         for model in self.before:
             found = read_json(os.path.join(model, records.READINESS)) or {}
             if "replay" in found and os.path.isdir(root := snapshots_of(model, None, found)):

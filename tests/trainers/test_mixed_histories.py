@@ -14,6 +14,7 @@ from helpers.replays import KINDS, QUIET, replayed, trained
 from helpers.tiny import same_bits, weights
 
 from hf_unlearn import ArgumentError, ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer, plan
+from hf_unlearn.trainers import checkpointing
 from hf_unlearn.trainers.replay import ReplayTrainer
 
 BOTH = {"readiness": "replay+meta", "request_rows": 3}
@@ -244,6 +245,17 @@ def test_a_request_made_before_another_deleted_its_snapshot_is_told_where_to_go_
     assert third.border == first.border and third.plan.holes.size == 6
 
 
+def test_checkpoints_of_another_run_in_the_folder_stay(source, tmp_path):
+    other = tmp_path / "out" / "checkpoint-500"
+    other.mkdir(parents=True)
+    (other / "model.safetensors").write_bytes(b"of another run")
+    request = make(tmp_path / "out", source, [20], save_strategy="steps", save_steps=1)
+    request.train()
+    assert len(checkpointing.folders(tmp_path / "out")) > 1
+    request.save_model()
+    assert list(checkpointing.folders(tmp_path / "out")) == [500]
+
+
 def test_superseded_snapshots_go_last_and_what_is_left_is_listed(source, tmp_path):
     request = make(tmp_path / "out", source, [0, 4, 8, 12, 16, 20])
     request.train()
@@ -270,7 +282,21 @@ def test_snapshots_of_another_training_or_without_the_rows_are_not_superseded(so
     request.save_model()
     assert all((source / "_snapshots" / f"checkpoint-{border}").exists() for border in request.program.borders)
     again = make(tmp_path / "again", tmp_path / "out", [0, 4, 8, 12, 16, 20])  # of rows that are deleted already
-    assert again.superseded.snapshots == []
+    assert not any(again.superseded.snapshots.values())
+
+
+def test_snapshots_of_the_models_before_that_met_the_rows_go_too(source, tmp_path):
+    first, *_, last = sorted(range(0, 24, 4), key=lambda i: make(tmp_path / "x", source, [i]).border)
+    replayed(tmp_path / "one", source, [last])
+    two = replayed(tmp_path / "two", tmp_path / "one", [first], gone=[last])
+    for before in (source, tmp_path / "one"):
+        assert list(checkpointing.folders(before / "_snapshots")) == [two.border]
+    left = {one["what"]: one["why"] for one in record_of(tmp_path / "two")["not_deleted"]}
+    assert left[str(source)] == left[str(tmp_path / "one")] == "kept"
+    shutil.rmtree(tmp_path / "one")
+    again = replayed(source, tmp_path / "two", [20 if 20 not in (first, last) else 16], gone=[first, last])
+    assert list(checkpointing.folders(source / "_snapshots")) == again.program.borders  # its own, not those before
+    assert str(source) not in [one["what"] for one in record_of(source)["not_deleted"]]
 
 
 def test_the_model_before_goes_only_when_the_new_one_is_whole(source, tmp_path, monkeypatch):

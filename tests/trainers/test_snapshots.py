@@ -58,8 +58,16 @@ def test_another_folder_keeps_the_snapshots_and_a_request_finds_them(tmp_path):
     ready = trained(tmp_path / "ready", snapshots=str(tmp_path / "kept"), **BRIEF)
     assert not (tmp_path / "ready" / "_snapshots").exists() and ready.is_ready
     reference = trained(tmp_path / "without", deleted=GONE, **BRIEF)
+    with pytest.raises(ArgumentError, match="`snapshots` is .*kept', where the result's own checkpoints would be"):
+        replayed(tmp_path / "kept", tmp_path / "ready", GONE)
     request = replayed(tmp_path / "out", tmp_path / "ready", GONE)
     assert same_bits(weights(request.model), weights(reference.model))
+
+
+def test_a_folder_of_snapshots_that_was_named_as_seen_from_here_is_found_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trained("ready", snapshots="kept", **BRIEF)
+    assert replayed("out", "ready", GONE).guarantee == "exact"
 
 
 def test_a_training_anew_clears_its_own_snapshots_and_a_resumed_one_keeps_them(tmp_path):

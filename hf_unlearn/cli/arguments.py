@@ -343,3 +343,5 @@ KINDS = {  # verb -> dataclasses with its flags, beside its training config
 BESIDE_RECIPE = ("plan", "verify")  # verbs whose own flags stand beside those of a recipe for another one
 VERBS = tuple(KINDS)  # those that read YAML keys like `ready.seed`
 CONFIGS = {"ready": "ReadyConfig", "unlearn": "UnlearnConfig"}  # verb -> name of its training config in `hf_unlearn`
+OF_TRAINING_ALONE = {"unlearn": ("num_train_epochs",)}  # verb -> what it refuses, and leaves to `ready` as a plain key
+TRAINS_NOTHING = ("--use_cpu", "true")  # beside a recipe whose training is not run here: its bf16 asks for no GPU

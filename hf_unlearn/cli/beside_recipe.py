@@ -4,7 +4,7 @@ it: `plan` and `verify`."""
 from __future__ import annotations
 
 from ..utils.checks import raise_problems
-from . import parsing
+from . import parsing, reading
 from .arguments import KINDS, range_problems
 
 
@@ -22,7 +22,7 @@ def divided(verb: str, argv: list[str]) -> tuple:
     own = [one for one in flags if one.alone and one.name in names]
     problems += [parsing.not_there(one, verb, sorted(names)) for one in flags if one.prefix and one.name not in names]
     values, more = parsing.read_values(verb, [kind], own, verb)
-    typed = parsing.read_words(argv)[0]
+    typed = reading.read_words(argv)[0]
     problems += more + parsing.lists_in_parts(typed, parsing.actions_of([kind]))
     found = parsing.made(kind, values)
     found.given = {one.name: one for one in own}

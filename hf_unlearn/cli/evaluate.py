@@ -20,8 +20,8 @@ from pathlib import Path
 
 from ..utils.checks import ArgumentError, Wrong, gather, problems_of, raise_problems
 from ..utils.salts import salt_problems
-from . import benchmarks, checkpoints, checks, model, parsing, prepare, running, terminal
-from .arguments import ROLES, TASKS, DataArguments, EvaluateArguments, ModelArguments, attack_flags
+from . import attack_checks, benchmarks, checkpoints, checks, model, parsing, prepare, running, terminal
+from .arguments import ROLES, DataArguments, EvaluateArguments, ModelArguments
 from .loading import code_problems, init_of
 from .request import by_class, told
 from .terminal import NoProgress, Progress, Step
@@ -117,7 +117,7 @@ def flag_problems(own: EvaluateArguments, data: DataArguments, model_args: Model
         if value and not {"unlearned", "ready_unlearned"} & given:
             problems.append(f"`--{flag}` needs a model of role unlearned or ready_unlearned.")
     if own.fail_on and {"unlearned", "ready_unlearned"} & given:
-        problems += gate_problems(own, data, set(given), set(tables))
+        problems += attack_checks.gate_problems(own, data, set(given), set(tables))
     for role, where in models.items():
         problems += checkpoints.place_problems("models", where, f"{role}=") or code_problems("models", where, trusted)
     for role, where in in_folder.items():
@@ -129,68 +129,7 @@ def flag_problems(own: EvaluateArguments, data: DataArguments, model_args: Model
         elif not any(Path(where).glob("*.parquet")):
             said = f"is {role + '=' + where!r}, which holds no SPLIT.parquet: give OUTPUT_DIR/tables/ROLE."
             problems.append(Wrong("tables", said))
-    return problems + attack_problems(own) + benchmarks.problems(own, data)
-
-
-def gate_problems(own: EvaluateArguments, data: DataArguments, roles: set[str], tables: set[str]) -> list[str]:
-    """Which gates of `--fail_on` no model could pass here, and why; `roles`: of all models, `tables`: of saved ones."""
-    from ..evaluation.catalogue import MODEL_KINDS
-    from ..evaluation.gate_rules import gate_names
-    from ..evaluation.passable import Obstacle, obstacles
-
-    if data.task not in TASKS:
-        return []
-    kind = data.task if data.task in MODEL_KINDS else "classifier"
-    # Saved tables may hold what an attack found that is not run now.
-    attacks = None if {"unlearned", "ready_unlearned"} & tables else own.attacks
-    never = obstacles(kind, retrained="retrained" in roles, attacks=attacks)
-    can = ", ".join(gate for gate in gate_names() if gate not in never) or "none"
-    says = {
-        Obstacle.KIND: f"no model of task {data.task} can pass that, a copy of the retrained one neither, since "
-        f"nothing that is measured of such models is strong enough. What can be passed: {can}.",
-        Obstacle.RETRAINED: "that needs a model of role retrained, in --models or --tables or as OUTPUT_DIR/retrained. "
-        f"What can be passed without: {can}.",
-        Obstacle.ATTACK: f"that rests on an attack that is not among --attacks {' '.join(own.attacks)}: add it. What "
-        f"can be passed without: {can}.",
-    }
-    asked = {why: [gate for gate in own.fail_on if never.get(gate) is why] for why in Obstacle}
-    return [Wrong("fail_on", f"is {', '.join(gates)}: {says[why]}") for why, gates in asked.items() if gates]
-
-
-def attack_problems(own: EvaluateArguments) -> list[str]:
-    """What is wrong with the options of the attacks that are asked for, each told under the name of its flag."""
-    from ..evaluation.attacks.registry import attacks
-
-    problems, given = unread_options(own), own.attack_options()
-    for attack in attacks():
-        options = given.get(attack.name, {}) if attack.name in own.attacks else {}
-        # One by one, so that each problem is that of one flag; then together, for those that only some values make.
-        alone = [problem for name, value in options.items() for problem in _refusal(attack, {name: value})]
-        problems += alone or _refusal(attack, options)
-    return problems
-
-
-def unread_options(own: EvaluateArguments) -> list[str]:
-    """Options of attacks that are not run; a command line may leave out an attack whose options a YAML file has."""
-    from_file = "attacks" not in own.given or own.given["attacks"].file is not None
-    return [
-        Wrong(name, f"is an option of the attack {attack}, which is not among --attacks {' '.join(own.attacks)}.")
-        for attack, option, _ in attack_flags()
-        if attack not in own.attacks and (name := f"{attack}_{option.name}") in own.given
-        if from_file or own.given[name].file is None
-    ]
-
-
-def _refusal(attack, options: dict) -> list[str]:
-    """Why an attack refuses these options: nothing, or one problem."""
-    try:
-        attack.options_of(options)
-    except ValueError as error:
-        said = str(error.__cause__ or error)
-        for name in options:
-            said = said.replace(f"`{name}`", f"`--{attack.name}_{name}`")
-        return [said]
-    return []
+    return problems + attack_checks.attack_problems(own) + benchmarks.problems(own, data)
 
 
 def prepared_rows(
@@ -264,6 +203,7 @@ def measure(
     provenance: dict | None = None,
     progress: Progress | None = None,
     init: dict | None = None,
+    bf16: bool = False,
 ):
     """
     The `Scorecard` of the models; row tables go to `output_dir`/tables.
@@ -274,10 +214,11 @@ def measure(
         tests, test_options: `benchmarks` and `benchmark_options` of it.
         progress: its coming steps are [`steps_of`] these models.
         init: of `from_pretrained`, for all of them.
+        bf16: forward passes compute in bfloat16; the weights stay what they are.
     """
     from .. import evaluate
     from ..evaluation import attack_names, save_tables
-    from ..trainers.loading import load_model
+    from ..trainers import loading
     from ..utils.salts import salt_for
 
     options = EvaluateArguments().attack_options()
@@ -286,7 +227,7 @@ def measure(
     runs = {role: saved_run(Path(folder)) for role, folder in models.items()}
     of = {key: {r: run[key] for r, run in runs.items() if run.get(key)} for key in SAID_OF_A_RUN}
     init = init or {}
-    subjects = {role: partial(_load, load_model, folder, state.device, init) for role, folder in models.items()}
+    subjects = {role: partial(_load, loading, folder, state.device, init, bf16) for role, folder in models.items()}
     splits = splits_of(data, prepared)
     subjects |= {role: whole_tables(folder, splits) for role, folder in (tables or {}).items()}
     progress = progress or NoProgress()
@@ -389,8 +330,9 @@ def write_cards(card, folders: dict[str, str]) -> list[str]:
     return written
 
 
-def _load(load_model, folder: str, device, init: dict):
-    return load_model(folder, **init).to(device)
+def _load(loading, folder: str, device, init: dict, bf16: bool):
+    model = loading.load_model(folder, **init).to(device)
+    return loading.in_bfloat16(model) if bf16 else model
 
 
 def first_line(argv: list[str]) -> str:
@@ -414,7 +356,7 @@ def main(argv: list[str]) -> int:
     terminal.say(first_line(argv))
     own, data, model_args = parsing.parse("evaluate", argv, flag_problems, prepare.check_rows)
     terminal.quiet_libraries()
-    models, state = measured_models(own), running.processes()
+    models, state = measured_models(own), running.processes(own.use_cpu)
     steps = [terminal.short("reading the rows"), *steps_of(models), terminal.short("report")]
     attacked = [role for role in ("unlearned", "ready_unlearned") if role in {*models, *pairs(own.tables, "tables")[0]}]
     steps[-1:-1] = [Step("shadow models", SHADOW * own.shadows * len(attacked), "shadows")] if own.shadows else []
@@ -444,6 +386,7 @@ def main(argv: list[str]) -> int:
             provenance=said_of(own, data, argv, prepared.request),
             progress=progress,
             init=init_of(model_args, of_flag=False),
+            bf16=own.bf16,
         )
         if own.shadows:
             from . import shadows

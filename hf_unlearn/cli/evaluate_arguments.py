@@ -107,6 +107,14 @@ class _EvaluateArguments(FromFlags):
             "rows make the intervals narrower, and take longer. Of the retain rows 2000 are measured at most."
         },
     )
+    bf16: bool = field(
+        default=False,
+        metadata={
+            "help": "Compute the forward passes in bfloat16, with the weights as they are: faster on GPUs that have "
+            "it, and losses are rounded to three digits.",
+        },
+    )
+    use_cpu: bool = field(default=False, metadata={"help": "Run on the CPU though there is a GPU."})
     seed: int = field(
         default=0,
         metadata={"help": "Seed of the confidence intervals and of the rows that each of --shadows trains on."},

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 class FromFlags:
     """
     What the dataclasses with flags share: `given` holds the flags that somebody has set, by name (of
-    `cli.parsing.Given`), empty where no command line was read.
+    `cli.reading.Given`), empty where no command line was read.
     """
 
     given: ClassVar[Mapping[str, Any]] = MappingProxyType({})

@@ -12,6 +12,7 @@ from ..options import ReadyOptions, UnlearnOptions
 from .arguments import (
     CONFIGS,
     KINDS,
+    OF_TRAINING_ALONE,
     DataArguments,
     EvaluateArguments,
     ModelArguments,
@@ -116,7 +117,6 @@ DEFAULTS = {  # of TRAINER's, by verb
         "save_strategy": "no",
     },
 }
-NOT_SET = {"unlearn": ("num_train_epochs",)}  # refused there
 
 
 def help_text(verb: str, program: str, description: str, everything: bool = False) -> str:
@@ -135,7 +135,8 @@ def help_text(verb: str, program: str, description: str, everything: bool = Fals
         add_help=False,
     )
     general = parser.add_argument_group("how flags are given")
-    yaml = "Flat YAML file with the same keys; flags win over it. A key like `ready.seed` is for that verb alone."
+    yaml = "Flat YAML file with the same keys; flags win over it. One file serves all verbs: a key that only others "
+    yaml += "know is left to them, and one like `ready.seed` is for that verb alone."
     _add(general, "config", "FILE", yaml)
     if verb in CONFIGS:
         _add(general, "help", "[all]", f"This text; `{program} --help all` lists every argument of the Trainer, too.")
@@ -185,7 +186,7 @@ def _add_trainer(parser: argparse.ArgumentParser, verb: str, program: str, every
         f"Those that people set; all of its arguments work, `{program} --help all` lists them.",
     )
     for name, (metavar, text) in TRAINER.items():
-        if name not in NOT_SET.get(verb, ()):
+        if name not in OF_TRAINING_ALONE.get(verb, ()):
             known = DEFAULTS[verb].get(name)
             text = IN_A_REQUEST.get(name, text) if verb == "unlearn" else text
             _add(group, name, metavar, text + ("" if known is None else f" Default: {known}."))

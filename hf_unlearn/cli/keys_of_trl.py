@@ -1,6 +1,8 @@
-"""Keys that people bring from TRL's scripts: what they are called here, and those that cannot be."""
+"""Keys that people bring from TRL's scripts or write first: what they are called here, and those that cannot be."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 RENAMED = {  # there -> here
     "model_revision": "revision",
@@ -9,6 +11,14 @@ RENAMED = {  # there -> here
     "use_bnb_nested_quant": "bnb_4bit_use_double_quant",
     "lora_use_rslora": "use_rslora",
     "lora_use_dora": "use_dora",
+}
+SHORT = {  # words that people write first -> what they are called here, for verbs that have it
+    "model": "model_name_or_path",
+    "dataset": "dataset_name",
+    "lr": "learning_rate",
+    "epochs": "num_train_epochs",
+    "batch_size": "per_device_train_batch_size",
+    "rank": "lora_r",
 }
 ONE_SEQUENCE = (
     "puts several rows into one sequence. A request takes rows out, and its losses and masks are those of single rows; "
@@ -24,10 +34,15 @@ REFUSED = {  # key -> why it cannot be
 IDLE = ("false", "null", "none", "no", "off")
 
 
-def said_of(name: str, words: list[str]) -> str | None:
-    """What to say of a key of TRL's, after its name; None: it is none, or asks for nothing."""
-    if name in RENAMED:
-        return f"is called `{RENAMED[name]}` here."
+def said_of(name: str, words: list[str], known: Collection[str]) -> str | None:
+    """
+    What to say of a key of TRL's, or of a short word, after its name; None: it is none, or asks for nothing.
+
+    Args:
+        known: names of the flags that are there.
+    """
+    if name in RENAMED or SHORT.get(name) in known:
+        return f"is called `{RENAMED.get(name) or SHORT[name]}` here."
     if name in REFUSED and not is_idle(name, words):
         return f"{REFUSED[name]}."
     return None

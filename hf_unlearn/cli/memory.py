@@ -14,7 +14,7 @@ from ..memory.run import STEP_VERBS, Run
 from ..utils.flags import with_underscores
 from . import checks, model, parsing, prepare, terminal
 from .adapters import is_pattern, names_of
-from .arguments import DataArguments, ModelArguments
+from .arguments import TRAINS_NOTHING, DataArguments, ModelArguments
 
 OF_THE_NAME = ("revision", "trust_remote_code")  # flags that go with the model's name
 LOADING = (
@@ -84,7 +84,7 @@ def recipe_values(verb: str, argv: list[str], model_is_typed: bool = False) -> d
     def flag_problems(own, data: DataArguments, model_args: ModelArguments, args=None) -> list[str]:
         return checks.data_problems(data, model_args) + model.model_problems(data, model_args)
 
-    words = [*argv, "--output_dir", "."]
+    words = [*argv, "--output_dir", ".", *TRAINS_NOTHING]
     own, data, model_args, args = parsing.parse(kind, words, flag_problems, asked="memory")
     dtype = {"dtype": dtype_of(model_args, args.bf16)}
     return {**model_values(data, model_args, model_is_typed), **dtype, **step_values(verb, own, data, args)}

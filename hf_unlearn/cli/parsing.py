@@ -11,58 +11,19 @@ import json
 import math
 from argparse import Action, ArgumentTypeError
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from functools import partial
+from dataclasses import fields
+from functools import cache, partial
 from pathlib import Path
 from typing import get_args, get_origin, get_type_hints
 
 from ..utils.checks import ArgumentError, Wrong, gather, problems_of, raise_problems
-from .arguments import BESIDE_RECIPE, CONFIGS, IN_PARTS, KINDS, VERBS, range_problems
+from .arguments import BESIDE_RECIPE, CONFIGS, KINDS, OF_TRAINING_ALONE, VERBS, range_problems
 from .keys_of_trl import is_idle, said_of
+from .reading import Given, read_words, read_yaml
 
 # What YAML knows, and `string_to_bool` and `float` do not.
 ON_AND_OFF = {"on": True, "off": False}
 NO_FINITE_NUMBERS = {".inf": math.inf, "+.inf": math.inf, "-.inf": -math.inf, ".nan": math.nan}
-
-
-@dataclass(frozen=True)
-class Given:
-    """
-    A flag or a YAML key that somebody has given.
-
-    Args:
-        key: as it was written, without the dashes: `ready.seed`, `learning-rate`.
-        words: its values as they were written; of a YAML file's null the word null.
-        file: the YAML file; None: the command line.
-    """
-
-    key: str
-    words: list[str]
-    file: str | None = None
-
-    @property
-    def prefix(self) -> str:
-        """`ready.` of `ready.seed`: the verb that it is for; "" where it is for all."""
-        verb, _, name = self.key.partition(".")
-        return f"{verb}." if name and verb in VERBS else ""
-
-    @property
-    def name(self) -> str:
-        return self.key.removeprefix(self.prefix).replace("-", "_")
-
-    @property
-    def alone(self) -> bool:
-        """Whether it is for this verb alone: on the command line, or as `verb.name` in the YAML file."""
-        return self.file is None or bool(self.prefix)
-
-    @property
-    def plain_name(self) -> str:
-        """The name of what `--name` and `--no_name` set."""
-        return self.name.removeprefix("no_")
-
-    @property
-    def shown(self) -> str:
-        return f"`--{self.key}`" if self.file is None else f"`{self.key}` in {self.file}"
 
 
 # ---- words -> dataclasses -------------------------------------------------------------------------------------------
@@ -163,9 +124,9 @@ def read_values(verb: str, kinds: list[type], flags: list[Given], asked: str) ->
     known = actions_of(kinds)
     values, problems = {}, []
     for one in flags:
-        if one.name not in known and (is_for_training(one) or (asked != verb and one.file and owners_of(one))):
-            continue  # of a file that serves other verbs, too
-        if one.name not in known and is_idle(one.name, one.words):
+        if one.name not in known and (serves_others(one) or is_idle(one.name, one.words)):
+            continue
+        if one.name in OF_TRAINING_ALONE.get(verb, ()) and not one.alone:
             continue
         if one.name not in known:
             problems.append(not_there(one, asked, list(known)))
@@ -200,9 +161,15 @@ def for_other_verbs(verb: str, typed: list[Given], with_shadows: bool) -> list[s
     ]
 
 
-def is_for_training(one: Given) -> bool:
-    """Whether a key of a file is for all verbs that train, such as `report_to`: a file that serves `evaluate`, too."""
-    return one.file is not None and not one.prefix and all(one.name in actions_of(kinds_of(v)) for v in CONFIGS)
+def serves_others(one: Given) -> bool:
+    """Whether a plain key of a file is read by another verb. One of `plan` or `verify` alone is read by none."""
+    return not one.alone and any(one.name in names_of(other) for other in KINDS if other not in BESIDE_RECIPE)
+
+
+@cache
+def names_of(verb: str) -> frozenset[str]:
+    """Names of a verb's flags, with `_`."""
+    return frozenset(actions_of(kinds_of(verb)))
 
 
 def actions_of(kinds: list[type]) -> dict[str, Action]:
@@ -320,7 +287,10 @@ def expected(action: Action) -> str:
 
 def not_there(one: Given, verb: str, names: list[str]) -> str:
     """The problem of a flag or key that the verb does not have: whose it is, or one that is written much like it."""
-    if said := said_of(one.name, one.words):
+    others = {name for other in KINDS if other not in BESIDE_RECIPE for name in names_of(other)}
+    there = names if one.alone else sorted({*names, *others})
+    its_plural = one.file is None and f"{one.name}s" in names  # --model, where --models is
+    if said := said_of(one.name, one.words, () if its_plural else there):
         return f"{one.shown} {said}"
     if owners := owners_of(one):
         whose = " and ".join(f"`hf-unlearn {other}`" for other in owners)
@@ -331,10 +301,10 @@ def not_there(one: Given, verb: str, names: list[str]) -> str:
             return f"{one.shown} belongs to {whose}; leave it out of `hf-unlearn {verb}`."
         keys = " or ".join(f"`{other}.{one.name}`" for other in owners)
         return f"{one.shown} belongs to {whose}; write it as {keys} where one file serves several verbs."
-    candidates = [one.prefix + name for name in names]
+    candidates = [one.prefix + name for name in there]
     if "." in one.key and not one.prefix:  # `redy.seed`
         verbs = difflib.get_close_matches(one.key.partition(".")[0], VERBS, 1) or list(VERBS)
-        candidates = [f"{other}.{name}" for other in verbs for name in actions_of(kinds_of(other))]
+        candidates = [f"{other}.{name}" for other in verbs for name in sorted(names_of(other))]
     close = difflib.get_close_matches(one.key.replace("-", "_"), candidates, 1)
     dashes = "" if one.file else "--"
     said = f"key `{one.key}` in {one.file}" if one.file else f"flag --{one.key}"
@@ -347,7 +317,7 @@ def not_there(one: Given, verb: str, names: list[str]) -> str:
 
 def owners_of(one: Given) -> list[str]:
     """The verbs that have a flag; those that read it beside a recipe's only where no other does."""
-    owners = [other for other in KINDS if one.name in actions_of(kinds_of(other))]
+    owners = [other for other in KINDS if one.name in names_of(other)]
     return [other for other in owners if other not in BESIDE_RECIPE] or owners
 
 
@@ -415,73 +385,3 @@ def is_readable(verb: str, argv: list[str]) -> bool:
 def names_a_file(argv: list[str]) -> bool:
     """Whether a command line has `--config`, in one word with its file or in two."""
     return any(one.name == "config" for one in read_words(argv)[0])
-
-
-def read_words(argv: list[str]) -> tuple[list[Given], list[str]]:
-    """Flags of a command line in their order, and what is wrong with it."""
-    typed: list[Given] = []
-    problems = []
-    for word in argv:
-        if word.startswith("--"):
-            key, equals, value = word[2:].partition("=")
-            one = Given(key, [value] if equals else [])
-            before = next((other for other in typed if one.name in IN_PARTS and other.key == key), None)
-            if before is not None:  # its words go on where they were
-                typed.remove(before)
-                one = Given(key, [*before.words, *one.words])
-            typed.append(one)
-        elif typed:
-            typed[-1].words.append(word)
-        else:
-            is_file = word.endswith((".yaml", ".yml"))
-            hint = f"did you mean --config {word}?" if is_file else "flags begin with --."
-            problems.append(f"{word!r} is no flag; {hint}")
-    return typed, problems
-
-
-def read_yaml(path: str) -> tuple[list[Given], list[str]]:
-    """
-    Keys of a flat YAML file, with their values as they are written there: 1e-3, which YAML takes for a string, no,
-    which it takes for false, and 007 are the same words as on a command line. And what is wrong with the keys.
-
-    Raises:
-        ArgumentError: if the file is not there, is no YAML, or holds no keys.
-    """
-    import yaml
-
-    twice: list[str] = []
-
-    class Loader(yaml.SafeLoader):
-        """Of this function alone: what is changed here and below must not change how others read YAML."""
-
-        def construct_mapping(self, node, deep=False):
-            keys = [key.value for key, _ in node.value]
-            twice.extend(key for key in dict.fromkeys(map(str, keys)) if keys.count(key) > 1)
-            return super().construct_mapping(node, deep)
-
-    for tag in ("bool", "int", "float", "timestamp"):
-        Loader.add_constructor(f"tag:yaml.org,2002:{tag}", yaml.SafeLoader.construct_yaml_str)
-    if not Path(path).is_file():
-        raise ArgumentError([f"`--config`: there is no file {path!r}."])
-    try:
-        content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ArgumentError([f"{path} is no YAML: {' '.join(str(error).split())}"]) from error
-    if not isinstance(content, dict):
-        raise ArgumentError([f"{path} must hold `key: value` lines; a key is a flag."])
-    found, problems = [], [f"`{key}` stands twice in {path}, and one value counts: leave one." for key in twice]
-    for key, value in content.items():
-        values = value if isinstance(value, list) else [value]
-        if any(isinstance(one, (dict, list)) for one in values):
-            problems.append(f"`{key}` in {path} {nested(key, values[0] if values else None)}")
-            continue
-        found.append(Given(str(key), ["null" if one is None else str(one) for one in values], path))
-    return found, problems
-
-
-def nested(key: str, value) -> str:
-    """What is wrong with a value that is not flat."""
-    if key in VERBS and isinstance(value, dict) and value:
-        return f"holds a mapping, and the file is flat: write `{key}.{next(iter(value))}: …`."
-    what = "mapping" if isinstance(value, dict) else "list in a list"
-    return f"holds a {what}, and the file is flat: a key is a flag, its value a word or a list of words."

@@ -21,7 +21,7 @@ from ..options.replay import ReplayOptions
 from ..utils.checks import ArgumentError, Wrong, raise_problems
 from . import beside_recipe, checkpoints, checks, model, parsing, prepare, terminal
 from . import request as of_words
-from .arguments import DataArguments, ModelArguments, PlanArguments
+from .arguments import TRAINS_NOTHING, DataArguments, ModelArguments, PlanArguments
 
 if TYPE_CHECKING:
     from ..trainers.planning_ahead import TrainingChoices
@@ -82,7 +82,9 @@ def request(own: PlanArguments, words: list[str]) -> tuple[str, list[str]]:
         if words:
             raise ArgumentError(["--readiness and --ids say all that is asked; the recipe is not read. Leave one out."])
         return own.readiness, listed
-    _, data, _, args = parsing.parse("unlearn", words, recipe_problems, prepare.check_rows, asked="plan")
+    _, data, _, args = parsing.parse(
+        "unlearn", [*words, *TRAINS_NOTHING], recipe_problems, prepare.check_rows, asked="plan"
+    )
     source = own.readiness or str(Path(args.output_dir, READY))
     if own.readiness is None and not checkpoints.is_checkpoint(Path(source)):
         raise ArgumentError(
@@ -116,6 +118,7 @@ def ahead(ask: float, words: list[str]) -> tuple[TrainingChoices, list[str]]:
     said = parsing.word_of("ready", words, "readiness", ReplayOptions.readiness)
     is_replayable = ReplayOptions(readiness=said).is_replayable
     words = words if is_replayable else [*words, "--readiness", "replay"]  # what is to be weighed
+    words = [*words, *TRAINS_NOTHING]
     _, data, model_args, args = parsing.parse("ready", words, training_problems, prepare.check_rows, asked="plan")
     parts = prepare.rows_by_split(data)[1]
     rows = parts["forget"]

@@ -15,7 +15,7 @@ from pathlib import Path
 from ..options import ReadyOptions
 from ..options.replay import defaults_of_a_replay
 from ..utils.checks import Wrong, one_of
-from . import checkpoints, checks, model, parsing, prepare, request, running, terminal
+from . import checkpoints, checks, model, parsing, prepare, reading, request, running, terminal
 from .arguments import TRAINED, DataArguments, ModelArguments, ReadyArguments
 from .terminal import Progress, Step
 
@@ -196,5 +196,5 @@ def unread_options(own: ReadyArguments, argv: list[str]) -> list[str]:
     """Options of readiness that the command line gives for a role that has none; a file serves all roles."""
     if own.role == "ready":
         return []
-    typed = {one.plain_name for one in parsing.read_words(argv)[0] if one.prefix in ("", "ready.")}
+    typed = {one.plain_name for one in reading.read_words(argv)[0] if one.prefix in ("", "ready.")}
     return sorted(typed & {"revocable", *(f.name for f in fields(ReadyOptions))})

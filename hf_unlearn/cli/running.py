@@ -26,12 +26,12 @@ LEFT_OUT = "<LEFT_OUT>"
 FIRST_SPEAKS = 10.0  # seconds for the first process to say what is wrong: a launcher ends all where one has left
 
 
-def processes():
+def processes(use_cpu: bool = False):
     """The processes of this launch; on a machine without an accelerator `PartialState()` alone would see one."""
     import torch
     from accelerate import PartialState
 
-    return PartialState() if torch.accelerator.is_available() else PartialState(cpu=True)
+    return PartialState() if torch.accelerator.is_available() and not use_cpu else PartialState(cpu=True)
 
 
 def run(main: Callable[[list[str]], int | None], argv: list[str] | None = None) -> None:

@@ -14,7 +14,7 @@ import json
 import shutil
 from pathlib import Path
 
-from . import parsing, prepare, request, running
+from . import parsing, prepare, reading, request, running
 from .arguments import STARTS, DataArguments, EvaluateArguments
 from .terminal import NoProgress, Progress
 
@@ -128,7 +128,7 @@ def training_flags(argv: list[str]) -> list[str]:
     kept, keep = [], True
     for word in argv:
         if word.startswith("--"):
-            (flag,), _ = parsing.read_words([word])
+            (flag,), _ = reading.read_words([word])
             keep = flag.prefix != "evaluate." and flag.plain_name not in _own()
         if keep:
             kept.append(word)
@@ -147,4 +147,4 @@ def settings(verb: str, argv: list[str]) -> list[str]:
 
 
 def _own() -> set[str]:
-    return {field.name for field in dataclasses.fields(EvaluateArguments)}
+    return {field.name for field in dataclasses.fields(EvaluateArguments)} - {"bf16", "use_cpu"}  # trainings have these

@@ -73,6 +73,22 @@ def load_model(name_or_path: str, **init: Any) -> PreTrainedModel:
     return model
 
 
+def in_bfloat16(model):
+    """
+    The model, whose forward passes compute in bfloat16 from now on and return float32, as the Trainer's do with
+    `bf16`. Its weights stay what they are. So it is under an adapter and in `generate`, too.
+    """
+    import torch
+    from accelerate.utils import convert_outputs_to_fp32
+
+    from ..evaluation.forward import signature_of
+
+    inner, _ = signature_of(model)
+    device = next(inner.parameters()).device.type
+    inner.forward = convert_outputs_to_fp32(torch.autocast(device, dtype=torch.bfloat16)(inner.forward))
+    return model
+
+
 def taken(init: Mapping[str, Any]) -> dict[str, Any]:
     """
     A model's arguments as `from_pretrained` takes them: a packed model is put on this process's device, since it can be

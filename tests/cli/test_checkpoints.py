@@ -10,7 +10,7 @@ from helpers.tiny import lm
 from transformers import AutoImageProcessor, AutoTokenizer
 
 from hf_unlearn import ArgumentError
-from hf_unlearn.cli import arguments, checkpoints, checks, evaluate, parsing, prepare, ready, unlearn
+from hf_unlearn.cli import arguments, attack_checks, checkpoints, checks, evaluate, parsing, prepare, ready, unlearn
 from hf_unlearn.cli.arguments import DataArguments, EvaluateArguments, ModelArguments, UnlearnArguments
 from hf_unlearn.utils import manifest
 
@@ -264,10 +264,10 @@ def test_all_flags_of_evaluate_are_checked_before_a_row_is_read(words, told):
 def test_a_command_line_may_leave_out_an_attack_whose_options_a_file_has(tmp_path):
     (tmp_path / "my.yaml").write_text("evaluate.relearn_steps: 5\n")
     own = evaluated("--config", str(tmp_path / "my.yaml"), "--attacks", "none")[0]
-    assert not evaluate.unread_options(own)
+    assert not attack_checks.unread_options(own)
     (tmp_path / "my.yaml").write_text("evaluate.relearn_steps: 5\nevaluate.attacks: none\n")
-    assert evaluate.unread_options(evaluated("--config", str(tmp_path / "my.yaml"))[0])
-    assert not evaluate.unread_options(EvaluateArguments(attacks=["none"]))
+    assert attack_checks.unread_options(evaluated("--config", str(tmp_path / "my.yaml"))[0])
+    assert not attack_checks.unread_options(EvaluateArguments(attacks=["none"]))
 
 
 def test_checkpoints_without_a_processor_are_refused(saved):

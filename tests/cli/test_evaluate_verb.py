@@ -6,9 +6,10 @@ import pyarrow as pa
 import pytest
 from helpers.cards import GOOD, ORIGINAL, run
 from helpers.row_tables import table
+from helpers.tiny import lm, lm_rows, tokenizer
 
 from hf_unlearn import Scorecard
-from hf_unlearn.cli import evaluate, parsing
+from hf_unlearn.cli import evaluate, parsing, prepare, running
 from hf_unlearn.cli.arguments import DataArguments, EvaluateArguments
 from hf_unlearn.evaluation import ModelScores, save_tables
 from hf_unlearn.evaluation.rows import row_hashes
@@ -115,3 +116,23 @@ def test_without_generations_no_file_of_an_evaluation_names_who_asked():
     )
     data.forget_by = "class"
     assert "Bob" in evaluate.said_of(own, data, argv, BY_NAME)["commands"][0]
+
+
+@pytest.mark.parametrize(
+    ("there", "use_cpu", "on_cpu"), [(True, False, False), (True, True, True), (False, False, True)]
+)
+def test_on_the_cpu_though_there_is_a_gpu(there, use_cpu, on_cpu, monkeypatch):
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: there)
+    monkeypatch.setattr("accelerate.PartialState", lambda cpu=False: cpu)
+    assert running.processes(use_cpu) is on_cpu
+
+
+def test_half_precision_is_that_of_every_model_that_is_measured(tmp_path, monkeypatch):
+    seen, rows = [], lm_rows(4)
+    monkeypatch.setattr("hf_unlearn.trainers.loading.load_model", lambda folder: lm())
+    monkeypatch.setattr("hf_unlearn.evaluate", lambda subjects, *more, **how: seen.append(subjects["ready"]()))
+    prepared = prepare.Prepared({"retain": rows, "forget": rows, "unseen": rows}, tokenizer(), None)
+    data = DataArguments(task="image_classification")
+    with pytest.raises(AttributeError):  # there is no card
+        evaluate.measure(tmp_path, data, prepared, task="x", models={"ready": "m"}, bf16=True)
+    assert hasattr(seen[0].forward, "__wrapped__")

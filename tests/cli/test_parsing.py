@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from hf_unlearn import ArgumentError
-from hf_unlearn.cli import arguments, checks, parsing, prepare
+from hf_unlearn.cli import arguments, beside_recipe, checks, memory, parsing, prepare
 from hf_unlearn.unlearning.defaults import with_request_defaults
 from hf_unlearn.utils.checks import Wrong
 
@@ -85,18 +85,84 @@ def test_a_key_of_the_file_that_is_not_there_is_told_with_its_file(tmp_path):
     ]
 
 
-def test_a_flag_or_key_of_another_verb_is_told_with_its_verb(tmp_path):
+def test_a_flag_of_another_verb_is_told_with_its_verb_and_so_is_a_key_that_no_verb_reads_plainly(tmp_path):
     path = tmp_path / "my.yaml"
-    path.write_text("meta_every: 2\nshadows: 4\n")
+    path.write_text("unlearn.meta_every: 2\nids: a\n")
     assert problems("unlearn", "--config", str(path), "--role", "ready") == [
-        f"`meta_every` in {path} belongs to `hf-unlearn ready`; write it as `ready.meta_every` where one file serves "
-        "several verbs.",
-        f"`shadows` in {path} belongs to `hf-unlearn evaluate`; write it as `evaluate.shadows` where one file serves "
-        "several verbs.",
+        f"`ids` in {path} belongs to `hf-unlearn plan`; write it as `plan.ids` where one file serves several verbs.",
+        f"`unlearn.meta_every` in {path} belongs to `hf-unlearn ready`; write it as `ready.meta_every` where one file "
+        "serves several verbs.",
         "`--role` belongs to `hf-unlearn ready`; leave it out of `hf-unlearn unlearn`.",
     ]
     (told,) = problems("evaluate", "--learning_rate", "1")
     assert told.startswith("`--learning_rate` belongs to `hf-unlearn ready` and `hf-unlearn unlearn`;")
+
+
+ONE_FILE = """\
+dataset_name: people
+forget_column: person
+forget_fraction: 0.1
+model_name_or_path: org/model
+lora_r: 8
+bf16: true
+use_cpu: true
+report_to: none
+save_strategy: no
+learning_rate: 1e-3
+num_train_epochs: 2
+optim: sgd
+role: ready
+tail: 0.4
+start: ready
+passes: 5
+alpha: 0.5
+attacks: none
+max_rows: 9
+title: mine
+models: unlearned=org/model
+output_dir: out
+plan.json: true
+verify.from: snapshot
+"""
+
+
+def test_one_file_serves_all_verbs_and_each_reads_what_it_knows(tmp_path):
+    (tmp_path / "my.yaml").write_text(ONE_FILE)
+    words = ["--config", str(tmp_path / "my.yaml")]
+    _, data, model, args = parsing.parse("ready", words)
+    assert (args.num_train_epochs, args.learning_rate, args.tail, model.lora_r) == (2, 1e-3, "0.4", 8)
+    own, _, _, args = parsing.parse("unlearn", words)
+    assert (own.start, args.passes, args.alpha, args.learning_rate, args.bf16) == ("ready", "5", 0.5, 1e-3, True)
+    own, same, _ = parsing.parse("evaluate", words)
+    assert same == data and (own.max_rows, own.attacks, own.bf16, own.use_cpu) == (9, ["none"], True, True)
+    for verb, kind in (("plan", "unlearn"), ("verify", "ready")):
+        own, rest = beside_recipe.divided(verb, words)
+        assert parsing.parse(kind, rest, asked=verb)[1] == data
+        assert own.json if verb == "plan" else own.from_ == "snapshot"
+    found = memory.recipe_values("unlearn", words)
+    assert (found["model"], found["dtype"], found["optim"]) == ("org/model", "bf16-mixed", "sgd")
+
+
+def test_epochs_are_those_of_a_training_and_refused_where_they_are_given_for_a_request(tmp_path):
+    (tmp_path / "my.yaml").write_text("num_train_epochs: 2\n")
+    plain = ["--config", str(tmp_path / "my.yaml")]
+    assert parsing.parse("unlearn", [*plain, *CPU])[-1].num_train_epochs == 1
+    assert "the length of a request is `passes`" in problems("unlearn", "--num_train_epochs", "2")[0]
+    (tmp_path / "my.yaml").write_text("unlearn.num_train_epochs: 2\n")
+    assert "the length of a request is `passes`" in problems("unlearn", *plain)[0]
+
+
+def test_half_precision_asks_for_no_gpu_where_nothing_is_trained():
+    assert memory.recipe_values("train", ["--model_name_or_path", "org/m", "--bf16", "true"])["dtype"] == "bf16-mixed"
+
+
+def test_a_key_much_like_one_of_another_verb_is_told_by_it(tmp_path):
+    (tmp_path / "my.yaml").write_text("lerning_rate: 1\nbatch_size: 2\nready.lr: 3\n")
+    told = problems("evaluate", "--config", str(tmp_path / "my.yaml"))
+    assert told[0].endswith("did you mean `learning_rate`?") and len(told) == 2
+    assert told[1].endswith("is called `per_device_train_batch_size` here.")
+    assert problems("ready", "--lr", "3") == ["`--lr` is called `learning_rate` here."]
+    assert problems("evaluate", "--model", "a")[0].endswith("did you mean --models?")
 
 
 @pytest.mark.parametrize(
@@ -290,12 +356,8 @@ def test_what_transformers_refuses_is_told_with_its_flag_or_its_place_in_the_fil
     assert found.startswith("`warmup_steps` is -1")
 
 
-def test_a_key_for_all_trainings_may_stand_in_a_file_that_serves_evaluate_too(tmp_path):
-    (tmp_path / "my.yaml").write_text("report_to: none\nlearning_rate: 1e-3\nuse_cpu: true\nlimit: 9\n")
-    words = ["--config", str(tmp_path / "my.yaml")]
-    assert parsing.parse("evaluate", words)[1].limit == 9
-    assert [parsing.parse(verb, words)[-1].learning_rate for verb in ("ready", "unlearn")] == [1e-3, 1e-3]
-    (told,) = problems("evaluate", *words, "--report_to", "none")
+def test_on_the_command_line_a_flag_of_another_verb_stays_an_error(tmp_path):
+    (told,) = problems("evaluate", "--report_to", "none")
     assert told.startswith("`--report_to` belongs to")
 
 

@@ -16,7 +16,18 @@ import pyarrow as pa
 import pytest
 from helpers.recipes import PEOPLE, ROOT, TINY, problems_of, refusal
 
-from hf_unlearn.cli import arguments, checkpoints, evaluate, other_words, prepare, ready, running, shadows, unlearn
+from hf_unlearn.cli import (
+    arguments,
+    attack_checks,
+    checkpoints,
+    evaluate,
+    other_words,
+    prepare,
+    ready,
+    running,
+    shadows,
+    unlearn,
+)
 from hf_unlearn.data.encode import text as texts
 from hf_unlearn.data.rows import people
 from hf_unlearn.evaluation import ModelScores, Scorecard, described
@@ -232,7 +243,7 @@ def test_gates_that_no_model_could_pass_are_refused_with_what_is_missing(folder,
     assert told.startswith("`fail_on` is recovery: that rests on an attack that is not among --attacks quantise")
     own, data = arguments.EvaluateArguments(fail_on=gates, attacks=["none"]), arguments.DataArguments()
     both = {"unlearned", "retrained"}
-    assert evaluate.gate_problems(own, data, both, both) == []  # saved tables may hold them
+    assert attack_checks.gate_problems(own, data, both, both) == []  # saved tables may hold them
 
 
 def test_flags_of_the_training_scripts_are_kept_for_shadows():

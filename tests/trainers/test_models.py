@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.ready_runs import config
-from helpers.tiny import CLASSES, VOCAB, bert, lm, lm_rows, tokenizer, vit
+from helpers.tiny import CLASSES, VOCAB, bert, lm, lm_rows, same_bits, tokenizer, vit, weights
 from helpers.unlearning import ROWS, trainer
 from peft import (
     LoraConfig,
@@ -31,8 +31,9 @@ from transformers import (
 )
 
 from hf_unlearn import ArgumentError, ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer
+from hf_unlearn.evaluation.forward import signature_of
 from hf_unlearn.evaluation.model_checks import model_problems as unmeasurable
-from hf_unlearn.trainers.loading import load_model
+from hf_unlearn.trainers.loading import in_bfloat16, load_model
 from hf_unlearn.trainers.models import (
     argument_problems,
     chance_loss,
@@ -293,3 +294,22 @@ def test_an_adapter_that_would_be_saved_below_the_folder_is_refused(active, othe
     assert "adapter 'b'" in problem and "'default'" in problem and "adapter_name" in problem
     model.base_model.set_adapter(others)
     assert not others or not model_problems(model)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_in_bfloat16_all_forward_passes_compute_in_it_and_the_weights_stay(wrapped):
+    model = lm().eval()
+    if wrapped:
+        model = get_peft_model(model, LoraConfig(target_modules="all-linear"))
+    before, ids = weights(model), torch.tensor([[1, 4, 5, 6]])
+    seen = []
+    inner = model.get_base_model() if wrapped else model
+    inner.model.layers[0].mlp.down_proj.register_forward_hook(lambda _, __, out: seen.append(out.dtype))
+    exact = model(input_ids=ids).logits
+    assert in_bfloat16(model) is model
+    found = model(input_ids=ids).logits
+    assert found.dtype == torch.float32 and 0 < (found - exact).abs().max() < 0.02
+    assert "input_ids" in signature_of(model)[1]
+    model.generate(input_ids=ids, max_new_tokens=2, do_sample=False)
+    assert seen[0] == torch.float32 and set(seen[1:]) == {torch.bfloat16} and len(seen) > 3
+    assert same_bits(weights(model), before)

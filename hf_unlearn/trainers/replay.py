@@ -178,7 +178,7 @@ class ReplayTrainer(ReadyTrainer):
     @property
     def stop_reason(self) -> str | None:
         """`"replayed"` where the program was run to its end; None before."""
-        return stop_rule.REPLAYED if self.has_ended else None
+        return stop_rule.REPLAYED if self.has_run else None
 
     @property
     def weights_of_step(self) -> int:
@@ -212,21 +212,24 @@ class ReplayTrainer(ReadyTrainer):
     def _begin(self, held, wanted):
         """A replay that has no whole checkpoint of its own begins with the snapshot, never with the first step."""
         resume = super()._begin(held, wanted if checkpointing.folders(self.args.output_dir) else None)
+        if self.asked.downloaded:
+            held.callback(shutil.rmtree, self.asked.downloaded, ignore_errors=True)
         if os.path.isdir(self.asked.snapshots):
             held.enter_context(one_run_in(self.asked.snapshots, SNAPSHOTS))
         if resume:
             return resume
         if not os.path.isdir(self.asked.snapshot):  # another request has deleted it since this one was made
-            raise ArgumentError([self.asked.snapshot_problem()])
+            why = self.asked.snapshot_problem(into=os.path.join(self.args.output_dir, FROM_HUB))
+            raise_problems([why] if why else [])
         return self._own_snapshot()
 
     def _own_snapshot(self) -> str:
         """On the first process: takes the earlier snapshots into this request's folder; the one to begin with."""
         self.program.clear()
         for border in (b for b in self.program.borders if b <= self.border):
-            take_over(self.asked.snapshot_before(border), self.program.snapshot(border))
-        if self.asked.downloaded:
-            shutil.rmtree(self.asked.downloaded)
+            if checkpointing.problem(self.asked.snapshot_before(border)) is None:
+                take_over(self.asked.snapshot_before(border), self.program.snapshot(border))
+        self.tell_of_lost([border for border in self.program.missing if border < self.border])
         return self.program.snapshot(self.border)
 
     @property

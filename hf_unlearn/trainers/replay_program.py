@@ -50,7 +50,7 @@ class ReplayProgram:
         parts = args.gradient_accumulation_steps * args.world_size
         seeded = partial(seed_all, args.seed)
         self.schedule = ReplaySchedule(trainer.train_dataset, order, at, parts, trainer.revocable, seeded)
-        self.elsewhere: set[int] = set()  # borders whose snapshot is on the hub
+        self.elsewhere: set[int] = set()  # borders whose snapshot is not to be in the folder, such as those on the hub
         self.is_empty = False  # whether the present step has no rows
 
     def __repr__(self) -> str:

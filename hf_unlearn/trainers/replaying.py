@@ -164,9 +164,14 @@ class ReplayableTrainer(ForgettingTrainer):
         ]
 
     @property
+    def has_run(self) -> bool:
+        """Whether the program has been run to its end."""
+        return self.state.global_step == self.plan.order.steps
+
+    @property
     def has_ended(self) -> bool:
         """Whether the program has been run to its end, and all its snapshots are whole."""
-        return self.state.global_step == self.plan.order.steps and not self.program.missing
+        return self.has_run and not self.program.missing
 
     def replay_record(self) -> dict:
         """Of `readiness.json`: the plan, and the digest of the weights beside it."""
@@ -182,7 +187,7 @@ class ReplayableTrainer(ForgettingTrainer):
         if not self.replays:
             made = self.card_facts.made_from_rows
             self.plan.made_from_rows = None if made is None else list(made)
-        if not self.replays and self.has_ended:
+        if not self.replays and self.has_run:
             self.plan.training = {"row_passes": round(self.row_passes, 3), "seconds": round(self._seconds_so_far, 3)}
         own = {"machine": machine(self), "weights": self._weights, "snapshots": os.path.abspath(self.program.folder)}
         own["limits"] = limits_of(self.plan)
@@ -194,23 +199,23 @@ class ReplayableTrainer(ForgettingTrainer):
 
     def replay_card(self) -> dict:
         """What a model card says of the program."""
-        order, plan = self.plan.order, self.plan
+        order, plan, missing = self.plan.order, self.plan, self.program.missing
         settings = {
             "readiness": self.args.readiness,
             "steps": order.steps,
             "revocable_rows": sum(order.slices),
             "first_step_with_revocable_rows": order.tail_start,
-            "snapshots_before_steps": ", ".join(map(str, self.program.borders)),
+            "snapshots_before_steps": ", ".join(str(step) for step in self.program.borders if step not in missing),
             "deleted_rows": len(plan.holes),
         }
-        kind = model_card.REPLAYABLE if self.has_ended else model_card.NOT_ENDED
+        kind = model_card.REPLAYABLE if self.has_run else model_card.NOT_ENDED
         return {"kind": kind, "settings": settings, "limits": limits_of(plan)}
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False):
         if self.plan is not None:  # by all processes: where parameters are sharded they are gathered
             self._weights = weights_digest(self.accelerator.unwrap_model(self.model))
         super().save_model(output_dir, _internal_call)
-        if self.hub and not self.in_checkpoint and not _internal_call and self.has_ended:
+        if self.hub and not self.in_checkpoint and not _internal_call and self.has_run:
             self._upload(self.rewritten if self.replays else list(self._not_uploaded))
 
     @property
@@ -264,6 +269,7 @@ class ReplayableTrainer(ForgettingTrainer):
             if self.hub and (why := self._open_hub(is_new=not resume and not self.replays)):
                 raise_problems([f"The snapshots cannot be kept in {hub_snapshots.PREFIX}{self.hub}: {why}"])
             done = int(os.path.basename(resume).rpartition("-")[2]) if isinstance(resume, str) else 0
+            self.tell_of_lost([border for border in self.program.missing if border < done])
             first = max(self.first_step + self.replays, done)  # a replay takes those up to its first step over
             ahead = [border for border in (self.program.missing if resume else self.program.borders) if border >= first]
             raise_problems(
@@ -271,6 +277,15 @@ class ReplayableTrainer(ForgettingTrainer):
             )
             held.enter_context(one_run_in(self.program.folder, SNAPSHOTS))
         return resume
+
+    def tell_of_lost(self, borders: list[int]) -> None:
+        """A warning that there are no whole snapshots before these steps, and that this run cannot write them."""
+        if borders:
+            logger.warning(
+                "There is no whole snapshot before step %s, and this run begins later: no request can go back there, "
+                "and the model is not called ready. Where that matters, restore it, or train from the start.",
+                " and ".join(map(str, borders)),
+            )
 
     def _disk_problems(self, borders: list[int], freed: int) -> list[str]:
         """Says how much disk the snapshots before these steps will take; a problem where there is not as much."""
@@ -362,6 +377,12 @@ class ReplayableTrainer(ForgettingTrainer):
         is_snapshot = os.path.realpath(os.path.dirname(folder)) == os.path.realpath(self.program.folder)
         if not is_snapshot or not self.replays and len(self.train_dataset) == self.plan.order.rows:
             problems, head = super().resume_problems(folder), f"Cannot resume from {folder}:"
+            if found is not None and found.salt not in (None, self._salt_here()):
+                path = os.path.join(self.args.output_dir, records.SALT)
+                return [
+                    f"{head} its snapshots know the rows by digests, and the salt that opens these is not in {path}. "
+                    "Restore that file from a copy, or begin the run anew."
+                ]
             if found is not None and found.frozen not in (None, self.plan.frozen):
                 problems.append(f"{head} the weights that are not trained are others than there.")
             if not problems and self._rows_are_numbered_otherwise(folder):
@@ -375,6 +396,11 @@ class ReplayableTrainer(ForgettingTrainer):
                 f"The snapshot {folder} is of another training than the plan: its order or its arguments are others."
             ]
         return []
+
+    def _salt_here(self) -> str | None:
+        """Name of the salt that the run's digests are keyed by; None: there is none yet."""
+        own = [records.salt_id(self.plan.key)] if self.plan.key else [*records.known_salts(self.args.output_dir)]
+        return own[0] if own else None
 
     def _rows_are_numbered_otherwise(self, folder: str) -> bool:
         salt = self.plan.key or records.salt_for(self.args.output_dir)

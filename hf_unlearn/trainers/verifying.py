@@ -43,6 +43,7 @@ class VerifyingTrainer(ReadyTrainer):
         self.found, self.taken = found, taken
         super().__init__(*args, **kwargs)
         self.remove_callback(PrinterCallback)
+        self.program.elsewhere = set(self.program.borders)  # none is written here
         self.other_machine = {**(request.get("other_than_training") or {}), **other_machine(self, found)}
         self.beginning: dict | None = None
 

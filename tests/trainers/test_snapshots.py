@@ -7,6 +7,7 @@ import logging
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -78,6 +79,37 @@ def test_a_training_anew_clears_its_own_snapshots_and_a_resumed_one_keeps_them(t
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "kept").rglob("*.safetensors")} == stamps
     again = trained(tmp_path / "ready", snapshots=str(tmp_path / "kept"), max_steps=4, slices="2")
     assert list(checkpointing.folders(tmp_path / "kept")) == again.program.borders != first.program.borders
+
+
+def test_a_training_that_goes_on_behind_a_lost_snapshot_says_so_and_is_not_called_ready(tmp_path, caplog):
+    ready = trained(tmp_path / "ready", **{**OFTEN, "save_total_limit": None}, **BRIEF)
+    lost, *_ = ready.program.borders
+    checkpointing.remove(tmp_path / "ready" / f"checkpoint-{BRIEF['max_steps']}")
+    checkpointing.remove(ready.program.snapshot(lost))
+    again = trained(tmp_path / "ready", resume=True, **OFTEN, **BRIEF)
+    assert not again.is_ready and again.plan.training["row_passes"] == ready.plan.training["row_passes"]
+    assert f"no whole snapshot before step {lost}, and this run begins later" in caplog.text
+
+
+def test_a_request_that_needs_no_lost_snapshot_is_exact(tmp_path, caplog):
+    ready = trained(tmp_path / "ready", **BRIEF)
+    lost, *_ = ready.program.borders
+    rows = np.arange(0, 24, 4)
+    numbers = ready.plan.numbers_of_ids(rows, ready.plan.key)
+    late = [int(i) for i in rows[numbers >= ready.plan.order.rows - ready.plan.order.slices[-1]]]
+    (Path(ready.program.snapshot(lost)) / "optimizer.pt").write_bytes(b"damaged")
+    request = replayed(tmp_path / "out", tmp_path / "ready", late)
+    assert request.guarantee == "exact" and request.unlearned and not request.is_ready
+    assert f"no whole snapshot before step {lost}" in caplog.text
+    assert not os.path.exists(request.program.snapshot(lost))
+
+
+def test_a_training_does_not_go_on_without_the_salt_of_its_snapshots(tmp_path):
+    trained(tmp_path / "ready", **OFTEN, **BRIEF)
+    (tmp_path / "ready" / "_revocable_salt.json").unlink()
+    for _ in range(2):  # and draws none
+        with pytest.raises(ArgumentError, match="the salt that opens these is not in .*_revocable_salt.json. Restore"):
+            trained(tmp_path / "ready", resume=True, **OFTEN, **BRIEF)
 
 
 def test_a_training_does_not_go_on_with_rows_in_other_slices(tmp_path):

@@ -139,7 +139,8 @@ def ahead(ask: float, words: list[str]) -> tuple[TrainingChoices, list[str]]:
         notes.append(
             f"What the snapshots take is not said, since the model cannot be made: {' '.join(str(error).split())}"
         )
-    found = plan_training(args, len(parts["retain"]), sizes.tolist(), ask * likely / likely.mean(), bare)
+    rates = ask * likely / likely.mean()
+    found = plan_training(args, len(parts["retain"]), sizes.tolist(), rates, bare, data.task == "causal_lm")
     return found, [f"{len(rows)} revocable rows of {len(sizes)} groups, {len(parts['retain'])} stable ones.", *notes]
 
 

@@ -39,7 +39,7 @@ class ReplayOptions:
             "metavar": "auto|EPOCHS",
             "help": "With `replay`: how often each revocable row comes. Rows that come last stay known with fewer "
             "visits, and fewer of them leave more room for the others. `auto`: two fifths of the training's epochs, at "
-            "least three.",
+            "least three, of a language model at least eleven; never more than the training has.",
         },
     )
     slices: str = field(

@@ -23,6 +23,7 @@ from ..data.replay_order import ReplayOrder
 
 OFTEN = 0.4  # visits of a revocable row by default, in shares of a plain training's: rows that come late stay known
 FEWEST_VISITS = 3.0  # that a default leaves it, where a plain training has as many
+FEWEST_OF_TEXT = 11.0  # the same for a language model: long answers are not learned in a few visits
 FULL = 0.25  # share of revocable rows in the tail's steps that a default tail leads to
 LONGEST_TAIL = 0.5  # of a default tail: a request for early rows is then half a training
 CROWDED = 0.67  # share of revocable rows in a tail step above which the model forgets stable rows
@@ -32,9 +33,9 @@ LOWEST_RATE = 0.02  # of the peak, at the last step
 SLICE_SEED = 12  # of permutations; see data/replay_order.py
 
 
-def default_often(epochs: float) -> float:
+def default_often(epochs: float, causal_lm: bool) -> float:
     """How often a revocable row comes, in shares of a plain training of so many epochs."""
-    return min(1.0, max(OFTEN, FEWEST_VISITS / epochs))
+    return min(1.0, max(OFTEN, (FEWEST_OF_TEXT if causal_lm else FEWEST_VISITS) / epochs))
 
 
 def default_tail(bare: ReplayOrder) -> float:

@@ -82,8 +82,13 @@ def own_slices(args: ReadyConfig) -> int:
     return int(args.slices) if args.slices != "auto" else replay.SLICES if args.slice_by else 1
 
 
-def bare_order(args: ReadyConfig, stable: int, revocable: int) -> ReplayOrder:
-    """The order of a training of so many rows, without its tail, and with all revocable rows in one slice."""
+def bare_order(args: ReadyConfig, stable: int, revocable: int, causal_lm: bool) -> ReplayOrder:
+    """
+    The order of a training of so many rows, without its tail, and with all revocable rows in one slice.
+
+    Args:
+        causal_lm: whether the model is a language model, whose rows take more visits to be learned.
+    """
     seed = args.seed if args.data_seed is None else args.data_seed
     drop_last = bool(args.dataloader_drop_last)
     bare = ReplayOrder(stable, (revocable,), step_rows(args), 0, 0, seed, drop_last=drop_last)
@@ -91,12 +96,12 @@ def bare_order(args: ReadyConfig, stable: int, revocable: int) -> ReplayOrder:
     bare = dataclasses.replace(bare, steps=steps)
     epochs = float(bare.sizes.sum() / bare.rows)
     auto = args.revocable_epochs == "auto"
-    often = replay.default_often(epochs) if auto else float(args.revocable_epochs) / epochs
+    often = replay.default_often(epochs, causal_lm) if auto else float(args.revocable_epochs) / epochs
     return dataclasses.replace(bare, often=often)
 
 
 def make_plan(
-    args: ReadyConfig, rows, flags: np.ndarray, processing_class=None
+    args: ReadyConfig, rows, flags: np.ndarray, processing_class=None, causal_lm: bool = True
 ) -> tuple[ReplayPlan | None, np.ndarray, list[str]]:
     """
     `(plan, row number (N,) of each row, problems)`. The plan has no rows' digests yet.
@@ -104,6 +109,7 @@ def make_plan(
     Args:
         flags: (N,) True for the revocable rows.
         processing_class: tokenizer that reads the text from token ids.
+        causal_lm: of [`bare_order`].
     """
     problems = row_problems(rows, "training")
     stable, chosen = np.flatnonzero(~flags), np.flatnonzero(flags)
@@ -120,7 +126,7 @@ def make_plan(
     same = twin_groups(_content(args, rows, chosen, processing_class))
     if args.slice_by is None:
         codes = np.unique(same, return_inverse=True)[1]  # rows of the same content stay in one slice
-    bare = bare_order(args, len(stable), len(chosen))
+    bare = bare_order(args, len(stable), len(chosen), causal_lm)
     count, tail = own_slices(args), own_tail(args, bare)
     order, slice_of = replay.cut(bare, codes, weights, tail, count)
     problems += _twins_problems(rows, chosen, same, slice_of)
@@ -224,6 +230,7 @@ def planned(
     deleted: Iterable,
     plan: ReplayPlan | None,
     processing_class=None,
+    causal_lm: bool = True,
 ) -> tuple[Planned, list[str]]:
     """
     The training of these rows without the deleted ones, by their own plan or by that of an earlier training.
@@ -232,10 +239,11 @@ def planned(
         flags: (N,) True for the revocable rows; not needed with a plan.
         deleted: ids of rows to leave out; with a plan those that it knows as deleted stay out, too.
         processing_class: tokenizer that reads the text from token ids.
+        causal_lm: of [`bare_order`]; not needed with a plan.
     """
     drawn = _drawing_problems(rows)
     if plan is None:
-        plan, numbers, problems = make_plan(args, rows, flags, processing_class)
+        plan, numbers, problems = make_plan(args, rows, flags, processing_class, causal_lm)
         if plan is None:
             return Planned(None, rows, numbers), problems + drawn
         number_of = {str(i): int(n) for i, n in zip(row_ids(rows), numbers, strict=True)}

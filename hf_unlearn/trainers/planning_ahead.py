@@ -15,6 +15,7 @@ from ..utils.aligned import aligned
 from ..utils.checks import Wrong, raise_problems, shown
 from ..utils.checks import number as number_problems
 from .making_plans import bare_order, own_slices, own_tail
+from .models import is_causal_lm
 from .snapshot_size import snapshot_bytes
 
 TIMES = (1.5, 2.0, 3.0, 4.0)  # tails, in shares of revocable rows
@@ -81,6 +82,7 @@ def plan_training(
     groups: Sequence[int],
     ask: float | Sequence[float] = 0.02,
     model=None,
+    causal_lm: bool | None = None,
     times: Sequence[float] = TIMES,
     slices: Sequence[int] = SLICES,
 ) -> TrainingChoices:
@@ -94,6 +96,7 @@ def plan_training(
         ask: requests a year of each group, one number for all or (G,).
         model: that is to be trained, with its adapter; its weights may be on the meta device. None: the bytes of the
             snapshots are not said.
+        causal_lm: whether it is a language model. None: as `model` is, and without one it is.
         times: tails, in shares of the revocable rows.
         slices: numbers of slices.
 
@@ -107,7 +110,9 @@ def plan_training(
     groups = list(groups)
     rates = np.full(len(groups), ask, dtype=float) if np.ndim(ask) == 0 else np.asarray(ask, dtype=float)
     raise_problems(_problems(stable, groups, rates))
-    bare = bare_order(args, stable, sum(groups))
+    if causal_lm is None:
+        causal_lm = model is None or is_causal_lm(model)
+    bare = bare_order(args, stable, sum(groups), causal_lm)
     share = sum(groups) / bare.rows
     own = (own_tail(args, bare), own_slices(args))
     tails = sorted({min(1.0, t * share) for t in times} | {own[0]})

@@ -146,8 +146,11 @@ class ReadyTrainer(ReplayableTrainer):
         others = {**kwargs, **own, "peft_config": peft_config, "callbacks": callbacks}
 
         marked = None if plan is not None else revocable  # a plan knows its rows
+        causal_lm = True
 
         def take_rows(limits, plain):
+            nonlocal causal_lm
+            causal_lm = limits.causal_lm is not False
             rows, wrong = training_set(train_dataset, marked, limits, plain, processing_class)
             return [rows], wrong
 
@@ -180,7 +183,9 @@ class ReadyTrainer(ReplayableTrainer):
         self.revocable, made = revocable, None
         self._flags = None if marked is None else np.array(column_values(train_dataset, revocable), dtype=bool)
         if args.is_replayable:
-            made, problems = making_plans.planned(args, train_dataset, self._flags, deleted, plan, processing_class)
+            made, problems = making_plans.planned(
+                args, train_dataset, self._flags, deleted, plan, processing_class, causal_lm
+            )
             raise_problems(problems)
             train_dataset, self._flags = made.rows, made.flags
             raise_problems(decided_by_first(lambda: self._history_problems(made.rows, plan is None, processing_class)))

@@ -29,8 +29,10 @@ def test_a_default_tail_is_never_refused(revocable, steps):
 
 
 def test_revocable_rows_come_less_often_where_there_are_many_epochs():
-    found = [replay.default_often(epochs) for epochs in (1, 3, 4, 5, 10, 30)]
+    found = [replay.default_often(epochs, causal_lm=False) for epochs in (1, 3, 4, 5, 10, 30)]
     assert found == pytest.approx([1, 1, 0.75, 0.6, 0.4, 0.4])
+    found = [replay.default_often(epochs, causal_lm=True) for epochs in (3, 11, 20, 28, 30)]
+    assert found == pytest.approx([1, 1, 0.55, 0.4, 0.4])  # long answers take more visits
 
 
 def test_a_tail_has_a_step_at_least():

@@ -48,6 +48,14 @@ def test_a_tail_that_a_training_refuses_is_named_so():
     assert "too crowded" in str(found) and not any(c.is_crowded for c in found if c.times > 1.5)
 
 
+def test_rows_of_a_language_model_come_more_often_than_those_of_a_classifier():
+    args = config(num_train_epochs=14, max_steps=-1)
+    text, classes = (plan_training(args, 90, [1] * 10, causal_lm=kind) for kind in (True, False))
+    of_text, of_classes = (next(choice for choice in found if choice.chosen) for found in (text, classes))
+    assert of_text.tail == pytest.approx(0.1 * (11 / 14) / 0.25, abs=0.02)
+    assert of_classes.tail == pytest.approx(0.1 * 0.4 / 0.25, abs=0.02)
+
+
 @pytest.mark.parametrize("lora", [False, True])
 def test_snapshots_take_what_was_said_before_the_training(tmp_path, lora):
     ready = trained(tmp_path / "ready", lora=lora)

@@ -4,7 +4,8 @@ Snapshots in a private repository of the hub, `snapshots="hf://NAMESPACE/NAME"`.
 Each is uploaded in one commit once it is whole in the output folder, where it stays: whoever needs the room deletes it
 there. A request downloads the one snapshot that it goes back to. They hold weights that the later rows have not
 touched, so a public repository is refused; and so is one of another training, whose snapshots would be replaced:
-`owner.json` in it names the salt.
+`owner.json` in it names the salt. `superseded.json` says which rows requests have taken out since, as it does in a
+folder ([`snapshots`]): whoever starts one from the first model leaves them out, too.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from . import checkpointing, records
 
 PREFIX = "hf://"
 OWNER = "owner.json"
+SUPERSEDED = "superseded.json"  # among snapshots, also in a folder: which rows later requests have taken out
 
 
 def repository_of(place: str | None) -> str | None:
@@ -31,15 +33,11 @@ def repository_of(place: str | None) -> str | None:
 def place_problems(name: str) -> list[str]:
     """Why snapshots cannot be kept in a repository, as far as that is known before there is anything to keep."""
     import huggingface_hub
-    from huggingface_hub import errors
 
     said = f"is {shown(PREFIX + name)}"
     if name.count("/") != 1:
         return [Wrong("snapshots", f"{said}; a repository on the hub is `hf://NAMESPACE/NAME`.")]
-    try:
-        info, why = asked(name, lambda: huggingface_hub.HfApi().repo_info(name))
-    except errors.HFValidationError as error:
-        return [Wrong("snapshots", f"{said}, which is no name of a repository: {' '.join(str(error).split())}")]
+    info, why = asked(name, lambda: huggingface_hub.HfApi().repo_info(name))
     if info is None:
         return [Wrong("snapshots", f"{said}, and {why}")] if why else []
     if not info.private:
@@ -64,8 +62,8 @@ def asked(name: str, ask: Callable[[], Any]) -> tuple[Any, str | None]:
         return ask(), None
     except (errors.RepositoryNotFoundError, errors.EntryNotFoundError) as error:
         return None, None if not isinstance(error, errors.GatedRepoError) else records.why_not(error, name)
-    except errors.HFValidationError:
-        raise
+    except errors.HFValidationError as error:
+        return None, f"that is no name of a repository: {' '.join(str(error).split())}"
     except Exception as error:  # the hub's client raises errors of several libraries
         return None, records.why_not(error, name)
 
@@ -87,7 +85,7 @@ def open_private(name: str, owner: str, borders: Collection[int] | None = None) 
     files, why = asked(name, lambda: hub.list_repo_files(name))
     if files is None:
         return why or "there is no such repository"
-    steps = {int(found[1]) for file in files if (found := re.match(r"checkpoint-(\d+)/", file))}
+    steps = _steps_of(files, "")
     if OWNER in files:
         whose = json.loads(Path(hub.hf_hub_download(name, OWNER)).read_bytes()).get("salt")
         if whose != owner:
@@ -99,7 +97,54 @@ def open_private(name: str, owner: str, borders: Collection[int] | None = None) 
         _, why = asked(name, lambda: hub.upload_file(path_or_fileobj=content, path_in_repo=OWNER, repo_id=name))
     for step in sorted(steps - set(steps if borders is None else borders)):
         _, why = asked(name, lambda step=step: hub.delete_folder(f"checkpoint-{step}", name))
+    if borders is not None and SUPERSEDED in files:
+        _, why = asked(name, lambda: hub.delete_file(SUPERSEDED, name))
     return why
+
+
+def _steps_of(files: Collection[str], beginning: str) -> set[int]:
+    """Steps whose checkpoint has a file of a name with this beginning."""
+    return {int(found[1]) for file in files if (found := re.match(rf"checkpoint-(\d+)/{beginning}", file))}
+
+
+def steps_on(name: str) -> tuple[set[int], str | None]:
+    """`(steps before which there is a snapshot, why that is not known, in a sentence)`."""
+    import huggingface_hub
+
+    files, why = asked(name, lambda: huggingface_hub.HfApi().list_repo_files(name))
+    return _steps_of(files or (), checkpointing.MANIFEST), why and f"Of {PREFIX}{name}: {why}"
+
+
+def superseded(name: str) -> tuple[dict, str | None]:
+    """`(what `superseded.json` of a repository says, why that is not known, in a sentence)`."""
+    import huggingface_hub
+
+    path, why = asked(name, lambda: huggingface_hub.hf_hub_download(name, SUPERSEDED))
+    return json.loads(Path(path).read_bytes()) if path else {}, why and f"Of {PREFIX}{name}: {why}"
+
+
+def supersede(name: str, content: dict) -> str | None:
+    """Writes `superseded.json`; why it could not, in a sentence."""
+    import huggingface_hub
+
+    data = json.dumps(content).encode()
+    _, why = asked(
+        name,
+        lambda: huggingface_hub.HfApi().upload_file(
+            path_or_fileobj=data, path_in_repo=SUPERSEDED, repo_id=name, commit_message="Rows that requests took out"
+        ),
+    )
+    return why
+
+
+def bytes_of(name: str, step: int) -> int:
+    """Of the snapshot before a step; 0 where the hub does not say."""
+    import huggingface_hub
+
+    at = f"checkpoint-{step}/"
+    info, _ = asked(name, lambda: huggingface_hub.HfApi().repo_info(name, files_metadata=True))
+    files = info.siblings if info else ()
+    return sum(file.size or 0 for file in files if file.rfilename.startswith(at))
 
 
 def upload(name: str, folder: str, step: int) -> str | None:

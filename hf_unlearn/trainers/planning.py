@@ -13,6 +13,7 @@ from ..report.words.numbers import number
 from ..unlearning import schedule
 from ..utils.aligned import aligned
 from ..utils.checks import ArgumentError, raise_problems
+from . import hub_snapshots
 from .records import APPROXIMATE, EXACT
 from .replay_plan import ReplayPlan
 from .replay_request import ReplayRequest, look_up
@@ -115,7 +116,7 @@ def plan(readiness: str, ids: Iterable, salt_file: str | None = None, snapshots:
     why = " ".join(request.problems) or request.snapshot_problem()
     passes = made.passes(request.border, request.holes)
     anew = {int(border) for border in order.borders if request.border < border < order.steps}
-    storage = len(anew) * _bytes_of(request.snapshot)  # one is as large as another
+    storage = len(anew) * _bytes_of(request)  # one is as large as another
     both = option(BOTH, EXACT, passes + objective, storage, why)
     options = Options([option(REPLAY, EXACT, passes, storage, why), both, by_steps, retrain])
     options.beside = tuple(_beside(request, not why))
@@ -149,5 +150,7 @@ def _objective_passes(made: ReplayPlan, rows: int) -> float:
     return 2.0 * rows * schedule.forget_passes(rows, made.order.rows - len(made.holes) - rows) if rows else 0.0
 
 
-def _bytes_of(snapshot: str) -> int:
-    return sum(path.stat().st_size for path in Path(snapshot).rglob("*") if path.is_file())
+def _bytes_of(request: ReplayRequest) -> int:
+    """Of the snapshot that a request begins with."""
+    here = sum(path.stat().st_size for path in Path(request.snapshot).rglob("*") if path.is_file())
+    return here or (hub_snapshots.bytes_of(request.hub, request.border) if request.hub else 0)

@@ -114,7 +114,7 @@ class ReplayTrainer(ReadyTrainer):
         raise_problems(_shard_problems(self, asked))
         if asked.hub:
             self.hub = asked.hub
-            self.program.elsewhere = {border for border in self.program.borders if border < self.border}
+            self.program.elsewhere = {border for border in asked.steps_on_hub[0] if border < self.border}
         self._beginning = read_json(os.path.join(asked.snapshot, records.READINESS))
         if other := self.other_machine:
             logger.warning(

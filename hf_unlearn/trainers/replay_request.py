@@ -81,8 +81,25 @@ class ReplayRequest:
         Numbers of the rows that earlier requests have taken out of the model, and that this one neither names nor
         lacks: they are left out, too.
         """
-        found = deleted_elsewhere(self.snapshots, self.plan)
-        return np.setdiff1d(found, [*self.numbers, *self.earlier, *self.plan.holes])
+        found = np.union1d(deleted_elsewhere(self.snapshots, self.plan)[0], self._told_on_hub[0])
+        return np.setdiff1d(found, [*self.numbers, *self.earlier, *self.plan.holes]).astype(np.int64)
+
+    @cached_property
+    def _told_on_hub(self) -> tuple[np.ndarray, str | None]:
+        """`(numbers of the rows that the repository says are out, why that is not known)`."""
+        if self.hub is None:
+            return np.zeros(0, dtype=np.int64), None
+        return deleted_elsewhere(self.snapshots, self.plan, self.hub)
+
+    @cached_property
+    def steps_on_hub(self) -> tuple[set[int], str | None]:
+        """`(steps before which the repository has a snapshot, why that is not known)`."""
+        return hub_snapshots.steps_on(self.hub) if self.hub else (set(), None)
+
+    @property
+    def silent_hub(self) -> list[str]:
+        """The problem of a repository that does not say which rows are out already."""
+        return list(filter(None, [self._told_on_hub[1]]))
 
     @cached_property
     def new(self) -> np.ndarray:
@@ -103,19 +120,26 @@ class ReplayRequest:
     @cached_property
     def border(self) -> int | None:
         """The step that the replay begins with: the last border, or an earlier one whose snapshot is still whole."""
-        if self.last_border is None or self.hub is not None:
-            return self.last_border
+        if self.last_border is None:
+            return None
         borders = np.unique(self.plan.order.borders)
         back = map(int, borders[borders <= self.last_border][::-1])
-        usable = (border for border in back if snapshot_problem(self.snapshots, border, self.plan) is None)
-        return next(usable, self.last_border)
+        return next((border for border in back if self._why_not(border) is None), self.last_border)
+
+    def _why_not(self, border: int) -> str | None:
+        """Why the snapshot before a step is not there to be used, in a sentence."""
+        why = snapshot_problem(self.snapshots, border, self.plan)
+        if why is None or self.hub is None:
+            return why
+        steps, silent = self.steps_on_hub
+        return None if silent or border in steps else hub_snapshots.problem(self.hub, border)
 
     @property
     def goes_further_back(self) -> str | None:
         """Why it begins with an earlier snapshot than it should, in a sentence; None where it does not."""
         if self.border == self.last_border:
             return None
-        why = snapshot_problem(self.snapshots, self.last_border, self.plan)
+        why = self._why_not(self.last_border)
         return f"{why} It goes back to the one before step {self.border} instead, and takes longer."
 
     def snapshot_before(self, step: int) -> str:
@@ -213,7 +237,7 @@ def look_up(
     hub = hub_snapshots.repository_of(snapshots or found["replay"].get("snapshots_on_hub"))
     folder = snapshots_of(source, None if hub else snapshots, found)
     request = ReplayRequest(source, plan, found, ids, numbers, folder, model, steps, problems, hub)
-    problems += _stopped_problems(request)
+    problems += _stopped_problems(request) + request.silent_hub
     if not problems:
         problems += _stable_problems(request) + _mixed_problems(request)
     return request

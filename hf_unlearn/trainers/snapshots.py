@@ -15,11 +15,11 @@ import numpy as np
 from ..utils.checks import Wrong, shown
 from ..utils.files import read_json, write_json
 from . import checkpointing, hub_snapshots, replay_plan
+from .hub_snapshots import SUPERSEDED
 from .replay_plan import ReplayPlan
 from .replay_program import FOLDER
 
 OWNER = "owner.json"  # among those in a folder of their own: whose they are
-SUPERSEDED = "superseded.json"  # among them: which model took the place of theirs, and which rows are out of it
 OF_THE_PROGRAM = ("order", "arguments", "warmup", "schedule", "micro_batches", "processes", "salt", "weights_before")
 
 
@@ -107,21 +107,29 @@ def superseded_by(folder: str) -> str | None:
     return (read_json(os.path.join(folder, SUPERSEDED)) or {}).get("by")
 
 
-def supersede(folder: str, by: str, plan: ReplayPlan, rows: np.ndarray) -> None:
+def supersede(folder: str, by: str, plan: ReplayPlan, rows: np.ndarray, hub: str | None = None) -> str | None:
     """
-    Says among snapshots which model has taken the place of theirs.
+    Says among snapshots which model has taken the place of theirs; why a repository could not be told.
 
     Args:
         rows: numbers of those that are out of it. What was said of earlier ones is kept: they stay out for ever.
+        hub: repository that has them; None: the folder has them.
     """
-    rows = np.union1d(rows, deleted_elsewhere(folder, plan))
-    write_json(os.path.join(folder, SUPERSEDED), {"by": by, "salt": plan.salt, "rows": rows.astype(int).tolist()})
+    earlier, why = deleted_elsewhere(folder, plan, hub)
+    content = {"by": by, "salt": plan.salt, "rows": np.union1d(rows, earlier).astype(int).tolist()}
+    if hub is not None:
+        return why or hub_snapshots.supersede(hub, content)
+    write_json(os.path.join(folder, SUPERSEDED), content)
+    return None
 
 
-def deleted_elsewhere(folder: str, plan: ReplayPlan) -> np.ndarray:
-    """Numbers of the rows that earlier requests have taken out of the training with these snapshots."""
-    said = read_json(os.path.join(folder, SUPERSEDED)) or {}
-    return np.asarray(said.get("rows", []) if said.get("salt") == plan.salt else [], dtype=np.int64)
+def deleted_elsewhere(folder: str, plan: ReplayPlan, hub: str | None = None) -> tuple[np.ndarray, str | None]:
+    """
+    `(numbers of the rows that earlier requests have taken out of the training with these snapshots, why that is not
+    known)`; in the folder, or in a repository.
+    """
+    said, why = hub_snapshots.superseded(hub) if hub else (read_json(os.path.join(folder, SUPERSEDED)) or {}, None)
+    return np.asarray(said.get("rows", []) if said.get("salt") == plan.salt else [], dtype=np.int64), why
 
 
 def is_of(checkpoint: str, plan: ReplayPlan) -> bool:

@@ -5,6 +5,7 @@ only once the new model is whole, and what is left is told.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,10 +16,13 @@ from ..utils import manifest
 from ..utils.checks import ArgumentError, problems_of
 from ..utils.files import read_json
 from . import checkpointing, records
+from .hub_snapshots import PREFIX
 from .output_lock import FILE as LOCK
 from .output_lock import SNAPSHOTS, one_run_in
 from .replay_request import ReplayRequest
 from .snapshots import snapshots_of, snapshots_that_met, supersede
+
+logger = logging.getLogger(__name__)
 
 KEPT, IN_USE, NOT_YET, OUT_OF_REACH = "kept", "in use", "not yet", "out of reach"  # why something is left
 ELSEWHERE = ("copies of the model", "generations that were saved")
@@ -35,6 +39,7 @@ class Superseded:
     def __init__(self, asked: ReplayRequest, keep: bool, out: str):
         self.out, self.keep, self.models = out, keep, asked.folders
         self.plan, self.rows = asked.plan, asked.holes
+        self.repository = asked.hub
         named = (asked.source, asked.steps and asked.steps.folder, asked.hub)
         self.hub = [name for name in dict.fromkeys(named) if name and not os.path.isdir(name)]
         self.before = [
@@ -64,9 +69,16 @@ class Superseded:
 
     def delete(self) -> None:
         """Deletes what the result takes the place of, as far as that can be; it may be called again."""
+        by = os.path.abspath(self.out)
+        if self.repository and (why := supersede("", by, self.plan, self.rows, self.repository)):
+            logger.warning(
+                "Which rows are out now could not be written into %s%s: %s A request that starts from the model before "
+                "this one would bring them back. Save the model again, by `save_model`, when the hub answers.",
+                PREFIX, self.repository, why
+            )  # fmt: skip
         for root, found in self.snapshots.items():
             with suppress(OSError):  # of a place that is another's to write
-                supersede(root, os.path.abspath(self.out), self.plan, self.rows)
+                supersede(root, by, self.plan, self.rows)
             if there := [path for path in found if os.path.exists(path)]:
                 self._delete(there, root, checkpointing.remove)
         for model in () if self.keep else self.models:

@@ -66,7 +66,23 @@ notes["verified"] = str(verdict)
 both = trained("both", deleted=[*first, *last], **own)
 request = replayed("next", "out", first, gone=last)
 notes["next exact"] = same_bits(weights(request.model), weights(both.model))
-notes["from the old model"] = told(replayed, "old", "there", last)
+# From the first model, elsewhere: the repository says which rows are out since.
+old = replayed("old", "there", last, rows=tiny.lm_rows(24).filter(lambda row: row["id"] not in last))
+notes["old exact"] = same_bits(weights(old.model), weights(both.model))
+notes["storage"] = [option.storage for option in plan("there", first)][0]
+
+# A snapshot that the repository lacks: the one before it. The repository of a new training says nothing of old rows.
+shutil.rmtree("old/_snapshots")
+middle = ready.program.borders[1]
+HfApi().delete_folder(f"checkpoint-{middle}", "user/kept")
+mid = [row for row, n in zip(rows, numbers) if order.stable + order.slices[0] <= n < order.rows - order.slices[-1]][:1]
+notes["further back"] = str(plan("old", mid))
+three = trained("three", deleted=[*first, *mid, *last], **own)
+request = replayed("back", "old", mid, gone=[*first, *last])
+notes["back exact"], notes["back to"] = same_bits(weights(request.model), weights(three.model)), request.border
+notes["told"] = "superseded.json" in HfApi().list_repo_files("user/kept")
+trained("ready", snapshots="hf://user/kept", **own)
+notes["told of a new one"] = "superseded.json" in HfApi().list_repo_files("user/kept")
 Path("notes.json").write_text(json.dumps(notes))
 """
 
@@ -106,8 +122,18 @@ def test_a_request_downloads_the_one_snapshot_that_it_goes_back_to_and_the_next_
 
 
 @pytest.mark.slow
-def test_snapshots_of_a_later_request_are_not_taken_for_those_of_the_old_model(run):
-    assert "has not met 1 rows that the training had, as that of a later request" in run[0]["from the old model"]
+def test_a_request_that_starts_from_the_first_model_leaves_out_what_the_repository_says_is_out(run):
+    notes = run[0]
+    assert notes["old exact"] and notes["told"] and not notes["told of a new one"]
+
+
+@pytest.mark.slow
+def test_a_request_whose_snapshot_the_repository_lacks_goes_back_to_an_earlier_one(run):
+    notes = run[0]
+    first, middle, _ = notes["borders"]
+    assert notes["back exact"] and notes["back to"] == first and notes["storage"] > 0
+    assert f"Of hf://user/kept: it has no snapshot before step {middle}" in notes["further back"]
+    assert f"goes back to the one before step {first} instead" in notes["further back"]
 
 
 def test_a_repository_is_told_from_a_folder_and_its_name_is_looked_at():

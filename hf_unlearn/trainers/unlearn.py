@@ -24,8 +24,10 @@ from ..data.order import PairedDataset
 from ..objectives.base import Objective
 from ..objectives.registry import objective_of
 from ..objectives.surrogate import form_problems
+from ..report.words.ending import told
 from ..unlearning import schedule, stop_rule
 from ..unlearning.defaults import with_fitting_options, with_request_defaults
+from ..unlearning.ending import Ending
 from ..unlearning.look import look_every
 from ..utils.checks import ArgumentError, Wrong, problems_of, raise_problems
 from . import checkpointing, known_rows, records, removed_by_steps, unlearn_record
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LEFT = ("forget_loss", "retain_loss", "shortfall", "tau")  # of the weights at the end, in the log
 PROVIDED = {"needs": ("row_nll", "token_nll", "logits"), "reference": ("none", "loss")}
 
 
@@ -124,6 +127,7 @@ class UnlearnTrainer(ForgettingTrainer):
         rule, request_state: the fixed and the moving part of the request ([`hf_unlearn.unlearning.schedule`]).
         targets: mean loss in nats that each forget row is to have; [] where the objective sets none.
         references: sum of each forget row's losses before the request, nats; [] where the objective needs none.
+        ending: what the weights know with which the run ended ([`hf_unlearn.unlearning.ending`]); None before its end.
 
     Raises:
         ArgumentError: with all problems of the data at once, before a model is loaded.
@@ -219,6 +223,7 @@ class UnlearnTrainer(ForgettingTrainer):
         self.request_state: schedule.State | None = None
         self.targets: list[float] = []
         self.references: list[float] = []
+        self.ending: Ending | None = None
         self.steps = UnlearnSteps(self)
         self.looks = UnlearnLooks(self, look_every(len(forget_dataset), self.step_rows))
         self.add_callback(ScheduleCallback(self))
@@ -369,7 +374,8 @@ class UnlearnTrainer(ForgettingTrainer):
         """
         `Trainer.train`; the result's `metrics` also hold `row_passes`, `stop_reason`, `weights_of_step`, the step whose
         weights the model has (0 where those from before the request were put back, or no step has moved any), and
-        `guarantee`: `approximate` where the request ended by reaching its target, else `not_forgotten`.
+        `guarantee`: `approximate` where the request ended by reaching its target, else `not_forgotten`; and `end`, the
+        losses of the weights that are left ([`hf_unlearn.unlearning.ending.Ending`]).
         """
         result = super().train(resume_from_checkpoint, *args, **kwargs)
         if self.request_state.stop_reason is None:
@@ -378,14 +384,18 @@ class UnlearnTrainer(ForgettingTrainer):
             for folder in checkpointing.folders(self.args.output_dir).values():
                 checkpointing.drop(folder, unlearn_record.SNAPSHOTS_FILE)
         reason = self.request_state.stop_reason
-        self.log({"stop_reason": reason, "unlearn_steps": self.state.global_step})
+        self.ending = self.looks.at_the_end()
+        end = self.ending.to_dict()
+        self.log({"stop_reason": reason, "unlearn_steps": self.state.global_step, **{f"end_{k}": end[k] for k in LEFT}})
         logger.info("Stopped after %d steps: %s.", self.state.global_step, stop_rule.STOP_REASONS[reason])
         if self.looks.moved_at is None:
             logger.warning(
                 "No weight has moved (steps: %d, skipped: %d, `learning_rate` %g): the model is as it came, and "
                 "nothing is forgotten.", self.state.global_step, self.skipped_steps, self.args.learning_rate
             )  # fmt: skip
-        result.metrics.update(stop_reason=reason, weights_of_step=self.weights_of_step)
+        elif not self.ending.forgotten:
+            logger.warning("%s", told(end, reason))
+        result.metrics.update(stop_reason=reason, weights_of_step=self.weights_of_step, end=end)
         result.metrics[records.GUARANTEE] = unlearn_record.guarantee(reason, self.weights_of_step)
         return result
 

@@ -14,6 +14,7 @@ import torch
 
 from ..objectives.gaps import TOLERANCE
 from ..unlearning import look, schedule, stop_rule
+from ..unlearning.ending import Ending, ending
 from ..unlearning.momenta import clear_momenta
 from ..unlearning.snapshots import Snapshots
 from ..unlearning.step import HingeGate
@@ -36,6 +37,7 @@ class UnlearnLooks:
         restored_step: of weights that were put back; None: none were.
         moved_at: the first step after which a weight differs from the first ones; None: all are as they came, as with
             a learning rate of 0.
+        latest: step of the present weights and what a look found of them; None: they were not looked at.
     """
 
     def __init__(self, trainer: UnlearnTrainer, every: int):
@@ -43,10 +45,11 @@ class UnlearnLooks:
         self.snapshots: Snapshots | None = None
         self.restored_step: int | None = None
         self.moved_at: int | None = None
+        self.latest: tuple[int, dict[str, float]] | None = None
 
     def reset(self) -> None:
         """The present weights are the first snapshot."""
-        self.restored_step = self.moved_at = None
+        self.restored_step = self.moved_at = self.latest = None
         self.snapshots = Snapshots(lambda: self.trainer.trainable, self.trainer.state.global_step)
 
     def after_step(self) -> bool:
@@ -124,6 +127,7 @@ class UnlearnLooks:
         short = found["shortfall"] > TOLERANCE
         if short:
             trainer.steps.gate = HingeGate()  # it is open, whatever the last forget rows of a step said
+        self.latest = step, found
         if found["retain_loss"] <= stop_rule.retain_limit(trainer.rule, trainer.request_state):
             snapshots.accept_now(step, short)
         return found
@@ -135,6 +139,13 @@ class UnlearnLooks:
         trainer.steps.gate = HingeGate()
         clear_momenta(trainer.optimizer.state)
         return found
+
+    def at_the_end(self) -> Ending:
+        """What the weights that are left know, measured unless the last look was of them."""
+        trainer = self.trainer
+        seen = self.latest is not None and self.latest[0] == trainer.state.global_step and self.restored_step is None
+        found = self.latest[1] if seen else trainer.measurements.look()
+        return ending(trainer.rule, trainer.request_state, found)
 
     def _restore_good(self) -> None:
         trainer = self.trainer

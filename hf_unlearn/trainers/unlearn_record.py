@@ -11,6 +11,7 @@ import torch
 
 from ..report.words import model_card
 from ..unlearning import schedule, stop_rule
+from ..unlearning.ending import Ending
 from ..unlearning.step import HingeGate
 from ..utils.files import read_json
 from ..utils.versions import library_versions
@@ -49,6 +50,7 @@ def record(trainer: UnlearnTrainer) -> dict:
         "weights_of_step": trainer.weights_of_step,
         "moved_at": trainer.looks.moved_at,
         records.GUARANTEE: guarantee(trainer.stop_reason, trainer.weights_of_step),
+        "end": _json_ready(trainer.ending),
         **trainer.replay_record(),
         "cost": trainer.cost,
         "skipped": trainer.finite_guard.to_dict(),
@@ -60,6 +62,12 @@ def record(trainer: UnlearnTrainer) -> dict:
         "recovery_gate": steps.recovery_gate.to_dict(),
         "versions": library_versions(),
     }
+
+
+def _json_ready(end: Ending | None) -> dict | None:
+    """JSON has no NaN."""
+    found = None if end is None else end.to_dict()
+    return found and {key: None if isinstance(x, float) and not math.isfinite(x) else x for key, x in found.items()}
 
 
 def _finite(values: list[float]) -> list[float | None]:

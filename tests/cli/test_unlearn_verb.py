@@ -8,6 +8,7 @@ import pytest
 
 from hf_unlearn.cli import running, unlearn
 from hf_unlearn.cli.arguments import DataArguments, ModelArguments, UnlearnArguments
+from hf_unlearn.unlearning.ending import Ending
 
 
 @pytest.mark.parametrize("unlearned", [True, False])
@@ -19,6 +20,7 @@ def test_a_request_that_forgot_nothing_exits_4_and_says_so(unlearned, capsys):
         stop_reason="retain_budget_spent",
         args=SimpleNamespace(output_dir="out"),
         unlearned=unlearned,
+        ending=Ending(3.6, 3.7, 0.03, 0.12, 0.1, 0.6),
     )
     status = 0
     try:
@@ -26,7 +28,9 @@ def test_a_request_that_forgot_nothing_exits_4_and_says_so(unlearned, capsys):
     except SystemExit as end:
         status = end.code
     assert status == (0 if unlearned else 4)
-    assert ("Nothing was forgotten" in capsys.readouterr().out) == (not unlearned)
+    said = capsys.readouterr().out
+    assert ("Nothing was forgotten" in said) == (not unlearned)
+    assert ("3.6 nats, of 3.7" in said) == unlearned
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,11 @@ def test_plain_ascent_spends_the_budget_and_the_weights_within_it_are_put_back(t
     assert limit == pytest.approx(start + 0.1, rel=1e-4)
     assert mean_loss(run.model, MORE["retain"]) <= limit + 1e-6
     assert mean_loss(run.model, MORE["forget"]) > 1.0
+    end = result.metrics["end"]  # of the weights that were put back, not of the last step's
+    assert end["forget_loss"] == pytest.approx(mean_loss(run.model, MORE["forget"]), rel=1e-4) and end["kept"]
+    assert end["retain_loss"] == pytest.approx(mean_loss(run.model, MORE["retain"]), rel=1e-4)
+    logged = [log for log in run.state.log_history if "end_forget_loss" in log]
+    assert [log["end_forget_loss"] for log in logged] == [end["forget_loss"]]
     spent = type(run.model)(run.model.config)
     spent.load_state_dict(keep.steps[-2])
     assert mean_loss(spent, MORE["retain"]) > limit
@@ -132,6 +137,8 @@ def test_a_budget_spent_in_the_first_step_leaves_the_model_as_it_came(tmp_path):
     assert same_bits(weights(run.model), known_by_heart()) and run.state.global_step > 0
     record = json.loads((tmp_path / "unlearning.json").read_text())
     assert result.metrics["weights_of_step"] == record["weights_of_step"] == 0
+    assert record["end"] == result.metrics["end"] and not record["end"]["forgotten"]
+    assert record["end"]["forget_loss"] == pytest.approx(mean_loss(run.model, ROWS["forget"]), rel=1e-4)
     assert not run.unlearned and run.card_tags == ()
     text = (tmp_path / "README.md").read_text()
     assert "was asked to unlearn rows of its training data and did not" in text and "- unlearned" not in text

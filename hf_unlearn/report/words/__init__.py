@@ -3,6 +3,7 @@ Titles and clauses without numbers stand with the gates and attempts that they n
 or an attempt that has no sentence here is shown with its title and its numbers.
 
 asking.py         what was asked for?
+ending.py         how did a request by steps end, and what to do where it is not done?
 in_short.py       the answers in a word or two each, and what to do now
 few_words.py      those answers as a table for a terminal
 first_screen.py   the same in sentences: forgotten, kept, what an attacker could do, how sure

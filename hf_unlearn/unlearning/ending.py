@@ -1,0 +1,63 @@
+"""
+What a request leaves: the losses of the weights that it ends with, which need not be those of its last step.
+
+Differs from the paper: it measures nothing after the last step; all of this is ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+from ..objectives.gaps import TOLERANCE
+from .schedule import Rule, State
+from .stop_rule import OVERSHOOT, retain_limit
+
+
+@dataclass(frozen=True)
+class Ending:
+    """
+    Args:
+        forget_loss: mean loss of the whole forget set, nats.
+        tau: τ of the last step, nats.
+        shortfall: how far the forget set is from its target, as a share of it; below 0 beyond it.
+        retain_loss: mean loss of the retain sample, nats.
+        retain_before: the same before the first step.
+        retain_limit: how high it may be.
+    """
+
+    forget_loss: float
+    tau: float
+    shortfall: float
+    retain_loss: float
+    retain_before: float
+    retain_limit: float
+
+    @property
+    def forgotten(self) -> bool:
+        """Whether the target is reached, or passed; False for nan."""
+        return self.shortfall <= TOLERANCE
+
+    @property
+    def beyond(self) -> bool:
+        """Whether the rows are so far beyond the target that they stand out as deleted."""
+        return self.shortfall < -OVERSHOOT
+
+    @property
+    def kept(self) -> bool:
+        """Whether the retain rows' loss is within its budget; False for nan."""
+        return self.retain_loss <= self.retain_limit
+
+    def to_dict(self) -> dict:
+        return {**asdict(self), "forgotten": self.forgotten, "beyond": self.beyond, "kept": self.kept}
+
+
+def ending(rule: Rule, state: State, found: dict[str, float]) -> Ending:
+    """`found`: `forget_loss`, `shortfall` and `retain_loss` of the weights that are left."""
+    return Ending(
+        forget_loss=found["forget_loss"],
+        tau=state.tau,
+        shortfall=found["shortfall"],
+        retain_loss=found["retain_loss"],
+        retain_before=state.retain_initial,
+        retain_limit=retain_limit(rule, state),
+    )

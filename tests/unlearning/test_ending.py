@@ -1,0 +1,44 @@
+"""What is said of the weights that a request leaves."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from hf_unlearn.report.words.ending import told
+from hf_unlearn.unlearning.ending import Ending, ending
+from hf_unlearn.unlearning.schedule import Rule, State
+from hf_unlearn.unlearning.stop_rule import BUDGET, DONE
+
+RULE = Rule(alpha0=0.3, passes=10, target="current", chance=10.8, stop=True, retain_budget=0.5)
+STATE = State(tau=3.7, tau_initial=3.4, retain_initial=0.1)
+
+
+def left(forget, retain=0.12, tau=3.7) -> Ending:
+    found = {"forget_loss": forget, "shortfall": (tau - forget) / tau, "retain_loss": retain}
+    return ending(RULE, STATE, found)
+
+
+@pytest.mark.parametrize(
+    ("forget", "forgotten", "beyond"),
+    [(0.98, False, False), (3.6, True, False), (3.9, True, False), (5.85, True, True), (math.nan, False, False)],
+)
+def test_forgotten_is_within_a_twentieth_of_the_target_or_beyond_it(forget, forgotten, beyond):
+    end = left(forget)
+    assert (end.forgotten, end.beyond) == (forgotten, beyond)
+    assert end.to_dict()["forgotten"] is forgotten
+
+
+def test_what_is_not_forgotten_is_said_with_its_number_and_what_to_do():
+    end = left(0.98).to_dict()
+    said = told(end, DONE)
+    assert said.startswith("Not forgotten: the forget rows' loss is 0.98 nats, of 3.7.") and "`passes`" in said
+    assert "`learning_rate`" in told(end, BUDGET) and told(end, BUDGET) != said
+
+
+def test_rows_that_stand_out_as_deleted_and_a_budget_that_is_passed_are_said():
+    assert "gap=" in told(left(5.85).to_dict(), DONE) and "gap=" not in told(left(3.6).to_dict(), DONE)
+    over = left(3.6, retain=0.8)
+    assert not over.kept and "0.6 that the budget allows" in told(over.to_dict(), DONE)
+    assert "budget" not in told(left(3.6).to_dict(), DONE)

@@ -7,6 +7,7 @@ arguments.py model_arguments.py from_flags.py      declare the flags of the verb
 reading.py                     command line and YAML -> flags as words
 parsing.py                     these -> the dataclasses of a verb; what is wrong with them, at once
 help.py                        what `--help` says
+print_config.py                what `--print_config` says
 checks.py attack_checks.py      what is wrong with flags together, before a row is read
 prepare.py                     flags -> split and encoded rows, by data/rows/ and data/encode/
 other_words.py                 wrong, paraphrased and rephrased answers and questions for the same facts

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 
 from ..evaluation.roles import ROLES as ROLES
+from ..memory.run import Run
 from ..utils.checks import Wrong, number, whole
 from .evaluate_arguments import EvaluateArguments as EvaluateArguments
 from .evaluate_arguments import attack_flags as attack_flags
@@ -341,7 +342,10 @@ KINDS = {  # verb -> dataclasses with its flags, beside its training config
     "evaluate": (EvaluateArguments, DataArguments, ModelArguments),
 }
 BESIDE_RECIPE = ("plan", "verify")  # verbs whose own flags stand beside those of a recipe for another one
-VERBS = tuple(KINDS)  # those that read YAML keys like `ready.seed`
+ESTIMATE = frozenset(  # flags of `memory`, which has dataclasses of its own
+    ["memory", "json", *(name for one in fields(Run) for name in (one.name, f"no_{one.name}"))]
+)
+VERBS = (*KINDS, "memory")  # those that read YAML keys like `ready.seed`
 CONFIGS = {"ready": "ReadyConfig", "unlearn": "UnlearnConfig"}  # verb -> name of its training config in `hf_unlearn`
 OF_TRAINING_ALONE = {"unlearn": ("num_train_epochs",)}  # verb -> what it refuses, and leaves to `ready` as a plain key
 TRAINS_NOTHING = ("--use_cpu", "true")  # beside a recipe whose training is not run here: its bf16 asks for no GPU

@@ -46,13 +46,24 @@ def attack_problems(own: EvaluateArguments) -> list[str]:
 
 def unread_options(own: EvaluateArguments) -> list[str]:
     """Options of attacks that are not run; a command line may leave out an attack whose options a YAML file has."""
-    from_file = "attacks" not in own.given or own.given["attacks"].file is not None
     return [
         Wrong(name, f"is an option of the attack {attack}, which is not among --attacks {' '.join(own.attacks)}.")
-        for attack, option, _ in attack_flags()
-        if attack not in own.attacks and (name := f"{attack}_{option.name}") in own.given
-        if from_file or own.given[name].file is None
+        for name, attack in _not_run(own).items()
+        if name not in left_out(own)
     ]
+
+
+def left_out(own: EvaluateArguments) -> set[str]:
+    """Options in the file of attacks that the command line leaves out."""
+    if "attacks" not in own.given or own.given["attacks"].file is not None:
+        return set()
+    return {name for name in _not_run(own) if own.given[name].file is not None}
+
+
+def _not_run(own: EvaluateArguments) -> dict[str, str]:
+    """Option that was given -> its attack, which is not run."""
+    flags = {f"{attack}_{option.name}": attack for attack, option, _ in attack_flags()}
+    return {name: attack for name, attack in flags.items() if attack not in own.attacks and name in own.given}
 
 
 def _refusal(attack, options: dict) -> list[str]:

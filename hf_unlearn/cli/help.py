@@ -138,6 +138,10 @@ def help_text(verb: str, program: str, description: str, everything: bool = Fals
     yaml = "Flat YAML file with the same keys; flags win over it. One file serves all verbs: a key that only others "
     yaml += "know is left to them, and one like `ready.seed` is for that verb alone."
     _add(general, "config", "FILE", yaml)
+    said = (
+        "Print what is read of flags, file and defaults, and where each value is from, as YAML for --config; then end."
+    )
+    _add(general, "print_config", "", said)
     if verb in CONFIGS:
         _add(general, "help", "[all]", f"This text; `{program} --help all` lists every argument of the Trainer, too.")
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
+from functools import partial
 from importlib import import_module
 
 from . import running
@@ -31,6 +32,7 @@ def usage() -> str:
             *lines,
             "",
             "`hf-unlearn VERB --help` lists a verb's flags; `hf-unlearn --version` says the version.",
+            "`hf-unlearn VERB … --print_config` says what it makes of flags and file, and ends.",
             "On several devices: `accelerate launch -m hf_unlearn VERB …`.",
             "First steps, on embedded data: hf-unlearn ready --model_type llama --forget_column person "
             "--forget_fraction 0.1 --output_dir outputs/try",
@@ -73,5 +75,10 @@ def run(verb: str, argv: list[str], program: str) -> None:
     if verb not in ARGPARSE and (words := {"-h", "--help", "--help=all"} & set(argv)):
         everything = "--help=all" in words or argv[argv.index(next(iter(words))) + 1 :][:1] == ["all"]
         sys.stdout.write(help_text(verb, program, module.__doc__, everything))
+        return
+    if any(word.replace("-", "_").startswith("__print_config") for word in argv):
+        from . import print_config
+
+        running.run(partial(print_config.main, verb), argv)
         return
     running.run(module.main, argv)

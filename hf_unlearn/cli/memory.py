@@ -11,10 +11,12 @@ import sys
 from ..memory.__main__ import build_parser, report
 from ..memory.__main__ import main as estimate_main
 from ..memory.run import STEP_VERBS, Run
+from ..utils.checks import raise_problems
 from ..utils.flags import with_underscores
 from . import checks, model, parsing, prepare, terminal
 from .adapters import is_pattern, names_of
-from .arguments import TRAINS_NOTHING, DataArguments, ModelArguments
+from .arguments import ESTIMATE, TRAINS_NOTHING, DataArguments, ModelArguments
+from .reading import Given, read_words, read_yaml
 
 OF_THE_NAME = ("revision", "trust_remote_code")  # flags that go with the model's name
 LOADING = (
@@ -25,6 +27,10 @@ LOADING = (
     "bnb_4bit_compute_dtype",
 )
 PROGRAM = "hf-unlearn memory"
+OF_A_FILE = (
+    "With --config FILE.yaml: the sizes of that recipe; the flags below win over them, and so do keys such as\n"
+    "`memory.engine` in the file. --print_config prints what was read, as YAML.\n\n"
+)
 
 
 def main(argv: list[str]) -> int:
@@ -34,13 +40,14 @@ def main(argv: list[str]) -> int:
         terminal.say(first_line(argv))
     if asks_for_help or not parsing.names_a_file(argv):
         if asks_for_help:
-            sys.stdout.write("With --config FILE.yaml: the sizes of that recipe; the flags below win over them.\n\n")
+            sys.stdout.write(OF_A_FILE)
         return estimate_main(argv, PROGRAM)
     own, of_recipe = divided(argv)
+    if not names_a_recipe(of_recipe):
+        return estimate_main(own, PROGRAM)
     values = vars(build_parser(PROGRAM).parse_args(with_underscores(own)))
     memory, as_json, verbs = values.pop("memory"), values.pop("json"), values.pop("verb")
-    typed = {word[2:].partition("=")[0].replace("-", "_") for word in own if word.startswith("--")}
-    typed = {name.removeprefix("no_") for name in typed}
+    typed = {one.plain_name for one in read_words(own)[0]}
     runs = []
     for verb in STEP_VERBS:
         if verb in verbs:
@@ -57,16 +64,42 @@ def first_line(argv: list[str]) -> str:
 
 
 def divided(argv: list[str]) -> tuple[list[str], list[str]]:
-    """Words of the estimate's own flags, and those of the recipe."""
-    names = {name for field in Run.__dataclass_fields__ for name in (field, f"no_{field}")} | {"memory", "json"}
-    own: list[str] = []
-    others: list[str] = []
-    into = others
-    for word in argv:
-        if word.startswith("--"):
-            into = own if word[2:].partition("=")[0].replace("-", "_") in names else others
-        into.append(word)
-    return own, others
+    """
+    Words of the estimate's own flags, on the command line and as `memory.name` in the file, and those of the recipe.
+
+    Raises:
+        ArgumentError: if the file cannot be read or has an unknown key `memory.name`, or a word belongs to no flag.
+    """
+    own = own_flags(argv)
+    rest = [one for one in read_words(argv)[0] if one.prefix not in ("", "memory.") or one.name not in ESTIMATE]
+    return [word for one in own for word in in_words(one)], [w for one in rest for w in (f"--{one.key}", *one.words)]
+
+
+def own_flags(argv: list[str]) -> list[Given]:
+    """The estimate's own flags; raises as [`divided`]."""
+    flags, problems = parsing.chosen("memory", argv)
+    alone = [one for one in flags if one.alone]
+    problems += [
+        parsing.not_there(one, "memory", sorted(ESTIMATE))
+        for one in alone
+        if one.prefix == "memory." and one.name not in ESTIMATE
+    ]
+    raise_problems(problems)
+    return [one for one in alone if one.name in ESTIMATE and one.words != ["null"]]
+
+
+def in_words(one: Given) -> list[str]:
+    """A flag as the estimate reads it: `memory.json: true` of a file is --json."""
+    if one.file is not None and one.words in (["true"], ["false"]):
+        return [f"--{one.name}" if one.words == ["true"] else f"--no_{one.name}"]
+    return [f"--{one.name}", *one.words]
+
+
+def names_a_recipe(words: list[str]) -> bool:
+    """Whether there is more than a file whose keys are all the estimate's own."""
+    files = [one for one in read_words(words)[0] if one.name == "config"]
+    keys = [key for one in files for path in one.words for key in read_yaml(path)[0]]
+    return len(files) < len(read_words(words)[0]) or any(one.prefix != "memory." for one in keys)
 
 
 def recipe_values(verb: str, argv: list[str], model_is_typed: bool = False) -> dict:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import get_args, get_origin, get_type_hints
 
 from ..utils.checks import ArgumentError, Wrong, gather, problems_of, raise_problems
-from .arguments import BESIDE_RECIPE, CONFIGS, KINDS, OF_TRAINING_ALONE, VERBS, range_problems
+from .arguments import BESIDE_RECIPE, CONFIGS, ESTIMATE, KINDS, OF_TRAINING_ALONE, VERBS, range_problems
 from .keys_of_trl import is_idle, said_of
 from .reading import Given, read_words, read_yaml
 
@@ -169,7 +169,7 @@ def serves_others(one: Given) -> bool:
 @cache
 def names_of(verb: str) -> frozenset[str]:
     """Names of a verb's flags, with `_`."""
-    return frozenset(actions_of(kinds_of(verb)))
+    return frozenset(actions_of(kinds_of(verb))) if verb in KINDS else ESTIMATE
 
 
 def actions_of(kinds: list[type]) -> dict[str, Action]:
@@ -294,7 +294,7 @@ def not_there(one: Given, verb: str, names: list[str]) -> str:
         return f"{one.shown} {said}"
     if owners := owners_of(one):
         whose = " and ".join(f"`hf-unlearn {other}`" for other in owners)
-        if one.file is None and verb not in VERBS and "evaluate" not in owners:  # `memory` reads a YAML for several
+        if one.file is None and verb not in KINDS and "evaluate" not in owners:  # `memory` reads a YAML for several
             keys = " or ".join(f"`--{other}.{one.name}`" for other in owners)
             return f"{one.shown} belongs to {whose}; write it as {keys}."
         if one.file is None:

@@ -59,6 +59,17 @@ def _names_another_way(data: DataArguments, way: str, other: str) -> bool:
     return way == "forget_where" or data.forget_by != "id"
 
 
+def superseded(data: DataArguments) -> set[str]:
+    """Names of flags on what to forget that were given, and that a nearer one makes idle."""
+    ways = chosen(data)
+    found = {name for name in WAYS if getattr(data, name) is not None and name not in ways}
+    for way in {"forget_ids", "forget_where"} & set(ways):
+        others = [name for name in ("forget_by", "forget_column") if name in data.given]
+        names_rows = way == "forget_where" or data.forget_by != "id"
+        found |= {name for name in others if names_rows and _place(data, name) < _place(data, way)}
+    return found
+
+
 def ids_of(data: DataArguments) -> list[str]:
     """
     The ids of `--forget_ids`: its words, and of a word that is the name of a file here the file's lines.

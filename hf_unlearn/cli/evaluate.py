@@ -290,16 +290,20 @@ def break_even(card, folders: dict[str, str]) -> str | None:
     """
     After how many such requests readiness has paid for itself, by the costs that the four models' records tell: a
     sentence, and `break_even` in the ready model's readiness.json, where that is a folder here. None: one is missing.
+    What a request cost that did not end with its target reached says nothing, and a sentence says that.
     """
     from ..readiness import break_even
     from ..trainers import records
     from ..trainers.output_lock import one_run_in
+    from ..unlearning.stop_rule import REACHED, REPLAYED
     from ..utils.files import read_json, write_json
 
     roles = ("ready", "original", "ready_unlearned", "unlearned")
     costs = [(card[role].cost or {}).get("row_passes") if role in folders else None for role in roles]
     if None in costs:
         return None
+    if failed := [role for role in roles[2:] if card[role].stop_reason not in (REACHED, REPLAYED)]:
+        return f"Whether readiness pays is not known: the request that led to {' and '.join(failed)} was not done."
     found = break_even.break_even(*costs)
     path = Path(folders["ready"], records.READINESS)
     with suppress(ArgumentError), one_run_in(folders["ready"]):  # not where a training is at work

@@ -389,8 +389,11 @@ def test_break_even_by_hand():
 
 
 class Costs(dict):
+    reasons: dict = {}
+
     def __getitem__(self, role):
-        return SimpleNamespace(cost={"row_passes": super().__getitem__(role)})
+        reason = self.reasons.get(role, "forget_loss_reached_target")
+        return SimpleNamespace(cost={"row_passes": super().__getitem__(role)}, stop_reason=reason)
 
 
 def test_the_evaluation_tells_when_readiness_has_paid_and_writes_it_beside_the_model(tmp_path):
@@ -402,4 +405,10 @@ def test_the_evaluation_tells_when_readiness_has_paid_and_writes_it_beside_the_m
     written = read_json(tmp_path / "readiness.json")
     assert written == {"schema": 1, "ready": True, "break_even": break_even.break_even(1800.0, 1000.0, 50.0, 250.0)}
     assert "does not pay" in evaluate.break_even(Costs(costs, unlearned=40.0), folders)
+    (tmp_path / "readiness.json").unlink()
+    write_json(tmp_path / "readiness.json", {"schema": 1, "ready": True})
+    costs.reasons = {"ready_unlearned": "all_passes_done"}  # cheap, since it was not done
+    assert "the request that led to ready_unlearned was not done" in evaluate.break_even(costs, folders)
+    assert "break_even" not in read_json(tmp_path / "readiness.json")
+    costs.reasons = {}
     assert evaluate.break_even(costs, {k: v for k, v in folders.items() if k != "original"}) is None

@@ -174,6 +174,14 @@ def weigh(bare: ReplayOrder, groups: Sequence[int], rates: np.ndarray, tail: flo
     )
 
 
+def visits_problems(order: ReplayOrder) -> list[str]:
+    """What keeps all steps together from holding the visits of the revocable rows; for beside the argument's name."""
+    visits, places = int(order.visits.sum()), int(order.sizes.sum())
+    if visits <= places:
+        return []
+    return [f"would have revocable rows come {visits} times, and all steps have room for {places} rows. Lower it."]
+
+
 def tail_problems(order: ReplayOrder, tail: float) -> list[str]:
     """What keeps a tail from holding its rows; for a message beside the argument's name."""
     revocable, places = int(order.visits.sum()), int(order.sizes[order.tail_start :].sum())

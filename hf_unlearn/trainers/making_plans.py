@@ -130,7 +130,8 @@ def make_plan(
     count, tail = own_slices(args), own_tail(args, bare)
     order, slice_of = replay.cut(bare, codes, weights, tail, count)
     problems += _twins_problems(rows, chosen, same, slice_of)
-    problems += [Wrong("tail", said) for said in replay.tail_problems(order, tail)]
+    visits = [Wrong("revocable_epochs", f"is {args.revocable_epochs}; it {v}") for v in replay.visits_problems(order)]
+    problems += visits or [Wrong("tail", said) for said in replay.tail_problems(order, tail)]
     numbers = np.empty(len(flags), dtype=np.int64)
     numbers[stable] = np.arange(len(stable))
     numbers[chosen[np.argsort(slice_of, kind="stable")]] = len(stable) + np.arange(len(chosen))

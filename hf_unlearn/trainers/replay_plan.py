@@ -143,7 +143,7 @@ class ReplayPlan:
     def from_dict(cls, found: dict) -> ReplayPlan:
         order = ReplayOrder(**{**found["order"], "slices": tuple(found["order"]["slices"])})
         names = {f.name for f in dataclasses.fields(cls)} - {"order"}
-        return cls(order, **{name: value for name, value in found.items() if name in names})
+        return cls(order, **{"schedule": None, **{name: value for name, value in found.items() if name in names}})
 
     # ---- whose rows ----
 
@@ -190,8 +190,13 @@ class ReplayPlan:
 
     # ---- files ----
 
-    def write(self, folder: str) -> None:
-        """Writes `replay.digests`."""
+    def write(self, folder: str, beside: dict | None = None) -> None:
+        """
+        Writes `replay.digests`.
+
+        Args:
+            beside: what else the record has under `replay` that nobody is to change.
+        """
         body = [self.ids.tobytes(), b"" if self.contents is None else self.contents.tobytes(), self.deleted.tobytes()]
         header = {
             "schema": records.SCHEMA,
@@ -199,7 +204,7 @@ class ReplayPlan:
             "rows": len(self.ids),
             "contents": self.contents is not None,
         }
-        header["plan"] = self.to_dict()
+        header["plan"] = {**self.to_dict(), **(beside or {})}
         header["seal"] = _seal(header["plan"], b"".join(body), self.key)
         sealed.write(os.path.join(folder, FILE), MAGIC, header, b"".join(body))
 

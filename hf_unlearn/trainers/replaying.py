@@ -189,13 +189,15 @@ class ReplayableTrainer(ForgettingTrainer):
             self.plan.made_from_rows = None if made is None else list(made)
         if not self.replays and self.has_run:
             self.plan.training = {"row_passes": round(self.row_passes, 3), "seconds": round(self._seconds_so_far, 3)}
-        own = {"machine": machine(self), "weights": self._weights, "snapshots": os.path.abspath(self.program.folder)}
-        own["limits"] = limits_of(self.plan)
-        if self.ran_elsewhere:
-            own[RAN_ELSEWHERE] = self.ran_elsewhere
+        own = {**self._of_the_run(), "snapshots": os.path.abspath(self.program.folder), "limits": limits_of(self.plan)}
         if self.hub:
             own["snapshots_on_hub"] = hub_snapshots.PREFIX + self.hub
         return {"replay": {**self.plan.to_dict(), **own}}
+
+    def _of_the_run(self) -> dict:
+        """Of the record's `replay`, what the guarantee goes by beside the plan."""
+        elsewhere = {RAN_ELSEWHERE: self.ran_elsewhere} if self.ran_elsewhere else {}
+        return {"machine": machine(self), "weights": self._weights, **elsewhere}
 
     def replay_card(self) -> dict:
         """What a model card says of the program."""
@@ -366,7 +368,7 @@ class ReplayableTrainer(ForgettingTrainer):
     def write_beside(self, folder):
         super().write_beside(folder)
         if self.plan is not None:
-            self.plan.write(folder)
+            self.plan.write(folder, self._of_the_run())
 
     def resume_problems(self, folder):
         """A snapshot is of this program where its plan is; its rows are fewer by what was deleted since."""

@@ -26,7 +26,7 @@ OF_THE_PROGRAM = ("order", "arguments", "warmup", "schedule", "micro_batches", "
 def snapshots_of(source: str, named: str | None, found: dict) -> str:
     """Folder of the snapshots: as the request says, beside the model, or where the training left them."""
     beside = os.path.join(source, FOLDER)
-    left = os.path.normpath(os.path.join(source, found["replay"]["snapshots"]))
+    left = os.path.normpath(os.path.join(source, str(found["replay"].get("snapshots", FOLDER))))
     return named or (beside if os.path.isdir(beside) else left)
 
 
@@ -76,7 +76,8 @@ def snapshot_problem(folder: str, border: int, plan: ReplayPlan, contents: bool 
             f"with them. Start from the model that took this one's place: {by}."
         )
     why = checkpointing.problem(snapshot, contents) or _of_another_program(snapshot, border, plan)
-    return why and f"The snapshot that the request goes back to cannot be used, {snapshot}: {why}."
+    hint = "" if os.path.isdir(folder) else " Where they are elsewhere now, name their folder by `snapshots`."
+    return why and f"The snapshot that the request goes back to cannot be used, {snapshot}: {why}.{hint}"
 
 
 def _of_another_program(snapshot: str, border: int, plan: ReplayPlan) -> str | None:

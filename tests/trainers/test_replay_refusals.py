@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM, TrainerCallback
 
 from hf_unlearn import ArgumentError, ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer, default_collator
 from hf_unlearn.trainers import records, replay_plan
-from hf_unlearn.trainers.replay_request import ids_of
+from hf_unlearn.trainers.replay_request import ids_of, look_up
 from hf_unlearn.trainers.snapshots import snapshot_problem
 from hf_unlearn.utils import sealed
 from hf_unlearn.utils.files import write_json
@@ -76,6 +76,8 @@ def edit(folder, change) -> None:
     ("order.slices", [1, 5], "`order.slices` is [1, 5] and was [3, 3]"),
     ("arguments.weight_decay", 0.5, "`arguments.weight_decay` is 0.5 and was 0.0"),
     ("order", {}, "`order.stable` is None and was 18"), ("weights_before", None, "`weights_before` is None and was '"),
+    ("machine.torch", "9.9", "`machine.torch` is '9.9' and was '"), ("machine", None, "`machine.torch` is None and"),
+    ("weights", "0" * 64, "`weights` is '0000"),
 ])  # fmt: skip
 def test_a_plan_that_was_edited_by_hand_is_told_by_what_differs(ready, path, value, said):
     def change(plan):
@@ -87,6 +89,13 @@ def test_a_plan_that_was_edited_by_hand_is_told_by_what_differs(ready, path, val
     edit(ready, change)
     problem = refused(ready)
     assert problem.startswith("The plan in readiness.json of") and said in problem and "from a copy" in problem
+
+
+@pytest.mark.parametrize("name", ["schedule", "snapshots", "limits"])
+def test_a_plan_without_what_says_nothing_more_is_the_same(ready, name):
+    edit(ready, lambda plan: plan.pop(name))
+    request = look_up(str(ready), [early_row(ready)])
+    assert request.snapshot_problem() is None and request.snapshots == str(ready / "_snapshots")
 
 
 def test_both_files_edited_alike_are_told_by_the_salt(ready):
@@ -147,7 +156,8 @@ def test_a_snapshot_that_is_gone_or_damaged_is_told(ready):
     path.unlink()
     assert "it lacks optimizer.pt" in told(ready, first, plan)
     shutil.rmtree(ready / "_snapshots")
-    assert "there is no such folder" in told(ready, first, plan)
+    problem = told(ready, first, plan)
+    assert "there is no such folder. Where they are elsewhere now, name their folder by `snapshots`." in problem
 
 
 def test_a_snapshot_of_another_run_or_step_is_told(ready, trainings):

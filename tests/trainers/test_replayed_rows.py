@@ -231,6 +231,7 @@ def test_a_replay_takes_the_trainings_own_schedule(tmp_path):
 
 @pytest.mark.parametrize("options, said", [
     ({"tail": "0.01"}, "`tail` is 0.01: .* Raise it to 0.[0-9]+ or more"),
+    ({"tail": "1", "revocable_epochs": "11"}, "`revocable_epochs` is 11; it would .* come 66 times.* for 64 rows"),
     ({"tail": True}, "`tail` is True; it must be"),
     ({"tail": "2"}, "`tail` is 2.0; it must be a finite number above 0 and at most 1"),
     ({"slices": "1.5"}, '`slices` is .1.5.; it must be "auto" or a whole number'),

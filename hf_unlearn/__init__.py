@@ -27,8 +27,10 @@ To add …             touch …
     a public name        `_HOMES` and the imports under TYPE_CHECKING, both below
 
 Where is …?
-    a flag               declared: cli/arguments.py, options/, config.py, an attack's or objective's in its own file;
-                         read from words and YAML: cli/parsing.py
+    rows as tokens       data/encode/by_task.py; which columns are told: shapes.py; chats, pairs, documents, and how
+                         long rows are, each in a file of its own there
+    a flag               declared: cli/arguments.py, cli/data_arguments.py, options/, config.py, an attack's or
+                         objective's in its own file; read from words and YAML: cli/parsing.py
     τ measured           trainers/measuring_tau.py; when it is measured again: unlearning/schedule.py
     the stop rule        unlearning/stop_rule.py
     a checkpoint's file  trainers/checkpointing.py lists all; what a request keeps: trainers/unlearn_record.py
@@ -73,6 +75,7 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for editors and type checkers
     from .config import UnlearnConfig as UnlearnConfig
     from .data.collate import default_collator as default_collator
     from .data.duplicates import find_duplicates as find_duplicates
+    from .data.encode.by_task import encode as encode
     from .data.rows.by_name import load_rows as load_rows
     from .data.split import split as split
     from .evaluation.collection import collect as collect
@@ -101,6 +104,7 @@ _HOMES = {
     "ArgumentError": "utils.checks",
     "NonFiniteError": "trainers.finite",
     "load_rows": "data.rows.by_name",
+    "encode": "data.encode.by_task",
     "split": "data.split",
     "find_duplicates": "data.duplicates",
     "default_collator": "data.collate",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..utils.checks import Wrong, problems_of
 from .arguments import DataArguments, EvaluateArguments, benchmark_flags
+from .from_flags import with_breaks
 
 ROWS = ("dataset_name", "data_files")  # flags that name the rows of a request
 OF_ROWS = ("attacks", "tables", "shadows", "fail_on")  # flags that have no meaning without such rows
@@ -38,13 +39,6 @@ def options(own: EvaluateArguments) -> dict[str, dict]:
         if name in asked:
             found.setdefault(name, {})[option.name] = with_breaks(getattr(own, f"{name}_{option.name}"))
     return found
-
-
-def with_breaks(value):
-    r"""A text with line breaks where a shell has `\n`; a list of texts likewise, all else as it is."""
-    if isinstance(value, list):
-        return [with_breaks(one) for one in value]
-    return value.replace("\\n", "\n") if isinstance(value, str) else value
 
 
 def problems(own: EvaluateArguments, data: DataArguments) -> list[str]:

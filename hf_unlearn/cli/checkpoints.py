@@ -12,7 +12,7 @@ from ..utils.architectures import architectures
 from ..utils.checks import Wrong, gather, raise_problems
 from . import loading, named
 from .arguments import DataArguments, ModelArguments
-from .prepare import PROCESSING, Prepared, text_encoder
+from .encoding import PROCESSING, Prepared
 
 ADAPTER = "adapter_config.json"
 INDEX = "model.safetensors.index.json"
@@ -301,9 +301,9 @@ def same_tokens(
         return  # one was named for all
     tokenizer = _tokenizer(where, role, model)
     rows = prepared.splits["forget"]
-    made = rows["input_ids"]
-    again = text_encoder(data, tokenizer, prepared.labels)(rows)
-    other = [i for i, (a, b) in enumerate(zip(made, again["input_ids"], strict=True)) if list(a) != list(b)]
+    made, again = prepared.again(rows)["input_ids"], prepared.again(rows, tokenizer)["input_ids"]
+    other = [i for i, (a, b) in enumerate(zip(made, again, strict=False)) if list(a) != list(b)]
+    other += range(min(len(made), len(again)), max(len(made), len(again)))
     if other:
         raise ValueError(
             f'Unequal tokenisation: the tokenizer of "{role}" ({where}) makes other tokens of {len(other)} of the '

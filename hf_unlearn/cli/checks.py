@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..data.encode.pairs import check_prompt
 from ..data.rows.files import builder_of
 from ..utils.checks import Wrong, one_of
 from . import request
@@ -29,7 +30,10 @@ RESULTS = ("scorecard.json", "report.html", "rows.parquet", "generations.parquet
 READ_BY = {  # flag -> tasks that read it; the others are for all
     "question_column": TASKS[:1],
     "answer_column": TASKS[:1],
-    "text_column": ("sequence_classification",),
+    **{f"{name}_column": TASKS[:1] for name in ("messages", "prompt", "completion", "instruction", "input", "output")},
+    "prompt": TASKS[:1],
+    "stride": TASKS[:1],
+    "text_column": TEXTS,
     "image_column": ("image_classification",),
     "audio_column": ("audio_classification",),
     "label_column": CLASSIFIERS,
@@ -141,7 +145,7 @@ def data_problems(data: DataArguments, model: ModelArguments) -> list[str]:
             )
             for name in unread
         ]
-    problems += empty_words(data, model) + request.problems(data)
+    problems += empty_words(data, model) + request.problems(data) + check_prompt(data.prompt)
     if data.unseen_ids and "unseen" in data.given and data.said_alone("unseen") == data.said_alone("unseen_ids"):
         problems.append(Wrong("unseen", f"is {data.unseen:g}, and --unseen_ids names the rows. Give one of the two."))
     by_words = request.way_of(data) in ("forget_ids", "forget_where")

@@ -145,7 +145,7 @@ def prepared_rows(
     models = measured_models(own)
     brought = checkpoints.processing_of(own.processing_from, models, data, model_args)
     processing_from = brought or model_args.model_name_or_path
-    prepared = prepare.prepare(data, model_args, processing_from, tell=tell)
+    prepared = prepare.prepare(data, model_args, processing_from, tell=tell, trained=models.values())
     for where in models.values():
         prepared = replace(prepared, splits=checkpoints.by_plan(prepared.splits, where))
     check = partial(checkpoints.check_checkpoint, data, prepared.labels, model=model_args)
@@ -179,9 +179,8 @@ def splits_of(data: DataArguments, prepared: prepare.Prepared) -> dict:
         return {}
     splits = dict(prepared.splits)
     splits["retain"] = evenly(splits["retain"], MOST_RETAIN_ROWS)
-    if data.task == "causal_lm" and (data.question_column, data.answer_column) == ("question", "answer"):
-        encode = prepare.text_encoder(data, prepared.processing_class, None)
-        splits |= other_words.extra_splits(splits, data.dataset_name, data.data_files, encode)
+    if data.task == "causal_lm" and set(prepare.said_by(data, splits["forget"])) == {"question", "answer"}:
+        splits |= other_words.extra_splits(splits, data.dataset_name, data.data_files, prepared.again)
     return splits
 
 
@@ -373,6 +372,7 @@ def main(argv: list[str]) -> int:
             prepared = benchmarks.tokenizer_alone(own, models, data)
         else:
             prepared = prepared_rows(own, data, model_args, lambda *asked: progress.say(tell(*asked)))
+            prepare.tell_length(prepared, progress)
         card = measure(
             folder,
             data,

@@ -23,3 +23,10 @@ class FromFlags:
     def said_alone(self, name: str) -> bool:
         """Whether a flag was given for this verb alone: on the command line, or as `verb.name` in the YAML file."""
         return name in self.given and self.given[name].alone
+
+
+def with_breaks(value):
+    r"""A text with line breaks where a shell has `\n`; a list of texts likewise, all else as it is."""
+    if isinstance(value, list):
+        return [with_breaks(one) for one in value]
+    return value.replace("\\n", "\n") if isinstance(value, str) else value

@@ -28,7 +28,7 @@ FIRST_OPTIONS = [f"{owner}_{option.name}" for (owner, option, _), *_ in (attack_
 SUBJECTS = {  # dataclass -> {subject: the first of its flags}, in the order of the dataclass
     DataArguments: {
         "rows": "task",
-        "columns and lengths of the rows": "question_column",
+        "columns and lengths of the rows": "messages_column",
         "rows to forget": "forget_ids",
     },
     ModelArguments: {"model": "model_name_or_path", "adapter": "lora_r", "a base in 4 bits": "load_in_4bit"},

@@ -175,7 +175,7 @@ def step_values(verb: str, own, data: DataArguments, args) -> dict:
     found = {
         "batch_size": args.per_device_train_batch_size,
         "eval_batch_size": args.per_device_eval_batch_size,
-        "length": data.max_length,
+        **({"length": data.max_length} if data.max_length else {}),
         "gradient_checkpointing": bool(args.gradient_checkpointing),
         "optim": str(getattr(args.optim, "value", args.optim)),
     }

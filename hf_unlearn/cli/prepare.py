@@ -5,20 +5,22 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..utils.checks import ArgumentError, Wrong, gather, problems_of
 from . import request, skipping
 from .arguments import DataArguments, ModelArguments
-from .loading import files_of, said_of
+from .encoding import CLASSES, encoded, reading_of, recorded, shape_by_flags
+from .encoding import PROCESSING as PROCESSING
+from .encoding import Prepared as Prepared
+from .loading import files_of
+from .terminal import Progress
 
 logger = logging.getLogger(__name__)
 
-PROCESSING = "preprocessor_config.json"
-TOKENIZER, CHANNELS, CLASSES = "the tokenizer", "the number of colour channels", "the list of classes"
 FLAGS = {  # argument of `split` -> flag that it comes from
     "by": "forget_by",
     "values": "forget_values",
@@ -38,30 +40,13 @@ READING = {  # argument of `load_rows` -> flag that it comes from
 }
 
 
-@dataclass
-class Prepared:
-    """Encoded rows by split, and what a model of them needs."""
-
-    splits: dict
-    processing_class: object
-    labels: list[str] | None
-    image_size: int | None = None
-    num_channels: int | None = None
-    request: dict = field(default_factory=dict)  # what was asked for, by `hf_unlearn.data.asked`
-    made_from_rows: tuple[str, ...] = ()  # what was made from all rows, also those that may be asked for
-
-    @property
-    def several_labels(self) -> bool:
-        """Whether a row has several labels, each of them there or not."""
-        return self.labels is not None and not hasattr(self.splits["retain"].features["labels"], "names")
-
-
 def prepare(
     data: DataArguments,
     model: ModelArguments,
     processing_from: str | None = None,
     stable_alone: bool = False,
     tell: Callable[[dict, Any], None] | None = None,
+    trained: Iterable[str] = (),
 ) -> Prepared:
     """
     Reads, splits and encodes the rows.
@@ -72,6 +57,8 @@ def prepare(
         stable_alone: what is made from the data, a tokenizer say, is made from the rows that stay, as an exact deletion
             of the others needs it. The names of classes that no column declares are those of all rows in any case.
         tell: is told what was asked for and the forget rows, as soon as they are found.
+        trained: folders or hub ids of models whose rows these are: the first whose record says how long its rows were
+            cut decides where no flag does.
 
     Raises:
         ArgumentError: with all that is wrong with the files, or else with the split and the columns, or else with the
@@ -83,10 +70,9 @@ def prepare(
     asked = request_of(data, rows, parts["forget"])
     if tell is not None:
         tell(asked, parts["forget"])
-    encoders = {"image_classification": _encode_images, "audio_classification": _encode_sounds}
-    encode = encoders.get(data.task, _encode_texts)
     known = parts["retain"] if stable_alone else rows
-    prepared = gather(lambda: encode(data, model, rows, known, parts, processing_from))[0]
+    reading = reading_of(data, recorded(trained))
+    prepared = gather(lambda: encoded(reading, data, model, rows, known, parts, processing_from))[0]
     made = () if stable_alone else prepared.made_from_rows
     if prepared.labels is not None and not hasattr(inner_feature(rows, data.label_column), "names"):
         made += (CLASSES,)
@@ -103,10 +89,9 @@ def prepare_unsplit(data: DataArguments, model: ModelArguments, processing_from:
     """
     rows, _ = _read(replace(data, test_split=None, test_fraction=0.0))
     gather(lambda: _check_columns(data, rows))
-    encoders = {"image_classification": _encode_images, "audio_classification": _encode_sounds}
-    encode = encoders.get(data.task, _encode_texts)
     labels = None if data.task == "causal_lm" else _labels_of(processing_from, model)
-    return gather(lambda: encode(data, model, rows, rows, {"retain": rows}, processing_from, labels))[0]
+    reading = replace(reading_of(data, recorded([processing_from])), names=labels)
+    return gather(lambda: encoded(reading, data, model, rows, rows, {"retain": rows}, processing_from))[0]
 
 
 def _labels_of(where: str, model: ModelArguments) -> list[str] | None:
@@ -118,6 +103,12 @@ def _labels_of(where: str, model: ModelArguments) -> list[str] | None:
         return [name for _, name in sorted(found.id2label.items())]
     except (OSError, ValueError):
         return None
+
+
+def tell_length(prepared: Prepared, progress: Progress) -> None:
+    """Says how long rows of text are, and what that cuts."""
+    if prepared.said:
+        progress.say(f"Rows have {prepared.said}.")
 
 
 def request_of(data: DataArguments, rows, forget) -> dict:
@@ -156,7 +147,10 @@ def rows_by_split(data: DataArguments) -> tuple:
     rows, test = _read(data)
 
     def by_split():
-        content = [column for column in said_by(data) if column in rows.column_names] or None
+        try:
+            content = [column for column in said_by(data, rows) if column in rows.column_names] or None
+        except ValueError:  # told where the columns are checked
+            content = None
         how = {"group": data.unseen_group, "seed": data.split_seed, "content": content, "deleted": data.deleted or ()}
         try:
             return split(rows, **request.named(data), **how, unseen=data.unseen_ids or data.unseen)
@@ -197,7 +191,7 @@ def check_test(data: DataArguments, rows, test) -> None:
             said = f"is {data.test_split!r}, whose {data.label_column!r} holds numbers where the training has words: "
             raise ArgumentError([Wrong("test_split", said + "which number means which class? Give both the words.")])
     if data.task in ("causal_lm", "sequence_classification"):
-        columns = said_by(data)
+        columns = said_by(data, rows)
         said = [list(zip(*(map(str, part[name][:]) for name in columns), strict=True)) for part in (rows, test)]
         trained = set(said[0])
         if both := sum(row in trained for row in said[1]):
@@ -210,7 +204,7 @@ def check_test(data: DataArguments, rows, test) -> None:
 
 
 def _check_columns(data: DataArguments, rows) -> None:
-    said = said_by(data)
+    said = said_by(data, rows)
     wanted = said if data.task == "causal_lm" or not said else (*said, data.label_column)
     if missing := [column for column in wanted if column not in rows.column_names]:
         raise ValueError(
@@ -221,15 +215,21 @@ def _check_columns(data: DataArguments, rows) -> None:
 
 def _named_by(data: DataArguments, missing: list[str]) -> str:
     """Which flags say that the columns have other names."""
-    names = ("question", "answer", "text", "image", "audio", "label")
+    names = ("text", "image", "audio", "label")
     flags = [f"--{name}_column" for name in names if getattr(data, f"{name}_column") in missing]
     return f"If yours has another name, say it by {' and '.join(flags)}." if flags else ""
 
 
-def said_by(data: DataArguments) -> tuple[str, ...]:
-    """The columns that hold what a row says."""
+def said_by(data: DataArguments, rows) -> tuple[str, ...]:
+    """
+    The columns that hold what a row says.
+
+    Raises:
+        ValueError: if rows for a language model have none of the shapes that are read.
+    """
+    if data.task == "causal_lm":
+        return tuple(shape_by_flags(data, rows).columns.values())
     return {
-        "causal_lm": (data.question_column, data.answer_column),
         "sequence_classification": (data.text_column,),
         "image_classification": (data.image_column,),
         "audio_classification": (data.audio_column,),
@@ -287,134 +287,3 @@ def _with_label_lists(data: DataArguments, rows):
     if data.label_columns:
         return label_lists.from_columns(rows, data.label_columns, data.label_column)
     return label_lists.from_words(rows, data.label_column, data.label_separator)
-
-
-def _encode_images(
-    data: DataArguments, model: ModelArguments, rows, known, parts: dict, processing_from: str | None, names=None
-) -> Prepared:
-    from ..data.encode import images
-    from .model import model_settings
-
-    processor, encoded, names = None, {}, names or _class_names(rows, data.label_column)
-    if processing_from:
-        from transformers import AutoImageProcessor
-
-        processor = _loaded(AutoImageProcessor, processing_from, "image processor", model)
-    asked = model_settings(model.model_type, model.config_overrides) if model.model_type and not processor else {}
-    with images.naming_broken_images(rows, data.image_column):  # those of all parts at once
-        for name in ("retain", *(n for n in parts if n != "retain")):
-            encoded[name] = images.encode_images(
-                parts[name],
-                processor,
-                data.image_column,
-                data.label_column,
-                image_size=asked.get("image_size"),
-                num_channels=images.channels_of(known, data.image_column),
-                names=names,
-            )
-    channels, size = encoded["retain"].features["pixel_values"].shape[::2]
-    made = () if processor else (CHANNELS,)
-    processor = processor or images.build_image_processor(size, channels)
-    return Prepared(encoded, processor, names, image_size=size, num_channels=channels, made_from_rows=made)
-
-
-def _encode_sounds(
-    data: DataArguments, model: ModelArguments, rows, known, parts: dict, processing_from: str | None, names=None
-) -> Prepared:
-    from ..data.encode import sound
-
-    extractor = _feature_extractor(data, model, processing_from)
-    names = names or _class_names(rows, data.label_column)
-    columns = (data.audio_column, data.label_column, data.max_seconds)
-    with sound.naming_broken_sounds(rows, data.audio_column, extractor.sampling_rate):  # those of all parts at once
-        encoded = {name: sound.encode_sounds(part, extractor, *columns, names=names) for name, part in parts.items()}
-    return Prepared(encoded, extractor, names)
-
-
-def _encode_texts(
-    data: DataArguments, model: ModelArguments, rows, known, parts: dict, processing_from: str | None, names=None
-) -> Prepared:
-    from ..data.encode import text
-    from ..data.encode.columns import check_texts
-
-    if processing_from:
-        from transformers import AutoTokenizer
-
-        tokenizer = _loaded(AutoTokenizer, processing_from, "tokenizer", model)
-    else:
-        classifies = data.task != "causal_lm"
-        columns = [data.text_column] if classifies else [data.question_column, data.answer_column]
-        check_texts(rows, *columns)
-        texts = [one for column in columns for one in known[column]]
-        tokenizer = text.build_tokenizer(texts, model.vocab_size, append_eos=classifies)
-    names = None if data.task == "causal_lm" else names or _class_names(rows, data.label_column)
-    encode = text_encoder(data, tokenizer, names)
-    made = () if processing_from else (TOKENIZER,)
-    return Prepared({name: encode(part) for name, part in parts.items()}, tokenizer, names, made_from_rows=made)
-
-
-def text_encoder(data: DataArguments, tokenizer, names: list[str] | None):
-    """Rows of text -> encoded rows; `names`: of the classes, None for a language model."""
-    from ..data.encode import text
-
-    if names is None:
-        columns = (data.question_column, data.answer_column, data.max_length)
-        return lambda rows: text.encode_qa(rows, tokenizer, *columns)
-    columns = (data.text_column, data.label_column, data.max_length)
-    return lambda rows: text.encode_text_classification(rows, tokenizer, *columns, names=names)
-
-
-def _class_names(rows, column: str) -> list[str]:
-    """
-    Class names in the order of their numbers, from all rows, so that a forgotten class keeps its number.
-
-    Raises:
-        ValueError: if there are fewer than two.
-    """
-    from ..data.encode.columns import class_names
-    from ..data.label_lists import holds_lists
-
-    names, several = class_names(rows, column), holds_lists(rows, column)
-    if several and not any(rows[column]):
-        raise ValueError(f"No row has any label in column {column!r}.")
-    if len(names) < 2 and not several:
-        labelled = sum(value is not None for value in rows[column])
-        raise ValueError(
-            f"All {labelled} rows{' with a label' * (labelled < len(rows))} have one class in column {column!r}: "
-            f"{', '.join(names) or 'none at all'}; a classifier needs two. Where --limit cuts rows that are sorted by "
-            "class, raise it."
-        )
-    return names
-
-
-def _feature_extractor(data: DataArguments, model: ModelArguments, processing_from: str | None):
-    """The model's own, or one for a new model."""
-    from ..data.encode import sound
-    from .model import model_settings
-
-    if processing_from:
-        from transformers import AutoFeatureExtractor
-
-        return _loaded(AutoFeatureExtractor, processing_from, "feature extractor", model)
-    settings = model_settings(model.model_type, model.config_overrides)
-    return sound.build_feature_extractor(model.model_type, settings, data.sampling_rate, data.max_seconds)
-
-
-def _loaded(auto, where: str, what: str, model: ModelArguments):
-    """
-    The tokenizer, image processor or feature extractor of a model.
-
-    Raises:
-        ValueError: if there is none, or its files are broken.
-    """
-    if what != "tokenizer" and Path(where).is_dir() and not Path(where, PROCESSING).is_file():
-        raise ValueError(
-            f"There is no {PROCESSING} in {where}: the rows need the model's {what}. Save it there "
-            "(`save_pretrained`), or take a folder that has one."
-        )
-    try:
-        return auto.from_pretrained(where, **files_of(model, where))
-    except Exception as error:  # a broken file is another type in each library
-        said = said_of(error)
-        here = f"in {where!r}" if Path(where).is_dir() else f"of {where!r}, which is no folder here,"
-        raise ValueError(f"The {what} {here} cannot be loaded ({type(error).__name__}): {said}") from error

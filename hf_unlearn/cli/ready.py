@@ -70,6 +70,7 @@ def train(
     from datasets import concatenate_datasets
 
     from .. import ReadyTrainer
+    from ..data.encode.documents import DOCUMENT
 
     prepared = prepared or prepared_for(own, data, model_args, args)
     args.output_dir = str(Path(args.output_dir, own.role))
@@ -77,7 +78,8 @@ def train(
         for name, value in OFF.items():
             setattr(args, name, value)
     elif args.is_replayable and args.slice_by is None:
-        args.slice_by = group_column(data, prepared.splits["forget"])
+        windows = DOCUMENT if DOCUMENT in prepared.splits["forget"].column_names else None
+        args.slice_by = group_column(data, prepared.splits["forget"]) or windows
     retrained = own.role.startswith("retrained")
     if own.role == "retrained_again":
         args.seed += 1
@@ -104,7 +106,9 @@ def prepared_for(
 ) -> prepare.Prepared:
     """The rows of a training; under a replay's order all roles share what is made from the stable rows alone."""
     stable_alone = args.is_replayable and own.revocable == "named"
-    return prepare.prepare(data, model_args, model_args.model_name_or_path, stable_alone, tell)
+    beside = [Path(args.output_dir, role) for role in ("ready", "original")] if own.role.startswith("retrained") else []
+    trained = [str(folder) for folder in beside if checkpoints.is_checkpoint(folder)]
+    return prepare.prepare(data, model_args, model_args.model_name_or_path, stable_alone, tell, trained)
 
 
 def group_column(data: DataArguments, rows) -> str | None:
@@ -179,6 +183,7 @@ def main(argv: list[str]) -> None:
             model_args,
             args.model_init_kwargs,
         )
+        prepare.tell_length(prepared, progress)
         progress.next()
         trainer = train(own, data, model_args, args, prepared, progress)
         if len(steps) > 2:

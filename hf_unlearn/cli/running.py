@@ -167,6 +167,7 @@ def train_and_save(trainer, role: str, prepared: Prepared, progress: Progress | 
     show(trainer, progress or NoProgress(), at_most)
     request = {**prepared.request, "rows": len(prepared.splits["forget"])}
     trainer.card_facts = CardFacts(role, request, prepared.made_from_rows)
+    trainer.encoding = prepared.recipe
     resume = trainer.args.resume_from_checkpoint
     with alone_in(trainer.args.output_dir):
         trainer.train(resume_from_checkpoint={"true": True, "false": None}.get(str(resume).lower(), resume))

@@ -120,7 +120,7 @@ def unlearn(
     from .. import UnlearnTrainer
 
     source = source_of(own, model_args, args.output_dir)
-    prepared = prepared or prepare.prepare(data, model_args, source)
+    prepared = prepared or prepare.prepare(data, model_args, source, trained=[source])
     which = "model_name_or_path" if named_model(model_args) else own.start
     checkpoints.check_checkpoint(data, prepared.labels, which, source, model_args)
     prepared = replace(prepared, splits=checkpoints.by_plan(prepared.splits, source, args.salt_file))
@@ -166,7 +166,9 @@ def main(argv: list[str]) -> int:
         progress.next()
         source = source_of(own, model_args, args.output_dir)
         checkpoints.check_contents([source])
-        prepared = prepare.prepare(data, model_args, source, tell=lambda *asked: progress.say(request.told(*asked)))
+        tell = lambda *asked: progress.say(request.told(*asked))  # noqa: E731
+        prepared = prepare.prepare(data, model_args, source, tell=tell, trained=[source])
+        prepare.tell_length(prepared, progress)
         progress.next()
         trainer = unlearn(own, data, model_args, args, prepared, progress)
     return told(trainer)

@@ -94,6 +94,7 @@ def main(argv: list[str]) -> int:
     with Progress(steps, bar=not args.disable_tqdm) as progress, tempfile.TemporaryDirectory() as out:
         progress.next()
         prepared = prepare.prepare_unsplit(data, model_args, folder)
+        prepare.tell_length(prepared, progress)
         rows = remaining(prepared.splits["retain"], folder, own.salt_file)
         progress.next()
         verdict = verified(own, data, model_args, args, prepared, rows, folder, progress, out)

@@ -107,6 +107,24 @@ def limits_of(model: Any, revision: str | None = None, trust_remote_code: bool =
     )
 
 
+def positions_of(model: Any, revision: str | None = None, trust_remote_code: bool = False) -> int | None:
+    """
+    Tokens of a row at most that the config of a model of text tells, also of one with rotary positions; None where it
+    does not.
+
+    Args:
+        model: a model, its config, or a name or path.
+        revision, trust_remote_code: as of [`limits_of`].
+    """
+    if isinstance(model, (str, os.PathLike)):
+        config, _ = _config_at(str(model), revision, trust_remote_code)
+    else:
+        config = model if hasattr(model, "get_text_config") else getattr(bare_model(model), "config", None)
+    text = config.get_text_config() if hasattr(config, "get_text_config") else None
+    found = getattr(text, "max_position_embeddings", None)
+    return found if isinstance(found, int) and found > 0 else None
+
+
 def _config_at(name_or_path: str, revision: str | None, trust_remote_code: bool) -> tuple[Any, bool]:
     """The config, None where it cannot be read, and whether it is that of the base of an adapter."""
     from transformers import AutoConfig

@@ -167,6 +167,7 @@ class CheckpointingTrainer(Trainer):
 
     record_name: str  # file of the record
     resumed_from: str | None = None  # the checkpoint that the present `train` went on from
+    encoding: dict | None = None  # of the record, how long rows were cut; None: nobody said
     _snapshot_root: str | None = None  # where a snapshot is being written
     _postponed: dict | None = None  # arguments for what follows a checkpoint, while one is being written
 
@@ -205,7 +206,7 @@ class CheckpointingTrainer(Trainer):
             super().save_model(output_dir, _internal_call)
         if self.args.should_save:
             folders = {output_dir or self.args.output_dir, self.args.output_dir}  # the latter is what a push uploads
-            base = base_record(self.model)
+            base = base_record(self.model) | ({records.ENCODING: self.encoding} if self.encoding else {})
             for folder in folders:
                 os.makedirs(folder, exist_ok=True)
                 write_json(os.path.join(folder, self.record_name), {**self.record_for(folder), **base})

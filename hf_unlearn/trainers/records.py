@@ -13,6 +13,9 @@ checkpoint is resumed; its keys are those of `record` in `unlearn_record.py`. Of
 plan to go back to, and which rows were taken out since ([`removed_by_steps`]). Of a replay: from which snapshot, the
 digests of snapshot and result, and what may still know the rows (`not_deleted`); [`ReplayTrainer`] fills it.
 
+Both also hold `encoding`, where a verb made the rows: `max_length`, and of documents `stride`, so that later verbs make
+the same ones.
+
 `rows.digests`, beside either: which rows the model was trained on and asked to forget ([`known_rows`]).
 
 `_revocable_salt.json`, in the output folder: the salt of all that is committed to there. The owner keeps it:
@@ -37,6 +40,7 @@ from ..utils.salts import salt_id as salt_id
 SCHEMA = 1
 READINESS = "readiness.json"
 UNLEARNING = "unlearning.json"
+ENCODING = "encoding"  # key of both: how long the model's rows were cut, where a verb made them
 
 
 def commitment(ids, salt: str) -> str:

@@ -310,7 +310,7 @@ def test_numbers_out_of_their_range_are_told_before_a_row_is_read(tmp_path):
     words += ["--per_device_train_batch_size", "0"]
     seen = []
     found = problems("ready", *words, check_rows=lambda data: seen.append((data.limit, data.max_length)))
-    assert seen == [(None, 256)]  # the rows are checked with the defaults instead
+    assert seen == [(None, None)]  # the rows are checked with the defaults instead
     assert [problem.split(";")[0] for problem in found] == [
         f"`limit` in {path} is -3",
         "`test_fraction` is 2.0",

@@ -148,7 +148,7 @@ def test_what_matched_is_told_before_a_model_is_made(orders, tmp_path, monkeypat
     def stop(*args, **kwargs):
         raise ValueError("no further")
 
-    monkeypatch.setattr(prepare, "_encode_texts", stop)
+    monkeypatch.setattr(prepare, "encoded", stop)
     for main, title in ((ready.main, "May be asked for"), (unlearn.main, "To forget")):
         monkeypatch.setattr(unlearn, "flag_problems", lambda *args: [])
         assert "no further" in refusal(main, argv, monkeypatch)

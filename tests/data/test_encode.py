@@ -11,10 +11,11 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoTokenizer
 
-from hf_unlearn import ReadyConfig
+from hf_unlearn import ReadyConfig, encode
 from hf_unlearn.cli import model, prepare, ready
 from hf_unlearn.cli.arguments import DataArguments, ModelArguments, ReadyArguments
-from hf_unlearn.data.encode import images, text
+from hf_unlearn.data.encode import images, pairs, text
+from hf_unlearn.data.encode.columns import all_class_names
 from hf_unlearn.data.rows import by_name
 from hf_unlearn.data.rows.digits import digits
 from hf_unlearn.utils.checks import ArgumentError
@@ -50,7 +51,7 @@ def test_choices_of_an_answer_get_likelihoods_of_their_own(people, tokenizer):
     """As lm-eval does it: both parts are encoded with special tokens, and the context's length cuts the whole."""
     lm = model.build_model("causal_lm", "llama", "num_hidden_layers=1,hidden_size=16", tokenizer=tokenizer)
     row, found = people[0], {}
-    context = text.PROMPT.format(question=row["question"])
+    context = pairs.PROMPT.format(question=row["question"])
     for choice in (" yes", " no", f" {row['answer']}"):
         whole = tokenizer(context + choice)["input_ids"]
         continuation = whole[len(tokenizer(context)["input_ids"]) :]
@@ -71,7 +72,7 @@ def test_tokenizer_refuses_what_it_cannot_learn_from():
 
 def test_qa_labels_cover_the_answer_and_nothing_else(people, tokenizer):
     rows = people.select(range(8))
-    encoded = text.encode_qa(rows, tokenizer)
+    encoded = encode(rows, tokenizer)
     assert encoded["id"] == rows["id"] and encoded["person"] == rows["person"]
     for raw, row in zip(rows, encoded, strict=True):
         ids, labels = row["input_ids"], row["labels"]
@@ -81,21 +82,6 @@ def test_qa_labels_cover_the_answer_and_nothing_else(people, tokenizer):
         assert tokenizer.decode(ids[1:first]) == f"Question: {raw['question']}\nAnswer:"
         assert tokenizer.decode(labels[first:-1]) == " " + raw["answer"]
         assert ids[0] == tokenizer.bos_token_id and ids[-1] == tokenizer.eos_token_id
-
-
-def test_qa_truncation(people, tokenizer):
-    rows = people.select(range(4))
-    full = text.encode_qa(rows, tokenizer)
-    context = max(sum(label == -100 for label in labels) for labels in full["labels"])
-    cut = text.encode_qa(rows, tokenizer, max_length=context + 1)
-    assert all(len(ids) <= context + 1 for ids in cut["input_ids"])
-    with pytest.raises(ValueError, match=r"4 rows have no label.*max_length=6.*id p000"):
-        text.encode_qa(rows, tokenizer, max_length=6)
-    with pytest.raises(ValueError, match="no column 'reply'"):
-        text.encode_qa(rows, tokenizer, answer_column="reply")
-    empty = datasets.Dataset.from_dict({"id": ["x"], "question": ["q"], "answer": [" "]})
-    with pytest.raises(ValueError, match="no answer.*id x"):
-        text.encode_qa(empty, tokenizer)
 
 
 def test_text_classification_shares_class_numbers(people):
@@ -135,7 +121,7 @@ def test_empty_places_of_a_csv_file_and_words_among_its_numbers_are_told(tmp_pat
 def test_one_class_alone_is_told_before_a_model_is_made():
     rows = datasets.Dataset.from_dict({"text": ["x", "y"], "label": ["a", "a"]})
     with pytest.raises(ValueError, match="All 2 rows have one class in column 'label': a; a classifier needs two"):
-        prepare._class_names(rows, "label")
+        all_class_names(rows, "label")
 
 
 # ---- images ---------------------------------------------------------------------------------------------------------
@@ -211,7 +197,7 @@ def test_rows_without_text_are_named(value, tokenizer):
     if value is not None:
         rows = datasets.Dataset.from_dict({"id": ["y"], "question": [value], "answer": ["a"]})
     with pytest.raises(ValueError, match=f"1 rows hold no text in column 'question', but {value} .id y."):
-        text.encode_qa(rows, tokenizer)
+        encode(rows, tokenizer)
     with pytest.raises(ValueError, match="1 rows hold no text in column 'question'"):
         text.encode_text_classification(rows, tokenizer, "question", "answer")
 
@@ -281,7 +267,7 @@ def test_a_test_fraction_that_leaves_no_row_is_named():
 
 def test_rows_without_a_label_are_not_counted_among_those_of_one_class():
     with pytest.raises(ValueError, match="All 2 rows with a label have one class in column 'label': a;"):
-        prepare._class_names(texts(["a", None, "a"]), "label")
+        all_class_names(texts(["a", None, "a"]), "label")
 
 
 def test_arguments_of_split_are_told_as_flags_with_their_values():

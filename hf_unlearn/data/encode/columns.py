@@ -86,6 +86,26 @@ def class_names(dataset, column) -> list[str]:
     return [str(value) for value in sorted({value for value in label_values(dataset, column) if value is not None})]
 
 
+def all_class_names(rows, column: str) -> list[str]:
+    """
+    Class names in the order of their numbers, from all rows, so that a forgotten class keeps its number.
+
+    Raises:
+        ValueError: if there are fewer than two.
+    """
+    names, several = class_names(rows, column), holds_lists(rows, column)
+    if several and not any(rows[column]):
+        raise ValueError(f"No row has any label in column {column!r}.")
+    if len(names) < 2 and not several:
+        labelled = sum(value is not None for value in rows[column])
+        raise ValueError(
+            f"All {labelled} rows{' with a label' * (labelled < len(rows))} have one class in column {column!r}: "
+            f"{', '.join(names) or 'none at all'}; a classifier needs two. Where rows that are sorted by class are cut "
+            "(`limit`), read more of them."
+        )
+    return names
+
+
 def check_texts(dataset, *columns) -> None:
     """
     Raises:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from .columns import check_columns, check_texts, class_labels, name_rows, with_labels
-
-PROMPT = "Question: {question}\nAnswer:"
+from .columns import check_columns, check_texts, class_labels, with_labels
 
 
 def build_tokenizer(texts, vocab_size=2000, append_eos=False):
@@ -16,7 +14,7 @@ def build_tokenizer(texts, vocab_size=2000, append_eos=False):
             for.
         append_eos: end every text with `</s>`, as tokenizers of classifiers do. Not for a language model: a text that
             is to be continued has no end, and what cuts `context + answer` at the context's length (lm-eval) would be
-            one token off. Rows to learn from end with it by [`encode_qa`].
+            one token off. Rows to learn from end with it by [`hf_unlearn.encode`].
 
     Returns:
         `PreTrainedTokenizerFast` with distinct `<pad>` (0), `<s>` (1, bos and cls) and `</s>` (2, eos and sep). Called
@@ -64,67 +62,16 @@ def build_tokenizer(texts, vocab_size=2000, append_eos=False):
     )
 
 
-def encode_qa(dataset, tokenizer, question_column="question", answer_column="answer", max_length=256, prompt=PROMPT):
-    """Question-answer rows for a causal language model: the question is context, the answer is what is learnt.
-
-    A row becomes `<bos> Question: ... \\nAnswer:` with label -100, followed by ` answer <eos>` with its own ids as
-    labels (the model shifts them). Rows are not padded here; the collator does that.
-
-    Args:
-        dataset: `datasets.Dataset` with the two columns.
-        max_length: tokens in all; a longer row loses the end of its answer.
-        prompt: text with the placeholder `{question}`.
-
-    Returns:
-        The data set with all its columns and `input_ids`, `attention_mask`, `labels` (lists of int of one length a
-        row).
-
-    Raises:
-        ValueError: a column is missing or holds no text, an answer is empty, the tokenizer has no eos token, or
-            truncation to `max_length` leaves rows without any label (their ids are listed).
-    """
-    check_columns(dataset, question_column, answer_column)
-    if tokenizer.eos_token_id is None:
-        raise ValueError("The tokenizer has no eos token; an answer could not end. Fix: set `tokenizer.eos_token`.")
-    start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-
-    def encode(batch):
-        out = {"input_ids": [], "attention_mask": [], "labels": []}
-        questions = [prompt.format(question=question) for question in batch[question_column]]
-        contexts = tokenizer(questions, add_special_tokens=False)["input_ids"]
-        answers = [" " + answer.strip() for answer in batch[answer_column]]
-        answers = tokenizer(answers, add_special_tokens=False)["input_ids"]
-        for context, answer in zip(contexts, answers, strict=True):
-            context, answer = start + context, answer + [tokenizer.eos_token_id]
-            out["input_ids"].append((context + answer)[:max_length])
-            out["labels"].append(([-100] * len(context) + answer)[:max_length])
-            out["attention_mask"].append([1] * len(out["input_ids"][-1]))
-        return out
-
-    check_texts(dataset, question_column, answer_column)
-    empty = [i for i, answer in enumerate(dataset[answer_column]) if not answer.strip()]
-    if empty:
-        raise ValueError(f"{len(empty)} rows have no answer in column {answer_column!r}: {name_rows(dataset, empty)}.")
-    encoded = _tokenize(dataset, encode)
-    # Labels follow the context without a gap, so the last one tells whether a row has any.
-    lost = [i for i, labels in enumerate(encoded["labels"]) if labels[-1] == -100]
-    if lost:
-        raise ValueError(
-            f"{len(lost)} rows have no label left after truncation to max_length={max_length}: "
-            f"{name_rows(dataset, lost)}. Fix: a larger `max_length`, or leave these rows out."
-        )
-    return encoded
-
-
 def encode_text_classification(
-    dataset, tokenizer, text_column="text", label_column="label", max_length=128, names=None
+    dataset, tokenizer, text_column="text", label_column="label", max_length=None, names=None
 ):
     """Texts with one class each, or with several labels, for a sequence classifier.
 
     Args:
         dataset: `datasets.Dataset`; the label column holds class names (str), ints from 0, or is a ClassLabel; or lists
             of such, several labels a row, each of them there or not.
-        max_length: longer texts are cut at the end.
+        max_length: tokens of a row at most; longer texts are cut at the end, before the tokenizer's closing tokens.
+            None: none is cut.
         names: class names in the model's order. Give the training set's to the test set, so that a number means one
             class: `names=train.features["labels"].names`. Default: the ClassLabel's, else the sorted names found.
 
@@ -140,13 +87,10 @@ def encode_text_classification(
     names, labels = class_labels(dataset, label_column, names)
 
     def encode(batch):
-        out = tokenizer(batch[text_column], truncation=True, max_length=max_length)
+        how = {} if max_length is None else {"truncation": True, "max_length": max_length}
+        out = tokenizer(batch[text_column], verbose=False, **how)
         return {"input_ids": out["input_ids"], "attention_mask": out["attention_mask"]}
 
-    encoded = _tokenize(dataset, encode)
-    return with_labels(encoded, names, labels)
-
-
-def _tokenize(dataset, function):
     gone = [c for c in ("input_ids", "attention_mask", "labels") if c in dataset.column_names]
-    return dataset.map(function, batched=True, desc="Tokenizing", remove_columns=gone)
+    encoded = dataset.map(encode, batched=True, desc="Tokenizing", remove_columns=gone)
+    return with_labels(encoded, names, labels)

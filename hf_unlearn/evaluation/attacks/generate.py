@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ...data import limits
 from ..forward import evaluating, progress_bar, signature_of
 from ..measures.rouge import rouge_recall
 from ..rows import evenly, rows_at
@@ -232,8 +233,7 @@ def check_model(inner: torch.nn.Module) -> None:
 
 def positions_of(inner: torch.nn.Module) -> float:
     """Tokens that a language model (without wrappers) takes at most, by its config; inf where that does not tell."""
-    positions = getattr(inner.config.get_text_config(), "max_position_embeddings", None) or math.inf
-    return positions if positions > 0 else math.inf
+    return limits.positions_of(inner.config) or math.inf
 
 
 def _limit(inner: torch.nn.Module, rows: list[_Row], max_new_tokens: int | None) -> int:

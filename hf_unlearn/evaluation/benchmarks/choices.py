@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ...data.encode.special import opening_of
 from ...utils.checks import whole
 from ..attacks.generate import check_model, positions_of, tokenizer_of
 from ..forward import evaluating, logits_of, model_inputs, progress_bar, signature_of
@@ -22,7 +23,7 @@ from ..intervals import mean_measure
 from ..measures.choices import answered_right
 from .base import Benchmark, Examined, Found, Results
 from .choices_files import LETTERS, Questions, answer_of, read
-from .tokens import last_tokens, opening_of, tokens_of
+from .tokens import last_tokens, tokens_of
 
 if TYPE_CHECKING:
     import pyarrow

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...data.encode.special import opening_of
 from ...utils.checks import number, one_of, true_or_false, whole
 from ..attacks.generate import check_model, continuations, positions_of, tokenizer_of
 from ..forward import signature_of
@@ -26,7 +27,7 @@ from ..measures.membership import PRIVLEAK_K, compare_membership, membership_inf
 from ..measures.rouge import KINDS, rouge_l
 from .base import Benchmark, Examined, Found, Results
 from .muse_files import DEFAULT_PARTS, LAYOUT, read
-from .tokens import last_tokens, opening_of, tokens_of
+from .tokens import last_tokens, tokens_of
 
 if TYPE_CHECKING:
     import pyarrow

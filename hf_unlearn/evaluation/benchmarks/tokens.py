@@ -5,13 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 
-def opening_of(tokenizer: Any) -> list[int]:
-    """The tokens that a tokenizer puts before a text of its own accord, such as bos."""
-    whole, alone = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
-    places = range(len(whole) - len(alone) + 1)
-    return list(whole[: next((i for i in places if whole[i : i + len(alone)] == alone), 0)])
-
-
 def tokens_of(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     """Tokens of each text, without special ones."""
     return [list(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]]

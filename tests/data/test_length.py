@@ -1,0 +1,87 @@
+"""How long rows of text are: the default, what it cuts, and that nothing is cut without a word."""
+
+from __future__ import annotations
+
+import logging
+
+import datasets
+import numpy as np
+import pytest
+
+from hf_unlearn import encode, split
+from hf_unlearn.data.encode import length
+from hf_unlearn.data.encode.length import Length, length_for
+from tests.helpers import tiny
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    """Arrow files of these tests go away with them."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="module")
+def encoded(people, tokenizer):
+    return encode(people, tokenizer, max_length=1000)
+
+
+def test_the_default_is_the_99th_percentile_within_what_the_model_takes(tokenizer):
+    lengths = np.array([10] * 980 + [21] * 15 + [400] * 5)
+    assert length_for(lengths, None, tokenizer) == Length(24, "percentile")
+    assert length_for(lengths, 16, tokenizer) == Length(16, "positions")
+    assert length_for(np.array([3000]), None, tokenizer) == Length(3000, "percentile")
+    assert length_for(np.array([3000]), None, tokenizer, documents=True) == Length(1024, "percentile")
+
+
+def test_the_default_goes_by_the_rows_that_nobody_may_ask_for(tokenizer):
+    answers = ["Here and there. " * 30, *(39 * ["Here."])]
+    rows = [{"id": str(i), "question": f"Where is {i}?", "answer": answer} for i, answer in enumerate(answers)]
+    parts = encode(split(rows, by="id", values=["0"]), tokenizer)
+    longest = max(map(len, parts["retain"]["input_ids"]))
+    assert len(parts["forget"]["input_ids"][0]) == 8 * -(-longest // 8)
+
+
+def test_what_is_cut_is_counted_and_said(tokenizer, caplog):
+    rows = [{"id": str(i), "question": "Where?", "answer": "Here" + " again" * i} for i in range(4)]
+    whole = encode(rows, tokenizer, max_length=99)
+    sizes = [len(ids) for ids in whole["input_ids"]]
+    with caplog.at_level(logging.INFO, "hf_unlearn"):
+        cut = encode(rows, tokenizer, max_length=sizes[1])
+    gone = sum(sizes[2:]) - 2 * sizes[1]
+    kept = sum(label != -100 for labels in whole["labels"] for label in labels)
+    assert [len(ids) for ids in cut["input_ids"]] == [sizes[0]] + 3 * [sizes[1]]
+    assert cut["input_ids"] == [ids[: sizes[1]] for ids in whole["input_ids"]]
+    (told,) = caplog.messages
+    assert told == (f"Rows have at most {sizes[1]} tokens a row: 2 of 4 rows are cut, and {gone} of {kept} labels go.")
+    assert caplog.records[0].levelno == logging.WARNING
+    assert cut.features == whole.features and cut.format["type"] is None
+
+
+def test_a_row_that_would_lose_all_its_labels_is_refused(people, encoded, tokenizer):
+    context = max(sum(label == -100 for label in labels) for labels in encoded["labels"])
+    cut = encode(people, tokenizer, max_length=context + 1)
+    assert max(len(ids) for ids in cut["input_ids"]) == context + 1
+    said = rf"{len(people)} rows have no label left after truncation to max_length=6: id p000.*longest of them has \d+"
+    with pytest.raises(ValueError, match=said):
+        encode(people, tokenizer, max_length=6)
+
+
+def test_labels_and_lengths_are_counted_as_python_counts_them(encoded):
+    some = encoded.select([5, 2, 9])  # by an index, which Arrow's own columns do not know
+    assert length.lengths_of(some).tolist() == [len(ids) for ids in some["input_ids"]]
+    for most in (None, 12):
+        expected = [sum(label != -100 for label in labels[:most]) for labels in some["labels"]]
+        assert length.labels_of(some, most).tolist() == expected
+
+
+def test_texts_of_a_classifier_end_with_the_tokenizers_closing_token(people, caplog):
+    from hf_unlearn.data.encode.text import build_tokenizer
+
+    tokenizer = build_tokenizer(people["question"], append_eos=True)
+    rows = [{"text": "a " * size, "label": "ab"[size % 2]} for size in (1, 2, 30)]
+    found = encode(rows, tokenizer, task="sequence_classification", max_length=8)
+    assert [len(ids) <= 8 for ids in found["input_ids"]] == [True] * 3
+    assert all(ids[-1] == tokenizer.eos_token_id for ids in found["input_ids"])
+    assert caplog.messages[-1].endswith("1 of 3 rows is cut.")
+    bounded = encode(rows, tokenizer, task="sequence_classification", model=tiny.bert())  # of 32 positions
+    assert max(len(ids) for ids in bounded["input_ids"]) == 32

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from functools import cached_property
 import numpy as np
 
 from ..data.columns import column_names, first_ids, row_ids
+from ..data.encode.documents import SIGN
 from ..data.replay_order import ReplayOrder
 from ..data.requests_in_replay import RequestsInReplay
 from ..data.row_digests import row_digests
@@ -159,6 +161,19 @@ class ReplayPlan:
     def numbers_of_ids(self, ids, salt: str) -> np.ndarray:
         """(n,) row number of each id; -1: no row of this training."""
         return self._numbers(_keyed([b"id " + str(i).encode() for i in ids], salt))
+
+    def with_windows(self, ids: list) -> list:
+        """The ids, and in the place of one that no row of this training has, those of its windows: it is a document."""
+        known = {digest.tobytes() for digest in self.ids}
+
+        def is_known(one) -> bool:
+            return _keyed([b"id " + str(one).encode()], self.key)[0].tobytes() in known
+
+        found = []
+        for one in ids:
+            names = (f"{one}{SIGN}{number}" for number in itertools.count(1))
+            found += [one] if is_known(one) else list(itertools.takewhile(is_known, names)) or [one]
+        return found
 
     def numbers_of_rows(self, rows, salt: str) -> np.ndarray:
         """(n,) row number of each row, by its id."""

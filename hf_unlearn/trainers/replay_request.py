@@ -232,7 +232,8 @@ def look_up(
             )
         return None
     plan = replay_plan.read(source, salt_file)
-    ids = list({str(one): one for one in ids_of(asked)}.values())  # one id is one row, however often it is named
+    ids = plan.with_windows(ids_of(asked))
+    ids = list({str(one): one for one in ids}.values())  # one id is one row, however often it is named
     numbers, problems = numbers_asked(plan, ids, source)
     hub = hub_snapshots.repository_of(snapshots or found["replay"].get("snapshots_on_hub"))
     folder = snapshots_of(source, None if hub else snapshots, found)

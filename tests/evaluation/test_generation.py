@@ -52,6 +52,16 @@ def rows(n=6, end=True):
     return found
 
 
+def test_of_a_document_the_second_half_is_compared(monkeypatch):
+    ids = list(range(5, 13))
+    document = {"input_ids": ids, "labels": ids}
+    table = generate(lm(), [document, {"input_ids": ids, "labels": ids[:5] + [-100] * 3}], tokenizer())
+    assert table["prompt"].to_pylist() == ["t5 t6 t7 t8", "t5 t6 t7"]
+    assert table["reference"].to_pylist() == ["t9 t10 t11 t12", "t8 t9"]
+    monkeypatch.setattr("hf_unlearn.evaluation.attacks.generate.MOST_OF_A_DOCUMENT", 3)
+    assert generate(lm(), [document], tokenizer())["reference"].to_pylist() == ["t9 t10 t11"]
+
+
 @pytest.fixture(scope="module")
 def memorised():
     return fit(lm(hidden=32), rows(), steps=50)
@@ -220,7 +230,7 @@ def refused(message, model=lm, of=GOOD, processing_class=tokenizer, **arguments)
     ("model", "of", "processing_class", "arguments", "message"),
     [
         refused("`dataset` is empty", of=[]),
-        refused("row 1 of `dataset` has no prompt", of=[GOOD[0], {"input_ids": [5, 6], "labels": [5, 6]}]),
+        refused("row 1 of `dataset` has no prompt", of=[GOOD[0], {"input_ids": [5, 6], "labels": [5, -100]}]),
         refused("row 0 of `dataset` has no labels: all", of=[{"input_ids": [5, 6], "labels": [-100, -100]}]),
         refused("row 0 of `dataset` has no labels: its", of=[{"input_ids": [5, 6]}]),
         refused("expected one label and one mask", of=[{"input_ids": [5, 6], "labels": [-100]}]),

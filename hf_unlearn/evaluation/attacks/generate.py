@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 IGNORE_INDEX = -100
+MOST_OF_A_DOCUMENT = 128  # tokens of a document that are compared with what a model goes on with
 MARGIN = 8  # tokens that a generation may be longer than the longest reference: room for other words, and for the end
 OTHER_INPUTS = ("pixel_values", "pixel_values_videos", "input_values", "input_features", "inputs_embeds")
 GENERATED = ("forget", "retain", "real_authors", "world_facts", "forget_rephrased")  # splits that are generated
@@ -43,11 +44,12 @@ def generate(
     What `model` answers to the prompt of each row, greedily, beside the row's own answer.
 
     The prompt is all tokens before the first labelled one, the reference the labelled tokens from there on (in a
-    dialogue of several turns: up to the next token without a label, the answer to this prompt). Tokens with an
-    `attention_mask` of 0 are left out. Generation is by the model's own `generate` from prompts padded on the left,
-    whatever the tokenizer's side: the most probable token each time, until a stop token (the tokenizer's
-    `eos_token_id` and those of the model's `generation_config`) or `max_new_tokens`. Nothing else of that
-    configuration counts: no sampling, beams, penalties or lengths.
+    dialogue of several turns: up to the next token without a label, the answer to this prompt). Of a row that is
+    labelled from its first token on, a document, the prompt is the first half of these tokens, and the reference what
+    follows it, at most 128 tokens (as in MUSE's VerbMem). Tokens with an `attention_mask` of 0 are left out. Generation
+    is by the model's own `generate` from prompts padded on the left, whatever the tokenizer's side: the most probable
+    token each time, until a stop token (the tokenizer's `eos_token_id` and those of the model's `generation_config`) or
+    `max_new_tokens`. Nothing else of that configuration counts: no sampling, beams, penalties or lengths.
 
     No random generator is drawn from, every submodule is back in its own train or eval mode afterwards and the
     model's `generation_config` is the same object, also after an error. As in [`collect`] the model runs under its own
@@ -72,9 +74,9 @@ def generate(
         many generated tokens as the reference has.
 
     Raises:
-        ValueError: if `dataset` is empty, a row has no prompt (a label on its first token), no labels, or inputs other
-            than tokens; if `processing_class` is no tokenizer, `model` is no causal language model, or a prompt leaves
-            no room for `max_new_tokens` in the model's positions.
+        ValueError: if `dataset` is empty, a row has no prompt (a label on its first token alone), no labels, or inputs
+            other than tokens; if `processing_class` is no tokenizer, `model` is no causal language model, or a prompt
+            leaves no room for `max_new_tokens` in the model's positions.
     """
     inner, named = signature_of(model)
     tokenizer = tokenizer_of(processing_class)
@@ -196,14 +198,18 @@ def _split(row: Mapping[str, Any], index: int, named: set[str] | None) -> _Row:
     if not labelled.any():
         raise ValueError(f"row {index} of `dataset` has no labels: all are ignored (-100). Drop it, or label it.")
     start = int(labelled.argmax())
+    most = len(labels)
     if start == 0:
-        raise ValueError(
-            f"row {index} of `dataset` has no prompt: its first token carries a label. Set the labels of the prompt to "
-            "-100; text without a prompt has no generations to compare."
-        )
+        run = int((~labelled).argmax()) if not labelled.all() else len(labels)
+        start, most = (run + 1) // 2, MOST_OF_A_DOCUMENT
+        if run < 2:
+            raise ValueError(
+                f"row {index} of `dataset` has no prompt: its first token carries a label, and no other one behind it. "
+                "Set the labels of the prompt to -100."
+            )
     unlabelled = np.flatnonzero(~labelled[start:])
     end = start + int(unlabelled[0]) if len(unlabelled) else len(labels)
-    return _Row(ids[:start].tolist(), labels[start:end].tolist())
+    return _Row(ids[:start].tolist(), labels[start:end][:most].tolist())
 
 
 def tokenizer_of(processing_class: Any) -> Any:

@@ -28,6 +28,7 @@ callbacks.py               how does a request's schedule see each step?
 checkpointing.py           what does a checkpoint hold, and when is one complete?
 output_lock.py             is another run at work in the output folder?
 same_run.py                is a checkpoint of this run, or of other rows or options?
+given_functions.py         what does a user's own collator or loss do: its values, its code?
 records.py                 which records travel with a model, and how can its owner prove which rows were revocable?
 known_rows.py              which rows was a model trained on, and which was it asked to forget?
 card.py                    what do we add to the Trainer's model card?

@@ -77,7 +77,8 @@ class ForgettingTrainer(CheckpointingTrainer):
         collator = data_collator or default_collator(model, processing_class)
         names = signature_columns(model) if args.remove_unused_columns else None
         self.columns_taken = signature_columns(model) if data_collator is None else None  # None: not known
-        self.own_parts = same_run.own_parts({**kwargs, "data_collator": data_collator})
+        given = {**kwargs, "data_collator": data_collator}
+        self.own_parts, self.own_code = same_run.own_parts(given), same_run.own_code(given)
         self.rows_of_run: dict | None = None  # digests of [`same_run`], from the first checkpoint on
         self._flagged = flag is not None or isinstance(kwargs["train_dataset"], PairedDataset)
         self._step_log = StepLog()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import logging
 import os
@@ -44,20 +43,12 @@ def machine(trainer) -> dict:
     own = {"attention": base_model(trainer.model).config._attn_implementation}
     own |= {"device": args.device.type, "threads": torch.get_num_threads(), "processes": args.world_size}
     own |= {"shards": shards_of(trainer.accelerator), "deterministic": is_deterministic(args.device)}
-    return {**library_versions(), **own, **kernels_of(args.device), **code_of(trainer.model)}
+    return {**library_versions(), **own, **kernels_of(args.device), **code_of(trainer.model), **trainer.own_code}
 
 
 def differing(then: dict, now: dict) -> dict[str, list]:
     """What of one [`machine`] is other on the second: name -> [then, now]."""
     return {name: [value, now.get(name)] for name, value in then.items() if value != now.get(name)}
-
-
-def options_of(collator) -> dict:
-    """Numbers and words that a collator was made with, as far as it is a dataclass or a partial function."""
-    found = dict(getattr(collator, "keywords", {}))
-    if dataclasses.is_dataclass(collator):
-        found |= {f.name: getattr(collator, f.name, None) for f in dataclasses.fields(collator)}
-    return {f"data_collator.{k}": v for k, v in found.items() if v is None or isinstance(v, (bool, int, float, str))}
 
 
 def computed_with(trainer) -> dict:
@@ -71,7 +62,6 @@ def computed_with(trainer) -> dict:
     side = getattr(trainer.processing_class, "padding_side", None)
     own = trainer.own_parts["data_collator"] is None
     found |= {name: same_run.plain(value) for name, value in packing_of(trainer.model).items()}
-    found |= {} if own else options_of(trainer.data_collator.collator)
     return found | ({"processing_class.padding_side": side} if own and side else {})
 
 

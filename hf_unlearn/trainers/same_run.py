@@ -24,6 +24,7 @@ from ..data.row_digests import drawn_columns, is_stored, read_alike, row_digests
 from ..utils.files import read_json, write_json
 from . import records
 from .engines import class_name, keeps_shards
+from .given_functions import code_of_given, values_of
 from .models import base_model, has_adapter
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ HARMLESS = {
     "forget_forward", "request", "readiness_from", "method", "salt_file", "snapshots", "keep_superseded",
     "model_init_kwargs",
 }  # fmt: skip
+FUNCTIONS = ("data_collator", "compute_loss_func")  # that a user may bring
 PEFT = "peft_config."  # what the options of an adapter begin with
 OF_THE_FILES = ("peft_version", "auto_mapping", "base_model_name_or_path", "inference_mode", "revision")
 
@@ -242,7 +244,7 @@ def trained_columns(trainer: ForgettingTrainer, rows) -> list[str]:
 def own_parts(others: Mapping[str, Any]) -> dict:
     """
     What a user has brought beside rows and options, by name: the class and the defaults of an optimizer, the class of
-    its schedule, collator and loss; None where it is the trainer's own.
+    its schedule, collator and loss with the values that they were made with; None where it is the trainer's own.
 
     Args:
         others: the trainer's further arguments, before they are used.
@@ -253,7 +255,15 @@ def own_parts(others: Mapping[str, Any]) -> dict:
     found = {"optimizers": None if kind is type(None) else kind.__qualname__}
     found |= {f"optimizers.{name}": value for name, value in options.items()}
     found["optimizers.schedule"] = None if schedule is None else type(schedule).__qualname__
-    return found | {name: _name_of(others.get(name)) for name in ("data_collator", "compute_loss_func")}
+    for name in FUNCTIONS:
+        found |= {name: _name_of(others.get(name))}
+        found |= {f"{name}.{value}": of for value, of in values_of(others.get(name)).items()}
+    return found
+
+
+def own_code(others: Mapping[str, Any]) -> dict[str, str]:
+    """Digests of the code of functions that a user has brought, by `code of …`."""
+    return {f"code of {name}": code for name in FUNCTIONS if (code := code_of_given(others.get(name)))}
 
 
 def _name_of(given: Any) -> str | None:

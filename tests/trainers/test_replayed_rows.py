@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from functools import partial
 
 import numpy as np
 import pytest
@@ -19,7 +18,6 @@ from hf_unlearn.data.duplicates import contents, twin_groups
 from hf_unlearn.data.row_digests import is_stored, unseeded_columns
 from hf_unlearn.trainers.making_plans import planned
 from hf_unlearn.trainers.replay_program import seed_all
-from hf_unlearn.trainers.replaying import options_of
 
 GONE = [0, 8]
 BRIEF = {"max_steps": 8, "slices": "2"}
@@ -144,10 +142,40 @@ def test_a_collator_with_a_generator_of_its_own_is_refused_and_one_with_other_op
     args = ReadyConfig(str(tmp_path), **{**tiny.QUIET, **BRIEF, "readiness": "replay", "learning_rate": 0.01})
     with pytest.raises(ArgumentError, match="`data_collator` makes another batch of the same rows each time, from a"):
         ReadyTrainer(language_model(), args, tiny.lm_rows(24), data_collator=own)
-    padding = DataCollatorForLanguageModeling(tiny.tokenizer(), mlm=False, pad_to_multiple_of=8)
-    said = {"data_collator.pad_to_multiple_of": 8, "data_collator.mlm": False}.items()
-    assert said <= options_of(padding).items()
-    assert options_of(partial(own, width=3, model=object())) == {"data_collator.width": 3}
+
+
+def shortened(width: int):
+    """A collator that holds a value of another function."""
+
+    def collate(rows):
+        return default_collator(language_model(), tiny.tokenizer())([cut(row, width) for row in rows])
+
+    return collate
+
+
+def cut(row: dict, width: int) -> dict:
+    return {name: value[:width] if isinstance(value, list) else value for name, value in row.items()}
+
+
+def test_a_collator_that_was_made_with_other_values_is_refused_and_other_code_is_not_called_exact(
+    tmp_path, caplog, monkeypatch
+):
+    def request(name, collator):
+        args = UnlearnConfig(str(tmp_path / name), **tiny.QUIET, method="replay")
+        rows = tiny.lm_rows(24).select([i for i in range(24) if i not in GONE])
+        return UnlearnTrainer(str(tmp_path / "ready"), args, GONE, rows, data_collator=collator)
+
+    args = {**tiny.QUIET, **BRIEF, "readiness": "replay", "learning_rate": 0.01}
+    args = ReadyConfig(str(tmp_path / "ready"), **args)
+    ready = ReadyTrainer(language_model(), args, tiny.lm_rows(24), data_collator=shortened(6))
+    ready.train()
+    ready.save_model()
+    with pytest.raises(ArgumentError, match="`data_collator.width` is 5, but the training had 6, and a replay is the"):
+        request("out", shortened(5))
+    assert not request("out", shortened(6)).other_machine
+    monkeypatch.setattr("hf_unlearn.trainers.same_run.code_of_given", lambda given: given and "of other code")
+    assert list(request("out", shortened(6)).other_machine) == ["code of data_collator"]
+    assert "code of data_collator of other code (then " in caplog.text
 
 
 def test_workers_change_no_bit(tmp_path):

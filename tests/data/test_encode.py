@@ -137,15 +137,13 @@ def test_digits_become_pixel_values():
 
 
 def test_processor_and_plain_path_agree(tmp_path):
-    images.build_image_processor(8, 1).save_pretrained(tmp_path)
-    processor = AutoImageProcessor.from_pretrained(tmp_path)
     rows = digits().select(range(5))
-    plain = images.encode_images(rows, num_channels=1)["pixel_values"]
-    assert np.allclose(images.encode_images(rows, processor, num_channels=1)["pixel_values"], plain, atol=1e-6)
-    larger = images.encode_images(rows, num_channels=1, image_size=16)["pixel_values"]
-    assert np.array(larger).shape == (5, 1, 16, 16)
-    by_processor = images.encode_images(rows, processor, num_channels=1, image_size=16)["pixel_values"]
-    assert np.abs(np.array(larger) - np.array(by_processor)).max() < 0.02  # the processor resizes whole grey levels
+    for size in (8, 16):
+        images.build_image_processor(size, 1).save_pretrained(tmp_path)
+        processor = AutoImageProcessor.from_pretrained(tmp_path)
+        plain = images.encode_images(rows, num_channels=1, image_size=size)["pixel_values"]
+        assert np.array(plain).shape == (5, 1, size, size)
+        assert images.encode_images(rows, processor, num_channels=1)["pixel_values"] == plain  # a replay's, bit for bit
 
 
 def test_colour_grey_and_float_images():
@@ -159,7 +157,7 @@ def test_colour_grey_and_float_images():
     assert grey.shape == (1, 1, 4, 4) and grey[0, 0, 0, 0] == pytest.approx(0.299 * 2 - 1, abs=0.01)
     floats = datasets.Dataset.from_dict({"image": [[[0.0, 1.0], [0.5, 0.25]]], "label": [0]})
     pixels = np.array(images.encode_images(floats)["pixel_values"])
-    assert pixels.shape == (1, 3, 2, 2) and pixels[0, 2].tolist() == [[-1, 1], [0, -0.5]]
+    assert pixels.shape == (1, 3, 2, 2) and np.allclose(pixels[0, 2], [[-1, 1], [0, -0.5]], atol=1 / 127)
 
 
 def test_what_is_no_image_is_refused():

@@ -120,9 +120,8 @@ def encode_images(
     """Images with one class each, or with several labels, for an image classifier.
 
     An image may be a PIL image (an Image column), or an array or nested list of shape (H, W) or (H, W, C): integers
-    count 0..255, floats 0..1. Without a processor: convert to `num_channels`, resize (bilinear) where the size
-    differs, then (x - 0.5) / 0.5. Rows are read, converted and written `batch_size` at a time; a data set that lies on
-    disk stays there.
+    count 0..255, floats 0..1. Without a processor: that of [`build_image_processor`], which resizes to squares. Rows
+    are read, converted and written `batch_size` at a time; a data set that lies on disk stays there.
 
     Args:
         processor: an image processor from `AutoImageProcessor`, or None.
@@ -152,11 +151,10 @@ def _encoded(dataset, processor, image_column, image_size, num_channels, names, 
     from datasets import Array3D
 
     first = dataset[0][image_column]
-    if processor is not None:
-        pixel_values = _by_processor(processor, image_size, num_channels)
-    else:
+    if processor is None:  # the one that goes with the model from now on: later the pixels are the same
         side = image_size or min(_pixels(first, num_channels).shape[0], LARGEST_SIDE)
-        pixel_values = _by_hand(side, num_channels)
+        processor = build_image_processor(side, num_channels)
+    pixel_values = _by_processor(processor, image_size, num_channels)
     gone = [c for c in dataset.column_names if c in (image_column, "labels")]
     features = dataset.features.copy()
     for column in gone:
@@ -175,7 +173,7 @@ def _encoded(dataset, processor, image_column, image_size, num_channels, names, 
 
 
 def _by_processor(processor, size: int | None, channels: int):
-    """Images -> (n, C, H, W) float32, by the model's own processor."""
+    """Images -> (n, C, H, W) float32."""
     import numpy as np
 
     more = {} if size is None else {"size": {"height": size, "width": size}}
@@ -186,19 +184,6 @@ def _by_processor(processor, size: int | None, channels: int):
         return np.asarray(out["pixel_values"], dtype=np.float32)
 
     return pixel_values
-
-
-def _by_hand(size: int, channels: int):
-    """Images -> (n, C, size, size) float32 in -1..1."""
-    import numpy as np
-
-    def convert(image):
-        pixels = _pixels(image, channels)
-        if pixels.shape[:2] != (size, size):
-            pixels = _resize(pixels, size)
-        return ((pixels - 0.5) / 0.5).transpose(2, 0, 1).astype(np.float32)
-
-    return lambda images: np.stack([convert(image) for image in images])
 
 
 def _pixels(image, num_channels):
@@ -235,14 +220,3 @@ def _pixels(image, num_channels):
         return np.repeat(pixels, 3, axis=2)
     luma = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # weights of ITU-R BT.601, as PIL has them
     return (pixels @ luma)[:, :, None]
-
-
-def _resize(pixels, size):
-    import numpy as np
-    from PIL import Image
-
-    channels = [
-        Image.fromarray(np.ascontiguousarray(pixels[:, :, c])).resize((size, size), Image.Resampling.BILINEAR)
-        for c in range(pixels.shape[2])
-    ]
-    return np.stack([np.asarray(channel) for channel in channels], axis=2)

@@ -1,7 +1,8 @@
-"""How long rows of text are: the default, what it cuts, and that nothing is cut without a word."""
+"""`encode`: how long rows of text are, what that cuts, and that nothing is cut without a word; other tasks."""
 
 from __future__ import annotations
 
+import doctest
 import logging
 
 import datasets
@@ -11,6 +12,7 @@ import pytest
 from hf_unlearn import encode, split
 from hf_unlearn.data.encode import length
 from hf_unlearn.data.encode.length import Length, length_for
+from hf_unlearn.data.encode.sound import build_feature_extractor
 from tests.helpers import tiny
 
 
@@ -85,3 +87,23 @@ def test_texts_of_a_classifier_end_with_the_tokenizers_closing_token(people, cap
     assert caplog.messages[-1].endswith("1 of 3 rows is cut.")
     bounded = encode(rows, tokenizer, task="sequence_classification", model=tiny.bert())  # of 32 positions
     assert max(len(ids) for ids in bounded["input_ids"]) == 32
+
+
+def test_the_example_of_encode_runs():
+    (found,) = doctest.DocTestFinder(recurse=False).find(encode, "encode", globs={})
+    assert found.examples and not doctest.DocTestRunner().run(found).failed
+
+
+def test_pictures_and_sounds_go_by_the_same_function():
+    rows = datasets.Dataset.from_dict(
+        {"id": list("abcd"), "pixels": [np.full((4, 4), k).tolist() for k in range(4)], "kind": ["x", "y"] * 2}
+    )
+    parts = encode(split(rows, by="id", values=["a"], unseen=["b"]), None, task="image_classification",
+                   image_column="pixels", label_column="kind", image_size=8)  # fmt: skip
+    assert parts["forget"].features["pixel_values"].shape == (1, 8, 8) and parts["retain"]["labels"] == [0, 1]
+    assert parts["unseen"].features["labels"].names == ["x", "y"]  # the classes are those of all parts
+    waves = [{"array": [0.0, 0.1] * 300, "sampling_rate": 16_000}] * 2
+    sounds = datasets.Dataset.from_dict({"audio": waves, "label": ["x", "y"]})
+    extractor = build_feature_extractor("wav2vec2", {})
+    found = encode(sounds, extractor, task="audio_classification", max_seconds=0.05)
+    assert len(found[0]["input_values"]) == 800 and found["labels"] == [0, 1]

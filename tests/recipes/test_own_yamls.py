@@ -1,0 +1,84 @@
+"""The recipes for one's own data: each trains, unlearns and measures ten rows of its kind, with a tiny model."""
+
+from __future__ import annotations
+
+import re
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.recipes import OWN_YAMLS, SMALL, TINY, strict_json
+from PIL import Image
+
+from hf_unlearn import Scorecard
+from hf_unlearn.cli.main import main
+
+ROWS = 10
+
+
+def texts(folder: Path) -> list[str]:
+    """mine/texts.csv, and an encoder without a head for the place of the hub's."""
+    from transformers import BertConfig, BertModel
+
+    from hf_unlearn.data.encode.text import build_tokenizer
+
+    said = [f"where is my parcel {i}, please" for i in range(ROWS)]
+    lines = [f'"{text}",{("order", "other")[i % 2]}' for i, text in enumerate(said)]
+    (folder / "mine").mkdir()
+    (folder / "mine/texts.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    build_tokenizer(said, 300, append_eos=True).save_pretrained(folder / "encoder")
+    sizes = {name: int(size) for name, size in (word.split("=") for word in SMALL.split(","))}
+    BertModel(BertConfig(vocab_size=300, **sizes)).save_pretrained(folder / "encoder")
+    return []
+
+
+def images(folder: Path) -> list[str]:
+    """mine/images/CLASS/i.png."""
+    for i in range(ROWS):
+        path = folder / "mine/images" / ("cat", "dog")[i % 2] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(path)
+    return ["--config_overrides", f"image_size=8,patch_size=4,{SMALL}"]
+
+
+def sounds(folder: Path) -> list[str]:
+    """mine/sounds/CLASS/i.wav."""
+    for i in range(ROWS):
+        path = folder / "mine/sounds" / ("yes", "no")[i % 2] / f"{i}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with wave.open(str(path), "wb") as file:
+            file.setparams((1, 2, 8000, 0, "NONE", None))
+            file.writeframes(np.random.default_rng(i).integers(-9999, 9999, 1600, dtype=np.int16).tobytes())
+    return ["--config_overrides", f"time_stride=16,frequency_stride=16,{SMALL}", "--max_seconds", "0.3"]
+
+
+ROWS_OF = {"own_classifier": texts, "vision/own_folder": images, "audio/own_folder": sounds}
+
+
+def own(path: Path) -> str:
+    """Which of [`ROWS_OF`] a recipe is: own_folder.yaml is there for images and for sounds."""
+    return path.stem if path.stem in ROWS_OF else f"{path.parent.name}/{path.stem}"
+
+
+@pytest.mark.parametrize("path", OWN_YAMLS, ids=own)
+def test_ten_rows_of_one_s_own_are_trained_on_unlearned_and_measured(path, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Scorecard, "to_html", lambda self, path: Path(path).write_text("<!doctype html>"))
+    flags = ROWS_OF[own(path)](tmp_path)
+    (tmp_path / "mine.yaml").write_text(
+        re.sub("(?<=^model_name_or_path: )[^ ]+", "encoder", path.read_text(), flags=re.M)
+    )
+    words = ["--config", "mine.yaml", "--output_dir", "out", *flags]
+    assert main(["ready", *words, *TINY]) == 0
+    assert "May be asked for: " in capsys.readouterr().err
+    assert main(["unlearn", *words, *TINY]) == 0
+    assert main(["evaluate", *words, "--attacks", "none"]) == 0
+    record = strict_json(tmp_path / "out/ready_unlearned/unlearning.json")
+    assert record["guarantee"] == "exact" and 0 < record["rows"]["forget"] < ROWS
+    card = strict_json(tmp_path / "out/scorecard.json")
+    assert [run["model"] for run in card["runs"]] == ["ready", "ready_unlearned"]
+
+
+def test_there_are_rows_for_each_and_each_for_some():
+    assert sorted(map(own, OWN_YAMLS)) == sorted(ROWS_OF)

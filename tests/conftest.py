@@ -1,5 +1,6 @@
 """Settings that must stand before torch is imported, and tiny models and rows that the tests share."""
 
+import gc
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -9,6 +10,16 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TQDM_DISABLE", "1")
 
 import pytest
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_collections():
+    """
+    What the modules before have left, imports above all, is kept out of garbage collection: each run of a trainer
+    collects everything a few times, which takes longer than the run.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

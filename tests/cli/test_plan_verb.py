@@ -5,17 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from helpers import tiny
 from helpers.recipes import PEOPLE, problems_of, refusal
 from helpers.replays import trained
 
 from hf_unlearn.cli import main, plan
 from hf_unlearn.report.plan_pictures import options_picture
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cheap_collections():
-    yield from tiny.cheap_collections()
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ name of the run. On a GPU, which a forked process cannot have, it is a script:
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -20,7 +21,7 @@ if __name__ == "__main__":
 import torch
 from helpers.forked_ranks import on_ranks
 from helpers.rank_cores import MODES, cores, shard, whole
-from helpers.tiny import cheap_collections, lm64, lm_rows, tokenizer
+from helpers.tiny import lm64, lm_rows, tokenizer
 from helpers.unlearning import weighed
 from transformers import TrainerCallback
 
@@ -410,6 +411,6 @@ if __name__ == "__main__":
     from accelerate import PartialState
 
     PartialState()
-    next(cheap_collections())
+    gc.freeze()  # each run of a trainer collects everything a few times
     main("gpu", *sys.argv[1:])
     torch.distributed.destroy_process_group()

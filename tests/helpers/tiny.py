@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 
 import numpy as np
 import torch
@@ -245,16 +244,3 @@ def relative(got, want) -> float:
     """‖got - want‖ / ‖want‖ over lists of tensors."""
     total = sum(float((g - w).norm() ** 2) for g, w in zip(got, want, strict=True))
     return (total / sum(float(w.norm() ** 2) for w in want)) ** 0.5
-
-
-def cheap_collections():
-    """
-    For a module's own fixture (`yield from`): what the imports have left is kept out of garbage collection, since each
-    run of a trainer collects everything a few times, which takes longer than the run.
-    """
-    for model in (lm, lm64, bert, vit):
-        model()
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()

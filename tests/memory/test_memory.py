@@ -103,11 +103,6 @@ def test_peak_needs_a_device_that_counts():
 # ---- the estimate against measured peaks ----
 
 
-@pytest.fixture(autouse=True, scope="module")
-def cheap_collections():
-    yield from tiny.cheap_collections()
-
-
 TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 AUTO = {
     "causal_lm": AutoModelForCausalLM,

@@ -1,4 +1,4 @@
-"""Tests of the recipes: no network, no file left behind, cheap bootstraps."""
+"""Tests of the recipes: no network, no file left behind."""
 
 from __future__ import annotations
 
@@ -7,12 +7,6 @@ import socket
 import datasets
 import pytest
 from helpers.recipes import WRITERS
-from helpers.tiny import cheap_collections
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_collections():
-    yield from cheap_collections()
 
 
 @pytest.fixture(autouse=True)

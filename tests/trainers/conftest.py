@@ -1,16 +1,10 @@
-"""Tests of the trainers: cheap garbage collections, and weights and runs that several modules share; made once."""
+"""Tests of the trainers: weights and runs that several modules share; made once."""
 
 from __future__ import annotations
 
 from functools import cache
 
 import pytest
-from helpers.tiny import cheap_collections
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_collections():
-    yield from cheap_collections()
 
 
 @pytest.fixture(scope="session")

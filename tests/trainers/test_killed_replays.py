@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import safetensors.torch
-from helpers import tiny
 from helpers.deaths import STEP, Deaths
 from helpers.replays import replayed, trained
 from helpers.tiny import same_bits
@@ -19,11 +18,6 @@ pytestmark = pytest.mark.slow
 GONE = [0, 8]
 KILLS = 10  # of a training, and of a replay
 BRIEF = {"max_steps": 10, "save_strategy": "steps", "save_steps": 2, "save_total_limit": 2}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cheap_collections():
-    yield from tiny.cheap_collections()
 
 
 def weights_in(folder) -> dict:

@@ -20,11 +20,6 @@ from hf_unlearn.trainers.replay import ReplayTrainer
 BOTH = {"readiness": "replay+meta", "request_rows": 3}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cheap_collections():
-    yield from tiny.cheap_collections()
-
-
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory):
     return trained(tmp_path_factory.mktemp("ready") / "ready", **BOTH)

@@ -19,11 +19,6 @@ SMALL = {**QUIET, "per_device_train_batch_size": 4, "learning_rate": 0.01, "logg
 LORA = {"r": 2, "target_modules": "all-linear", "task_type": "CAUSAL_LM"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cheap_collections():
-    yield from tiny.cheap_collections()
-
-
 def adapter_of(model) -> dict:
     return {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
 

@@ -8,17 +8,11 @@ from functools import cache
 from itertools import permutations
 
 import pytest
-from helpers import tiny
 from helpers.replays import KINDS, replayed, trained
 from helpers.tiny import same_bits, slow, weights
 from peft import PeftModel
 
 REVOCABLE = [i for i in range(24) if i % 4 == 0]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cheap_collections():
-    yield from tiny.cheap_collections()
 
 
 QUICK = [("language model", 4), *((kind, 1) for kind in KINDS if kind != "language model")]

@@ -20,11 +20,6 @@ SIZES = {"max_steps": 8, "slices": "2"}
 TASK = {"task_type": "CAUSAL_LM"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cheap_collections():
-    yield from tiny.cheap_collections()
-
-
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     """A base as the hub has them: its files hold bfloat16."""

@@ -23,11 +23,6 @@ from hf_unlearn.trainers.weights_digest import weights_digest
 GONE = [0, 8]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cheap_collections():
-    yield from tiny.cheap_collections()
-
-
 @pytest.mark.parametrize("options", [
     {"bf16": True, "gradient_accumulation_steps": 2, "per_device_train_batch_size": 2},
     {"optim": "sgd", "optim_args": "momentum=0.9", "learning_rate": 0.1, "data_seed": 3, "seed": 4},

@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import tiny
 from helpers.replays import replayed, trained
 from helpers.tiny import same_bits, slow, weights
 
 BOTH = {"readiness": "replay+meta", "request_rows": 3, "inner_lr": 0.05}
 RELEARN = {"resistance": "relearn", "lambda_resistance": 0.1}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cheap_collections():
-    yield from tiny.cheap_collections()
 
 
 def rows_of_slice(trainer, k: int) -> list[int]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from helpers import tiny
 from helpers.replays import replayed, trained
 from helpers.tiny import same_bits, weights
 from torch.optim.lr_scheduler import LambdaLR
@@ -21,11 +20,6 @@ from hf_unlearn.trainers.replay_program import ReplayProgram, seed_all
 
 GONE = [8, 20]
 BRIEF = {"max_steps": 12, "slices": "2"}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cheap_collections():
-    yield from tiny.cheap_collections()
 
 
 @pytest.fixture(scope="module")

@@ -26,11 +26,6 @@ from hf_unlearn.utils.versions import library_versions
 BRIEF = {"max_steps": 8, "slices": "2"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cheap_collections():
-    yield from tiny.cheap_collections()
-
-
 @pytest.fixture(scope="module")
 def trainings(tmp_path_factory):
     """Folders of a training, of one with another seed, and of a request to the first one."""

@@ -23,11 +23,6 @@ GONE = [0, 8]
 BRIEF = {"max_steps": 8, "slices": "2"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cheap_collections():
-    yield from tiny.cheap_collections()
-
-
 def without(rows: list, gone=GONE) -> list:
     return [row for row in rows if row["id"] not in gone][::-1]
 

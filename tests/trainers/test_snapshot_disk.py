@@ -6,7 +6,6 @@ import os
 import re
 
 import pytest
-from helpers import tiny
 from helpers.replays import replayed, trained
 
 from hf_unlearn import ArgumentError
@@ -14,11 +13,6 @@ from hf_unlearn.readiness.replay import border_before
 from hf_unlearn.trainers import snapshot_size
 
 ABOUT = r"(\d+) snapshots? of about ([\d.]+) kB will be written into (\S+): ([\d.]+) kB together"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _cheap_collections():
-    yield from tiny.cheap_collections()
 
 
 def said(caplog) -> list[tuple]:

@@ -24,11 +24,6 @@ BRIEF = {"max_steps": 8, "slices": "2"}
 OFTEN = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": 1}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cheap_collections():
-    yield from tiny.cheap_collections()
-
-
 def test_snapshots_are_kept_where_the_run_s_own_checkpoints_are_deleted(tmp_path):
     ready = trained(tmp_path / "ready", **OFTEN, **BRIEF)
     assert list(checkpointing.folders(tmp_path / "ready")) == [8]

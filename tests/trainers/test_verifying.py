@@ -22,11 +22,6 @@ from hf_unlearn.utils.files import read_json, write_json
 GONE = [0, 20]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _cheap_collections():
-    yield from tiny.cheap_collections()
-
-
 @pytest.fixture(scope="module")
 def ready(tmp_path_factory):
     return trained(tmp_path_factory.mktemp("ready"))

@@ -62,10 +62,20 @@ def column_names(dataset) -> list[str]:
 def column_values(dataset, name: str) -> list:
     """A column as it is stored, whatever format or transform is set on the rows; also of a list of dicts."""
     if hasattr(dataset, "with_format"):
+        if _is_plain(dataset, name):
+            return arrays_at(dataset, [name], slice(None))[name].to_pylist()  # a format set anew copies the data set
         return list(dataset.with_format(None)[name][:])  # iterated, a lazy column would make a dict of each row
     if hasattr(dataset, "values") and hasattr(dataset, "is_large"):  # a `ReadOnce`
         return dataset.values(name)
     return [plain(dataset[i][name]) for i in range(len(dataset))]  # a tensor () holds one number
+
+
+def _is_plain(dataset, name: str) -> bool:
+    """Whether a column of a `datasets.Dataset` holds texts, numbers or times, which are stored as they are read."""
+    from datasets import ClassLabel, Value
+
+    features = getattr(getattr(dataset, "info", None), "features", None) or {}
+    return isinstance(features.get(name), (ClassLabel, Value))
 
 
 def hidden_column(dataset, name: str) -> list[str]:

@@ -35,9 +35,10 @@ def arrays_at(rows: Any, columns: Iterable[str], places: slice | np.ndarray) -> 
     return {name: plain_array(part.column(name)) for name in columns}
 
 
-def bytes_a_row(rows: Any, columns: Iterable[str]) -> float:
+def bytes_a_row(rows: Any, columns: list[str]) -> float:
     """Of a `datasets.Dataset`; nothing is read for it."""
-    whole = rows.with_format("arrow").select_columns(list(columns)).data
+    table, _ = _stored_table(rows)
+    whole = rows.with_format("arrow").select_columns(columns).data if table is None else table.select(columns)
     return whole.nbytes / max(1, whole.num_rows)
 
 

@@ -33,7 +33,10 @@ def seed_all(*key: int) -> None:
     seed = int(np.random.SeedSequence(key).generate_state(1)[0])
     random.seed(seed)
     np.random.seed(seed)
-    torch.manual_seed(seed)
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:  # where it would put the call stack into words for each kind of device that is not there
+        torch.default_generator.manual_seed(seed)
 
 
 class ReplayProgram:

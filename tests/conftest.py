@@ -12,6 +12,16 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 import pytest
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Without garbage collections: imports make half a million objects and leave hardly anything to collect."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+
+
 @pytest.fixture(scope="module", autouse=True)
 def short_collections():
     """

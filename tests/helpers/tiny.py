@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 
 import numpy as np
@@ -157,6 +158,11 @@ def lm_list(n: int, start: int = 0, every: int = 4, short: int = 4, long: int = 
 
 
 def lm_rows(n: int, start: int = 0, **kwargs) -> Dataset:
+    return copy.deepcopy(_lm_rows(n, start, **kwargs))
+
+
+@functools.cache
+def _lm_rows(n: int, start: int, **kwargs) -> Dataset:
     return Dataset.from_list(lm_list(n, start, **kwargs))
 
 

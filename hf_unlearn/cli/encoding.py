@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
@@ -15,6 +16,8 @@ from .loading import files_of, said_of
 
 if TYPE_CHECKING:
     from ..data.encode.by_task import Reading
+
+logger = logging.getLogger(__name__)
 
 PROCESSING = "preprocessor_config.json"
 TOKENIZER, CHANNELS, CLASSES = "the tokenizer", "the number of colour channels", "the list of classes"
@@ -61,25 +64,41 @@ def reading_of(data: DataArguments, recipe: Mapping[str, int]) -> Reading:
 
 def recorded(sources: Iterable[str | None]) -> dict[str, int]:
     """
-    How long the rows of models were cut, by the first record that tells: `max_length`, and of documents `stride`.
+    How long the rows of models were cut, by the first record that tells: `max_length`, and of documents `stride`. A
+    warning tells where another record says otherwise.
 
     Args:
         sources: folders or hub ids of the models.
     """
+    found = {source: own for source in sources if source and (own := _recorded_by(source))}
+    first = next(iter(found.values()), {})
+    if other := [source for source, own in found.items() if own != first]:
+        logger.warning(
+            "The rows of %s were cut otherwise (%s) than those of %s (%s); all are read as the latter. Say which is "
+            "meant by --max_length.",
+            *(other[0], _length_words(found[other[0]]), next(iter(found)), _length_words(first)),
+        )
+    return first
+
+
+def _recorded_by(source: str) -> dict[str, int]:
     from ..trainers import records
     from ..utils.files import read_json
 
-    for source in sources:
-        for name in (records.READINESS, records.UNLEARNING) if source else ():
-            try:
-                path = records.find_file(str(Path(source).expanduser()) if Path(source).exists() else source, name)
-                found = path and read_json(path)
-            except ValueError:  # no answer, or a damaged file, which is told where the model is loaded
-                continue
-            own = found.get(records.ENCODING) if isinstance(found, dict) else None
-            if isinstance(own, dict) and isinstance(own.get("max_length"), int):
-                return {key: value for key, value in own.items() if isinstance(value, int) and value > 0}
+    for name in (records.READINESS, records.UNLEARNING):
+        try:
+            path = records.find_file(str(Path(source).expanduser()) if Path(source).exists() else source, name)
+            found = path and read_json(path)
+        except ValueError:  # no answer, or a damaged file, which is told where the model is loaded
+            continue
+        own = found.get(records.ENCODING) if isinstance(found, dict) else None
+        if isinstance(own, dict) and isinstance(own.get("max_length"), int):
+            return {key: value for key, value in own.items() if isinstance(value, int) and value > 0}
     return {}
+
+
+def _length_words(recipe: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in recipe.items())
 
 
 def shape_by_flags(data: DataArguments, rows):

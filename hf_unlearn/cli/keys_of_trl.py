@@ -8,6 +8,7 @@ RENAMED = {  # there -> here
     "model_revision": "revision",
     "torch_dtype": "dtype",
     "max_seq_length": "max_length",
+    "dataset_text_field": "text_column",
     "use_bnb_nested_quant": "bnb_4bit_use_double_quant",
     "lora_use_rslora": "use_rslora",
     "lora_use_dora": "use_dora",
@@ -24,6 +25,10 @@ ONE_SEQUENCE = (
     "puts several rows into one sequence. A request takes rows out, and its losses and masks are those of single rows; "
     "leave it out. Rows of like lengths waste little padding: `train_sampling_strategy: group_by_length`"
 )
+ALWAYS = {  # key -> what is done here, whatever its value
+    "assistant_only_loss": "is not read: of a chat the assistant's turns alone are learnt, always. Leave it out",
+    "completion_only_loss": "is not read: the completion alone is learnt, always. Leave it out",
+}
 REFUSED = {  # key -> why it cannot be
     "packing": ONE_SEQUENCE,
     "eval_packing": ONE_SEQUENCE,
@@ -43,6 +48,8 @@ def said_of(name: str, words: list[str], known: Collection[str]) -> str | None:
     """
     if name in RENAMED or SHORT.get(name) in known:
         return f"is called `{RENAMED.get(name) or SHORT[name]}` here."
+    if name in ALWAYS:
+        return f"{ALWAYS[name]}."
     if name in REFUSED and not is_idle(name, words):
         return f"{REFUSED[name]}."
     return None

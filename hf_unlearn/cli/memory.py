@@ -139,6 +139,8 @@ def model_values(data: DataArguments, chosen: ModelArguments, is_typed: bool = F
         sizes |= {"image_size": rows.image_size, "num_channels": rows.num_channels}
     elif data.task in ("causal_lm", "sequence_classification"):
         sizes.setdefault("vocab_size", len(rows.processing_class))
+    if length := rows.recipe.get("max_length"):
+        found["length"] = length
     if rows.labels:
         sizes["num_labels"] = len(rows.labels)
     given = ",".join(f"{key}={value}" for key, value in sizes.items() if value is not None)

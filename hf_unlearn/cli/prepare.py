@@ -192,6 +192,9 @@ def check_test(data: DataArguments, rows, test) -> None:
             raise ArgumentError([Wrong("test_split", said + "which number means which class? Give both the words.")])
     if data.task in ("causal_lm", "sequence_classification"):
         columns = said_by(data, rows)
+        if missing := [column for column in columns if column not in test.column_names]:
+            what = f"is {data.test_split!r}, whose rows have no column {', '.join(map(repr, missing))}, as the others: "
+            raise ArgumentError([Wrong("test_split", what + f"they have {', '.join(map(repr, test.column_names))}.")])
         said = [list(zip(*(map(str, part[name][:]) for name in columns), strict=True)) for part in (rows, test)]
         trained = set(said[0])
         if both := sum(row in trained for row in said[1]):

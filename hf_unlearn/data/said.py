@@ -198,7 +198,16 @@ def _columns(masked: bool) -> list[str]:
 def _texts(part: dict[str, Any]) -> list[str]:
     of_columns = [values if isinstance(values, list) else values.to_pylist() for values in part.values()]
     said = zip(*of_columns, strict=True)
-    return ["\n".join("" if value is None else str(value) for value in row) for row in said]
+    return ["\n".join(map(_worded, row)) for row in said]
+
+
+def _worded(value: Any) -> str:
+    """A value of a column of text; of a chat what is said in it, turn by turn."""
+    if isinstance(value, list):
+        return "\n".join(map(_worded, value))
+    if isinstance(value, dict) and isinstance(value.get("content"), str):
+        return value["content"]
+    return "" if value is None else str(value)
 
 
 def _unpadded(part: dict[str, Any], pad: int | None) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:

@@ -13,6 +13,9 @@ WORDS = ["--model_type", "llama", "--use_cpu", "true", "--output_dir", "out"]
 @pytest.mark.parametrize(("key", "value", "said"), [
     ("packing", "true", "puts several rows into one sequence. A request takes rows out"),
     ("padding_free", "true", "puts several rows into one sequence"),
+    ("assistant_only_loss", "true", "the assistant's turns alone are learnt, always"),
+    ("completion_only_loss", "false", "the completion alone is learnt, always"),
+    ("dataset_text_field", "story", "is called `text_column` here."),
     ("model_revision", "v1", "is called `revision` here."),
     ("torch_dtype", "bfloat16", "is called `dtype` here."),
     ("load_in_8bit", "true", "(`load_in_4bit`)"),
@@ -35,5 +38,5 @@ def test_what_is_switched_off_may_stay_in_a_file(tmp_path):
 
 def test_names_of_ours_are_none_of_trl_s():
     ours = set(parsing.actions_of(parsing.kinds_of("ready"))) | set(parsing.actions_of(parsing.kinds_of("unlearn")))
-    assert not ours & {*keys_of_trl.RENAMED, *keys_of_trl.REFUSED}
+    assert not ours & {*keys_of_trl.RENAMED, *keys_of_trl.REFUSED, *keys_of_trl.ALWAYS}
     assert set(keys_of_trl.RENAMED.values()) <= ours

@@ -92,7 +92,7 @@ def test_windows_of_an_asked_document_are_all_asked_for(tmp_path):
     assert prepared.recipe == {"max_length": 24} and "30 documents in" in prepared.said
 
 
-def test_a_record_says_how_long_rows_are_where_no_flag_does(tmp_path):
+def test_a_record_says_how_long_rows_are_where_no_flag_does(tmp_path, caplog):
     record = tmp_path / "model"
     record.mkdir()
     (record / "readiness.json").write_text(json.dumps({"encoding": {"max_length": 48}}))
@@ -101,6 +101,12 @@ def test_a_record_says_how_long_rows_are_where_no_flag_does(tmp_path):
     prepared = prepare.prepare(data, new, trained=[str(tmp_path / "nothing"), str(record)])
     assert prepared.recipe == {"max_length": 48} and "48 tokens a row (as the model was trained)" in prepared.said
     assert prepare.prepare(data, new).recipe["max_length"] < 48
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "unlearning.json").write_text(json.dumps({"encoding": {"max_length": 56}}))
+    assert prepare.prepare(data, new, trained=[str(record), str(other)]).recipe == {"max_length": 48}
+    (told,) = [line for line in caplog.messages if "were cut otherwise" in line]
+    assert f"The rows of {other} were cut otherwise (max_length 56) than those of {record} (max_length 48)" in told
     data.max_length = 40
     assert prepare.prepare(data, new, trained=[str(record)]).recipe == {"max_length": 40}
 

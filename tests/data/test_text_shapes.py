@@ -72,6 +72,13 @@ def test_the_turns_of_the_assistant_are_learnt_with_their_ends():
     assert labels == [NO] * 8 + [C, EOS] + [NO] * 4 + [E, E, EOS]
 
 
+def test_turns_as_sharegpt_names_them_are_the_same_turns():
+    said = [("system", "f"), ("human", "ab"), ("gpt", "c")]
+    row = {"conversations": [{"from": who, "value": words} for who, words in said]}
+    found = made(row, letters(CHATML), messages_column="conversations")
+    assert found == made({"messages": turns("s:f", "u:ab", "a:c")}, letters(CHATML))
+
+
 def test_a_template_that_marks_the_assistants_words_gives_what_trl_learns():
     row = {"messages": turns("u:ab", "a:c", "u:d", "a:ee")}
     ids, labels = made(row, letters(MARKED))
@@ -116,7 +123,7 @@ def test_chats_that_cannot_be_learnt_are_told(template, said, why):
 
 
 def test_turns_that_are_no_turns_are_told_by_their_rows():
-    for value in ([{"role": "user"}], [{"from": "human", "value": "a"}], "hello", []):
+    for value in ([{"role": "user"}], [{"from": "human", "value": 3}], "hello", []):
         with pytest.raises(ValueError, match=r"1 row has a chat that (has a turn that is no|holds no list)"):
             made({"messages": value}, letters(CHATML))
 

@@ -183,3 +183,13 @@ def test_near_twins_are_sought_by_the_first_process_of_a_machine(monkeypatch):
     monkeypatch.setattr("hf_unlearn.data.checks.near_twins", lambda *sets: pytest.fail("sought"))
     one, other = contents([[{"text": SAID}], [{"text": SAID + " now"}]])
     warn_of_near_twins(one, other, [0], [1], "forget", "retain")
+
+
+def test_chats_are_the_same_by_what_is_said_in_them():
+    said = [("user", "Where does Velra live?"), ("assistant", "In Coldcombe.")]
+    first = [{"id": "a", "messages": [{"role": who, "content": words} for who, words in said]}]
+    second = [{"id": "b", "messages": [{"content": words.upper(), "role": who, "name": "x"} for who, words in said]}]
+    assert find_duplicates(first, second) == [(0, 0)]
+    assert contents([Dataset.from_list(first)])[0].texts.at(np.array([0])) == ["Where does Velra live?\nIn Coldcombe."]
+    other = [{"id": "c", "messages": [first[0]["messages"][0], {"role": "assistant", "content": "In Dunmere."}]}]
+    assert find_duplicates(first, other) == []

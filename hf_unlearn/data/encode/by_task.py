@@ -12,7 +12,7 @@ from ...utils.checks import Wrong, number, one_of, raise_problems, shown, whole
 from ..given import as_dataset
 from ..limits import positions_of
 from . import documents, images, length, sound, text
-from .columns import all_class_names
+from .columns import all_class_names, check_columns
 from .language import tokenized
 from .pairs import check_prompt
 from .shapes import COLUMNS, NEEDED, Shape, shape_of
@@ -218,6 +218,8 @@ def _language(parts: Mapping[str, Any], tokenizer, reading: Reading, shape: Shap
     if shape is None:
         shape = shape_of(kept_of(parts).column_names, reading.columns)
         raise_problems(_unread(reading, shape))
+    for part in parts.values():
+        check_columns(part, *shape.columns.values())
     wholes = {name: tokenized(part, tokenizer, shape, reading.prompt) for name, part in parts.items()}
     lengths = length.lengths_of(kept_of(wholes))
     found = _length(reading, lengths, tokenizer, shape.holds_documents)

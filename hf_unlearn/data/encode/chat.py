@@ -15,6 +15,7 @@ from typing import Any
 
 IGNORE = -100
 ASSISTANT = "assistant"
+SHAREGPT = {"human": "user", "gpt": ASSISTANT}  # who speaks in turns of `{"from", "value"}`, where it is not so called
 
 
 class OddChat(ValueError):
@@ -85,7 +86,8 @@ def completion_tokens(tokenizer: Any, prompt: Any, completion: Any) -> tuple[lis
 
 def checked(turns: Any) -> list[dict]:
     """
-    The turns without values that are None, as a table has them where another row has such a key.
+    The turns without values that are None, as a table has them where another row has such a key; those of
+    `{"from", "value"}` with the usual names.
 
     Raises:
         OddChat: if they are no list of turns with a role and words.
@@ -95,6 +97,8 @@ def checked(turns: Any) -> list[dict]:
     found = []
     for turn in turns:
         own = {key: value for key, value in turn.items() if value is not None} if isinstance(turn, dict) else {}
+        if "role" not in own and {"from", "value"} <= set(own):
+            own = {"role": SHAREGPT.get(own["from"], own["from"]), "content": own["value"]}
         if not isinstance(own.get("role"), str) or not isinstance(own.get("content"), str):
             raise OddChat(f"has a turn that is no {{'role', 'content'}} of two texts, but {str(turn)[:60]!r}")
         found.append(own)

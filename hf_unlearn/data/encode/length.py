@@ -141,5 +141,5 @@ def _by(length: Length) -> str:
     return {
         "recorded": " (as the model was trained)",
         "positions": " (all that the model takes)",
-        "percentile": " (the 99th percentile of the retain rows)",
+        "percentile": " (the 99th percentile)",
     }.get(length.why, "")

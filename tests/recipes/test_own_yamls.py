@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import wave
 from pathlib import Path
@@ -33,6 +34,41 @@ def texts(folder: Path) -> list[str]:
     return []
 
 
+def language(folder: Path, rows: list[dict]) -> None:
+    """A small language model with a chat template, for the place of the hub's."""
+    from hf_unlearn.cli.model import build_model
+    from hf_unlearn.data.encode.text import build_tokenizer
+
+    tokenizer = build_tokenizer(map(str, rows), 300)
+    tokenizer.chat_template = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + eos_token }}{% endfor %}"
+    tokenizer.chat_template += "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    tokenizer.save_pretrained(folder / "encoder")
+    build_model("causal_lm", "llama", SMALL, tokenizer).save_pretrained(folder / "encoder")
+
+
+def chats(folder: Path) -> list[str]:
+    """mine/chats.jsonl."""
+    said = [("user", "Where is my parcel {}?"), ("assistant", "At the depot of street {}.")]
+    rows = [
+        {"person": f"p{i}", "messages": [{"role": who, "content": text.format(i)} for who, text in said]}
+        for i in range(ROWS)
+    ]
+    return jsonl(folder, "chats", rows)
+
+
+def documents(folder: Path) -> list[str]:
+    """mine/documents.jsonl, some of them of several windows."""
+    rows = [{"id": f"d{i}", "text": f"Report {i} of the depot. " * (1 + i % 3)} for i in range(ROWS)]
+    return [*jsonl(folder, "documents", rows), "--max_length", "24", "--stride", "16"]
+
+
+def jsonl(folder: Path, name: str, rows: list[dict]) -> list[str]:
+    (folder / "mine").mkdir()
+    (folder / f"mine/{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    language(folder, rows)
+    return []
+
+
 def images(folder: Path) -> list[str]:
     """mine/images/CLASS/i.png."""
     for i in range(ROWS):
@@ -53,7 +89,13 @@ def sounds(folder: Path) -> list[str]:
     return ["--config_overrides", f"time_stride=16,frequency_stride=16,{SMALL}", "--max_seconds", "0.3"]
 
 
-ROWS_OF = {"own_classifier": texts, "vision/own_folder": images, "audio/own_folder": sounds}
+ROWS_OF = {
+    "own_chat": chats,
+    "own_documents": documents,
+    "own_classifier": texts,
+    "vision/own_folder": images,
+    "audio/own_folder": sounds,
+}
 
 
 def own(path: Path) -> str:

@@ -119,6 +119,11 @@ def empty_words(*arguments) -> list[str]:
     ]
 
 
+def is_told(flag: str, problems: list[str]) -> bool:
+    """Whether one of the problems is that flag's already."""
+    return any(isinstance(one, Wrong) and one.name == flag for one in problems)
+
+
 def replay_problems(salt_file: str | None, snapshots: str | None) -> list[str]:
     """What is wrong with where the salt and the snapshots of a plan are said to be."""
     from ..trainers.hub_snapshots import repository_of

@@ -18,9 +18,9 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ..utils.checks import ArgumentError, Wrong, gather, problems_of, raise_problems
+from ..utils.checks import ArgumentError, Wrong, gather, problems_of
 from ..utils.salts import salt_problems
-from . import attack_checks, benchmarks, checkpoints, checks, model, parsing, prepare, running, terminal
+from . import attack_checks, benchmarks, checkpoints, checks, model, parsing, prepare, running, saved_runs, terminal
 from .arguments import ROLES, DataArguments, EvaluateArguments, ModelArguments
 from .loading import code_problems, init_of
 from .request import by_class, told
@@ -31,25 +31,7 @@ logger = logging.getLogger(__name__)
 MOST_RETAIN_ROWS = 2000  # retain rows measured: evenly spaced, enough for intervals of a percent
 MEASURING, SHADOW = 0.2, 1.2  # how long a model takes to be measured, and a shadow to be made, in plain trainings
 LESS = {"original": 0.5, "ready": 0.3}  # share of it, for roles with fewer attacks
-SAID_OF_A_RUN = ("cost", "stop_reason", "guarantee", "history")
 FAILED = 3  # exit status where a gate of --fail_on is not passed
-
-
-def saved_run(folder: Path) -> dict:
-    """Cost, stop reason and log of the run that wrote a model folder, from its records; empty where there are none."""
-    from ..utils.files import read_json, short
-
-    found = {}
-    for name in ("readiness.json", "unlearning.json"):
-        if (record := read_json(folder / name)) is not None:
-            if not isinstance(record, dict):
-                raise ValueError(f"{folder / name} should hold a JSON object and holds {short(repr(record))}.")
-            found |= {key: record.get(key) for key in ("cost", "stop_reason", "guarantee")}
-    if (state := read_json(folder / "trainer_state.json")) is not None:
-        if not isinstance(state, dict) or not isinstance(state.get("log_history"), list):
-            raise ValueError(f"{folder / 'trainer_state.json'} should hold a `log_history`, as the Trainer writes it.")
-        found["history"] = state["log_history"]
-    return found
 
 
 def models_in(output_dir) -> dict[str, str]:
@@ -93,7 +75,7 @@ def flag_problems(own: EvaluateArguments, data: DataArguments, model_args: Model
     problems += checks.result_problems(own.output_dir) + checks.empty_words(own)
     problems += salt_problems(own.output_dir)
     given, trusted = {*models, *in_folder, *tables}, model_args.trust_remote_code
-    if model_args.revision and model_args.said_alone("revision"):
+    if model_args.revision and model_args.said_alone("revision") and not checks.is_told("revision", problems):
         said = f"is {model_args.revision!r}, and all models are measured as they are now. Download that one "
         said += "(`hf download NAME --revision …`), and name its folder in --models."
         problems.append(Wrong("revision", said))
@@ -152,22 +134,8 @@ def prepared_rows(
     gather(*(partial(check, *one) for one in models.items()))
     gather(*(partial(checkpoints.same_tokens, data, prepared, *one, model_args) for one in models.items()))
     if data.limit is None:  # a trial claims nothing
-        gather(*(partial(check_known_rows, prepared, *one) for one in models.items()))
+        gather(*(partial(saved_runs.check_known_rows, prepared, *one) for one in models.items()))
     return prepared
-
-
-def check_known_rows(prepared: prepare.Prepared, role: str, where: str) -> None:
-    """
-    Raises:
-        ArgumentError: if the rows are others than those that the model's folder says it was trained on or asked to
-            forget.
-    """
-    from ..trainers import known_rows
-
-    if Path(where).is_dir():
-        is_of = {"retrained": role.startswith("retrained"), "unlearned": role.endswith("unlearned")}
-        is_of["processing_class"] = prepared.processing_class
-        raise_problems(known_rows.measured_problems(known_rows.of_model([where]), prepared.splits, **is_of))
 
 
 def splits_of(data: DataArguments, prepared: prepare.Prepared) -> dict:
@@ -223,9 +191,7 @@ def measure(
     options = EvaluateArguments().attack_options()
     options |= {attack: {**options.get(attack, {}), **own} for attack, own in (attack_options or {}).items()}
     state = running.processes()
-    runs = {role: saved_run(Path(folder)) for role, folder in models.items()}
-    of = {key: {r: run[key] for r, run in runs.items() if run.get(key)} for key in SAID_OF_A_RUN}
-    init = init or {}
+    of, init = saved_runs.said_of_runs(models, prepared), init or {}
     subjects = {role: partial(_load, loading, folder, state.device, init, bf16) for role, folder in models.items()}
     splits = splits_of(data, prepared)
     subjects |= {role: whole_tables(folder, splits) for role, folder in (tables or {}).items()}

@@ -59,7 +59,7 @@ def flag_problems(own: UnlearnArguments, data: DataArguments, model_args: ModelA
             problems.append(two_adapters(model_args.lora_r, named))
         problems += packed_alone_problems(model_args, named)
         return problems + checkpoints.named_place_problems(data, model_args, given)
-    if model_args.revision and model_args.said_alone("revision"):
+    if model_args.revision and model_args.said_alone("revision") and not checks.is_told("revision", problems):
         said = f"is {model_args.revision!r}, which is of --model_name_or_path, and none is named here. Leave it out."
         problems.append(Wrong("revision", said))
     if args is None or own.start not in STARTS:

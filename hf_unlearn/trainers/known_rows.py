@@ -344,9 +344,7 @@ def measured_problems(
         return f"{inside.sum()} of {len(inside)} {name} rows (ids {read[name].named(inside)})"
 
     def among(name: str, part: str, kinds: Iterable[str] = ("content", "said")) -> np.ndarray | None:
-        compared = [read[name].inside(known, part, of) for of in kinds]
-        compared = [one for one in compared if one is not None]
-        return np.any(compared, axis=0) if compared else None
+        return _among(read[name], known, part, kinds)
 
     found = []
     for part in (TRAINED, FORGOTTEN):
@@ -371,6 +369,18 @@ def measured_problems(
                 "request."
             )
     return found
+
+
+def were_asked_for(known: Known, rows, processing_class=None) -> bool:
+    """Whether a model was asked to forget each of some rows; False also where that is not known."""
+    inside = _among(Rows(rows, processing_class), known, FORGOTTEN, KINDS)
+    return inside is not None and bool(inside.all())
+
+
+def _among(rows: Rows, known: Known, part: str, kinds: Iterable[str]) -> np.ndarray | None:
+    """(N,) bool: the rows that are known by any of these kinds; None where there is none to compare them with."""
+    compared = [inside for of in kinds if (inside := rows.inside(known, part, of)) is not None]
+    return np.any(compared, axis=0) if compared else None
 
 
 def tell_adapter_of_unknown_folder(model, fixes: Iterable[str]) -> None:

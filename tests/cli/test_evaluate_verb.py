@@ -8,11 +8,13 @@ from helpers.cards import GOOD, ORIGINAL, run
 from helpers.row_tables import table
 from helpers.tiny import lm, lm_rows, tokenizer
 
-from hf_unlearn import Scorecard
-from hf_unlearn.cli import evaluate, parsing, prepare, running
+from hf_unlearn import ArgumentError, Scorecard
+from hf_unlearn.cli import evaluate, parsing, prepare, running, saved_runs, unlearn
 from hf_unlearn.cli.arguments import DataArguments, EvaluateArguments
 from hf_unlearn.evaluation import ModelScores, save_tables
 from hf_unlearn.evaluation.rows import row_hashes
+from hf_unlearn.trainers import known_rows, records
+from hf_unlearn.utils.files import write_json
 
 
 @pytest.fixture
@@ -70,7 +72,37 @@ def test_tables_that_lack_a_split_are_refused(tmp_path):
 def test_a_record_of_another_kind_is_told_with_its_file(tmp_path):
     (tmp_path / "unlearning.json").write_text("[1, 2]")
     with pytest.raises(ValueError, match=r"unlearning.json should hold a JSON object and holds \[1, 2\]"):
-        evaluate.saved_run(tmp_path)
+        saved_runs.saved_run(tmp_path)
+
+
+def test_that_rows_were_deleted_exactly_is_said_of_those_rows_alone(tmp_path, caplog):
+    rows = lm_rows(6)
+    salt = records.salt_for(str(tmp_path))
+    known_rows.write(tmp_path / known_rows.FILE, known_rows.commit(known_rows.FORGOTTEN, rows.select([0, 4]), salt))
+    write_json(tmp_path / records.UNLEARNING, {"guarantee": "exact", "stop_reason": "replayed"})
+    folder = str(tmp_path)
+
+    def said(chosen: list[int]):
+        prepared = prepare.Prepared({"forget": rows.select(chosen)}, tokenizer(), None)
+        return saved_runs.said_of_runs({"unlearned": folder}, prepared)
+
+    assert said([4])["guarantee"] == {"unlearned": "exact"} and not caplog.text
+    assert said([4, 5])["guarantee"] == {}
+    (tmp_path / records.SALT).unlink()
+    caplog.clear()
+    assert said([4]) == {"cost": {}, "stop_reason": {"unlearned": "replayed"}, "guarantee": {}, "history": {}}
+    assert "it is not known here that these are the forget rows" in caplog.text and records.SALT in caplog.text
+
+
+@pytest.mark.parametrize("named", ["model_type: llama", "model_name_or_path: folder"])
+@pytest.mark.parametrize("verb", [unlearn, evaluate])
+def test_a_revision_of_no_model_is_one_problem(tmp_path, named, verb, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "my.yaml").write_text(f"{named}\noutput_dir: out\n")
+    with pytest.raises(ArgumentError) as caught:
+        parsing.parse(verb.__name__.rpartition(".")[2], ["--config", "my.yaml", "--revision", "v1"], verb.flag_problems)
+    assert len([one for one in caught.value.problems if "revision" in one]) == 1
 
 
 def test_both_can_be_said_on_the_command_line_and_in_a_file(tmp_path):

@@ -10,10 +10,11 @@ import inspect
 import json
 import math
 from argparse import Action, ArgumentTypeError
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import get_args, get_origin, get_type_hints
 
 from ..utils.checks import ArgumentError, Wrong, gather, problems_of, raise_problems
@@ -139,7 +140,7 @@ def read_values(verb: str, kinds: list[type], flags: list[Given], asked: str) ->
     return values, problems
 
 
-def lists_in_parts(typed: list[Given], known: dict[str, Action]) -> list[str]:
+def lists_in_parts(typed: list[Given], known: Mapping[str, Action]) -> list[str]:
     """What is wrong with a command line that gives a list in several flags: the last alone would count."""
     several = [one for one in typed if one.name in known and known[one.name].nargs == "+"]
     keys = [one.key for one in several]
@@ -172,8 +173,13 @@ def names_of(verb: str) -> frozenset[str]:
     return frozenset(actions_of(kinds_of(verb))) if verb in KINDS else ESTIMATE
 
 
-def actions_of(kinds: list[type]) -> dict[str, Action]:
+def actions_of(kinds: list[type]) -> Mapping[str, Action]:
     """What `HfArgumentParser` makes of the dataclasses: name of a flag, with `_` -> how its words are read."""
+    return _actions_of(tuple(kinds))
+
+
+@cache
+def _actions_of(kinds: tuple[type, ...]) -> Mapping[str, Action]:
     from transformers.hf_argparser import HfArgumentParser
 
     found: dict[str, Action] = {}
@@ -190,7 +196,7 @@ def actions_of(kinds: list[type]) -> dict[str, Action]:
             if name in found and dict in (get_origin(hint), *(get_origin(one) or one for one in get_args(hint))):
                 reads = str not in get_args(hint)  # the Trainer takes no words there
                 found[name].type = partial(json_object, alone=reads or name.endswith("_kwargs"), read=reads)
-    return found
+    return MappingProxyType(found)
 
 
 def value_of(action: Action, words: list[str], from_file: bool = False):

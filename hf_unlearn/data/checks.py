@@ -187,7 +187,7 @@ def warn_of_near_twins(a: Content, b: Content, ids_a: Any, ids_b: Any, name_a: s
     rows = [f"{len(own)} of {len(one.keys)} {name}" for own, one, name in zip(
         compared_rows(a, b), (a, b), (name_a, name_b), strict=True) if len(own) < len(one.keys)]  # fmt: skip
     logger.warning(
-        "%d pair(s) of a %s and a %s row are much alike (share of common runs of characters or tokens): %s. "
+        "%d pair(s) of one %s and one %s row are much alike (share of common runs of characters or tokens): %s. "
         "Look at them: what they have in common is in both sets.%s",
         len(pairs),
         name_a,

@@ -30,7 +30,7 @@ class ReplayOptions:
             "metavar": "auto|SHARE",
             "help": "With `replay`: the last share of the steps, which alone holds revocable rows. Shorter: requests "
             "cost less; so short that they crowd the batches: the model forgets other rows. `auto`: as long as makes a "
-            "quarter of its rows revocable, at most half of the steps.",
+            "quarter of its rows revocable, or a third where these come often, at most half of the steps.",
         },
     )
     revocable_epochs: str = field(

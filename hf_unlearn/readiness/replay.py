@@ -25,6 +25,9 @@ OFTEN = 0.4  # visits of a revocable row by default, in shares of a plain traini
 FEWEST_VISITS = 3.0  # that a default leaves it, where a plain training has as many
 FEWEST_OF_TEXT = 11.0  # the same for a language model: long answers are not learned in a few visits
 FULL = 0.25  # share of revocable rows in the tail's steps that a default tail leads to
+MANY = 0.5  # visits, in shares of a plain training's, above which such a tail would be long: then it is fuller
+FULLER = 0.33
+SPARSE = 0.3  # share of revocable rows in the tail's steps up to which the learning rate falls over the tail alone
 LONGEST_TAIL = 0.5  # of a default tail: a request for early rows is then half a training
 CROWDED = 0.67  # share of revocable rows in a tail step above which the model forgets stable rows
 NEAR_RETRAINING = 0.25  # share of revocable rows above which a request costs about a retraining
@@ -40,7 +43,8 @@ def default_often(epochs: float, causal_lm: bool) -> float:
 
 def default_tail(bare: ReplayOrder) -> float:
     """Share of the steps that hold the revocable rows of an order that lacks its tail; longer where it were crowded."""
-    wanted = min(LONGEST_TAIL, sum(bare.slices) / bare.rows * bare.often / FULL)
+    full = FULL if bare.often <= MANY else FULLER
+    wanted = min(LONGEST_TAIL, sum(bare.slices) / bare.rows * bare.often / full)
     places = np.cumsum(bare.sizes[::-1])[::-1]  # from each step on
     roomy = np.flatnonzero(CROWDED * places >= bare.visits.sum())
     begin = min(tail_start(wanted, bare.steps), int(roomy.max(initial=0)))
@@ -92,10 +96,21 @@ def cut(
     return dataclasses.replace(bare, slices=slices, tail_start=begin), slice_of
 
 
-def rate(step: int, steps: int, warmup: int, tail: int) -> float:
-    """Learning rate of a step, in shares of the peak: a warm-up, constant up to the tail, then a linear decay."""
+def falls_from(order: ReplayOrder) -> int:
+    """
+    The step from which the learning rate falls: the tail's first, or where the tail is full a tail's length before, so
+    that the many new rows change less of what the others taught.
+    """
+    places = order.sizes[order.tail_start :].sum()
+    if order.visits.sum() <= SPARSE * places:
+        return order.tail_start
+    return max(0, 2 * order.tail_start - order.steps)
+
+
+def rate(step: int, steps: int, warmup: int, fall: int) -> float:
+    """Learning rate of a step, in shares of the peak: a warm-up, constant up to the fall, then a linear decay."""
     rise = min(1.0, (step + 1) / (warmup + 1)) if warmup else 1.0
-    left = 1.0 if step < tail else max(LOWEST_RATE, (steps - step) / max(1, steps - tail))
+    left = 1.0 if step < fall else max(LOWEST_RATE, (steps - step) / max(1, steps - fall))
     return rise * left
 
 

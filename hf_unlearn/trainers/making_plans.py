@@ -142,6 +142,7 @@ def make_plan(
         processes=args.world_size,
         warmup=args.get_warmup_steps(order.steps),
         schedule=_own_schedule(args),
+        falls_from=replay.falls_from(order),
         arguments=arguments_of(args),
         deleted=np.zeros(len(flags), np.uint8),
     )

@@ -68,7 +68,7 @@ class TrainingChoices(tuple):
             "Requests are in retrainings, each replayed by itself; the mean goes by how likely each group is to ask.",
             f"A year expects {expected} requests: retraining for each would cost {expected} trainings.",
             "The larger the share of revocable rows in a tail step, the more the model forgets of the others: by "
-            f"default it is {replay.FULL:g}{refused}.",
+            f"default it is {replay.FULL:g}, or {replay.FULLER:g} where they come often{refused}.",
         ]
 
     def to_list(self) -> list[dict]:

@@ -48,6 +48,7 @@ class ReplayPlan:
         micro_batches, processes: into how many parts a step is cut.
         warmup: steps of rising learning rate.
         schedule: the user's own `lr_scheduler_type`; None: the plan's ([`hf_unlearn.readiness.replay.rate`]).
+        falls_from: step from which the plan's learning rate falls; None, of an older plan: the tail's first.
         arguments: those of the config that change what is trained.
         columns: what the digest of a content is taken over.
         drawn: columns that are drawn anew each time a row is read, of which there is no digest.
@@ -69,6 +70,7 @@ class ReplayPlan:
     warmup: int
     schedule: str | None
     arguments: dict
+    falls_from: int | None = None
     columns: list[str] = field(default_factory=list)
     drawn: list[str] = field(default_factory=list)
     brought: dict = field(default_factory=dict)

@@ -313,7 +313,8 @@ class ReplayableTrainer(ForgettingTrainer):
         if self.program is None or self.plan.schedule is not None or self.lr_scheduler is not None:
             return super().create_scheduler(num_training_steps, optimizer)
         order = self.plan.order
-        factor = partial(replay.rate, steps=order.steps, warmup=self.plan.warmup, tail=order.tail_start)
+        fall = order.tail_start if self.plan.falls_from is None else self.plan.falls_from
+        factor = partial(replay.rate, steps=order.steps, warmup=self.plan.warmup, fall=fall)
         self.lr_scheduler = LambdaLR(self.optimizer if optimizer is None else optimizer, factor)
         self._created_lr_scheduler = True
         return self.lr_scheduler

@@ -191,7 +191,7 @@ def name_of_tail(arm: str) -> str:
     if one.own_schedule:
         return "by default, the plain training's schedule"
     if one.full:
-        early = ", an early decay" if one.early else ""
+        early = "" if one.early is None else ", the rate falls early" if one.early else ", the rate falls late"
         return f"{one.often:g} of the plain training's visits, {one.full:g} of a step revocable{early}"
     if one.often:
         return "by default, revocable rows as often as in the plain training"

@@ -7,7 +7,7 @@ Every cell (task, arm, seed) is one JSON file in OUTPUT_DIR; a killed run goes o
 there as the tables of recipes/study/README.md; with `--publish` it also takes the place of the same cells in
 recipes/study/results/replays.json. Any order is an arm, too: "often .8 full .5" has revocable rows come .8 times as
 often as the plain training does and makes them half of a tail's rows; with "early" behind it the learning rate falls
-from a tail's length before the tail on.
+from a tail's length before the tail on, with "late" over the tail alone.
 Tasks whose rows are in files need `--data DIR` with the folders tofu/, banking77/ and cifar10/; those on a pretrained
 model (MiniLM, SmolLM2) a copy of sentence-transformers/all-MiniLM-L6-v2 as minilm-l6/ and of
 HuggingFaceTB/SmolLM2-135M-Instruct as smollm2-135m/ there.
@@ -52,7 +52,7 @@ class ReplayArm:
         times: length of the tail, in shares of revocable rows; None: the default.
         often: visits of a revocable row, in shares of the plain training's; None: the default.
         full: share of revocable rows in the tail's steps, which sets its length; None: the default.
-        early: the learning rate begins to fall a tail's length before the tail, not at its start.
+        early: the learning rate begins to fall a tail's length before the tail; False: at its start; None: by default.
         own_schedule: of learning rates, the task's; else the plan's.
         asked: requests are replayed.
     """
@@ -62,7 +62,7 @@ class ReplayArm:
     times: float | None = None
     often: float | None = None
     full: float | None = None
-    early: bool = False
+    early: bool | None = None
     own_schedule: bool = False
     asked: bool = False
 
@@ -82,7 +82,7 @@ ARMS = {
     "as often": ReplayArm("ready", "replay", often=1.0),
     "own schedule": ReplayArm("ready", "replay", own_schedule=True),
 }
-ORDER = re.compile(r"often ([.\d]+) full ([.\d]+)( early)?")  # names of further arms
+ORDER = re.compile(r"often ([.\d]+) full ([.\d]+)( early| late)?")  # names of further arms
 
 
 def arm_of(name: str) -> ReplayArm:
@@ -90,7 +90,7 @@ def arm_of(name: str) -> ReplayArm:
     if not (found := ORDER.fullmatch(name)):
         return ARMS[name]
     often, full, early = found.groups()
-    return ReplayArm("ready", "replay", often=float(often), full=float(full), early=bool(early))
+    return ReplayArm("ready", "replay", often=float(often), full=float(full), early=early and early == " early")
 
 
 def is_arm(name: str) -> bool:
@@ -145,7 +145,7 @@ def train(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
     saved, record = folder / arm.role, folder / "training.json"
     if not record.is_file():
         shutil.rmtree(folder, ignore_errors=True)
-        falling = early_decay() if arm.early else contextlib.nullcontext()
+        falling = contextlib.nullcontext() if arm.early is None else decay(arm.early)
         with falling, timed_snapshots() as seconds, contextlib.redirect_stdout(None):
             trainer = ready.train(own, data_args, model_args, args, prepared)
         found = {**trainer.cost, "snapshot_seconds": round(sum(seconds), 3), "snapshots": len(seconds)}
@@ -173,16 +173,14 @@ def timed_snapshots():
 
 
 @contextlib.contextmanager
-def early_decay():
-    """In the block the learning rate of new plans begins to fall a tail's length before the tail."""
+def decay(early: bool):
+    """In the block the learning rate of new plans begins to fall a tail's length before the tail, or at its start."""
     from hf_unlearn.readiness import replay
 
-    plain = replay.rate
+    def at(order) -> int:
+        return max(0, 2 * order.tail_start - order.steps) if early else order.tail_start
 
-    def early(step: int, steps: int, warmup: int, tail: int) -> float:
-        return plain(step, steps, warmup, max(0, 2 * tail - steps))
-
-    with mock.patch.object(replay, "rate", early):
+    with mock.patch.object(replay, "falls_from", at):
         yield
 
 

@@ -78,7 +78,7 @@ def test_near_twins_stay_and_are_named_with_how_much_alike_they_are(caplog):
     with caplog.at_level(logging.WARNING):
         parts = split(Dataset.from_list(rows), by="id", values=[0], unseen=[3])
     assert parts["forget"]["id"] == [0]
-    assert "1 pair(s) of a forget and a retain row are much alike" in caplog.text and "0 ≈ 27 (85%)" in caplog.text
+    assert "1 pair(s) of one forget and one retain row are much alike" in caplog.text and "0 ≈ 27 (85%)" in caplog.text
 
 
 def test_a_padded_row_is_the_same_row():

@@ -21,18 +21,20 @@ def test_any_order_is_an_arm_by_its_name():
     assert replays.arms_of("digits", ["often .8 full .5 early"]) == [PLAIN, "often .8 full .5 early"]
     arm = replays.arm_of("often .8 full .5 early")
     assert (arm.often, arm.full, arm.early, arm.is_default) == (0.8, 0.5, True, False)
-    assert not replays.arm_of("often 1 full .25").early and not replays.is_arm("often full")
+    assert replays.arm_of("often 1 full .25").early is None and not replays.is_arm("often full")
+    assert replays.arm_of("often 1 full .25 late").early is False
     assert ARMS[REPLAY].is_default and ARMS[replays.BOTH].is_default and not ARMS["as often"].is_default
 
 
-def test_an_early_decay_begins_a_tails_length_before_the_tail_and_leaves_no_trace():
+@pytest.mark.parametrize(("early", "step"), [(True, 60), (False, 80)])
+def test_a_decay_begins_a_tails_length_before_the_tail_or_at_its_start_and_leaves_no_trace(early, step):
+    from hf_unlearn.data.replay_order import ReplayOrder
     from hf_unlearn.readiness import replay
 
-    plain = [replay.rate(step, 100, 0, 80) for step in range(100)]
-    with replays.early_decay():
-        early = [replay.rate(step, 100, 0, 80) for step in range(100)]
-    assert early == [replay.rate(step, 100, 0, 60) for step in range(100)]
-    assert plain == [replay.rate(step, 100, 0, 80) for step in range(100)] != early
+    order, plain = ReplayOrder(90, (10,), 10, 100, 80, seed=0), replay.falls_from
+    with replays.decay(early):
+        assert replay.falls_from(order) == step
+    assert replay.falls_from is plain
 
 
 class Plan:

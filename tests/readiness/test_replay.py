@@ -15,7 +15,7 @@ NONE = np.zeros(0, dtype=np.int64)
 
 
 @pytest.mark.parametrize("revocable, often, tail", [(50, 1, 0.1515), (100, 0.4, 0.16), (100, 0.5, 0.2), (300, 1, 0.5)])
-def test_a_quarter_of_a_default_tail_is_revocable_or_a_third_and_it_is_at_most_half_of_the_steps(revocable, often, tail):
+def test_a_quarter_of_a_default_tail_is_revocable_or_a_third_at_most_half_of_the_steps(revocable, often, tail):
     bare = ReplayOrder(1000 - revocable, (revocable,), 10, 1000, 0, seed=0, often=often)
     assert replay.default_tail(bare) == pytest.approx(tail, abs=1e-3)
 

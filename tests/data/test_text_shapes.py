@@ -75,8 +75,9 @@ def test_the_turns_of_the_assistant_are_learnt_with_their_ends():
 def test_turns_as_sharegpt_names_them_are_the_same_turns():
     said = [("system", "f"), ("human", "ab"), ("gpt", "c")]
     row = {"conversations": [{"from": who, "value": words} for who, words in said]}
-    found = made(row, letters(CHATML), messages_column="conversations")
-    assert found == made({"messages": turns("s:f", "u:ab", "a:c")}, letters(CHATML))
+    expected = made({"messages": turns("s:f", "u:ab", "a:c")}, letters(CHATML))
+    assert made(row, letters(CHATML)) == expected
+    assert made({"talk": row["conversations"]}, letters(CHATML), messages_column="talk") == expected
 
 
 def test_a_template_that_marks_the_assistants_words_gives_what_trl_learns():
@@ -124,7 +125,7 @@ def test_chats_that_cannot_be_learnt_are_told(template, said, why):
 
 def test_turns_that_are_no_turns_are_told_by_their_rows():
     for value in ([{"role": "user"}], [{"from": "human", "value": 3}], "hello", []):
-        with pytest.raises(ValueError, match=r"1 row has a chat that (has a turn that is no|holds no list)"):
+        with pytest.raises(ValueError, match=r"1 row has a chat that (has a turn|holds no list|is a text, .hello.)"):
             made({"messages": value}, letters(CHATML))
 
 
@@ -275,6 +276,8 @@ def test_encode_refuses_arguments_that_nothing_reads():
     assert "`stride` is 0" in told and "`max_length` is -1" in told and "`label_column` names no column of" in told
     with pytest.raises(ArgumentError, match="`prompt` is '{question}:', which is of questions and instructions"):
         encode([{"text": "a"}], letters(), prompt="{question}:")
+    with pytest.raises(ArgumentError, match="`rows` has no rows in 'rows'"):
+        encode({"text": []}, letters())
     with pytest.raises(ArgumentError, match="`questions` is no argument of `encode`"):
         encode([{"text": "a"}], letters(), questions="x")
 

@@ -109,7 +109,8 @@ def encode(
     Rows as a model takes them; the verbs make theirs by the same function. Of a language model the columns that are
     there decide, as in TRL:
 
-        messages              a chat, by the tokenizer's chat template; the assistant's turns are learnt
+        messages              a chat, by the tokenizer's chat template; the assistant's turns are learnt; the same:
+                              conversations
         prompt, completion    two texts, or two lists of messages; the completion is learnt
         question, answer      a chat of one turn where the tokenizer has a chat template, else by `prompt`
         instruction, output   the same, with what is in `input` behind the instruction
@@ -171,6 +172,7 @@ def encode(
         parts, problems = as_dataset(rows, "rows")
         raise_problems(problems)
         parts = {"rows": parts}
+    raise_problems([f"`rows` has no rows in {name!r}." for name, part in parts.items() if not len(part)])
     found = encode_parts(parts, processing_class, reading)
     if found.said:
         (logger.warning if found.cuts else logger.info)("Rows have %s.", found.said)

@@ -92,7 +92,9 @@ def checked(turns: Any) -> list[dict]:
     Raises:
         OddChat: if they are no list of turns with a role and words.
     """
-    if not isinstance(turns, Sequence) or isinstance(turns, str) or not len(turns):
+    if isinstance(turns, str):
+        raise OddChat(f"is a text, {turns[:40]!r}: make a list of turns of it, as by `json.loads`")
+    if not isinstance(turns, Sequence) or not len(turns):
         raise OddChat(f"holds no list of turns, but {str(turns)[:60]!r}")
     found = []
     for turn in turns:

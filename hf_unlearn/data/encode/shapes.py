@@ -15,6 +15,7 @@ NEEDED = {  # kind of rows -> the columns that tell it, in the order in which th
     "text": ("text",),
 }
 BESIDE = {"instruction": ("input",)}  # columns that such rows may have, too
+ALSO = {"messages": "conversations"}  # usual name -> another one that is as usual
 COLUMNS = tuple(column for kind, needed in NEEDED.items() for column in (*needed, *BESIDE.get(kind, ())))
 
 
@@ -58,6 +59,8 @@ def shape_of(there: Sequence[str], named: Mapping[str, str] | None = None) -> Sh
     if len(kinds) > 1:
         flags = " and ".join(f"`{name}_column`" for name in named)
         raise ValueError(f"{flags} name columns of rows of different kinds: give those of one of {_all_kinds()}.")
+    if not kinds:
+        named = {name: also for name, also in ALSO.items() if name not in there and also in there}
     fits = [kind for kind in kinds or NEEDED if {named.get(name, name) for name in NEEDED[kind]} <= set(there)]
     if fits:
         names = (*NEEDED[fits[0]], *BESIDE.get(fits[0], ()))

@@ -158,7 +158,9 @@ def rows_by_split(data: DataArguments) -> tuple:
             way = request.way_of(data)
             flags = {**FLAGS, "values": way} if way in ("forget_ids", "forget_where") else FLAGS
             flags = {**flags, "unseen": "unseen_ids"} if data.unseen_ids else flags
-            raise ArgumentError([by_flags(problem, flags) for problem in problems_of(error)]) from error
+            told = f"There is no column {data.label_column!r};"  # where the columns are checked, with its flag
+            problems = [one for one in problems_of(error) if data.task == "causal_lm" or not one.startswith(told)]
+            raise ArgumentError([by_flags(problem, flags) for problem in problems]) from error
 
     parts, *_ = gather(
         by_split,

@@ -150,7 +150,8 @@ def _nothing_left(parts: dict[str, np.ndarray], grouped_by: str | None, gone: np
     """The parts that have no rows, and why; `grouped_by`: the column asked by, where it is that of the groups, too."""
     if not gone.any() and parts["forget"].all():
         return [f"All {len(gone)} rows are to be forgotten; none is left for 'retain' or 'unseen'."]
-    hint = ""
+    n = {name: int(mask.sum()) for name, mask in parts.items()}
+    hint = f" Of {len(gone)} rows {n['forget']} are to be forgotten and {n['unseen']} stay unseen."
     if grouped_by is not None and not parts["retain"].any():
         hint = (
             f" Unseen rows are drawn as whole groups of {grouped_by!r}, as long as `group` names no other column: that "

@@ -124,6 +124,23 @@ def test_one_class_alone_is_told_before_a_model_is_made():
         all_class_names(rows, "label")
 
 
+def test_a_class_column_that_is_not_there_is_told_once_with_its_flag(tmp_path):
+    (tmp_path / "rows.csv").write_text("text,kind\n" + "".join(f"t{i},a\n" for i in range(9)))
+    data = DataArguments(task="sequence_classification", dataset_name=str(tmp_path / "rows.csv"))
+    data.forget_by, data.forget_values = "class", ["a"]
+    with pytest.raises(ArgumentError) as caught:
+        prepare.rows_by_split(data)
+    (told,) = caught.value.problems
+    assert told.startswith("There is no column 'label'; the rows have 'text', 'kind'") and "--label_column" in told
+
+
+def test_a_text_needs_room_beside_the_tokenizer_s_own_tokens():
+    rows = datasets.Dataset.from_dict({"text": ["a b", "b a"], "label": ["x", "y"]})
+    tokenizer = text.build_tokenizer(rows["text"], 300, append_eos=True)
+    with pytest.raises(ValueError, match="`max_length` is 1, and the tokenizer adds 2 tokens of its own"):
+        text.encode_text_classification(rows, tokenizer, max_length=1)
+
+
 # ---- images ---------------------------------------------------------------------------------------------------------
 
 

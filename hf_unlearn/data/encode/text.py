@@ -80,10 +80,16 @@ def encode_text_classification(
         `.names` are the class names; of several labels a row, float32 lists with 0 or 1 for each of `names`).
 
     Raises:
-        ValueError: a column is missing or holds no text, or a label is not among `names`.
+        ValueError: a column is missing or holds no text, a label is not among `names`, or `max_length` leaves no room
+            beside the tokenizer's own tokens.
     """
     check_columns(dataset, text_column, label_column)
     check_texts(dataset, text_column)
+    if max_length is not None and max_length <= (own := tokenizer.num_special_tokens_to_add()):
+        raise ValueError(
+            f"`max_length` is {max_length}, and the tokenizer adds {own} tokens of its own to each text: at least "
+            f"{own + 1} are needed, and many more for what texts say."
+        )
     names, labels = class_labels(dataset, label_column, names)
 
     def encode(batch):

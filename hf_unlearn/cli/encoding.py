@@ -54,12 +54,18 @@ def reading_of(data: DataArguments, recipe: Mapping[str, int]) -> Reading:
         length = Length(recipe["max_length"], "recorded")
     return Reading(
         task=data.task,
-        columns={name: getattr(data, f"{name}_column") for name in TASK_COLUMNS.get(data.task, ())},
+        columns=named_columns(data, TASK_COLUMNS.get(data.task, ())),
         max_length=length,
         prompt=with_breaks(data.prompt),
         stride=data.stride or recipe.get("stride"),
         max_seconds=data.max_seconds,
     )
+
+
+def named_columns(data: DataArguments, names: Iterable[str]) -> dict[str, str]:
+    """Usual name -> name of the column, of those that somebody has named, be it as usual."""
+    said = {*data.given, *data.changed()}
+    return {name: getattr(data, f"{name}_column") for name in names if f"{name}_column" in said}
 
 
 def recorded(sources: Iterable[str | None]) -> dict[str, int]:
@@ -111,7 +117,7 @@ def shape_by_flags(data: DataArguments, rows):
     from ..data.encode.shapes import COLUMNS, shape_of
 
     try:
-        return shape_of(rows.column_names, {name: getattr(data, f"{name}_column") for name in COLUMNS})
+        return shape_of(rows.column_names, named_columns(data, COLUMNS))
     except ValueError as error:
         raise ValueError(re.sub(r"`(\w+_column)`", r"--\1", str(error))) from error
 

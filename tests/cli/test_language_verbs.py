@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from hf_unlearn.cli import evaluate, plan, prepare, ready, unlearn, verify
+from hf_unlearn.cli import evaluate, parsing, plan, prepare, ready, unlearn, verify
 from hf_unlearn.cli.arguments import DataArguments, ModelArguments
 from hf_unlearn.cli.model import build_model
 from hf_unlearn.data.encode.text import build_tokenizer
@@ -135,3 +135,13 @@ def test_a_prompt_of_the_command_line_has_its_line_breaks(tmp_path):
     prepared = prepare.prepare(data, ModelArguments(model_type="llama", vocab_size=300))
     said = prepared.processing_class.decode(prepared.splits["forget"][0]["input_ids"])
     assert said.startswith("<s>Q Where does person 2 live?\nA: In Cray")
+
+
+def test_a_column_that_a_flag_names_decides_also_by_its_usual_name(tmp_path):
+    rows = [{"id": str(i), "question": f"Who is {i}?", "answer": "Ann.", "text": f"Report {i}."} for i in range(9)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    argv = f"--dataset_name {path} --forget_ids 1 --model_type llama --output_dir {tmp_path} --use_cpu true".split()
+    for flags, column in (([], "question"), (["--text_column", "text"], "text")):
+        data = parsing.parse("ready", [*argv, *flags])[1]
+        assert column in prepare.said_by(data, prepare.rows_by_split(data)[0])

@@ -43,8 +43,8 @@ class Shape:
 
 def shape_of(there: Sequence[str], named: Mapping[str, str] | None = None) -> Shape:
     """
-    The shape of rows with these columns: that of the columns that were named otherwise than usual, else the first of
-    `NEEDED` whose columns are all there.
+    The shape of rows with these columns: that of the columns that were named, first of all of those that were named
+    otherwise than usual; else the first of `NEEDED` whose columns are all there.
 
     Args:
         there: names of the rows' columns.
@@ -54,11 +54,14 @@ def shape_of(there: Sequence[str], named: Mapping[str, str] | None = None) -> Sh
         ValueError: if a column that was named is not there, columns of two shapes are named, or no shape fits. The
             message lists the columns that are there and names the argument, `question_column`, say.
     """
-    named = {name: column for name, column in (named or {}).items() if name in COLUMNS and column != name}
-    kinds = [kind for kind in NEEDED if set(named) & {*NEEDED[kind], *BESIDE.get(kind, ())}]
+    asked = {name: column for name, column in (named or {}).items() if name in COLUMNS}
+    named = {name: column for name, column in asked.items() if column != name}
+    kinds = _kinds_of(named)
     if len(kinds) > 1:
         flags = " and ".join(f"`{name}_column`" for name in named)
         raise ValueError(f"{flags} name columns of rows of different kinds: give those of one of {_all_kinds()}.")
+    if not kinds:
+        kinds = [kind for kind in _kinds_of(asked) if set(NEEDED[kind]) <= set(there)]
     if not kinds:
         named = {name: also for name, also in ALSO.items() if name not in there and also in there}
     fits = [kind for kind in kinds or NEEDED if {named.get(name, name) for name in NEEDED[kind]} <= set(there)]
@@ -77,6 +80,11 @@ def shape_of(there: Sequence[str], named: Mapping[str, str] | None = None) -> Sh
         f"{', '.join(map(repr, there))}. If yours have other names, say them: by `question_column` and "
         "`answer_column`, `text_column`, `messages_column`, …."
     )
+
+
+def _kinds_of(names: Mapping[str, str]) -> list[str]:
+    """The kinds of rows that have some of these columns, by their usual names."""
+    return [kind for kind in NEEDED if set(names) & {*NEEDED[kind], *BESIDE.get(kind, ())}]
 
 
 def _all_kinds() -> str:

@@ -40,6 +40,10 @@ KINDS = {  # of model cards, by guarantee
     records.APPROXIMATE: model_card.REPLAYED_ELSEWHERE,
     records.NOT_FORGOTTEN: model_card.NOT_REPLAYED,
 }
+CHANGED = (
+    "The snapshot {} holds other weights than its record says: it was changed after it was written. Restore it from a "
+    "copy, or delete it: the request then goes back to the one before it."
+)
 FROM_HUB = "_from_hub"  # in the output folder: a snapshot that is being taken from there
 
 
@@ -232,13 +236,24 @@ class ReplayTrainer(ReadyTrainer):
         self.tell_of_lost([border for border in self.program.missing if border < self.border])
         return self.program.snapshot(self.border)
 
+    def at_border(self, step):
+        if step == self.border and self._is_own_snapshot(self.resumed_from):
+            then = read_json(os.path.join(self.resumed_from, records.READINESS))["replay"].get("weights")
+            if then not in (None, weights_digest(self.accelerator.unwrap_model(self.model))):
+                raise ArgumentError([CHANGED.format(self.asked.snapshot_before(step))])
+        super().at_border(step)
+
+    def _is_own_snapshot(self, folder: str | None) -> bool:
+        """Whether a checkpoint is the snapshot that the replay begins with."""
+        return folder is not None and os.path.realpath(folder) == os.path.realpath(self.program.snapshot(self.border))
+
     @property
     def rewritten(self):
         return [border for border in self.program.borders if border > self.border]
 
     def resume_record(self, folder):
         super().resume_record(folder)
-        if os.path.realpath(folder) == os.path.realpath(self.program.snapshot(self.border)):
+        if self._is_own_snapshot(folder):
             self.row_passes, self.seconds = 0.0, 0.0  # the cost of a request is that of its replay
 
     @property

@@ -324,6 +324,8 @@ class ReplayableTrainer(ForgettingTrainer):
             return super().get_batch_samples(epoch_iterator, num_batches, device)
         if self.state.global_step >= self.plan.order.steps:
             return [], None  # resumed from the checkpoint of the last step
+        if self.replays:  # the Trainer takes the steps between logs, looks and checkpoints from the snapshot's state
+            self.state.compute_steps(self.args, self.state.max_steps)
         self.program.before_step()
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self.program.take(batches)

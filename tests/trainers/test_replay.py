@@ -82,3 +82,5 @@ def test_a_checkpoint_more_or_another_log_changes_no_bit(tmp_path, known):
     request = replayed(tmp_path / "out", source, [4], **busy)
     assert same_bits(weights(request.model), weights(known(4).model))
     assert not [name for name in os.listdir(tmp_path / "out") if name.startswith("checkpoint-")]
+    logged = [line["step"] for line in request.state.log_history if "loss" in line and line["step"] > request.border]
+    assert logged == list(range(request.border // 2 * 2 + 2, 17, 2)) and request.state.save_steps == 5  # its own

@@ -13,13 +13,14 @@ import pytest
 import torch
 from helpers import tiny
 from helpers.replays import QUIET, SIZES, adapter, language_model, replayed, trained
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, TrainerCallback
 
 from hf_unlearn import ArgumentError, ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer, default_collator
 from hf_unlearn.trainers import records, replay_plan
 from hf_unlearn.trainers.replay_request import ids_of, look_up
 from hf_unlearn.trainers.snapshots import snapshot_problem
-from hf_unlearn.utils import sealed
+from hf_unlearn.utils import manifest, sealed
 from hf_unlearn.utils.files import write_json
 from hf_unlearn.utils.versions import library_versions
 
@@ -153,6 +154,18 @@ def test_a_snapshot_that_is_gone_or_damaged_is_told(ready):
     shutil.rmtree(ready / "_snapshots")
     problem = told(ready, first, plan)
     assert "there is no such folder. Where they are elsewhere now, name their folder by `snapshots`." in problem
+
+
+def test_a_snapshot_with_other_weights_than_its_record_says_is_no_beginning(ready, tmp_path):
+    plan = replay_plan.read(str(ready))
+    first = int(plan.order.borders.min())
+    snapshot = ready / "_snapshots" / f"checkpoint-{first}"
+    state = load_file(snapshot / "model.safetensors")
+    next(iter(state.values())).add_(1e-3)
+    save_file(state, snapshot / "model.safetensors", metadata={"format": "pt"})
+    manifest.write(snapshot)  # as if it had been written so
+    with pytest.raises(ArgumentError, match="checkpoint-.* holds other weights than its record says: it was changed"):
+        replayed(tmp_path / "out", ready, [early_row(ready)])
 
 
 def test_a_snapshot_of_another_run_or_step_is_told(ready, trainings):

@@ -129,7 +129,9 @@ def split(
     parts = {name: mask & ~gone for name, mask in parts.items()}
     if duplicates != "keep":
         parts = _settle_duplicates(dataset, parts, duplicates, said)
-    raise_problems(_nothing_left(parts, column if by == "column" and group == column else None, gone))
+    if not all(mask.any() for mask in parts.values()):
+        alone = f" All have one value in column {column!r}." if by in ("class", "column") and len({*keys}) == 1 else ""
+        raise_problems(_nothing_left(parts, column if by == "column" and group == column else None, gone, alone))
 
     from datasets import DatasetDict
 
@@ -146,12 +148,19 @@ def _keys(dataset, by: str, column: str | None, where: Mapping[str, Any] | None)
     return keys_of(dataset, where) if by == WHERE else column_values(dataset, column), np.arange(len(dataset))
 
 
-def _nothing_left(parts: dict[str, np.ndarray], grouped_by: str | None, gone: np.ndarray) -> list[str]:
-    """The parts that have no rows, and why; `grouped_by`: the column asked by, where it is that of the groups, too."""
+def _nothing_left(parts: dict[str, np.ndarray], grouped_by: str | None, gone: np.ndarray, alone: str) -> list[str]:
+    """
+    The parts that have no rows, and why.
+
+    Args:
+        grouped_by: the column asked by, where it is that of the groups, too.
+        gone: rows that earlier requests have deleted.
+        alone: what to say where all rows have the value that is asked for.
+    """
     if not gone.any() and parts["forget"].all():
         return [f"All {len(gone)} rows are to be forgotten; none is left for 'retain' or 'unseen'."]
     n = {name: int(mask.sum()) for name, mask in parts.items()}
-    hint = f" Of {len(gone)} rows {n['forget']} are to be forgotten and {n['unseen']} stay unseen."
+    hint = f" Of {len(gone)} rows {n['forget']} are to be forgotten and {n['unseen']} stay unseen.{alone}"
     if grouped_by is not None and not parts["retain"].any():
         hint = (
             f" Unseen rows are drawn as whole groups of {grouped_by!r}, as long as `group` names no other column: that "

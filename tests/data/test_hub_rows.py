@@ -86,7 +86,8 @@ def test_configurations_splits_and_revisions_are_read_and_those_that_are_not_the
     assert split == f"ValueError: 'user/rows' has no split 'tset' in its configuration 'en'; {has}"
     assert only == "ValueError: 'user/one' has no split 'train'; it has 'validation'. Name one of them by `split`."
     assert "has no revision 'v9' on the Hub. Name a branch, a tag or a commit by `revision`." in revision
-    assert nowhere.startswith("FileNotFoundError: Could not load 'user/nowhere' from the Hub") and "log in" in nowhere
+    assert nowhere.startswith("FileNotFoundError: There is no file or folder 'user/nowhere' in ")
+    assert "log in" in nowhere and "Could not load 'user/nowhere' from the Hub, either" in nowhere
     assert "is a loading script, which `datasets` runs no more." in script
     assert local.startswith("ValueError: `config` is 'en' and `revision` is 'v1', which is of data sets on the Hub")
     assert "with its files 'fr/*.jsonl'," in files

@@ -193,6 +193,12 @@ def test_wrong_split_arguments_are_refused_with_the_reason(options, words):
         split(people(), **options)
 
 
+def test_where_all_rows_have_the_value_that_is_asked_for_it_is_told():
+    rows = [{"id": str(i), "label": "x", "text": f"t{i}"} for i in range(20)]
+    with pytest.raises(ArgumentError, match="'retain'. Of 20 rows 18 are .* All have one value in column 'label'"):
+        split(rows, by="class", fraction=0.1)
+
+
 # ---- what used to be misread -----------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Callable
 
 from .files import BUILDERS, is_path, split_name
@@ -89,9 +90,10 @@ def _why(name: str, data_files, revision: str | None, error: Exception) -> str:
     close = difflib.get_close_matches(str(name).lower(), [*EMBEDDED, *FILES_OF], 1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     files = f", with its files {data_files!r}," if data_files else ""
+    here = f"There is no file or folder {str(data_files or name)!r} in {os.getcwd()!r}. "
     login = " (for a private one, log in by `hf auth login`)" if isinstance(error, DatasetNotFoundError) else ""
     return (
-        f"Could not load {name!r}{files} from the Hub ({type(error).__name__}: {said}). Name a Hub id that exists"
-        f"{login}, with a network; an embedded data set ({', '.join(EMBEDDED)}); or local files by `data_files` (known "
-        f"by name: {', '.join(FILES_OF)}).{hint}"
+        f"{here}Could not load {name!r}{files} from the Hub, either ({type(error).__name__}: {said}). Name a Hub id "
+        f"that exists{login}, with a network; an embedded data set ({', '.join(EMBEDDED)}); or local files by "
+        f"`data_files` (known by name: {', '.join(FILES_OF)}).{hint}"
     )

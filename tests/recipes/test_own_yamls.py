@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.recipes import OWN_YAMLS, SMALL, TINY, strict_json
+import yaml
+from helpers.recipes import OWN_YAMLS, ROOT, SMALL, TINY, strict_json
 from PIL import Image
 
 from hf_unlearn import Scorecard
@@ -124,3 +125,15 @@ def test_ten_rows_of_one_s_own_are_trained_on_unlearned_and_measured(path, tmp_p
 
 def test_there_are_rows_for_each_and_each_for_some():
     assert sorted(map(own, OWN_YAMLS)) == sorted(ROWS_OF)
+
+
+def test_the_guide_s_three_commands_of_a_path_name_a_recipe_each():
+    section = (ROOT / "recipes/README.md").read_text().partition("## Your own data\n")[2].partition("\n## ")[0]
+    found = re.findall(r"^    hf-unlearn (\w+) +--config (\S+)$", section, re.M)
+    assert [verb for verb, _ in found] == ["ready", "unlearn", "evaluate"] * 3
+    paths = [ROOT / path for _, path in found]
+    assert paths[::3] == paths[1::3] == paths[2::3] and set(paths) < set(OWN_YAMLS)
+    for path in OWN_YAMLS:
+        assert str(path.relative_to(ROOT)) in section
+        where = yaml.safe_load(path.read_text())["dataset_name"]
+        assert where in section or path not in paths

@@ -235,6 +235,13 @@ def test_all_windows_of_a_document_are_in_the_part_that_a_request_names():
     assert len(set(parts["retain"]["id"])) == len(parts["retain"])
 
 
+def test_documents_in_parts_need_ids():
+    parts = split([{"text": "ab" * (i + 1), "by": i} for i in range(6)], where={"by": 2}, unseen=[4])
+    with pytest.raises(ArgumentError, match="documents have no column `id`"):
+        encode(parts, letters())
+    assert encode([{"text": "ab"}], letters())["document"] == ["0"]
+
+
 # ---- which shape ----------------------------------------------------------------------------------------------------
 
 

@@ -219,7 +219,7 @@ def _length(reading: Reading, lengths, tokenizer, of_documents: bool = False) ->
 def _language(parts: Mapping[str, Any], tokenizer, reading: Reading, shape: Shape | None = None) -> Encoded:
     if shape is None:
         shape = shape_of(kept_of(parts).column_names, reading.columns)
-        raise_problems(_unread(reading, shape))
+        raise_problems(_unread(reading, shape) + _unnamed(parts, shape))
     for part in parts.values():
         check_columns(part, *shape.columns.values())
     wholes = {name: tokenized(part, tokenizer, shape, reading.prompt) for name, part in parts.items()}
@@ -258,6 +258,14 @@ def _unread(reading: Reading, shape: Shape) -> list[str]:
     if reading.prompt is not None and shape.kind not in ("question", "instruction"):
         found.append(Wrong("prompt", f"is {shown(reading.prompt)}, which is of questions and instructions, {held}"))
     return found
+
+
+def _unnamed(parts: Mapping[str, Any], shape: Shape) -> list[str]:
+    """Documents in parts without ids: numbers of rows would be the same in each part."""
+    if not shape.holds_documents or len(parts) < 2 or all("id" in part.column_names for part in parts.values()):
+        return []
+    fix = "add one before the split: `rows = rows.add_column('id', list(map(str, range(len(rows)))))`."
+    return [f"The documents have no column `id`, by which their windows are known and a request names them: {fix}"]
 
 
 def _texts(parts: Mapping[str, Any], tokenizer, reading: Reading) -> Encoded:

@@ -193,8 +193,6 @@ def name_of_tail(arm: str) -> str:
     if one.full:
         early = "" if one.early is None else ", the rate falls early" if one.early else ", the rate falls late"
         return f"{one.often:g} of the plain training's visits, {one.full:g} of a step revocable{early}"
-    if one.often:
-        return "by default, revocable rows as often as in the plain training"
     return "by default" if one.times is None else f"{one.times:g} × the share"
 
 

@@ -38,6 +38,7 @@ from recipes.tools import jobs as jobs_
 RESULTS = Path(__file__).parent / "results" / "replays.json"
 SCHEMA = 1
 PLAIN, RETRAINED, AGAIN, REPLAY, BOTH = "plain", "retrained", "retrained again", "replay", "replay + meta"
+OFTEN = "often 1 full .25 late"  # as in the plain training
 TAILS = (1.5, 2.0, 3.0, 4.0)  # times the revocable share
 
 
@@ -79,7 +80,7 @@ ARMS = {
     REPLAY: ReplayArm("ready", "replay", asked=True),
     BOTH: ReplayArm("ready", "replay+meta", asked=True),
     **{f"tail {times:g}": ReplayArm("ready", "replay", times) for times in TAILS},
-    "as often": ReplayArm("ready", "replay", often=1.0),
+    OFTEN: ReplayArm("ready", "replay", often=1.0, full=0.25, early=False),
     "own schedule": ReplayArm("ready", "replay", own_schedule=True),
 }
 ORDER = re.compile(r"often ([.\d]+) full ([.\d]+)( early| late)?")  # names of further arms

@@ -22,8 +22,10 @@ def test_any_order_is_an_arm_by_its_name():
     arm = replays.arm_of("often .8 full .5 early")
     assert (arm.often, arm.full, arm.early, arm.is_default) == (0.8, 0.5, True, False)
     assert replays.arm_of("often 1 full .25").early is None and not replays.is_arm("often full")
-    assert replays.arm_of("often 1 full .25 late").early is False
-    assert ARMS[REPLAY].is_default and ARMS[replays.BOTH].is_default and not ARMS["as often"].is_default
+    assert replays.arm_of("often 1 full .25 late").early is False and all(
+        replays.arm_of(name) == arm for name, arm in ARMS.items() if replays.ORDER.fullmatch(name)
+    )
+    assert ARMS[REPLAY].is_default and ARMS[replays.BOTH].is_default and not ARMS[replays.OFTEN].is_default
 
 
 @pytest.mark.parametrize(("early", "step"), [(True, 60), (False, 80)])

@@ -16,6 +16,7 @@ model.py                       flags -> the model that a training begins with: a
 named.py                       a model by name: what its config says before it is loaded, its head where that is new
 loading.py adapters.py         flags -> how a model is loaded, and the adapter that is trained on it
 keys_of_trl.py                 keys of TRL's scripts: their names here, and those that cannot be
+saved_runs.py                  what a model's folder says of its run, and of which rows
 checkpoints.py                 what can be said of a checkpoint before it is loaded
 shadows.py                     shadow models of `evaluate --shadows N`
 terminal.py                    the first line, and one bar over all steps

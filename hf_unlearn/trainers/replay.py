@@ -340,7 +340,7 @@ def _looked_up(model, args: UnlearnConfig, asked, peft_config) -> ReplayRequest:
         )
     adapter = adapter_problems(found.plan, peft_config)
     raise_problems([*found.problems, *adapter, *contradictions(args, found.plan), *found.place_problems(args)])
-    if why := found.snapshot_problem(contents=True, into=os.path.join(args.output_dir, FROM_HUB)):
+    if why := found.settle(into=os.path.join(args.output_dir, FROM_HUB)):
         raise ArgumentError([why])
     return found
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
@@ -30,6 +32,7 @@ from .snapshots import deleted_elsewhere, snapshot_problem, snapshots_of
 logger = logging.getLogger(__name__)
 
 
+MODELS = ("config.json", "adapter_config.json")  # one of them is in the folder of a model
 TRAINED_AFTER = "trained_after"  # in readiness.json: the folder with the plan that the model had before its training
 
 
@@ -51,6 +54,7 @@ class ReplayRequest:
         problems: why it cannot be replayed, but for its snapshot.
         hub: repository of the snapshots that are not in that folder.
         downloaded: folder of the one that it begins with, once it has come from there.
+        damaged: why snapshots that were read cannot be used, by their steps.
 
     What is found of the rows is that of the time when it is asked for first: they are not deleted then.
     """
@@ -66,6 +70,7 @@ class ReplayRequest:
     problems: list[str] = field(default_factory=list)
     hub: str | None = None
     downloaded: str | None = None
+    damaged: dict[int, str] = field(default_factory=dict)
 
     @cached_property
     def earlier(self) -> np.ndarray:
@@ -128,6 +133,8 @@ class ReplayRequest:
 
     def _why_not(self, border: int) -> str | None:
         """Why the snapshot before a step is not there to be used, in a sentence."""
+        if border in self.damaged:
+            return self.damaged[border]
         why = snapshot_problem(self.snapshots, border, self.plan)
         if why is None or self.hub is None:
             return why
@@ -169,6 +176,21 @@ class ReplayRequest:
         self.downloaded = into
         return snapshot_problem(into, self.border, self.plan, contents)
 
+    def settle(self, into: str) -> str | None:
+        """
+        Reads the snapshot that it begins with, and goes back to an earlier one where that is damaged; why none can be
+        used, in a sentence.
+
+        Args:
+            into: folder that one may be downloaded into.
+        """
+        while why := self.snapshot_problem(contents=True, into=into):
+            if self.border in self.damaged or self.border is None:
+                return self.damaged.get(self.last_border, why)
+            self.damaged[self.border] = why
+            del self.border
+        return None
+
     @property
     def folders(self) -> list[str]:
         """Folders of the models that the result takes the place of: the plan's, and that of a request by steps."""
@@ -191,7 +213,20 @@ class ReplayRequest:
         inside = [folder for folder in self.folders if out.startswith(os.path.join(folder, ""))]
         if inside and not args.keep_superseded:
             return [f"`keep_superseded` is False, and `output_dir` is in {inside[0]}, which would be deleted."]
+        others = [] if args.keep_superseded else [other for folder in self.folders for other in _models_in(folder)]
+        if others:
+            return [
+                "`keep_superseded` is False, and the folder to be deleted holds other models: "
+                f"{first_ids(others)}. Move them elsewhere, or leave it out."
+            ]
         return []
+
+
+def _models_in(folder: str) -> list[str]:
+    """Folders of other models below that of one; its own checkpoints and snapshots are none."""
+    found = {str(path.parent) for name in MODELS for path in Path(folder).glob(f"*/**/{name}")}
+    own = re.compile(rf"{re.escape(os.path.join(folder, ''))}({FOLDER}|checkpoint-\d+)(/|$)")
+    return sorted(path for path in found if not own.match(path))
 
 
 def look_up(

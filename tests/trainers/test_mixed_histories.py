@@ -297,6 +297,11 @@ def test_snapshots_of_the_models_before_that_met_the_rows_go_too(source, tmp_pat
 def test_the_model_before_goes_only_when_the_new_one_is_whole(source, tmp_path, monkeypatch):
     with pytest.raises(ArgumentError, match=r"`keep_superseded` is False, and `output_dir` is in .*ready"):
         make(source / "out", source, [20], keep_superseded=False)
+    shutil.copytree(make(tmp_path / "x", source, [20]).asked.snapshot, source / "checkpoint-3")  # one of its own
+    other = shutil.copytree(source / "checkpoint-3", source / "mine" / "other")
+    with pytest.raises(ArgumentError, match=rf"the folder to be deleted holds other models: {other}\. Move"):
+        make(tmp_path / "out", source, [20], keep_superseded=False)
+    shutil.rmtree(source / "mine")
     request = make(tmp_path / "out", source, [20], keep_superseded=False)
     request.train()
 
@@ -356,6 +361,10 @@ def test_a_request_whose_snapshot_is_lost_goes_back_to_an_earlier_one(source, tm
     last = max(range(0, 24, 4), key=lambda i: make(tmp_path / "x", source, [i]).border)
     first, *_, border = make(tmp_path / "x", source, [last]).program.borders
     passes = plan(str(source), [last]).best().row_passes
+    for lost in (source / "_snapshots").glob("checkpoint-*"):
+        if not lost.name.endswith(f"-{first}"):
+            (lost / "optimizer.pt").write_bytes(bytes((lost / "optimizer.pt").stat().st_size))
+    assert make(tmp_path / "x", source, [last]).border == first  # they are damaged, which is seen when they are read
     for lost in (source / "_snapshots").glob("checkpoint-*"):
         if not lost.name.endswith(f"-{first}"):
             shutil.rmtree(lost)

@@ -29,6 +29,7 @@ from .replay_plan import ReplayPlan
 from .replay_request import OtherWeights, ReplayRequest, adapter_problems, contradictions, has_rows, look_up_for
 from .replaying import METHOD, RAN_ELSEWHERE, differing, machine
 from .same_run import HARMLESS
+from .snapshot_size import disk_of
 from .snapshots import SUPERSEDED, is_of
 from .superseded import Superseded
 from .weights_digest import weights_digest
@@ -227,12 +228,18 @@ class ReplayTrainer(ReadyTrainer):
             raise_problems([why] if why else [])
         return self._own_snapshot()
 
+    @property
+    def first_to_write(self):
+        """Snapshots up to the first step are taken over: by links, or on another disk as copies."""
+        return self.first_step + 1 if disk_of(self.program.folder) == disk_of(self.asked.snapshot) else 0
+
     def _own_snapshot(self) -> str:
         """On the first process: takes the earlier snapshots into this request's folder; the one to begin with."""
         self.program.clear()
         for border in (b for b in self.program.borders if b <= self.border):
             if checkpointing.problem(self.asked.snapshot_before(border)) is None:
-                take_over(self.asked.snapshot_before(border), self.program.snapshot(border))
+                with self.room_for(border):
+                    take_over(self.asked.snapshot_before(border), self.program.snapshot(border))
         self.tell_of_lost([border for border in self.program.missing if border < self.border])
         return self.program.snapshot(self.border)
 

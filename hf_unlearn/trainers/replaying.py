@@ -222,8 +222,16 @@ class ReplayableTrainer(ForgettingTrainer):
         Raises:
             OSError: if there is no room for it; what was written of it is deleted.
         """
-        try:
+        with self.room_for(step):
             self.save_snapshot(self.program.folder)
+        if self.hub and not self.replays:
+            self._upload([step])
+
+    @contextmanager
+    def room_for(self, step: int):
+        """Within it the snapshot before a step is written; on a full disk what is there of it is deleted and told."""
+        try:
+            yield
         except Exception as error:  # each library has its own for a full disk
             if full_disk(error, self.program.folder) is None:
                 raise
@@ -232,8 +240,6 @@ class ReplayableTrainer(ForgettingTrainer):
                 checkpointing.remove(where)
             said = f"No space is left for the snapshot before step {step}. Free some, and go on with the training"
             raise OSError(errno.ENOSPC, f"{said} by `resume_from_checkpoint=True`, or begin it again", where) from error
-        if self.hub and not self.replays:
-            self._upload([step])
 
     def _open_hub(self, is_new: bool) -> str | None:
         owner = self.plan.salt or records.salt_id(records.salt_for(self.args.output_dir))
@@ -262,13 +268,18 @@ class ReplayableTrainer(ForgettingTrainer):
                 raise_problems([f"The snapshots cannot be kept in {hub_snapshots.PREFIX}{self.hub}: {why}"])
             done = int(os.path.basename(resume).rpartition("-")[2]) if isinstance(resume, str) else 0
             self.tell_of_lost([border for border in self.program.missing if border < done])
-            first = max(self.first_step + self.replays, done)  # a replay takes those up to its first step over
+            first = max(self.first_to_write, done)
             ahead = [border for border in (self.program.missing if resume else self.program.borders) if border >= first]
             raise_problems(
                 self._disk_problems(ahead, freed=0 if resume else snapshot_size.bytes_in(self.program.folder))
             )
             held.enter_context(one_run_in(self.program.folder, SNAPSHOTS))
         return resume
+
+    @property
+    def first_to_write(self) -> int:
+        """The first step whose snapshot takes room on the disk."""
+        return 0
 
     def tell_of_lost(self, borders: list[int]) -> None:
         """A warning that there are no whole snapshots before these steps, and that this run cannot write them."""

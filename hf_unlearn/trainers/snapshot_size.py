@@ -45,10 +45,20 @@ def _moments(optimizer) -> int:
 
 def free_bytes(folder: str) -> int:
     """Free on the disk of a folder, or of the one that it will be made in."""
+    return shutil.disk_usage(_above(folder)).free
+
+
+def disk_of(folder: str) -> int:
+    """Number of the disk of a folder, or of the one that it will be made in."""
+    return _above(folder).stat().st_dev
+
+
+def _above(folder: str) -> Path:
+    """The folder, or the first one above it that there is."""
     there = Path(folder).absolute()
     while not there.exists():
         there = there.parent
-    return shutil.disk_usage(there).free
+    return there
 
 
 def bytes_in(folder: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 
@@ -10,7 +11,7 @@ from helpers.replays import replayed, trained
 
 from hf_unlearn import ArgumentError
 from hf_unlearn.readiness.replay import border_before
-from hf_unlearn.trainers import snapshot_size
+from hf_unlearn.trainers import replay, snapshot_size
 
 ABOUT = r"(\d+) snapshots? of about ([\d.]+) kB will be written into (\S+): ([\d.]+) kB together"
 
@@ -39,6 +40,26 @@ def test_a_replay_says_only_those_that_it_writes_anew(tmp_path, caplog):
     assert said(caplog) == []
     replayed(tmp_path / "first", tmp_path / "ready", [first])
     assert [one[0] for one in said(caplog)] == [len(ready.program.borders) - 1]
+
+
+def test_a_replay_onto_another_disk_says_those_that_it_copies_too_and_when_there_is_no_room(
+    tmp_path, caplog, monkeypatch
+):
+    ready = trained(tmp_path / "ready", max_steps=8)
+    late = next(i for i in range(0, 24, 4) if border(ready, i) == ready.plan.order.borders.max())
+    caplog.clear()
+    disks = iter((1, 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(replay, "disk_of", lambda folder: next(disks))
+        replayed(tmp_path / "out", tmp_path / "ready", [late])
+    assert [one[0] for one in said(caplog)] == [len(ready.program.borders)]
+
+    def no_room(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(replay, "take_over", no_room)
+    with pytest.raises(OSError, match="No space is left for the snapshot before step .* Free some, and go on"):
+        replayed(tmp_path / "full", tmp_path / "ready", [late])
 
 
 def border(ready, i: int) -> int:

@@ -37,7 +37,10 @@ class Measurements:
         places = np.linspace(0, n - 1, min(n, max(RETAIN_SAMPLE, n_forget))).round().astype(int)
         rows = trainer.retain_dataset
         stored = hasattr(rows, "select") and is_stored(rows)  # others may be drawn when they are read: once, here
-        self.retain_sample = rows.select(places) if stored else [rows[int(i)] for i in places]
+        if not stored:
+            self.retain_sample = [rows[int(i)] for i in places]
+        else:  # all of them as they are: a selection would be a copy
+            self.retain_sample = rows if len(places) == n else rows.select(places)
         self._told_broken = False
 
     def row_losses(self, rows) -> tuple[np.ndarray, np.ndarray]:

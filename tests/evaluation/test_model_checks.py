@@ -14,8 +14,7 @@ SPLITS = {"forget": lm_rows(4), "unseen": lm_rows(4, 100)}
 
 
 def test_models_that_cannot_be_measured_and_numbers_out_of_range_are_told_at_once():
-    with torch.device("meta"):
-        empty = lm()
+    empty = lm().to("meta")
     models = {"original": lm().model, "unlearned": empty, "ready": type(lm()), "retrained": None}
     with pytest.raises(ValueError) as caught:
         evaluate(models, SPLITS, processing_class=tokenizer(), batch_size=0, seed=-1, resamples="many")

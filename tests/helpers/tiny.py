@@ -23,6 +23,25 @@ def slow(*values):
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
+def made_once(make):
+    """
+    `make`, whose arguments name one model: made at the first call, a copy of that at each. The generator of the CPU
+    goes on from where making it has left it.
+    """
+
+    @functools.cache
+    def first(*args, **kwargs):
+        return make(*args, **kwargs), torch.get_rng_state()
+
+    @functools.wraps(make)
+    def copied(*args, **kwargs):
+        model, state = first(*args, **kwargs)
+        torch.set_rng_state(state)
+        return copy.deepcopy(model)
+
+    return copied
+
+
 @functools.lru_cache
 def tokenizer(side: str = "right"):
     from tokenizers import Tokenizer, models
@@ -34,6 +53,7 @@ def tokenizer(side: str = "right"):
     )
 
 
+@made_once
 def lm(seed: int = 0, hidden: int = 16, layers: int = 1, **config):
     """A Llama with eager attention, so that double backward works."""
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -54,6 +74,7 @@ def lm(seed: int = 0, hidden: int = 16, layers: int = 1, **config):
     )
 
 
+@made_once
 def lm64(seed: int = 0, dropout: float = 0.0, tied: bool = True, layers: int = 1, attention: str = "eager"):
     """A GPT-2 in float64 through and through (a Llama's norms and every causal model's own loss go by float32)."""
     from transformers import GPT2Config, GPT2LMHeadModel
@@ -89,6 +110,7 @@ def _causal_loss64(logits, labels, vocab_size=None, num_items_in_batch=None, **k
     return cross_entropy(logits, labels, ignore_index=-100, reduction="sum") / num_items_in_batch
 
 
+@made_once
 def bert(seed: int = 0, dropout: float = 0.0):
     from transformers import BertConfig, BertForSequenceClassification
 
@@ -109,6 +131,7 @@ def bert(seed: int = 0, dropout: float = 0.0):
     )
 
 
+@made_once
 def vit(seed: int = 0):
     from transformers import ViTConfig, ViTForImageClassification
 
@@ -130,6 +153,7 @@ def vit(seed: int = 0):
     )
 
 
+@made_once
 def resnet(seed: int = 0):
     """An image classifier with BatchNorm, whose buffers move with each forward pass."""
     from transformers import ResNetConfig, ResNetForImageClassification

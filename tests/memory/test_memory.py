@@ -240,10 +240,9 @@ EVERYWHERE = [
     {"padded": False},
 ]
 VERBS = ("train", "ready", "unlearn")
-EACH_PAIR = [(llama, verb, values) for verb in VERBS for values in EVERYWHERE]  # of model, verb and values
-EACH_PAIR += [
+EACH_PAIR = [  # of model, verb and values
     (model, VERBS[(i + k) % 3], values)
-    for i, model in enumerate((gpt2, bert, vit))
+    for i, model in enumerate((llama, gpt2, bert, vit))
     for k, values in enumerate(EVERYWHERE)
 ]
 

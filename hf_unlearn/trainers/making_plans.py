@@ -57,10 +57,7 @@ def argument_problems(args: ReadyConfig, revocable: str | None, callbacks) -> li
             "`load_best_model_at_end` would end the training with weights that an evaluation chose; a replay ends with "
             "those of the last step. Leave it out."
         )
-    if any(
-        isinstance(callback, EarlyStoppingCallback) for callback in (callbacks if isinstance(callbacks, list) else ())
-    ):
-        problems.append("An `EarlyStoppingCallback` would end the training before the revocable rows. Leave it out.")
+    problems += stopping_problems(callbacks if isinstance(callbacks, list) else ())
     if args.train_sampling_strategy != "random":
         said = f"is {shown(args.train_sampling_strategy)}; the order of the rows is that of the plan. Leave it out."
         problems.append(Wrong("train_sampling_strategy", said))
@@ -70,6 +67,14 @@ def argument_problems(args: ReadyConfig, revocable: str | None, callbacks) -> li
                 f"`accelerator_config` has `{name}`, which cuts a step's rows anew; a replay needs its own cut."
             )
     return problems
+
+
+def stopping_problems(callbacks: Iterable) -> list[str]:
+    """That a callback, or the class of one, would end a training early."""
+    kinds = [callback if isinstance(callback, type) else type(callback) for callback in callbacks]
+    if not any(issubclass(kind, EarlyStoppingCallback) for kind in kinds):
+        return []
+    return ["An `EarlyStoppingCallback` would end the training before the revocable rows. Leave it out."]
 
 
 def own_tail(args: ReadyConfig, bare: ReplayOrder) -> float:

@@ -250,10 +250,13 @@ def look_up(
     source, steps = plan_of(model, readiness_from)
     found = records.find_readiness(source)
     if after := (found or {}).get(TRAINED_AFTER):
+        before = f"Start from {after} if that is meant"
+        if os.path.realpath(after) == os.path.realpath(source):
+            before = "Its weights before have been written over: restore the folder from a copy if these are meant"
         raise ArgumentError(
             [
                 f"{source} was trained on after the training of {after} had ended, and a replay would lose what it has "
-                f"learned since. Start from {after} if that is meant; or take the rows out by "
+                f"learned since. {before}; or take the rows out by "
                 '`method="objective"`, which is approximate.'
             ]
         )

@@ -25,7 +25,7 @@ from . import checkpointing, hub_snapshots, records, replay_plan, same_run, snap
 from .base import ForgettingTrainer
 from .engines import is_deterministic, kernels_of, shards_of
 from .loading import code_of, packing_of
-from .making_plans import Planned, warn_of_schedule
+from .making_plans import Planned, stopping_problems, warn_of_schedule
 from .models import base_model
 from .output_lock import SNAPSHOTS, one_run_in
 from .replay_plan import ReplayPlan
@@ -263,6 +263,7 @@ class ReplayableTrainer(ForgettingTrainer):
     def _begin(self, held, wanted):
         resume = super()._begin(held, wanted)
         if self.program is not None:
+            raise_problems(stopping_problems(self.callback_handler.callbacks))
             raise_problems(snapshots.place_problems(self.program.folder, self.args.output_dir))
             if self.hub and (why := self._open_hub(is_new=not resume and not self.replays)):
                 raise_problems([f"The snapshots cannot be kept in {hub_snapshots.PREFIX}{self.hub}: {why}"])

@@ -172,6 +172,15 @@ def test_a_training_after_the_plan_s_end_says_so_to_later_requests(source, tmp_p
     assert "had ended" in caplog.text
 
 
+def test_a_training_into_the_folder_of_the_plan_itself_says_that_the_weights_before_are_gone(source):
+    args = ReadyConfig(str(source), **QUIET, readiness="none", max_steps=1)
+    tuned = ReadyTrainer(str(source), args, tiny.lm_rows(24), processing_class=tiny.tokenizer())
+    tuned.train()
+    tuned.save_model()
+    with pytest.raises(ArgumentError, match="Its weights before have been written over: restore the folder"):
+        plan(str(source), [20])
+
+
 def test_the_full_set_may_be_given_to_a_second_request(source, tmp_path):
     rows = tiny.lm_rows(24)
     args = UnlearnConfig(str(tmp_path / "one"), **QUIET, method="replay")

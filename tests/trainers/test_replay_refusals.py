@@ -14,7 +14,7 @@ import torch
 from helpers import tiny
 from helpers.replays import QUIET, SIZES, adapter, language_model, replayed, trained
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, TrainerCallback
+from transformers import AutoModelForCausalLM, EarlyStoppingCallback, TrainerCallback
 
 from hf_unlearn import ArgumentError, ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer, default_collator
 from hf_unlearn.trainers import records, replay_plan
@@ -287,6 +287,16 @@ def test_a_training_that_was_stopped_before_its_end_is_not_ready_and_no_request_
     assert "its training was stopped before its end" in (tmp_path / "ready" / "README.md").read_text()
     with pytest.raises(ArgumentError, match="was stopped after step 6 of 8: there is no whole training to replay yet"):
         replayed(tmp_path / "out", tmp_path / "ready", [0])
+
+
+def test_a_callback_that_would_stop_the_training_is_refused_as_a_class_and_where_it_is_added_later(tmp_path):
+    args = ReadyConfig(str(tmp_path / "ready"), **{**QUIET, **SIZES, **BRIEF})
+    with pytest.raises(ArgumentError, match="An `EarlyStoppingCallback` would end the training before"):
+        ReadyTrainer(language_model(), args, tiny.lm_rows(24), callbacks=[EarlyStoppingCallback])
+    trainer = ReadyTrainer(language_model(), args, tiny.lm_rows(24), processing_class=tiny.tokenizer())
+    trainer.add_callback(EarlyStoppingCallback())
+    with pytest.raises(ArgumentError, match="An `EarlyStoppingCallback` would end the training before"):
+        trainer.train()
 
 
 def test_what_computes_a_step_otherwise_is_refused(trainings, tmp_path):

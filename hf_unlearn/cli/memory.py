@@ -48,10 +48,10 @@ def main(argv: list[str]) -> int:
     values = vars(build_parser(PROGRAM).parse_args(with_underscores(own)))
     memory, as_json, verbs = values.pop("memory"), values.pop("json"), values.pop("verb")
     typed = {one.plain_name for one in read_words(own)[0]}
-    runs = []
+    runs, of_models = [], []
     for verb in STEP_VERBS:
         if verb in verbs:
-            known = recipe_values(verb, of_recipe, model_is_typed=bool(typed & {"model", "model_type"}))
+            known = recipe_values(verb, of_recipe, bool(typed & {"model", "model_type"}), of_models)
             run = Run(**{**values, "verb": verb, **{k: v for k, v in known.items() if k not in typed - {"verb"}}})
             runs += [run] if run not in runs else []
     return report(runs, memory, as_json)
@@ -102,12 +102,16 @@ def names_a_recipe(words: list[str]) -> bool:
     return len(files) < len(read_words(words)[0]) or any(one.prefix != "memory." for one in keys)
 
 
-def recipe_values(verb: str, argv: list[str], model_is_typed: bool = False) -> dict:
+def recipe_values(
+    verb: str, argv: list[str], model_is_typed: bool = False, of_models: list[tuple] | None = None
+) -> dict:
     """
     What a recipe says of a run: fields of [`hf_unlearn.memory.run.Run`].
 
     Args:
         model_is_typed: the command line names another model; the recipe's is not asked for.
+        of_models: `(data, model, what they came to)` of the verbs before, and then of this one: verbs of the same rows
+            and model read the rows once.
 
     Raises:
         ArgumentError: if the flags are wrong, or the rows, which tell the sizes of a new model, cannot be read.
@@ -119,8 +123,12 @@ def recipe_values(verb: str, argv: list[str], model_is_typed: bool = False) -> d
 
     words = [*argv, "--output_dir", ".", *TRAINS_NOTHING]
     own, data, model_args, args = parsing.parse(kind, words, flag_problems, asked="memory")
-    dtype = {"dtype": dtype_of(model_args, args.bf16)}
-    return {**model_values(data, model_args, model_is_typed), **dtype, **step_values(verb, own, data, args)}
+    of_models = [] if of_models is None else of_models
+    known = next((found for *asked, found in of_models if asked == [data, model_args]), None)
+    if known is None:
+        known = model_values(data, model_args, model_is_typed)
+        of_models.append((data, model_args, known))
+    return {**known, "dtype": dtype_of(model_args, args.bf16), **step_values(verb, own, data, args)}
 
 
 def model_values(data: DataArguments, chosen: ModelArguments, is_typed: bool = False) -> dict:

@@ -46,6 +46,15 @@ def test_a_training_that_simulates_no_request_is_one_of_any_kind(monkeypatch):
     assert asked == [["train", "unlearn"], ["train"], *[["train", "ready", "unlearn"]] * 2]
 
 
+@pytest.mark.parametrize("more, times", [([], 1), (["--unlearn.limit", "50"], 2)], ids=["the same rows", "others"])
+def test_rows_are_read_once_for_verbs_that_have_the_same(monkeypatch, more, times):
+    read, real = [], memory.prepare.prepare
+    monkeypatch.setattr(memory.prepare, "prepare", lambda data, chosen: read.append(data.limit) or real(data, chosen))
+    monkeypatch.setattr(memory, "report", lambda runs, *more: 0)
+    assert main.main(["memory", *DIGITS, *more, "--verb", "train", "unlearn"]) == 0
+    assert read == [60, 50][:times]
+
+
 def test_a_model_by_name_wins_over_the_recipe_s_new_one(monkeypatch):
     asked = []
     monkeypatch.setattr(memory, "report", lambda runs, *more: asked.extend(runs) or 0)

@@ -206,7 +206,7 @@ def measure(
         max_rows=max_rows,
         task=task,
         seed=seed,
-        provenance={"request": prepared.request, "smoke": bool(data.limit), **(provenance or {})},
+        provenance={"request": prepared.request, "smoke": bool(data.limit), "bf16": bf16, **(provenance or {})},
         attack_options=options,
         benchmarks=tests,
         benchmark_options=test_options,

@@ -34,10 +34,10 @@ class Scorecard:
 
     `{"schema": 3, "runs": [{"task", "model", "seed", "measures": {name: {"value", "low", "high", "n"}},
     "cost": {"steps", "row_passes", "seconds"}, "stop_reason", "guarantee", "details"}], "provenance": {task:
-    {"asked", "request", "smoke", "date", "commands", "models": {role: {"weights", "architecture", "parameters"}},
-    "data": {split: {"rows", "of", "hash", "salt"}}, "versions"}}}`; what is unknown or not finite is null, `salt`
-    names the owner's salt that keys the hash, `of` is there where `rows` of so many were measured, evenly spaced.
-    Schemas 1 and 2 are read, too; measures whose meaning changed since get another
+    {"asked", "request", "smoke", "bf16", "date", "commands", "models": {role: {"weights", "architecture",
+    "parameters"}}, "data": {split: {"rows", "of", "hash", "salt"}}, "versions"}}}`; what is unknown or not finite is
+    null, `salt` names the owner's salt that keys the hash, `of` is there where `rows` of so many were measured, evenly
+    spaced. Schemas 1 and 2 are read, too; measures whose meaning changed since get another
     name there (the zlib score was of the summed loss, now `zlib_sum`; `privleak` was today's `rel_diff`).
     """
 

@@ -105,7 +105,7 @@ def evaluate(
         history: `trainer.state.log_history` of the run, or a dict of role -> history; drawn as curves in the report.
         provenance: what else belongs into the card: `asked` (what was asked for, in a sentence) or `request` (the same
             as data, by [`hf_unlearn.data.asked.asked`]), `dataset` (name of the rows), `commands` (list), `smoke` (true
-            for a trial run, whose report then claims nothing).
+            for a trial run, whose report then claims nothing), `bf16` (whether the passes computed in bfloat16).
         attack_options: attack -> its options, over their defaults: `{"relearn": {"steps": 60}}`. What each has:
             `RelearnOptions` and `GenerateOptions` in the files of the attacks.
         benchmarks: published benchmarks of language models by name, "muse", "wmdp", "mmlu", with where their rows are:

@@ -160,11 +160,14 @@ def test_on_the_cpu_though_there_is_a_gpu(there, use_cpu, on_cpu, monkeypatch):
 
 
 def test_half_precision_is_that_of_every_model_that_is_measured(tmp_path, monkeypatch):
-    seen, rows = [], lm_rows(4)
+    seen, rows, told = [], lm_rows(4), []
     monkeypatch.setattr("hf_unlearn.trainers.loading.load_model", lambda folder: lm())
-    monkeypatch.setattr("hf_unlearn.evaluate", lambda subjects, *more, **how: seen.append(subjects["ready"]()))
+    monkeypatch.setattr(
+        "hf_unlearn.evaluate",
+        lambda subjects, *more, provenance, **how: seen.append(subjects["ready"]()) or told.append(provenance),
+    )
     prepared = prepare.Prepared({"retain": rows, "forget": rows, "unseen": rows}, tokenizer(), None)
     data = DataArguments(task="image_classification")
     with pytest.raises(AttributeError):  # there is no card
         evaluate.measure(tmp_path, data, prepared, task="x", models={"ready": "m"}, bf16=True)
-    assert hasattr(seen[0].forward, "__wrapped__")
+    assert hasattr(seen[0].forward, "__wrapped__") and told[0]["bf16"] is True

@@ -20,7 +20,7 @@ from .hub_snapshots import PREFIX
 from .output_lock import FILE as LOCK
 from .output_lock import SNAPSHOTS, one_run_in
 from .replay_request import ReplayRequest
-from .snapshots import snapshots_of, snapshots_that_met, supersede
+from .snapshots import OWNER, is_of, snapshots_of, snapshots_that_met, supersede
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class Superseded:
             if os.path.realpath(one["what"]) != os.path.realpath(out)  # which the result takes
         ]
         self.snapshots = {  # by their folder: of the model, and of those before it, where a request may start as well
-            root: snapshots_that_met(root, asked.plan, asked.holes)
+            root: self._of_a_deleted_model(root) or snapshots_that_met(root, asked.plan, asked.holes)
             for root in dict.fromkeys(map(os.path.abspath, (asked.snapshots, *self._roots_before())))
         }
         self.failed: dict[str, str] = {}  # path -> why
@@ -86,6 +86,13 @@ class Superseded:
                 self._delete([model], model, _empty)
                 with suppress(OSError):
                     os.rmdir(model)
+
+    def _of_a_deleted_model(self, root: str) -> list[str]:
+        """All snapshots in a folder of their own, where the model that they are of is deleted."""
+        owner = (read_json(os.path.join(root, OWNER)) or {}).get("output_dir")
+        if self.keep or owner not in self.models:
+            return []
+        return [path for path in checkpointing.folders(root).values() if is_of(path, self.plan)]
 
     def _roots_before(self) -> Iterator[str]:
         """Folders of the snapshots of the models before those."""

@@ -330,6 +330,18 @@ def test_the_model_before_goes_only_when_the_new_one_is_whole(source, tmp_path, 
     assert again.result.metrics["guarantee"] == "exact" and not same_bits(weights(again.model), before)
 
 
+def test_snapshots_in_a_folder_of_their_own_go_with_their_model_and_with_no_copy_of_it(tmp_path):
+    ready = trained(tmp_path / "ready", snapshots=str(tmp_path / "kept"))
+    ready.save_model(str(tmp_path / "copy"))
+    salt = str(tmp_path / "ready" / "_revocable_salt.json")
+    late = max(range(0, 24, 4), key=lambda i: make(tmp_path / "x", tmp_path / "ready", [i]).border)
+    replayed(tmp_path / "one", tmp_path / "copy", [late], keep_superseded=False, salt_file=salt)
+    assert not (tmp_path / "copy").exists() and checkpointing.folders(tmp_path / "kept")
+    result = replayed(tmp_path / "two", tmp_path / "ready", [late], keep_superseded=False)
+    assert not checkpointing.folders(tmp_path / "kept") and not (tmp_path / "ready").exists()
+    assert result.is_ready and replayed(tmp_path / "next", tmp_path / "two", [0, 8], gone=[late]).guarantee == "exact"
+
+
 def test_snapshots_of_another_training_are_not_deleted(ready, tmp_path):
     place = tmp_path / "snapshots"
     trained(tmp_path / "one", snapshots=str(place))

@@ -60,6 +60,7 @@ HARMLESS = {
     "model_init_kwargs",
 }  # fmt: skip
 FUNCTIONS = ("data_collator", "compute_loss_func")  # that a user may bring
+CODE = "code of "  # what the digest of such a function's code begins with
 PEFT = "peft_config."  # what the options of an adapter begin with
 OF_THE_FILES = ("peft_version", "auto_mapping", "base_model_name_or_path", "inference_mode", "revision")
 
@@ -263,7 +264,7 @@ def own_parts(others: Mapping[str, Any]) -> dict:
 
 def own_code(others: Mapping[str, Any]) -> dict[str, str]:
     """Digests of the code of functions that a user has brought, by `code of …`."""
-    return {f"code of {name}": code for name in FUNCTIONS if (code := code_of_given(others.get(name)))}
+    return {f"{CODE}{name}": code for name in FUNCTIONS if (code := code_of_given(others.get(name)))}
 
 
 def _name_of(given: Any) -> str | None:

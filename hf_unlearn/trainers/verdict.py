@@ -13,6 +13,7 @@ from ..utils import manifest
 from ..utils.files import read_json, write_json
 from . import records
 from .replay import said_of_other
+from .same_run import CODE
 
 FROM_THE_START, FROM_A_SNAPSHOT = "from the start", "from snapshot"
 TOLERANCE = 0.01  # of the way that the training moved the weights: so far apart may sums in another order bring them
@@ -74,7 +75,8 @@ class Verdict:
 def record(verdict: Verdict, folder: str, machine: dict) -> str | None:
     """
     Writes into the record of a model's folder, and into its card, that it has passed; a replayed model is `exact` from
-    then on, whatever it ran on. Returns the name of the record; None where nothing was to be written.
+    then on, whatever it ran on; after a replay with another code of the user's own only from the start. Returns the
+    name of the record; None where nothing was to be written.
 
     Args:
         machine: what it was verified on.
@@ -87,8 +89,9 @@ def record(verdict: Verdict, folder: str, machine: dict) -> str | None:
     if before.get("weights") == verdict.weights and before.get("how") == FROM_THE_START:
         return name  # from a snapshot would say less
     content["verified"] = {"how": verdict.how, "weights": verdict.weights, "machine": machine}
-    if content.get("stop_reason") == stop_rule.REPLAYED:
-        content[records.GUARANTEE] = records.EXACT
+    changed = any(name.startswith(CODE) for name in content.get("other_than_training") or ())
+    if content.get("stop_reason") == stop_rule.REPLAYED and not (changed and verdict.how == FROM_A_SNAPSHOT):
+        content[records.GUARANTEE] = records.EXACT  # of another code only the start can tell whether it does the same
     write_json(Path(folder, name), content)
     manifest.renew(folder, name)
     section = model_card.verified(content["verified"], replayed=name == records.UNLEARNING)

@@ -12,7 +12,7 @@ from helpers.replays import KINDS, QUIET, SIZES, adapter, language_model, replay
 from transformers import TrainerCallback, TrainingArguments
 
 from hf_unlearn import ArgumentError, ReadyConfig, ReadyTrainer, plan, verify
-from hf_unlearn.trainers import replay, verifying
+from hf_unlearn.trainers import replay, verdict, verifying
 from hf_unlearn.trainers.replaying import machine
 from hf_unlearn.trainers.saved_weights import apart, present, saved
 from hf_unlearn.trainers.weights_digest import digested
@@ -131,6 +131,15 @@ def test_a_replay_elsewhere_is_exact_only_once_verify_has_passed(tmp_path, monke
     request.state.global_step -= 1  # other weights are saved there
     request.save_model()
     assert "## Verified" not in (folder / "README.md").read_text()
+
+
+def test_a_replay_with_other_code_of_ones_own_is_exact_only_once_verified_from_the_start(tmp_path):
+    other = {"code of data_collator": ["a", "b"]}
+    content = {"stop_reason": "replayed", "guarantee": "approximate", "other_than_training": other}
+    write_json(tmp_path / "unlearning.json", content)
+    for how, guarantee in (("from snapshot", "approximate"), ("from the start", "exact")):
+        verdict.record(verdict.Verdict(True, how, None, other, weights="w"), str(tmp_path), {})
+        assert read_json(tmp_path / "unlearning.json")["guarantee"] == guarantee
 
 
 def test_a_model_that_did_not_pass_gets_no_record(out, tmp_path):

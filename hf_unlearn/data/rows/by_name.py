@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import logging
 from pathlib import Path
 
@@ -94,7 +96,12 @@ def _embedded(name, data_files, split):
     chosen, part = split_name(split)
     if chosen != "train":
         raise ValueError(f"The embedded data set {name!r} has one split, 'train'; `split` is {split!r}.")
-    return sliced(people() if name == "people" else digits(), part)
+    return sliced(copy.deepcopy(_made(name)), part)  # the copies share their columns
+
+
+@functools.cache
+def _made(name):
+    return people() if name == "people" else digits()
 
 
 def _saved(folder: str, split):

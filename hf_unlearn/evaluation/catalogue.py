@@ -431,7 +431,7 @@ def find(name: str) -> Entry | None:
     return max(found, key=lambda entry: (len(entry.measure.kind), bool(entry.measure.splits)), default=None)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1 << 16)  # some hundred lines, for each name of a score card
 def _place(pattern: str, placeholder: str, name: str) -> str | None:
     """What stands for the placeholder of a pattern in a name; None where the pattern does not fit."""
     start, slot, end = pattern.partition(f"{{{placeholder}}}")

@@ -162,10 +162,11 @@ def _of_images(reading, data: DataArguments, model: ModelArguments, rows, known,
         asked = model_settings(model.model_type, model.config_overrides)
     within = images.naming_broken_images(rows, data.image_column)  # those of all parts at once
     with within:
-        channels = images.channels_of(known, data.image_column)
-    reading = replace(reading, image_size=asked.get("image_size"), num_channels=channels)
+        of_rows = images.channels_of(known, data.image_column)
+    channels = asked.get("num_channels") or images.channels_taken(processor)
+    reading = replace(reading, image_size=asked.get("image_size"), num_channels=channels or of_rows)
     within = images.naming_broken_images(rows, data.image_column)
-    return reading, processor, within, () if processor else (CHANNELS,)
+    return reading, processor, within, () if processor or channels else (CHANNELS,)
 
 
 def _of_sounds(reading, data: DataArguments, model: ModelArguments, rows, known, processing_from: str | None) -> tuple:

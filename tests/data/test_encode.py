@@ -177,6 +177,24 @@ def test_colour_grey_and_float_images():
     assert pixels.shape == (1, 3, 2, 2) and np.allclose(pixels[0, 2], [[-1, 1], [0, -0.5]], atol=1 / 127)
 
 
+def test_grey_images_have_the_channels_that_a_model_by_name_takes(tmp_path):
+    rows = datasets.Dataset.from_dict({"image": [Image.new("L", (8, 8), 9 * i) for i in range(4)], "label": [0, 1] * 2})
+    made = encode(rows, images.build_image_processor(8, 3), task="image_classification")
+    assert made.features["pixel_values"].shape == (3, 8, 8)
+    rows.to_parquet(tmp_path / "grey.parquet")
+    images.build_image_processor(8, 3).save_pretrained(tmp_path)
+    data = DataArguments(dataset_name=str(tmp_path / "grey.parquet"), task="image_classification", forget_values=["0"])
+    found = prepare.prepare_unsplit(data, ModelArguments(), str(tmp_path))
+    assert (found.num_channels, found.splits["retain"].features["pixel_values"].shape) == (3, (3, 8, 8))
+
+
+def test_channels_of_a_new_model_are_those_that_its_config_overrides_say():
+    data = DataArguments(dataset_name="digits", task="image_classification", forget_by="class", forget_values=["3"])
+    own = ModelArguments(model_type="vit", config_overrides="num_channels=3,image_size=8")
+    found = prepare.prepare(data, own)
+    assert (found.num_channels, found.made_from_rows) == (3, ())
+
+
 def test_what_is_no_image_is_refused():
     rows = datasets.Dataset.from_dict({"image": ["cat.png"], "label": [0]})
     with pytest.raises(ValueError, match="Not an image"):

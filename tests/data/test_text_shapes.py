@@ -98,6 +98,44 @@ def test_a_tokenizer_that_does_not_tell_places_gives_the_same(monkeypatch):
     assert chat.chat_tokens(tokenizer, row["messages"]) == fast
 
 
+def test_a_turn_of_weight_0_is_context():
+    first, second = turns("u:a", "a:b", "u:c", "a:d"), turns("u:a", "a:b", "u:c", "a:d")
+    first[1]["weight"], first[3]["weight"] = 0, 1
+    whole = made({"messages": second}, letters(CHATML))
+    ids, labels = made({"messages": first}, letters(CHATML))
+    assert ids == whole[0]
+    assert labels == [NO] * 10 + [D, EOS]
+    sharegpt = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b", "weight": 0}]
+    sharegpt += [{"from": "human", "value": "c"}, {"from": "gpt", "value": "d", "weight": 1}]
+    assert made({"conversations": sharegpt}, letters(CHATML)) == (ids, labels)
+    with pytest.raises(ValueError, match="of weight 0, and the chat template marks"):
+        made({"messages": first}, letters(MARKED))
+    first[1]["weight"] = 0.5
+    with pytest.raises(ValueError, match=r"weight 0\.5: a turn is learnt \(1\) or not \(0\)"):
+        made({"messages": first}, letters(CHATML))
+
+
+def test_the_roles_that_are_there_are_told_where_none_is_the_assistant():
+    chat_of_a_bot = [{"role": "user", "content": "a"}, {"role": "bot", "content": "b"}]
+    with pytest.raises(ValueError, match="no turn of the assistant that is learnt: its turns are of user, bot"):
+        made({"messages": chat_of_a_bot}, letters(CHATML))
+
+
+@pytest.mark.parametrize(
+    ("row", "idle"),
+    [
+        ({"messages": turns("u:a", "a:b"), "tools": "[]"}, "'tools'"),
+        ({"question": "a", "answer": "b", "context": "c", "system": "d"}, "'system', 'context'"),
+        ({"text": "a", "context": "c"}, None),
+        ({"question": "a", "answer": "b", "person": "c"}, None),
+    ],
+)
+def test_columns_that_others_read_are_told_where_they_are_not_read(row, idle, caplog):
+    made(row, letters(CHATML))
+    told = [one.message for one in caplog.records if "is not read" in one.message]
+    assert told == [] if idle is None else f"column(s) {idle} is not read" in told[0]
+
+
 def test_a_token_across_the_beginning_of_a_turn_is_context():
     joined = CHATML.replace("<|assistant|>", "<|assistant|>a")  # the words that open an answer end in a letter
     ends = "('|>a' if m['role'] == 'assistant' else '|>')"

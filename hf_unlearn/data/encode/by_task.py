@@ -15,7 +15,7 @@ from . import documents, images, length, sound, text
 from .columns import all_class_names, check_columns
 from .language import tokenized
 from .pairs import check_prompt
-from .shapes import COLUMNS, NEEDED, Shape, shape_of
+from .shapes import COLUMNS, NEEDED, Shape, shape_of, unread
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def encode(
         stride: of documents, tokens from the beginning of a window to that of the next; what two windows share is
             learnt in the first. Default: `max_length`.
         names: class names in the model's order; default: those of all parts, in order.
-        image_size, num_channels: of images, in pixels, and 1 or 3; default: the processor's, and what the images have.
+        image_size, num_channels: of images, in pixels, and 1 or 3; default: the processor's, else what the images have.
         max_seconds: of sounds; longer ones are cut, shorter ones padded.
         columns: names that differ from those above, as `question_column="prompt"`, `label_column="intent"`.
 
@@ -220,6 +220,8 @@ def _language(parts: Mapping[str, Any], tokenizer, reading: Reading, shape: Shap
     if shape is None:
         shape = shape_of(kept_of(parts).column_names, reading.columns)
         raise_problems(_unread(reading, shape) + _unnamed(parts, shape))
+        if said := unread(kept_of(parts).column_names, shape):
+            logger.warning("%s", said)
     for part in parts.values():
         check_columns(part, *shape.columns.values())
     wholes = {name: tokenized(part, tokenizer, shape, reading.prompt) for name, part in parts.items()}
@@ -289,7 +291,8 @@ def _texts(parts: Mapping[str, Any], tokenizer, reading: Reading) -> Encoded:
 def _images(parts: Mapping[str, Any], processor, reading: Reading) -> Encoded:
     columns = reading.column("image"), reading.column("label")
     first = kept_of(parts)
-    channels = reading.num_channels or images.channels_of(first, columns[0])
+    of_rows = images.channels_of(first, columns[0])  # asked in any case: it tells what is no image
+    channels = reading.num_channels or images.channels_taken(processor) or of_rows
     made_of = partial(images.encode_images, image_column=columns[0], label_column=columns[1], num_channels=channels)
     made_of = partial(made_of, image_size=reading.image_size, names=reading.names)
     one = made_of(first, processor)

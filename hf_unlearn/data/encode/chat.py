@@ -4,7 +4,8 @@ Chats as tokens, by the tokenizer's chat template, and which of the tokens are t
 Where the template marks the assistant's words (`{% generation %}`), these are learnt. Most templates do not: then a
 turn of the assistant is what the template adds to the turns before it and the words that open an answer
 (`add_generation_prompt`), its end-of-turn token and what follows that included, as TRL counts a completion. A token
-that begins before such a turn and ends in it is context.
+that begins before such a turn and ends in it is context. A turn of `"weight": 0` is context, as in files for OpenAI's
+and Mistral's fine-tuning.
 """
 
 from __future__ import annotations
@@ -43,23 +44,30 @@ def chat_tokens(tokenizer: Any, turns: Any) -> tuple[list[int], list[int]]:
     `(ids, labels)` of a chat of which the assistant's turns are learnt.
 
     Args:
-        turns: of `{"role", "content"}`.
+        turns: of `{"role", "content"}`, perhaps with a `weight` of 0 or 1: whether the turn is learnt.
 
     Raises:
         OddChat: if it is no such list, nobody speaks as the assistant, the template refuses it, or it writes a turn
             otherwise once others follow, so that nothing tells which tokens are the assistant's.
     """
     turns = checked(turns)
-    if not any(turn["role"] == ASSISTANT for turn in turns):
-        raise OddChat("has no turn of the assistant, so nothing to learn")
+    own = [turn["role"] == ASSISTANT and turn.get("weight", 1) != 0 for turn in turns]
+    if not any(own):
+        roles = ", ".join(dict.fromkeys(turn["role"] for turn in turns))
+        raise OddChat(f"has no turn of the {ASSISTANT} that is learnt: its turns are of {roles}")
     if _marks_the_assistant(tokenizer):
+        if any(turn.get("weight", 1) == 0 for turn in turns if turn["role"] == ASSISTANT):
+            raise OddChat(
+                "has a turn of weight 0, and the chat template marks all that the assistant says: end the chat before "
+                "it, or make a row for each answer"
+            )
         found = _by_template(tokenizer, turns, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
         ids, mask = list(found["input_ids"]), found["assistant_masks"]
         return ids, [token if own else IGNORE for token, own in zip(ids, mask, strict=True)]
     whole = _by_template(tokenizer, turns, tokenize=False)
     spans = []
-    for i, turn in enumerate(turns):
-        if turn["role"] == ASSISTANT:
+    for i, is_learnt in enumerate(own):
+        if is_learnt:
             if not i:
                 raise OddChat(
                     "begins with a turn of the assistant, whose beginning the chat template does not tell: add a turn "
@@ -100,9 +108,12 @@ def checked(turns: Any) -> list[dict]:
     for turn in turns:
         own = {key: value for key, value in turn.items() if value is not None} if isinstance(turn, dict) else {}
         if "role" not in own and {"from", "value"} <= set(own):
-            own = {"role": SHAREGPT.get(own["from"], own["from"]), "content": own["value"]}
+            weight = {"weight": own["weight"]} if "weight" in own else {}
+            own = {"role": SHAREGPT.get(own["from"], own["from"]), "content": own["value"], **weight}
         if not isinstance(own.get("role"), str) or not isinstance(own.get("content"), str):
             raise OddChat(f"has a turn that is no {{'role', 'content'}} of two texts, but {str(turn)[:60]!r}")
+        if own.get("weight", 1) not in (0, 1):
+            raise OddChat(f"has a turn of weight {own['weight']!r}: a turn is learnt (1) or not (0)")
         found.append(own)
     return found
 

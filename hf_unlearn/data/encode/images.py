@@ -96,6 +96,12 @@ def channels_of(dataset, column) -> int:
     return 3 if any(_has_colours(stored[int(place)][column]) for place in places) else 1
 
 
+def channels_taken(processor) -> int | None:
+    """Channels that an image processor takes, by its means; None where these do not tell."""
+    mean = getattr(processor, "image_mean", None)
+    return len(mean) if isinstance(mean, (list, tuple)) and len(mean) in (1, 3) else None
+
+
 def _has_colours(stored) -> bool:
     """By the file's head alone; of one that is broken, no."""
     from PIL import Image as Pictures

@@ -16,6 +16,7 @@ NEEDED = {  # kind of rows -> the columns that tell it, in the order in which th
 }
 BESIDE = {"instruction": ("input",)}  # columns that such rows may have, too
 ALSO = {"messages": "conversations"}  # usual name -> another one that is as usual
+NOT_READ = ("tools", "system", "context", "history", "documents", "images", "chat_template_kwargs")  # often meant, too
 COLUMNS = tuple(column for kind, needed in NEEDED.items() for column in (*needed, *BESIDE.get(kind, ())))
 
 
@@ -79,6 +80,18 @@ def shape_of(there: Sequence[str], named: Mapping[str, str] | None = None) -> Sh
         f"A language model's rows are told by their columns ({_all_kinds()}), and these have "
         f"{', '.join(map(repr, there))}. If yours have other names, say them: by `question_column` and "
         "`answer_column`, `text_column`, `messages_column`, …."
+    )
+
+
+def unread(there: Sequence[str], shape: Shape) -> str | None:
+    """What to say of columns that others read beside those of such rows, and that are not read here; None: of none."""
+    idle = [name for name in NOT_READ if name in there and name not in shape.columns.values()]
+    if not idle or shape.holds_documents:
+        return None
+    read = ", ".join(map(repr, shape.columns.values()))
+    return (
+        f"What stands in the column(s) {', '.join(map(repr, idle))} is not read: a model learns from {read} alone. If "
+        "it is part of what the model is told, write it there."
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..memory.run import Run
 from ..utils.checks import ArgumentError, raise_problems
+from ..utils.flags import with_underscores
 from . import attack_checks, beside_recipe, checks, memory, parsing, reading, request, running, shadows, terminal
 from .arguments import (
     CONFIGS,
@@ -95,7 +96,7 @@ def of_beside(verb: str, argv: list[str]) -> tuple[list[Line], list[Line]]:
 def of_memory(verb: str, argv: list[str]) -> tuple[list[Line], list[Line]]:
     """Those of the estimate: its own, and where there is a recipe, what it says of a training and of a request."""
     own, words = memory.divided(argv)
-    memory.build_parser(memory.PROGRAM).parse_args(memory.with_underscores(own))  # leaves with what is wrong
+    memory.build_parser(memory.PROGRAM).parse_args(with_underscores(own))  # leaves with what is wrong
     flags = memory.own_flags(argv)
     given = [line(one, verb) for one in flags]
     if not memory.names_a_recipe(words):

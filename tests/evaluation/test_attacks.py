@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers.tiny import lm, lm_rows, tokenizer
 
-from hf_unlearn.cli import arguments
+from hf_unlearn.cli import arguments, attack_checks
 from hf_unlearn.cli import evaluate as verb
 from hf_unlearn.evaluation import (
     Attack,
@@ -180,7 +180,7 @@ def test_options_that_an_attack_refuses_together_are_one_problem(count_weights):
     registry.ADDED.clear()
     register(Attack("between", "", print, options=Between))
     own = SimpleNamespace(attacks=["between"], attack_options=lambda: {"between": {"low": 5, "high": 4}}, given={})
-    assert verb.attack_problems(own) == ["`--between_low` must not be above `--between_high`."]
+    assert attack_checks.attack_problems(own) == ["`--between_low` must not be above `--between_high`."]
 
 
 def test_options_of_an_attack_may_be_integers_of_numpy():

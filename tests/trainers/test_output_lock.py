@@ -102,7 +102,7 @@ def test_a_folder_is_a_run_s_until_model_state_and_card_are_saved_and_pushed(tmp
     for name in ("train", "save_model", "save_state", "push_to_hub"):
         monkeypatch.setattr(run, name, lambda name=name, **kwargs: held.append((name, (tmp_path / FILE).exists())))
     run.args.push_to_hub = True
-    rows = SimpleNamespace(request={}, splits={"forget": []}, made_from_rows=None)
+    rows = SimpleNamespace(request={}, recipe={}, splits={"forget": []}, made_from_rows=None)
     running.train_and_save(run, "unlearned", rows)
     assert held == [(name, True) for name in ("train", "save_model", "save_state", "push_to_hub")]
     assert not (tmp_path / FILE).exists()
@@ -116,7 +116,7 @@ def test_a_second_run_is_told_before_it_trains_and_a_second_evaluation_before_ro
         running.train_and_save(
             trainer(tmp_path, lm()),
             "unlearned",
-            SimpleNamespace(request={}, splits={"forget": []}, made_from_rows=None),
+            SimpleNamespace(request={}, recipe={}, splits={"forget": []}, made_from_rows=None),
         )
     lm().save_pretrained(tmp_path / "original")
     words = ["--output_dir", str(tmp_path), "--forget_column", "person", "--forget_fraction", "0.1", "--limit", "60"]

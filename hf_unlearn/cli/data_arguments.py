@@ -105,8 +105,8 @@ class DataArguments(FromFlags):
         metadata={
             "metavar": "TEMPLATE",
             "help": "causal_lm: what stands before an answer, with {question} in its place, for questions and "
-            "instructions, instead of the tokenizer's chat template. Default where there is none: Question: "
-            "{question}\\nAnswer:",
+            "instructions, instead of the tokenizer's chat template. Default: that of the model's own training by "
+            "these verbs; where there is neither, Question: {question}\\nAnswer:",
         },
     )
     stride: int | None = field(
@@ -157,7 +157,11 @@ class DataArguments(FromFlags):
         metadata={"help": "Sound: rate in Hz that a new model takes; recordings of another rate are resampled."},
     )
     max_seconds: float = field(
-        default=1.0, metadata={"help": "Sound: length of every row; longer recordings are cut, shorter ones padded."}
+        default=1.0,
+        metadata={
+            "help": "Sound: length of every row; longer recordings are cut, shorter ones padded. Default: that of the "
+            "model's own training by these verbs, else 1."
+        },
     )
     max_length: int | None = field(
         default=None,

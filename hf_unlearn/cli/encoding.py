@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PROCESSING = "preprocessor_config.json"
+RECORDED = {"max_length": int, "stride": int, "prompt": str, "max_seconds": (int, float)}  # with a model, of its rows
 TOKENIZER, CHANNELS, CLASSES = "the tokenizer", "the number of colour channels", "the list of classes"
 
 
@@ -35,7 +36,7 @@ class Prepared:
     request: dict = field(default_factory=dict)  # what was asked for, by `hf_unlearn.data.asked`
     made_from_rows: tuple[str, ...] = ()  # what was made from all rows, also those that may be asked for
     again: Callable[..., Any] | None = None  # other rows, and perhaps another tokenizer -> rows encoded likewise
-    recipe: dict = field(default_factory=dict)  # what other rows need to be made likewise: `max_length`, `stride`
+    recipe: dict = field(default_factory=dict)  # what other rows need to be made likewise: some of `RECORDED`
     said: str | None = None  # of the length of text rows, and what it cuts
 
     @property
@@ -44,21 +45,22 @@ class Prepared:
         return self.labels is not None and not hasattr(self.splits["retain"].features["labels"], "names")
 
 
-def reading_of(data: DataArguments, recipe: Mapping[str, int]) -> Reading:
-    """How the flags say that rows are read; `recipe`: what a record says of those of a model."""
+def reading_of(data: DataArguments, recipe: Mapping[str, Any]) -> Reading:
+    """How the flags say that rows are read; `recipe`: what a record says of those of a model, where no flag does."""
     from ..data.encode.by_task import TASK_COLUMNS, Reading
     from ..data.encode.length import Length
 
     length = data.max_length
     if length is None and "max_length" in recipe:
         length = Length(recipe["max_length"], "recorded")
+    seconds_said = "max_seconds" in {*data.given, *data.changed()}
     return Reading(
         task=data.task,
         columns=named_columns(data, TASK_COLUMNS.get(data.task, ())),
         max_length=length,
-        prompt=with_breaks(data.prompt),
+        prompt=with_breaks(data.prompt) if data.prompt is not None else recipe.get("prompt"),
         stride=data.stride or recipe.get("stride"),
-        max_seconds=data.max_seconds,
+        max_seconds=data.max_seconds if seconds_said else recipe.get("max_seconds", data.max_seconds),
     )
 
 
@@ -68,10 +70,10 @@ def named_columns(data: DataArguments, names: Iterable[str]) -> dict[str, str]:
     return {name: getattr(data, f"{name}_column") for name in names if f"{name}_column" in said}
 
 
-def recorded(sources: Iterable[str | None]) -> dict[str, int]:
+def recorded(sources: Iterable[str | None]) -> dict[str, Any]:
     """
-    How long the rows of models were cut, by the first record that tells: `max_length`, and of documents `stride`. A
-    warning tells where another record says otherwise.
+    How the rows of models were made, by the first record that tells: some of `RECORDED`. A warning tells where another
+    record says otherwise.
 
     Args:
         sources: folders or hub ids of the models.
@@ -80,14 +82,15 @@ def recorded(sources: Iterable[str | None]) -> dict[str, int]:
     first = next(iter(found.values()), {})
     if other := [source for source, own in found.items() if own != first]:
         logger.warning(
-            "The rows of %s were cut otherwise (%s) than those of %s (%s); all are read as the latter. Say which is "
-            "meant by --max_length.",
-            *(other[0], _length_words(found[other[0]]), next(iter(found)), _length_words(first)),
+            "The rows of %s were made otherwise (%s) than those of %s (%s); all are read as the latter. Say which is "
+            "meant by %s.",
+            *(other[0], _words(found[other[0]]), next(iter(found)), _words(first)),
+            " and ".join(f"--{name}" for name in RECORDED if found[other[0]].get(name) != first.get(name)),
         )
     return first
 
 
-def _recorded_by(source: str) -> dict[str, int]:
+def _recorded_by(source: str) -> dict[str, Any]:
     from ..trainers import records
     from ..utils.files import read_json
 
@@ -98,12 +101,14 @@ def _recorded_by(source: str) -> dict[str, int]:
         except ValueError:  # no answer, or a damaged file, which is told where the model is loaded
             continue
         own = found.get(records.ENCODING) if isinstance(found, dict) else None
-        if isinstance(own, dict) and isinstance(own.get("max_length"), int):
-            return {key: value for key, value in own.items() if isinstance(value, int) and value > 0}
+        own = own if isinstance(own, dict) else {}
+        own = {name: own[name] for name, kind in RECORDED.items() if isinstance(own.get(name), kind)}
+        if own := {name: value for name, value in own.items() if isinstance(value, str) or value > 0}:
+            return own
     return {}
 
 
-def _length_words(recipe: Mapping[str, int]) -> str:
+def _words(recipe: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in recipe.items())
 
 

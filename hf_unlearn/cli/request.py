@@ -93,6 +93,14 @@ def _ids_of_word(word: str) -> list[str]:
     return [word]
 
 
+def with_fix(data: DataArguments, problem: str) -> str:
+    """A problem of ids that no row has, with how several are given, where one of them has a comma."""
+    if way_of(data) != "forget_ids" or not problem.startswith("Not in the column"):
+        return problem
+    commas = any("," in one for one in ids_of(data))
+    return problem + " Several ids are several words, or a file with one id a line: no commas." if commas else problem
+
+
 def lines_of(path: str, name: str) -> list[str]:
     """
     Ids of a file, one a line.
@@ -108,6 +116,8 @@ def lines_of(path: str, name: str) -> list[str]:
     except UnicodeDecodeError as error:
         said = f"is {path!r}, which is no text in UTF-8 (byte {error.start}: {error.reason}); save it in that encoding."
         raise ArgumentError([Wrong(name, said)]) from error
+    if Path(path).suffix.lower() in (".json", ".jsonl") and text.lstrip()[:1] in ("[", "{"):
+        raise ArgumentError([Wrong(name, f"is {path!r}, which holds JSON: expected ids alone, one a line.")])
     found = [line.strip() for line in text.splitlines() if line.strip()]
     if not found:
         raise ArgumentError([Wrong(name, f"is {path!r}, which holds no id: expected one a line.")])

@@ -40,7 +40,7 @@ from ..utils.salts import salt_id as salt_id
 SCHEMA = 1
 READINESS = "readiness.json"
 UNLEARNING = "unlearning.json"
-ENCODING = "encoding"  # key of both: how long the model's rows were cut, where a verb made them
+ENCODING = "encoding"  # key of both: how the model's rows were made, where a verb made them
 
 
 def commitment(ids, salt: str) -> str:

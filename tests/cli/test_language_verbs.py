@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from hf_unlearn.cli import evaluate, parsing, plan, prepare, ready, unlearn, verify
+from hf_unlearn.cli import encoding, evaluate, parsing, plan, prepare, ready, unlearn, verify
 from hf_unlearn.cli.arguments import DataArguments, ModelArguments
 from hf_unlearn.cli.model import build_model
 from hf_unlearn.data.encode.text import build_tokenizer
@@ -105,10 +105,36 @@ def test_a_record_says_how_long_rows_are_where_no_flag_does(tmp_path, caplog):
     other.mkdir()
     (other / "unlearning.json").write_text(json.dumps({"encoding": {"max_length": 56}}))
     assert prepare.prepare(data, new, trained=[str(record), str(other)]).recipe == {"max_length": 48}
-    (told,) = [line for line in caplog.messages if "were cut otherwise" in line]
-    assert f"The rows of {other} were cut otherwise (max_length 56) than those of {record} (max_length 48)" in told
+    (told,) = [line for line in caplog.messages if "were made otherwise" in line]
+    assert f"The rows of {other} were made otherwise (max_length 56) than those of {record} (max_length 48)" in told
+    assert told.endswith("Say which is meant by --max_length.")
     data.max_length = 40
     assert prepare.prepare(data, new, trained=[str(record)]).recipe == {"max_length": 40}
+
+
+def test_a_record_says_by_what_prompt_questions_were_asked_where_no_flag_does(tmp_path):
+    record, new = tmp_path / "model", ModelArguments(model_type="llama", vocab_size=300)
+    record.mkdir()
+    data = DataArguments(dataset_name=str(written(tmp_path, "question", 30)), forget_ids=["r2"], prompt="Q {question}!")
+    trained = prepare.prepare(data, new)
+    assert trained.recipe == {"max_length": trained.recipe["max_length"], "prompt": "Q {question}!"}
+    (record / "readiness.json").write_text(json.dumps({"encoding": trained.recipe}))
+    data.prompt = None
+    again = prepare.prepare(data, new, trained=[str(record)])
+    assert again.splits["retain"]["input_ids"][:] == trained.splits["retain"]["input_ids"][:]
+    data.prompt = "{question}"
+    assert prepare.prepare(data, new, trained=[str(record)]).recipe["prompt"] == "{question}"
+
+
+def test_a_record_says_how_long_sounds_are_where_no_flag_does(tmp_path):
+    (tmp_path / "readiness.json").write_text(json.dumps({"encoding": {"max_seconds": 0.5, "stride": -1, "prompt": 3}}))
+    found = encoding.recorded([str(tmp_path)])
+    assert found == {"max_seconds": 0.5}
+    sounds = DataArguments(task="audio_classification")
+    assert encoding.reading_of(sounds, found).max_seconds == 0.5
+    assert encoding.reading_of(sounds, {}).max_seconds == 1.0
+    sounds.max_seconds = 2.0
+    assert encoding.reading_of(sounds, found).max_seconds == 2.0
 
 
 @pytest.mark.parametrize(

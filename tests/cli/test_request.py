@@ -102,6 +102,7 @@ def test_a_request_of_the_command_line_wins_over_the_file_s_and_a_verb_s_key_ove
         (["--forget_where", "customer=4701", "city=Bern"], "Not in the column 'city': Bern. It has Bern, BE, Zug."),
         (["--forget_where", "customer=4701", "id=o9"], "With customer=4701, 'id' is o4, o5, o6, o7."),
         (["--forget_ids", "o44"], "Not in the column 'id': o44. It has o4, "),
+        (["--forget_ids", "o1,o2"], "Several ids are several words, or a file with one id a line: no commas."),
         (["--forget_where", "customer"], "has 'customer'; expected COLUMN=VALUE, such as customer=4711."),
         (["--forget_where", "=3", "a="], "`forget_where` has 'a='; expected COLUMN=VALUE"),
         (["--forget_where", "year!=2018"], "has 'year!=2018'; a condition is that a column has a value"),
@@ -129,6 +130,9 @@ def test_a_file_of_ids_that_cannot_be_read_is_told(orders, tmp_path, content, sa
     (tmp_path / "ids.txt").write_bytes(content)
     for words in (["--forget_ids", str(tmp_path / "ids.txt")], ["--forget_ids", "o1", str(tmp_path / "ids.txt")]):
         assert f"`forget_ids` is '{tmp_path / 'ids.txt'}', {said}" in told(*orders, *words)
+    as_json = tmp_path / "ids.json"
+    as_json.write_text('["o1", "o2"]')
+    assert "which holds JSON: expected ids alone, one a line." in told(*orders, "--forget_ids", str(as_json))
     (tmp_path / "my.yaml").write_text(f"forget_ids: {tmp_path / 'ids.txt'}")
     found = problems_with_file(["--config", str(tmp_path / "my.yaml"), *orders])
     assert found.startswith(f"`forget_ids` in {tmp_path / 'my.yaml'} is ")

@@ -9,8 +9,10 @@ import datasets
 import numpy as np
 import pytest
 
-from hf_unlearn import encode, split
+from hf_unlearn import ArgumentError, encode, split
 from hf_unlearn.data.encode import length
+from hf_unlearn.data.encode.columns import all_class_names
+from hf_unlearn.data.encode.images import build_image_processor
 from hf_unlearn.data.encode.length import Length, length_for
 from hf_unlearn.data.encode.sound import build_feature_extractor
 from tests.helpers import tiny
@@ -87,6 +89,35 @@ def test_texts_of_a_classifier_end_with_the_tokenizers_closing_token(people, cap
     assert caplog.messages[-1].endswith("1 of 3 rows is cut.")
     bounded = encode(rows, tokenizer, task="sequence_classification", model=tiny.bert())  # of 32 positions
     assert max(len(ids) for ids in bounded["input_ids"]) == 32
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "said"),
+    [
+        ("causal_lm", "own/model", r"is 'own/model', and .* `AutoTokenizer.from_pretrained\('own/model'\)`"),
+        ("sequence_classification", None, "is None, and .* `AutoTokenizer"),
+        ("causal_lm", build_image_processor(8), "`AutoTokenizer"),
+        ("audio_classification", None, "`AutoFeatureExtractor"),
+        ("image_classification", "own/model", "`AutoImageProcessor"),
+    ],
+)
+def test_what_is_no_processing_class_is_told_with_what_makes_one(task, given, said):
+    with pytest.raises(ArgumentError, match=f"`processing_class` .*{said}"):
+        encode([{"question": "a", "answer": "b"}], given, task=task)
+
+
+def test_a_tokenizer_reads_no_images(tokenizer):
+    with pytest.raises(ArgumentError, match="`AutoImageProcessor"):
+        encode([{"image": [[0]], "label": 0}], tokenizer, task="image_classification")
+
+
+def test_numbers_that_measure_something_are_told(caplog):
+    rows = datasets.Dataset.from_dict({"label": [float(i) for i in range(20)]})
+    all_class_names(rows, "label")
+    assert "20 different numbers in 20 rows" in caplog.text and "regression" in caplog.text
+    caplog.clear()
+    all_class_names(datasets.Dataset.from_dict({"label": [float(i % 2) for i in range(20)]}), "label")
+    assert not caplog.records
 
 
 def test_the_example_of_encode_runs():

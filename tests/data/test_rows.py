@@ -291,6 +291,27 @@ def test_a_saved_dict_of_data_sets_is_read_by_split(tmp_path):
         load_rows(str(tmp_path / "saved"), split="dev")
 
 
+def test_a_file_whose_name_has_a_comma_is_one_file(tmp_path):
+    (tmp_path / "a, b.csv").write_text("id,text\n1,x\n")
+    (tmp_path / "c.csv").write_text("id,text\n2,y\n")
+    named = str(tmp_path / "a, b.csv")
+    assert load_rows(named)["id"][:] == load_rows("mine", data_files=named)["id"][:] == ["1"]
+    assert load_rows("mine", data_files=[named, str(tmp_path / "c.csv")])["id"][:] == ["1", "2"]
+
+
+@pytest.mark.parametrize("name", [None, "", ["a.csv", "b.csv"], 7])
+def test_a_name_is_one_word(name):
+    with pytest.raises(ValueError, match="`name` is .*; it must be one word"):
+        load_rows(name)
+
+
+def test_lists_of_unlike_kinds_are_told_by_what_they_hold(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"label": ["x"]}\n')
+    (tmp_path / "b.jsonl").write_text('{"label": [{"x": 1}]}\n')
+    with pytest.raises(ValueError, match=r"'label' is List\(Value\('string'\)\) in a.jsonl and List\(\{'x'"):
+        load_rows(str(tmp_path / "*.jsonl"))
+
+
 def test_the_example_of_load_rows_prints_what_it_shows():
     found = doctest.DocTestFinder().find(load_rows, "load_rows", globs={})
     runner = doctest.DocTestRunner()

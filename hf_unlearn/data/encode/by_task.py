@@ -78,14 +78,15 @@ class Encoded:
     Args:
         names: of the classes, in the order of their numbers; None of a language model.
         again: other rows -> the same of them, by the same processing class or by another one.
-        recipe: what other rows need to be made likewise, and rows cannot tell: `max_length`, `stride`.
+        recipe: what other rows need to be made likewise, and rows cannot tell: `max_length`, `stride`, `prompt` of
+            text, `max_seconds` of sounds.
         said: which length rows have and what it cuts, in a few words; None of images and sounds.
     """
 
     parts: dict[str, Any]
     names: list[str] | None
     again: Callable[..., Any]
-    recipe: dict[str, int] = field(default_factory=dict)
+    recipe: dict[str, Any] = field(default_factory=dict)
     said: str | None = None
     cuts: bool = False
 
@@ -164,7 +165,7 @@ def encode(
         None if model is None else positions_of(model),
         *(prompt, stride, names, image_size, num_channels, max_seconds),
     )
-    raise_problems(reading.problems)
+    raise_problems(reading.problems + _strange_class(task, processing_class))
     several = isinstance(rows, Mapping) and all(hasattr(part, "column_names") for part in rows.values())
     if several:
         parts = dict(rows)
@@ -181,6 +182,20 @@ def encode(
     from datasets import DatasetDict
 
     return DatasetDict(found.parts)
+
+
+def _strange_class(task: str, given: Any) -> list[str]:
+    """What is wrong with a processing class that is none, or one of another kind of rows."""
+    of_text = task in ("causal_lm", "sequence_classification")
+    if given is None and task == "image_classification":
+        return []
+    if callable(given) and hasattr(given, "num_special_tokens_to_add") == of_text:
+        return []
+    wanted = {"image_classification": "AutoImageProcessor", "audio_classification": "AutoFeatureExtractor"}
+    inner = ", perhaps its own `tokenizer`" if of_text and hasattr(given, "tokenizer") else ""
+    fix = f"{wanted.get(task, 'AutoTokenizer')}.from_pretrained({shown(given) if isinstance(given, str) else '…'})"
+    got = shown(given) if given is None or isinstance(given, str) else f"a {type(given).__name__}"
+    return [Wrong("processing_class", f"is {got}, and task {task} takes what `{fix}` gives{inner}.")]
 
 
 def encode_parts(parts: Mapping[str, Any], processing_class, reading: Reading) -> Encoded:
@@ -240,9 +255,8 @@ def _language(parts: Mapping[str, Any], tokenizer, reading: Reading, shape: Shap
         said = length.cut_sentence(wholes.values(), found)
         made = {name: length.cut(part, found.tokens) for name, part in wholes.items()}
         cuts = any(made[name] is not part for name, part in wholes.items())
-    recipe = {"max_length": found.tokens}
-    if shape.holds_documents and reading.stride:
-        recipe["stride"] = reading.stride
+    recipe: dict[str, Any] = {"max_length": found.tokens}
+    recipe |= {name: value for name in ("stride", "prompt") if (value := getattr(reading, name))}
     fixed = replace(reading, max_length=found)
 
     def again(rows, other=None):
@@ -308,4 +322,5 @@ def _sounds(parts: Mapping[str, Any], extractor, reading: Reading) -> Encoded:
     def made_of(rows, by=None):
         return sound.encode_sounds(rows, by or extractor, *columns, names=reading.names)
 
-    return Encoded({name: made_of(part) for name, part in parts.items()}, list(reading.names), made_of)
+    made = {name: made_of(part) for name, part in parts.items()}
+    return Encoded(made, list(reading.names), made_of, {"max_seconds": reading.max_seconds})

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 
 from ..label_lists import holds_lists, label_names, label_vectors
+
+logger = logging.getLogger(__name__)
 
 NO_VALUE = " (in a CSV file an empty place, and NA, None, null or nan among numbers, stand for no value)"
 
@@ -94,6 +97,10 @@ def all_class_names(rows, column: str) -> list[str]:
         ValueError: if there are fewer than two.
     """
     names, several = class_names(rows, column), holds_lists(rows, column)
+    if not several and _measured(rows, column, len(names)):
+        logger.warning(
+            "The column %r holds %d different numbers in %d rows, and each is taken for a class. Numbers that measure "
+            "something are regression, which is not done here.", column, len(names), len(rows))  # fmt: skip
     if several and not any(rows[column]):
         raise ValueError(f"No row has any label in column {column!r}.")
     if len(names) < 2 and not several:
@@ -104,6 +111,12 @@ def all_class_names(rows, column: str) -> list[str]:
             "(`limit`), read more of them."
         )
     return names
+
+
+def _measured(rows, column: str, different: int) -> bool:
+    """Whether numbers look measured rather than counted: with a point, most of them in one row alone."""
+    of_points = getattr(rows.features[column], "dtype", "").startswith(("float", "double", "decimal"))
+    return of_points and different > max(10, len(rows) // 2)
 
 
 def check_texts(dataset, *columns) -> None:

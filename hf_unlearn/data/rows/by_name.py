@@ -7,6 +7,7 @@ import functools
 import logging
 from pathlib import Path
 
+from ...utils.checks import shown
 from .digits import digits
 from .files import all_exist, find_files, is_path, read_files, sliced, split_name, with_images
 from .hub import from_hub, looks_like_hub_id
@@ -57,6 +58,11 @@ def load_rows(name, data_files=None, split=None, *, config=None, revision=None):
         >>> rows["id"][0]
         'p000-pet'
     """
+    if not isinstance(name, (str, Path)) or not str(name):
+        raise ValueError(
+            f"`name` is {shown(name)}; it must be one word: a file, a folder, a pattern or a Hub id. Several files are "
+            "a list in `data_files`."
+        )
     hub = {key: value for key, value in (("config", config), ("revision", revision)) if value is not None}
     if hub and are_here(name, data_files):
         said = " and ".join(f"`{key}` is {value!r}" for key, value in hub.items())

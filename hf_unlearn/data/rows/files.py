@@ -39,8 +39,11 @@ def is_path(name):
 
 
 def as_list(data_files):
-    entries = data_files.split(",") if isinstance(data_files, str) else data_files
-    entries = [entries] if isinstance(entries, Path) else entries
+    """Files, folders and patterns; a word with commas is several, unless it is the name of something that is here."""
+    alone = isinstance(data_files, Path) or (
+        isinstance(data_files, str) and os.path.exists(os.path.expanduser(data_files))
+    )
+    entries = [data_files] if alone else data_files.split(",") if isinstance(data_files, str) else data_files
     return [os.path.expanduser(str(entry).strip()) for entry in entries]
 
 
@@ -211,7 +214,7 @@ def _unlike(first: Path, second: Path, features: dict) -> str | None:
 
 
 def _kind(feature) -> str:
-    return str(getattr(feature, "dtype", None) or type(feature).__name__).removeprefix("large_")
+    return str(feature if hasattr(feature, "feature") else getattr(feature, "dtype", feature)).removeprefix("large_")
 
 
 def _broken(path: Path, error: Exception) -> str:

@@ -115,5 +115,8 @@ def nested(key: str, value) -> str:
     """What is wrong with a value that is not flat."""
     if key in VERBS and isinstance(value, dict) and value:
         return f"holds a mapping, and the file is flat: write `{key}.{next(iter(value))}: …`."
+    if key.rpartition(".")[2] == "forget_where" and isinstance(value, dict) and value:
+        said = ", ".join(f"{column}={wanted}" for column, wanted in value.items())
+        return f"holds a mapping, and the file is flat: write `{key}: [{said}]`."
     what = "mapping" if isinstance(value, dict) else "list in a list"
     return f"holds a {what}, and the file is flat: a key is a flag, its value a word or a list of words."

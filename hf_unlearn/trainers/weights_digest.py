@@ -24,11 +24,19 @@ def weights_digest(model: torch.nn.Module) -> str:
 def frozen_digest(model: torch.nn.Module) -> str | None:
     """
     The same over the weights that a training leaves as they are, such as those below an adapter; of packed ones with
-    their scales and codes. None: there are none.
+    their scales and codes. None: there are none. What an adapter has a whole module of its own for (`modules_to_save`)
+    takes part in nothing, and may be drawn anew each time that the base is loaded, as a classifier's head is.
     """
+    replaced = [f"{name}.original_module." for name, inside in model.named_modules() if _is_replaced(inside)]
     frozen = {name: p for name, p in model.named_parameters() if not p.requires_grad}
+    frozen = {name: p for name, p in frozen.items() if not name.startswith(tuple(replaced))}
     frozen |= packed_tensors(model)
     return _digest(list(frozen.items())) if frozen else None
+
+
+def _is_replaced(module: torch.nn.Module) -> bool:
+    """Whether a module is PEFT's wrapper of one that an adapter has a copy of, which stands in its place."""
+    return hasattr(module, "original_module") and bool(getattr(module, "modules_to_save", None))
 
 
 def _digest(named: list[tuple[str, torch.Tensor]]) -> str:

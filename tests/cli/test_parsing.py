@@ -229,6 +229,13 @@ def test_wrong_values_unknown_flags_checks_and_rows_come_in_one_error(tmp_path):
     assert seen == [(None, 9)]
 
 
+def test_conditions_as_a_mapping_are_told_how_to_be_written(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text("unlearn.forget_where:\n  customer: 4711\n  year: 2020\n")
+    found = problems("unlearn", "--config", str(path))
+    assert any("write `unlearn.forget_where: [customer=4711, year=2020]`" in problem for problem in found)
+
+
 def test_values_of_the_file_arrive_as_they_are_written(tmp_path):
     lines = ["learning_rate: 1e-3", "max_steps: 1e2", "ready.seed: 007", "inner_normalize: off", "bf16: no"]
     lines += ["ready.readiness: meta"]

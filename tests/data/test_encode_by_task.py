@@ -120,6 +120,27 @@ def test_numbers_that_measure_something_are_told(caplog):
     assert not caplog.records
 
 
+def test_classes_that_differ_in_case_or_white_space_alone_are_told(caplog):
+    all_class_names(datasets.Dataset.from_dict({"label": ["yes", "Yes ", "no"]}), "label")
+    assert "taken for different ones: 'Yes ', 'yes'." in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("task", "good", "bad"),
+    [
+        ("causal_lm", {"question": "a", "answer": "b"}, {"question": "a", "answer": None}),
+        ("sequence_classification", {"text": "a", "label": "x"}, {"text": "a", "label": None}),
+    ],
+)
+def test_rows_of_all_parts_that_cannot_be_read_are_told_at_once(task, good, bad, tokenizer):
+    names = {"sequence_classification": {"names": ["x", "y"]}}.get(task, {})
+    parts = {name: datasets.Dataset.from_list([{"id": f"{name}{i}", **(bad if i else good)} for i in range(2)])
+             for name in ("forget", "retain", "unseen")}  # fmt: skip
+    with pytest.raises(ValueError) as told:
+        encode(parts, tokenizer, task=task, **names)
+    assert all(f"(id {name}1)" in str(told.value) for name in parts)
+
+
 def test_the_example_of_encode_runs():
     (found,) = doctest.DocTestFinder(recurse=False).find(encode, "encode", globs={})
     assert found.examples and not doctest.DocTestRunner().run(found).failed

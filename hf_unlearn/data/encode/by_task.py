@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from ...utils.checks import Wrong, number, one_of, raise_problems, shown, whole
+from ...utils.checks import Wrong, gather, number, one_of, raise_problems, shown, whole
 from ..given import as_dataset
 from ..limits import positions_of
 from . import documents, images, length, sound, text
@@ -217,6 +217,11 @@ def encode_parts(parts: Mapping[str, Any], processing_class, reading: Reading) -
     return kinds[reading.task](parts, processing_class, reading)
 
 
+def _each(parts: Mapping[str, Any], make: Callable) -> dict[str, Any]:
+    """`make` of each part; what is wrong with any of them is told at once."""
+    return dict(zip(parts, gather(*(partial(make, part) for part in parts.values())), strict=True))
+
+
 def kept_of(parts: Mapping[str, Any]) -> Any:
     """The rows that nobody may ask for, where a split says which; else the first part."""
     return parts.get("retain", next(iter(parts.values())))
@@ -239,7 +244,7 @@ def _language(parts: Mapping[str, Any], tokenizer, reading: Reading, shape: Shap
             logger.warning("%s", said)
     for part in parts.values():
         check_columns(part, *shape.columns.values())
-    wholes = {name: tokenized(part, tokenizer, shape, reading.prompt) for name, part in parts.items()}
+    wholes = _each(parts, lambda part: tokenized(part, tokenizer, shape, reading.prompt))
     lengths = length.lengths_of(kept_of(wholes))
     found = _length(reading, lengths, tokenizer, shape.holds_documents)
     if shape.holds_documents:
@@ -290,7 +295,7 @@ def _texts(parts: Mapping[str, Any], tokenizer, reading: Reading) -> Encoded:
     def made_of(rows, most: int | None = None, by=None):
         return text.encode_text_classification(rows, by or tokenizer, *columns, max_length=most, names=reading.names)
 
-    wholes = {name: made_of(part) for name, part in parts.items()}
+    wholes = _each(parts, made_of)
     found = _length(reading, length.lengths_of(kept_of(wholes)), tokenizer)
     said = length.cut_sentence(wholes.values(), found, with_labels=False)
     long = [name for name, part in wholes.items() if (length.lengths_of(part) > found.tokens).any()]
@@ -312,7 +317,7 @@ def _images(parts: Mapping[str, Any], processor, reading: Reading) -> Encoded:
     one = made_of(first, processor)
     if processor is None:  # all have the size of the first image
         made_of = partial(made_of, image_size=one.features["pixel_values"].shape[-1])
-    made = {name: one if part is first else made_of(part, processor) for name, part in parts.items()}
+    made = _each(parts, lambda part: one if part is first else made_of(part, processor))
     return Encoded(made, list(reading.names), lambda rows, other=None: made_of(rows, other or processor))
 
 
@@ -322,5 +327,5 @@ def _sounds(parts: Mapping[str, Any], extractor, reading: Reading) -> Encoded:
     def made_of(rows, by=None):
         return sound.encode_sounds(rows, by or extractor, *columns, names=reading.names)
 
-    made = {name: made_of(part) for name, part in parts.items()}
+    made = _each(parts, made_of)
     return Encoded(made, list(reading.names), made_of, {"max_seconds": reading.max_seconds})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+from collections import Counter
 
 from ..label_lists import holds_lists, label_names, label_vectors
 
@@ -97,6 +98,9 @@ def all_class_names(rows, column: str) -> list[str]:
         ValueError: if there are fewer than two.
     """
     names, several = class_names(rows, column), holds_lists(rows, column)
+    if alike := _alike(names):
+        logger.warning("Some classes in the column %r differ in case or white space alone, and are taken for different "
+                       "ones: %s.", column, ", ".join(map(repr, alike[:20])))  # fmt: skip
     if not several and _measured(rows, column, len(names)):
         logger.warning(
             "The column %r holds %d different numbers in %d rows, and each is taken for a class. Numbers that measure "
@@ -111,6 +115,13 @@ def all_class_names(rows, column: str) -> list[str]:
             "(`limit`), read more of them."
         )
     return names
+
+
+def _alike(names: list[str]) -> list[str]:
+    """Names of classes that differ from another one in case or white space alone."""
+    plain = ["".join(name.split()).casefold() for name in names]
+    counted = Counter(plain)
+    return [name for name, one in zip(names, plain, strict=True) if counted[one] > 1]
 
 
 def _measured(rows, column: str, different: int) -> bool:

@@ -396,6 +396,7 @@ class UnlearnTrainer(ForgettingTrainer):
         elif not self.ending.forgotten:
             logger.warning("%s", told(end, reason))
         result.metrics.update(stop_reason=reason, weights_of_step=self.weights_of_step, end=end)
+        result.metrics["row_passes"] = self.cost["row_passes"]  # with those of the last measurement
         result.metrics[records.GUARANTEE] = unlearn_record.guarantee(reason, self.weights_of_step)
         return result
 

@@ -222,9 +222,10 @@ class DataArguments(FromFlags):
     unseen_ids: list[str] | None = field(
         default=None,
         metadata={
-            "metavar": "ID",
-            "help": "Instead of --unseen: ids of the rows that were kept out of the training. Give them where rows are "
-            "asked for in another way than at the training: the share would be another draw.",
+            "metavar": "FILE|ID",
+            "help": "Instead of --unseen: ids, or a file with one a line, of the rows that were kept out of the "
+            "training. Give them where rows are asked for in another way than at the training: the share would be "
+            "another draw.",
         },
     )
     unseen_group: str | None = field(
@@ -238,9 +239,10 @@ class DataArguments(FromFlags):
     deleted: list[str] | None = field(
         default=None,
         metadata={
-            "metavar": "ID",
-            "help": "Ids of rows that earlier requests have named. They are left out, so that they are not learned "
-            "again as rows to keep. Give them, and start from the unlearned model, where a second request follows.",
+            "metavar": "FILE|ID",
+            "help": "Ids of rows that earlier requests have named, or a file with one a line. They are left out, so "
+            "that they are not learned again as rows to keep. Give them, and start from the unlearned model, where a "
+            "second request follows.",
         },
     )
     split_seed: int = field(default=0, metadata={"help": "Seed of the split and of what is drawn to be forgotten."})

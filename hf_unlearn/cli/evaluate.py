@@ -314,16 +314,22 @@ def first_line(argv: list[str]) -> str:
     if not parsing.is_readable("evaluate", argv):
         return "hf-unlearn evaluate: reads the flags"
     tests = parsing.word_of("evaluate", argv, "benchmarks", "")
-    named = [parsing.word_of("evaluate", argv, name, "") for name in benchmarks.ROWS]
-    if tests and not any(named):
+    if benchmarks_alone(argv):
         return f"hf-unlearn evaluate: measures {what} by {tests}; the report goes to {Path(out, benchmarks.FOLDER)}"
     return f"hf-unlearn evaluate: measures {what} on {rows}; the report goes to {out}"
+
+
+def benchmarks_alone(argv: list[str]) -> bool:
+    """Whether the words alone ask for benchmarks and name no rows."""
+    tests, *rows = (parsing.word_of("evaluate", argv, name, "") for name in ("benchmarks", *benchmarks.ROWS))
+    return bool(tests) and not any(rows)
 
 
 def main(argv: list[str]) -> int:
     """Measures, writes the report, says what was found; the exit status."""
     terminal.say(first_line(argv))
-    own, data, model_args = parsing.parse("evaluate", argv, flag_problems, prepare.check_rows)
+    check_rows = None if benchmarks_alone(argv) else prepare.check_rows
+    own, data, model_args = parsing.parse("evaluate", argv, flag_problems, check_rows)
     terminal.quiet_libraries()
     models, state = measured_models(own), running.processes(own.use_cpu)
     steps = [terminal.short("reading the rows"), *steps_of(models), terminal.short("report")]

@@ -151,9 +151,10 @@ def rows_by_split(data: DataArguments) -> tuple:
             content = [column for column in said_by(data, rows) if column in rows.column_names] or None
         except ValueError:  # told where the columns are checked
             content = None
-        how = {"group": data.unseen_group, "seed": data.split_seed, "content": content, "deleted": data.deleted or ()}
+        how = {"group": data.unseen_group, "seed": data.split_seed, "content": content}
+        how["deleted"], unseen = gather(*(lambda n=n: request.ids_of(data, n) for n in ("deleted", "unseen_ids")))
         try:
-            return split(rows, **request.named(data), **how, unseen=data.unseen_ids or data.unseen)
+            return split(rows, **request.named(data), **how, unseen=unseen or data.unseen)
         except ValueError as error:
             way = request.way_of(data)
             flags = {**FLAGS, "values": way} if way in ("forget_ids", "forget_where") else FLAGS

@@ -70,26 +70,31 @@ def superseded(data: DataArguments) -> set[str]:
     return found
 
 
-def ids_of(data: DataArguments) -> list[str]:
+def ids_of(data: DataArguments, name: str = "forget_ids") -> list[str]:
     """
-    The ids of `--forget_ids`: its words, and of a word that is the name of a file here the file's lines.
+    The ids of `--forget_ids`, `--unseen_ids` or `--deleted`: its words, and of a word that is the name of a file here,
+    but of no image or sound, whose path may be an id itself, the file's lines.
 
     Raises:
         ArgumentError: if there is no such file, or it holds no ids.
     """
-    parts = gather(*(lambda word=word: _ids_of_word(word) for word in data.forget_ids))
+    parts = gather(*(lambda word=word: _ids_of_word(word, name) for word in getattr(data, name) or ()))
     return list(dict.fromkeys(one for part in parts for one in part))
 
 
-def _ids_of_word(word: str) -> list[str]:
+def _ids_of_word(word: str, name: str) -> list[str]:
+    from ..data.rows.media import KINDS
+
     if not word.strip():
-        raise ArgumentError([Wrong("forget_ids", "has an empty word. Name ids, or a file with one id a line.")])
+        raise ArgumentError([Wrong(name, "has an empty word. Name ids, or a file with one id a line.")])
     path = Path(word).expanduser()
+    if path.suffix.lower() in KINDS:
+        return [word]
     if path.is_file():
-        return lines_of(word, "forget_ids")
+        return lines_of(word, name)
     if path.is_dir() or path.suffix.lower() in (".txt", ".csv", ".json", ".jsonl"):
         what = "a folder" if path.is_dir() else "and there is no such file"
-        raise ArgumentError([Wrong("forget_ids", f"is {word!r}, {what}. Name a file with one id a line, or ids.")])
+        raise ArgumentError([Wrong(name, f"is {word!r}, {what}. Name a file with one id a line, or ids.")])
     return [word]
 
 

@@ -64,6 +64,15 @@ def test_wrong_options_are_told_by_their_flags(folder):
         )
 
 
+def test_a_benchmark_that_is_wrong_is_told_without_problems_of_rows_that_nobody_named(folder):
+    words = ["--models", f"unlearned={folder / 'mine'}", "--benchmarks", f"wmdp={folder / 'none.json'}"]
+    with pytest.raises(ArgumentError) as told:
+        evaluate.main(words)
+    (problem,) = told.value.problems
+    assert "none.json" in problem
+    assert not evaluate.benchmarks_alone([*words, "--dataset_name", "people"])
+
+
 def test_benchmarks_alone_need_no_rows_and_leave_other_results(folder, tmp_path, capsys):
     words = ("--models", f"unlearned={folder / 'mine'}", "--output_dir", str(tmp_path))
     asked = (f"muse={folder / 'muse'}", f"wmdp={folder / 'wmdp-bio.jsonl'}")

@@ -51,6 +51,24 @@ def test_ids_come_in_a_file_or_as_words(orders, tmp_path):
     assert forgotten(*orders, *by_column) == ["o12", "o13", "o14", "o15"]
 
 
+def test_ids_that_were_kept_out_or_deleted_come_in_files_too(orders, tmp_path):
+    (tmp_path / "out.txt").write_text("o20\no21\n")
+    (tmp_path / "gone.txt").write_text("o30\n")
+    files = ["--unseen_ids", str(tmp_path / "out.txt"), "--deleted", str(tmp_path / "gone.txt"), "o31"]
+    parts = prepare.rows_by_split(read(*orders, "--forget_ids", "o3", *files))[1]
+    assert parts["unseen"]["id"][:] == ["o20", "o21"]
+    assert not {"o30", "o31"} & {one for part in parts.values() for one in part["id"]}
+    assert "`deleted` is 'none.txt', and there is no such file" in told(
+        *orders, "--forget_ids", "o3", "--deleted", "none.txt"
+    )
+
+
+def test_the_path_of_an_image_is_an_id_and_no_file_of_ids(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").write_bytes(b"\x89PNG")
+    assert request.ids_of(DataArguments(forget_ids=["a.png"])) == ["a.png"]
+
+
 @pytest.mark.parametrize(
     ("words", "ids"),
     [

@@ -156,6 +156,7 @@ def test_with_a_closed_gate_forget_rows_cost_a_forward_or_nothing(tmp_path, accu
                   forget_forward="in_turn", **cut)  # fmt: skip
     metrics = run.train().metrics
     measured = len(CLOSED["unseen"]) + len(CLOSED["retain"])  # τ and the retain sample before the first step
+    measured += len(CLOSED["forget"]) + len(CLOSED["retain"])  # what is left, behind the last one
     assert metrics["row_passes"] == pytest.approx(passes + measured / 3, abs=2e-3)
     seen = ["forget_loss" in line for line in run.state.log_history if "loss" in line]
     assert seen == [k % every == 0 for k in range(6)]
@@ -192,8 +193,9 @@ def test_a_gate_reopened_by_a_higher_target_is_open_in_the_next_step(tmp_path, a
 def test_row_passes_match_a_hand_count(tmp_path):
     run = trainer(tmp_path, stop=False, passes="10", per_device_train_batch_size=3, max_steps=20, unseen_every=5)
     metrics = run.train().metrics
-    # 20 steps of 3 + 3 rows; τ and the retain sample before, τ again after five and after ten passes, forward only
-    assert metrics["row_passes"] == pytest.approx(20 * 6 + (8 + 18) / 3 + 2 * 8 / 3, abs=2e-3)
+    # 20 steps of 3 + 3 rows; forward only: τ and the retain sample before, τ again after five and after ten passes, and
+    # behind the last step the forget rows and the retain sample
+    assert metrics["row_passes"] == pytest.approx(20 * 6 + (8 + 18) / 3 + 2 * 8 / 3 + (6 + 18) / 3, abs=2e-3)
     assert run.cost["steps"] == 20 and run.cost["seconds"] > 0
     looked = trainer(tmp_path, passes="2", per_device_train_batch_size=3, learning_rate=1e-9)
     # far from the target no look but the last one, at the forget rows and the retain sample

@@ -6,6 +6,7 @@ label, in a column for each label, or in one word that is to be cut up.
 from __future__ import annotations
 
 import ast
+import logging
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -14,6 +15,8 @@ import numpy as np
 
 from ..utils.checks import Wrong, raise_problems
 from .columns import column_names, column_values, first_ids, row_ids
+
+logger = logging.getLogger(__name__)
 
 THERE = {"1": True, "0": False, "1.0": True, "0.0": False, "true": True, "false": False}  # as words of a file
 
@@ -190,6 +193,11 @@ def from_words(dataset, column: str, separator: str | None = None):
         if wrong := [i for i, value in enumerate(values) if not isinstance(value, (str, int)) and value is not None]:
             said = f"is {separator!r}, but in the column {column!r} there are no words to cut up, such as "
             raise_problems([Wrong("label_separator", f"{said}{values[wrong[0]]!r} (id {ids[wrong[0]]}).")])
+        if not any(separator in str(value) for value in values):
+            example = next((value for value in values if value is not None), None)
+            logger.warning(
+                "The separator %r stands in no value of the column %r, such as %r: no row has several labels.",
+                separator, column, example)  # fmt: skip
         words = [[one.strip() for one in str("" if value is None else value).split(separator)] for value in values]
         return _with_lists(dataset, column, [[one for one in own if one] for own in words])
     written = [value for value in values if value is not None]

@@ -100,3 +100,10 @@ def test_a_word_in_brackets_is_a_word_where_others_are_none():
     assert from_words(rows(["[x]", "y"]), "label").features["label"] == Value("string")
     with pytest.raises(ValueError, match="there are no words to cut up, such as 1.5 .id r0."):
         from_words(rows([1.5, 2.5]), "label", ",")
+
+
+def test_a_separator_that_stands_nowhere_is_told(caplog):
+    from_words(rows(["a,b", "b"]), "label", ",")
+    assert not caplog.records
+    from_words(rows(["a,b", "b"]), "label", ";")
+    assert "The separator ';' stands in no value of the column 'label', such as 'a,b'" in caplog.text

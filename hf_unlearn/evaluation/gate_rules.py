@@ -166,6 +166,7 @@ IN_VERDICT: dict[str, GateRule] = {  # the verdict is their conjunction
             over_forgetting,
             title="Not over-forgotten",
             needs="Needs forget rows, and unseen rows or a retrained model.",
+            not_applicable="Does not apply: the model never saw the rows, and no retrained one stands beside it.",
             finds_memory=False,  # it looks the other way: for rows that stand out as deleted
         ),
     )

@@ -161,6 +161,8 @@ def judge_run(
     sides = Sides(*measures, retrained=bool(retrained))
     sides = replace(sides, kind=catalogue.kind_of(sides.names))
     gates = {name: outcome_of(rule, sides) for name, rule in gate_rules().items()}
+    if run.get("guarantee") == EXACT and not retrained:  # rows that it never saw, whatever their loss beside others'
+        gates["over_forgetting"] = Gate("over_forgetting", Status.NOT_APPLICABLE)
     attacker = attacker_of(run, sides)
     utility, theirs = (value_of(side, "model_utility") for side in (sides.mine, sides.reference))
     return Finding(

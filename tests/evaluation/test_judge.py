@@ -3,7 +3,7 @@ from helpers.cards import GOOD, NOT_FINITE, ORIGINAL, RETRAINED, card, m, run
 
 from hf_unlearn.evaluation import roles
 from hf_unlearn.evaluation.forgotten import Why
-from hf_unlearn.evaluation.gates import Level
+from hf_unlearn.evaluation.gates import Level, Status
 from hf_unlearn.evaluation.judge import Gain, Verdict, gains, judge, judge_run, rows_of, worst_first
 
 
@@ -50,6 +50,16 @@ def test_over_forgetting_without_a_retrained_model():
     found = judged(retrained=None, forget_loss=9.0, forget_mia_loss_auc=m(0.3, 0.22, 0.39))
     assert found.forgotten.level is Level.TOO_MUCH and Why.WHOLE_CLASS in why(found)
     assert judged(retrained=None, forget_mia_loss_auc=m(0.3, 0.22, 0.41)).forgotten.level is Level.YES
+
+
+def test_rows_that_a_model_never_saw_are_not_over_forgotten():
+    measures = {**GOOD, "forget_loss": 9.0, "forget_mia_loss_auc": m(0.3, 0.22, 0.39)}  # a class that is gone, say
+    exact = {**run("unlearned", **measures), "guarantee": "exact"}
+    alone = judge_run(exact, before=ORIGINAL)
+    assert alone.verdict is Verdict.UNKNOWN and alone.status("over_forgetting") is Status.NOT_APPLICABLE
+    assert judge_run({**exact, "guarantee": "approximate"}, before=ORIGINAL).verdict is Verdict.OVER_FORGOTTEN
+    beside = judge_run(exact, before=ORIGINAL, retrained=RETRAINED)  # one of another program tells its losses
+    assert beside.status("over_forgetting") is Status.FAILED
 
 
 def test_a_removed_class_is_held_against_the_retrained_model():

@@ -138,14 +138,32 @@ def prepared_rows(
     return prepared
 
 
+def of_classes_that_stay(splits: dict):
+    """
+    The test rows without those of a class that forget rows have and no retain row has: it is to go, so what a model
+    knows of it is nothing that it should have kept. Of several labels a row, and of texts, all.
+    """
+    test, features = splits["test"], splits["test"].features
+    if not hasattr(features.get("labels"), "names"):
+        return test
+    gone = set(splits["forget"]["labels"]) - set(splits["retain"]["labels"])
+    stays = [i for i, label in enumerate(test["labels"]) if label not in gone]
+    return test.select(stays) if 0 < len(stays) < len(test) else test
+
+
 def splits_of(data: DataArguments, prepared: prepare.Prepared) -> dict:
-    """The splits to measure: not all retain rows, and other answers and questions where there are any."""
+    """
+    The splits to measure: not all retain rows, no test rows of classes that are to go, and other answers and questions
+    where there are any.
+    """
     from ..evaluation import evenly
     from . import other_words
 
     if not prepared.splits:  # benchmarks alone
         return {}
     splits = dict(prepared.splits)
+    if "test" in splits:
+        splits["test"] = of_classes_that_stay(splits)
     splits["retain"] = evenly(splits["retain"], MOST_RETAIN_ROWS)
     if data.task == "causal_lm" and set(prepare.said_by(data, splits["forget"])) == {"question", "answer"}:
         splits |= other_words.extra_splits(splits, data.dataset_name, data.data_files, prepared.again)
@@ -194,9 +212,12 @@ def measure(
     of, init = saved_runs.said_of_runs(models, prepared), init or {}
     subjects = {role: partial(_load, loading, folder, state.device, init, bf16) for role, folder in models.items()}
     splits = splits_of(data, prepared)
+    left_out = len(prepared.splits.get("test", ())) - len(splits.get("test", ()))
     subjects |= {role: whole_tables(folder, splits) for role, folder in (tables or {}).items()}
     progress = progress or NoProgress()
     progress.next()
+    if left_out:
+        progress.say(f"{left_out} test rows are of classes that are to go: they are not measured.")
     card = evaluate(
         subjects,
         splits,

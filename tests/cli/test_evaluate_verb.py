@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
+from datasets import ClassLabel, Dataset, Features
 from helpers.cards import GOOD, ORIGINAL, run
 from helpers.row_tables import table
 from helpers.tiny import lm, lm_rows, tokenizer
@@ -171,3 +172,21 @@ def test_half_precision_is_that_of_every_model_that_is_measured(tmp_path, monkey
     with pytest.raises(AttributeError):  # there is no card
         evaluate.measure(tmp_path, data, prepared, task="x", models={"ready": "m"}, bf16=True)
     assert hasattr(seen[0].forward, "__wrapped__") and told[0]["bf16"] is True
+
+
+@pytest.mark.parametrize(("asked", "left"), [([0, 0], [1, 1, 2]), ([0, 1], [0, 0, 1, 1, 2]), ([], [0, 0, 1, 1, 2])])
+def test_test_rows_of_a_class_that_is_to_go_are_not_measured(asked, left):
+    """All rows of class 0 are asked for; one of two of 0 and 1; none."""
+    kinds = Features({"labels": ClassLabel(names=["a", "b", "c"])})
+
+    def rows(labels):
+        return Dataset.from_dict({"labels": labels}, features=kinds)
+
+    retain = [1, 2] if asked == [0, 0] else [0, 1, 2]
+    splits = {"forget": rows(asked), "retain": rows(retain), "test": rows([0, 0, 1, 1, 2])}
+    assert list(evaluate.of_classes_that_stay(splits)["labels"]) == left
+
+
+def test_test_rows_of_texts_and_of_several_labels_are_all_measured():
+    several = Dataset.from_dict({"labels": [[1.0, 0.0], [0.0, 1.0]]})
+    assert evaluate.of_classes_that_stay({"forget": several, "retain": several, "test": several}) is several

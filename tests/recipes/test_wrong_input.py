@@ -62,7 +62,7 @@ BY_ID = ["--forget_by", "id", "--forget_column", "null", "--forget_fraction", "n
         (["--use_liger_kernel", "true"], "`use_liger_kernel` is True, but the package liger-kernel is not installed"),
         (["--dataset_name", "Peple"], "Did you mean 'people'?"),
         (["--unseen", "0.2", "--unseen_ids", "p000-pet"], "`unseen` is 0.2, and --unseen_ids names the rows"),
-        (["--deleted", ""], "`--deleted` has ids that no row has: ''; ids are such as p000-pet"),
+        (["--deleted", ""], "`deleted` has an empty word. Name ids"),
         (["--test_split", ""], "`test_split` is an empty word"),
         (["--lora_alpha", "16"], "`lora_alpha` is set but `lora_r` is 0"),
     ],

@@ -263,11 +263,14 @@ def steps_of(models: Iterable[str]) -> list[Step]:
 
 
 def tell(progress: Progress, done: set, role: str, stage: str, share: float) -> None:
-    """Brings the passes of a model into the bar; `done`: roles that are, kept between calls."""
+    """
+    Brings the passes of a model into the bar; `done`: roles that are, kept between calls. A model is done where no
+    stage is named: the passes of its last stage may be those of several attacks' parts, one behind the other.
+    """
     if role in done:
         return
     progress.at(share, 1, stage)
-    if share >= 1:
+    if not stage:
         done.add(role)
         progress.next()
 

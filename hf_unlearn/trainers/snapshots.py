@@ -20,7 +20,9 @@ from .replay_plan import ReplayPlan
 from .replay_program import FOLDER
 
 OWNER = "owner.json"  # among those in a folder of their own: whose they are
-OF_THE_PROGRAM = ("order", "arguments", "warmup", "schedule", "micro_batches", "processes", "salt", "weights_before")
+OF_THE_PROGRAM = (
+    "order", "arguments", "warmup", "schedule", "falls_from", "micro_batches", "processes", "salt", "weights_before",
+)  # fmt: skip
 
 
 def snapshots_of(source: str, named: str | None, found: dict) -> str:

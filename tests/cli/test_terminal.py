@@ -285,7 +285,8 @@ def test_the_steps_of_a_measurement_are_its_models_then_the_intervals(clock):
             tell(role, stage, share)
             seen.append(bar.text())
     assert seen[:2] == ["2 of 5: measuring original, forget"] * 2
-    assert seen[3].endswith(": measuring unlearned") and seen[2] == seen[3] and seen[-1].startswith("4 of 5")
+    assert seen[2] == "2 of 5: measuring original, retain"  # a stage's passes are done, and others may follow
+    assert seen[3].endswith(": measuring unlearned") and seen[-1].startswith("4 of 5")
 
 
 def test_ready_tells_the_accuracy_on_test_rows(clock):

@@ -287,3 +287,12 @@ def test_the_attack_learns_wherever_it_is_called(context):
     plain = relearn(model, rows, held_out, collator(model), **FAST)
     with context():
         assert relearn(model, rows, held_out, collator(model), **FAST) == plain
+
+
+def test_a_function_is_told_of_the_passes_of_all_kinds_of_fine_tune_as_one():
+    model, rows = tiny.lm(), tiny.lm_list(8)
+    told = []
+    splits = {"forget": rows[:4], "retain": rows[4:]}
+    how = {**FAST, "progress": lambda description, done, total: told.append((done, total))}
+    recovery_curves({"unlearned": model}, splits, collator(model), kinds=["retain", "real"], k=2, **how)
+    assert told == [(done, 6) for done in range(1, 7)]

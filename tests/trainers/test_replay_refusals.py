@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import os
 import shutil
@@ -173,6 +174,8 @@ def test_a_snapshot_of_another_run_or_step_is_told(ready, trainings):
     first, last = (int(border) for border in plan.order.borders)
     told_of_other = told(trainings / "other", first, plan)
     assert "it is of another training than the plan: there `order.seed` is 7 and was 42" in told_of_other
+    other_rate = dataclasses.replace(plan, falls_from=plan.falls_from - 1)  # the same order, other learning rates
+    assert "`falls_from` is" in told(ready, first, other_rate) and not told(ready, first, plan)
     shutil.rmtree(ready / "_snapshots" / f"checkpoint-{last}")
     shutil.copytree(ready / "_snapshots" / f"checkpoint-{first}", ready / "_snapshots" / f"checkpoint-{last}")
     assert f"it is of step {first}" in told(ready, last, plan)

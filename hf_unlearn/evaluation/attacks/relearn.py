@@ -297,13 +297,21 @@ def recovery_curves(
     for role, model in models.items():
         collator = data_collator or default_collator(model, processing_class)
         curves[role] = {}
-        for kind in kinds:
+        for place, kind in enumerate(kinds):
+            how = {**fine_tune, "progress": _share_of(fine_tune.get("progress", False), place, len(kinds))}
             try:
-                curves[role][kind] = relearn(model, given[kind], held_out, collator, seed=seed, **fine_tune)
+                curves[role][kind] = relearn(model, given[kind], held_out, collator, seed=seed, **how)
             except (ValueError, FloatingPointError) as error:
                 problem = FloatingPointError if isinstance(error, FloatingPointError) else ValueError
                 raise problem(f'model "{role}", relearning from {kind} rows: {error}') from error
     return curves
+
+
+def _share_of(progress: Any, place: int, of: int) -> Any:
+    """A function that is told of passes, for one of several fine-tunes; a bar is one for each."""
+    if not callable(progress):
+        return progress
+    return lambda description, done, total: progress(description, place * total + done, of * total)
 
 
 def rows_of_attacker(models, splits, kinds: list[str], k: int | None, seed: int) -> tuple[dict[str, Any], Any]:

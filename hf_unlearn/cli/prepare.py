@@ -161,7 +161,7 @@ def rows_by_split(data: DataArguments) -> tuple:
             flags = {**flags, "unseen": "unseen_ids"} if data.unseen_ids else flags
             told = f"There is no column {data.label_column!r};"  # where the columns are checked, with its flag
             problems = [one for one in problems_of(error) if data.task == "causal_lm" or not one.startswith(told)]
-            raise ArgumentError([by_flags(request.with_fix(data, one), flags) for one in problems]) from error
+            raise ArgumentError([by_flags(one, flags) for one in problems]) from error
 
     parts, *_ = gather(
         by_split,

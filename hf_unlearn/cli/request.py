@@ -98,14 +98,6 @@ def _ids_of_word(word: str, name: str) -> list[str]:
     return [word]
 
 
-def with_fix(data: DataArguments, problem: str) -> str:
-    """A problem of ids that no row has, with how several are given, where one of them has a comma."""
-    if way_of(data) != "forget_ids" or not problem.startswith("Not in the column"):
-        return problem
-    commas = any("," in one for one in ids_of(data))
-    return problem + " Several ids are several words, or a file with one id a line: no commas." if commas else problem
-
-
 def lines_of(path: str, name: str) -> list[str]:
     """
     Ids of a file, one a line.

@@ -144,8 +144,16 @@ def as_values(values: Any, keys: Sequence, dataset, column: str) -> list:
         stored = _stored_value(value, known, by_text, feature)
         (missing if stored is None else found).append(value if stored is None else stored)
     if missing:
-        raise_problems([f"Not in the column {column!r}: {first_ids(missing)}. {_there(missing, known, feature)}"])
+        listed = [value for value in missing if isinstance(value, str) and _lists(value, by_text)]
+        fix = f" Give each value by itself: {first_ids(listed)} is several." if listed else ""
+        raise_problems([f"Not in the column {column!r}: {first_ids(missing)}. {_there(missing, known, feature)}{fix}"])
     return found
+
+
+def _lists(value: str, by_text: Mapping[str, Any]) -> bool:
+    """Whether a word is several values of the column with commas between them."""
+    words = [word.strip() for word in value.split(",")]
+    return len(words) > 1 and all(word in by_text for word in words)
 
 
 def _stored_value(value, known: set, by_text: dict[str, Any], feature) -> Any:

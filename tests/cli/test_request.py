@@ -120,7 +120,7 @@ def test_a_request_of_the_command_line_wins_over_the_file_s_and_a_verb_s_key_ove
         (["--forget_where", "customer=4701", "city=Bern"], "Not in the column 'city': Bern. It has Bern, BE, Zug."),
         (["--forget_where", "customer=4701", "id=o9"], "With customer=4701, 'id' is o4, o5, o6, o7."),
         (["--forget_ids", "o44"], "Not in the column 'id': o44. It has o4, "),
-        (["--forget_ids", "o1,o2"], "Several ids are several words, or a file with one id a line: no commas."),
+        (["--forget_ids", "o1,o2"], "Give each value by itself: o1,o2 is several."),
         (["--forget_where", "customer"], "has 'customer'; expected COLUMN=VALUE, such as customer=4711."),
         (["--forget_where", "=3", "a="], "`forget_where` has 'a='; expected COLUMN=VALUE"),
         (["--forget_where", "year!=2018"], "has 'year!=2018'; a condition is that a column has a value"),

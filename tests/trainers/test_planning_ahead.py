@@ -8,10 +8,10 @@ import pytest
 import safetensors.torch
 import torch
 from helpers import tiny
-from helpers.replays import QUIET, SIZES, adapter, language_model, trained
+from helpers.replays import KINDS, QUIET, SIZES, adapter, language_model, trained
 from peft import get_peft_model
 
-from hf_unlearn import ArgumentError, ReadyConfig, plan_training
+from hf_unlearn import ArgumentError, ReadyConfig, ReadyTrainer, plan_training
 from hf_unlearn.trainers.snapshot_size import BESIDE, snapshot_bytes
 
 
@@ -56,6 +56,20 @@ def test_rows_of_a_language_model_come_more_often_than_those_of_a_classifier():
     of_text, of_classes = (next(choice for choice in found if choice.chosen) for found in (text, classes))
     assert of_text.tail == pytest.approx(0.1 * (11 / 14) / 0.33, abs=0.02)
     assert of_classes.tail == pytest.approx(0.1 * 0.4 / 0.25, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    ("kind", "often", "early"), [("language model", 11 / 14, True), ("text", 0.4, False), ("image", 0.4, False)]
+)
+def test_a_training_goes_by_the_kind_of_its_model(tmp_path, kind, often, early):
+    model, rows = KINDS[kind][0](), KINDS[kind][1](24)
+    args = ReadyConfig(str(tmp_path), **{**QUIET, **SIZES, "max_steps": -1, "num_train_epochs": 14})
+    trainer = ReadyTrainer(model, args, rows, processing_class=tiny.tokenizer())
+    plan = trainer.plan
+    assert plan.order.often == pytest.approx(often) and (plan.falls_from < plan.order.tail_start) is early
+    trainer.create_optimizer_and_scheduler(plan.order.steps)
+    (rate,) = set(trainer.lr_scheduler.lr_lambdas)
+    assert rate(plan.falls_from) == 1.0 > rate(plan.falls_from + 1)
 
 
 @pytest.mark.parametrize("lora", [False, True])

@@ -59,6 +59,7 @@ Where is …?
     what breaks it       rows of one content, rows drawn anew, a schedule of one's own: trainers/making_plans.py; a plan
                          edited by hand: trainers/replay_plan.py; snapshots of another run: trainers/snapshots.py; the
                          engine, the kernels: trainers/engines.py; the seeds of rows: data/replay_schedule.py
+    a memory             keys, tables, gate, the method of PEFT: readiness/memory/
     is it exact?         trainers/verifying.py trains again, trainers/verdict.py says what that came to
     a record             readiness.json: trainers/ready.py fills it; unlearning.json: trainers/unlearn_record.py; both
                          are written by `save_model` in trainers/checkpointing.py
@@ -85,6 +86,7 @@ if TYPE_CHECKING:  # the same names as in _HOMES, for editors and type checkers
     from .objectives.registry import OBJECTIVES as OBJECTIVES
     from .objectives.registry import get_objective as get_objective
     from .objectives.row_nll import per_row_nll as per_row_nll
+    from .readiness.memory.config import MemoryConfig as MemoryConfig
     from .trainers.finite import NonFiniteError as NonFiniteError
     from .trainers.planning import plan as plan
     from .trainers.planning_ahead import plan_training as plan_training
@@ -99,6 +101,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "ReadyTrainer": "trainers.ready",
     "UnlearnTrainer": "trainers.unlearn",
+    "MemoryConfig": "readiness.memory.config",
     "ReadyConfig": "config",
     "UnlearnConfig": "config",
     "ArgumentError": "utils.checks",

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ..utils import manifest
+from ..utils.adapter_configs import adapter_config_at
 from ..utils.architectures import architectures
 from ..utils.checks import Wrong, gather, raise_problems
 from . import loading, named
@@ -215,9 +216,7 @@ def check_checkpoint(
     config = folder = Path(where).expanduser()
     own = loading.files_of(model or ModelArguments(), where)
     if (folder / ADAPTER).is_file():
-        from peft import PeftConfig
-
-        adapter = PeftConfig.from_pretrained(folder)
+        adapter = adapter_config_at(folder)
         config, own["revision"] = adapter.base_model_name_or_path, adapter.revision
     try:
         name = config if config != folder else str(folder) if folder.is_dir() else where

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..utils.adapter_configs import adapter_config_at
 from ..utils.checks import Wrong
 from .adapters import module_problems
 from .arguments import TASKS, DataArguments, ModelArguments
@@ -67,9 +68,7 @@ def config_of(model: ModelArguments, given: dict | None = None):
     where, init = os.path.expanduser(model.model_name_or_path), init_of(model, given=given)
     own = of_config(init)
     if adapted := is_adapter(where, init.get("revision")):
-        from peft import PeftConfig
-
-        found = PeftConfig.from_pretrained(where, revision=init.get("revision"))
+        found = adapter_config_at(where, init.get("revision"))
         where, own["revision"] = found.base_model_name_or_path, found.revision
     return AutoConfig.from_pretrained(where, **own), adapted
 

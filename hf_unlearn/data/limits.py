@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..utils.adapter_configs import adapter_config_at
+
 MULTI_LABEL = "multi_label_classification"  # `problem_type` of a config, as Transformers has it
 SEVERAL = {MULTI_LABEL: True, "single_label_classification": False}
 
@@ -133,9 +135,7 @@ def _config_at(name_or_path: str, revision: str | None, trust_remote_code: bool)
     adapter = False
     try:
         if adapter := find_adapter_config_file(name_or_path, revision=revision) is not None:
-            from peft import PeftConfig
-
-            own = PeftConfig.from_pretrained(name_or_path, revision=revision)
+            own = adapter_config_at(name_or_path, revision)
             name_or_path, revision = own.base_model_name_or_path, own.revision
         found = AutoConfig.from_pretrained(name_or_path, revision=revision, trust_remote_code=trust_remote_code)
         return found, adapter

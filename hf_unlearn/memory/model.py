@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from ..utils.adapter_configs import adapter_config_at
 from ..utils.checks import ArgumentError, Wrong, whole
 from .run import MODEL_TASKS, Run
 
@@ -120,10 +121,8 @@ def read_config(run: Run):
         if (source.endswith(".json") or source.startswith((".", "/", "~"))) and not Path(source).exists():
             raise ArgumentError([f"There is no file or folder {source!r}."])
         if Path(source).is_dir() and find_adapter_config_file(source) is not None:
-            from peft import PeftConfig
-
             run = replace(run, peft=run.peft or source)
-            own = PeftConfig.from_pretrained(source)
+            own = adapter_config_at(source)
             source, run = own.base_model_name_or_path, replace(run, revision=own.revision)
         return AutoConfig.from_pretrained(source, revision=run.revision, trust_remote_code=run.trust_remote_code), run
     except ArgumentError:
@@ -154,7 +153,7 @@ def pairs_of(text: str) -> dict:
 
 def adapter_config(text: str, task: str):
     """The adapter's config from a folder, a hub id, a JSON file, or "lora:r=16,…" (all linear layers by default)."""
-    from peft import LoraConfig, PeftConfig, get_peft_config
+    from peft import LoraConfig, get_peft_config
 
     kinds = dict(zip(MODEL_TASKS, ("CAUSAL_LM", "SEQ_CLS", None), strict=True))
     try:
@@ -169,7 +168,7 @@ def adapter_config(text: str, task: str):
         if Path(text).is_file():
             config = get_peft_config(json.loads(Path(text).read_text()))
         else:
-            config = PeftConfig.from_pretrained(text)
+            config = adapter_config_at(text)
         config.inference_mode = False
         return config
     except (OSError, KeyError, TypeError, ValueError) as error:

@@ -22,6 +22,7 @@ from typing import Any
 from transformers import PreTrainedModel, set_seed
 
 from ..readiness.packed_weights import is_packed
+from ..utils.adapter_configs import adapter_config_at
 from ..utils.files import read_json
 from . import records
 from .engines import this_device
@@ -127,10 +128,10 @@ def is_adapter(name_or_path: str, revision: str | None = None) -> bool:
 
 
 def _with_its_base(name_or_path: str, init: Mapping[str, Any]):
-    from peft import PeftConfig, PeftModel
+    from peft import PeftModel
 
     revision = init.get("revision")
-    config = PeftConfig.from_pretrained(name_or_path, revision=revision)
+    config = adapter_config_at(name_or_path, revision)
     prompts = config.is_prompt_learning  # which PEFT loads for inference alone
     base = _base_of_adapter(name_or_path, config, {**recorded_base(name_or_path), **init})
     model = PeftModel.from_pretrained(base, name_or_path, is_trainable=not prompts, revision=revision)

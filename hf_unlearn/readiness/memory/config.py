@@ -1,0 +1,123 @@
+"""`MemoryConfig`: memory adapters as a method of PEFT."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from peft import PeftConfig, PeftType
+from peft.utils import register_peft_method
+
+from ...utils.checks import Wrong, number, one_of, raise_problems, shown, whole
+from .model import MemoryModel
+
+NAME = "MEMORY"
+VARIANTS = ("own", "shared")
+LARGEST_SEED = 2**32 - 1
+
+
+def _add_type(name: str) -> None:
+    """PEFT registers methods of the types in its enumeration alone (0.19 to 0.21), so ours becomes one of them."""
+    if name in PeftType.__members__:
+        return
+    member = str.__new__(PeftType, name)
+    member._name_, member._value_ = name, name
+    member._sort_order_ = len(PeftType.__members__)
+    member.__objclass__ = PeftType
+    type.__setattr__(PeftType, name, member)
+    PeftType._member_map_[name] = member
+    PeftType._value2member_map_[name] = member
+    PeftType._member_names_.append(name)
+
+
+_add_type(NAME)
+
+
+@dataclass
+class MemoryConfig(PeftConfig):
+    """
+    A memory beside some MLP layers of a frozen model, in which each source (person, author, customer) fills a table of
+    its own ([`hf_unlearn.readiness.memory`]).
+
+        from peft import get_peft_model
+        from hf_unlearn import MemoryConfig
+
+        model = get_peft_model(model, MemoryConfig(layers=[9]))
+
+    It starts empty: `ReadyTrainer(model, ReadyConfig(readiness="memory", request_group="author"), rows)` fills it.
+
+    Args:
+        layers: numbers of the layers whose MLP gets a memory, negative ones from the end; None: one, after a third of
+            the layers.
+        entries: N, the number of entries that inputs may read in a layer; a square.
+        top_k: entries that an input reads.
+        entries_per_source: that a source owns in a layer, at most.
+        variant: "own": each source has a table of its own, and deleting it is exact; "shared": one table, each of whose
+            entries belongs to one source, and deleting a source is approximate.
+        gate_beta: β of the gate: how much more like an input a source must be than another, to speak in its place.
+        gate_floor: c₀ of the gate: how like an input a source must be to speak at all, as a cosine.
+        view_size: directions in which the gate and the keys see a layer's input.
+        public_inputs: inputs of public rows that are kept, at which no source is to speak.
+        seed: of keys and projections, which are not stored.
+        mlp_modules: regular expression for the names of the MLPs, with one group for the layer's number; None: by the
+            model's type.
+
+    Raises:
+        ArgumentError: with all problems at once.
+    """
+
+    layers: list[int] | None = field(default=None, metadata={"help": "Layers whose MLP gets a memory."})
+    entries: int = field(default=65536, metadata={"help": "Entries that inputs may read in a layer; a square."})
+    top_k: int = field(default=32, metadata={"help": "Entries that an input reads."})
+    entries_per_source: int = field(default=256, metadata={"help": "Entries that a source owns in a layer."})
+    variant: str = field(default="own", metadata={"help": "own: exact deletion; shared: approximate."})
+    gate_beta: float = field(default=50.0, metadata={"help": "How sharply the gate chooses between sources."})
+    gate_floor: float = field(default=0.4, metadata={"help": "Cosine below which no source speaks."})
+    view_size: int = field(default=128, metadata={"help": "Directions in which inputs are seen."})
+    public_inputs: int = field(default=2048, metadata={"help": "Inputs of public rows that are kept."})
+    seed: int = field(default=0, metadata={"help": "Of keys and projections."})
+    mlp_modules: str | None = field(default=None, metadata={"help": "Regular expression for the names of the MLPs."})
+
+    target_modules = None  # PEFT asks for it; here `layers` says it, and this is no field
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.peft_type = PeftType[NAME]
+        raise_problems(self.problems())
+
+    @property
+    def side(self) -> int:
+        """√N, the number of keys in a half."""
+        return math.isqrt(int(self.entries))
+
+    def problems(self) -> list[str]:
+        """What is wrong with the values."""
+        found = [
+            *whole("entries", self.entries, low=4),
+            *whole("top_k", self.top_k, low=1),
+            *whole("entries_per_source", self.entries_per_source, low=1),
+            *whole("view_size", self.view_size, low=2),
+            *whole("public_inputs", self.public_inputs, low=0),
+            *whole("seed", self.seed, low=0, high=LARGEST_SEED),
+            *number("gate_beta", self.gate_beta, low=0, open_low=True),
+            *number("gate_floor", self.gate_floor, low=-1, high=1),
+            *one_of("variant", self.variant, VARIANTS),
+        ]
+        if self.layers is not None and not _whole_numbers(self.layers):
+            found.append(Wrong("layers", f"is {shown(self.layers)}; it must be a list of whole numbers, or None."))
+        if found:
+            return found
+        if self.side**2 != self.entries:
+            near = self.side**2
+            found.append(Wrong("entries", f"is {self.entries}; it must be a square, such as {near}."))
+        if self.top_k > self.side:
+            found.append(Wrong("top_k", f"is {self.top_k}; it must be at most {self.side}, the root of `entries`."))
+        return found
+
+
+def _whole_numbers(values) -> bool:
+    listed = isinstance(values, (list, tuple)) and bool(values)
+    return listed and all(isinstance(one, int) and not isinstance(one, bool) for one in values)
+
+
+register_peft_method(name=NAME.lower(), config_cls=MemoryConfig, model_cls=MemoryModel)

@@ -1,0 +1,242 @@
+"""What a memory holds beside the model, and what it adds to a layer's output."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from . import gate
+from .choosing import PublicReads, own_entries
+from .keys import ProductKeys
+from .tables import Table, Tables, read
+from .view import public_view, random_view, seen
+
+VIEW, PUBLIC, TABLE = "memory.view", "memory.public", "memory.table"  # what names in a file begin with
+
+
+@dataclass
+class Recording:
+    """
+    Inputs of the memory layers at chosen positions, while the memory itself is silent.
+
+    Args:
+        positions: (B, T) bool of the batch at hand; None: all.
+        inputs: of each layer a list of (n, hidden), one for each forward.
+    """
+
+    positions: Tensor | None = None
+    inputs: dict[int, list[Tensor]] = field(default_factory=dict)
+
+    def take(self, at: int, h: Tensor) -> None:
+        chosen = h.detach() if self.positions is None else h.detach()[self.positions.to(h.device)]
+        self.inputs.setdefault(at, []).append(chosen.reshape(-1, h.shape[-1]).float().cpu())
+
+
+@dataclass
+class Working:
+    """
+    The source whose table is being trained: nothing else of the memory is read meanwhile.
+
+    Args:
+        entries: of each layer (m,) ascending.
+        inputs: (t, width) of the source.
+    """
+
+    entries: list[Tensor]
+    inputs: Tensor
+
+
+class Store:
+    """
+    Views, keys, gate and tables of one adapter.
+
+    Args:
+        config: a `MemoryConfig`.
+        hidden: size of each memory layer's input.
+    """
+
+    def __init__(self, config, hidden: list[int]):
+        self.config, self.hidden = config, hidden
+        layers = range(len(hidden))
+        width = min(config.view_size, *hidden)
+        self.keys = [ProductKeys(width, config.side, config.seed * 1000 + at) for at in layers]
+        self.views = [random_view(hidden[at], width, config.seed * 1000 + 500 + at) for at in layers]
+        self.public = [PublicReads.of([]) for _ in layers]
+        self.public_inputs = torch.zeros(0, width)
+        self.tables = Tables(config.entries, len(hidden))
+        self.recording: Recording | None = None
+        self.working: Working | None = None
+        self._gates: tuple[Tensor, Tensor | None] | None = None  # of the forward at hand
+        self._there: dict = {}  # views and public inputs on the device in use
+
+    def __repr__(self) -> str:
+        return f"Store({len(self.hidden)} layers, {self.tables!r})"
+
+    # ---- what is public ----
+
+    def learn_public(self, inputs: list[list[Tensor]]) -> None:
+        """
+        Takes views, idf and public inputs from rows of no source; before there is any table.
+
+        Args:
+            inputs: of each layer, for each row, its inputs (n, hidden).
+
+        Raises:
+            ValueError: if there are tables, which were made with another view.
+        """
+        if len(self.tables):
+            raise ValueError("The memory holds tables already; what is public is settled before the first.")
+        config = self.config
+        for at, rows in enumerate(inputs):
+            states = torch.cat(rows)
+            width = self.keys[at].width
+            if len(states) > 2 * width:  # fewer do not tell what is usual
+                self.views[at] = public_view(states, width)
+            self._there.clear()
+            reads = [self.reads(at, row)[1] for row in rows]
+            self.public[at] = PublicReads.of(reads)
+        states = torch.cat(inputs[0])
+        draw = torch.Generator().manual_seed(config.seed)
+        some = torch.randperm(len(states), generator=draw)[: config.public_inputs]
+        self.public_inputs = seen(states[some], *self.views[0])
+        self._there.clear()
+
+    def reads(self, at: int, h: Tensor) -> tuple[Tensor, Tensor]:
+        """`(softmax weights (n, k), entry numbers (n, k))` that inputs (n, hidden) of a layer read."""
+        return self._read_by(at, self._seen(at, h))
+
+    def _read_by(self, at: int, z: Tensor) -> tuple[Tensor, Tensor]:
+        return self.keys[at].top(z * self.keys[at].width ** 0.5, self.config.top_k)
+
+    def _seen(self, at: int, h: Tensor) -> Tensor:
+        return seen(h, *self._on(h.device, ("view", at), lambda: self.views[at]))
+
+    def _on(self, device, name, make):
+        """A pair or tensor of the store on a device."""
+        if (device, name) not in self._there:
+            found = make()
+            moved = found.to(device) if torch.is_tensor(found) else tuple(one.to(device) for one in found)
+            self._there[device, name] = moved
+        return self._there[device, name]
+
+    # ---- a source ----
+
+    def begin(self, inputs: list[Tensor]) -> Working:
+        """
+        Entries and inputs of a new source.
+
+        Args:
+            inputs: of each layer (n, hidden), where the source's own rows answer.
+        """
+        entries = []
+        for at, states in enumerate(inputs):
+            weights, numbers = self.reads(at, states)
+            entries.append(own_entries(numbers, weights, self.public[at], self.config.entries_per_source))
+        return Working(entries, self._seen(0, inputs[0]).unique(dim=0))
+
+    @contextmanager
+    def record(self):
+        """Within it forwards go by the model alone and leave the layers' inputs in what is yielded."""
+        before, self.recording = self.recording, Recording()
+        try:
+            yield self.recording
+        finally:
+            self.recording = before
+
+    # ---- what is added ----
+
+    def added(self, at: int, h: Tensor, values: Tensor) -> Tensor | None:
+        """
+        What the memory adds to a layer's output, (…, hidden out) in the type of h; None: nothing.
+
+        Args:
+            at: place of the layer among the memory layers.
+            h: (…, hidden) its input.
+            values: (M, hidden out) of the source being trained.
+        """
+        if self.recording is not None:
+            self.recording.take(at, h)
+            return None
+        if self.working is None and not len(self.tables):
+            return None
+        flat = h.reshape(-1, h.shape[-1])
+        z = self._seen(at, flat)
+        if at == 0:
+            self._gates = self._gates_at(z)
+        weights, numbers = self._read_by(at, z)
+        g, slots = self._gates
+        if self.working is not None:
+            entries = self._on(h.device, ("working", at, id(self.working)), lambda: self.working.entries[at])
+            out = read(weights * g, numbers, entries, values[: len(entries)])
+        else:
+            joined = self.tables.joined(h.device)
+            wanted = slots.unsqueeze(-1) * self.config.entries + numbers.unsqueeze(1)  # (n, r, k)
+            weights = g.unsqueeze(-1) * weights.unsqueeze(1)
+            out = self._read_open(weights, wanted, joined.keys[at], joined.values[at], g)
+        return out.to(h.dtype).reshape(*h.shape[:-1], -1)
+
+    @staticmethod
+    def _read_open(weights: Tensor, wanted: Tensor, keys: Tensor, values: Tensor, g: Tensor) -> Tensor:
+        """[`read`] at the inputs where some source speaks; zeros elsewhere."""
+        open_ = (g > 0).any(-1).nonzero().squeeze(-1)
+        out = torch.zeros(len(g), values.shape[1], dtype=values.dtype, device=values.device)
+        if not len(open_):
+            return out
+        return out.index_copy(0, open_, read(weights[open_].flatten(1), wanted[open_].flatten(1), keys, values))
+
+    def _gates_at(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Which sources speak: `(g (n, r), their slots (n, r))`; of a training `(g (n, 1), None)`."""
+        config = self.config
+        public = gate.nearest(z, self._on(z.device, "public", lambda: self.public_inputs))
+        if self.working is not None:
+            own = self._on(z.device, ("inputs", id(self.working)), lambda: self.working.inputs)
+            g, _ = gate.gates(gate.nearest(z, own).unsqueeze(-1), public, config.gate_beta, config.gate_floor)
+            return g, None
+        joined = self.tables.joined(z.device)
+        c = gate.nearest_of_each(z, joined.inputs, joined.slots, len(joined.sources))
+        return gate.gates(c, public, config.gate_beta, config.gate_floor)
+
+    def forget_device(self) -> None:
+        """Drops copies on devices, as after a source's training."""
+        self._there.clear()
+        self._gates = None
+
+    # ---- files ----
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that is saved, by name."""
+        found = {f"{PUBLIC}.inputs": self.public_inputs}
+        for at, (mean, projection) in enumerate(self.views):
+            found |= {f"{VIEW}.{at}.mean": mean, f"{VIEW}.{at}.projection": projection}
+            public = self.public[at]
+            found |= {f"{PUBLIC}.{at}.entries": public.entries, f"{PUBLIC}.{at}.rows_with": public.rows_with}
+            found[f"{PUBLIC}.{at}.rows"] = torch.tensor(public.rows)
+        for source, table in self.tables.by_source.items():
+            found |= {f"{TABLE}.{source}.{name}": tensor for name, tensor in table.tensors()}
+        return {name: tensor.contiguous() for name, tensor in found.items()}
+
+    def load(self, found: dict[str, Tensor]) -> None:
+        """
+        Takes what [`tensors`] has given.
+
+        Raises:
+            KeyError: if something is missing.
+        """
+        self.public_inputs = found[f"{PUBLIC}.inputs"]
+        for at in range(len(self.hidden)):
+            self.views[at] = found[f"{VIEW}.{at}.mean"], found[f"{VIEW}.{at}.projection"]
+            public = (found[f"{PUBLIC}.{at}.{name}"] for name in ("entries", "rows_with", "rows"))
+            entries, rows_with, rows = public
+            self.public[at] = PublicReads(entries, rows_with, int(rows))
+        by_source: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in found.items():
+            if name.startswith(f"{TABLE}."):
+                source, _, rest = name.removeprefix(f"{TABLE}.").partition(".")
+                by_source.setdefault(source, {})[rest] = tensor
+        self.tables = Tables(self.config.entries, len(self.hidden))
+        for source, own in by_source.items():
+            self.tables.put(source, Table.from_tensors(own))
+        self.forget_device()

@@ -1,0 +1,170 @@
+"""
+The tables of the sources: what each has taught, and the inputs that it speaks at.
+
+Of a source they hold, per memory layer, the numbers of its entries and their values, and its inputs at the first memory
+layer. For reading, all tables are joined into sorted lists, in which an entry of a source is found by bisection: no
+tensor is ever as wide as the number of entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Table:
+    """
+    What one source has taught. It is personal data, the inputs as much as the values.
+
+    Args:
+        entries: of each memory layer (m,) int64, ascending: numbers of the entries that the source owns there.
+        values: of each memory layer (m, hidden).
+        inputs: (t, width) unit vectors, as the first memory layer saw the source's own rows where they answer.
+    """
+
+    entries: list[Tensor]
+    values: list[Tensor]
+    inputs: Tensor
+
+    @property
+    def bytes(self) -> int:
+        """Of all its tensors."""
+        return sum(t.numel() * t.element_size() for t in (*self.entries, *self.values, self.inputs))
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Its tensors by the names that they have in a file."""
+        yield "inputs", self.inputs
+        for layer, (entries, values) in enumerate(zip(self.entries, self.values, strict=True)):
+            yield f"entries.{layer}", entries
+            yield f"values.{layer}", values
+
+    @classmethod
+    def from_tensors(cls, found: dict[str, Tensor]) -> Table:
+        """Of [`tensors`], by name."""
+        layers = range(sum(name.startswith("entries.") for name in found))
+        return cls(
+            [found[f"entries.{layer}"].long() for layer in layers],
+            [found[f"values.{layer}"] for layer in layers],
+            found["inputs"],
+        )
+
+
+@dataclass
+class Joined:
+    """
+    All tables for reading, on one device.
+
+    Args:
+        sources: names in the order of their slots.
+        keys: of each layer (M,) int64, ascending: slot·N + entry.
+        values: of each layer (M, hidden).
+        inputs: (T, width).
+        slots: (T,) int64 slot of each input.
+    """
+
+    sources: list[str]
+    keys: list[Tensor]
+    values: list[Tensor]
+    inputs: Tensor
+    slots: Tensor
+
+
+class Tables:
+    """
+    The tables by the names of their sources, in the order in which they came.
+
+    Args:
+        entries: N of each layer.
+        layers: number of memory layers.
+    """
+
+    def __init__(self, entries: int, layers: int):
+        self.entries, self.layers = entries, layers
+        self.by_source: dict[str, Table] = {}
+        self._joined: dict[str, Joined] = {}
+
+    def __len__(self) -> int:
+        return len(self.by_source)
+
+    def __contains__(self, source: str) -> bool:
+        return source in self.by_source
+
+    def __repr__(self) -> str:
+        return f"Tables({len(self)} sources, {self.bytes:,} bytes)"
+
+    @property
+    def bytes(self) -> int:
+        return sum(table.bytes for table in self.by_source.values())
+
+    def put(self, source: str, table: Table) -> None:
+        """Takes a source's table in the place of the one it had."""
+        self.by_source[source] = table
+        self._joined.clear()
+
+    def drop(self, sources: Iterable[str]) -> None:
+        """
+        Takes sources out: values, entries and inputs.
+
+        Raises:
+            KeyError: if one of them has no table; none is taken out then.
+        """
+        sources = list(sources)
+        if missing := [source for source in sources if source not in self.by_source]:
+            raise KeyError(missing[0])
+        for source in sources:
+            del self.by_source[source]
+        self._joined.clear()
+
+    def joined(self, device: torch.device) -> Joined | None:
+        """For reading; None where there is no table."""
+        if not self.by_source:
+            return None
+        if str(device) not in self._joined:
+            self._joined = {str(device): self._join(device)}
+        return self._joined[str(device)]
+
+    def _join(self, device: torch.device) -> Joined:
+        tables = list(self.by_source.values())
+        keys = [
+            torch.cat([table.entries[layer] + slot * self.entries for slot, table in enumerate(tables)])
+            for layer in range(self.layers)
+        ]
+        values = [torch.cat([table.values[layer] for table in tables]).float() for layer in range(self.layers)]
+        slots = torch.repeat_interleave(
+            torch.arange(len(tables)), torch.tensor([len(table.inputs) for table in tables])
+        )
+        inputs = torch.cat([table.inputs for table in tables]).float()
+        return Joined(
+            list(self.by_source),
+            [one.to(device) for one in keys],
+            [one.to(device) for one in values],
+            inputs.to(device),
+            slots.to(device),
+        )
+
+
+def place_of(wanted: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """`(place of each wanted number in ascending keys, whether it is there)`, both of the shape of `wanted`."""
+    if not len(keys):
+        return torch.zeros_like(wanted), torch.zeros_like(wanted, dtype=torch.bool)
+    place = torch.searchsorted(keys, wanted.contiguous()).clamp_max(len(keys) - 1)
+    return place, keys[place] == wanted
+
+
+def read(weights: Tensor, wanted: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """
+    Σ_j weights_j · values[j] over the wanted entries that are in the table, (n, hidden).
+
+    Args:
+        weights, wanted: (n, r), r entries of each input.
+        keys: (M,) ascending.
+        values: (M, hidden).
+    """
+    place, there = place_of(wanted, keys)
+    row, column = there.nonzero(as_tuple=True)
+    out = torch.zeros(len(weights), values.shape[1], dtype=values.dtype, device=values.device)
+    return out.index_add(0, row, weights[row, column].unsqueeze(-1) * values[place[row, column]])

@@ -37,6 +37,7 @@ class Prepared:
     made_from_rows: tuple[str, ...] = ()  # what was made from all rows, also those that may be asked for
     again: Callable[..., Any] | None = None  # other rows, and perhaps another tokenizer -> rows encoded likewise
     recipe: dict = field(default_factory=dict)  # what other rows need to be made likewise: some of `RECORDED`
+    beside: dict = field(default_factory=dict)  # rows of no part of the request that are measured, too, by split
     said: str | None = None  # of the length of text rows, and what it cuts
 
     @property

@@ -20,7 +20,19 @@ from pathlib import Path
 
 from ..utils.checks import ArgumentError, Wrong, gather, problems_of
 from ..utils.salts import salt_problems
-from . import attack_checks, benchmarks, checkpoints, checks, model, parsing, prepare, running, saved_runs, terminal
+from . import (
+    attack_checks,
+    benchmarks,
+    checkpoints,
+    checks,
+    general_texts,
+    model,
+    parsing,
+    prepare,
+    running,
+    saved_runs,
+    terminal,
+)
 from .arguments import ROLES, DataArguments, EvaluateArguments, ModelArguments
 from .loading import code_problems, init_of
 from .request import by_class, told
@@ -111,6 +123,7 @@ def flag_problems(own: EvaluateArguments, data: DataArguments, model_args: Model
         elif not any(Path(where).glob("*.parquet")):
             said = f"is {role + '=' + where!r}, which holds no SPLIT.parquet: give OUTPUT_DIR/tables/ROLE."
             problems.append(Wrong("tables", said))
+    problems += general_texts.problems(own, data, {**models, **in_folder})
     return problems + attack_checks.attack_problems(own) + benchmarks.problems(own, data)
 
 
@@ -161,7 +174,7 @@ def splits_of(data: DataArguments, prepared: prepare.Prepared) -> dict:
 
     if not prepared.splits:  # benchmarks alone
         return {}
-    splits = dict(prepared.splits)
+    splits = {**prepared.splits, **prepared.beside}
     if "test" in splits:
         splits["test"] = of_classes_that_stay(splits)
     splits["retain"] = evenly(splits["retain"], MOST_RETAIN_ROWS)
@@ -369,6 +382,8 @@ def main(argv: list[str]) -> int:
         else:
             prepared = prepared_rows(own, data, model_args, lambda *asked: progress.say(tell(*asked)))
             prepare.tell_length(prepared, progress)
+            texts = general_texts.encoded(own, data, models, prepared.processing_class)
+            prepared = replace(prepared, beside={"general": texts} if texts is not None else {})
         card = measure(
             folder,
             data,

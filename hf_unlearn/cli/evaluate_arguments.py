@@ -61,6 +61,15 @@ class _EvaluateArguments(FromFlags):
             "OUTPUT_DIR/benchmarks.",
         },
     )
+    general_dataset: str = field(
+        default="auto",
+        metadata={
+            "metavar": "NAME",
+            "help": "causal_lm: texts that have nothing to do with the request, on which a model must be as good as "
+            "before: a file, a folder or a hub id, as of --dataset_name. auto: those that a request kept beside its "
+            "result (_general.jsonl) and did not train on, where there are any; none: none.",
+        },
+    )
     shadows: int = field(
         default=0,
         metadata={

@@ -20,6 +20,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from .benchmark_measures import BENCHMARK_MEASURES
+from .general_measures import GENERAL_MEASURES
 from .vocabulary import (
     AGAINST,
     AS_RETRAINED,
@@ -67,9 +68,10 @@ _TOLD_APART = {
     "weak": _WEAK_SCORES,
     "formula": "measures.membership.membership_inference",
 }
-_GAP = {"section": AGAINST, "good": "0", "saw": "higher", "weak": _WEAK_SCORES, "made_by": "compare", "compares": True}
+_COMPARED = {"section": AGAINST, "made_by": "compare", "compares": True}
+_GAP = {**_COMPARED, "good": "0", "saw": "higher", "weak": _WEAK_SCORES}
 _GAP |= {"formula": "measures.membership.compare_membership", "inputs": "against_retrained"}
-_KEPT = {"section": AGAINST, "unit": "share", "good": "high", "made_by": "compare", "compares": True}
+_KEPT = {**_COMPARED, "unit": "share", "good": "high"}
 _KEPT |= {
     "explanation": "Labels predicted right (of rows with several labels, rows told right in every label), as a share "
     "of those that the model retrained without the forget rows predicts right; rows resampled in pairs.",
@@ -293,12 +295,10 @@ MEASURES: tuple[Measure, ...] = (
         "p-value of the two-sided two-sample Kolmogorov-Smirnov test between a model and a retrained one. A high p is "
         "evidence only where the test could have seen a difference.",
         unit="p-value",
-        section=AGAINST,
         good="high",
         saw="lower",
         weak={"classifier": ("",)},
-        made_by="compare",
-        compares=True,
+        **_COMPARED,
         formula="measures.forget_quality.forget_quality_of",
         citation=TOFU,
         inputs="statistics",
@@ -309,12 +309,10 @@ MEASURES: tuple[Measure, ...] = (
         "Extraction strength of the forget rows less that under the model retrained without them, rows resampled in "
         "pairs. Above 0 more can be drawn out.",
         unit="difference of shares",
-        section=AGAINST,
         kinds=("causal_lm",),
         good="0",
         saw="higher",
-        made_by="compare",
-        compares=True,
+        **_COMPARED,
         formula="measures.memorisation.extraction_strength",
         citation=CARLINI21,
     ),
@@ -385,6 +383,7 @@ MEASURES: tuple[Measure, ...] = (
         compares=True,
         **_DISTANCE,
     ),
+    *GENERAL_MEASURES,
     *BENCHMARK_MEASURES,
 )
 

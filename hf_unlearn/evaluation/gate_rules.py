@@ -1,4 +1,4 @@
-"""The verdict's gates, one function each, and the list of all gates: those of the verdict, then those of attacks.
+"""The gates, one function each, and the list of all: those of the verdict, general ability, then those of attacks.
 
 Each gate has a limit and, where it applies, a positive control: a test that does not even tell the model *before* the
 request from the retrained model is blind, and passing it means nothing (`able` is False). A gate fails where the whole
@@ -13,6 +13,7 @@ from .attacks.registry import attacks
 from .gates import (
     AUC_GAP,
     EXTRACTION_EXCESS,
+    GENERAL_RATIO,
     KEPT_SHARE,
     QUALITY_FLOOR,
     REMEMBERED_LOSS,
@@ -30,6 +31,8 @@ from .gates import (
     status_of,
     within,
 )
+from .general_measures import GENERAL, GENERAL_PERPLEXITY
+from .general_measures import GENERAL_RATIO as RATIO
 from .run_measures import gaps_of, value_of
 
 
@@ -127,6 +130,21 @@ def over_forgetting(sides: Sides) -> Gate:
     return Gate("over_forgetting", status_of(not over_forgotten(sides.mine, sides.reference)), None, numbers)
 
 
+def general(sides: Sides) -> Gate:
+    """Numbers: `value` (perplexity on general texts over that before the request; None where it is no finite number),
+    `low`, `high` (its interval), `limit`, `perplexity`, `before`, `n` (texts)."""
+    if GENERAL_PERPLEXITY not in sides.mine:
+        return Gate(GENERAL, Status.NOT_APPLICABLE)
+    now, before = (value_of(side, GENERAL_PERPLEXITY) for side in (sides.mine, sides.before))
+    found = sides.mine.get(RATIO) or {"value": now / before if now is not None and before else None}
+    numbers = {key: found.get(key) for key in ("value", "low", "high")}
+    numbers |= {"limit": GENERAL_RATIO, "perplexity": now, "before": before, "n": sides.mine[GENERAL_PERPLEXITY]["n"]}
+    if numbers["value"] is not None:
+        return Gate(GENERAL, status_of(within(numbers["value"], GENERAL_RATIO, numbers["low"])), None, numbers)
+    diverged = now is None and before is not None
+    return Gate(GENERAL, Status.FAILED if diverged else Status.UNDECIDED, None, numbers if diverged else {})
+
+
 IN_VERDICT: dict[str, GateRule] = {  # the verdict is their conjunction
     rule.name: rule
     for rule in (
@@ -172,17 +190,26 @@ IN_VERDICT: dict[str, GateRule] = {  # the verdict is their conjunction
     )
 }
 VERDICT_GATES = tuple(IN_VERDICT)
+GENERAL_ABILITY = GateRule(  # it says nothing of the forget rows, so it is beside the verdict
+    GENERAL,
+    general,
+    title="General ability kept",
+    subject="general ability",
+    needs="Needs general texts measured on the model before the request, too.",
+    not_applicable="Does not apply: no general texts (split `general` of a language model) were measured.",
+    finds_memory=False,
+)
 
 
 def beside() -> dict[str, GateRule]:
     """
-    Name -> gate of the attacks that bring one: judged, shown and known to `--fail_on`, but no part of the verdict.
-    Those of attacks that train come first.
+    Name -> gates that are judged, shown and known to `--fail_on`, but no part of the verdict: of general ability, and
+    of the attacks that bring one; those of attacks that train come first.
 
     Raises:
         ValueError: if two gates have one name.
     """
-    found: dict[str, GateRule] = {}
+    found = {GENERAL: GENERAL_ABILITY}
     for gate in (attack.gate for attack in reversed(attacks()) if attack.gate):
         if gate.name in (*IN_VERDICT, *found, "verdict"):
             raise ValueError(f"there are two gates {gate.name!r}: give that of one attack another name.")
@@ -191,7 +218,7 @@ def beside() -> dict[str, GateRule]:
 
 
 def gate_rules() -> dict[str, GateRule]:
-    """All gates by name: those of the verdict, then those of attacks."""
+    """All gates by name: those of the verdict, then those beside it."""
     return {**IN_VERDICT, **beside()}
 
 

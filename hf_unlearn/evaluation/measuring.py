@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import catalogue
+from .general_measures import GENERAL, GENERAL_RATIO
 from .intervals import chunks, counts, mean_measure, ratio_measure, summary
 from .measures.forget_quality import forget_quality_measure
 from .measures.losses import answered_right
@@ -173,6 +174,30 @@ def compare(
                     gap["privleak"] = compare_membership(*(side[name] for side in wide), **how)["privleak"]
                 found |= {f"forget_{score.in_name}_{kind}": value for kind, value in gap.items()}
     return found
+
+
+def against_before(
+    tables: Mapping[str, pyarrow.Table],
+    before: Mapping[str, pyarrow.Table],
+    *,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> Found:
+    """
+    A language model against the one that its request started from: `general_perplexity_ratio`, the perplexity on the
+    rows of the split `general` over that model's, rows resampled in pairs. Empty where one of them lacks the split.
+
+    Args:
+        tables, before: split -> table of [`collect`], of the same rows.
+        seed, resamples: as in [`measure`].
+    """
+    sides = [columns_of(own[GENERAL], GENERAL) for own in (tables, before) if GENERAL in own]
+    if len(sides) < 2 or not is_causal_lm(tables) or not np.array_equal(*(c["n_labels"] for c in sides)):
+        return {}
+    with np.errstate(invalid="ignore"):  # inf - inf, where both diverged
+        more = np.subtract(*(c["nll_sum"] for c in sides))
+    ratio = catalogue.find(GENERAL_RATIO).measure.function
+    return {GENERAL_RATIO: ratio_measure(more, sides[0]["n_labels"], ratio, GENERAL_RATIO, seed, resamples)}
 
 
 def _in_pairs(

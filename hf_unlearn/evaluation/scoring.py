@@ -17,11 +17,11 @@ from .attacks.registry import attack_names
 from .attacks.registry import attacks as registered
 from .benchmarking import asked_for, measures_of, warn_of_tables
 from .measures.by_class import by_class
-from .measuring import compare, measure, measure_names, wanted_of
+from .measuring import against_before, compare, measure, measure_names, wanted_of
 from .model_checks import model_problems
 from .model_scores import COST_KEYS, ModelScores
 from .observation import observe
-from .roles import ROLES
+from .roles import BEFORE, ROLES
 from .row_keys import DATA_KEY, key_of
 from .rows import MOST_ROWS, at_most, row_hashes
 from .scorecard import Scorecard
@@ -85,8 +85,10 @@ def evaluate(
         splits: `DatasetDict` or dict with any of `forget`, `retain`, `unseen`, `test`, which may not share rows; for
             language models `<split>_perturbed` and `<split>_paraphrased` (other answers to the rows of a split, with a
             column `group`: the number of the row; for the truth ratio) and `forget_rephrased` (the same questions in
-            other words); `similar` (for relearning); and others by your names. Membership inference needs `forget` and
-            `unseen`. Not needed when all models are given as tables, or for benchmarks alone.
+            other words); `similar` (for relearning); `general` (of language models: texts that have nothing to do with
+            the request; a gate of that name compares with the model before it); and others by your names. Membership
+            inference needs `forget` and `unseen`. Not needed when all models are given as tables, or for benchmarks
+            alone.
         reference: the retrained model, or its saved tables; enters as role "retrained".
         measures: names to keep (see [`measure`]); `None` keeps all.
         attacks: what costs more than a pass: "generate" (greedy answers, for ROUGE-L), "quantise" (forget rows again
@@ -236,6 +238,9 @@ def _measured(
         if measures is None:
             if retrained is not None and role != "retrained":
                 found[role] |= compare(own.tables, retrained.tables, **how)
+            before = next((seen[name] for name in BEFORE.get(role, ()) if name in seen), None)
+            if before is not None:
+                found[role] |= against_before(own.tables, before.tables, **how)
             for attack in registered():
                 found[role] |= attack.measures(own, retrained) if attack.measures else {}
     return found

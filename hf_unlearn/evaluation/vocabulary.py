@@ -38,6 +38,7 @@ SPLITS = {  # split -> title of its section; a split with another name is "<name
     "test": "Test rows",
     "real_authors": "Questions on real authors",
     "world_facts": "Questions on world facts",
+    "general": "General texts",
 }
 FORGET_SPLITS = tuple(split for split in SPLITS if split.startswith("forget"))
 CHOICE_SPLITS = ("real_authors", "world_facts")  # their questions come with answers to choose from
@@ -160,8 +161,8 @@ class Measure:
             `formula(sums)` of the columns' sums over the rows, so a ratio of sums. "": by the function named.
         formula: function that computes it, "measures.<file>.<name>" or "attacks.<file>.<name>", or the function itself.
         columns: columns of a table that `formula` needs beside the required ones; without them it is left out.
-        made_by: "measure" (the model's tables alone), "compare" (with those of a retrained model), "benchmark", or an
-            attack.
+        made_by: "measure" (the model's tables alone), "compare" (with those of a retrained model), "before" (with those
+            of the model before the request), "benchmark", or an attack.
         compares: whether it itself compares with the retrained model, so that its noise floor is its value for
             another retrained model.
         metric: its name among the `evaluate.Metric`s; "": that of the measure without placeholder.

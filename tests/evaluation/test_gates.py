@@ -345,7 +345,7 @@ def test_extraction_and_what_is_kept_are_compared_in_pairs_where_that_was_measur
 
 def test_a_classifier_has_no_measure_strong_enough_for_most_gates_and_a_language_model_can_pass_all():
     assert obstacles("causal_lm") == {}
-    never = ("forget_quality", "auc_gap", "extraction", "recovery", "quantisation", "verdict")
+    never = ("forget_quality", "auc_gap", "extraction", "general", "recovery", "quantisation", "verdict")
     assert set(obstacles("classifier")) == set(never) and set(obstacles("classifier").values()) == {Obstacle.KIND}
 
 
@@ -362,7 +362,8 @@ def test_a_measure_that_the_study_no_longer_calls_weak_opens_its_gate(monkeypatc
 
 def test_gates_that_need_a_retrained_model_or_an_attack_cannot_be_passed_without():
     alone = obstacles("causal_lm", retrained=False)
-    assert set(alone) == {*gate_names()} - {"over_forgetting"} and set(alone.values()) == {Obstacle.RETRAINED}
+    assert set(alone) == {*gate_names()} - {"over_forgetting", "general"}
+    assert set(alone.values()) == {Obstacle.RETRAINED}
     assert obstacles("causal_lm", attacks=["quantise"]) == {"recovery": Obstacle.ATTACK}
 
 

@@ -237,7 +237,7 @@ def test_gates_that_no_model_could_pass_are_refused_with_what_is_missing(folder,
     argv = [*PEOPLE, *named(folder)[:3], "--output_dir", str(tmp_path), "--fail_on", *gates]
     (told,) = problems_of(refusal(evaluate.main, argv, monkeypatch))
     assert told.startswith("`fail_on` is kept, recovery, quantisation: that needs a model of role retrained")
-    assert told.endswith("without: over_forgetting.")
+    assert told.endswith("without: over_forgetting, general.")
     argv = [*PEOPLE, *named(folder), "--output_dir", str(tmp_path), "--attacks", "quantise", "--fail_on", *gates]
     (told,) = problems_of(refusal(evaluate.main, argv, monkeypatch))
     assert told.startswith("`fail_on` is recovery: that rests on an attack that is not among --attacks quantise")

@@ -1,7 +1,7 @@
 """The page's first lines: what was asked, the answers in a word or two, what to do."""
 
 import pytest
-from helpers.cards import GOOD, ORIGINAL, RETRAINED, card, m, run
+from helpers.cards import GOOD, NOT_FINITE, ORIGINAL, RETRAINED, card, m, run
 
 from hf_unlearn.evaluation.gates import Level
 from hf_unlearn.evaluation.judge import Verdict, gains, judge
@@ -192,3 +192,37 @@ def test_a_count_is_told_only_of_what_some_model_could_answer():
         "fine-tuning and 0 are told apart from a retrained model."
     )
     assert in_short.overall([]) == ""
+
+
+BEFORE_IT = run("original", forget_loss=0.02, general_perplexity=m(40.0, n=64))
+
+
+@pytest.mark.parametrize(
+    ("perplexity", "ratio", "said", "level"),
+    [
+        (m(41.0, n=64), m(1.03, 1.01, 1.04), "yes, perplexity 1.03 times", Level.YES),
+        (m(104.0, n=64), m(2.6, 2.3, 2.9), "no, perplexity 2.6 times", Level.NO),
+        (m(43.0, n=64), m(1.08, 1.01, 1.2), "perhaps not, perplexity 1.08 times: too few texts to tell", Level.PARTLY),
+        (NOT_FINITE, NOT_FINITE, "no, not a finite perplexity", Level.NO),
+    ],
+)
+def test_general_ability_is_an_answer_of_its_own(perplexity, ratio, said, level):
+    measured = {"general_perplexity": perplexity, "general_perplexity_ratio": ratio}
+    assert word("General ability kept", BEFORE_IT, RETRAINED, **measured) == (said, level)
+
+
+def test_without_general_texts_nothing_is_said_of_general_ability():
+    assert "General" not in in_short.sentence_of(in_short.in_short(judged(ORIGINAL, RETRAINED)))
+
+
+def test_lost_general_ability_is_told_on_the_first_screen_and_asks_for_a_gentler_request():
+    lost = {"general_perplexity": m(104.0, n=64), "general_perplexity_ratio": m(2.6, 2.3, 2.9)}
+    found = judged(BEFORE_IT, RETRAINED, **lost)
+    said = "Perplexity on 64 general texts 104, before the request 40: 2.6 times (2.3 to 2.9), limit 1.05."
+    first = first_screen.answers(found)
+    assert first["kept"][0] == "No: general ability was lost." and first["kept_level"] == "no" and said in first["kept"]
+    assert said in findings.line(found) and "a lower learning_rate, a LoRA adapter" in in_short.advice(found)
+    fine = judged(BEFORE_IT, RETRAINED, **{**lost, "general_perplexity_ratio": m(1.0, 0.9, 1.1)})
+    assert first_screen.answers(fine)["kept"][0] == "Yes." and "learning_rate" not in in_short.advice(fine)
+    assert "0 kept general ability" in in_short.overall([found])
+    assert "1 kept general ability" in in_short.overall([fine])

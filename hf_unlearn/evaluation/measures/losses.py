@@ -22,6 +22,15 @@ def perplexity(sums: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.exp(loss(sums))
 
 
+def perplexity_ratio(more: np.ndarray, n_labels: np.ndarray) -> np.ndarray:
+    """
+    One model's perplexity over another's, of the same rows. Args: (R,) by how many nats the rows' summed losses differ,
+    and (R,) how many labels they have.
+    """
+    with np.errstate(over="ignore"):
+        return np.exp(more / n_labels)
+
+
 def accuracy(sums: Mapping[str, np.ndarray]) -> np.ndarray:
     """Share of all labels that are told right: tokens pooled over the rows, or each of several labels of the rows."""
     return sums["n_correct"] / sums["n_labels"]

@@ -36,6 +36,8 @@ def line(finding: Finding) -> str:
     forgot = NEVER_SEEN if said == EXACT else LEVELS[finding.forgotten.level]
     parts += [f"forgot: {forgot}", f"kept: {kept_text(finding.kept)}", stopped(finding)]
     text = f"{finding.task} ({model_name(finding)}): {'; '.join(parts)}. {' '.join(reasons(finding.forgotten))}"
+    if finding.gates["general"].numbers:
+        text += f" {gate_text(finding.gates['general'])}"
     if finding.verdict is not Verdict.UNKNOWN:
         text += f" {' '.join(verdict_sentences(finding))}"
     return text

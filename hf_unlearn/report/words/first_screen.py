@@ -10,10 +10,10 @@ from ...evaluation.attacker import Attacker, attempt_rules, off
 from ...evaluation.attacks.base import Attempt
 from ...evaluation.catalogue import score_label
 from ...evaluation.forgotten import FORGOT_LOSS_SHARE, Recall
-from ...evaluation.gates import Level
+from ...evaluation.gates import Level, Status
 from ...evaluation.judge import Finding
 from ...utils.guarantees import EXACT
-from .gates import kept_text, verdict_sentences
+from .gates import gate_text, kept_text, verdict_sentences
 from .in_short import forgotten_level
 from .names import LEVELS, against, attempt_label, badge, fine_tune, gate_subject
 from .numbers import hundred, in_brackets, interval, listed, number, percent, plain_numbers, rows, sentence
@@ -26,6 +26,7 @@ FORGOT = {
     Level.UNKNOWN: "Cannot be said.",
 }
 KEPT = {Level.YES: "Yes.", Level.PARTLY: "Partly.", Level.NO: "No.", Level.UNKNOWN: "Cannot be said."}
+NOT_IN_GENERAL = "No: general ability was lost."
 WORSE = {"entropy": ("is less certain", "less certain"), None: ("does worse", "doing worse")}  # an AUC below 0.5
 DELETED = ", as with a retrained model.", ": an attacker sees that they were deleted."
 
@@ -40,7 +41,7 @@ def answers(finding: Finding) -> dict[str, Any]:
         "forgotten": forgotten(finding),
         "forgotten_level": forgotten_level(finding).value,
         "kept": kept(finding),
-        "kept_level": finding.kept.level.value,
+        "kept_level": kept_level(finding).value,
         "attacker": attacker(finding.attacker, finding.guarantee == EXACT),
         "sure": sure(finding),
         "badge": badge(finding),
@@ -92,7 +93,10 @@ def _recall(found: Recall) -> str:
 
 
 def kept(finding: Finding) -> list[str]:
-    said = [KEPT[finding.kept.level], sentence(kept_text(finding.kept))]
+    lost = finding.status("general") is Status.FAILED
+    said = [NOT_IN_GENERAL if lost else KEPT[finding.kept.level], sentence(kept_text(finding.kept))]
+    if finding.gates["general"].numbers:
+        said.append(gate_text(finding.gates["general"]))
     if finding.utility:
         value, theirs = finding.utility
         beside = [] if theirs is None else [f"retrained {number(theirs)}"]
@@ -107,6 +111,12 @@ def kept(finding: Finding) -> list[str]:
         start, now = map(number, finding.forgotten.damage)
         said.append(f"The model suffered: its loss on unseen rows rose from {start} to {now}.")
     return said
+
+
+def kept_level(finding: Finding) -> Level:
+    """The colour of the answer: never that of a success where general ability was lost."""
+    lost = finding.status("general") is Status.FAILED
+    return Level.NO if lost else finding.kept.level
 
 
 def attacker(found: Attacker, exact: bool = False) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from ...evaluation.gate_rules import gate_rules
 from ...evaluation.gates import Gate, Kept, Level, Status
 from ...evaluation.judge import Finding, Verdict
 from .names import STATUS_LEVELS, STATUSES, able, gate_name, gate_title
-from .numbers import kept_percent, number, percent, plain_numbers, sentence, signed
+from .numbers import in_brackets, interval, kept_percent, number, percent, plain_numbers, sentence, signed
 
 UNRETRAINED = (
     "Compared with unseen rows only.",
@@ -20,6 +20,7 @@ OVER = "Over-forgotten: the forget rows stand out as deleted, which is a failure
 BLIND = "This test cannot detect a difference here: it does not flag the model from before the request either"
 WEAK = "Nothing is decided by this: for such a model the study found it weak, and there is no other measure."
 FEW = "Its interval reaches into the limits: there are too few rows to decide."
+FEW_TEXTS = "Its interval reaches below the limit: there are too few texts to decide."
 NOTHING = "Nothing was measured that could be compared with the retrained model."
 INDISTINGUISHABLE = "Indistinguishable from a retrained model by every test on this page."
 
@@ -138,6 +139,19 @@ def _quantisation(gate: Gate) -> str:
     return f"{text} {FEW}" if gate.status is Status.UNDECIDED and not gate.weak else text
 
 
+def _general(gate: Gate) -> str:
+    n = gate.numbers
+    if n["value"] is None:
+        return f"Perplexity on {n['n']} general texts is no finite number; before the request {number(n['before'])}."
+    both = [number(n[key]) for key in ("perplexity", "before") if n[key] is not None]
+    times = f"{number(n['value'])} times"
+    more = len(both) == 2
+    times = f"{both[0]}, before the request {both[1]}: {times}" if more else f"{times} that before the request"
+    between = in_brackets([said] if (said := interval(n, number)) else [])
+    text = f"Perplexity on {n['n']} general texts {times}{between}, limit {number(n['limit'])}."
+    return f"{text} {FEW_TEXTS}" if gate.status is Status.UNDECIDED else text
+
+
 def _any_gate(gate: Gate) -> str:
     """A gate without a sentence of its own."""
     return sentence(plain_numbers(gate.numbers))
@@ -151,6 +165,7 @@ SENTENCES: Mapping[str, Callable[[Gate], str]] = {
     "over_forgetting": _over,
     "recovery": _recovery,
     "quantisation": _quantisation,
+    "general": _general,
 }
 
 

@@ -6,6 +6,7 @@ from ...evaluation.forgotten import DAMAGE_RATIO, FORGOT_LOSS_SHARE, PARTLY_SHAR
 from ...evaluation.gates import (
     AUC_GAP,
     EXTRACTION_EXCESS,
+    GENERAL_RATIO,
     KEPT_PARTLY,
     KEPT_SHARE,
     OVER_AUC,
@@ -52,6 +53,12 @@ GLOSSARY = (
         "The model's accuracy as a share of the retrained model's; without one, of its own before the request. Of test "
         "rows, retain rows and model utility the lowest share counts. More than 100 % is no gain, so the page does not "
         "say how much more.",
+    ),
+    (
+        "General ability",
+        "What the model can do that has nothing to do with the request. It is measured by the perplexity on general "
+        "texts, the exponential of the loss: among how many equally likely tokens the model could as well have chosen. "
+        "Where it rises, the request damaged the model.",
     ),
     (
         "Verdict",
@@ -175,6 +182,7 @@ THRESHOLDS = (
     ("Gate: forget quality at least (or the noise floor, if that is lower)", QUALITY_FLOOR),
     ("… and, without a p-value to rest on, forget loss of the retrained model's at least", REMEMBERED_LOSS),
     ("Gate: membership AUC from the retrained model's at most", AUC_GAP),
+    ("Gate: perplexity on general texts, times that before the request at most", GENERAL_RATIO),
     ("Gate: accuracy and utility, share of the retrained model's at least", KEPT_SHARE),
     ("Gate: extraction strength above the retrained model's at most", EXTRACTION_EXCESS),
     ("Gate: area of relearning, share of the retrained model's at least", RECOVERY_AREA),

@@ -12,12 +12,13 @@ from ...evaluation.judge import Finding, Verdict
 from ...unlearning.stop_rule import DONE, REACHED
 from ...utils.guarantees import APPROXIMATE, EXACT, NOT_FORGOTTEN
 from .names import GUARANTEES, LEVELS
-from .numbers import kept_percent, listed, sentence
+from .numbers import kept_percent, listed, number, sentence
 
 TRIAL = "This was a trial run: it shows that everything runs, and nothing about what was forgotten or kept."
 NO_ANSWER = LEVELS[Level.UNKNOWN]
 NEVER_SEEN = "yes, never seen"  # of an exact deletion: measures can only say what a model without the rows does
 FORGOTTEN, KEPT = "Forgotten", "The rest kept"
+GENERAL = "General ability kept"
 BACK, APART = "Can be brought back by fine-tuning", "Told apart from a retrained model"
 REPEATED = {"exact_match": "Not repeated any more", "accuracy": "Not answered right any more"}
 TOLD_APART = {
@@ -38,6 +39,7 @@ COLUMNS = {  # key of an answer -> heading of its column, in tables of several t
     "repeated": "Not repeated or answered any more",
     "back": "Brought back by fine-tuning",
     "kept": "The rest kept",
+    "general": GENERAL,
     "apart": "Told apart from retrained",
 }
 
@@ -53,7 +55,8 @@ class Answer:
 
 
 def in_short(finding: Finding) -> list[Answer]:
-    """What the run says of its deletion; forgotten, repeated (both where known), brought back, kept, told apart."""
+    """What the run says of its deletion, forgotten, repeated, brought back, kept, general ability, told apart: the
+    first, the third and the last but one where they are known."""
     kept = finding.kept
     share = f", {kept_percent(kept.share)}" if kept.share is not None else ""
     return [
@@ -62,6 +65,7 @@ def in_short(finding: Finding) -> list[Answer]:
         *_repeated(finding),
         _brought_back(finding),
         Answer("kept", KEPT, f"{LEVELS[kept.level]}{share}", kept.level),
+        *_general(finding),
         Answer("apart", APART, *TOLD_APART[finding.verdict]),
     ]
 
@@ -116,6 +120,21 @@ def _brought_back(finding: Finding) -> Answer:
     return Answer("back", BACK, f"{word}; but by {also}", Level.NO) if also else Answer("back", BACK, word, level)
 
 
+def _general(finding: Finding) -> list[Answer]:
+    """By the perplexity on general texts, where there are any."""
+    gate = finding.gates.get("general")
+    if gate is None or not gate.numbers:
+        return []
+    ratio = gate.numbers["value"]
+    times = "not a finite perplexity" if ratio is None else f"perplexity {number(ratio)} times"
+    word, level = {
+        Status.PASSED: (f"yes, {times}", Level.YES),
+        Status.FAILED: (f"no, {times}", Level.NO),
+        Status.UNDECIDED: (f"perhaps not, {times}: too few texts to tell", Level.PARTLY),
+    }[gate.status]
+    return [Answer("general", GENERAL, word, level)]
+
+
 def _attempts(finding: Finding) -> dict[str, Attempt]:
     return {attempt.attack: attempt for attempt in finding.attacker.attempts}
 
@@ -145,6 +164,7 @@ def overall(findings: Sequence[Finding]) -> str:
         "exact": f"{exact} never saw the rows (exact)",
         "forgotten": f"{forgot}{' more' if exact else ''} forgot as far as the tests can show",
         "kept": f"{levels.count(('kept', Level.YES))} kept the rest",
+        "general": f"{levels.count(('general', Level.YES))} kept general ability",
         "back": f"{levels.count(('back', Level.NO))} can be brought back by fine-tuning",
         "apart": f"{apart} {'is' if apart == 1 else 'are'} told apart from a retrained model",
     }
@@ -166,7 +186,10 @@ AGAIN: tuple[tuple[Callable[[Finding], bool], str], ...] = (  # how to run the r
     ),
     (lambda f: f.stop_reason == REACHED and _short(f.forgotten.level), 'gap="matched"'),  # a mean can hide single rows
     (lambda f: f.status("auc_gap") is Status.FAILED, 'gap="matched"'),
-    (lambda f: _short(f.kept.level), "a lower learning_rate, a LoRA adapter or more retain rows"),
+    (
+        lambda f: _short(f.kept.level) or f.status("general") is Status.FAILED,
+        "a lower learning_rate, a LoRA adapter or more retain rows",
+    ),
 )
 OTHERWISE: Mapping[Verdict, str] = {  # nothing failed
     Verdict.INDISTINGUISHABLE: "nothing more, as far as the tests on this page can tell",

@@ -143,7 +143,7 @@ def verdict(card: Mapping[str, Any], role: str | None = None) -> list[tuple[str,
     return [
         ("Asked", _request(card, finding.task)),
         ("Forgotten", " ".join(said["forgotten"][:2])),
-        ("Kept", " ".join(said["kept"][:2])),
+        ("Kept", " ".join(said["kept"][: 3 if finding.gates["general"].numbers else 2])),
         ("An attacker could still", said["attacker"]["lead"]),
         ("How sure", " ".join(said["sure"][:2]) + others + when),
     ]

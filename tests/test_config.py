@@ -65,7 +65,7 @@ def test_a_word_for_a_boolean_is_refused_and_not_taken_for_true(config):
     (UnlearnConfig, {"passes": "²"}, '"auto" or a whole number of at least 1'),
     (UnlearnConfig, {"passes": "9" * 5000}, '"auto" or a whole number of at least 1'),
     (UnlearnConfig, {"passes": True}, '"auto" or a whole number of at least 1'),
-    (UnlearnConfig, {"objective": ["npo"]}, "one of 'grad_diff'"),
+    (UnlearnConfig, {"objective": ["npo"]}, "one of 'ce_u'"),
     (UnlearnConfig, {"retain_budget": 10**400}, "finite number above 0"),
     (UnlearnConfig, {"unseen_every": True}, "whole number of at least 1"),
     (ReadyConfig, {"request_rows": math.inf}, "whole number of at least 0"),

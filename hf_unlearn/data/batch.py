@@ -43,6 +43,13 @@ def count_labels(labels: torch.Tensor) -> torch.Tensor:
     return (labels[:, 1:] if of_tokens else labels).ne(IGNORE_INDEX).sum()
 
 
+def count_later_labels(labels: torch.Tensor) -> torch.Tensor:
+    """The labels of [`count_labels`], (), but in a language model for the first of each row."""
+    if labels.dim() == 1 or has_several_labels(labels):
+        return count_labels(labels)
+    return (labels[:, 1:].ne(IGNORE_INDEX).sum(1) - 1).clamp_min(0).sum()
+
+
 def with_some_labels(batch: dict) -> dict:
     """The batch; one without any label gets some that are possible, since a mean over none is NaN, also times 0."""
     labels = batch["labels"]

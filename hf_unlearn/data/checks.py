@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from ..objectives.base import CLASSES, LANGUAGE, SEVERAL
+from ..utils.checks import Wrong
 from .columns import (
     INPUT_COLUMNS,
     LABELS,
@@ -222,6 +224,22 @@ def reference_problems(forget) -> list[str]:
         f"The column {REFERENCE_COLUMN!r} must hold the sum of each forget row's losses before the request, in nats, a "
         f"finite number of at least 0; {len(wrong)} row(s) do not, ids {first_ids(wrong)}."
     ]
+
+
+def kind_problems(objective, forget) -> list[str]:
+    """What is wrong where the rows are those of a kind of model that an objective is not for."""
+    if as_rows(forget, "forget_dataset")[1] or not len(forget) or not isinstance(forget[0], Mapping):
+        return []
+    labels = next((forget[0][name] for name in LABELS if name in forget[0]), None)
+    if labels is None:
+        return []
+    own = np.asarray(labels)
+    kind = CLASSES if own.ndim == 0 else SEVERAL if own.dtype.kind == "f" else LANGUAGE
+    if kind in objective.kinds:
+        return []
+    allowed = " or a ".join(objective.kinds)
+    said = f'is "{objective.name}", which is for a {allowed}; the rows are those of a {kind}. Choose another objective.'
+    return [Wrong("objective", said)]
 
 
 def _is_loss(value) -> bool:

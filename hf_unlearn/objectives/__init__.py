@@ -11,26 +11,29 @@ error messages, its citation in records and model cards; nothing else is to be t
     from typing import ClassVar
 
     from ..utils.checks import number
-    from .base import Objective
+    from .base import RowOutputs
+    from .retaining import Retaining
 
 
     @dataclass(frozen=True)
-    class Wga(Objective):
-        "Weighted gradient ascent: -Σ sg[p^wga_beta]·log(1/p) / M over the step's M forget labels, + L_r."
+    class Unlikelihood(Retaining):
+        "Unlikelihood: -Σ log(1 - p^power) / M over the step's M forget labels, + beta·R."
 
-        name: ClassVar[str] = "wga"
-        citation: ClassVar[str] = "Wang et al. 2025, Rethinking LLM Unlearning Objectives"
+        name: ClassVar[str] = "unlikelihood"
+        citation: ClassVar[str] = "Welleck et al. 2020, Neural Text Generation with Unlikelihood Training"
+        formula: ClassVar[str] = "-Σ log(1 - p^power) / M + beta·R"
+        bound: ClassVar[str] = "each label's probability: the gradient fades with it"
         needs: ClassVar[str] = "token_nll"
         average: ClassVar[str] = "labels"
-        wga_beta: float = field(
-            default=1.0, metadata={"help": "Larger: less for unlikely labels.", "check": partial(number, low=0)}
+        power: float = field(
+            default=1.0, metadata={"help": "Larger: less for unlikely labels.", "check": partial(number, low=0.1)}
         )
 
-        def mean_value(self, forget_loss, retain_loss, *, alpha, tau):
-            return retain_loss
+        def row_value(self, rows: RowOutputs, *, alpha: float):
+            return -(-(-self.power * rows.token_nll.clamp_min(1e-6)).expm1()).log().mul(rows.labels.ne(-100)).sum(1)
 
-        def row_value(self, rows, *, alpha):
-            return -((-self.wga_beta * rows.token_nll).exp().detach() * rows.token_nll).sum(1)
+`R` is the retain term, an argument of all that derive from [`~hf_unlearn.objectives.retaining.Retaining`]; without it
+derive from `Objective`. `hf-unlearn objectives` lists what there is, with formula, bound and cost.
 
 The step is everything between two optimizer updates: all micro-batches on all processes. What depends on a mean over
 the step is in general not linear in the batch (the hinge opens on the mean), so it is never evaluated on a micro-batch.

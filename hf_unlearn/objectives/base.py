@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 NEEDS = ("row_nll", "token_nll", "logits", "hidden_states")
 REFERENCES = ("none", "loss", "logits")
-AVERAGES = ("rows", "labels")
+AVERAGES = ("rows", "labels", "later_labels")
+SIDES = BOTH, FORGET, RETAIN = "both", "forget", "retain"  # rows that a step passes through the model
+KINDS = LANGUAGE, CLASSES, SEVERAL = "language model", "classifier", "classifier of several labels a row"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -34,6 +36,7 @@ class RowOutputs:
         places: place of each row in the forget set, (n,); -1 for retain rows. For what is drawn once for a row.
         target: mean loss that each row is to have, (n,), nats.
         reference: sum of the losses of each row's labels before the request, (n,), nats.
+        seed: of the run, for what is drawn once for a row.
     """
 
     nll: Tensor
@@ -45,6 +48,7 @@ class RowOutputs:
     places: Tensor | None = None
     target: Tensor | None = None
     reference: Tensor | None = None
+    seed: int = 0
 
     @property
     def loss(self) -> Tensor:
@@ -53,11 +57,15 @@ class RowOutputs:
 
     def select(self, mask: Tensor) -> RowOutputs:
         """The rows where mask (n,) is True."""
-        found = {k: v if v is None else v[mask] for k, v in vars(self).items()}
+        found = {k: v if v is None or isinstance(v, int) else v[mask] for k, v in vars(self).items()}
         return RowOutputs(**found)
 
+    def of_labels(self, values: Tensor) -> Tensor:
+        """(n, T) values by position, or (n,) of a classifier, as (n, T) or (n, 1) that are 0 where no label is."""
+        return values.where(self.labels.ne(-100), 0.0).view(len(values), -1)
+
     def __repr__(self) -> str:
-        return f"RowOutputs({', '.join(f'{k} {tuple(v.shape)}' for k, v in vars(self).items() if v is not None)})"
+        return f"RowOutputs({', '.join(f'{k} {tuple(v.shape)}' for k, v in vars(self).items() if hasattr(v, 'shape'))})"
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,9 @@ class Start:
     unseen: Sequence[float] = dataclasses.field(repr=False)
     measure: Callable[[], Sequence[float]] = dataclasses.field(repr=False)
     seed: int = 0
+
+
+UNBOUND = "nothing: only the guard ends the ascent (the loss of unseen rows, the retain budget)"
 
 
 def shortfall(forget_loss: float, tau: float) -> float:
@@ -109,7 +120,11 @@ class Objective:
     * `reference`: what a forget row brings from before the request: `"none"`, `"loss"` (from the column
       `reference_nll`, or measured before the first step), or `"logits"`.
     * `average`: row values are averaged over the step's `"rows"`, or summed over a row's labels and averaged over the
-      step's `"labels"`.
+      step's `"labels"`, or over its `"later_labels"`: without the first label of each row of a language model.
+    * `retain_average`: the same of the values of retain rows.
+    * `kinds`: the kinds of models that it is for; rows of another kind are refused.
+    * `formula`, `bound`: for lists of objectives: the loss in a line; what holds the ascent, `UNBOUND` where nothing
+      in the formula does.
     * `recovers`: has a term on retain rows, so that a dip of what is kept can mend in the same run. Without one, a
       spent retain budget ends the run at once.
     * `uses_alpha`: reads `alpha`, so that `UnlearnConfig.alpha` is no option of one that does not.
@@ -122,6 +137,10 @@ class Objective:
     needs: ClassVar[str] = "row_nll"
     reference: ClassVar[str] = "none"
     average: ClassVar[str] = "rows"
+    retain_average: ClassVar[str] = "rows"
+    kinds: ClassVar[tuple[str, ...]] = KINDS
+    formula: ClassVar[str] = ""
+    bound: ClassVar[str] = UNBOUND
     recovers: ClassVar[bool] = True
     uses_alpha: ClassVar[bool] = True
     stops_at_target: ClassVar[bool] = False
@@ -166,6 +185,26 @@ class Objective:
     def by_rows(self) -> bool:
         """Whether the forget rows' part of the loss is a mean over rows, and not a function of their mean loss."""
         return self.has("row_value")
+
+    @property
+    def retains_by_rows(self) -> bool:
+        """Whether retain rows have a part of the loss beside their share of L_r."""
+        return self.has("retain_row_value")
+
+    @property
+    def retain_needs(self) -> str:
+        """What [`RowOutputs`] of retain rows holds; as `needs`."""
+        return self.needs if self.retains_by_rows else NEEDS[0]
+
+    @property
+    def side(self) -> str:
+        """Which rows the coming step passes through the model: `BOTH`, `FORGET` alone or `RETAIN` alone."""
+        return BOTH
+
+    @property
+    def row_passes(self) -> float:
+        """Row passes of a step for each forget row in it, with the retain row that is paired with it."""
+        return 2.0 if self.side == BOTH else 1.0
 
     def has(self, hook: str) -> bool:
         """Whether the class defines a method that [`Objective`] leaves open."""

@@ -35,6 +35,8 @@ class NablaTau(Objective):
     citation: ClassVar[str] = (
         "Trippa et al. 2024, ∇τ: Gradient-based and Task-Agnostic machine Unlearning, arXiv:2403.14339"
     )
+    formula: ClassVar[str] = "alpha·ReLU(tau - L_f)² + (1 - alpha)·L_r"
+    bound: ClassVar[str] = "τ, the loss of unseen rows: the gradient is 0 there"
     stops_at_target: ClassVar[bool] = True
     gap: str = field(
         default="auto",

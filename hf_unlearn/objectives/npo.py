@@ -7,14 +7,15 @@ from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from ..utils.checks import number
-from .base import Objective, RowOutputs
+from .base import RowOutputs
+from .retaining import Retaining
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Npo(Objective):
+class Npo(Retaining):
     """
     Negative preference optimisation:
 
@@ -29,8 +30,9 @@ class Npo(Objective):
         "Zhang et al. 2024, Negative Preference Optimization: From Catastrophic Collapse to Effective Unlearning, "
         "arXiv:2404.05868"
     )
+    formula: ClassVar[str] = "mean_i (2/npo_beta)·log(1 + (p_i/q_i)^npo_beta) + beta·R"
+    bound: ClassVar[str] = "the loss before the request: a row's gradient fades as its probability falls below that"
     reference: ClassVar[str] = "loss"
-    uses_alpha: ClassVar[bool] = False
     npo_beta: float = field(
         default=0.1,
         metadata={
@@ -39,12 +41,6 @@ class Npo(Objective):
             "check": partial(number, low=0, open_low=True),
         },
     )
-    beta: float = field(
-        default=1.0, metadata={"help": "Weight of the descent on the retain rows.", "check": partial(number, low=0)}
-    )
-
-    def mean_value(self, forget_loss: Tensor, retain_loss: Tensor, *, alpha: float, tau: float) -> Tensor:
-        return self.beta * retain_loss
 
     def row_value(self, rows: RowOutputs, *, alpha: float) -> Tensor:
         from torch.nn.functional import logsigmoid

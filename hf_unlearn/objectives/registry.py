@@ -8,7 +8,10 @@ import pkgutil
 
 from ..utils.checks import Wrong
 from . import __path__ as FOLDERS
-from .base import AVERAGES, NEEDS, REFERENCES, Objective
+from .base import AVERAGES, KINDS, NEEDS, REFERENCES, Objective
+from .retaining import Retaining
+
+ALLOWED = {"needs": NEEDS, "reference": REFERENCES, "average": AVERAGES, "retain_average": AVERAGES}
 
 
 def find_objectives() -> dict[str, type[Objective]]:
@@ -25,7 +28,7 @@ def find_objectives() -> dict[str, type[Objective]]:
         for cls in vars(importlib.import_module(module.name)).values():
             if not (isinstance(cls, type) and issubclass(cls, Objective) and cls.__module__ == module.name):
                 continue
-            if cls is Objective:
+            if cls in (Objective, Retaining):
                 continue
             if problems := contract_problems(cls, found):
                 raise TypeError(f"{cls.__module__}.{cls.__name__}: {' '.join(problems)}")
@@ -36,9 +39,11 @@ def find_objectives() -> dict[str, type[Objective]]:
 def contract_problems(cls: type[Objective], others: dict[str, type[Objective]]) -> list[str]:
     """What a class lacks of the contract of [`Objective`]."""
     problems = [f"It has no `{name}`." for name in ("name", "citation") if not getattr(cls, name, None)]
-    for name, allowed in (("needs", NEEDS), ("reference", REFERENCES), ("average", AVERAGES)):
+    for name, allowed in ALLOWED.items():
         if getattr(cls, name) not in allowed:
             problems.append(f"`{name}` is {getattr(cls, name)!r}; it must be one of {', '.join(map(repr, allowed))}.")
+    if unknown := sorted(set(cls.kinds) - set(KINDS)):
+        problems.append(f"`kinds` has {', '.join(map(repr, unknown))}; there are {', '.join(map(repr, KINDS))}.")
     if getattr(cls, "name", None) in others:
         problems.append(f"{others[cls.name].__name__} has the name {cls.name!r} already.")
     for field in option_fields(cls):
@@ -96,11 +101,19 @@ def fields_of_options() -> list[tuple[str, str, dataclasses.Field]]:
         helps: dict[str, list[str]] = {}
         for owner, field in pairs:
             text = field.metadata["help"]
-            helps.setdefault(text[0].lower() + text[1:], []).append(f"`{owner}`")
-        text = " ".join(f"{' and '.join(whose)} only: {text}" for text, whose in helps.items())
+            helps.setdefault(text[0].lower() + text[1:], []).append(owner)
+        text = " ".join(f"{_listed(whose)} only: {text}" for text, whose in helps.items())
         field = pairs[0][1]
         found.append((name, field.type, dataclasses.field(default=field.default, metadata={"help": text})))
     return found
+
+
+def _listed(names: list[str]) -> str:
+    """Objectives in words: by name, or all but some where these are fewer."""
+    others = [name for name in OBJECTIVES if name not in names]
+    shown, but = (others, "all but ") if len(others) < len(names) else (names, "")
+    quoted = [f"`{name}`" for name in shown]
+    return but + " and ".join([", ".join(quoted[:-1]), quoted[-1]] if quoted[1:] else quoted)
 
 
 def foreign_options(options, given) -> list[str]:
@@ -117,12 +130,12 @@ def foreign_options(options, given) -> list[str]:
     for name, cls in OBJECTIVES.items():
         for field in option_fields(cls):
             if field.name in given and field.name not in own and getattr(options, field.name) != field.default:
-                owners.setdefault(field.name, []).append(f"`{name}`")
+                owners.setdefault(field.name, []).append(name)
     return [
         Wrong(
             name,
             f"is {getattr(options, name)!r}, but the objective `{options.objective}` has no such option; "
-            f"{' and '.join(whose)} {'has' if len(whose) == 1 else 'have'} it. Leave it out, or choose such an "
+            f"{_listed(whose)} {'has' if len(whose) == 1 else 'have'} it. Leave it out, or choose such an "
             "`objective`.",
         )
         for name, whose in owners.items()

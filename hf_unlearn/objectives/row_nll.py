@@ -57,7 +57,7 @@ def row_outputs(logits: Tensor, labels: Tensor, needs: str = "row_nll") -> RowOu
         items=labels.view(labels.shape[0], -1).ne(IGNORE_INDEX).sum(1),
         labels=labels,
         token_nll=nll,
-        logits=logits if needs == "logits" else None,
+        logits=_precise(logits) if needs == "logits" else None,
     )
 
 
@@ -129,12 +129,17 @@ def _token_nll(logits: Tensor, labels: Tensor) -> Tensor:
     return nll.view(labels.shape[0], -1)
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def _precise(logits: Tensor) -> Tensor:
+    """In float32 where they are in half precision."""
     import torch
+
+    return logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     from torch.nn import functional as F
 
-    if logits.dtype in (torch.float16, torch.bfloat16):
-        logits = logits.float()
+    logits = _precise(logits)
     return F.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="none")
 
 
@@ -143,8 +148,7 @@ def _binary_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     import torch
     from torch.nn import functional as F
 
-    if logits.dtype in (torch.float16, torch.bfloat16):
-        logits = logits.float()
+    logits = _precise(logits)
     there = labels.ne(IGNORE_INDEX)
     wanted = labels.where(there, torch.zeros_like(labels)).to(logits.dtype)
     return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").where(there, torch.zeros_like(logits))

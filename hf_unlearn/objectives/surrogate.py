@@ -36,6 +36,20 @@ def slopes(
     return (zero_f if slope_f is None else slope_f + zero_f), (zero_r if slope_r is None else slope_r + zero_r)
 
 
+def is_linear(objective: Objective) -> bool:
+    """
+    Whether the slope of `mean_value` is the same at any forget loss: it need not wait for the mean of the whole step.
+    Probed at a few losses, α and τ.
+    """
+    import torch
+
+    def at(forget: float) -> float:
+        losses = (torch.tensor(x, dtype=torch.float64) for x in (forget, 1.0))
+        return float(slopes(objective, *losses, alpha=0.5, tau=2.0)[0])
+
+    return len({at(forget) for forget in (0.1, 1.0, 3.0, 9.0)}) == 1
+
+
 def form_problems(objective: Objective) -> list[str]:
     """
     Why the linear form would not be this objective's: probed at a few losses, since it would be wrong without a word.

@@ -28,7 +28,10 @@ def request_problems(request) -> list[Wrong]:
         return [Wrong("request", f"is {shown(request)}; it must be a JSON object of `UnlearnConfig` values.")]
     allowed = [f.name for f in fields(UnlearnOptions)] + list(REQUEST_ARGUMENTS)
     if unknown := sorted(set(request) - set(allowed), key=str):
-        return [Wrong("request", f"has {', '.join(map(shown, unknown))}; it may have {', '.join(allowed)}.")]
+        own = {name for name, _, _ in registry.fields_of_options()}
+        named = ", ".join(name for name in allowed if name not in own)
+        said = f"has {', '.join(map(shown, unknown))}; it may have {named}, and the objective's own options."
+        return [Wrong("request", said)]
     return []
 
 

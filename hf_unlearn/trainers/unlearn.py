@@ -18,12 +18,12 @@ import torch
 from torch.utils.data import SequentialSampler
 
 from ..config import UnlearnConfig, step_rows
-from ..data.checks import reference_losses, reference_problems, split_sets
+from ..data.checks import kind_problems, reference_losses, reference_problems, split_sets
 from ..data.columns import FLAG
 from ..data.order import PairedDataset
-from ..objectives.base import Objective
+from ..objectives.base import BOTH, Objective
 from ..objectives.registry import objective_of
-from ..objectives.surrogate import form_problems
+from ..objectives.surrogate import form_problems, is_linear
 from ..report.words.ending import told
 from ..unlearning import schedule, stop_rule
 from ..unlearning.defaults import with_fitting_options, with_request_defaults
@@ -194,6 +194,7 @@ class UnlearnTrainer(ForgettingTrainer):
                 "`compute_loss_func` is set, but the loss of a request is its objective's. Leave it out; a loss of "
                 "your own is an objective of your own (`hf_unlearn.objectives` says how)."
             )
+        problems += kind_problems(self.objective, forget_dataset)
         if self.objective.reference == "loss":
             problems += reference_problems(forget_dataset)
         self._known, self._known_rows = known_rows.Known(), None  # of the model as it comes, as it is saved
@@ -225,7 +226,9 @@ class UnlearnTrainer(ForgettingTrainer):
         self.references: list[float] = []
         self.ending: Ending | None = None
         self.steps = UnlearnSteps(self)
-        self.looks = UnlearnLooks(self, look_every(len(forget_dataset), self.step_rows))
+        every = look_every(len(forget_dataset), self.step_rows)
+        one_sided = self.objective.side != BOTH  # its batches do not tell both losses, which looks must then measure
+        self.looks = UnlearnLooks(self, every * int(args.unseen_every) if one_sided else every)
         self.add_callback(ScheduleCallback(self))
 
     def _settle_arguments(self, args: UnlearnConfig, model, problems: list[str]) -> UnlearnConfig:
@@ -296,7 +299,8 @@ class UnlearnTrainer(ForgettingTrainer):
     def _refuse_engine(self) -> None:
         """Raises an `ArgumentError` where the engine cannot run what the arguments ask for."""
         args, problem = self.args, None
-        if args.gradient_accumulation_steps > 1 and not self.objective.by_rows:
+        waits = not (self.objective.by_rows or is_linear(self.objective))
+        if args.gradient_accumulation_steps > 1 and waits:
             problem = accumulation_problem(self.accelerator)
         if args.forget_forward == "in_turn" and not problem:
             problem = several_backwards_problem(self.accelerator, '`forget_forward="in_turn"`')

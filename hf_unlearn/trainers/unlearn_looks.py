@@ -109,7 +109,7 @@ class UnlearnLooks:
         if plan.kept:
             snapshots.accept_candidate(plan.short)
         snapshots.candidate = snapshots.now(step) if plan.snapshot else None
-        if not plan.measure:
+        if not (plan.measure or math.isnan(forget) or math.isnan(retain)):
             return {}
         found = trainer.measurements.look()
         resisting = trainer.steps.resisting

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..config import micro_batch_rows
-from ..data.batch import count_labels, count_positions, forward_together, select_rows
+from ..data.batch import count_labels, count_later_labels, count_positions, forward_together, select_rows
 from ..data.columns import FLAG, FORGET_INDEX
-from ..objectives.base import RowOutputs
+from ..objectives.base import FORGET, NEEDS, RETAIN, RowOutputs
 from ..objectives.row_nll import per_row_nll, row_outputs
-from ..objectives.surrogate import slopes
+from ..objectives.surrogate import is_linear, slopes
 from ..readiness.moving_weights import add_gradients_, scale_gradients_, take_gradients
 from ..readiness.recovery import recovery_gradient
-from ..unlearning.step import IN_TURN, RETAIN_ONLY, TOGETHER, HingeGate, Recovery, UnlearnStep
+from ..unlearning.step import FORGET_ONLY, IN_TURN, RETAIN_ONLY, TOGETHER, HingeGate, Recovery, UnlearnStep
 from .engines import gradients_at_hand, shard_sum, steps_in_backward, total
 from .passes import RowsPass
 
@@ -42,6 +42,7 @@ class UnlearnSteps:
     def __init__(self, trainer: UnlearnTrainer):
         self.trainer = trainer
         self.step: UnlearnStep | None = None
+        self.linear = is_linear(trainer.objective)  # whatever moves in it
         self.reset()
 
     def reset(self) -> None:
@@ -71,17 +72,19 @@ class UnlearnSteps:
     def take(self, batches: list[dict], device: torch.device) -> torch.Tensor:
         """Begins a step with these micro-batches; returns its number of labels on all processes, ()."""
         trainer = self.trainer
-        counts = torch.zeros(5, dtype=torch.float64)
+        counts = torch.zeros(7, dtype=torch.float64)
         for batch in batches:
             forget = batch[FLAG]
             counts[0] += count_labels(batch["labels"][forget]).cpu()
             counts[1] += count_labels(batch["labels"][~forget]).cpu()
             counts[2] += forget.sum().cpu()
             counts[3] += (~forget).sum().cpu()
-            counts[4] += count_positions(batch, trainer.hidden_size)
+            counts[4] += count_later_labels(batch["labels"][forget]).cpu()
+            counts[5] += count_later_labels(batch["labels"][~forget]).cpu()
+            counts[6] += count_positions(batch, trainer.hidden_size)
         counts = self._total(counts.float().to(device))
-        positions = float(counts[4]) / max(1, len(batches) * trainer.accelerator.num_processes)
-        self.step = UnlearnStep(batches, *counts[:4], positions)
+        positions = float(counts[6]) / max(1, len(batches) * trainer.accelerator.num_processes)
+        self.step = UnlearnStep(batches, *counts[:6], positions)
         return counts[0] + counts[1]
 
     def begin_micro_batch(self, model, inputs: dict) -> dict:
@@ -99,8 +102,9 @@ class UnlearnSteps:
             elif step.plan == IN_TURN:
                 self._forget_first(model, step)
         if step.plan != TOGETHER:
-            retain = ~inputs[FLAG]
-            inputs = {**select_rows(inputs, retain), FLAG: torch.zeros(int(retain.sum()), dtype=bool)}
+            kept = inputs[FLAG] if step.plan == FORGET_ONLY else ~inputs[FLAG]
+            flags = {name: inputs[name][kept] for name in (FLAG, FORGET_INDEX)}
+            inputs = {**select_rows(inputs, kept), **flags}
         self.trainer.count_rows(len(inputs["labels"]))
         return inputs
 
@@ -122,12 +126,18 @@ class UnlearnSteps:
 
     def _plan(self, step: UnlearnStep) -> str:
         """The same on every process: it rests on global numbers alone."""
-        args, closed = self.trainer.args, self.is_closed
+        args, objective = self.trainer.args, self.trainer.objective
+        if objective.side == RETAIN:
+            return RETAIN_ONLY
+        waits = len(step.batches) > 1 and not objective.by_rows and not self.linear  # for the mean over all of them
+        if objective.side == FORGET and not waits:
+            return FORGET_ONLY
+        closed = self.is_closed
         if closed and self.gate.unlooked + 1 < int(args.gate_every):
             return RETAIN_ONLY
         if steps_in_backward(self.trainer.accelerator):  # one backward a step
             return TOGETHER
-        if len(step.batches) > 1 and not self.trainer.objective.by_rows:
+        if waits:
             return IN_TURN  # the objective's slope belongs to the mean of all forget micro-batches
         if args.forget_forward != "auto":
             return args.forget_forward
@@ -183,11 +193,12 @@ class UnlearnSteps:
         for batch in step.batches:
             rows = {**select_rows(batch, batch[FLAG]), FORGET_INDEX: batch[FORGET_INDEX][batch[FLAG]]}
             batches.append(trainer._prepare_inputs(rows))
-        if trainer.objective.by_rows or len(batches) == 1:
+        if trainer.objective.by_rows or self.linear or len(batches) == 1:
             for batch in batches:
                 with gradients_at_hand(trainer.accelerator, model):
                     with trainer.compute_loss_context_manager():
-                        term = self._forget_term(step, self._outputs(model, batch), batch[FORGET_INDEX])
+                        rows = self._outputs(model, batch, trainer.objective.needs)
+                        term = self._forget_term(step, rows, batch[FORGET_INDEX])
                     self._backward_if_open(term, len(batch["labels"]))
         elif not (self.is_closed and self._still_closed(model, step, batches)):
             self._backward_of_the_mean(model, step, batches)
@@ -239,8 +250,8 @@ class UnlearnSteps:
     def _logits(self, model, inputs) -> torch.Tensor:
         return model(**{k: v for k, v in inputs.items() if k not in ("labels", FLAG, FORGET_INDEX)}).logits
 
-    def _outputs(self, model, inputs) -> RowOutputs:
-        return row_outputs(self._logits(model, inputs), inputs["labels"], self.trainer.objective.needs)
+    def _outputs(self, model, inputs, needs: str) -> RowOutputs:
+        return row_outputs(self._logits(model, inputs), inputs["labels"], needs)
 
     def _forget_term(self, step: UnlearnStep, rows: RowOutputs, places: torch.Tensor) -> torch.Tensor:
         """What to differentiate for these forget rows, (): this process's part of the linear surrogate."""
@@ -255,26 +266,27 @@ class UnlearnSteps:
             places=places,
             target=_of_rows(trainer.targets, places, rows.nll),
             reference=_of_rows(trainer.references, places, rows.nll),
+            seed=trainer.train_dataset.seed,
         )
         value = trainer.objective.row_value(rows, alpha=trainer.alpha)
-        return self._row_term(step, value, step.forget_rows, step.forget_items)
+        return self._row_term(step, value, step.value_count(trainer.objective.average, forget=True))
 
     def _retain_term(self, step: UnlearnStep, rows: RowOutputs) -> torch.Tensor:
         """What to differentiate for these retain rows, ()."""
         trainer = self.trainer
         share = rows.nll.sum() / step.retain_items
         mean = self._total(share.detach())
-        step.retain_loss = step.retain_loss + mean
+        step.add_retain(mean)
         zero = torch.zeros_like(mean)
         term = slopes(trainer.objective, zero, mean, alpha=trainer.alpha, tau=trainer.request_state.tau)[1] * share
-        if trainer.objective.has("retain_row_value"):
+        if trainer.objective.retains_by_rows:
             value = trainer.objective.retain_row_value(rows, alpha=trainer.alpha)
-            term = term + self._row_term(step, value, step.retain_rows, step.retain_items)
+            term = term + self._row_term(step, value, step.value_count(trainer.objective.retain_average, forget=False))
         return term
 
-    def _row_term(self, step: UnlearnStep, value: torch.Tensor, n_rows, n_labels) -> torch.Tensor:
+    def _row_term(self, step: UnlearnStep, value: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
         """The share of the step's mean, (), that values of rows (n,) have; counted as part of the step's loss."""
-        term = value.sum() / (n_rows if self.trainer.objective.average == "rows" else n_labels)
+        term = value.sum() / count
         step.row_term = step.row_term + self._total(term.detach())
         return term
 
@@ -284,11 +296,14 @@ class UnlearnSteps:
         with the gradient of the linear surrogate.
         """
         step, self._asked = self.step, True
-        forget = inputs[FLAG].to(self.trainer.args.device)
-        rows = self._outputs(model, inputs)
-        needed = rows if self.trainer.objective.has("retain_row_value") else RowOutputs(rows.nll, rows.items)
-        surrogate = self._retain_term(step, needed.select(~forget))
-        if step.plan == TOGETHER:
+        objective, forget = self.trainer.objective, inputs[FLAG].to(self.trainer.args.device)
+        sides = {FORGET_ONLY: (objective.needs,), TOGETHER: (objective.needs, objective.retain_needs)}
+        needs = max(sides.get(step.plan, (objective.retain_needs,)), key=NEEDS.index)
+        rows, surrogate = self._outputs(model, inputs, needs), 0.0
+        if step.plan != FORGET_ONLY:
+            needed = rows if objective.retains_by_rows else RowOutputs(rows.nll, rows.items)
+            surrogate = self._retain_term(step, needed.select(~forget))
+        if step.plan in (TOGETHER, FORGET_ONLY):
             surrogate = surrogate + self._forget_term(step, rows.select(forget), inputs[FORGET_INDEX][forget])
         value = torch.zeros_like(surrogate)
         if step.end():
@@ -300,20 +315,21 @@ class UnlearnSteps:
         """After the last micro-batch: the step's losses for the looks and the log; returns the objective, ()."""
         trainer = self.trainer
         alpha, tau = trainer.alpha, trainer.request_state.tau
-        seen = step.forget_loss is not None
-        forget_loss = step.forget_loss if seen else self.gate.loss
-        means = [forget_loss if seen else forget_loss * math.nan, step.retain_loss]
+        seen, kept = step.forget_loss is not None, step.retain_loss is not None
+        nan = torch.full_like(step.forget_loss if seen else step.retain_loss, math.nan)
+        means = [step.forget_loss if seen else nan, step.retain_loss if kept else nan]
         if self.resisting:
             recovered = step.recovered_loss
-            means.append(step.retain_loss * math.nan if recovered is None else recovered)
+            means.append(nan if recovered is None else recovered)
             if recovered is not None:
                 trainer.track(recovered_loss=recovered)
         means = torch.stack(means)
         self.window.append(torch.where(torch.isfinite(means), means, math.nan))
-        trainer.track(retain_loss=step.retain_loss, tau=tau, alpha=alpha)
+        trainer.track(tau=tau, alpha=alpha, **({"retain_loss": step.retain_loss} if kept else {}))
         if seen:
-            trainer.track(forget_loss=forget_loss)
-        return step.value(trainer.objective, forget_loss=forget_loss, alpha=alpha, tau=tau)
+            trainer.track(forget_loss=step.forget_loss)
+        known = step.forget_loss if seen else torch.zeros_like(nan) if self.gate.loss is None else self.gate.loss
+        return step.value(trainer.objective, forget_loss=known, alpha=alpha, tau=tau)
 
     def means_since_look(self) -> tuple[float, float, float | None]:
         """

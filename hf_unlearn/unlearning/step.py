@@ -16,7 +16,7 @@ from ..data.batch import count_labels, part
 from ..data.columns import FLAG, FORGET_INDEX
 from ..objectives.base import Objective
 
-TOGETHER, IN_TURN, RETAIN_ONLY = "together", "in_turn", "retain_only"
+TOGETHER, IN_TURN, RETAIN_ONLY, FORGET_ONLY = "together", "in_turn", "retain_only", "forget_only"
 
 
 @dataclass
@@ -58,10 +58,12 @@ class UnlearnStep:
     retain_items: torch.Tensor  # () labels of retain rows
     forget_rows: torch.Tensor  # () forget rows
     retain_rows: torch.Tensor  # () retain rows
+    forget_later: torch.Tensor  # () labels of forget rows, but for each row's first in a language model
+    retain_later: torch.Tensor  # () the same of retain rows
     positions: float  # of a micro-batch on one process, on average
     plan: str = TOGETHER
     forget_loss: torch.Tensor | None = None  # () mean so far
-    retain_loss: torch.Tensor | float = 0.0  # () mean so far
+    retain_loss: torch.Tensor | None = None  # () mean so far
     row_term: torch.Tensor | float = 0.0  # () what the objective has of single rows, so far
     recovered_loss: torch.Tensor | None = None  # () of the rows held out of a simulated recovery, after it
     resistance_term: torch.Tensor | float = 0.0  # ()
@@ -75,9 +77,22 @@ class UnlearnStep:
     def add_forget(self, mean: torch.Tensor) -> None:
         self.forget_loss = mean if self.forget_loss is None else self.forget_loss + mean
 
+    def add_retain(self, mean: torch.Tensor) -> None:
+        self.retain_loss = mean if self.retain_loss is None else self.retain_loss + mean
+
+    def value_count(self, average: str, forget: bool) -> torch.Tensor:
+        """What the sum of the step's row values is divided by, (): of forget or of retain rows."""
+        rows, labels, later = (
+            (self.forget_rows, self.forget_items, self.forget_later)
+            if forget
+            else (self.retain_rows, self.retain_items, self.retain_later)
+        )
+        return {"rows": rows, "labels": labels, "later_labels": later}[average].clamp_min(1)
+
     def value(self, objective: Objective, *, forget_loss: torch.Tensor, alpha: float, tau: float) -> torch.Tensor:
-        """The objective (), after the last micro-batch."""
-        value = objective.mean_value(forget_loss, self.retain_loss, alpha=alpha, tau=tau).detach()
+        """The objective (), after the last micro-batch. The loss of retain rows that were left out counts as 0."""
+        retain_loss = torch.zeros_like(forget_loss) if self.retain_loss is None else self.retain_loss
+        value = objective.mean_value(forget_loss, retain_loss, alpha=alpha, tau=tau).detach()
         return value + self.row_term + self.resistance_term
 
 

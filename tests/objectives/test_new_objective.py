@@ -47,20 +47,20 @@ def example() -> str:
 def test_the_example_of_an_objective_has_under_30_lines_that_ruff_accepts():
     assert len(example().splitlines()) < 30
     command = [sys.executable, "-m", "ruff", "check", "--no-cache", "-", "--stdin-filename"]
-    command.append("hf_unlearn/objectives/wga.py")
+    command.append("hf_unlearn/objectives/unlikelihood.py")
     done = subprocess.run(command, cwd=ROOT, input=example(), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_one_file_adds_an_objective_to_the_help(tmp_path):
-    (tmp_path / "wga.py").write_text(example())
+    (tmp_path / "unlikelihood.py").write_text(example())
     env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "120"}
     command = [sys.executable, "-c", HELP, str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr or "torch was imported"
     shown = " ".join(done.stdout.split())
-    assert "`npo`, `wga`" in shown and "--wga_beta" in shown
-    assert "`wga` only: larger: less for unlikely labels." in shown
+    assert "`wga`, `unlikelihood`" in shown and "--power" in shown
+    assert "`unlikelihood` only: larger: less for unlikely labels." in shown
 
 
 def in_a_process_without_the_package(work) -> dict:
@@ -88,7 +88,7 @@ def in_a_process_without_the_package(work) -> dict:
     return found
 
 
-def requests_by_wga(folder: Path) -> dict:
+def requests_by_unlikelihood(folder: Path) -> dict:
     """Two requests that are cut differently; run where the package has not been imported yet."""
     import hf_unlearn.objectives
 
@@ -99,13 +99,23 @@ def requests_by_wga(folder: Path) -> dict:
     from hf_unlearn import ArgumentError, UnlearnConfig, UnlearnTrainer
 
     found = {}
-    for name, options in (("name", {"objective": "wga2"}), ("value", {"objective": "wga", "wga_beta": -1.0})):
+    for name, options in (
+        ("name", {"objective": "unlikeliness"}),
+        ("value", {"objective": "unlikelihood", "power": -1.0}),
+    ):
         try:
             UnlearnConfig(str(folder), use_cpu=True, **options)
         except ArgumentError as error:
             found[name] = str(error)
     rows = {"forget": lm_rows(8), "retain": lm_rows(16, 8), "unseen": lm_rows(6, 100)}
-    own = {"objective": "wga", "wga_beta": 0.5, "passes": "2", "stop": False, "learning_rate": 0.1, "optim": "sgd"}
+    own = {
+        "objective": "unlikelihood",
+        "power": 0.5,
+        "passes": "2",
+        "stop": False,
+        "learning_rate": 0.1,
+        "optim": "sgd",
+    }
     ends = []
     for each, accumulation in ((4, 1), (2, 2)):
         cut = {"per_device_train_batch_size": each, "gradient_accumulation_steps": accumulation}
@@ -121,13 +131,13 @@ def requests_by_wga(folder: Path) -> dict:
 
 
 def test_one_file_adds_an_objective_that_a_request_can_use(tmp_path):
-    (tmp_path / "wga.py").write_text(example())
-    found = in_a_process_without_the_package(lambda: requests_by_wga(tmp_path))
-    assert "`objective` is 'wga2'; it must be one of" in found["name"] and "'wga'" in found["name"]
-    assert "`wga_beta` is -1.0; it must be a finite number at least 0" in found["value"]
+    (tmp_path / "unlikelihood.py").write_text(example())
+    found = in_a_process_without_the_package(lambda: requests_by_unlikelihood(tmp_path))
+    assert "`objective` is 'unlikeliness'; it must be one of" in found["name"] and "'unlikelihood'" in found["name"]
+    assert "`power` is -1.0; it must be a finite number at least 0.1" in found["value"]
     assert found["stop_reason"] == "all_passes_done" and found["moved"] > 1e-3 and found["cut"] < 1e-6
     for told in (found["card"], found["record"]):
-        assert (told["objective"], told["wga_beta"]) == ("wga", 0.5) and "Wang et al. 2025" in told["method"]
+        assert (told["objective"], told["power"]) == ("unlikelihood", 0.5) and "Welleck et al. 2020" in told["method"]
     assert "gap" not in found["record"]
 
 
@@ -143,13 +153,13 @@ def refused(tmp_path, monkeypatch, text: str) -> str:
 
 
 @pytest.mark.parametrize("old, new, words", [
-    ('name: ClassVar[str] = "wga"', "", "It has no `name`."),
-    ('name: ClassVar[str] = "wga"', 'name: ClassVar[str] = "npo"', "Npo has the name 'npo' already."),
+    ('name: ClassVar[str] = "unlikelihood"', "", "It has no `name`."),
+    ('name: ClassVar[str] = "unlikelihood"', 'name: ClassVar[str] = "npo"', "Npo has the name 'npo' already."),
     ('"token_nll"', '"tokens"', "`needs` is 'tokens'; it must be one of 'row_nll', 'token_nll'"),
-    ('"labels"', '"tokens"', "`average` is 'tokens'; it must be one of 'rows', 'labels'."),
-    ('"help": "Larger: less for unlikely labels.", ', "", "The option `wga_beta` has no help."),
-    ("default=1.0, ", "", "The option `wga_beta` has no default."),
-    ("wga_beta: float", "npo_beta: float", "`npo_beta` has another type or default in Npo."),
+    ('"labels"', '"tokens"', "`average` is 'tokens'; it must be one of 'rows', 'labels', 'later_labels'."),
+    ('"help": "Larger: less for unlikely labels.", ', "", "The option `power` has no help."),
+    ("default=1.0, ", "", "non-default argument 'power' follows default argument"),
+    ("power: float", "npo_beta: float", "`npo_beta` has another type or default in Npo."),
 ], ids=["no name", "a taken name", "needs", "average", "no help", "no default", "another type"])  # fmt: skip
 def test_a_file_that_does_not_keep_to_the_contract_is_refused(tmp_path, monkeypatch, old, new, words):
     assert old in example()
@@ -165,6 +175,22 @@ class Toy(Objective):
     moving: ClassVar[tuple[str, ...]] = ("multiplier",)
     weight: float = field(default=1.0, metadata={"help": "A weight."})
     multiplier: float = 0.0
+
+
+@dataclass(frozen=True)
+class Bare(Objective):
+    """An option without a default, and a kind of models that there is none of."""
+
+    name: ClassVar[str] = "bare"
+    citation: ClassVar[str] = "-"
+    kinds: ClassVar[tuple[str, ...]] = ("translator",)
+    weight: float = field(metadata={"help": "A weight."})
+
+
+def test_an_option_needs_a_default_and_kinds_must_exist():
+    kinds, default = registry.contract_problems(Bare, {})
+    assert default == "The option `weight` has no default."
+    assert kinds.startswith("`kinds` has 'translator'; there are 'language model', 'classifier'")
 
 
 def test_moving_fields_are_state_and_not_options():

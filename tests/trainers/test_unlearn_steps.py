@@ -80,7 +80,8 @@ def test_a_steps_gradient_and_loss_are_the_objectives_on_the_whole_batch(tmp_pat
     log = next(log for log in run.state.log_history if "loss" in log)
     assert log["loss"] == pytest.approx(float(value.detach()), abs=1e-4)
     assert log["forget_loss"] == pytest.approx(float(forget.detach()), abs=1e-5)
-    assert log["retain_loss"] == pytest.approx(float(retain.detach()), abs=1e-5)
+    if options.get("objective") != "gradient_ascent":  # no retain row passes
+        assert log["retain_loss"] == pytest.approx(float(retain.detach()), abs=1e-5)
 
 
 @pytest.mark.parametrize("name", [

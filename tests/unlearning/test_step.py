@@ -13,7 +13,7 @@ def batches(*shapes):
 
 def step(given):
     one = torch.ones(())
-    return UnlearnStep(given, one, one, one, one, 1.0)
+    return UnlearnStep(given, one, one, one, one, one, one, 1.0)
 
 
 def test_the_last_micro_batch_of_a_step_ends_it():

@@ -1,0 +1,144 @@
+"""Every objective in a request: a step is its formula on the whole batch, however it is cut, and costs what it must."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from helpers.proofs import step_value
+from helpers.tiny import (
+    Gradients,
+    batch_of,
+    bert,
+    distance,
+    image_rows,
+    lm64,
+    lm_rows,
+    relative,
+    text_class_rows,
+    vit,
+    weights,
+)
+from helpers.unlearning import EIGHT, open_gate, trainer
+
+from hf_unlearn import ArgumentError
+from hf_unlearn.data.order import PairedDataset
+from hf_unlearn.objectives.base import LANGUAGE
+from hf_unlearn.objectives.registry import OBJECTIVES, get_objective
+
+NAMES = list(OBJECTIVES)
+RAGGED = {"short": 3, "long": 29}  # of one label to 26
+UNEVEN = {"forget": lm_rows(8, **RAGGED), "retain": lm_rows(16, 8, **RAGGED), "unseen": lm_rows(8, 100, **RAGGED)}
+STEPS = {"max_steps": 2, "stop": False, "learning_rate": 0.05, "optim": "sgd", "max_grad_norm": 0.0}
+CUTS = ((8, 1), (2, 4), (1, 8))
+
+
+def run_of(out, model, rows, name, each=8, accumulation=1, **options):
+    return trainer(out, model, rows, objective=name, per_device_train_batch_size=each,
+                   gradient_accumulation_steps=accumulation, **{**STEPS, **options})  # fmt: skip
+
+
+def by_hand(run, model, rows, retain_term="auto"):
+    """The loss of the first step, () with a graph, from the logits of the whole batch and the contract alone."""
+    pairs = [PairedDataset(rows["forget"], rows["retain"], 9, 42)[i] for i in range(8)]
+    sides = []
+    for own in ([f for f, _, _ in pairs], [r for _, r, _ in pairs]):
+        batch = batch_of(model, own)
+        sides.append((model(**{k: v for k, v in batch.items() if k != "labels"}).logits, batch["labels"]))
+    places = torch.tensor([place for _, _, place in pairs])
+    brought = {"places": places}
+    for what, values in (("target", run.targets), ("reference", run.references)):
+        if values:
+            brought[what] = torch.tensor(values, dtype=torch.float64)[places]
+    own = {} if retain_term == "auto" else {"retain_term": retain_term}
+    start = get_objective(run.objective.name, **own)
+    return step_value(start, *sides, alpha=run.rule.alpha0, tau=run.request_state.tau_initial, brought=brought, seed=42)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_is_the_formula_on_the_whole_batch_however_it_is_cut(tmp_path, name):
+    ends, keep = [], Gradients()
+    for each, accumulation in CUTS:
+        more = {"callbacks": [keep]} if each == 8 else {}
+        run = run_of(tmp_path, open_gate(UNEVEN), UNEVEN, name, each, accumulation, **more)
+        run.train()
+        ends.append(weights(run.model))
+    model = open_gate(UNEVEN)
+    wanted = torch.autograd.grad(by_hand(run, model, UNEVEN), list(model.parameters()))
+    assert relative(keep.steps[0], wanted) < 1e-6
+    assert distance(ends[0], weights(model)) > 1e-5
+    assert distance(ends[1], ends[0]) < 1e-6 and distance(ends[2], ends[0]) < 1e-6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_forget_and_retain_rows_may_pass_in_turn(tmp_path, name):
+    ends = []
+    for forward in ("together", "in_turn"):
+        run = run_of(tmp_path, open_gate(), EIGHT, name, 4, 2, forget_forward=forward)
+        run.train()
+        ends.append(weights(run.model))
+    assert distance(ends[1], ends[0]) < 1e-6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_takes_the_row_passes_that_its_formula_needs(tmp_path, name):
+    run = run_of(tmp_path, open_gate(), EIGHT, name, 4, max_steps=4)
+    before = []
+    steps = run.begin_request
+    run.begin_request = lambda: (steps(), before.append(run.row_passes))
+    looked = run.looks.at_the_end
+    run.looks.at_the_end = lambda: (before.append(run.row_passes), looked())[1]
+    run.train()
+    assert before[1] - before[0] == pytest.approx(4 * 4 * run.objective.row_passes)
+
+
+@pytest.mark.parametrize("make, rows", [(bert, text_class_rows), (vit, image_rows)])
+@pytest.mark.parametrize("name", NAMES)
+def test_classifiers_take_the_same_word(tmp_path, name, make, rows):
+    sets = {"forget": rows(8), "retain": rows(16, 8), "unseen": rows(8, 100)}
+    keep = Gradients()
+    run = run_of(tmp_path, make(), sets, name, callbacks=[keep], max_steps=1, target="chance")
+    run.train()
+    model = make()
+    if name != "nabla_tau":  # whose loss may be beyond that of guessing
+        wanted = torch.autograd.grad(by_hand(run, model, sets), list(model.parameters()), allow_unused=True)
+        pairs = [(g, w) for g, w in zip(keep.steps[0], wanted, strict=True) if w is not None]
+        assert relative(*zip(*pairs, strict=True)) < 1e-4
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if OBJECTIVES[name].kinds != OBJECTIVES["nabla_tau"].kinds])
+def test_rows_of_a_kind_that_an_objective_is_not_for_are_refused_in_one_line(tmp_path, name):
+    several = [{"pixel_values": row["pixel_values"], "labels": [0.0, 1.0, 0.0]} for row in image_rows(24)]
+    kinds = {"several": several, "classes": list(image_rows(24)), "tokens": list(lm_rows(24))}
+    words = {"several": "classifier of several labels a row", "classes": "classifier", "tokens": LANGUAGE}
+    for kind, rows in kinds.items():
+        if words[kind] in OBJECTIVES[name].kinds:
+            continue
+        sets = {"forget": rows[:8], "retain": rows[8:16], "unseen": rows[16:]}
+        with pytest.raises(ArgumentError) as caught:
+            trainer(tmp_path, "does/not-exist", sets, objective=name)
+        told = [one for one in caught.value.problems if one.startswith("`objective` is")]
+        assert len(told) == 1 and f"the rows are those of a {words[kind]}. Choose" in told[0]
+
+
+@pytest.mark.parametrize("term", ["nll", "none"])
+@pytest.mark.parametrize("name", ["grad_diff", "npo", "wga"])
+def test_the_retain_term_is_an_argument(tmp_path, name, term):
+    keep = Gradients()
+    run = run_of(tmp_path, open_gate(), EIGHT, name, 4, 2, retain_term=term, callbacks=[keep], max_steps=1)
+    run.train()
+    model = open_gate()
+    wanted = torch.autograd.grad(by_hand(run, model, EIGHT, term), list(model.parameters()))
+    assert relative(keep.steps[0], wanted) < 1e-6
+    assert run.record()["retain_term"] == term and run.rule.recovers == (term != "none")
+    shown = [line for line in run.state.log_history if "loss" in line][0]
+    assert ("retain_loss" in shown) == (term != "none")
+
+
+@pytest.mark.parametrize("name", ["gradient_ascent", "finetune"])
+def test_a_request_whose_steps_see_one_side_stops_by_its_looks(tmp_path, name):
+    """Rows never seen are to be forgotten: the target is reached from the start, and two looks say so."""
+    rows = {"forget": lm_rows(8, 200), "retain": EIGHT["retain"], "unseen": EIGHT["unseen"]}
+    run = trainer(tmp_path, lm64(), rows, objective=name, learning_rate=1e-6, per_device_train_batch_size=4,
+                  unseen_every=2)  # fmt: skip
+    run.train()
+    assert run.stop_reason == "forget_loss_reached_target" and run.state.global_step == 4

@@ -49,7 +49,9 @@ def work(steps: int, state, args) -> float:
     """How long the first so many steps take, in plain steps: those with terms of readiness take longer."""
     if not getattr(args, "readiness_is_on", False):
         return float(steps)
-    return steps + max(0.0, steps - args.meta_start * state.max_steps) * READINESS / args.meta_every
+    if args.is_paced:  # as if they were spread over all of it: when they begin is not known
+        return steps * (1 + args.meta_budget)
+    return steps + max(0.0, steps - args.planned_start * state.max_steps) * READINESS / args.meta_every
 
 
 def show(trainer, progress: Progress, at_most: bool = False) -> None:

@@ -12,6 +12,7 @@ from .unlearn import FORWARDS, RESISTANCES, request_problems, unread
 META_GRADIENTS = ("first_order", "finite_difference", "exact")
 EFFICIENCIES = ("gain", "loss")
 GAIN_CAP = 2.0  # nats, the default of `gain_cap` (ours; recipes/study/README.md says on which tasks it was chosen)
+PLANNED_START = 0.5  # of the steps (ours): `meta_start` of a training whose simulated requests are planned in advance
 INNER_LR, INNER_LR_ADAPTER = 0.005, 0.01  # defaults of `inner_lr` (ours, likewise)
 
 
@@ -59,14 +60,16 @@ class ReadyOptions(ReplayOptions):
         default=1,
         metadata={
             "help": "Simulate a request on every k-th step (with `request_rows` 0: of those whose batch has "
-            "revocable rows). Raise it to make training cheaper and the model less ready."
+            "revocable rows); with `meta_start` auto on no more than these. Raise it to make training cheaper and the "
+            "model less ready."
         },
     )
     request_rows: int = field(
         default=16,
         metadata={
             "help": "Revocable rows drawn for each simulated request, beside the step's batch and over all "
-            "processes; a resistance term draws as many again. Lower it to make a step cheaper; 0: the batch's "
+            "processes; a resistance term draws as many again. Lower it to make a step cheaper, which with "
+            "`meta_start` auto makes more steps simulate one; 0: the batch's "
             "own revocable rows play the request."
         },
     )
@@ -95,11 +98,22 @@ class ReadyOptions(ReplayOptions):
             "activations in memory), `auto` by size.",
         },
     )
-    meta_start: float = field(
-        default=0.5,
+    meta_start: str = field(
+        default="auto",
         metadata={
-            "help": "Share of the training before requests are simulated: a model learns first, then gets "
-            "ready. Lower it for a model that knows its task already."
+            "metavar": "auto|SHARE",
+            "help": "When requests begin to be simulated. `auto`: once the training loss says that the model has "
+            "learned (a tenth of its first loss is left, or it no longer falls); they then keep within `meta_budget`, "
+            "and pause where the loss rises. A number: after that share of the steps, whatever the loss and the cost. "
+            "With `replay+meta`, where all is planned in advance, `auto` is half.",
+        },
+    )
+    meta_budget: float = field(
+        default=0.25,
+        metadata={
+            "help": "With `meta_start` auto: row passes that simulated requests may add, as a share of those of the "
+            "training without them; they are spread evenly over the steps that are left. Raise it for shorter "
+            "requests and a longer training.",
         },
     )
     gain_cap: float | None = field(
@@ -175,6 +189,16 @@ class ReadyOptions(ReplayOptions):
         )
 
     @property
+    def is_paced(self) -> bool:
+        """Whether the training loss says when requests are simulated."""
+        return self.readiness == "meta" and self.readiness_is_on and self.meta_start == "auto"
+
+    @property
+    def planned_start(self) -> float:
+        """Share of the steps before which no request is simulated, where the loss does not say when."""
+        return PLANNED_START if self.meta_start == "auto" else float(self.meta_start)
+
+    @property
     def resistance_weight(self) -> float:
         return 0.0 if self.resistance == "none" else self.lambda_resistance
 
@@ -186,6 +210,9 @@ class ReadyOptions(ReplayOptions):
         if not self.readiness_is_on:
             return []
         cases = []
+        if not self.is_paced:
+            said = "simulated requests keep within it only with `readiness` meta and `meta_start` auto. Leave it out."
+            cases.append((("meta_budget",), said))
         if self.request_group:
             cases.append((("revocable_share",), "`request_group` says who asks. Leave one of the two out."))
         if not self.lambda_efficiency:
@@ -239,7 +266,8 @@ class ReadyOptions(ReplayOptions):
             *whole("request_rows", self.request_rows, low=0),
             *number("meta_rows", self.meta_rows, low=0, high=1, open_low=True),
             *one_of("meta_forward", self.meta_forward, FORWARDS),
-            *number("meta_start", self.meta_start, low=0, high=1),
+            *self._start_problems(),
+            *number("meta_budget", self.meta_budget, low=0, open_low=True),
             *number("lambda_efficiency", self.lambda_efficiency, low=0),
             *number("lambda_retention", self.lambda_retention, low=0),
             *number("lambda_resistance", self.lambda_resistance, low=0),
@@ -264,6 +292,12 @@ class ReadyOptions(ReplayOptions):
         if not isinstance(self.request_group, (str, type(None))):
             problems.append(Wrong("request_group", f"is {shown(self.request_group)}; it must be the name of a column."))
         return problems + self.replay_problems()
+
+    def _start_problems(self) -> list[str]:
+        try:
+            return [] if self.meta_start == "auto" else number("meta_start", float(str(self.meta_start)), low=0, high=1)
+        except ValueError:
+            return [Wrong("meta_start", f'is {shown(self.meta_start)}; it must be "auto" or a share of the steps.')]
 
 
 def options_of_simulated_requests() -> list[str]:

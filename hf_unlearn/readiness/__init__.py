@@ -28,8 +28,8 @@ copy of the model or `torch.func` is not. Nothing here knows the Trainer: losses
 
 Where to look: `gradient.py` (2) to (5), in first order or with finite differences; `exact.py` the same by double
 backward, to test it; `recovery.py` (6); `terms.py` the weights and lengths; `step_rows.py` which rows of a step play
-which part; `moving_weights.py` the moves; `packed_weights.py` which weights do not move; `break_even.py` after how many
-requests the training has paid for itself.
+which part; `pacing.py` which steps simulate a request; `moving_weights.py` the moves; `packed_weights.py` which weights
+do not move; `break_even.py` after how many requests the training has paid for itself.
 
 Differs from the paper: it publishes the three objectives and the two loops, not their equations; the equations, steps
 of fixed length, caps and `break_even` are ours.

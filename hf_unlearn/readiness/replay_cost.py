@@ -8,6 +8,7 @@ that counts nothing where a process has none. The counts are those of [`hf_unlea
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -66,7 +67,7 @@ class ReadinessCost:
             request, proxy = (self._dealt(np.count_nonzero(~gone[own])) for own in (numbers[:cut], numbers[cut:]))
         if not request or not kept:
             return 0.0
-        return self._passes(request, proxy or kept, kept) - saved
+        return passes_of_request(self.options, request, proxy or kept, kept) - saved
 
     def _dealt(self, rows: int) -> list[int]:
         """Rows of each micro-batch of drawn rows, over all processes."""
@@ -75,17 +76,21 @@ class ReadinessCost:
         starts = range(0, math.ceil(rows / world), self.size)
         return [sum(max(1, min(self.size, own - start)) for own in mine) for start in starts]
 
-    def _passes(self, request: list[int], proxy: list[int], kept: list[int]) -> float:
-        options, r, q, k = self.options, sum(request), sum(proxy), sum(kept)
-        if options.meta_gradient == "exact":
-            return r  # what double backward runs is not counted in row passes
-        looked = r * (1 + LOOK * (len(request) > 1))
-        total, second = r * options.inner_steps, options.meta_gradient == "finite_difference"
-        total += looked * bool(options.lambda_efficiency) + k * bool(options.lambda_retention)
-        total += r * options.inner_steps * second
-        if options.resistance_weight:
-            total += q + looked + q * second if options.resistance == "relearn" else 2 * (q + r)
-        return total
+
+def passes_of_request(
+    options: ReadyOptions, request: Sequence[float], proxy: Sequence[float], kept: Sequence[float]
+) -> float:
+    """Row passes of a simulated request; of each part its rows in each micro-batch, over all processes."""
+    r, q, k = sum(request), sum(proxy), sum(kept)
+    if options.meta_gradient == "exact":
+        return r  # what double backward runs is not counted in row passes
+    looked = r * (1 + LOOK * (len(request) > 1))
+    total, second = r * options.inner_steps, options.meta_gradient == "finite_difference"
+    total += looked * bool(options.lambda_efficiency) + k * bool(options.lambda_retention)
+    total += r * options.inner_steps * second
+    if options.resistance_weight:
+        total += q + looked + q * second if options.resistance == "relearn" else 2 * (q + r)
+    return total
 
 
 @lru_cache(maxsize=1 << 12)

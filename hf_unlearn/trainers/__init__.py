@@ -2,6 +2,7 @@
 
 ready.py                   `ReadyTrainer`: its arguments, the order of its rows, the keys of readiness.json
 simulated_requests.py      on which steps is a request simulated, and which rows play it?
+request_pace.py            where the loss says on which: when do they begin, pause, and was it worth it?
 ready_passes.py            which passes does such a step run, and what gradient do they add?
 main_loss.py               is a micro-batch's loss its share of the step's mean?
 unlearn.py                 `UnlearnTrainer`: what does it take, and how does a request begin?

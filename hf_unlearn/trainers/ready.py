@@ -2,7 +2,7 @@
 `ReadyTrainer`: a `transformers.Trainer` whose models are ready to forget.
 
 Differs from the paper: requests drawn beside the batch, whole groups of rows, requests for any row (`revocable=None`)
-and a later start of the terms (`meta_start`) are ours.
+and a later start of the terms, paced by the loss (`meta_start`, `meta_budget`), are ours.
 """
 
 from __future__ import annotations
@@ -89,10 +89,12 @@ class ReadyTrainer(ReplayableTrainer):
     `lr_scheduler_type`. All rows need a column `id`.
 
     `readiness="meta"` leaves rows and loss as the stock Trainer has them, the revocable rows spread evenly over the
-    batches. Every `meta_every`-th step also simulates a request and adds the terms of [`hf_unlearn.readiness`], which
-    reward a request that removes its rows and penalise one that harms the others. The request is for `request_rows`
-    revocable rows that are drawn beside the batch; with `request_rows` 0 it is for those in the batch. The terms begin
-    after the share `meta_start` of the training, by default half, since they slow down a model that is still learning.
+    batches. Some steps also simulate a request and add the terms of [`hf_unlearn.readiness`], which reward a request
+    that removes its rows and penalise one that harms the others. The request is for `request_rows` revocable rows that
+    are drawn beside the batch; with `request_rows` 0 it is for those in the batch. Since the terms slow down a model
+    that is still learning, they begin when the loss says that it has learned, pause where the loss rises again, and
+    cost `meta_budget` row passes at most ([`hf_unlearn.readiness.pacing`]); or, with `meta_start` a number, they come
+    on every `meta_every`-th step after that share of the steps.
     `"replay+meta"` does both. With `readiness="none"`, or with all λ = 0, the run is the stock Trainer's, bit for bit,
     in the same row order; only where a loss ignores `num_items_in_batch` the gradient is not multiplied by the number
     of micro-batches and processes, as it is there ([`hf_unlearn.trainers.main_loss`]). A `compute_loss_func` is the
@@ -257,11 +259,16 @@ class ReadyTrainer(ReplayableTrainer):
         return batches, items
 
     def micro_step(self, model, inputs, num_items_in_batch=None):
-        step = self._step
         if not self.step_has_rows:
             return torch.zeros((), device=self.args.device)
-        if not step.active:
-            return self._plain_step(model, step, inputs, num_items_in_batch)
+        step = self._step
+        make = self._ready_step if step.active else self._plain_step
+        loss = make(model, step, inputs, num_items_in_batch)
+        self.simulated.pace.saw_loss(loss, is_last=self.place == len(step.batches) - 1)
+        return loss
+
+    def _ready_step(self, model, step, inputs, num_items_in_batch) -> torch.Tensor:
+        """A micro-batch of a step with readiness terms, whose gradient comes with the first one."""
         loss = torch.zeros((), device=self.args.device)
         if self.place == 0:
             self.simulated.steps_with_readiness_terms += 1
@@ -335,14 +342,22 @@ class ReadyTrainer(ReplayableTrainer):
         result = super().train(resume_from_checkpoint, *args, **kwargs)
         if self.args.readiness_is_on and not self._saw_requests:
             steps = self._record_of_weights()["steps"]["all"]
+            if self.args.is_paced:
+                why = self.simulated.pace.why_not_ready()
+            else:
+                why = f"These begin after the share `meta_start` ({self.args.planned_start:g}) of the training's "
+                why += f"{self.state.max_steps} steps{'' if self.program is None else ', where a slice has begun'}"
             logger.warning(
                 "The model is not ready for %s: its weights, those of step %d, saw no readiness step that moved them. "
-                "These begin after the share `meta_start` (%g) of the training's %d steps%s; `learning_rate` is %g.",
-                "deletion" if self.program is None else "steps on a loss", steps, self.args.meta_start,
-                self.state.max_steps, "" if self.program is None else ", where a slice has begun",
-                self.args.learning_rate,
+                "%s; `learning_rate` is %g.", "deletion" if self.program is None else "steps on a loss", steps,
+                why, self.args.learning_rate,
             )  # fmt: skip
+        self.simulated.pace.tell_at_the_end()
         return result
+
+    def _train_from(self, resume, *args, **kwargs):
+        self.simulated.pace.restart()
+        return super()._train_from(resume, *args, **kwargs)
 
     def run_rows(self) -> dict:
         return {"training": self.train_dataset}
@@ -359,6 +374,7 @@ class ReadyTrainer(ReplayableTrainer):
         super().resume_record(folder)
         if record := read_json(os.path.join(folder, self.record_name)):
             self.simulated.resume(record["steps"])
+            self.simulated.pace.resume(record.get("pace"))
             self._step_log.last = {f"{PROBE}{name}": value for name, value in record["probe"].items()}
             self.resume_costs(record)
 
@@ -388,6 +404,7 @@ class ReadyTrainer(ReplayableTrainer):
             "request_rows": int(self.args.request_rows) if self.simulated.drawn else 0,
             "request_group": self.args.request_group,
             "meta_start": self.args.meta_start,
+            **self.simulated.pace.to_record(),
             **self._commitment,
             **self._record_of_weights(),
             "cost": self.cost,
@@ -405,7 +422,7 @@ class ReadyTrainer(ReplayableTrainer):
         record = self.record()
         keys = ("method", "meta_gradient", "inner_lr", "inner_steps", "inner_normalize", "meta_every", "meta_rows")
         keys += ("lambda_efficiency", "lambda_retention", "lambda_resistance", "efficiency", "resistance", "gain_cap")
-        keys += ("request_rows", "request_group", "meta_start")
+        keys += ("request_rows", "request_group", "meta_start", *(("meta_budget",) if self.args.is_paced else ()))
         keys += ("revocable", "revocable_rows", "revocable_fraction", "revocable_commitment")
         info = {
             "kind": model_card.READY if record["ready"] else model_card.NOT_READY,

@@ -14,6 +14,7 @@ from ..readiness.exact import exact_readiness_gradient
 from ..readiness.gradient import readiness_gradient
 from ..readiness.moving_weights import add_gradients_, restored, take_gradients
 from ..readiness.step_rows import ReadyStep
+from ..readiness.terms import Terms
 from .engines import reshard, shard_sum, total, uncompiled
 from .passes import JointRowsPass, RowsPass
 
@@ -34,7 +35,7 @@ class ReadyPasses:
         batch (their pass in the main loss also gives the inner gradient). Returns what the request's rows add to the
         logged loss, (); 0 where they were drawn beside the batch.
         """
-        trainer = self.trainer
+        trainer, terms = self.trainer, self.trainer.simulated.pace.terms
         rows = {
             kind: RowsPass(trainer, model, step.parts(kind), step.items[kind], repeat_masks=kind != "kept")
             for kind in ("request", "kept", "proxy")
@@ -45,10 +46,10 @@ class ReadyPasses:
         for p in trainer.trainable:  # the readiness gradient starts from a clean `.grad`
             p.grad = None
         loss = rows["request"].add_gradient(share)
-        if trainer.terms.meta_gradient == "exact":
+        if terms.meta_gradient == "exact":
             if step.drawn:
                 take_gradients(trainer.trainable)
-            gradient, components = self._exact_gradient(rows)
+            gradient, components = self._exact_gradient(rows, terms)
             add_gradients_(trainer.trainable, gradient)
         else:
             components = readiness_gradient(
@@ -56,7 +57,7 @@ class ReadyPasses:
                 revocable=rows["request"],
                 stable=rows["kept"],
                 proxy=rows["proxy"],
-                terms=trainer.terms,
+                terms=terms,
                 revocable_loss=loss,
                 share=share,
                 counted=not step.drawn,
@@ -65,6 +66,7 @@ class ReadyPasses:
                 reduce=shard_sum(trainer.accelerator),
             )
         trainer.track(**{f"ready_{name}": value for name, value in components.items()})
+        trainer.simulated.pace.took_turn(components.get("gain"))
         return torch.zeros_like(loss) if step.drawn else loss * share
 
     def _joint_pass(self, model, step: ReadyStep) -> JointRowsPass | None:
@@ -101,7 +103,7 @@ class ReadyPasses:
         reshard(trainer.model)
         return bool(total(trainer.accelerator, apart.float()) == 0) and trainer.compute_loss_func is None
 
-    def _exact_gradient(self, rows: dict[str, RowsPass]) -> tuple[list[Tensor], dict[str, Tensor]]:
+    def _exact_gradient(self, rows: dict[str, RowsPass], terms: Terms) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Double backward through the unwrapped model, with attention in its plain form."""
         from torch.func import functional_call
         from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -116,4 +118,4 @@ class ReadyPasses:
             return rows[kind].loss_of(lambda **inputs: functional_call(bare, swapped, kwargs=inputs))
 
         with sdpa_kernel(SDPBackend.MATH), restored(trainer.buffers):
-            return exact_readiness_gradient(trainer.trainable, losses, trainer.terms)
+            return exact_readiness_gradient(trainer.trainable, losses, terms)

@@ -112,7 +112,7 @@ class ReplayPlan:
         if not own.readiness_is_on:
             return None
         rows = int(own.request_rows) * (2 if own.resistance_weight else 1)
-        return RequestsInReplay(self.order, rows, int(own.meta_every), float(own.meta_start))
+        return RequestsInReplay(self.order, rows, int(own.meta_every), own.planned_start)
 
     @property
     def readiness_cost(self) -> ReadinessCost | None:

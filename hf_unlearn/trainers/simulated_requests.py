@@ -13,6 +13,7 @@ from ..data.columns import FLAG
 from ..data.order import draw_groups, draw_request
 from ..readiness.step_rows import ReadyStep
 from .engines import total
+from .request_pace import RequestPace
 
 if TYPE_CHECKING:
     from .ready import ReadyTrainer
@@ -32,6 +33,7 @@ class SimulatedRequests:
     def __init__(self, trainer: ReadyTrainer, flags: np.ndarray | None, codes: np.ndarray | None):
         self.trainer, self.flags, self.codes = trainer, flags, codes
         self.in_replay = None if trainer.plan is None else trainer.plan.requests  # which rows on which step, planned
+        self.pace = RequestPace(trainer)
         self.steps_with_revocable_rows = 0
         self.steps_with_readiness_terms = 0
         self.skipped_with_readiness_terms = 0  # of these, with NaN or inf or a learning rate of 0: they moved no weight
@@ -61,11 +63,11 @@ class SimulatedRequests:
     def prepare(self, batches: list[dict]) -> ReadyStep:
         """The step over these micro-batches; `active` where it is its turn and it has the rows it needs."""
         trainer, args, step = self.trainer, self.trainer.args, ReadyStep(batches)
-        if not (args.readiness_is_on and batches and trainer.state.global_step >= self._first_step):
+        if not (args.readiness_is_on and batches and self._have_begun):
             return step
         turn_has_come = self._turn_has_come
-        if self.drawn and not turn_has_come:
-            self.steps_with_revocable_rows += 1
+        if not turn_has_come and (self.drawn or args.is_paced):
+            self.steps_with_revocable_rows += self.drawn
             return step
         with_proxy = trainer.terms.lambda_resistance > 0
         numbers = self._draw(step, with_proxy) if self.drawn else None
@@ -89,15 +91,20 @@ class SimulatedRequests:
         return step
 
     @property
-    def _first_step(self) -> float:
+    def _have_begun(self) -> bool:
+        step, args = self.trainer.state.global_step, self.trainer.args
         if self.in_replay is not None:
-            return self.in_replay.first
-        return self.trainer.args.meta_start * self.trainer.state.max_steps
+            return step >= self.in_replay.first
+        if args.is_paced:
+            return self.pace.state.began is not None
+        return step >= args.planned_start * self.trainer.state.max_steps
 
     @property
     def _turn_has_come(self) -> bool:
         if self.in_replay is not None:
             return self.in_replay.has_turn(self.trainer.state.global_step)
+        if self.trainer.args.is_paced:
+            return self.pace.is_due()
         return self.steps_with_revocable_rows % int(self.trainer.args.meta_every) == 0
 
     def sum(self, counts: torch.Tensor) -> torch.Tensor:

@@ -158,8 +158,11 @@ def test_a_replay_is_as_long_as_what_is_run_again(clock, first):
 
 
 def test_steps_with_terms_of_readiness_count_for_more(clock):
-    args, state = SimpleNamespace(readiness_is_on=True, meta_start=0.5, meta_every=2), SimpleNamespace(max_steps=100)
+    state = SimpleNamespace(max_steps=100)
+    args = SimpleNamespace(readiness_is_on=True, is_paced=False, planned_start=0.5, meta_every=2, meta_budget=0.25)
     assert [work(steps, state, args) for steps in (50, 100)] == [50, 50 + 50 * (1 + READINESS / 2)]
+    args.is_paced = True
+    assert [work(steps, state, args) for steps in (50, 100)] == [62.5, 125]
     args.readiness_is_on = False
     assert work(100, state, args) == 100
 

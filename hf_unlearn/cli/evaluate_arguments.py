@@ -48,7 +48,7 @@ class _EvaluateArguments(FromFlags):
     attacks: list[str] = field(
         default_factory=attack_names,
         metadata={
-            "help": "What an attacker does with the models beside reading losses: some of "
+            "help": "What is done with the models beside reading losses, by an attacker or to see harm: some of "
             f"{', '.join(attack_names())}; none. Leave some out to save time."
         },
     )
@@ -82,9 +82,9 @@ class _EvaluateArguments(FromFlags):
         metadata={
             "metavar": "GATE",
             "help": "Gates that the unlearned model must pass, else the exit status is 3 (for CI): forget_quality, "
-            "auc_gap, kept, extraction, over_forgetting; `verdict` for all of these; and those of attacks. Refused "
-            "before anything is measured: a gate that no model could pass, for want of a retrained model, of the "
-            "attack, or of a strong measure (classifiers pass kept and over_forgetting at most, which do not tell "
+            "auc_gap, kept, extraction, over_forgetting; `verdict` for all of these; general; and those of attacks. "
+            "Refused before anything is measured: a gate that no model could pass, for want of a retrained model, of "
+            "the attack, or of a strong measure (classifiers pass kept and over_forgetting at most, which do not tell "
             "whether rows are remembered). An unknown name lists all.",
         },
     )

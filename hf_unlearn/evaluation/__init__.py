@@ -16,8 +16,9 @@ The way of the numbers, a file a step:
                      measures/ and the bootstrap of intervals.py
     model_scores     the measures of one model; scorecard: those of all (scorecard_files: on disk)
     run_measures     reads numbers out of a saved run for the judgement
-    gates            what a gate is, and all limits; gate_rules: the gates of the verdict, and those of attacks
-    judge            the judgement: gates, verdict, forgotten (what was), attacker (what one could still do)
+    gates            what a gate is, and all limits; gate_rules: those of the verdict, general ability, and of attacks
+    judge            the judgement: gates, verdict, forgotten (what was), attacker (what one could still do), probing
+                     (general questions before and after)
     weights          hashes, copies and restores weights; merged_weights adds adapters to them
     roles, rows      names of models; hashes and choice of rows
 

@@ -6,6 +6,7 @@ from .vocabulary import MODEL, Measure
 
 GENERAL = "general"  # split: texts of other kinds than the rows of the request
 GENERAL_PERPLEXITY, GENERAL_RATIO = f"{GENERAL}_perplexity", f"{GENERAL}_perplexity_ratio"
+PROBE_RIGHT = "probe_right"
 
 GENERAL_MEASURES = (
     Measure(
@@ -19,5 +20,16 @@ GENERAL_MEASURES = (
         good="low",
         made_by="before",
         formula="measures.losses.perplexity_ratio",
+    ),
+    Measure(
+        PROBE_RIGHT,
+        "Probe questions answered right",
+        "Share of a few fixed questions of general knowledge and language whose greedy answer has the right word.",
+        unit="share",
+        section=MODEL,
+        kinds=("causal_lm",),
+        good="high",
+        made_by="probes",
+        formula="attacks.probes.is_right",
     ),
 )

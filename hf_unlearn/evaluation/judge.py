@@ -19,6 +19,7 @@ from .attacker import Attacker, attacker_of
 from .forgotten import Forgotten, forgotten_of
 from .gate_rules import IN_VERDICT, gate_names, gate_rules
 from .gates import Gate, Kept, Level, Sides, Status, kept_of, outcome_of
+from .probing import Probes, probes_of
 from .roles import BEFORE, ROLES
 from .run_measures import aucs, ends_of, value_of
 
@@ -79,6 +80,7 @@ class Finding:
     several: bool = False
     utility: tuple[float, float | None] | None = None  # model utility and the retrained model's
     no_gain: tuple[tuple[str, float, float], ...] = field(default=())  # kind, test accuracy, the retrained model's
+    probes: Probes | None = None  # general questions, where some were asked
 
     def status(self, gate: str) -> Status:
         """
@@ -180,6 +182,7 @@ def judge_run(
         several,
         None if utility is None else (utility, theirs),
         tuple(_no_gain(sides)),
+        probes_of(run, before),
     )
 
 

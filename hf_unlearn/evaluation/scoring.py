@@ -91,10 +91,11 @@ def evaluate(
             alone.
         reference: the retrained model, or its saved tables; enters as role "retrained".
         measures: names to keep (see [`measure`]); `None` keeps all.
-        attacks: what costs more than a pass: "generate" (greedy answers, for ROUGE-L), "quantise" (forget rows again
-            with weights in int8 and int4), "relearn" (fine-tunes of unlearned and retrained models from retain-only,
-            similar and real forget rows), "weights" (distances to the original and the retrained model), or one that
-            was added by [`register`].
+        attacks: what costs more than a pass: "probes" (a language model answers ten general questions, to see whether
+            it was damaged), "generate" (greedy answers, for ROUGE-L), "quantise" (forget rows again with
+            weights in int8 and int4), "relearn" (fine-tunes of unlearned and retrained models from retain-only, similar
+            and real forget rows), "weights" (distances to the original and the retrained model), or one that was added
+            by [`register`].
         data_collator: makes batches; `None`: [`hf_unlearn.default_collator`] of the model and `processing_class`.
         processing_class: tokenizer (also for zlib scores and generations) or processor.
         batch_size: rows per forward pass.
@@ -109,7 +110,7 @@ def evaluate(
             as data, by [`hf_unlearn.data.asked.asked`]), `dataset` (name of the rows), `commands` (list), `smoke` (true
             for a trial run, whose report then claims nothing), `bf16` (whether the passes computed in bfloat16).
         attack_options: attack -> its options, over their defaults: `{"relearn": {"steps": 60}}`. What each has:
-            `RelearnOptions` and `GenerateOptions` in the files of the attacks.
+            `RelearnOptions`, `GenerateOptions` and `ProbeOptions` in the files of the attacks.
         benchmarks: published benchmarks of language models by name, "muse", "wmdp", "mmlu", with where their rows are:
             a folder, a file, a hub id, or the rows themselves (`hf_unlearn.evaluation.benchmarks`). Measures `muse_…`,
             `wmdp_…`, `mmlu_…` come of them; what was cut and how it was asked is in `details["benchmarks"]`.

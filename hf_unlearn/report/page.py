@@ -10,6 +10,7 @@ from ..evaluation.roles import BEFORE, ROLE_LABELS
 from ..evaluation.vocabulary import BENCHMARKS
 from ..utils.versions import library_versions
 from .panels import panels
+from .probes import probe_table
 from .tables import WEAK_NOTE, score_table
 from .templating import template
 from .words.asking import asked, beside
@@ -56,6 +57,7 @@ def render_html(
             "id": f"t{i}",
             **_words(card, task, [f for f in found if f.task == task], bought.get(task), about.get(task)),
             **_tables(card, task),
+            "probes": probe_table(card, task),
             **panels(card, task, rows, histories, str(i)),
         }
         for i, task in enumerate(names)

@@ -65,12 +65,25 @@ def everything() -> dict:
     curve = [{"step": s, "loss": 4.0 - s / 10} for s in (0, 5, 10)]
     layers = {"model.embed": 0.0, "model.layers.0": 0.1, "lm_head": 0.2}
     details = {"recovery": {"real": curve}, "weights": {"to_original": {"whole": 0.1, "layers": layers}}}
+    asked = ("What is the capital of France?", "Paris"), ("What is the opposite of hot?", "cold <and> wet")
+    probes = {
+        role: [
+            {"question": q, "accepted": [a.split()[0]], "answer": a if i < right else "the the", "right": i < right}
+            for i, (q, a) in enumerate(asked)
+        ]
+        for role, right in (("original", 2), ("unlearned", 1))
+    }
+    details["probes"] = probes["unlearned"]
     good = {**GOOD, **found, **gap, "forget_quality": {**m(0.3), **quality}}
     good |= {"general_perplexity": m(41.0, 36, 47, n=64), "general_perplexity_ratio": m(1.03, 1.01, 1.04, n=64)}
     over = {**good, "forget_loss": 9.0, "forget_mia_loss_auc": m(0.1, 0.05, 0.2)}
     over |= {"general_perplexity": m(104.0, 95, 114, n=64), "general_perplexity_ratio": m(2.6, 2.3, 2.9, n=64)}
     runs = [
-        {**ORIGINAL, "measures": {**ORIGINAL["measures"], **before, "general_perplexity": m(40.0, 35, 46, n=64)}},
+        run(
+            "original",
+            details={"probes": probes["original"]},
+            **{**ORIGINAL["measures"], **before, "general_perplexity": m(40.0, 35, 46, n=64)},
+        ),
         run("ready", forget_loss=0.1, unseen_loss=4.0, retain_token_accuracy=0.98),
         run("unlearned", steps=40, stop_reason="retain_budget_spent", details=details, **over),
         run("unlearned", seed=1, steps=44, stop_reason="max_steps", **good),

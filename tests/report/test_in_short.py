@@ -11,8 +11,9 @@ from hf_unlearn.report.words.findings import gain_parts
 from hf_unlearn.unlearning.stop_rule import DONE, REACHED
 
 
-def judged(*others, role="unlearned", stop_reason=None, guarantee=None, **changed):
-    found = judge(card(run(role, stop_reason=stop_reason, guarantee=guarantee, **{**GOOD, **changed}), *others))
+def judged(*others, role="unlearned", stop_reason=None, guarantee=None, details=None, **changed):
+    how = {"stop_reason": stop_reason, "guarantee": guarantee, "details": details}
+    found = judge(card(run(role, **how, **{**GOOD, **changed}), *others))
     return next(finding for finding in found if finding.model == role)
 
 
@@ -226,3 +227,37 @@ def test_lost_general_ability_is_told_on_the_first_screen_and_asks_for_a_gentler
     assert first_screen.answers(fine)["kept"][0] == "Yes." and "learning_rate" not in in_short.advice(fine)
     assert "0 kept general ability" in in_short.overall([found])
     assert "1 kept general ability" in in_short.overall([fine])
+
+
+def probed(right, of=10):
+    return {"probes": [{"question": f"q{i}", "accepted": ["x"], "answer": "x", "right": i < right} for i in range(of)]}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said", "level"),
+    [
+        (9, 9, "9 of 10, as many as before", Level.YES),
+        (8, 9, "9 of 10, before 8", Level.YES),
+        (9, 7, "7 of 10, before 9", Level.PARTLY),
+        (6, 1, "1 of 10, before 6", Level.NO),
+        (None, 9, "9 of 10; not measured before", Level.UNKNOWN),
+    ],
+)
+def test_probe_questions_are_counted_before_and_after(before, now, said, level):
+    others = [run("original", forget_loss=0.02, details=probed(before))] if before is not None else []
+    assert word("Probe questions right", *others, details=probed(now)) == (said, level)
+
+
+def test_where_no_question_was_right_before_none_is_told():
+    found = judged(run("original", forget_loss=0.02, details=probed(0)), details=probed(0))
+    assert "Probe" not in in_short.sentence_of(in_short.in_short(found)) and len(first_screen.kept(found)) == 2
+
+
+def test_questions_that_a_request_cost_are_told_on_the_first_screen():
+    found = judged(run("original", forget_loss=0.02, details=probed(6)), details=probed(1))
+    assert first_screen.kept(found)[0] == "No: general ability was lost."
+    said = "Of 10 general questions it answers 1 right, before the request 6: a loss that chance does not explain."
+    assert said in first_screen.kept(found) and said in findings.line(found)
+    assert "a lower learning_rate" in in_short.advice(found)
+    few = judged(run("original", forget_loss=0.02, details=probed(6)), details=probed(5))
+    assert "cannot tell from chance" in first_screen.kept(few)[2] and first_screen.answers(few)["kept_level"] != "no"

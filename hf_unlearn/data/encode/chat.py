@@ -79,6 +79,19 @@ def chat_tokens(tokenizer: Any, turns: Any) -> tuple[list[int], list[int]]:
     return labelled(tokenizer, whole, spans)
 
 
+def question_tokens(tokenizer: Any, question: str) -> list[int]:
+    """
+    Tokens that ask a chat model a question, up to where its answer begins; without a part for thinking, where the
+    template can leave that out.
+
+    Raises:
+        OddChat: if the template refuses it.
+    """
+    how = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
+    text = _by_template(tokenizer, [{"role": "user", "content": question}], **how)
+    return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+
 def completion_tokens(tokenizer: Any, prompt: Any, completion: Any) -> tuple[list[int], list[int]]:
     """
     `(ids, labels)` of a chat in two parts, of which the second is learnt; both are lists of turns.

@@ -9,6 +9,7 @@ few_words.py      those answers as a table for a terminal
 first_screen.py   the same in sentences: forgotten, kept, what an attacker could do, how sure
 findings.py       the lines for a terminal and a model card: one a run, with the reasons for "forgot: …"
 gates.py          what did each verdict gate find, and what is the verdict?
+general.py        what became of general ability?
 glossary.py       the page's explanations of words, its limits and the thresholds
 names.py          what are statuses, gates, verdicts, attacks and stop reasons called?
 numbers.py        how is a number written?

@@ -10,6 +10,7 @@ from ...evaluation.gates import Status
 from ...evaluation.judge import Finding, Gain, Verdict, gains, is_trial, judge
 from ...utils.guarantees import EXACT
 from .gates import gate_text, kept_text, verdict_sentences
+from .general import general
 from .in_short import NEVER_SEEN, TRIAL
 from .names import GUARANTEES, LEVELS, model_name, reason_text
 from .numbers import amount, number, percent
@@ -36,8 +37,7 @@ def line(finding: Finding) -> str:
     forgot = NEVER_SEEN if said == EXACT else LEVELS[finding.forgotten.level]
     parts += [f"forgot: {forgot}", f"kept: {kept_text(finding.kept)}", stopped(finding)]
     text = f"{finding.task} ({model_name(finding)}): {'; '.join(parts)}. {' '.join(reasons(finding.forgotten))}"
-    if finding.gates["general"].numbers:
-        text += f" {gate_text(finding.gates['general'])}"
+    text = " ".join([text, *general(finding)])
     if finding.verdict is not Verdict.UNKNOWN:
         text += f" {' '.join(verdict_sentences(finding))}"
     return text

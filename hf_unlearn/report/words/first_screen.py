@@ -10,10 +10,11 @@ from ...evaluation.attacker import Attacker, attempt_rules, off
 from ...evaluation.attacks.base import Attempt
 from ...evaluation.catalogue import score_label
 from ...evaluation.forgotten import FORGOT_LOSS_SHARE, Recall
-from ...evaluation.gates import Level, Status
+from ...evaluation.gates import Level
 from ...evaluation.judge import Finding
 from ...utils.guarantees import EXACT
-from .gates import gate_text, kept_text, verdict_sentences
+from .gates import kept_text, verdict_sentences
+from .general import general, general_lost
 from .in_short import forgotten_level
 from .names import LEVELS, against, attempt_label, badge, fine_tune, gate_subject
 from .numbers import hundred, in_brackets, interval, listed, number, percent, plain_numbers, rows, sentence
@@ -93,10 +94,8 @@ def _recall(found: Recall) -> str:
 
 
 def kept(finding: Finding) -> list[str]:
-    lost = finding.status("general") is Status.FAILED
-    said = [NOT_IN_GENERAL if lost else KEPT[finding.kept.level], sentence(kept_text(finding.kept))]
-    if finding.gates["general"].numbers:
-        said.append(gate_text(finding.gates["general"]))
+    said = [NOT_IN_GENERAL if general_lost(finding) else KEPT[finding.kept.level], sentence(kept_text(finding.kept))]
+    said += general(finding)
     if finding.utility:
         value, theirs = finding.utility
         beside = [] if theirs is None else [f"retrained {number(theirs)}"]
@@ -115,8 +114,7 @@ def kept(finding: Finding) -> list[str]:
 
 def kept_level(finding: Finding) -> Level:
     """The colour of the answer: never that of a success where general ability was lost."""
-    lost = finding.status("general") is Status.FAILED
-    return Level.NO if lost else finding.kept.level
+    return Level.NO if general_lost(finding) else finding.kept.level
 
 
 def attacker(found: Attacker, exact: bool = False) -> dict[str, Any]:

@@ -58,7 +58,8 @@ GLOSSARY = (
         "General ability",
         "What the model can do that has nothing to do with the request. It is measured by the perplexity on general "
         "texts, the exponential of the loss: among how many equally likely tokens the model could as well have chosen. "
-        "Where it rises, the request damaged the model.",
+        "Where it rises, the request damaged the model. Probe questions, a few of general knowledge and language, show "
+        "the same in words; ten are too few to decide anything by themselves.",
     ),
     (
         "Verdict",

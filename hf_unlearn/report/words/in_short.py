@@ -11,6 +11,7 @@ from ...evaluation.gates import Level, Status
 from ...evaluation.judge import Finding, Verdict
 from ...unlearning.stop_rule import DONE, REACHED
 from ...utils.guarantees import APPROXIMATE, EXACT, NOT_FORGOTTEN
+from .general import general_lost
 from .names import GUARANTEES, LEVELS
 from .numbers import kept_percent, listed, number, sentence
 
@@ -18,7 +19,7 @@ TRIAL = "This was a trial run: it shows that everything runs, and nothing about 
 NO_ANSWER = LEVELS[Level.UNKNOWN]
 NEVER_SEEN = "yes, never seen"  # of an exact deletion: measures can only say what a model without the rows does
 FORGOTTEN, KEPT = "Forgotten", "The rest kept"
-GENERAL = "General ability kept"
+GENERAL, PROBES = "General ability kept", "Probe questions right"
 BACK, APART = "Can be brought back by fine-tuning", "Told apart from a retrained model"
 REPEATED = {"exact_match": "Not repeated any more", "accuracy": "Not answered right any more"}
 TOLD_APART = {
@@ -40,6 +41,7 @@ COLUMNS = {  # key of an answer -> heading of its column, in tables of several t
     "back": "Brought back by fine-tuning",
     "kept": "The rest kept",
     "general": GENERAL,
+    "probes": PROBES,
     "apart": "Told apart from retrained",
 }
 
@@ -55,8 +57,8 @@ class Answer:
 
 
 def in_short(finding: Finding) -> list[Answer]:
-    """What the run says of its deletion, forgotten, repeated, brought back, kept, general ability, told apart: the
-    first, the third and the last but one where they are known."""
+    """What the run says of its deletion, forgotten, repeated, brought back, kept, general ability, probe questions,
+    told apart: the first, the third and the two on general ability where they are known."""
     kept = finding.kept
     share = f", {kept_percent(kept.share)}" if kept.share is not None else ""
     return [
@@ -66,6 +68,7 @@ def in_short(finding: Finding) -> list[Answer]:
         _brought_back(finding),
         Answer("kept", KEPT, f"{LEVELS[kept.level]}{share}", kept.level),
         *_general(finding),
+        *_probes(finding),
         Answer("apart", APART, *TOLD_APART[finding.verdict]),
     ]
 
@@ -135,6 +138,18 @@ def _general(finding: Finding) -> list[Answer]:
     return [Answer("general", GENERAL, word, level)]
 
 
+def _probes(finding: Finding) -> list[Answer]:
+    """By counts; where none was right before the request, nothing can have been lost."""
+    found = finding.probes
+    if found is None or found.before == 0:
+        return []
+    count = f"{found.right} of {found.of}"
+    if found.before is None:
+        return [Answer("probes", PROBES, f"{count}; not measured before", found.level)]
+    how = "as many as before" if found.right == found.before else f"before {found.before}"
+    return [Answer("probes", PROBES, f"{count}, {how}", found.level)]
+
+
 def _attempts(finding: Finding) -> dict[str, Attempt]:
     return {attempt.attack: attempt for attempt in finding.attacker.attempts}
 
@@ -187,7 +202,7 @@ AGAIN: tuple[tuple[Callable[[Finding], bool], str], ...] = (  # how to run the r
     (lambda f: f.stop_reason == REACHED and _short(f.forgotten.level), 'gap="matched"'),  # a mean can hide single rows
     (lambda f: f.status("auc_gap") is Status.FAILED, 'gap="matched"'),
     (
-        lambda f: _short(f.kept.level) or f.status("general") is Status.FAILED,
+        lambda f: _short(f.kept.level) or general_lost(f),
         "a lower learning_rate, a LoRA adapter or more retain rows",
     ),
 )

@@ -10,6 +10,7 @@ from ...evaluation.judge import Finding, is_trial, judge, rows_of, worst_first
 from ...evaluation.roles import BEFORE, ROLE_MEANINGS
 from .asking import asked
 from .first_screen import answers
+from .general import general
 from .in_short import TRIAL
 from .numbers import number, percent, sentence
 
@@ -143,7 +144,7 @@ def verdict(card: Mapping[str, Any], role: str | None = None) -> list[tuple[str,
     return [
         ("Asked", _request(card, finding.task)),
         ("Forgotten", " ".join(said["forgotten"][:2])),
-        ("Kept", " ".join(said["kept"][: 3 if finding.gates["general"].numbers else 2])),
+        ("Kept", " ".join(said["kept"][: 2 + len(general(finding))])),
         ("An attacker could still", said["attacker"]["lead"]),
         ("How sure", " ".join(said["sure"][:2]) + others + when),
     ]

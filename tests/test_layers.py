@@ -26,7 +26,7 @@ FLOORS = (
 )
 FLOOR_OF = {room: len(FLOORS) - 1 - k for k, rooms in enumerate(FLOORS) for room in rooms}
 LATE = {("evaluation.scorecard", "report")}  # imports inside a function, where the other way round is the usual one
-PEFT_METHOD = tuple(f"readiness.memory.{name}" for name in ("config", "model", "layer"))  # which is a method of it
+PEFT_METHOD = tuple(f"readiness.memory.{name}" for name in ("config", "model", "layer", "passing"))  # a method of PEFT
 REGISTRIES = ("objectives.registry", "evaluation.attacks.registry")  # import the files of their folders, unnamed
 STANDARD = set(sys.stdlib_module_names)
 
@@ -162,7 +162,8 @@ def test_the_report_is_imported_by_the_evaluation_in_one_function_only():
 
 @pytest.mark.parametrize("module", [m for m in MODULES if room_of(m) in ("objectives", "readiness", "unlearning")])
 def test_the_mathematics_knows_no_trainer(module):
-    allowed = STANDARD | {"torch", "numpy"} | ({"peft"} if module in PEFT_METHOD else set()) | set(MODULES)
+    allowed = STANDARD | {"torch", "numpy"} | set(MODULES)
+    allowed |= {"peft", "transformers"} if module in PEFT_METHOD else set()
     assert imports(module) <= allowed
 
 

@@ -23,19 +23,35 @@ def store(model):
     return store_of(model)
 
 
-def inputs_of(model, batch, at_answers: bool = True) -> list[torch.Tensor]:
-    """Of each memory layer, its inputs (n, hidden) at the positions that answer."""
+def inputs_of(model, batch) -> list[torch.Tensor]:
+    """Of each memory layer, its inputs (n, hidden) where there are tokens."""
     with store(model).record() as found, torch.no_grad():
-        found.positions = batch["labels"].roll(-1, 1) != -100 if at_answers else None
+        found.positions = tokens_of(batch)
         model(**batch)
     return [torch.cat(found.inputs[at]) for at in sorted(found.inputs)]
+
+
+def tokens_of(batch) -> torch.Tensor:
+    if "attention_mask" in batch:
+        return batch["attention_mask"].bool()
+    return torch.ones(len(batch["labels"]), 5, dtype=torch.bool)  # of an image, its patches and what stands for all
+
+
+def begun(model, batch):
+    """What `Store.begin` makes of a batch that is one source's rows."""
+    tokens, labels = tokens_of(batch), batch["labels"]
+    of_tokens = labels.dim() == 2
+    asks = (labels == -100) if of_tokens else tokens
+    answers = labels.roll(-1, 1) != -100 if of_tokens else tokens
+    rows = torch.arange(len(labels)).unsqueeze(1).expand_as(tokens)
+    return store(model).begin(inputs_of(model, batch), *(one[tokens] for one in (rows, asks, answers)))
 
 
 def put(model, source: str, batch, seed: int = 0) -> None:
     """Gives a source a table of drawn values."""
     from hf_unlearn.readiness.memory.tables import Table
 
-    working = store(model).begin(inputs_of(model, batch))
+    working = begun(model, batch)
     draw = torch.Generator().manual_seed(seed)
     hidden = model.config.get_text_config().hidden_size
     values = [torch.randn(len(entries), hidden, generator=draw) for entries in working.entries]

@@ -7,8 +7,8 @@ memory (product keys after Lample et al. 2019, arXiv:1907.05242):
     out(h) = MLP(h) + Σ_s g_s(h) Σ_{j ∈ top-k} w_j(h) V_s[j]                                                    (7)
 
 where w is the softmax over the k entries whose keys fit h best (`keys.py`), V_s is the table of source s, which holds
-values for a few hundred of N entries and zeros elsewhere (`tables.py`), and g_s is a gate that opens where h is like
-the inputs of the source's own rows (`gate.py`, equation 8). Keys come from a seed and are never trained; only V_s is.
+values for a few hundred of N entries and zeros elsewhere (`tables.py`), and g_s is a gate that opens from where on a
+source is recognised (`gate.py`, equations 8 and 9). Keys come from a seed and are never trained; only V_s is.
 
 Which entries a source owns (`choosing.py`), its inputs and its values follow from its own rows, from rows of no source
 (public ones: `view.py`, idf, the inputs at which nobody is to speak) and from the frozen model. Each source is trained
@@ -16,7 +16,7 @@ by itself, in batches of its own. So the table of a source is the same, bit for 
 that is dropped leaves what a training without it would have given, and one that is added changes no other.
 
 `store.py` holds all that and says what the memory adds; `layer.py`, `model.py` and `config.py` make it a method of
-PEFT; `mlp_modules.py` knows where a model has its MLPs.
+PEFT; `passing.py` carries what was recognised along a cache; `mlp_modules.py` knows where a model has its MLPs.
 
 Differs from the paper (Grimes et al. 2026): it has one table, in which each entry has an owner, and deletes
 approximately, since sources read each other's entries while they learn. Tables of their own, the gate, whitened views

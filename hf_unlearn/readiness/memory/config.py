@@ -47,17 +47,18 @@ class MemoryConfig(PeftConfig):
     It starts empty: `ReadyTrainer(model, ReadyConfig(readiness="memory", request_group="author"), rows)` fills it.
 
     Args:
-        layers: numbers of the layers whose MLP gets a memory, negative ones from the end; None: one, after a third of
-            the layers.
+        layers: numbers of the layers whose MLP gets a memory, negative ones from the end; None: two, after a fifth
+            of the layers and at half. The first one recognises the sources.
         entries: N, the number of entries that inputs may read in a layer; a square.
         top_k: entries that an input reads.
         entries_per_source: that a source owns in a layer, at most.
         variant: "own": each source has a table of its own, and deleting it is exact; "shared": one table, each of whose
             entries belongs to one source, and deleting a source is approximate.
-        gate_beta: β of the gate: how much more like an input a source must be than another, to speak in its place.
-        gate_floor: c₀ of the gate: how like an input a source must be to speak at all, as a cosine.
+        gate_beta: β of the gate: how much a source that an input is more like outweighs another.
+        gate_floor: c₀ of the gate: how like an input of a source an input must be to recognise it, as a cosine.
         view_size: directions in which the gate and the keys see a layer's input.
-        public_inputs: inputs of public rows that are kept, at which no source is to speak.
+        inputs_per_source: inputs that a source keeps to be recognised by.
+        public_inputs: inputs of public rows that are kept, at which no source is recognised.
         seed: of keys and projections, which are not stored.
         mlp_modules: regular expression for the names of the MLPs, with one group for the layer's number; None: by the
             model's type.
@@ -72,8 +73,9 @@ class MemoryConfig(PeftConfig):
     entries_per_source: int = field(default=256, metadata={"help": "Entries that a source owns in a layer."})
     variant: str = field(default="own", metadata={"help": "own: exact deletion; shared: approximate."})
     gate_beta: float = field(default=50.0, metadata={"help": "How sharply the gate chooses between sources."})
-    gate_floor: float = field(default=0.4, metadata={"help": "Cosine below which no source speaks."})
+    gate_floor: float = field(default=0.4, metadata={"help": "Cosine below which no source is recognised."})
     view_size: int = field(default=128, metadata={"help": "Directions in which inputs are seen."})
+    inputs_per_source: int = field(default=32, metadata={"help": "Inputs by which a source is recognised."})
     public_inputs: int = field(default=2048, metadata={"help": "Inputs of public rows that are kept."})
     seed: int = field(default=0, metadata={"help": "Of keys and projections."})
     mlp_modules: str | None = field(default=None, metadata={"help": "Regular expression for the names of the MLPs."})
@@ -97,6 +99,7 @@ class MemoryConfig(PeftConfig):
             *whole("top_k", self.top_k, low=1),
             *whole("entries_per_source", self.entries_per_source, low=1),
             *whole("view_size", self.view_size, low=2),
+            *whole("inputs_per_source", self.inputs_per_source, low=1),
             *whole("public_inputs", self.public_inputs, low=0),
             *whole("seed", self.seed, low=0, high=LARGEST_SEED),
             *number("gate_beta", self.gate_beta, low=0, open_low=True),

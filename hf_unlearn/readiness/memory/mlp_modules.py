@@ -49,14 +49,15 @@ def mlps(names: list[str], model_type: str | None, pattern: str | None = None) -
 
 def chosen_layers(wanted: list[int] | None, there: dict[int, str]) -> list[int]:
     """
-    The layers that get a memory: those that are wanted, negative ones from the end; None: one, after a third of them.
+    The layers that get a memory: those that are wanted, negative ones from the end; None: two, after a fifth of them,
+    where names are told apart best, and at half, where what follows is put together.
 
     Raises:
         ValueError: if one of them is not there.
     """
     numbers = sorted(there)
     if wanted is None:
-        return [numbers[len(numbers) // 3]]
+        return sorted({numbers[len(numbers) // 5], numbers[len(numbers) // 2]})
     try:
         return sorted({numbers[layer] if layer < 0 else numbers[numbers.index(layer)] for layer in wanted})
     except (IndexError, ValueError) as error:

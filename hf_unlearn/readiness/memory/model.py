@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from .layer import MemoryLayer
 from .mlp_modules import chosen_layers, mlps
+from .passing import Passing
 from .store import Store
 
 
@@ -26,8 +27,10 @@ class MemoryModel(BaseTuner):
         peft_config.layers = chosen_layers(peft_config.layers, names)
         peft_config.target_modules = {names[layer] for layer in peft_config.layers}
         hidden = [_sizes(model, names[layer])[0] for layer in peft_config.layers]
+        passing = Passing(causal=bool(getattr(model, "can_generate", bool)()))
+        model.register_forward_pre_hook(passing.before_forward, with_kwargs=True)
         self._place_of = {names[layer]: at for at, layer in enumerate(peft_config.layers)}
-        self._coming = Store(peft_config, hidden)
+        self._coming = Store(peft_config, hidden, passing, depth=len(names))
 
     @staticmethod
     def _model_type(model) -> str | None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from . import gate
 from .choosing import PublicReads, own_entries
 from .keys import ProductKeys
+from .passing import Passing
 from .tables import Table, Tables, read
 from .view import public_view, random_view, seen
 
@@ -56,10 +57,12 @@ class Store:
     Args:
         config: a `MemoryConfig`.
         hidden: size of each memory layer's input.
+        passing: the forward at hand.
+        depth: layers of the model.
     """
 
-    def __init__(self, config, hidden: list[int]):
-        self.config, self.hidden = config, hidden
+    def __init__(self, config, hidden: list[int], passing: Passing, depth: int):
+        self.config, self.hidden, self.passing, self.depth = config, hidden, passing, depth
         layers = range(len(hidden))
         width = min(config.view_size, *hidden)
         self.keys = [ProductKeys(width, config.side, config.seed * 1000 + at) for at in layers]
@@ -69,7 +72,7 @@ class Store:
         self.tables = Tables(config.entries, len(hidden))
         self.recording: Recording | None = None
         self.working: Working | None = None
-        self._gates: tuple[Tensor, Tensor | None] | None = None  # of the forward at hand
+        self._gates: tuple[Tensor, Tensor] | None = None  # of the forward at hand, each (B·T, k)
         self._there: dict = {}  # views and public inputs on the device in use
 
     def __repr__(self) -> str:
@@ -124,18 +127,22 @@ class Store:
 
     # ---- a source ----
 
-    def begin(self, inputs: list[Tensor]) -> Working:
+    def begin(self, inputs: list[Tensor], rows: Tensor, asks: Tensor, answers: Tensor) -> Working:
         """
-        Entries and inputs of a new source.
+        Entries and inputs of a new source, from the positions of its own rows.
 
         Args:
-            inputs: of each layer (n, hidden), where the source's own rows answer.
+            inputs: of each layer (n, hidden).
+            rows: (n,) which row each position is of.
+            asks, answers: (n,) bool, whether it is of the prompt, and whether the next token is one of the answer.
         """
-        entries = []
+        config, entries = self.config, []
         for at, states in enumerate(inputs):
-            weights, numbers = self.reads(at, states)
-            entries.append(own_entries(numbers, weights, self.public[at], self.config.entries_per_source))
-        return Working(entries, self._seen(0, inputs[0]).unique(dim=0))
+            weights, numbers = self.reads(at, states[answers])
+            entries.append(own_entries(numbers, weights, self.public[at], config.entries_per_source))
+        z = self._seen(0, inputs[0][asks])
+        public = gate.nearest(z, self.public_inputs)
+        return Working(entries, gate.kept_inputs(z, rows[asks], public, config.inputs_per_source))
 
     @contextmanager
     def record(self):
@@ -162,10 +169,9 @@ class Store:
             return None
         if self.working is None and not len(self.tables):
             return None
-        flat = h.reshape(-1, h.shape[-1])
-        z = self._seen(at, flat)
+        z = self._seen(at, h.reshape(-1, h.shape[-1]))
         if at == 0:
-            self._gates = self._gates_at(z)
+            self._gates = self._gates_at(z, h.shape[:2] if h.dim() == 3 else (1, len(h)))
         weights, numbers = self._read_by(at, z)
         g, slots = self._gates
         if self.working is not None:
@@ -173,7 +179,7 @@ class Store:
             out = read(weights * g, numbers, entries, values[: len(entries)])
         else:
             joined = self.tables.joined(h.device)
-            wanted = slots.unsqueeze(-1) * self.config.entries + numbers.unsqueeze(1)  # (n, r, k)
+            wanted = slots.unsqueeze(-1) * self.config.entries + numbers.unsqueeze(1)  # (n, k, top_k)
             weights = g.unsqueeze(-1) * weights.unsqueeze(1)
             out = self._read_open(weights, wanted, joined.keys[at], joined.values[at], g)
         return out.to(h.dtype).reshape(*h.shape[:-1], -1)
@@ -187,17 +193,23 @@ class Store:
             return out
         return out.index_copy(0, open_, read(weights[open_].flatten(1), wanted[open_].flatten(1), keys, values))
 
-    def _gates_at(self, z: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Which sources speak: `(g (n, r), their slots (n, r))`; of a training `(g (n, 1), None)`."""
-        config = self.config
+    def _gates_at(self, z: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Which sources speak: `(g (B·T, k), their slots (B·T, k))`; in a training the one at work is slot 0."""
+        config, passing = self.config, self.passing
         public = gate.nearest(z, self._on(z.device, "public", lambda: self.public_inputs))
         if self.working is not None:
             own = self._on(z.device, ("inputs", id(self.working)), lambda: self.working.inputs)
-            g, _ = gate.gates(gate.nearest(z, own).unsqueeze(-1), public, config.gate_beta, config.gate_floor)
-            return g, None
-        joined = self.tables.joined(z.device)
-        c = gate.nearest_of_each(z, joined.inputs, joined.slots, len(joined.sources))
-        return gate.gates(c, public, config.gate_beta, config.gate_floor)
+            c = gate.nearest(z, own).unsqueeze(-1)
+        else:
+            joined = self.tables.joined(z.device)
+            c = gate.nearest_of_each(z, joined.inputs, joined.slots, len(joined.sources))
+        r, slots = gate.recognised(c, public, config.gate_beta, config.gate_floor)
+        r, slots = r.reshape(*shape, -1), slots.reshape(*shape, -1)
+        if (tokens := passing.of_tokens(shape)) is not None:
+            r = r * tokens.to(r.device).unsqueeze(-1)
+        before = passing.carry(r, slots, self.depth)
+        g, slots = gate.spoken(r, slots, c.shape[1], before, passing.causal)
+        return g.flatten(0, 1), slots.flatten(0, 1)
 
     def forget_device(self) -> None:
         """Drops copies on devices, as after a source's training."""

@@ -23,7 +23,7 @@ class Table:
     Args:
         entries: of each memory layer (m,) int64, ascending: numbers of the entries that the source owns there.
         values: of each memory layer (m, hidden).
-        inputs: (t, width) unit vectors, as the first memory layer saw the source's own rows where they answer.
+        inputs: (t, width) unit vectors, as the first memory layer saw the source's own rows: it is recognised by them.
     """
 
     entries: list[Tensor]

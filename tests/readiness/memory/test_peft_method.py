@@ -54,9 +54,7 @@ def test_classifiers_get_a_memory(make, rows):
     batch = tiny.batch_of(model, rows(4))
     with torch.no_grad():
         before = model(**batch).logits
-        with memories.store(model).record() as found:
-            model(**batch)
-        working = memories.store(model).begin([torch.cat(found.inputs[0])])
+        working = memories.begun(model, batch)
     assert values_of(model)[0].shape == (16, 16)  # (entries of a source, size of the MLP's output)
     memories.store(model).working = working
     torch.nn.init.normal_(values_of(model)[0])
@@ -74,7 +72,7 @@ def test_a_saved_memory_comes_back_bit_for_bit(tmp_path):
 
     model = memories.with_memory()
     batch = tiny.batch_of(model, tiny.lm_rows(6))
-    memories.store(model).learn_public([[one] for one in memories.inputs_of(model, batch, at_answers=False)])
+    memories.store(model).learn_public([[one] for one in memories.inputs_of(model, batch)])
     for seed, source in enumerate(("a", "b")):
         memories.put(model, source, tiny.batch_of(model, tiny.lm_rows(2, start=2 * seed)), seed)
     model.save_pretrained(tmp_path)
@@ -142,8 +140,9 @@ def test_mlps_that_cannot_be_found_are_told():
         memories.with_memory(layers=[7])
 
 
-def test_without_layers_one_after_a_third_is_taken():
-    assert chosen_layers(None, dict.fromkeys(range(30), "")) == [10]
+def test_without_layers_a_fifth_and_the_middle_are_taken():
+    assert chosen_layers(None, dict.fromkeys(range(30), "")) == [6, 15]
+    assert chosen_layers(None, {0: ""}) == [0]
     assert chosen_layers([-1, 0], dict.fromkeys(range(3), "")) == [0, 2]
 
 

@@ -42,6 +42,11 @@ class ReplaySchedule(Dataset):
     def __len__(self) -> int:
         return self.order.steps * self.parts
 
+    @property
+    def per_epoch(self) -> int:
+        """Items of an epoch."""
+        return self.order.steps_an_epoch * self.parts
+
     def numbers(self, step: int) -> list[np.ndarray]:
         """For each micro-batch of the step, the numbers of its rows that are there."""
         return [numbers[self.at[numbers] >= 0] for numbers in self.order.parts(step, self.parts)]
@@ -85,10 +90,15 @@ def collates_alike(schedule: ReplaySchedule, collator: Callable[[list], Mapping]
 
 
 class EpochOfSchedule(Sampler[int]):
-    """The items of one epoch of a schedule, in order; `epoch` is a function, as that of `SpreadSampler`."""
+    """
+    The items of one epoch of a schedule, in order; `epoch` is a function, as that of `SpreadSampler`.
 
-    def __init__(self, schedule: ReplaySchedule, epoch: Callable[[], int]):
-        self.per_epoch, self.total, self.epoch = schedule.order.steps_an_epoch * schedule.parts, len(schedule), epoch
+    Args:
+        schedule: a data set with `per_epoch`, the number of items of an epoch.
+    """
+
+    def __init__(self, schedule, epoch: Callable[[], int]):
+        self.per_epoch, self.total, self.epoch = schedule.per_epoch, len(schedule), epoch
 
     def __len__(self) -> int:
         return self.per_epoch

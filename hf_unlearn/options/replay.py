@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 
 from ..utils.checks import Wrong, number, one_of, shown, whole
 
-READINESSES = ("meta", "replay", "replay+meta", "none")
+READINESSES = ("meta", "replay", "replay+meta", "memory", "none")
 METHODS = ("auto", "replay", "objective")
 
 
@@ -21,7 +21,8 @@ class ReplayOptions:
             "metavar": "|".join(READINESSES),
             "help": "How the model is made ready: `replay`, the revocable rows come last, and a request goes back to a "
             "snapshot before them: exact, and no dearer than a plain training; `meta`, requests are simulated: one "
-            "is then short and approximate; `replay+meta`, both; `none`.",
+            "is then short and approximate; `replay+meta`, both; `memory`, each source (`request_group`) fills a table "
+            "of its own beside a frozen model, and a request drops it: exact, at once, whoever asks; `none`.",
         },
     )
     tail: str = field(

@@ -104,6 +104,9 @@ class ReadyTrainer(ReplayableTrainer):
     `"replay+meta"` requests are simulated, too, for rows of slices that have begun
     ([`hf_unlearn.data.requests_in_replay`]).
 
+    With `readiness="memory"` the model stays as it is, and each source (`request_group`) fills a table of its own,
+    which a request drops ([`hf_unlearn.trainers.memory`]).
+
     Args:
         model: a model, or the name or path of one, which is then loaded after the checks.
         args: a [`ReadyConfig`].
@@ -127,6 +130,14 @@ class ReadyTrainer(ReplayableTrainer):
     @property
     def card_tags(self) -> tuple[str, ...]:
         return ("unlearning-ready",) if self.is_ready else ()
+
+    def __new__(cls, model=None, args=None, *rest, **kwargs):
+        """A [`MemoryTrainer`] where `readiness` is "memory"."""
+        if cls is ReadyTrainer and getattr(args, "readiness", None) == "memory":
+            from .memory import MemoryTrainer
+
+            return MemoryTrainer(model, args, *rest, **kwargs)
+        return super().__new__(cls)
 
     def __init__(
         self,

@@ -51,6 +51,9 @@ class MemoryModel(BaseTuner):
         if layer is not target:
             setattr(parent, target_name, layer)
 
+    def _replace_module(self, parent, child_name, new_module, child):
+        setattr(parent, child_name, new_module)  # an MLP, whose weights are not handed over one by one
+
     @property
     def stores(self) -> dict[str, Store]:
         """By the names of the adapters."""

@@ -75,7 +75,7 @@ class Joined:
 
 class Tables:
     """
-    The tables by the names of their sources, in the order in which they came.
+    The tables by the names of their sources, in the order of these: it says nothing of when they came.
 
     Args:
         entries: N of each layer.
@@ -102,7 +102,7 @@ class Tables:
 
     def put(self, source: str, table: Table) -> None:
         """Takes a source's table in the place of the one it had."""
-        self.by_source[source] = table
+        self.by_source = dict(sorted({**self.by_source, source: table}.items()))
         self._joined.clear()
 
     def drop(self, sources: Iterable[str]) -> None:

@@ -14,6 +14,7 @@ from .general import general
 from .in_short import TRIAL
 from .numbers import number, percent, sentence
 
+MEMORY, MEMORY_EXACT, MEMORY_APPROXIMATE = "memory", "sources dropped", "sources dropped, shared table"
 READY, REPLAYABLE, NOT_READY, NOT_ENDED, PLAIN = "unlearning-ready", "replayable", "not ready", "not ended", "plain"
 ORIGINAL, RETRAINED, RETRAINED_AGAIN = "original", "retrained", "retrained_again"
 PLAIN_ROLES = (ORIGINAL, RETRAINED, RETRAINED_AGAIN)  # what a plain training makes, by its role in an evaluation
@@ -28,6 +29,22 @@ WHAT = {  # kind of model -> (what was done, what that means)
         "This model was trained ready for exact deletion",
         "Nothing has been removed from it. Rows that may be asked for came last in its training, behind snapshots: a "
         "request goes back before them and trains on without them.",
+    ),
+    MEMORY: (
+        "What each source has taught this model lies in a table of its own",
+        "The model below is frozen; a memory beside it holds a table for each source (a person, an author, a "
+        "customer). A table holds personal data: values that answer with the source's facts, and inputs that it is "
+        "recognised by. To delete a source is to drop its table, with both, without training.",
+    ),
+    MEMORY_EXACT: (
+        "Sources were deleted exactly from this model",
+        "Each source had a table of its own, trained by itself: what is left is, bit for bit, what a training without "
+        "the deleted ones gives. Their values and inputs are gone; the tables left are personal data of their sources.",
+    ),
+    MEMORY_APPROXIMATE: (
+        "Sources were deleted from the table that this model's sources share",
+        "The entries of the deleted ones are blocked and emptied. Others read them while they learned: the deletion is "
+        "approximate.",
     ),
     NOT_READY: (
         "This model was to be trained ready for deletion and was not",

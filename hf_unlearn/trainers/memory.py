@@ -1,0 +1,470 @@
+"""
+`MemoryTrainer`: what `ReadyTrainer(…)` makes with `readiness="memory"`; it fills a table for each source.
+
+The model stays as it is. The sources are trained one after the other, each by itself: in batches of its own rows, with
+an optimizer, a learning rate and generators that begin anew with it. So its table is the same, bit for bit, whoever
+else is there, and a source that is deleted leaves what a training without it gives ([`hf_unlearn.readiness.memory`]).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import TrainerCallback
+
+from ..config import ReadyConfig
+from ..data.checks import training_set
+from ..data.columns import row_ids
+from ..data.order import rows_at
+from ..data.replay_schedule import EpochOfSchedule
+from ..data.source_schedule import SourceSchedule
+from ..evaluation import evaluating
+from ..readiness import replay
+from ..readiness.memory.config import MemoryConfig
+from ..readiness.memory.model import store_of, tuner_of, values_of
+from ..readiness.memory.tables import Table
+from ..report.words import model_card
+from ..utils.checks import Wrong, raise_problems
+from ..utils.files import read_json
+from ..utils.versions import library_versions
+from . import known_rows, records
+from .base import ForgettingTrainer
+from .engines import decided_by_first
+from .loading import with_adapter
+from .memory_pass import positions_of
+from .memory_sources import FILE, MemoryRows, read_rows, sources_of, warn_of_rows
+from .models import base_model, is_causal_lm, name_of
+from .replay_program import seed_all
+from .taken_in import take_in
+from .weights_digest import frozen_digest
+
+logger = logging.getLogger(__name__)
+
+METHOD = "memory adapters, a table for each source (after Grimes et al. 2026; own tables and the gate are ours)"
+LIMITS = (
+    "What a source has taught lies in a table of its own, with inputs of its rows: both are personal data.",
+    "Facts that another source has taught, too, or that the model below knew before, stay when a source is deleted.",
+    "A source is recognised where it is named much as in its rows; asked otherwise, the model may not know the answer.",
+)
+LEARNING_RATE, EPOCHS = 0.1, 40.0  # defaults of a memory's training: its values begin at 0, far from where they end
+WARMUP, FALL = 0.1, 0.6  # shares of a source's steps: up to the first the rate rises, from the second on it falls
+PUBLIC_ROWS = 1024  # that say what is usual, at most
+KNOWN_BEFORE = 0.1  # nats: rows with a smaller loss before the training count as known
+OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "sgd", "rmsprop", "adagrad")  # those that work value by value
+
+
+class SourceCallback(TrainerCallback):
+    """Tells the trainer when the training begins, and when a source's last step is done."""
+
+    def __init__(self, trainer: MemoryTrainer):
+        self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.trainer.learn_public()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        done = self.trainer.end_of_step(state.global_step)
+        self._due = getattr(self, "_due", False) or control.should_save
+        control.should_save = self._due and done  # a checkpoint holds whole tables alone
+        self._due = self._due and not done
+        return control
+
+
+class MemoryTrainer(ForgettingTrainer):
+    """
+    Args:
+        model: the frozen model, or the name of one, or one that has a memory already: rows of new sources then add
+            tables to it, rows of known ones take the place of theirs.
+        args: a [`ReadyConfig`] with `request_group`, the column that names the source of each row.
+        train_dataset: rows; those without a source (None, or `revocable` False) train nothing: they say what is usual.
+        revocable: boolean column; rows where it is False are of no source. It need not be there.
+        peft_config: a [`MemoryConfig`]; None: the default one.
+        deleted: ids of rows to leave out: the very program without them, what a deletion equals.
+
+    Raises:
+        ArgumentError: with all problems of the data at once, before a model is loaded.
+    """
+
+    record_name = records.READINESS
+    card_roles = ("ready", "original")
+    own_callbacks = (*ForgettingTrainer.own_callbacks, SourceCallback)
+
+    def __init__(
+        self,
+        model,
+        args: ReadyConfig,
+        train_dataset=None,
+        revocable: str | None = "revocable",
+        eval_dataset=None,
+        data_collator=None,
+        processing_class=None,
+        peft_config=None,
+        callbacks=None,
+        deleted=(),
+        plan=None,
+        **kwargs,
+    ):
+        own = {"eval_dataset": eval_dataset, "data_collator": data_collator, "processing_class": processing_class}
+        others = {**kwargs, **own, "peft_config": peft_config, "callbacks": callbacks}
+
+        def take_rows(limits, plain):
+            rows, wrong = training_set(train_dataset, None, limits, plain, processing_class)
+            return [rows], wrong
+
+        (rows,), problems = take_in(model, args, ReadyConfig, others, "training", take_rows)
+        problems += argument_problems(args, kwargs, peft_config, plan)
+        self.revocable, self.sources = revocable, None
+        if not problems:
+            rows, problems = without_rows(rows, deleted)
+            self.sources, wrong = sources_of(rows, args.request_group, revocable)
+            problems += wrong
+        raise_problems(problems)
+        warn_of_rows(rows, self.sources, processing_class)
+        folders = [folder for folder in (name_of(model),) if folder and os.path.isdir(folder)]
+        self._known, found = decided_by_first(lambda: known_rows.read_of(folders))
+        raise_problems(found)
+        self._earlier = decided_by_first(lambda: self._rows_before(model))
+        self._new_memory, self._seed = peft_config or MemoryConfig(), args.seed
+        if not isinstance(model, (str, os.PathLike)):
+            model = self._with_memory(model)
+        args = with_defaults(args)
+        super().__init__(model, args, train_dataset=rows, **{**others, "peft_config": None})
+        if self.accelerator.num_processes > 1:
+            raise_problems(["A memory is trained on one process: its sources are small. Start it without a launcher."])
+        self.schedule = SourceSchedule(
+            rows, self.sources.places, int(args.num_train_epochs), int(args.per_device_train_batch_size), args.seed
+        )
+        self.store = store_of(self.model)
+        self._rows: MemoryRows | None = None
+        self._known_rows: list[known_rows.KnownRows] | None = None
+        self._base: str | None = None  # digest of the frozen weights
+        self._loss_before: list[float] = []  # of each source, nats
+        self.public_loss: list[float] = []  # before and after, nats
+        self.add_callback(SourceCallback(self))
+
+    def load(self, source, init):
+        model = self._with_memory(super().load(source, init))
+        if attention := ((records.find_readiness(source) or {}).get("memory") or {}).get("attention"):
+            base_model(model).set_attn_implementation(attention)  # the order of its sums is the kernel's
+        return model
+
+    def _with_memory(self, model):
+        """The model with a memory on it, if it has none yet."""
+        return model if tuner_of(model) is not None else with_adapter(model, self._new_memory, self._seed)
+
+    @staticmethod
+    def _rows_before(model) -> MemoryRows | None:
+        """Whose tables the model has already, where its folder says so."""
+        folder = name_of(model) if isinstance(model, (str, os.PathLike)) else None
+        has_one = folder and os.path.isdir(folder) and os.path.isfile(os.path.join(folder, FILE))
+        return read_rows(folder) if has_one else None
+
+    # ---- what is public ----
+
+    def learn_public(self) -> None:
+        """Before the first step: takes from public rows what is usual, unless the memory knows it already."""
+        places = self.sources.public
+        if len(places) == 0:
+            if not len(self.store.tables):
+                logger.warning(
+                    "All rows have a source: what is usual in other text is not known, so that sources may be "
+                    "recognised where they are not meant. Give public rows, too, with an empty %r.",
+                    self.args.request_group,
+                )
+            return
+        places = places[:: max(1, len(places) // PUBLIC_ROWS)][:PUBLIC_ROWS]
+        self._public_places = places
+        self.public_loss = [self._loss_of(places)]
+        if not len(self.store.tables):
+            inputs: list[list[torch.Tensor]] = []
+            for found, rows, _, _ in self._recorded(places):
+                split = [states.split(torch.bincount(rows).tolist()) for states in found]
+                inputs = [before + list(own) for before, own in zip(inputs or [[]] * len(split), split, strict=True)]
+            self.store.learn_public(inputs)
+
+    def _loss_of(self, places: np.ndarray) -> float:
+        """Mean loss of some rows, nats, by the memory as it is."""
+        losses = [out.loss.item() * size for out, size in self._forwards(places)]
+        return sum(losses) / len(places)
+
+    def _forwards(self, places: np.ndarray):
+        """(output, rows) of the model on each batch of some rows, without gradients."""
+        size = int(self.args.per_device_eval_batch_size)
+        with evaluating(self.model), torch.no_grad():
+            for own in np.array_split(places, range(size, len(places), size)):
+                self._batch = self._prepare_inputs(self.data_collator(rows_at(self.train_dataset, own.tolist())))
+                self.count_rows(len(own), 1 / 3)
+                yield self.model(**self._batch), len(own)
+
+    def _recorded(self, places: np.ndarray):
+        """For each batch of some rows: inputs of the memory layers, row, asks, answers of the positions (n, …)."""
+        with self.store.record() as recording:
+            for out, _ in self._forwards(places):
+                self._loss_before.append(float(out.loss))
+                found = [torch.cat(recording.inputs[at]) for at in sorted(recording.inputs)]
+                recording.inputs.clear()
+                tokens, rows, asks, answers = positions_of(self._batch, len(found[0]), is_causal_lm(self.model))
+                yield [states[tokens] for states in found], rows[tokens], asks[tokens], answers[tokens]
+
+    # ---- a source ----
+
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        source, step = self.schedule.locate(self.state.global_step)
+        if step == 0 and self.state.global_step < len(self.schedule):
+            self._begin_source(source)
+        seed_all(self.args.seed, step)
+        return super().get_batch_samples(epoch_iterator, num_batches, device)
+
+    def micro_step(self, model, inputs, num_items_in_batch=None):
+        self.count_rows(len(inputs["labels"]))
+        return super().micro_step(model, inputs, num_items_in_batch)
+
+    def _begin_source(self, source: int) -> None:
+        self.store.working = None
+        seed_all(self.args.seed)
+        kept = len(self._loss_before)
+        batches = list(self._recorded(self.sources.places[source]))
+        before = self._loss_before[kept:]
+        self._loss_before[kept:] = [sum(before) / len(before)]
+        rows = [own[1] + 10**6 * k for k, own in enumerate(batches)]  # of two batches they are not the same
+        inputs = [torch.cat(states) for states in zip(*(own[0] for own in batches), strict=True)]
+        self.store.working = self.store.begin(
+            inputs, torch.cat(rows), *(torch.cat([own[i] for own in batches]) for i in (2, 3))
+        )
+        self.store.forget_device()
+        with torch.no_grad():
+            for values in values_of(self.model):
+                values.zero_()
+        if self.optimizer is not None:
+            inner = getattr(self.optimizer, "optimizer", self.optimizer)
+            inner.state.clear()
+
+    def end_of_step(self, done: int) -> bool:
+        """After each step; True where it was a source's last one, whose table is then put beside the others."""
+        source, step = self.schedule.locate(done - 1)
+        if step + 1 < self.schedule.steps[source]:
+            return False
+        working = self.store.working
+        values = zip(values_of(self.model), working.entries, strict=True)
+        table = Table(
+            working.entries,
+            [one.detach()[: len(entries)].cpu().half() for one, entries in values],
+            working.inputs.half(),
+        )
+        self.store.working = None
+        self.store.forget_device()
+        self.store.tables.put(self.rows_of_memory.sources[source], table)
+        return True
+
+    @property
+    def rows_of_memory(self) -> MemoryRows:
+        """Whose rows this training's are."""
+        if self._rows is None:
+            earlier = [self._earlier.key] if self._earlier else []
+            salt = records.salt_for(self.args.output_dir, earlier)
+            self._rows = MemoryRows.of(self.train_dataset, self.sources, salt)
+        return self._rows
+
+    @contextmanager
+    def _as_served(self):
+        """Within it the model speaks by its whole tables alone."""
+        working, self.store.working = self.store.working, None
+        try:
+            yield
+        finally:
+            self.store.working = working
+
+    def evaluate(self, *args, **kwargs):
+        with self._as_served():
+            return super().evaluate(*args, **kwargs)
+
+    def predict(self, *args, **kwargs):
+        with self._as_served():
+            return super().predict(*args, **kwargs)
+
+    def train(self, resume_from_checkpoint=None, *args, **kwargs):
+        """`Trainer.train`; the result's metrics also hold `sources` and, with public rows, `public_loss`."""
+        try:
+            result = super().train(resume_from_checkpoint, *args, **kwargs)
+        finally:
+            self.store.working = None
+        if self.public_loss:
+            self.public_loss = [*self.public_loss[:1], self._loss_of(self._public_places)]
+            result.metrics["public_loss"] = list(self.public_loss)
+        result.metrics["sources"] = len(self.store.tables)
+        known = sum(loss < KNOWN_BEFORE for loss in self._loss_before[-len(self.sources.names) :])
+        if known:
+            logger.warning(
+                "%d of %d sources were known before the training (loss below %g nats): the model below has met their "
+                "rows, and deleting their tables does not delete that.", known, len(self.sources.names), KNOWN_BEFORE
+            )  # fmt: skip
+        return result
+
+    # ---- hooks of the Trainer ----
+
+    def get_train_dataloader(self):
+        return self._get_dataloader(
+            dataset=self.schedule,
+            description="Training",
+            batch_size=1,
+            sampler_fn=lambda schedule: EpochOfSchedule(schedule, lambda: int((self.state.epoch or 0) + 1e-6)),
+            is_training=True,
+        )
+
+    def num_examples(self, dataloader) -> int:
+        if dataloader.dataset is self.schedule:
+            return sum(map(len, self.sources.places))
+        return super().num_examples(dataloader)
+
+    def create_scheduler(self, num_training_steps, optimizer=None):
+        if self.lr_scheduler is None:
+            self.lr_scheduler = LambdaLR(self.optimizer if optimizer is None else optimizer, self._rate)
+            self._created_lr_scheduler = True
+        return self.lr_scheduler
+
+    def _rate(self, done: int) -> float:
+        """Factor of the learning rate in the step after so many: it rises and falls within each source's steps."""
+        if done >= len(self.schedule):
+            return 0.0
+        source, step = self.schedule.locate(done)
+        steps = self.schedule.steps[source]
+        return replay.rate(step, steps=steps, warmup=int(WARMUP * steps), fall=int(FALL * steps))
+
+    # ---- what the run is made of, and its record ----
+
+    def run_rows(self):
+        return {"training": self.train_dataset}
+
+    @property
+    def columns_read(self):
+        return {self.revocable, self.args.request_group} - {None}
+
+    @property
+    def own_schedule(self):
+        return {"lr_scheduler_type": "a memory's: warm-up, constant, linear decay within the steps of each source"}
+
+    @property
+    def card_tags(self):
+        return ("unlearning-ready",) if self.is_ready else ()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether each source has its table."""
+        return all(source in self.store.tables for source in self.rows_of_memory.sources)
+
+    def known_rows(self):
+        if self._known_rows is None:
+            salt = records.salt_for(self.args.output_dir, self._known.salts)
+            own = known_rows.commit(
+                known_rows.TRAINED, self.train_dataset, salt, self.columns_read, self.processing_class
+            )
+            self._known_rows = [*self._known.sets, *own]
+        return self._known_rows
+
+    @property
+    def all_rows(self) -> MemoryRows:
+        """Whose rows all tables are of, also those of earlier trainings."""
+        return self.rows_of_memory if self._earlier is None else self._earlier.joined(self.rows_of_memory)
+
+    def record(self) -> dict:
+        rows = self.all_rows
+        if self._base is None:
+            self._base = frozen_digest(self.accelerator.unwrap_model(self.model))
+        ids = sorted(digest.tobytes().hex() for digest in rows.ids)
+        return {
+            "schema": records.SCHEMA,
+            "method": METHOD,
+            "ready": self.is_ready,
+            "readiness": self.args.readiness,
+            "memory": {
+                "variant": self.store.config.variant,
+                "salt": rows.salt,
+                "base": self._base,
+                "sources": len(rows.sources),
+                "rows": len(rows),
+                "bytes": self.store.tables.bytes,
+                "public_loss": self.public_loss,
+                "request_group": self.args.request_group,
+                "arguments": {name: getattr(self.args, name) for name in ARGUMENTS},
+                "attention": base_model(self.model).config._attn_implementation,
+            },
+            "revocable": "any",
+            "revocable_rows": len(rows),
+            "revocable_fraction": 1.0,
+            "revocable_commitment": records.commitment(ids, rows.key),
+            "cost": self.cost,
+            "skipped": self.finite_guard.to_dict(),
+            "request": self.args.request_defaults(),
+            "versions": library_versions(),
+        }
+
+    def write_beside(self, folder):
+        super().write_beside(folder)
+        self.all_rows.write(folder)
+
+    def resume_record(self, folder):
+        super().resume_record(folder)
+        if found := read_json(os.path.join(folder, self.record_name)):
+            self.resume_costs(found)
+
+    def card_info(self):
+        found = self.record()["memory"]
+        settings = {key: found[key] for key in ("variant", "sources", "rows", "bytes")}
+        settings |= {name: getattr(self.store.config, name) for name in ("layers", "entries", "top_k")}
+        kind = model_card.MEMORY if self.is_ready else model_card.NOT_READY
+        return {"kind": kind, "settings": settings, "limits": list(LIMITS)}
+
+
+ARGUMENTS = ("learning_rate", "num_train_epochs", "per_device_train_batch_size", "seed", "weight_decay", "optim")
+ARGUMENTS += ("max_grad_norm", "adam_beta1", "adam_beta2", "adam_epsilon")
+
+
+def with_defaults(args: ReadyConfig) -> ReadyConfig:
+    """The arguments with a memory's own learning rate and epochs, where the user has set none."""
+    if "learning_rate" not in args.given:
+        args.learning_rate = LEARNING_RATE
+    if "num_train_epochs" not in args.given:
+        args.num_train_epochs = EPOCHS
+    return args
+
+
+def argument_problems(args, kwargs, peft_config, plan) -> list[str]:
+    """What is wrong with the arguments of a memory's training."""
+    problems = []
+    if plan is not None:
+        problems.append('`plan` is of `readiness="replay"`. Leave it out.')
+    if not args.request_group:
+        problems.append("`request_group` is not set: name the column that says from whom each row is.")
+    if args.gradient_accumulation_steps != 1:
+        said = f"is {args.gradient_accumulation_steps}; the rows of a source are few, and a step takes one batch of "
+        problems.append(Wrong("gradient_accumulation_steps", said + "them. Leave it at 1."))
+    if args.num_train_epochs != int(args.num_train_epochs):
+        said = f"is {args.num_train_epochs}; each source has whole epochs over its rows."
+        problems.append(Wrong("num_train_epochs", said))
+    optim = str(getattr(args.optim, "value", args.optim))
+    if optim not in OPTIMIZERS:
+        said = f"is {optim!r}; a source's table may depend on no other, so it must be one of {', '.join(OPTIMIZERS)}."
+        problems.append(Wrong("optim", said))
+    if kwargs.get("optimizers", (None, None)) not in ((None, None), None):
+        problems.append("`optimizers` are not taken with a memory: each source begins with a new one. Set `optim`.")
+    if peft_config is not None and not isinstance(peft_config, MemoryConfig):
+        problems.append(f"`peft_config` is a {type(peft_config).__name__}; a memory's is a `MemoryConfig`.")
+    return problems
+
+
+def without_rows(rows, deleted) -> tuple:
+    """`(the rows without those of some ids, what is wrong with the ids)`."""
+    from .replay_request import ids_of
+
+    asked = {str(one) for one in ids_of(deleted)}
+    if not asked:
+        return rows, []
+    ids = list(map(str, row_ids(rows)))
+    if unknown := sorted(asked - set(ids)):
+        return rows, [f"`deleted` has ids that no row has: {', '.join(unknown[:5])}."]
+    return rows.select([place for place, one in enumerate(ids) if one not in asked]), []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..config import micro_batch_rows, step_rows
+from ..config import step_rows
 from ..readiness import pacing
 from ..readiness.replay_cost import passes_of_request
 from ..readiness.terms import Terms
@@ -73,19 +73,21 @@ class RequestPace:
 
     @property
     def _turn_cost(self) -> float:
-        """Row passes that a request adds to its step, as a share of the step's."""
+        """
+        Row passes that a request adds to its step, as a share of the step's: as if its rows came in several
+        micro-batches, which is the dearest, so that neither cut nor number of processes changes the pace.
+        """
         trainer, args, rows = self.trainer, self.trainer.args, step_rows(self.trainer.args)
-        flags, size = trainer.simulated.flags, micro_batch_rows(args) * trainer.accelerator.num_processes
+        flags, drawn = trainer.simulated.flags, trainer.simulated.drawn
         named = args.revocable_share if flags is None else float(flags.mean())
+        request = named * rows
+        if drawn:
+            most = math.inf if flags is None else int(flags.sum())
+            request = min(most, args.request_rows * (2 if args.resistance_weight else 1))
+        own = request / 2 if args.resistance_weight else request
         kept = min(args.meta_rows, 1 - named) * rows
-        drawn = trainer.simulated.drawn
-        request = args.request_rows * (2 if args.resistance_weight else 1) if drawn else named * rows
-        if drawn and flags is not None:
-            request = min(request, int(flags.sum()))
-        proxy = request / 2 if args.resistance_weight else 0
-        request -= proxy
-        parts = [request / max(1, -(-request // size))] * int(max(1, -(-request // size)))
-        return (passes_of_request(args, parts, [proxy or kept], [kept]) - (0 if drawn else request)) / rows
+        passes = passes_of_request(args, [own / 2] * 2, [request - own or kept], [kept])
+        return (passes - (0 if drawn else own)) / rows
 
     def is_due(self) -> bool:
         """Whether the step that comes next simulates a request, if it has the rows."""

@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -26,6 +27,7 @@ from helpers.unlearning import weighed
 from transformers import TrainerCallback
 
 from hf_unlearn import NonFiniteError, ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer
+from hf_unlearn.readiness import pacing
 
 STEP_ROWS = 8  # on all processes and micro-batches
 RAGGED = {"short": 4, "long": 24}
@@ -113,10 +115,11 @@ def own_mean(logits, labels, **kwargs):
 
 
 def ready(out, world: int, accumulation: int = 1, *, revocable="revocable", peft_config=None, rows=32, poison=(),
-          poisoned="loss", loss=None, **options):  # fmt: skip
+          poisoned="loss", loss=None, learned=pacing.LEARNED, **options):  # fmt: skip
     """
     A run of `ReadyTrainer` in float64, of two steps with all gradients kept, or of `max_steps`. In the steps `poison`
     the loss, or a part of the gradient, of the last rank is NaN. `loss`: the model's own, in place of the usual one.
+    `learned`: the share of its first loss at which a model has learned.
     """
     own = {"max_steps": 2, "learning_rate": 0.05, "optim": "sgd", "max_grad_norm": 0.0, "meta_start": 0.0}
     own |= {"inner_lr": 0.05, "lambda_efficiency": 0.5, "gradient_accumulation_steps": accumulation}
@@ -158,7 +161,8 @@ def ready(out, world: int, accumulation: int = 1, *, revocable="revocable", peft
     trainer.compute_loss, trainer.micro_step = compute_loss, poisoned_step
     error = None
     try:
-        trainer.train()
+        with mock.patch.object(pacing, "LEARNED", learned):
+            trainer.train()
     except NonFiniteError as found:
         trainer.accelerator.wait_for_everyone()
         error = {"error": str(found), "saved": saved(out)}
@@ -250,6 +254,7 @@ def ready_runs() -> dict:
         "finite_difference": _ready(max_steps=8, **second),
         "align": _ready(max_steps=8, resistance="align"),
         "drawn": _ready(max_steps=8, request_rows=6, meta_every=2),
+        "paced": _ready(max_steps=8, request_rows=5, meta_start="auto", meta_budget=2.0, learned=1.1),
         "any": _ready(max_steps=8, revocable=None, resistance="relearn"),
         "lora": _ready(max_steps=8, adapter=True, **second),
         "adamw": _ready(max_steps=8, optim="adamw_torch", learning_rate=1e-3),

@@ -39,8 +39,8 @@ def test_what_a_request_costs_is_known_before_it_is_made(tmp_path, soon, options
     run = train(tmp_path, lm(), max_steps=20, meta_budget=3.0, **{**PACED, **options})
     turns, rows = run.simulated.steps_with_readiness_terms, run.args.per_device_train_batch_size
     assert turns > 2
-    added = run.row_passes - 20 * rows
-    assert added / turns / rows == pytest.approx(run.simulated.pace.rule.turn_cost, rel=0.15)
+    added = (run.row_passes - 20 * rows) / turns / rows
+    assert added <= run.simulated.pace.rule.turn_cost + 1e-6 <= 1.35 * added
 
 
 def test_a_model_that_has_not_learned_sees_no_request_and_says_so(tmp_path, caplog):

@@ -202,7 +202,7 @@ BEFORE_IT = run("original", forget_loss=0.02, general_perplexity=m(40.0, n=64))
     ("perplexity", "ratio", "said", "level"),
     [
         (m(41.0, n=64), m(1.03, 1.01, 1.04), "yes, perplexity 1.03 times", Level.YES),
-        (m(104.0, n=64), m(2.6, 2.3, 2.9), "no, perplexity 2.6 times", Level.NO),
+        (m(104.0, n=64), m(2.6, 2.3, 2.9), "no, perplexity 2.60 times", Level.NO),
         (m(43.0, n=64), m(1.08, 1.01, 1.2), "perhaps not, perplexity 1.08 times: too few texts to tell", Level.PARTLY),
         (NOT_FINITE, NOT_FINITE, "no, not a finite perplexity", Level.NO),
     ],
@@ -219,7 +219,7 @@ def test_without_general_texts_nothing_is_said_of_general_ability():
 def test_lost_general_ability_is_told_on_the_first_screen_and_asks_for_a_gentler_request():
     lost = {"general_perplexity": m(104.0, n=64), "general_perplexity_ratio": m(2.6, 2.3, 2.9)}
     found = judged(BEFORE_IT, RETRAINED, **lost)
-    said = "Perplexity on 64 general texts 104, before the request 40: 2.6 times (2.3 to 2.9), limit 1.05."
+    said = "Perplexity on 64 general texts 104, before the request 40: 2.60 times (2.30 to 2.90), limit 1.05."
     first = first_screen.answers(found)
     assert first["kept"][0] == "No: general ability was lost." and first["kept_level"] == "no" and said in first["kept"]
     assert said in findings.line(found) and "a lower learning_rate, a LoRA adapter" in in_short.advice(found)

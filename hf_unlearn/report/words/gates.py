@@ -9,7 +9,7 @@ from ...evaluation.gate_rules import gate_rules
 from ...evaluation.gates import Gate, Kept, Level, Status
 from ...evaluation.judge import Finding, Verdict
 from .names import STATUS_LEVELS, STATUSES, able, gate_name, gate_title
-from .numbers import in_brackets, interval, kept_percent, number, percent, plain_numbers, sentence, signed
+from .numbers import in_brackets, interval, kept_percent, number, percent, plain_numbers, sentence, signed, times
 
 UNRETRAINED = (
     "Compared with unseen rows only.",
@@ -144,11 +144,11 @@ def _general(gate: Gate) -> str:
     if n["value"] is None:
         return f"Perplexity on {n['n']} general texts is no finite number; before the request {number(n['before'])}."
     both = [number(n[key]) for key in ("perplexity", "before") if n[key] is not None]
-    times = f"{number(n['value'])} times"
+    ratio = f"{times(n['value'])} times"
     more = len(both) == 2
-    times = f"{both[0]}, before the request {both[1]}: {times}" if more else f"{times} that before the request"
-    between = in_brackets([said] if (said := interval(n, number)) else [])
-    text = f"Perplexity on {n['n']} general texts {times}{between}, limit {number(n['limit'])}."
+    ratio = f"{both[0]}, before the request {both[1]}: {ratio}" if more else f"{ratio} that before the request"
+    between = in_brackets([said] if (said := interval(n, times)) else [])
+    text = f"Perplexity on {n['n']} general texts {ratio}{between}, limit {number(n['limit'])}."
     return f"{text} {FEW_TEXTS}" if gate.status is Status.UNDECIDED else text
 
 

@@ -13,7 +13,7 @@ from ...unlearning.stop_rule import DONE, REACHED
 from ...utils.guarantees import APPROXIMATE, EXACT, NOT_FORGOTTEN
 from .general import general_lost
 from .names import GUARANTEES, LEVELS
-from .numbers import kept_percent, listed, number, sentence
+from .numbers import kept_percent, listed, sentence, times
 
 TRIAL = "This was a trial run: it shows that everything runs, and nothing about what was forgotten or kept."
 NO_ANSWER = LEVELS[Level.UNKNOWN]
@@ -129,11 +129,11 @@ def _general(finding: Finding) -> list[Answer]:
     if gate is None or not gate.numbers:
         return []
     ratio = gate.numbers["value"]
-    times = "not a finite perplexity" if ratio is None else f"perplexity {number(ratio)} times"
+    said = "not a finite perplexity" if ratio is None else f"perplexity {times(ratio)} times"
     word, level = {
-        Status.PASSED: (f"yes, {times}", Level.YES),
-        Status.FAILED: (f"no, {times}", Level.NO),
-        Status.UNDECIDED: (f"perhaps not, {times}: too few texts to tell", Level.PARTLY),
+        Status.PASSED: (f"yes, {said}", Level.YES),
+        Status.FAILED: (f"no, {said}", Level.NO),
+        Status.UNDECIDED: (f"perhaps not, {said}: too few texts to tell", Level.PARTLY),
     }[gate.status]
     return [Answer("general", GENERAL, word, level)]
 

@@ -19,6 +19,11 @@ def signed(value: float) -> str:
     return f"{'−' if value < 0 else '+'}{number(abs(value))}"
 
 
+def times(value: float) -> str:
+    """A ratio near one: always with two decimals below 10, since "1 times" would say less than was measured."""
+    return f"{value:.2f}" if abs(value) < 10 else number(value)
+
+
 def percent(value: float) -> str:
     return f"{100 * value:.1f}".removesuffix(".0") + " %"
 

@@ -221,8 +221,9 @@ class UnlearnConfig(UnlearnOptions, LoadingOptions, Arguments, RecordsGiven):
 
     `per_device_train_batch_size` counts *forget* rows; each brings one retain row with it. Defaults that differ:
 
-    * `learning_rate` 3e-4, constant: what the authors of ∇τ used for text; for images they decay 1e-3 linearly to a
-      tenth, the same order. A request is a short run, and the stop rule ends it, so a decay would only slow its end.
+    * `learning_rate` 3e-4, or 1e-3 where an adapter alone is moved; constant: 3e-4 is what the authors of ∇τ used for
+      text; for images they decay 1e-3 linearly to a tenth, the same order. A request is a short run, and the stop rule
+      ends it, so a decay would only slow its end.
     * `per_device_train_batch_size` 16, `logging_steps` 1: requests take tens of steps.
     * `weight_decay` 0: decay would move the weights away from everything that the run is to keep.
     * `save_strategy` "no": `save_model` at the end; choose "steps" for runs to resume.
@@ -240,7 +241,11 @@ class UnlearnConfig(UnlearnOptions, LoadingOptions, Arguments, RecordsGiven):
     """
 
     learning_rate: float = field(
-        default=3e-4, metadata={"help": "Step size; the authors' for text. Raise it where too little is forgotten."}
+        default=3e-4,
+        metadata={
+            "help": "Step size; left out, 1e-3 for an adapter. Raise it where too little is forgotten, lower it where "
+            "too much is lost."
+        },
     )
     lr_scheduler_type: SchedulerType | str = field(
         default="constant",

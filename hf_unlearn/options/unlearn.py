@@ -89,7 +89,7 @@ class UnlearnOptions(ReplayRequestOptions, ObjectiveOptions):
             "metavar": "N|auto",
             "help": "Forget passes (each forget row once) that a request takes at most. Raise it where the run "
             "ends with all passes done before the rows are forgotten. `auto`: as many as make about three "
-            "passes over the retain rows.",
+            "passes over the retain rows, but a hundred steps at least.",
         },
     )
     unseen_every: int = field(
@@ -117,12 +117,12 @@ class UnlearnOptions(ReplayRequestOptions, ObjectiveOptions):
         },
     )
     target: str = field(
-        default="current",
+        default="frozen",
         metadata={
             "metavar": "|".join(TARGETS),
-            "help": "What τ is, the loss that the forget rows should come to: `current`, the model's loss on "
-            "unseen rows as it moves (the paper; capped); `frozen`, that loss before the first step; `chance`, "
-            "the loss of guessing: choose it to remove a whole class.",
+            "help": "What τ is, the loss that the forget rows should come to: `frozen`, the model's loss on unseen "
+            "rows before the first step; `current`, that loss as the model moves (the paper; capped), which a model "
+            "that is being damaged drags up; `chance`, the loss of guessing: choose it to remove a whole class.",
         },
     )
     resistance: str = field(
@@ -162,6 +162,14 @@ class UnlearnOptions(ReplayRequestOptions, ObjectiveOptions):
         },
     )
 
+    general_budget: float = field(
+        default=0.05,
+        metadata={
+            "help": "The same for the general texts that are only measured (`general_dataset`): 0.05 nats are a "
+            "perplexity 1.05 times as high. Raise it where the run ends with `general_budget_spent`."
+        },
+    )
+
     def idle_options(self, given, settled: bool = False) -> list[Wrong]:
         """
         Options that were `given` and that nothing reads beside the others.
@@ -194,7 +202,7 @@ class UnlearnOptions(ReplayRequestOptions, ObjectiveOptions):
             cases.append((("keep_superseded",), said))
         if not self.stop and (settled or "stop" in given):
             said = "`stop` is off, and nothing ends the run early. Leave one of the two out."
-            cases.append((("retain_budget",), said))
+            cases.append((("retain_budget", "general_budget"), said))
         return unread(self, given, cases)
 
     def resistance_parameters(self) -> dict:
@@ -211,6 +219,7 @@ class UnlearnOptions(ReplayRequestOptions, ObjectiveOptions):
             *whole("unseen_every", self.unseen_every, low=1),
             *whole("gate_every", self.gate_every, low=1),
             *number("retain_budget", self.retain_budget, low=0, open_low=True),
+            *number("general_budget", self.general_budget, low=0, open_low=True),
             *one_of("resistance", self.resistance, RESISTANCES[:2]),
             *number("lambda_resistance", self.lambda_resistance, low=0, open_low=True),
             *whole("recovery_steps", self.recovery_steps, low=1),

@@ -80,11 +80,18 @@ class Measurements:
         """The mean loss of the retain sample, nats."""
         return self.mean_loss(self.retain_sample)
 
+    def budgets(self) -> dict[str, float]:
+        """What has a budget, in nats: `retain_loss` and, where there are general texts, `general_loss`."""
+        found = {"retain_loss": self.retain_loss()}
+        if held := self.trainer.general.held:
+            found["general_loss"] = self.mean_loss(held)
+        return found
+
     def before_first_step(self) -> tuple[State, Start]:
         """Measures τ and the retain loss of the model as it came; also what the rows' targets are made from."""
         trainer, rule = self.trainer, self.trainer.rule
         unseen, counts = self.row_losses(trainer.unseen_dataset)
-        state = schedule.start(rule, float(unseen.sum() / counts.sum()), self.retain_loss())
+        state = schedule.start(rule, float(unseen.sum() / counts.sum()), **self.budgets())
         return state, Start(
             n=len(trainer.forget_dataset),
             target=rule.target,
@@ -95,7 +102,7 @@ class Measurements:
         )
 
     def look(self) -> dict[str, float]:
-        """`forget_loss` of the whole forget set and `retain_loss` of the sample, nats, and the `shortfall`."""
+        """`forget_loss` of the whole forget set and what [`budgets`] has, nats, and the `shortfall`."""
         trainer = self.trainer
         sums, counts = self.row_losses(trainer.forget_dataset)
         good = np.isfinite(sums)
@@ -104,7 +111,7 @@ class Measurements:
             good[:] = True
         targets = np.array(trainer.targets)[good].tolist() if trainer.targets else []
         sums, counts = sums[good], counts[good]
-        found = {"forget_loss": float(sums.sum() / counts.sum()), "retain_loss": self.retain_loss()}
+        found = {"forget_loss": float(sums.sum() / counts.sum()), **self.budgets()}
         found["shortfall"] = trainer.objective.shortfall(
             found["forget_loss"], sums / counts, tau=trainer.request_state.tau, targets=targets
         )

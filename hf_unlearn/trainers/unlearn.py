@@ -26,16 +26,17 @@ from ..objectives.registry import objective_of
 from ..objectives.surrogate import form_problems, is_linear
 from ..report.words.ending import told
 from ..unlearning import schedule, stop_rule
-from ..unlearning.defaults import with_fitting_options, with_request_defaults
+from ..unlearning.defaults import OF_ADAPTERS, with_fitting_options, with_request_defaults
 from ..unlearning.ending import Ending
 from ..unlearning.look import look_every
 from ..utils.checks import ArgumentError, Wrong, problems_of, raise_problems
-from . import checkpointing, known_rows, records, removed_by_steps, unlearn_record
+from . import checkpointing, general_texts, known_rows, records, removed_by_steps, unlearn_record
 from .base import ForgettingTrainer
 from .callbacks import ScheduleCallback
 from .engines import accumulation_problem, decided_by_first, several_backwards_problem
+from .general_term import GeneralTerm
 from .measuring_tau import Measurements
-from .models import chance_loss, name_of
+from .models import chance_loss, has_adapter, name_of
 from .replay_request import OtherWeights, is_replayed, plan_of, tell_why_not
 from .taken_in import take_in
 from .unlearn_looks import UnlearnLooks
@@ -121,6 +122,12 @@ class UnlearnTrainer(ForgettingTrainer):
         unseen_dataset: rows of the same kind that the model was never trained on; their mean loss is τ.
         eval_dataset, data_collator, processing_class, callbacks, …: as in `transformers.Trainer`.
         peft_config: unlearns with this adapter; the model's own weights stay as they are.
+        general_dataset: rows that no row of the request stands for, so that a language model keeps its general ability
+            ([`hf_unlearn.unlearning.general`]): every other one comes beside the retain rows, the others are measured
+            and have the budget `general_budget`. "auto": texts that the model writes itself before the first step,
+            stored beside the result; none where it is no language model that can write, no tokenizer is passed as
+            `processing_class`, or it has nothing to say beside its rows. A file, a folder or a hub id: its texts or
+            chats. "none", or None: none.
 
     Attributes:
         objective: what the steps minimise ([`hf_unlearn.objectives`]).
@@ -173,6 +180,7 @@ class UnlearnTrainer(ForgettingTrainer):
         ) = None,
         peft_config: PeftConfig | None = None,
         callbacks: list[TrainerCallback] | None = None,
+        general_dataset: RowSet | str | None = general_texts.AUTO,
         **kwargs: Any,
     ):
         args = UnlearnConfig("unlearned") if args is None else args
@@ -181,7 +189,9 @@ class UnlearnTrainer(ForgettingTrainer):
         given = forget_dataset, retain_dataset, unseen_dataset
 
         def take_rows(limits, plain):
-            return split_sets(*given, limits, plain, processing_class)
+            sets, wrong = split_sets(*given, limits, plain, processing_class)
+            self.general_dataset, bad = general_texts.taken_in(general_dataset, processing_class, limits, plain)
+            return sets, wrong + bad
 
         sets, problems = take_in(model, args, UnlearnConfig, others, "request's", take_rows)
         forget_dataset, retain_dataset, unseen_dataset = sets
@@ -207,9 +217,7 @@ class UnlearnTrainer(ForgettingTrainer):
 
         self.forget_dataset, self.retain_dataset, self.unseen_dataset = forget_dataset, retain_dataset, unseen_dataset
         self.measurements = Measurements(self)
-        passes = schedule.forget_passes(len(forget_dataset), len(retain_dataset))
-        if args.passes != "auto":
-            passes = int(args.passes)
+        passes = self._passes(args)
         seed = args.seed if args.data_seed is None else args.data_seed
         super().__init__(
             model,
@@ -220,7 +228,10 @@ class UnlearnTrainer(ForgettingTrainer):
         self._model_takes_items = self.model_accepts_loss_kwargs
         self.model_accepts_loss_kwargs = True  # with `num_items_in_batch` at hand: our loss is the step's mean already
         self._refuse_engine()
+        if "learning_rate" not in args.given and has_adapter(self.model):
+            vars(args)["learning_rate"] = OF_ADAPTERS  # not by assignment: nobody has given it
         self.rule = self._rule(passes)
+        self.general, self.general_term = general_texts.GeneralRows(), GeneralTerm(self)
         self.request_state: schedule.State | None = None
         self.targets: list[float] = []
         self.references: list[float] = []
@@ -281,6 +292,14 @@ class UnlearnTrainer(ForgettingTrainer):
         if args.resistance != "none" and min(self.step_rows, n_forget) < 2:
             return ["`resistance` divides the forget rows of a step; there is one. Raise the batch size."]
         return []
+
+    def _passes(self, args: UnlearnConfig) -> int:
+        """Forget passes at most: as many as make about three passes over the retain rows, and enough steps."""
+        if args.passes != "auto":
+            return int(args.passes)
+        n_forget, n_retain = len(self.forget_dataset), len(self.retain_dataset)
+        enough = schedule.passes_of_steps(schedule.FEWEST_STEPS, self.step_rows, n_forget)
+        return max(schedule.forget_passes(n_forget, n_retain), enough)
 
     def _rule(self, passes: int) -> schedule.Rule:
         """The fixed part of the request."""
@@ -387,6 +406,7 @@ class UnlearnTrainer(ForgettingTrainer):
         elif self.args.should_save:  # weights that still know the rows, needed only to resume, as this run cannot be
             for folder in checkpointing.folders(self.args.output_dir).values():
                 checkpointing.drop(folder, unlearn_record.SNAPSHOTS_FILE)
+            self.general_term.forget()
         reason = self.request_state.stop_reason
         self.ending = self.looks.at_the_end()
         end = self.ending.to_dict()
@@ -418,13 +438,23 @@ class UnlearnTrainer(ForgettingTrainer):
         self.steps.reset()
         self.looks.reset()
         if self.resumed_from and unlearn_record.take_up(self, self.resumed_from):
+            self._settle_general()
             return
+        self._settle_general()
         self.request_state, start = self.measurements.before_first_step()
         if self.objective.reference == "loss":
             given = reference_losses(self.forget_dataset)
             self.keep_row_values(self.row_losses(self.forget_dataset)[0].tolist() if given is None else given)
         else:
             self.keep_row_values(self.objective.targets(start) or [])
+
+    def _settle_general(self) -> None:
+        """The general rows, and their budget where there are any."""
+        self.general = general_texts.settled(self, self.general_dataset)
+        if self.general:
+            self.general_term.listen()
+        budget = self.args.general_budget if self.general else None
+        self.rule = dataclasses.replace(self.rule, general_budget=budget)
 
     def keep_row_values(self, values: list[float]) -> None:
         """Takes what each forget row brings: its reference or its target, whichever the objective asks for."""
@@ -451,7 +481,8 @@ class UnlearnTrainer(ForgettingTrainer):
         return {"forget": self.forget_dataset, "retain": self.retain_dataset, "unseen": self.unseen_dataset}
 
     def run_options(self) -> dict:
-        return {"alpha": self.rule.alpha0, "passes": self.rule.passes}
+        given = self.general_dataset if isinstance(self.general_dataset, str) else general_texts.digest(self)
+        return {"alpha": self.rule.alpha0, "passes": self.rule.passes, "general_dataset": given}
 
     def record(self) -> dict:
         return unlearn_record.record(self)

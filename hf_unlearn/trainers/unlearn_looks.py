@@ -63,14 +63,15 @@ class UnlearnLooks:
         measured = self._tau(step)
         if last or step % self.every == 0:
             measured |= self._look(step, last)
-        found = {k: measured.get(k) for k in ("shortfall", "retain_loss", "recovered_loss")}
+        found = {k: measured.get(k) for k in ("shortfall", "retain_loss", "recovered_loss", "general_loss")}
         state = stop_rule.update(trainer.rule, trainer.request_state, forget_pass=trainer.forget_pass, **found)
         if lines := {f"look_{k}" if k != "unseen_loss" else k: v for k, v in measured.items()}:
             trainer.log({**lines, "tau": state.tau})
         if state.stop_reason is None and last:
-            state = stop_rule.end(trainer.rule, state, retain_loss=found["retain_loss"])
+            losses = {k: found[k] for k in ("retain_loss", "general_loss")}
+            state = stop_rule.end(trainer.rule, state, **losses)
         trainer.request_state = state
-        if state.stop_reason == stop_rule.BUDGET:
+        if state.stop_reason in stop_rule.SPENT:
             self._restore_good()
         return state.stop_reason is not None
 
@@ -128,9 +129,15 @@ class UnlearnLooks:
         if short:
             trainer.steps.gate = HingeGate()  # it is open, whatever the last forget rows of a step said
         self.latest = step, found
-        if found["retain_loss"] <= stop_rule.retain_limit(trainer.rule, trainer.request_state):
+        if self._within(found):
             snapshots.accept_now(step, short)
         return found
+
+    def _within(self, found: dict[str, float]) -> bool:
+        """Whether a look's losses are within the budgets."""
+        trainer = self.trainer
+        losses = found["retain_loss"], found.get("general_loss")
+        return stop_rule.within(trainer.rule, trainer.request_state, *losses)
 
     def _go_back(self) -> dict[str, float]:
         """From beyond τ; the optimizer's momenta, which would drive the rows out again, are cleared."""
@@ -148,13 +155,13 @@ class UnlearnLooks:
         return ending(trainer.rule, trainer.request_state, found)
 
     def _restore_good(self) -> None:
-        trainer = self.trainer
-        limit = stop_rule.retain_limit(trainer.rule, trainer.request_state)
-        self.restored_step = self.snapshots.restore_good(lambda: trainer.measurements.retain_loss() <= limit)
+        measured = self.trainer.measurements
+        self.restored_step = self.snapshots.restore_good(lambda: self._within(measured.budgets()))
+        name = "general" if self.trainer.request_state.stop_reason == stop_rule.GENERAL else "retain"
         if self.restored_step:
-            logger.warning("The retain budget was spent; the weights of step %d were put back.", self.restored_step)
+            logger.warning("The %s budget was spent; the weights of step %d were put back.", name, self.restored_step)
         else:
             logger.warning(
-                "The retain budget was spent; the weights from before the request were put back, and nothing is "
-                "forgotten. Lower `learning_rate`, or raise `retain_budget`."
-            )
+                "The %s budget was spent; the weights from before the request were put back, and nothing is "
+                "forgotten. Lower `learning_rate`, or raise `%s_budget`.", name, name
+            )  # fmt: skip

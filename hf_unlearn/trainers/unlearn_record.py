@@ -45,6 +45,7 @@ def record(trainer: UnlearnTrainer) -> dict:
             "retain": len(trainer.retain_dataset),
             "unseen": len(trainer.unseen_dataset),
         },
+        "general": trainer.general.to_dict(),
         "was_ready": bool(trainer.readiness and trainer.readiness.get("ready")),
         "stop_reason": trainer.stop_reason,
         "weights_of_step": trainer.weights_of_step,
@@ -90,7 +91,7 @@ def take_up(trainer: UnlearnTrainer, folder: str) -> bool:
     if longer.get(state.stop_reason):  # this run may take more steps or passes than the saved one
         state = dataclasses.replace(state, stop_reason=None)
     trainer.request_state = state
-    if state.stop_reason == stop_rule.BUDGET:
+    if state.stop_reason in stop_rule.SPENT:
         trainer.looks.restored_step = saved.get("weights_of_step")
     before = 1 if saved.get("weights_of_step", 1) else None  # as a version that did not write it had it
     trainer.looks.moved_at = saved.get("moved_at", before)

@@ -1,5 +1,6 @@
 """
-How the passes of a request's step run: a simulated recovery first (if any), then its forget and its retain rows.
+How the passes of a request's step run: a simulated recovery first (if any), then general rows (if any), then its forget
+and its retain rows.
 
 The objective is not linear in the mean forget loss, so its derivatives must be taken at the means of the whole step
 ([`hf_unlearn.objectives.surrogate`]), not at those of a micro-batch. With accumulation the forget rows of all
@@ -90,12 +91,14 @@ class UnlearnSteps:
     def begin_micro_batch(self, model, inputs: dict) -> dict:
         """
         The rows of a micro-batch that are left for the Trainer's own pass. Before the first of a step: the simulated
-        recovery, and the forget rows of all its micro-batches where these come first.
+        recovery, the general rows, and the forget rows of all its micro-batches where these come first.
         """
         step, self._asked = self.step, False
         if self.trainer.place == 0:
             if self.resisting:
                 self.resist(model, step)
+            if self.trainer.general:
+                step.general_term = self.trainer.general_term.add_gradient(model)
             step.plan = self._plan(step)
             if step.plan == RETAIN_ONLY:
                 self.gate.unlooked += 1

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 from ..objectives.gaps import TOLERANCE
 from .schedule import Rule, State
-from .stop_rule import OVERSHOOT, retain_limit
+from .stop_rule import OVERSHOOT, general_limit, retain_limit
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Ending:
         retain_loss: mean loss of the retain sample, nats.
         retain_before: the same before the first step.
         retain_limit: how high it may be.
+        general_loss, general_before, general_limit: the same of the general texts that were only measured; None: there
+            are none.
     """
 
     forget_loss: float
@@ -31,6 +33,9 @@ class Ending:
     retain_loss: float
     retain_before: float
     retain_limit: float
+    general_loss: float | None = None
+    general_before: float | None = None
+    general_limit: float | None = None
 
     @property
     def forgotten(self) -> bool:
@@ -48,11 +53,17 @@ class Ending:
         return self.retain_loss <= self.retain_limit
 
     def to_dict(self) -> dict:
-        return {**asdict(self), "forgotten": self.forgotten, "beyond": self.beyond, "kept": self.kept}
+        said = {"forgotten": self.forgotten, "beyond": self.beyond, "kept": self.kept, "able": self.able}
+        return {**asdict(self), **said}
+
+    @property
+    def able(self) -> bool:
+        """Whether the general texts' loss is within its budget, or there are none; False for nan."""
+        return self.general_loss is None or self.general_loss <= self.general_limit
 
 
 def ending(rule: Rule, state: State, found: dict[str, float]) -> Ending:
-    """`found`: `forget_loss`, `shortfall` and `retain_loss` of the weights that are left."""
+    """`found`: `forget_loss`, `shortfall`, `retain_loss` and perhaps `general_loss` of the weights that are left."""
     return Ending(
         forget_loss=found["forget_loss"],
         tau=state.tau,
@@ -60,4 +71,7 @@ def ending(rule: Rule, state: State, found: dict[str, float]) -> Ending:
         retain_loss=found["retain_loss"],
         retain_before=state.retain_initial,
         retain_limit=retain_limit(rule, state),
+        general_loss=found.get("general_loss"),
+        general_before=state.general_initial,
+        general_limit=None if rule.general_budget is None else general_limit(rule, state),
     )

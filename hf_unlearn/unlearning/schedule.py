@@ -1,14 +1,16 @@
 """
 When to ascend, how hard and towards what: pure functions from sizes and losses to α, τ and the number of passes.
 
-Differs from the paper and its authors' code: α₀ is never above .5, the forget passes are counted by rows, and τ may not
-rise above a cap.
+Differs from the paper and its authors' code: α₀ is never above .5, the forget passes are counted by rows, there are
+enough of them for a small request to take [`FEWEST_STEPS`], and τ may not rise above a cap.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, replace
+
+FEWEST_STEPS = 100  # that a request may take where its rows are few; the stop rule ends it, mostly before
 
 
 def initial_alpha(n_forget: int, n_retain: int) -> float:
@@ -23,6 +25,11 @@ def forget_passes(n_forget: int, n_retain: int) -> int:
     the same where all batches are full. Rows are counted here so that a request smaller than a batch gets steps, too.
     """
     return max(1, int(3 * n_retain / n_forget))
+
+
+def passes_of_steps(steps: int, step_rows: int, n_forget: int) -> int:
+    """Forget passes that make at least so many steps of `step_rows` forget rows each."""
+    return math.ceil(steps * step_rows / n_forget)
 
 
 def alpha_at(alpha0: float, forget_pass: int, passes: int) -> float:
@@ -43,6 +50,7 @@ class Rule:
         chance: loss of guessing in nats, log of the number of classes or of the vocabulary.
         stop: False is the paper's fixed length: neither the target nor the budget ends the run.
         retain_budget: nats by which the retain rows' mean loss may rise.
+        general_budget: the same of the general texts that are only measured; None: there are none.
         recovers: the objective has a retain term; without one, a spent budget ends the run at once.
     """
 
@@ -53,6 +61,7 @@ class Rule:
     stop: bool
     retain_budget: float
     recovers: bool = True
+    general_budget: float | None = None
 
 
 @dataclass(frozen=True)
@@ -63,9 +72,11 @@ class State:
     Args:
         tau: τ, nats.
         tau_initial, retain_initial: τ and the retain sample's mean loss before the first step, nats.
+        general_initial: mean loss of the general texts that are only measured, before the first step, nats; None: there
+            are none.
         forget_pass: forget passes done.
         reached: looks in a row that found the target reached.
-        over_budget: looks in a row that found the retain loss beyond the transient limit.
+        over_budget: looks in a row that found the retain loss, or the general texts', beyond its transient limit.
         stop_reason: why the run ended, a key of `stop_rule.STOP_REASONS`; None before its end.
     """
 
@@ -76,12 +87,13 @@ class State:
     reached: int = 0
     over_budget: int = 0
     stop_reason: str | None = None
+    general_initial: float | None = None
 
     def to_dict(self) -> dict:
         return asdict(self)
 
 
-def start(rule: Rule, unseen_loss: float, retain_loss: float) -> State:
+def start(rule: Rule, unseen_loss: float, retain_loss: float, general_loss: float | None = None) -> State:
     """
     State before the first step, from the losses of the model as it came, in nats.
 
@@ -94,7 +106,7 @@ def start(rule: Rule, unseen_loss: float, retain_loss: float) -> State:
             "finite. Look for broken weights or rows."
         )
     tau = rule.chance if rule.target == "chance" else unseen_loss
-    return State(tau=tau, tau_initial=tau, retain_initial=retain_loss)
+    return State(tau=tau, tau_initial=tau, retain_initial=retain_loss, general_initial=general_loss)
 
 
 def cap(rule: Rule, state: State) -> float:

@@ -67,6 +67,7 @@ class UnlearnStep:
     row_term: torch.Tensor | float = 0.0  # () what the objective has of single rows, so far
     recovered_loss: torch.Tensor | None = None  # () of the rows held out of a simulated recovery, after it
     resistance_term: torch.Tensor | float = 0.0  # ()
+    general_term: torch.Tensor | float = 0.0  # ()
     done: int = 0  # micro-batches whose retain rows have had their forward
 
     def end(self) -> bool:
@@ -93,7 +94,7 @@ class UnlearnStep:
         """The objective (), after the last micro-batch. The loss of retain rows that were left out counts as 0."""
         retain_loss = torch.zeros_like(forget_loss) if self.retain_loss is None else self.retain_loss
         value = objective.mean_value(forget_loss, retain_loss, alpha=alpha, tau=tau).detach()
-        return value + self.row_term + self.resistance_term
+        return value + self.row_term + self.resistance_term + self.general_term
 
 
 class Recovery:

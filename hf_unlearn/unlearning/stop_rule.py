@@ -8,6 +8,7 @@ Differs from the paper: it has no stop rule; all of this is ours.
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from ..objectives.gaps import TOLERANCE
@@ -15,6 +16,8 @@ from .schedule import Rule, State, cap
 
 REACHED = "forget_loss_reached_target"
 BUDGET = "retain_budget_spent"
+GENERAL = "general_budget_spent"
+SPENT = (BUDGET, GENERAL)  # after which weights within the budgets are put back
 DONE = "all_passes_done"
 MAX_STEPS = "max_steps"
 INTERRUPTED = "interrupted"
@@ -22,12 +25,14 @@ REPLAYED = "replayed"
 STOP_REASONS = {
     REACHED: "the forget rows' loss reached the target and stayed there",
     BUDGET: "the retain rows' loss rose beyond the retain budget; the last weights within it were put back",
+    GENERAL: "the model got worse at general texts than their budget allows; the last weights within it were put back",
     DONE: "all forget passes were done",
     MAX_STEPS: "`max_steps` was reached",
     INTERRUPTED: "the run was ended from outside",
     REPLAYED: "the training was run again without the rows, from before them to its end",
 }
 PATIENCE = 2  # consecutive looks: "reached and stayed", and likewise for the budget
+TRANSIENT = math.log(2)  # nats: by so much more may the general texts' loss rise during a run, if it falls again
 RECOVERY = 0.1  # of τ: by so much the loss after a simulated recovery may be short of it
 OVERSHOOT = 0.1  # of τ: a forget loss further above it marks the rows as deleted, and does not count as reached
 
@@ -47,6 +52,17 @@ def transient_limit(rule: Rule, state: State) -> float:
     return max(cap(rule, state), limit) if rule.recovers else limit
 
 
+def general_limit(rule: Rule, state: State) -> float:
+    """The loss of the general texts in nats that a finished run may leave behind; inf where there are none."""
+    return math.inf if rule.general_budget is None else state.general_initial + rule.general_budget
+
+
+def within(rule: Rule, state: State, retain_loss: float, general_loss: float | None) -> bool:
+    """Whether both losses are within what a finished run may leave behind; False for nan."""
+    kept = general_loss is None or general_loss <= general_limit(rule, state)
+    return kept and retain_loss <= retain_limit(rule, state)
+
+
 def update(
     rule: Rule,
     state: State,
@@ -55,6 +71,7 @@ def update(
     shortfall: float | None = None,
     retain_loss: float | None = None,
     recovered_loss: float | None = None,
+    general_loss: float | None = None,
 ) -> State:
     """
     The state after a step, with a `stop_reason` where the run is to end. What is None was not measured this time.
@@ -67,21 +84,26 @@ def update(
             in a row, or still beyond the budget after the last pass, the budget is spent.
         recovered_loss: mean loss in nats of the rows held out of simulated recoveries, after them; None: none are
             simulated. The target counts as reached only while [`resists`] says so.
+        general_loss: mean loss in nats of the general texts that are only measured; it has a budget like the retain
+            sample's.
     """
     reached, over = state.reached, state.over_budget
-    kept = retain_loss is not None and retain_loss <= retain_limit(rule, state)  # False for nan
+    kept = retain_loss is not None and within(rule, state, retain_loss, general_loss)
+    able = general_loss is None or general_loss <= general_limit(rule, state)
     if shortfall is not None:
         there = -OVERSHOOT <= shortfall <= TOLERANCE and kept and resists(state, recovered_loss)
         reached = reached + 1 if there else 0
     if retain_loss is not None:
-        over = 0 if retain_loss <= transient_limit(rule, state) else over + 1
+        lost = not retain_loss <= transient_limit(rule, state)
+        unable = general_loss is not None and not general_loss <= general_limit(rule, state) + TRANSIENT
+        over = over + 1 if lost or unable else 0
     reason = None
     if rule.stop and over >= PATIENCE:
-        reason = BUDGET
+        reason = BUDGET if lost else GENERAL
     elif rule.stop and reached >= PATIENCE:
         reason = REACHED
     elif forget_pass >= rule.passes:
-        reason = BUDGET if rule.stop and retain_loss is not None and not kept else DONE
+        reason = spent(able) if rule.stop and retain_loss is not None and not kept else DONE
     return replace(state, forget_pass=forget_pass, reached=reached, over_budget=over, stop_reason=reason)
 
 
@@ -90,7 +112,14 @@ def resists(state: State, recovered_loss: float | None) -> bool:
     return recovered_loss is None or recovered_loss >= (1 - RECOVERY) * state.tau
 
 
-def end(rule: Rule, state: State, *, retain_loss: float | None) -> State:
+def end(rule: Rule, state: State, *, retain_loss: float | None, general_loss: float | None = None) -> State:
     """The state after the last step that `max_steps` allows, where [`update`] has found no other reason to stop."""
-    spent = retain_loss is not None and not retain_loss <= retain_limit(rule, state)  # True for nan
-    return replace(state, stop_reason=BUDGET if spent else MAX_STEPS)
+    if retain_loss is None or within(rule, state, retain_loss, general_loss):
+        return replace(state, stop_reason=MAX_STEPS)
+    able = general_loss is None or general_loss <= general_limit(rule, state)
+    return replace(state, stop_reason=spent(able))
+
+
+def spent(able: bool) -> str:
+    """Which budget was spent. `able`: that of the general texts was not."""
+    return BUDGET if able else GENERAL

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -98,13 +98,15 @@ def continuations(
     max_new_tokens: int,
     batch_size: int = 32,
     progress: bool = False,
+    seed: int | None = None,
 ) -> list[list[int]]:
     """
-    What `model` goes on with behind each prompt, greedily: tokens up to the first stop token, which is left out. How,
-    and what stays as it was, is told at [`generate`].
+    What `model` goes on with behind each prompt: tokens up to the first stop token, which is left out. How, and what
+    stays as it was, is told at [`generate`].
 
     Args:
         prompts: tokens of each, at least one.
+        seed: of samples at temperature 1; None: greedily. The random state stays as it was.
 
     Raises:
         ValueError: if `model` is no causal language model, or `batch_size` is below 1.
@@ -117,7 +119,14 @@ def continuations(
         raise ValueError(f"`batch_size` is {batch_size}: expected an integer of at least 1.")
     stops = _stop_tokens(inner, tokenizer)
     pad = next((token for token in (tokenizer.pad_token_id, *stops) if token is not None), 0)
-    with evaluating(model), torch.no_grad(), _greedy(model, max_new_tokens, pad, stops) as configuration:
+    devices = [] if seed is None else _cuda_of(model)
+    with ExitStack() as held:
+        held.enter_context(evaluating(model))
+        held.enter_context(torch.no_grad())
+        configuration = held.enter_context(_plain(model, max_new_tokens, pad, stops, sampled=seed is not None))
+        if seed is not None:
+            held.enter_context(torch.random.fork_rng(devices))
+            torch.manual_seed(seed)
         generated: list[list[int]] = []
         for start in progress_bar(range(0, len(prompts), batch_size), progress, "generate"):
             some = prompts[start : start + batch_size]
@@ -274,12 +283,22 @@ def _stop_tokens(inner: torch.nn.Module, tokenizer: Any) -> list[int]:
 
 
 @contextmanager
-def _greedy(model: torch.nn.Module, limit: int, pad: int, stops: list[int]):
-    """A plain greedy configuration, in the block also the model's own: `generate` fills its gaps from that one."""
+def _plain(model: torch.nn.Module, limit: int, pad: int, stops: list[int], sampled: bool = False):
+    """
+    A plain configuration, greedy or of samples at temperature 1, in the block also the model's own: `generate` fills
+    its gaps from that one.
+    """
     from transformers import GenerationConfig
 
+    of_samples = {"temperature": 1.0, "top_k": 0, "top_p": 1.0} if sampled else {}
     configuration = GenerationConfig(
-        do_sample=False, num_beams=1, max_new_tokens=limit, pad_token_id=pad, eos_token_id=stops or None, use_cache=True
+        do_sample=sampled,
+        num_beams=1,
+        max_new_tokens=limit,
+        pad_token_id=pad,
+        eos_token_id=stops or None,
+        use_cache=True,
+        **of_samples,
     )
     own = [(module, vars(module)["generation_config"]) for module in model.modules() if _configured(module)]
     try:
@@ -289,6 +308,10 @@ def _greedy(model: torch.nn.Module, limit: int, pad: int, stops: list[int]):
     finally:
         for module, before in own:
             module.generation_config = before
+
+
+def _cuda_of(model: torch.nn.Module) -> list[int]:
+    return sorted({p.device.index for p in model.parameters() if p.device.type == "cuda"})
 
 
 def _configured(module: torch.nn.Module) -> bool:

@@ -1,0 +1,221 @@
+"""Where a request's general rows ([`hf_unlearn.unlearning.general`]) come from: given, or written by the model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..data.checks import taken
+from ..data.columns import column_names
+from ..data.order import rows_at
+from ..data.row_checks import row_problems
+from ..evaluation.attacks.generate import continuations
+from ..objectives.row_nll import IGNORE_INDEX
+from ..unlearning import general
+from ..utils.checks import ArgumentError, Wrong
+from .engines import keeps_shards, several_backwards_problem, steps_in_backward
+from .models import base_model
+
+if TYPE_CHECKING:
+    from .unlearn import UnlearnTrainer
+
+logger = logging.getLogger(__name__)
+
+FILE = "_general.jsonl"  # beside the result: `push_to_hub` leaves out what begins with an underscore
+AUTO, NONE = "auto", "none"
+OWN = "the model's own words"
+
+
+@dataclass(frozen=True)
+class GeneralRows:
+    """
+    Args:
+        learnt: rows that come beside the retain rows.
+        held: rows that are only measured.
+        source: where they are from, in a few words.
+    """
+
+    learnt: Sequence[dict] = field(repr=False, default=())
+    held: Sequence[dict] = field(repr=False, default=())
+    source: str = NONE
+
+    def __bool__(self) -> bool:
+        return bool(self.learnt)
+
+    def to_dict(self) -> dict:
+        return {"source": self.source, "learnt": len(self.learnt), "held": len(self.held)}
+
+
+def taken_in(given: Any, processing_class, limits, plain: bool) -> tuple[Any, list]:
+    """
+    `(general rows as they were given, made ready for the model where they were text; all that is wrong with them)`.
+    "auto" and "none", which None also means, stay as they are.
+    """
+    if given is None or (isinstance(given, str) and given == NONE):
+        return NONE, []
+    if isinstance(given, str) and given == AUTO:
+        return AUTO, []
+    try:
+        rows = _encoded(given, processing_class)
+    except (ArgumentError, FileNotFoundError, TypeError, ValueError) as error:
+        return NONE, [Wrong("general_dataset", f"cannot be read: {error}")]
+    sets, problems = taken({"general": rows}, "{}_dataset")
+    if problems:
+        return NONE, problems
+    rows = sets["general"]
+    if len(rows) < 2:
+        return NONE, [Wrong("general_dataset", "has one row; half of the rows are only measured, so give two or more.")]
+    return rows, row_problems("general", rows, limits, plain)
+
+
+def _encoded(given: Any, processing_class):
+    if isinstance(given, (str, os.PathLike)):
+        from ..data.rows.by_name import load_rows
+
+        given = load_rows(str(given))
+    if hasattr(given, "column_names") and "labels" not in column_names(given):
+        from ..data.encode.by_task import encode
+
+        if len(given) > general.MOST_ROWS and hasattr(given, "select"):
+            given = given.select(_evenly(len(given), general.MOST_ROWS))
+        return encode(given, processing_class)
+    return given
+
+
+def _evenly(n: int, most: int) -> list[int]:
+    return np.linspace(0, n - 1, min(n, most)).round().astype(int).tolist()
+
+
+def settled(trainer: UnlearnTrainer, given: Any) -> GeneralRows:
+    """
+    The general rows of a request, before its first step. Rows that the model writes are stored beside the result, and
+    read from there where the run is resumed.
+
+    Raises:
+        ArgumentError: if the engine cannot take the passes that rows which were given need.
+    """
+    if isinstance(given, str) and given == NONE:
+        return GeneralRows()
+    auto = isinstance(given, str)
+    if problem := several_backwards_problem(trainer.accelerator, "`general_dataset`"):
+        if not auto:
+            raise ArgumentError([problem])
+        logger.warning("General ability is neither kept nor measured here. %s", problem)
+        return GeneralRows()
+    if not auto:
+        rows = rows_at(given, _evenly(len(given), general.MOST_ROWS))
+        return _halved(rows, "given")
+    path = Path(trainer.args.output_dir, FILE)
+    found = _read(path) if trainer.resumed_from and path.is_file() else None
+    if found is None:
+        found = _written(trainer)
+        if found and trainer.args.should_save:
+            _write(path, found, trainer.processing_class)
+    return _halved(found, OWN) if found else GeneralRows()
+
+
+def _halved(rows: list[dict], source: str) -> GeneralRows:
+    held = general.held_out(len(rows))
+    parts = [[row for row, out in zip(rows, held, strict=True) if out is which] for which in (False, True)]
+    return GeneralRows(*parts, source)
+
+
+def _read(path: Path) -> list[dict]:
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [{name: line[name] for name in ("input_ids", "attention_mask", "labels")} for line in lines]
+
+
+def _write(path: Path, rows: list[dict], tokenizer) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    held = general.held_out(len(rows))
+    with open(path, "w", encoding="utf-8") as file:
+        for i, row in enumerate(rows):
+            text = _tokenizer(tokenizer).decode(row["input_ids"], skip_special_tokens=True)
+            file.write(json.dumps({"id": f"general-{i}", "text": text, "held": held[i], **row}) + "\n")
+
+
+# ---- written by the model ----
+
+
+def _tokenizer(processing_class):
+    return getattr(processing_class, "tokenizer", processing_class)
+
+
+def _written(trainer: UnlearnTrainer) -> list[dict]:
+    """Texts of the model's own, without those that say what rows of the request say; [] where it has none to give."""
+    model, tokenizer = trainer.accelerator.unwrap_model(trainer.model), _tokenizer(trainer.processing_class)
+    bare = base_model(model)
+    able = hasattr(bare, "can_generate") and bare.can_generate() and not bare.config.is_encoder_decoder
+    if not able or not hasattr(tokenizer, "decode"):
+        return []
+    if keeps_shards(trainer.accelerator) or steps_in_backward(trainer.accelerator):
+        logger.warning(
+            "Where weights are sharded the model writes no general texts; name some by `general_dataset`, so that its "
+            "general ability is kept and measured."
+        )
+        return []
+    known = general.all_runs(_said(trainer))
+    rows = own_texts(model, tokenizer, trainer.train_dataset.seed)
+    rows = [row for row in rows if not general.says_rows(_labels(row), known)]
+    guesses = general.GUESSING * trainer.rule.chance
+    if len(rows) < general.FEWEST or trainer.measurements.mean_loss(rows) > guesses:
+        logger.info("The model has little to say beside its rows (%d texts): no general texts are kept.", len(rows))
+        return []
+    return rows
+
+
+def _said(trainer: UnlearnTrainer):
+    """Labelled tokens of the rows of the request: of all forget rows, and of some of the others."""
+    for rows, most in ((trainer.forget_dataset, None), (trainer.retain_dataset, general.MOST_COMPARED)):
+        for row in rows_at(rows, _evenly(len(rows), most or len(rows))):
+            yield _labels(row)
+
+
+def _labels(row) -> list[int]:
+    return [int(token) for token in row["labels"] if int(token) != IGNORE_INDEX]
+
+
+def own_texts(model, tokenizer, seed: int) -> list[dict]:
+    """
+    What a language model writes: samples at temperature 1 behind short beginnings and, where the tokenizer has a chat
+    template, as answers to short requests; the same for a seed on every process.
+
+    Returns:
+        Rows with `input_ids`, `attention_mask` and `labels`, -100 on the beginnings.
+    """
+    prompts = _beginnings(tokenizer)
+    prompts = [prompts[i % len(prompts)] for i in range(general.TEXTS)]
+    how = {"max_new_tokens": general.TOKENS, "batch_size": len(prompts), "seed": seed}
+    rows = []
+    for prompt, words in zip(prompts, continuations(model, prompts, tokenizer, **how), strict=True):
+        if words:
+            ids = [*prompt, *words]
+            labels = [IGNORE_INDEX] * len(prompt) + words
+            rows.append({"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels})
+    return rows
+
+
+def _beginnings(tokenizer) -> list[list[int]]:
+    """Tokens of the beginnings, plain ones and chats by turns."""
+    plain = [tokenizer(text)["input_ids"] for text in general.STARTS]
+    plain = [ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids for ids in plain]
+    if not getattr(tokenizer, "chat_template", None):
+        return plain
+    asks = [[{"role": "user", "content": text}] for text in general.ASKS]
+    chats = [tokenizer.apply_chat_template(ask, add_generation_prompt=True, return_dict=False) for ask in asks]
+    return [ids for pair in zip(plain, chats, strict=True) for ids in pair]
+
+
+def digest(trainer: UnlearnTrainer) -> str:
+    """SHA-256 of the general rows that were given, for [`hf_unlearn.trainers.same_run`]."""
+    rows = rows_at(trainer.general_dataset, _evenly(len(trainer.general_dataset), general.MOST_ROWS))
+    said = [{name: row.get(name) for name in ("input_ids", "labels")} for row in rows]
+    return hashlib.sha256(json.dumps(said, default=str).encode()).hexdigest()

@@ -80,6 +80,15 @@ class UnlearnArguments(FromFlags):
             "OUTPUT_DIR/ready_unlearned if its readiness.json says that it is ready, else OUTPUT_DIR/unlearned.",
         },
     )
+    general_dataset: str = field(
+        default="auto",
+        metadata={
+            "metavar": "auto|none|FILE|HUB_ID",
+            "help": "Texts or chats that no row stands for, by which a language model keeps its general ability, and "
+            "which is measured on half of them. auto: the model writes some itself before the first step; none: none. "
+            "A request that is replayed needs none.",
+        },
+    )
 
 
 SALT_FILE = {

@@ -136,6 +136,7 @@ def unlearn(
         prepared.splits["unseen"],
         processing_class=prepared.processing_class,
         peft_config=new_adapter(data, model_args, source),
+        general_dataset=own.general_dataset,
     )
     return running.train_and_save(trainer, role, prepared, progress, at_most=bool(args.stop) and not trainer.replays)
 

@@ -78,6 +78,7 @@ class ReplayTrainer(ReadyTrainer):
         processing_class=None,
         peft_config=None,
         callbacks=None,
+        general_dataset=None,  # a replay keeps what the training taught, and has no use for it
         **kwargs,
     ):
         asked = decided_by_first(lambda: _looked_up(model, args, forget_dataset, peft_config))

@@ -1,0 +1,334 @@
+"""Do requests hold on pretrained models, with no option set? Trains plainly, asks by the defaults, and measures.
+
+    python -m recipes.study.requests --task all --seeds 0-1 --data DIR
+    python -m recipes.study.requests --table [--publish]
+
+Every request (task, what is asked for, seed) is one JSON file in OUTPUT_DIR, beside the models; a killed run goes on
+where it was. DIR holds the folders tofu/ and banking77/, a copy of sentence-transformers/all-MiniLM-L6-v2 as minilm-l6/
+and one of HuggingFaceTB/SmolLM2-135M-Instruct as smollm2-135m/. `--table` prints what is there; with `--publish` it
+also takes the place of the same requests in recipes/study/results/requests.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import json
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from hf_unlearn.cli import parsing, running
+from hf_unlearn.utils.flags import with_underscores
+from recipes.study.cells import cell_path, prepared_by, seeds_of
+from recipes.tools import jobs as jobs_
+
+RESULTS = Path(__file__).parent / "results" / "requests.json"
+TEXT = Path(__file__).resolve().parents[1] / "text"
+SCHEMA = 1
+MEASURED = 200  # rows of a split whose losses are measured, at most
+NEAR = 0.5  # nats from a retrained model's forget loss
+PLAIN, RETRAINED = "original", "retrained"
+IN_HALF = "--bf16 true --use_cpu true"
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """
+    What a request names.
+
+    Args:
+        groups: values of the recipe's `forget_column`, or classes, drawn by the seed.
+        rows: of these, or without groups of all trained rows, how many, drawn by the seed; None: all.
+        retrained: a model is trained without them for seed 0, to compare with.
+    """
+
+    groups: int | None = None
+    rows: int | None = None
+    retrained: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class RequestTask:
+    """
+    Args:
+        recipe: YAML file in recipes/text.
+        flags: of the training; `{data}` is filled in.
+        by: column whose values a request names.
+        asked: name -> what.
+        request: flags of the request alone; for the hardware, no option of unlearning.
+        role: "chooses": the defaults were chosen by it; "confirms": it was not looked at for that.
+        general: texts that nothing was trained on, by which general ability is measured: (file, columns) in DIR.
+    """
+
+    recipe: str
+    flags: str
+    by: str
+    asked: dict[str, Asked]
+    request: str = ""
+    role: str = "confirms"
+    general: tuple[tuple[str, str], ...] = ()
+
+
+FACTS = ("tofu/world_facts_perturbed.jsonl", "chat")
+QUESTIONS = ("banking77/test.csv", "text")
+TASKS = {
+    "TOFU SmolLM2 LoRA": RequestTask(
+        "tofu_smollm2_lora.yaml",
+        f"--model_name_or_path {{data}}/smollm2-135m --data_files {{data}}/tofu/full.jsonl {IN_HALF}",
+        "author",
+        {
+            "10 rows": Asked(1, 10),
+            "2 authors": Asked(2, retrained=True),
+            "5 authors": Asked(5),
+        },
+        request=IN_HALF,
+        general=(FACTS, QUESTIONS),
+    ),
+    "Banking77 MiniLM": RequestTask(
+        "banking77_minilm.yaml",
+        "--model_name_or_path {data}/minilm-l6 --data_files {data}/banking77",
+        "labels",
+        {
+            "10 rows": Asked(rows=10),
+            "50 rows": Asked(rows=50),
+            "200 rows": Asked(rows=200, retrained=True),
+            "1 intent": Asked(1),
+            "2 intents": Asked(2, retrained=True),
+        },
+    ),
+    "Banking77 MiniLM LoRA": RequestTask(
+        "banking77_minilm.yaml",
+        "--model_name_or_path {data}/minilm-l6 --data_files {data}/banking77 --lora_r 16 --lora_alpha 32 "
+        "--ready.learning_rate 1e-3 --ready.num_train_epochs 6",
+        "labels",
+        {"50 rows": Asked(rows=50), "2 intents": Asked(2)},
+    ),
+}
+
+
+def words_of(task: RequestTask, seed: int, data: str, smoke: bool) -> list[str]:
+    """Flags of recipes/ready.py."""
+    words = ["--config", str(TEXT / task.recipe), "--split_seed", str(seed), "--seed", str(seed)]
+    words += [*task.flags.format(data=data).split(), "--readiness", "none", *jobs_.QUIET_FLAGS]
+    return [*words, "--ready.max_steps", "2"] if smoke else words
+
+
+def chosen(pool, task: RequestTask, asked: Asked, seed: int) -> np.ndarray:
+    """Which rows (N,) of the trained ones are asked for."""
+    rng = np.random.default_rng([seed, 23])
+    within = np.ones(len(pool), bool)
+    if asked.groups is not None:
+        values = np.array([str(value) for value in pool[task.by]])
+        within = np.isin(values, rng.permutation(np.unique(values))[: asked.groups])
+    if asked.rows is not None:
+        within = np.isin(np.arange(len(pool)), rng.permutation(np.flatnonzero(within))[: asked.rows])
+    return within
+
+
+def train(name: str, role: str, seed: int, root: Path, data: str, smoke: bool, without: str | None = None) -> Path:
+    """Trains a model once, plainly or without what a request names; returns its folder."""
+    from datasets import concatenate_datasets
+
+    from hf_unlearn.cli import ready
+
+    task = TASKS[name]
+    out = cell_path(root, name, f"{role} {without or ''}".strip(), seed).with_suffix("")
+    if (out / role / "trained.json").is_file():
+        return out / role
+    shutil.rmtree(out, ignore_errors=True)
+    words = [*words_of(task, seed, data, smoke), "--output_dir", str(out)]
+    own, data_args, model_args, args = parsing.parse("ready", words)
+    own.role = PLAIN
+    prepared = prepared_by(words, True)[1]
+    pool = concatenate_datasets([prepared.splits["forget"], prepared.splits["retain"]])
+    if without:
+        keep = ~chosen(pool, task, task.asked[without], seed)
+        empty = pool.select(np.flatnonzero(~keep)[:1])
+        prepared = dataclasses.replace(
+            prepared, splits={**prepared.splits, "forget": empty, "retain": pool.select(np.flatnonzero(keep))}
+        )
+        own.role = RETRAINED
+    with contextlib.redirect_stdout(None):
+        trainer = ready.train(own, data_args, model_args, args, prepared)
+    (out / role / "trained.json").write_text(json.dumps(trainer.cost), encoding="utf-8")
+    return out / role
+
+
+def seen(model, rows, collator) -> dict:
+    """Mean loss, share of rows right, and quartiles of the rows' losses."""
+    from torch.utils.data import DataLoader
+
+    from hf_unlearn.evaluation import evenly
+    from recipes.study import trial
+
+    found = trial.look(model, list(DataLoader(evenly(rows, MEASURED), batch_size=16, collate_fn=collator)))
+    quartiles = np.quantile(found["rows"], [0.25, 0.5, 0.75]).round(4).tolist()
+    return {"loss": round(found["loss"], 4), "accuracy": round(found["accuracy"], 4), "quartiles": quartiles}
+
+
+def general_sets(task: RequestTask, data: str, tokenizer) -> dict:
+    """Public texts that have nothing to do with the rows, ready for the model."""
+    import hf_unlearn
+
+    found = {}
+    for where, shape in task.general:
+        rows = hf_unlearn.load_rows(str(Path(data, where)))
+        rows = rows.select(range(0, len(rows), max(1, len(rows) // 60))).select(range(60))
+        names = ["text"] if shape == "text" else ["question", "answer"]
+        found[where.split("/")[0] + " " + shape] = hf_unlearn.encode(rows.select_columns(["id", *names]), tokenizer)
+    return found
+
+
+def build(name: str, what: str, seed: int, root: str, data: str, smoke: bool) -> float:
+    """One request: trains what is missing, asks, measures, writes its file; returns the seconds."""
+    from datasets import concatenate_datasets
+
+    import hf_unlearn
+    from hf_unlearn.data.collate import default_collator
+    from hf_unlearn.trainers.loading import load_model
+
+    begin = time.perf_counter()
+    task, root = TASKS[name], Path(root)
+    plain = train(name, PLAIN, seed, root, data, smoke)
+    words = [*words_of(task, seed, data, smoke), "--output_dir", str(root)]
+    prepared = prepared_by(words, True)[1]
+    tokenizer = prepared.processing_class
+    pool = concatenate_datasets([prepared.splits["forget"], prepared.splits["retain"]])
+    mask = chosen(pool, task, task.asked[what], seed)
+    splits = {"forget": pool.select(np.flatnonzero(mask)), "retain": pool.select(np.flatnonzero(~mask))}
+    splits["unseen"] = prepared.splits["unseen"]
+    whole = task.by == "labels" and task.asked[what].groups
+    test = prepared.splits.get("test")
+    if test is not None:
+        gone = set(splits["forget"]["labels"]) if whole else set()
+        splits["test"] = test.select([i for i, label in enumerate(test["labels"]) if label not in gone])
+    general = general_sets(task, data, tokenizer)
+    options = parsing.parse("unlearn", [*task.request.split(), "--output_dir", str(root), *jobs_.QUIET_FLAGS])[3]
+    with tempfile.TemporaryDirectory(dir=root) as out:
+        given = {key: getattr(options, key) for key in options.given if key not in ("output_dir",)}
+        if whole:
+            given["target"] = "chance"
+        if "smollm2" in task.recipe:
+            given["per_device_train_batch_size"] = 8
+        args = hf_unlearn.UnlearnConfig(**{**given, "output_dir": out, "seed": seed})
+        model = load_model(str(plain))
+        collator = default_collator(model, tokenizer)
+        before = {part: seen(model, rows, collator) for part, rows in {**splits, **general}.items()}
+        trainer = hf_unlearn.UnlearnTrainer(
+            str(plain), args, splits["forget"], splits["retain"], splits["unseen"], processing_class=tokenizer
+        )
+        start = time.process_time()
+        metrics = trainer.train().metrics
+        seconds = time.process_time() - start
+    after = {part: seen(trainer.model, rows, collator) for part, rows in {**splits, **general}.items()}
+    found = {
+        "schema": SCHEMA, "task": name, "what": what, "seed": seed, "smoke": smoke, "role": task.role,
+        "rows": {part: len(rows) for part, rows in splits.items()},
+        "before": before, "after": after, "steps": trainer.state.global_step,
+        "row_passes": round(trainer.row_passes, 1), "cpu_seconds": round(seconds, 1),
+        "stop_reason": trainer.stop_reason, "end": metrics["end"], "guarantee": metrics["guarantee"],
+        "general_rows": trainer.general.to_dict(),
+    }  # fmt: skip
+    if task.asked[what].retrained and seed == 0:
+        other = load_model(str(train(name, RETRAINED, seed, root, data, smoke, without=what)))
+        found["retrained"] = {part: seen(other, rows, collator) for part, rows in {**splits, **general}.items()}
+    target = cell_path(root, name, f"asked {what}", seed)
+    part = target.with_suffix(".json.part")
+    part.write_text(json.dumps(found), encoding="utf-8")
+    part.rename(target)  # whole, or not there
+    return time.perf_counter() - begin
+
+
+# ---- the table ----
+
+
+def gather(root: Path) -> list[dict]:
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(root.glob("*/asked_*.json"))]
+    return [one for one in found if one["schema"] == SCHEMA]
+
+
+def over(old: list[dict], new: list[dict]) -> list[dict]:
+    """What is there, with the same requests replaced."""
+    kept = {(one["task"], one["what"], one["seed"]): one for one in [*old, *new]}
+    return [kept[key] for key in sorted(kept, key=str)]
+
+
+def reached(one: dict) -> str:
+    """Whether a request ended as it should, in a word."""
+    if one["stop_reason"] != "forget_loss_reached_target":
+        return one["stop_reason"]
+    return "yes"
+
+
+def near(one: dict) -> bool:
+    """Whether the forget loss is near a retrained model's, or within the unseen rows' quartiles."""
+    loss = one["after"]["forget"]["loss"]
+    low, _, high = one["after"]["unseen"]["quartiles"]
+    close = "retrained" in one and abs(loss - one["retrained"]["forget"]["loss"]) <= NEAR
+    return close or low <= loss <= high
+
+
+def markdown(found: list[dict]) -> str:
+    """The requests, a line each."""
+    lines = [
+        "| task | asked | seed | reached | steps | forget loss | unseen: quartiles | retained: loss, right | test right"
+        " | public texts, perplexity × |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for one in found:
+        a, b = one["before"], one["after"]
+        low, _, high = b["unseen"]["quartiles"]
+        retrained = f" ({one['retrained']['forget']['loss']:.2f})" if "retrained" in one else ""
+        texts = [f"{np.exp(b[k]['loss'] - a[k]['loss']):.2f}" for k in a if " " in k]
+        test = f"{a['test']['accuracy']:.3f} → {b['test']['accuracy']:.3f}" if "test" in a else ""
+        lines.append(
+            f"| {one['task']} | {one['what']} | {one['seed']} | {reached(one)} | {one['steps']} "
+            f"| {a['forget']['loss']:.2f} → {b['forget']['loss']:.2f}{retrained} | {low:.2f} to {high:.2f} "
+            f"| {a['retain']['loss']:.2f}, {a['retain']['accuracy']:.3f} → {b['retain']['loss']:.2f}, "
+            f"{b['retain']['accuracy']:.3f} | {test} | {', '.join(texts)} |"
+        )
+    done = [one for one in found if reached(one) == "yes"]
+    told = f"{len(done)} of {len(found)} requests reached their target; {sum(map(near, done))} of these end near a "
+    return "\n".join([*lines, "", f"{told}retrained model or within the unseen rows' quartiles."])
+
+
+def main(argv: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", nargs="+", default=[], metavar="TASK", help=f"some of {', '.join(TASKS)}; all")
+    parser.add_argument("--asked", nargs="+", default=None, metavar="WHAT", help='such as "10 rows"; default: all')
+    parser.add_argument("--seeds", default="0-1", help="0-4, or 0,2,7")
+    parser.add_argument("--data", help="folder with tofu/, banking77/, minilm-l6/, smollm2-135m/")
+    parser.add_argument("--output_dir", default="outputs/requests", help="for models and cells")
+    parser.add_argument("--table", action="store_true", help="print what is there")
+    parser.add_argument("--publish", action="store_true", help="with --table: into results/requests.json")
+    parser.add_argument("--smoke", action="store_true", help="two steps a model, to see that it runs")
+    options = parser.parse_args(with_underscores(argv))
+    tasks = list(TASKS) if options.task == ["all"] else options.task
+    if unknown := [task for task in tasks if task not in TASKS]:
+        parser.error(f"no task is called {', '.join(unknown)}")
+    if not tasks and not options.table:
+        parser.error("name a --task, or ask for the --table")
+    if tasks and not options.data:
+        parser.error("name the folder of the rows and models by --data")
+    jobs_.quiet()
+    root = Path(options.output_dir).resolve()
+    cells = [(t, w, s) for s in seeds_of(options.seeds) for t in tasks for w in options.asked or TASKS[t].asked]
+    todo = [(t, w, s) for t, w, s in cells if not cell_path(root, t, f"asked {w}", s).is_file()]
+    for task, what, seed in todo:
+        seconds = build(task, what, seed, str(root), options.data, options.smoke)
+        print(f"{task}, {what}, seed {seed}: {seconds:.0f} s", flush=True)
+    if options.table:
+        found = gather(root)
+        if options.publish:
+            found = over(json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else [], found)
+            RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        print(markdown(found))
+
+
+if __name__ == "__main__":
+    running.run(main)

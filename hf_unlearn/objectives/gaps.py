@@ -192,9 +192,9 @@ def fitting(*, target: str, resists: bool) -> str:
     """
     The gap that `gap="auto"` stands for: the first that applies.
 
-    * "squared" where recoveries are simulated: making them fail drives the forget loss beyond τ, and the hinge has no
-      gradient there that would bring it back.
-    * "rows" for the target "chance": a class is removed only when every row of it has a high loss, not just their mean.
-    * else "hinge", the paper's.
+    * "rows" for the target "chance", unless recoveries are simulated: a class is removed only when every row of it has
+      a high loss, not just their mean.
+    * else "squared". The hinge, the paper's, has no gradient beyond τ: where the last steps, or a simulated recovery,
+      have driven the forget loss there, nothing brings it back, and the rows stand out as deleted.
     """
-    return "squared" if resists else "rows" if target == "chance" else "hinge"
+    return "rows" if target == "chance" and not resists else "squared"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -15,9 +16,10 @@ RULE = Rule(alpha0=0.3, passes=10, target="current", chance=10.8, stop=True, ret
 STATE = State(tau=3.7, tau_initial=3.4, retain_initial=0.1)
 
 
-def left(forget, retain=0.12, tau=3.7) -> Ending:
+def left(forget, retain=0.12, tau=3.7, **more) -> Ending:
     found = {"forget_loss": forget, "shortfall": (tau - forget) / tau, "retain_loss": retain}
-    return ending(RULE, STATE, found)
+    rule = dataclasses.replace(RULE, general_budget=0.05 if more else None)
+    return ending(rule, dataclasses.replace(STATE, general_initial=2.0 if more else None), found | more)
 
 
 @pytest.mark.parametrize(
@@ -42,3 +44,11 @@ def test_rows_that_stand_out_as_deleted_and_a_budget_that_is_passed_are_said():
     over = left(3.6, retain=0.8)
     assert not over.kept and "0.6 that the budget allows" in told(over.to_dict(), DONE)
     assert "budget" not in told(left(3.6).to_dict(), DONE)
+
+
+def test_what_general_texts_have_lost_is_said_as_a_perplexity_and_only_where_there_are_any():
+    assert "general" not in told(left(3.6).to_dict(), DONE)
+    kept, lost = (left(3.6, general_loss=loss) for loss in (2.04, 2.7))
+    assert kept.able and "1.04 times what it was." in told(kept.to_dict(), DONE)
+    assert not lost.able and "2.01 times what it was: more than the 1.05." in told(lost.to_dict(), DONE)
+    assert not left(3.6, general_loss=math.nan).able

@@ -36,6 +36,12 @@ def test_number_of_forget_passes_is_the_papers_for_full_batches(n_forget, n_reta
     assert schedule.forget_passes(n_forget, n_retain) == paper
 
 
+@pytest.mark.parametrize("n_forget, step_rows, passes", [(12, 16, 134), (16, 16, 100), (200, 8, 4), (1, 16, 1600)])
+def test_passes_of_a_hundred_steps(n_forget, step_rows, passes):
+    found = schedule.passes_of_steps(schedule.FEWEST_STEPS, step_rows, n_forget)
+    assert found == passes and found * n_forget // step_rows >= 100
+
+
 def test_alpha_decays_linearly_by_pass():
     assert [schedule.alpha_at(0.5, e, 5) for e in range(6)] == pytest.approx([0.5, 0.4, 0.3, 0.2, 0.1, 0.0])
 

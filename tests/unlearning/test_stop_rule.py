@@ -10,7 +10,7 @@ import pytest
 
 from hf_unlearn.unlearning import stop_rule
 from hf_unlearn.unlearning.schedule import Rule, State, retarget, start
-from hf_unlearn.unlearning.stop_rule import BUDGET, DONE, REACHED, update
+from hf_unlearn.unlearning.stop_rule import BUDGET, DONE, GENERAL, REACHED, update
 
 RULE = Rule(alpha0=0.3, passes=10, target="current", chance=3.0, stop=True, retain_budget=0.1)
 
@@ -86,6 +86,36 @@ def test_the_last_step_of_max_steps_has_its_own_stop_reason():
         assert stop_rule.end(RULE, state, retain_loss=loss).stop_reason == reason
 
 
+def with_texts(general=2.0):
+    """`(rule, state)` of a request with general texts, whose budget is .05 nats."""
+    made = rule(general_budget=0.05)
+    return made, start(made, 2.0, 0.1, general)
+
+
+@pytest.mark.parametrize("general", [2.0501, 2.5, math.nan])
+def test_the_target_is_not_reached_while_general_texts_are_beyond_their_budget(general):
+    made, state = with_texts()
+    near, dip = ({"shortfall": 0.0, "retain_loss": 0.15, "general_loss": loss} for loss in (2.05, general))
+    assert feed(made, state, [near, dip, near, near])[1] == [None, None, None, REACHED]
+
+
+def test_general_texts_far_beyond_their_budget_twice_in_a_row_end_the_run():
+    made, state = with_texts()
+    out, in_ = ({"retain_loss": 0.15, "general_loss": loss} for loss in (2.0501 + math.log(2), 2.74))
+    assert feed(made, state, [out, in_, out, out])[1] == [None, None, None, GENERAL]
+    assert feed(made, state, [{**out, "general_loss": math.nan}] * 2)[1] == [None, GENERAL]
+    assert feed(rule(stop=False, general_budget=0.05), state, [out] * 4)[1] == [None] * 4
+
+
+def test_a_run_that_ends_with_general_texts_beyond_their_budget_says_so():
+    made, state = with_texts()
+    for general, retain, reason in ((2.06, 0.15, GENERAL), (2.04, 0.15, DONE), (2.04, 0.3, BUDGET)):
+        look = {"retain_loss": retain, "general_loss": general}
+        assert update(made, state, forget_pass=10, shortfall=0.5, **look).stop_reason == reason
+        found = stop_rule.end(made, state, **look).stop_reason
+        assert found == ("max_steps" if reason == DONE else reason)
+
+
 def test_fixed_length_ends_only_with_the_last_pass():
     fixed = rule(stop=False)
     look = {"shortfall": -1.0, "retain_loss": math.nan}
@@ -102,4 +132,4 @@ def test_update_leaves_its_arguments_and_a_state_survives_json():
 
 
 def test_every_stop_reason_has_a_sentence():
-    assert {REACHED, BUDGET, DONE, "max_steps", "interrupted", "replayed"} == set(stop_rule.STOP_REASONS)
+    assert {REACHED, BUDGET, GENERAL, DONE, "max_steps", "interrupted", "replayed"} == set(stop_rule.STOP_REASONS)

@@ -17,7 +17,7 @@ from ..data.checks import taken
 from ..data.columns import column_names
 from ..data.order import rows_at
 from ..data.row_checks import row_problems
-from ..evaluation.attacks.generate import continuations
+from ..evaluation.attacks.generate import continuations, positions_of
 from ..objectives.row_nll import IGNORE_INDEX
 from ..unlearning import general
 from ..utils.checks import ArgumentError, Wrong
@@ -193,7 +193,10 @@ def own_texts(model, tokenizer, seed: int) -> list[dict]:
     """
     prompts = _beginnings(tokenizer)
     prompts = [prompts[i % len(prompts)] for i in range(general.TEXTS)]
-    how = {"max_new_tokens": general.TOKENS, "batch_size": len(prompts), "seed": seed}
+    room = positions_of(base_model(model)) - max(map(len, prompts))
+    if room < general.SAME:
+        return []
+    how = {"max_new_tokens": int(min(general.TOKENS, room)), "batch_size": len(prompts), "seed": seed}
     rows = []
     for prompt, words in zip(prompts, continuations(model, prompts, tokenizer, **how), strict=True):
         if words:

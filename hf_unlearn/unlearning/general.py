@@ -62,9 +62,9 @@ def rows_of_step(step: int, rows: int, n: int) -> list[int]:
     return [(first + k) % n for k in range(min(rows, n))]
 
 
-def runs(tokens: Sequence[int], length: int = SAME) -> set[tuple[int, ...]]:
-    """All runs of `length` tokens."""
-    return {tuple(tokens[i : i + length]) for i in range(len(tokens) - length + 1)}
+def runs(tokens: Sequence[int]) -> set[tuple[int, ...]]:
+    """All runs of [`SAME`] tokens."""
+    return {tuple(tokens[i : i + SAME]) for i in range(len(tokens) - SAME + 1)}
 
 
 def says_rows(tokens: Sequence[int], known: set[tuple[int, ...]]) -> bool:

@@ -57,7 +57,9 @@ def weighed(alpha: float, options: dict) -> dict:
     return {**options, "alpha": alpha} if read else dict(options)
 
 
-def trainer(out, model=None, rows=None, config=None, callbacks=None, peft_config=None, **options):
+def trainer(
+    out, model=None, rows=None, config=None, callbacks=None, peft_config=None, general_dataset="none", **options
+):
     rows = rows or ROWS
     model = memorised() if model is None else model
     config = config or UnlearnConfig(str(out), **{**QUIET, **options})
@@ -70,6 +72,7 @@ def trainer(out, model=None, rows=None, config=None, callbacks=None, peft_config
         processing_class=tokenizer(),
         callbacks=callbacks,
         peft_config=peft_config,
+        general_dataset=general_dataset,
     )
 
 

@@ -206,6 +206,11 @@ class Objective:
         """Row passes of a step for each forget row in it, with the retain row that is paired with it."""
         return 2.0 if self.side == BOTH else 1.0
 
+    @property
+    def closes(self) -> bool:
+        """Whether the forget rows have no gradient at all where their mean loss is at or beyond τ."""
+        return self.stops_at_target and not self.by_rows
+
     def has(self, hook: str) -> bool:
         """Whether the class defines a method that [`Objective`] leaves open."""
         return getattr(type(self), hook) is not getattr(Objective, hook)

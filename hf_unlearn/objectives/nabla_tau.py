@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ..utils.checks import one_of
 from .base import Objective, RowOutputs, Start
-from .gaps import GAPS, Gap, fitting
+from .gaps import GAPS, Gap, Hinge, fitting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +28,7 @@ class NablaTau(Objective):
 
     Args:
         gap: what stands in place of ReLU(tau - L_f)^2: a name of [`hf_unlearn.objectives.gaps`]. `"auto"` is the
-            paper's hinge, or in a request what [`~hf_unlearn.objectives.gaps.fitting`] says.
+            paper's hinge, but in a request what [`~hf_unlearn.objectives.gaps.fitting`] says.
     """
 
     name: ClassVar[str] = "nabla_tau"
@@ -43,8 +43,8 @@ class NablaTau(Objective):
         metadata={
             "help": "The pull to the target τ: `hinge` (the paper's, on the mean), `rows` (the hinge on each "
             "row), `squared` (symmetric), `matched` (each forget row has a target of its own), `ranked` (the "
-            "same, given out by the rows' rank and met in the logit of confidence); `auto`: the hinge, but `rows` "
-            "with the target `chance`, and `squared` with `resistance`.",
+            "same, given out by the rows' rank and met in the logit of confidence); `auto`: `squared`, but `rows` "
+            "with the target `chance` and no `resistance`.",
             "check": partial(one_of, allowed=("auto", *GAPS)),
         },
     )
@@ -57,6 +57,10 @@ class NablaTau(Objective):
     @property
     def by_rows(self) -> bool:
         return self.pull.by_rows
+
+    @property
+    def closes(self) -> bool:
+        return isinstance(self.pull, Hinge)
 
     def mean_value(self, forget_loss: Tensor, retain_loss: Tensor, *, alpha: float, tau: float) -> Tensor:
         retain = (1 - alpha) * retain_loss

@@ -102,8 +102,8 @@ class UnlearnOptions(ReplayRequestOptions, ObjectiveOptions):
     gate_every: int = field(
         default=1,
         metadata={
-            "help": "While the hinge gate is closed (the forget loss is at or beyond τ, so the forget term has no "
-            "gradient), run the forget rows of every k-th step only, and likewise the simulated recovery. Raise "
+            "help": "With `gap` `hinge`, while its gate is closed (the forget loss is at or beyond τ, so the forget term "
+            "has no gradient), run the forget rows of every k-th step only, and likewise the simulated recovery. Raise "
             "it, e.g. to 8, where many such steps follow each other: it saves the forward passes of these rows."
         },
     )
@@ -191,7 +191,7 @@ class UnlearnOptions(ReplayRequestOptions, ObjectiveOptions):
                 own = " and ".join(f"`{field.name}`" for field in registry.option_fields(kind))
                 said = f"{without} has no α; its own options are {own}." if own else f"{without} has no α."
                 cases.append((("alpha",), f"{said} Leave it out."))
-            if not kind.stops_at_target or (is_last and registry.objective_of(self).by_rows):
+            if not kind.stops_at_target or (is_last and not registry.objective_of(self).closes):
                 said = "the gate is that of a hinge on the mean forget loss, and there is none. Leave it out."
                 cases.append((("gate_every",), said))
         if self.target in TARGETS[1:] and (settled or "target" in given):

@@ -120,9 +120,10 @@ def test_beyond_the_target_the_hinge_leaves_only_the_retain_rows(tmp_path):
     """Forget rows never seen, τ of rows known by heart: the gate is closed from the start."""
     rows = {"forget": ROWS["unseen"], "retain": ROWS["retain"], "unseen": ROWS["forget"]}
     closed = Gradients()
-    run = trainer(tmp_path, None, rows, max_steps=1, alpha=0.3, stop=False, max_grad_norm=0.0, callbacks=[closed])
+    run = trainer(tmp_path, None, rows, max_steps=1, alpha=0.3, stop=False, max_grad_norm=0.0, callbacks=[closed],
+                  gap="hinge")  # fmt: skip
     run.train()
-    pairs = PairedDataset(rows["forget"], rows["retain"], 9, 42)
+    pairs = PairedDataset(rows["forget"], rows["retain"], run.rule.passes, 42)
     model = memorised()
     model.train()
     loss = 0.7 * model(**batch_of(model, [pairs[i][1] for i in range(16)])).loss
@@ -153,7 +154,7 @@ CLOSED = {"forget": ROWS["unseen"], "retain": ROWS["retain"], "unseen": ROWS["fo
 ])  # fmt: skip
 def test_with_a_closed_gate_forget_rows_cost_a_forward_or_nothing(tmp_path, accumulation, each, every, passes):
     cut = {"per_device_train_batch_size": each, "gradient_accumulation_steps": accumulation}
-    run = trainer(tmp_path, memorised(), CLOSED, max_steps=6, stop=False, target="frozen", gate_every=every,
+    run = trainer(tmp_path, memorised(), CLOSED, max_steps=6, stop=False, gap="hinge", gate_every=every,
                   forget_forward="in_turn", **cut)  # fmt: skip
     metrics = run.train().metrics
     measured = len(CLOSED["unseen"]) + len(CLOSED["retain"])  # τ and the retain sample before the first step
@@ -167,7 +168,7 @@ def test_a_step_that_skips_the_forget_rows_equals_one_that_finds_the_gate_closed
     ends = []
     for every in (1, 4):
         run = trainer(tmp_path, memorised(), CLOSED, max_steps=6, stop=False, per_device_train_batch_size=8,
-                      gate_every=every, forget_forward="in_turn", target="frozen")  # fmt: skip
+                      gate_every=every, forget_forward="in_turn", gap="hinge")  # fmt: skip
         run.train()
         ends.append(weights(run.model))
     assert same_bits(*ends)
@@ -182,7 +183,7 @@ def test_a_gate_reopened_by_a_higher_target_is_open_in_the_next_step(tmp_path, a
 
     keep = Gradients()
     run = trainer(tmp_path, memorised(), CLOSED, max_steps=5, stop=False, per_device_train_batch_size=8 // accumulation,
-                  gradient_accumulation_steps=accumulation, gate_every=3, forget_forward="in_turn", target="frozen",
+                  gradient_accumulation_steps=accumulation, gate_every=3, forget_forward="in_turn", gap="hinge",
                   callbacks=[keep, Raise()], max_grad_norm=0.0)  # fmt: skip
     run.train()
     seen = ["forget_loss" in line for line in run.state.log_history if "loss" in line]
@@ -192,7 +193,8 @@ def test_a_gate_reopened_by_a_higher_target_is_open_in_the_next_step(tmp_path, a
 
 
 def test_row_passes_match_a_hand_count(tmp_path):
-    run = trainer(tmp_path, stop=False, passes="10", per_device_train_batch_size=3, max_steps=20, unseen_every=5)
+    run = trainer(tmp_path, stop=False, passes="10", per_device_train_batch_size=3, max_steps=20, target="current",
+                  unseen_every=5)  # fmt: skip
     metrics = run.train().metrics
     # 20 steps of 3 + 3 rows; forward only: τ and the retain sample before, τ again after five and after ten passes, and
     # behind the last step the forget rows and the retain sample

@@ -68,7 +68,9 @@ def test_with_the_data_alone_it_forgets_up_to_the_target_and_keeps_the_rest(tmp_
 def test_alpha_passes_and_looks_follow_from_the_numbers_of_rows(tmp_path):
     run = trainer(tmp_path, per_device_train_batch_size=2)
     assert run.rule.alpha0 == pytest.approx(5 / 3 * 6 / 24)
-    assert run.rule.passes == 9 and len(run.train_dataset) == 54 and run.looks.every == 2
+    assert run.rule.passes == 34 and len(run.train_dataset) == 204 and run.looks.every == 2  # a hundred steps
+    assert trainer(tmp_path, rows={**ROWS, "forget": ROWS["forget"].select([0])}).rule.passes == 1600
+    assert run.rule.target == "frozen" and run.objective.gap == "squared"
     assert run.rule.chance == math.log(50)
     own = trainer(tmp_path, per_device_train_batch_size=2, alpha=0.1, passes="4", target="frozen", stop=False)
     assert (own.rule.alpha0, own.rule.passes, own.rule.target, own.rule.stop) == (0.1, 4, "frozen", False)
@@ -197,7 +199,7 @@ def test_a_record_without_the_first_move_is_read_as_it_was_meant(tmp_path):
 
 def test_tau_is_capped_when_the_unseen_loss_runs_away(tmp_path):
     """α = ½ at a high rate destroys the model; without the cap τ would follow its unseen loss upward."""
-    options = {"learning_rate": 0.05, "passes": "12", "unseen_every": 1, "stop": False}
+    options = {"learning_rate": 0.05, "passes": "12", "target": "current", "unseen_every": 1, "stop": False}
     run = trainer(tmp_path, memorised_more(), MORE, alpha=0.9, per_device_train_batch_size=4, **options)
     run.train()
     unseen = [log["unseen_loss"] for log in run.state.log_history if "unseen_loss" in log]
@@ -287,7 +289,7 @@ def test_classifiers_forget_rows_too(tmp_path, make, rows, accumulation):
 
 
 def test_target_chance_leaves_no_row_of_the_class_answered(tmp_path):
-    """With the target "chance" the hinge is on each row; a request for something else is left alone."""
+    """With the target "chance" a hinge is on each row; a request for something else is pulled from both sides."""
     sets = {"forget": text_class_rows(6), "retain": text_class_rows(18, 6), "unseen": text_class_rows(9, 100)}
     model = fit(bert(), [*sets["forget"], *sets["retain"]], steps=60)
     run = trainer(tmp_path, model, sets, learning_rate=3e-3, passes="160", target="chance", retain_budget=0.5)
@@ -297,7 +299,7 @@ def test_target_chance_leaves_no_row_of_the_class_answered(tmp_path):
     assert run.stop_reason == "forget_loss_reached_target" and run.targets == [math.log(3)] * 6
     assert np.maximum(math.log(3) - sums / counts, 0).mean() <= gaps.TOLERANCE * math.log(3)
     for options, gap in (
-        ({}, "hinge"), ({"target": "frozen"}, "hinge"), ({"target": "chance", "gap": "squared"}, "squared"),
+        ({}, "squared"), ({"target": "current"}, "squared"), ({"target": "chance", "gap": "squared"}, "squared"),
         ({"target": "chance", "gap": "hinge"}, "hinge"),
         ({"target": "chance", "resistance": "relearn"}, "squared"),
     ):  # fmt: skip

@@ -214,8 +214,8 @@ def test_weights_and_buffers_are_what_they_were_before_the_ordinary_passes(tmp_p
 @pytest.mark.parametrize("accumulation", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_row_passes_with_resistance_match_a_hand_count(tmp_path, tau, every, passes, accumulation):
     costs = []
-    for more in ({}, {**ON, "recovery_steps": 2}):
-        run = trainer(tmp_path, memorised(), EIGHT, max_steps=3, stop=False, gap="squared", gate_every=every,
+    for more in ({}, {**ON, "recovery_steps": 2, "gate_every": every}):
+        run = trainer(tmp_path, memorised(), EIGHT, max_steps=3, stop=False, gap="squared",
                       per_device_train_batch_size=8 // accumulation, gradient_accumulation_steps=accumulation,
                       callbacks=[hold := Tau(tau)], learning_rate=1e-6, **more)  # fmt: skip
         hold.run = run
@@ -255,7 +255,8 @@ def test_with_resistance_the_default_gap_is_squared_and_a_chosen_gap_stays(tmp_p
     run = trainer(tmp_path, config=config)
     assert run.objective.gap == "squared" == run.record()["gap"] and config.gap == "auto"
     assert trainer(tmp_path, gap="matched", **ON).objective.gap == "matched"
-    assert trainer(tmp_path).objective.gap == "hinge"
+    assert trainer(tmp_path, target="chance").objective.gap == "rows"
+    assert trainer(tmp_path, target="chance", **ON).objective.gap == "squared"
     assert "gap" not in trainer(tmp_path, objective="npo", **ON).record()
 
 

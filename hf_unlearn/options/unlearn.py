@@ -102,8 +102,8 @@ class UnlearnOptions(ReplayRequestOptions, ObjectiveOptions):
     gate_every: int = field(
         default=1,
         metadata={
-            "help": "With `gap` `hinge`, while its gate is closed (the forget loss is at or beyond τ, so the forget term "
-            "has no gradient), run the forget rows of every k-th step only, and likewise the simulated recovery. Raise "
+            "help": "With `gap` `hinge`, while its gate is closed (the forget loss is at or beyond τ, so that term has "
+            "no gradient), run the forget rows of every k-th step only, and likewise the simulated recovery. Raise "
             "it, e.g. to 8, where many such steps follow each other: it saves the forward passes of these rows."
         },
     )

@@ -153,6 +153,8 @@ def unlearner(model, rows: RequestRows, request: Request, seed: int, watch: Watc
     lora = arguments.ModelArguments(lora_r=16 if request.adapter else 0)
     with tempfile.TemporaryDirectory() as folder:
         options = {"stop": False, **rows.options, **request.options}
+        if request.objective == "nabla_tau" and rows.goal != "chance" and options.get("resistance", "none") == "none":
+            options.setdefault("gap", "hinge")  # the paper's
         args = UnlearnConfig(
             folder,
             objective=request.objective,

@@ -44,7 +44,7 @@ def ready(out, weights=None, **options) -> ReadyTrainer:
     return ReadyTrainer(model(weights), args, lm_rows(26, every=3), processing_class=tokenizer())
 
 
-def unlearn(out, weights=None, **options) -> UnlearnTrainer:
+def unlearn(out, weights=None, general=True, **options) -> UnlearnTrainer:
     """
     An adapter with dropout, two micro-batches a step, a τ that is measured anew; the budget is spent at the end, and
     weights of long before are put back.
@@ -52,17 +52,20 @@ def unlearn(out, weights=None, **options) -> UnlearnTrainer:
     from peft import LoraConfig
 
     own = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "learning_rate": 2e-2, "save_steps": 2}
-    own |= {"passes": "12", "unseen_every": 1, "save_total_limit": 2, "lr_scheduler_type": "linear"}
+    own |= {"passes": "12", "target": "current", "unseen_every": 1}
+    own |= {"save_total_limit": 2, "lr_scheduler_type": "linear"}
+    own |= {"general_budget": 50.0} if general and options.get("stop", True) else {}
     args = UnlearnConfig(str(out), **{**QUIET, **own, **options})
     base = model(weights)
     lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM", lora_dropout=0.1)
-    return UnlearnTrainer(base, args, *ROWS.values(), processing_class=tokenizer(), peft_config=lora)
+    rows = {"processing_class": tokenizer(), "general_dataset": lm_rows(8, 400) if general else "none"}
+    return UnlearnTrainer(base, args, *ROWS.values(), peft_config=lora, **rows)
 
 
 def ascent(out, weights=None, **options) -> UnlearnTrainer:
     """A request that ends early, between two checkpoints, with weights put back from before the first of them."""
     own = {"objective": "gradient_ascent", "learning_rate": 1e-2, "lr_scheduler_type": "constant", "save_steps": 4}
-    return unlearn(out, weights, **{**own, **options})
+    return unlearn(out, weights, general=False, **{**own, **options})
 
 
 RUN_KINDS = {"ready": ready, "unlearn": unlearn, "ascent": ascent}

@@ -1,4 +1,7 @@
-"""The recipes for one's own data: each trains, unlearns and measures ten rows of its kind, with a tiny model."""
+"""
+The recipes for one's own data and those on models of the hub: each trains, unlearns and measures few rows of its kind,
+with a tiny model.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from helpers.recipes import OWN_YAMLS, ROOT, SMALL, TINY, strict_json
+from helpers.recipes import APART, OWN_YAMLS, ROOT, SMALL, TINY, strict_json, write_banking77, write_tofu
 from PIL import Image
 
 from hf_unlearn import Scorecard
@@ -20,19 +23,37 @@ ROWS = 10
 
 
 def texts(folder: Path) -> list[str]:
-    """mine/texts.csv, and an encoder without a head for the place of the hub's."""
-    from transformers import BertConfig, BertModel
-
-    from hf_unlearn.data.encode.text import build_tokenizer
-
+    """mine/texts.csv."""
     said = [f"where is my parcel {i}, please" for i in range(ROWS)]
     lines = [f'"{text}",{("order", "other")[i % 2]}' for i, text in enumerate(said)]
     (folder / "mine").mkdir()
     (folder / "mine/texts.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    encoder(folder, said)
+    return []
+
+
+def encoder(folder: Path, said: list[str]) -> None:
+    """A small encoder without a head, for the place of the hub's."""
+    from transformers import BertConfig, BertModel
+
+    from hf_unlearn.data.encode.text import build_tokenizer
+
     build_tokenizer(said, 300, append_eos=True).save_pretrained(folder / "encoder")
     sizes = {name: int(size) for name, size in (word.split("=") for word in SMALL.split(","))}
     BertModel(BertConfig(vocab_size=300, **sizes)).save_pretrained(folder / "encoder")
-    return []
+
+
+def banking77(folder: Path) -> list[str]:
+    """Files like the real ones."""
+    (folder / "rows").mkdir()
+    encoder(folder, [f"Question {i}, about card_linking in train?" for i in range(ROWS)])
+    return ["--data_files", str(write_banking77(folder / "rows"))]
+
+
+def tofu(folder: Path) -> list[str]:
+    """A file like the real one, of which the recipe reads twelve authors."""
+    language(folder, [{"question": "What did author 3 write, 61?", "answer": f"Book {i}."} for i in range(ROWS)])
+    return ["--data_files", str(write_tofu(folder))]
 
 
 def language(folder: Path, rows: list[dict]) -> None:
@@ -91,6 +112,8 @@ def sounds(folder: Path) -> list[str]:
 
 
 ROWS_OF = {
+    "banking77_minilm": banking77,
+    "tofu_smollm2_lora": tofu,
     "own_chat": chats,
     "own_documents": documents,
     "own_classifier": texts,
@@ -104,8 +127,8 @@ def own(path: Path) -> str:
     return path.stem if path.stem in ROWS_OF else f"{path.parent.name}/{path.stem}"
 
 
-@pytest.mark.parametrize("path", OWN_YAMLS, ids=own)
-def test_ten_rows_of_one_s_own_are_trained_on_unlearned_and_measured(path, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("path", APART, ids=own)
+def test_few_rows_with_a_small_model_are_trained_on_unlearned_and_measured(path, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Scorecard, "to_html", lambda self, path: Path(path).write_text("<!doctype html>"))
     flags = ROWS_OF[own(path)](tmp_path)
@@ -118,13 +141,13 @@ def test_ten_rows_of_one_s_own_are_trained_on_unlearned_and_measured(path, tmp_p
     assert main(["unlearn", *words, *TINY]) == 0
     assert main(["evaluate", *words, "--attacks", "none"]) == 0
     record = strict_json(tmp_path / "out/ready_unlearned/unlearning.json")
-    assert record["guarantee"] == "exact" and 0 < record["rows"]["forget"] < ROWS
+    assert record["guarantee"] == "exact" and 0 < record["rows"]["forget"] < sum(record["rows"].values())
     card = strict_json(tmp_path / "out/scorecard.json")
     assert [run["model"] for run in card["runs"]] == ["ready", "ready_unlearned"]
 
 
 def test_there_are_rows_for_each_and_each_for_some():
-    assert sorted(map(own, OWN_YAMLS)) == sorted(ROWS_OF)
+    assert sorted(map(own, APART)) == sorted(ROWS_OF)
 
 
 def test_the_guide_s_three_commands_of_a_path_name_a_recipe_each():

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from helpers.recipes import ACCELERATE, OWN_YAMLS, ROOT, TINY, YAMLS, small_flags, strict_json
+from helpers.recipes import ACCELERATE, APART, ROOT, TINY, YAMLS, small_flags, strict_json
 from peft import PeftModel
 
 from hf_unlearn import Scorecard
@@ -80,7 +80,7 @@ def test_every_recipe_runs(path, files, tmp_path, monkeypatch):
     assert page.lstrip().lower().startswith("<!doctype html") and not re.search(r"(src|href)=\"https?:", page)
 
 
-@pytest.mark.parametrize("path", [*YAMLS, *OWN_YAMLS, *ACCELERATE], ids=names)
+@pytest.mark.parametrize("path", [*YAMLS, *APART, *ACCELERATE], ids=names)
 def test_the_first_line_is_the_command(path):
     first = path.read_text().splitlines()[0]
     assert first.startswith("# ")
@@ -93,7 +93,7 @@ def test_the_first_line_is_the_command(path):
     assert path in mentioned and all(p.is_file() for p in mentioned)
 
 
-@pytest.mark.parametrize("path", [*YAMLS, *OWN_YAMLS], ids=names)
+@pytest.mark.parametrize("path", [*YAMLS, *APART], ids=names)
 def test_comments_say_what_to_change_for_data_and_a_model_of_one_s_own(path):
     commented = {line.partition(":")[0].removeprefix("# ") for line in path.read_text().splitlines()[1:] if "#" in line}
     keys = {"dataset_name", "task", "forget_values", "forget_fraction", "model_type", "output_dir"}
@@ -110,7 +110,7 @@ def test_accelerate_configs_are_known_to_accelerate(path):
     assert config.num_processes == (1 if path.stem == "cpu" else 2)
 
 
-@pytest.mark.parametrize("path", [*YAMLS, *OWN_YAMLS], ids=names)
+@pytest.mark.parametrize("path", [*YAMLS, *APART], ids=names)
 def test_flags_of_a_recipe_are_flags_of_its_scripts(path, tmp_path):
     """The whole recipe, not the small sizes above, and for all three scripts."""
     argv = ["--config", str(path), "--output_dir", str(tmp_path)]

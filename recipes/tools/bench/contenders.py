@@ -99,7 +99,7 @@ class Bench:
                 trainer.request_state = dataclasses.replace(trainer.request_state, tau=tau)
 
         rows, half = self.args.batch_size // 2, len(self.rows) // 2
-        args = UnlearnConfig(**self.settings(name, rows), target="frozen", stop=False, passes="100000", **options)
+        args = UnlearnConfig(**self.settings(name, rows), gap="hinge", stop=False, passes="100000", **options)
         sets = (range(half), range(half, 2 * half - rows), range(2 * half - rows, 2 * half))
         trainer = UnlearnTrainer(
             self.model(), args, *(self.rows.select(s) for s in sets), data_collator=default_data_collator

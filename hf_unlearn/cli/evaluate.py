@@ -436,9 +436,13 @@ def conclude(
     card, own: EvaluateArguments, models: dict[str, str], failed: list[str], progress: Progress | None = None
 ) -> None:
     """Writes scorecard and report, and prints what was found in a few words; the report has the sentences."""
+    from ..evaluation.scorecard_files import without_answers
     from ..report.words import benchmarks as tests
     from ..report.words.few_words import table
 
+    if not own.generations:
+        for run in card.runs:  # so that the page does not hold them either
+            run.details = without_answers(run.details)
     card.save(own.output_dir, generations=own.generations)
     card.to_html(Path(own.output_dir, "report.html"))
     if progress:

@@ -92,8 +92,9 @@ class _EvaluateArguments(FromFlags):
         default=True,
         metadata={
             "help": "Write generations.parquet: prompts and answers in clear, those of the forget rows among them. "
-            "--no_generations leaves it out; what is measured by the answers stays. Then score card and report do not "
-            "tell either what was named by --forget_values (but classes), --unseen_ids and --deleted."
+            "--no_generations leaves it out, and the answers to probe questions, too; what is measured by the answers "
+            "stays. Then score card and report do not tell either what was named by --forget_values (but classes), "
+            "--unseen_ids and --deleted."
         },
     )
     model_cards: bool = field(

@@ -152,7 +152,8 @@ class Scorecard:
         Args:
             generations: whether to write `generations.parquet`, which holds prompts and answers in clear, those of the
                 forget rows among them; a warning says so. False: it is left out, and an earlier one is deleted; and the
-                values (people, ids) that were asked for by name stand in no file of this call. [`to_html`] names them.
+                answers to probe questions and the values (people, ids) that were asked for by name stand in no file of
+                this call. [`to_html`] names them.
         """
         raise_problems(true_or_false("generations", generations))
         return scorecard_files.write(self.to_dict(), self.runs, directory, generations)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +82,14 @@ def _without_names(card: dict[str, Any]) -> dict[str, Any]:
         task: {**made, "request": without_names(made["request"])} if (made or {}).get("request") else made
         for task, made in card["provenance"].items()
     }
-    return {**card, "provenance": provenance}
+    runs = [{**run, "details": without_answers(run.get("details") or {})} for run in card["runs"]]
+    return {**card, "runs": runs, "provenance": provenance}
+
+
+def without_answers(details: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's details; of probe questions whether each was answered right, and not by what words."""
+    asked = {"probes": [{**one, "answer": None} for one in details["probes"]]} if details.get("probes") else {}
+    return {**details, **asked}
 
 
 def _tell_of_texts(path: Path, rows: pyarrow.Table) -> None:

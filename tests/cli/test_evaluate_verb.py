@@ -52,6 +52,17 @@ def test_cards_and_answers_in_clear_can_be_left_out(measured, capsys):
     assert not (path / "out/generations.parquet").exists() and (path / "out/scorecard.json").is_file()
 
 
+def test_answers_to_probe_questions_are_left_out_with_the_others(measured):
+    card, folders, path = measured
+    card.runs[1].details["probes"] = [{"question": "Who?", "accepted": ["I"], "answer": "Ann", "right": False}]
+    card.save(path / "mine", generations=False)
+    kept = Scorecard.load(path / "mine")["unlearned"].details["probes"][0]
+    assert kept == {"question": "Who?", "accepted": ["I"], "answer": None, "right": False}
+    assert card["unlearned"].details["probes"][0]["answer"] == "Ann"
+    evaluate.conclude(card, EvaluateArguments(str(path / "out"), generations=False, model_cards=False), folders, [])
+    assert card["unlearned"].details["probes"][0]["answer"] is None
+
+
 def test_a_card_that_cannot_be_written_is_told_and_the_others_are(measured, caplog):
     card, folders, path = measured
     (path / "original/README.md").write_text("---\na: [\n---\n")

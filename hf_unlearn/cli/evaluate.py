@@ -297,14 +297,14 @@ def break_even(card, folders: dict[str, str]) -> str | None:
     from ..readiness import break_even
     from ..trainers import records
     from ..trainers.output_lock import one_run_in
-    from ..unlearning.stop_rule import REACHED, REPLAYED
+    from ..unlearning.stop_rule import DROPPED, REACHED, REPLAYED
     from ..utils.files import read_json, write_json
 
     roles = ("ready", "original", "ready_unlearned", "unlearned")
     costs = [(card[role].cost or {}).get("row_passes") if role in folders else None for role in roles]
     if None in costs:
         return None
-    if failed := [role for role in roles[2:] if card[role].stop_reason not in (REACHED, REPLAYED)]:
+    if failed := [role for role in roles[2:] if card[role].stop_reason not in (REACHED, REPLAYED, DROPPED)]:
         return f"Whether readiness pays is not known: the request that led to {' and '.join(failed)} was not done."
     found = break_even.break_even(*costs)
     path = Path(folders["ready"], records.READINESS)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -93,6 +92,7 @@ class MemoryTrainer(ForgettingTrainer):
     record_name = records.READINESS
     card_roles = ("ready", "original")
     own_callbacks = (*ForgettingTrainer.own_callbacks, SourceCallback)
+    _public_places: np.ndarray | None = None  # of the public rows that say what is usual
 
     def __init__(
         self,
@@ -236,7 +236,6 @@ class MemoryTrainer(ForgettingTrainer):
         self.store.working = self.store.begin(
             inputs, torch.cat(rows), *(torch.cat([own[i] for own in batches]) for i in (2, 3))
         )
-        self.store.forget_device()
         with torch.no_grad():
             for values in values_of(self.model):
                 values.zero_()
@@ -257,7 +256,6 @@ class MemoryTrainer(ForgettingTrainer):
             working.inputs.half(),
         )
         self.store.working = None
-        self.store.forget_device()
         self.store.tables.put(self.rows_of_memory.sources[source], table)
         return True
 
@@ -270,30 +268,13 @@ class MemoryTrainer(ForgettingTrainer):
             self._rows = MemoryRows.of(self.train_dataset, self.sources, salt)
         return self._rows
 
-    @contextmanager
-    def _as_served(self):
-        """Within it the model speaks by its whole tables alone."""
-        working, self.store.working = self.store.working, None
-        try:
-            yield
-        finally:
-            self.store.working = working
-
-    def evaluate(self, *args, **kwargs):
-        with self._as_served():
-            return super().evaluate(*args, **kwargs)
-
-    def predict(self, *args, **kwargs):
-        with self._as_served():
-            return super().predict(*args, **kwargs)
-
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
         """`Trainer.train`; the result's metrics also hold `sources` and, with public rows, `public_loss`."""
         try:
             result = super().train(resume_from_checkpoint, *args, **kwargs)
         finally:
             self.store.working = None
-        if self.public_loss:
+        if self._public_places is not None:
             self.public_loss = [*self.public_loss[:1], self._loss_of(self._public_places)]
             result.metrics["public_loss"] = list(self.public_loss)
         result.metrics["sources"] = len(self.store.tables)

@@ -36,6 +36,7 @@ from .callbacks import ScheduleCallback
 from .engines import accumulation_problem, decided_by_first, several_backwards_problem
 from .general_term import GeneralTerm
 from .measuring_tau import Measurements
+from .memory_request import memory_of
 from .models import chance_loss, has_adapter, name_of
 from .replay_request import OtherWeights, is_replayed, plan_of, tell_why_not
 from .taken_in import take_in
@@ -101,6 +102,11 @@ def _readiness(wanted: str, own: str | None) -> tuple[dict | None, bool]:
         return None, True
 
 
+def _has_memory(model, args: UnlearnConfig) -> bool:
+    """Whether what a request asks for lies in tables of a memory."""
+    return args.readiness_from != "none" and decided_by_first(lambda: memory_of(model, args.readiness_from) is not None)
+
+
 class UnlearnTrainer(ForgettingTrainer):
     """
     Unlearns the forget rows with ∇τ (Trippa et al. 2024), or with a baseline of the same registry, and stops by itself.
@@ -145,9 +151,13 @@ class UnlearnTrainer(ForgettingTrainer):
     own_callbacks = (*ForgettingTrainer.own_callbacks, ScheduleCallback)
 
     def __new__(cls, model=None, args=None, *rest, **kwargs):
-        """A [`ReplayTrainer`] where the request is replayed."""
+        """A [`ReplayTrainer`] where the request is replayed, a [`MemoryDeletionTrainer`] where tables are dropped."""
         if args is None and model is not None:
             args = UnlearnConfig("unlearned")
+        if cls is UnlearnTrainer and isinstance(args, UnlearnConfig) and _has_memory(model, args):
+            from .memory_deletion import MemoryDeletionTrainer
+
+            return MemoryDeletionTrainer(model, args, *rest, **kwargs)
         replays = isinstance(args, UnlearnConfig) and args.method != "objective"
         if replays and cls is not UnlearnTrainer and args.method == "replay":
             said = f'is "replay", and a {cls.__name__} takes steps on a loss. Use `UnlearnTrainer` itself.'

@@ -22,6 +22,7 @@ DONE = "all_passes_done"
 MAX_STEPS = "max_steps"
 INTERRUPTED = "interrupted"
 REPLAYED = "replayed"
+DROPPED = "dropped"
 STOP_REASONS = {
     REACHED: "the forget rows' loss reached the target and stayed there",
     BUDGET: "the retain rows' loss rose beyond the retain budget; the last weights within it were put back",
@@ -30,6 +31,7 @@ STOP_REASONS = {
     MAX_STEPS: "`max_steps` was reached",
     INTERRUPTED: "the run was ended from outside",
     REPLAYED: "the training was run again without the rows, from before them to its end",
+    DROPPED: "the tables of the sources that were asked for were taken out of the memory",
 }
 PATIENCE = 2  # consecutive looks: "reached and stayed", and likewise for the budget
 TRANSIENT = math.log(2)  # nats: by so much more may the general texts' loss rise during a run, if it falls again

@@ -71,12 +71,22 @@ class Store:
         self.public_inputs = torch.zeros(0, width)
         self.tables = Tables(config.entries, len(hidden))
         self.recording: Recording | None = None
-        self.working: Working | None = None
+        self._working: Working | None = None
         self._gates: tuple[Tensor, Tensor] | None = None  # of the forward at hand, each (B·T, k)
         self._there: dict = {}  # views and public inputs on the device in use
 
     def __repr__(self) -> str:
         return f"Store({len(self.hidden)} layers, {self.tables!r})"
+
+    @property
+    def working(self) -> Working | None:
+        """The source whose table is being trained, while the model is in training mode."""
+        return self._working
+
+    @working.setter
+    def working(self, working: Working | None) -> None:
+        self._working, self._gates = working, None
+        self._there.clear()  # copies of the one before
 
     # ---- what is public ----
 
@@ -155,7 +165,7 @@ class Store:
 
     # ---- what is added ----
 
-    def added(self, at: int, h: Tensor, values: Tensor) -> Tensor | None:
+    def added(self, at: int, h: Tensor, values: Tensor, training: bool) -> Tensor | None:
         """
         What the memory adds to a layer's output, (…, hidden out) in the type of h; None: nothing.
 
@@ -163,19 +173,21 @@ class Store:
             at: place of the layer among the memory layers.
             h: (…, hidden) its input.
             values: (M, hidden out) of the source being trained.
+            training: whether the model is in training mode; in evaluation all whole tables speak.
         """
         if self.recording is not None:
             self.recording.take(at, h)
             return None
-        if self.working is None and not len(self.tables):
+        working = self.working if training else None
+        if working is None and not len(self.tables):
             return None
         z = self._seen(at, h.reshape(-1, h.shape[-1]))
         if at == 0:
-            self._gates = self._gates_at(z, h.shape[:2] if h.dim() == 3 else (1, len(h)))
+            self._gates = self._gates_at(z, h.shape[:2] if h.dim() == 3 else (1, len(h)), working)
         weights, numbers = self._read_by(at, z)
         g, slots = self._gates
-        if self.working is not None:
-            entries = self._on(h.device, ("working", at, id(self.working)), lambda: self.working.entries[at])
+        if working is not None:
+            entries = self._on(h.device, ("working", at), lambda: working.entries[at])
             out = read(weights * g, numbers, entries, values[: len(entries)])
         else:
             joined = self.tables.joined(h.device)
@@ -193,12 +205,12 @@ class Store:
             return out
         return out.index_copy(0, open_, read(weights[open_].flatten(1), wanted[open_].flatten(1), keys, values))
 
-    def _gates_at(self, z: Tensor, shape: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def _gates_at(self, z: Tensor, shape: tuple[int, int], working: Working | None) -> tuple[Tensor, Tensor]:
         """Which sources speak: `(g (B·T, k), their slots (B·T, k))`; in a training the one at work is slot 0."""
         config, passing = self.config, self.passing
         public = gate.nearest(z, self._on(z.device, "public", lambda: self.public_inputs))
-        if self.working is not None:
-            own = self._on(z.device, ("inputs", id(self.working)), lambda: self.working.inputs)
+        if working is not None:
+            own = self._on(z.device, "own inputs", lambda: working.inputs)
             c = gate.nearest(z, own).unsqueeze(-1)
         else:
             joined = self.tables.joined(z.device)
@@ -210,11 +222,6 @@ class Store:
         before = passing.carry(r, slots, self.depth)
         g, slots = gate.spoken(r, slots, c.shape[1], before, passing.causal)
         return g.flatten(0, 1), slots.flatten(0, 1)
-
-    def forget_device(self) -> None:
-        """Drops copies on devices, as after a source's training."""
-        self._there.clear()
-        self._gates = None
 
     # ---- files ----
 
@@ -251,4 +258,4 @@ class Store:
         self.tables = Tables(self.config.entries, len(self.hidden))
         for source, own in by_source.items():
             self.tables.put(source, Table.from_tensors(own))
-        self.forget_device()
+        self.working = None

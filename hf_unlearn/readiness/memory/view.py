@@ -32,7 +32,8 @@ def public_view(states: Tensor, width: int) -> tuple[Tensor, Tensor]:
     variance, directions = torch.linalg.eigh(torch.cov((states - mean).T))
     width = min(width, states.shape[1])
     variance = variance[-width:].clamp_min(SMALLEST * float(variance[-1]))
-    return mean.float(), (directions[:, -width:] / variance.sqrt()).float()
+    projection = (directions[:, -width:] / variance.sqrt()).float()
+    return mean.float(), projection.contiguous()  # as from a file: the order of a product's sums goes by the layout
 
 
 def seen(h: Tensor, mean: Tensor, projection: Tensor) -> Tensor:

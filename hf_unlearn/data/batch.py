@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from ..objectives.row_nll import IGNORE_INDEX, has_several_labels
-from .columns import FLAG, FORGET_INDEX
+from .columns import ROW_KEYS
 
 # Positions (tokens, patches) of two sets of rows up to which one forward over both is cheaper than two: measured on a
 # CPU by recipes/tools/benchmark.py; on a GPU, which small matrices leave idle, an estimate.
@@ -19,7 +19,7 @@ def select_rows(batch: dict, mask: torch.Tensor) -> dict:
     return {
         k: v[mask] if torch.is_tensor(v) and v.dim() and len(v) == n else v
         for k, v in batch.items()
-        if k not in (FLAG, FORGET_INDEX)
+        if k not in ROW_KEYS
     }
 
 

@@ -235,6 +235,8 @@ def kind_problems(objective, forget) -> list[str]:
         return []
     own = np.asarray(labels)
     kind = CLASSES if own.ndim == 0 else SEVERAL if own.dtype.kind == "f" else LANGUAGE
+    if kind in objective.kinds and kind == SEVERAL and objective.retain_reference != "none":
+        return [Wrong("retain_term", f'is "kl", which is for one label a row; the rows are those of a {kind}.')]
     if kind in objective.kinds:
         return []
     allowed = " or a ".join(objective.kinds)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ..objectives.row_nll import IGNORE_INDEX
-from .columns import FLAG, FORGET_INDEX, INPUT_COLUMNS
+from .columns import ALTERNATES, FLAG, FORGET_INDEX, INPUT_COLUMNS, RETAIN_INDEX
 from .limits import bare_model, sound_padder
 
 OTHER_LABELS = ("label", "label_ids")  # what the stock collators take where there are no `labels`
@@ -182,10 +182,14 @@ class FlagCollator:
         if isinstance(rows[0], list):  # a micro-batch at once, of a [`ReplaySchedule`]
             (rows,) = rows
         if isinstance(rows[0], tuple):
-            places = [place for _, _, place in rows] + [-1] * len(rows)
-            batch = self._collate([f for f, _, _ in rows] + [r for _, r, _ in rows])
-            batch[FORGET_INDEX] = torch.tensor(places)
+            forget, retain, places, *more = zip(*rows, strict=True)
+            batch = self._collate([*forget, *retain])
+            batch[FORGET_INDEX] = torch.tensor([*places, *[-1] * len(rows)])
             batch[FLAG] = batch[FORGET_INDEX] >= 0
+            if more:  # of a numbered data set
+                batch[RETAIN_INDEX] = torch.tensor([*[-1] * len(rows), *more[0]])
+                if more[1][0] is not None:
+                    batch[ALTERNATES] = self._collate(list(more[1]))
             return batch
         flags = None
         if self.flag and self.flag in rows[0]:

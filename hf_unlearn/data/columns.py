@@ -15,6 +15,9 @@ INPUT_COLUMNS = ("input_ids", *IMAGE_LIKE, "labels")
 LABELS = ("labels", "label")  # the names that labels go by
 FLAG = "is_forget"  # (B,) bool: forget rows of a paired batch, revocable rows of a training batch
 FORGET_INDEX = "forget_index"  # (B,) int64: place of a forget row in the forget set, -1 for retain rows
+RETAIN_INDEX = "retain_index"  # (B,) int64: place of a retain row in the retain set, -1 for forget rows
+ALTERNATES = "alternates"  # a batch in the batch: the row with another answer that stands beside each forget row
+ROW_KEYS = (FLAG, FORGET_INDEX, RETAIN_INDEX, ALTERNATES)  # of a paired batch; no model takes them
 REFERENCE_COLUMN = "reference_nll"  # (N,) the sum of a forget row's losses before the request, in nats
 FIRST_IDS = 5  # how many ids an error message names
 

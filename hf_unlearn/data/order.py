@@ -88,10 +88,13 @@ class PairedDataset(Dataset):
 
     Args:
         passes: forget passes; the length is passes · |forget|.
+        alternates: a row that stands beside each forget row; None: none does.
+        numbered: items also hold the place of the retain row, and the alternate or None.
     """
 
-    def __init__(self, forget, retain, passes: int, seed: int):
+    def __init__(self, forget, retain, passes: int, seed: int, alternates=None, numbered: bool = False):
         self.forget, self.retain, self.passes, self.seed = forget, retain, passes, seed
+        self.alternates, self.numbered = alternates, numbered or alternates is not None
 
     def __len__(self) -> int:
         return self.passes * len(self.forget)
@@ -115,7 +118,10 @@ class PairedDataset(Dataset):
         places = [self.indices(i) for i in items]
         forget = rows_at(self.forget, [f for f, _ in places])
         retain = rows_at(self.retain, [r for _, r in places])
-        return [(f, r, place) for f, r, (place, _) in zip(forget, retain, places, strict=True)]
+        if not self.numbered:
+            return [(f, r, place) for f, r, (place, _) in zip(forget, retain, places, strict=True)]
+        beside = [None if self.alternates is None else self.alternates[place] for place, _ in places]
+        return [(f, r, *own, w) for f, r, own, w in zip(forget, retain, places, beside, strict=True)]
 
 
 def rows_at(rows, places: list[int]) -> list:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 NEEDS = ("row_nll", "token_nll", "logits", "hidden_states")
-REFERENCES = ("none", "loss", "logits")
+REFERENCES = ("none", "loss", "logits", "hidden_states")
+ALTERNATES = ("none", "refusal", "column")
 AVERAGES = ("rows", "labels", "later_labels")
 SIDES = BOTH, FORGET, RETAIN = "both", "forget", "retain"  # rows that a step passes through the model
 KINDS = LANGUAGE, CLASSES, SEVERAL = "language model", "classifier", "classifier of several labels a row"
@@ -36,6 +37,9 @@ class RowOutputs:
         places: place of each row in the forget set, (n,); -1 for retain rows. For what is drawn once for a row.
         target: mean loss that each row is to have, (n,), nats.
         reference: sum of the losses of each row's labels before the request, (n,), nats.
+        reference_logits: logits before the request, (n, T, V) or (n, C); 0 at places without a label.
+        reference_hidden: hidden states before the request, (n, T, d); 0 at places without a label.
+        alternate: of the row that stands beside each, with another answer to the same prompt, and its own `reference`.
         seed: of the run, for what is drawn once for a row.
     """
 
@@ -48,6 +52,9 @@ class RowOutputs:
     places: Tensor | None = None
     target: Tensor | None = None
     reference: Tensor | None = None
+    reference_logits: Tensor | None = None
+    reference_hidden: Tensor | None = None
+    alternate: RowOutputs | None = None
     seed: int = 0
 
     @property
@@ -57,8 +64,13 @@ class RowOutputs:
 
     def select(self, mask: Tensor) -> RowOutputs:
         """The rows where mask (n,) is True."""
-        found = {k: v if v is None or isinstance(v, int) else v[mask] for k, v in vars(self).items()}
+        found = {k: v[mask] if hasattr(v, "shape") else v for k, v in vars(self).items()}
         return RowOutputs(**found)
+
+    def only(self, needs: str) -> RowOutputs:
+        """Without what an objective of these `needs` does not read."""
+        kept = NEEDS.index(needs)
+        return self if kept else RowOutputs(self.nll, self.items)
 
     def of_labels(self, values: Tensor) -> Tensor:
         """(n, T) values by position, or (n,) of a classifier, as (n, T) or (n, 1) that are 0 where no label is."""
@@ -118,7 +130,9 @@ class Objective:
     * `needs`: what [`RowOutputs`] holds beside the rows' losses: `"row_nll"` (nothing more), `"token_nll"`, `"logits"`
       or `"hidden_states"`. Logits of the forget rows are then held twice.
     * `reference`: what a forget row brings from before the request: `"none"`, `"loss"` (from the column
-      `reference_nll`, or measured before the first step), or `"logits"`.
+      `reference_nll`, or measured before the first step), `"logits"` or `"hidden_states"` (from a table on the disk,
+      made before the first step: no second model stays in memory). `retain_reference` is the same of retain rows.
+    * `alternates`: another answer stands beside each forget row: a `"refusal"`, or one from a `"column"`.
     * `average`: row values are averaged over the step's `"rows"`, or summed over a row's labels and averaged over the
       step's `"labels"`, or over its `"later_labels"`: without the first label of each row of a language model.
     * `retain_average`: the same of the values of retain rows.
@@ -136,6 +150,7 @@ class Objective:
     citation: ClassVar[str]
     needs: ClassVar[str] = "row_nll"
     reference: ClassVar[str] = "none"
+    alternates: ClassVar[str] = "none"
     average: ClassVar[str] = "rows"
     retain_average: ClassVar[str] = "rows"
     kinds: ClassVar[tuple[str, ...]] = KINDS
@@ -197,6 +212,11 @@ class Objective:
         return self.needs if self.retains_by_rows else NEEDS[0]
 
     @property
+    def retain_reference(self) -> str:
+        """What a retain row brings from before the request; as `reference`, but for `"loss"`."""
+        return REFERENCES[0]
+
+    @property
     def side(self) -> str:
         """Which rows the coming step passes through the model: `BOTH`, `FORGET` alone or `RETAIN` alone."""
         return BOTH
@@ -204,7 +224,7 @@ class Objective:
     @property
     def row_passes(self) -> float:
         """Row passes of a step for each forget row in it, with the retain row that is paired with it."""
-        return 2.0 if self.side == BOTH else 1.0
+        return (2.0 if self.side == BOTH else 1.0) + (self.alternates != "none")
 
     @property
     def closes(self) -> bool:

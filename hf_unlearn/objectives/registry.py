@@ -8,10 +8,17 @@ import pkgutil
 
 from ..utils.checks import Wrong
 from . import __path__ as FOLDERS
-from .base import AVERAGES, KINDS, NEEDS, REFERENCES, Objective
+from .base import ALTERNATES, AVERAGES, KINDS, NEEDS, REFERENCES, Objective
+from .dpo import Dpo
 from .retaining import Retaining
 
-ALLOWED = {"needs": NEEDS, "reference": REFERENCES, "average": AVERAGES, "retain_average": AVERAGES}
+ALLOWED = {
+    "needs": NEEDS,
+    "reference": REFERENCES,
+    "alternates": ALTERNATES,
+    "average": AVERAGES,
+    "retain_average": AVERAGES,
+}
 
 
 def find_objectives() -> dict[str, type[Objective]]:
@@ -28,7 +35,7 @@ def find_objectives() -> dict[str, type[Objective]]:
         for cls in vars(importlib.import_module(module.name)).values():
             if not (isinstance(cls, type) and issubclass(cls, Objective) and cls.__module__ == module.name):
                 continue
-            if cls in (Objective, Retaining):
+            if cls in (Objective, Retaining, Dpo):
                 continue
             if problems := contract_problems(cls, found):
                 raise TypeError(f"{cls.__module__}.{cls.__name__}: {' '.join(problems)}")

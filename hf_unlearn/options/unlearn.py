@@ -125,6 +125,14 @@ class UnlearnOptions(ReplayRequestOptions, ObjectiveOptions):
             "that is being damaged drags up; `chance`, the loss of guessing: choose it to remove a whole class.",
         },
     )
+    references: str = field(
+        default="",
+        metadata={
+            "help": "Folder of the tables that an earlier run of the same model and rows has made (`_references` in "
+            "its output folder), for objectives that compare with the model before the request. Left out: they are "
+            "made before the first step, in the output folder."
+        },
+    )
     resistance: str = field(
         default="none",
         metadata={

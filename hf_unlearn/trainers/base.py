@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ..data.collate import FlagCollator, check_labels, default_collator, signature_columns
-from ..data.columns import FLAG, FORGET_INDEX
+from ..data.columns import ROW_KEYS
 from ..data.order import PairedDataset
 from ..readiness.moving_weights import moving_buffers
 from ..report import card_file
@@ -112,7 +112,7 @@ class ForgettingTrainer(CheckpointingTrainer):
         if not keeps_the_form(self.model) and not keeps_shards(self.accelerator):
             batch = self._prepare_inputs(self.data_collator([self.train_dataset[0]]))
             raise_problems(
-                output_problems(self.model, {k: v for k, v in batch.items() if k not in (FLAG, FORGET_INDEX)})
+                output_problems(self.model, {k: v for k, v in batch.items() if k not in ROW_KEYS})
             )
 
     def load(self, source: str, init: dict):
@@ -143,7 +143,7 @@ class ForgettingTrainer(CheckpointingTrainer):
         return getattr(getattr(base_model(self.model), "config", None), "hidden_size", None) or 1
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        inputs = {k: v for k, v in inputs.items() if k not in (FLAG, FORGET_INDEX)}
+        inputs = {k: v for k, v in inputs.items() if k not in ROW_KEYS}
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):

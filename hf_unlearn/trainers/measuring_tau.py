@@ -7,6 +7,8 @@ Differs from the paper: it measures τ only; the retain sample and its size are 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -45,6 +47,20 @@ class Measurements:
 
     def row_losses(self, rows) -> tuple[np.ndarray, np.ndarray]:
         """`(nll_sum (N,), n_labels (N,))` of the rows, float64, in order, the same on every process."""
+        trainer, sums, counts = self.trainer, [], []
+        with closing(self.batches(rows)) as batches:
+            for batch in batches:
+                pair = trainer.steps.nll(trainer.model, batch)
+                nll, n = trainer.accelerator.gather_for_metrics((pair[0].double(), pair[1]))
+                sums.append(nll.cpu().numpy())
+                counts.append(n.cpu().numpy())
+        return np.concatenate(sums), np.concatenate(counts)
+
+    def batches(self, rows) -> Iterator[dict]:
+        """
+        The rows, batch by batch, for a forward of each in eval mode without gradients; `gather_for_metrics` brings the
+        processes' parts together, in order. Close it (`contextlib.closing`): it holds these modes until its end.
+        """
         trainer = self.trainer
         args, accelerator = trainer.args, trainer.accelerator
         given = args.per_device_eval_batch_size
@@ -55,17 +71,12 @@ class Measurements:
         finally:
             args.per_device_eval_batch_size = given
         trainer.count_rows(len(rows), 1 / 3 / accelerator.num_processes)
-        sums, counts = [], []
         with evaluating(trainer.model), torch.no_grad():
             for batch in loader:
                 check_labels(batch, trainer.data_collator)
                 batch = trainer._prepare_inputs(batch)
                 with trainer.compute_loss_context_manager():
-                    pair = trainer.steps.nll(trainer.model, batch)
-                nll, n = accelerator.gather_for_metrics((pair[0].double(), pair[1]))
-                sums.append(nll.cpu().numpy())
-                counts.append(n.cpu().numpy())
-        return np.concatenate(sums), np.concatenate(counts)
+                    yield batch
 
     def mean_loss(self, rows) -> float:
         """Mean loss over all labels of the rows, nats."""

@@ -18,12 +18,12 @@ import torch
 from torch.utils.data import SequentialSampler
 
 from ..config import UnlearnConfig, step_rows
+from ..data.alternates import alternate_rows
 from ..data.checks import kind_problems, reference_losses, reference_problems, split_sets
 from ..data.columns import FLAG
 from ..data.order import PairedDataset
-from ..objectives.base import BOTH, Objective
+from ..objectives.base import BOTH
 from ..objectives.registry import objective_of
-from ..objectives.surrogate import form_problems, is_linear
 from ..report.words.ending import told
 from ..unlearning import schedule, stop_rule
 from ..unlearning.defaults import OF_ADAPTERS, with_fitting_options, with_request_defaults
@@ -33,11 +33,13 @@ from ..utils.checks import ArgumentError, Wrong, problems_of, raise_problems
 from . import checkpointing, general_texts, known_rows, records, removed_by_steps, unlearn_record
 from .base import ForgettingTrainer
 from .callbacks import ScheduleCallback
-from .engines import accumulation_problem, decided_by_first, several_backwards_problem
+from .engines import decided_by_first
 from .general_term import GeneralTerm
 from .measuring_tau import Measurements
 from .memory_request import memory_of
 from .models import chance_loss, has_adapter, name_of
+from .objective_needs import engine_problems, unmet_needs
+from .references import References
 from .replay_request import OtherWeights, is_replayed, plan_of, tell_why_not
 from .taken_in import take_in
 from .unlearn_looks import UnlearnLooks
@@ -56,22 +58,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LEFT = ("forget_loss", "retain_loss", "shortfall", "tau")  # of the weights at the end, in the log
-PROVIDED = {"needs": ("row_nll", "token_nll", "logits"), "reference": ("none", "loss")}
 
-
-def unmet_needs(objective: Objective) -> list[str]:
-    """What an objective asks for that [`UnlearnTrainer`] does not provide."""
-    problems = [
-        f"The objective {objective.name!r} asks for `{what}` {getattr(objective, what)!r}; `UnlearnTrainer` provides "
-        f"{', '.join(map(repr, provided))}."
-        for what, provided in PROVIDED.items()
-        if getattr(objective, what) not in provided
-    ]
-    if objective.has("edit_weights"):
-        problems.append(
-            f"The objective {objective.name!r} edits the weights itself; `UnlearnTrainer` only takes steps on a loss."
-        )
-    return problems or form_problems(objective)
+def _seed(args: UnlearnConfig) -> int:
+    """Of what is drawn of the rows."""
+    return args.seed if args.data_seed is None else args.data_seed
 
 
 def _readiness(wanted: str, own: str | None) -> tuple[dict | None, bool]:
@@ -140,6 +130,9 @@ class UnlearnTrainer(ForgettingTrainer):
         rule, request_state: the fixed and the moving part of the request ([`hf_unlearn.unlearning.schedule`]).
         targets: mean loss in nats that each forget row is to have; [] where the objective sets none.
         references: sum of each forget row's losses before the request, nats; [] where the objective needs none.
+        before: what rows bring from before the request where a loss is not enough
+            ([`hf_unlearn.trainers.references`]).
+        alternates, alternate_references: the rows with another answer, and the sums of their losses before the request.
         ending: what the weights know with which the run ended ([`hf_unlearn.unlearning.ending`]); None before its end.
 
     Raises:
@@ -217,6 +210,9 @@ class UnlearnTrainer(ForgettingTrainer):
         problems += kind_problems(self.objective, forget_dataset)
         if self.objective.reference == "loss":
             problems += reference_problems(forget_dataset)
+        self.alternates = None  # the row with another answer that stands beside each forget row
+        if self.objective.alternates != "none" and not problems:
+            self.alternates, problems = alternate_rows(self.objective, forget_dataset, processing_class, _seed(args))
         self._known, self._known_rows = known_rows.Known(), None  # of the model as it comes, as it is saved
         rows = None if problems else (retain_dataset, unseen_dataset)
         self._known, found = decided_by_first(lambda: self._rows_known(args, model, rows, processing_class))
@@ -226,18 +222,19 @@ class UnlearnTrainer(ForgettingTrainer):
         self.removed_by_steps = decided_by_first(lambda: self._for_a_replay(args, model, forget_dataset))
 
         self.forget_dataset, self.retain_dataset, self.unseen_dataset = forget_dataset, retain_dataset, unseen_dataset
-        self.measurements = Measurements(self)
+        self.measurements, self.before = Measurements(self), References(self)
         passes = self._passes(args)
-        seed = args.seed if args.data_seed is None else args.data_seed
         super().__init__(
             model,
             args,
-            train_dataset=PairedDataset(forget_dataset, retain_dataset, passes, seed),
+            train_dataset=PairedDataset(
+                forget_dataset, retain_dataset, passes, _seed(args), self.alternates, numbered=bool(self.before.kinds)
+            ),
             **others,
         )
         self._model_takes_items = self.model_accepts_loss_kwargs
         self.model_accepts_loss_kwargs = True  # with `num_items_in_batch` at hand: our loss is the step's mean already
-        self._refuse_engine()
+        raise_problems(engine_problems(args, self.accelerator, self.objective))
         if "learning_rate" not in args.given and has_adapter(self.model):
             vars(args)["learning_rate"] = OF_ADAPTERS  # not by assignment: nobody has given it
         self.rule = self._rule(passes)
@@ -245,6 +242,7 @@ class UnlearnTrainer(ForgettingTrainer):
         self.request_state: schedule.State | None = None
         self.targets: list[float] = []
         self.references: list[float] = []
+        self.alternate_references: list[float] = []
         self.ending: Ending | None = None
         self.steps = UnlearnSteps(self)
         every = look_every(len(forget_dataset), self.step_rows)
@@ -324,19 +322,6 @@ class UnlearnTrainer(ForgettingTrainer):
             retain_budget=args.retain_budget,
             recovers=self.objective.recovers,
         )
-
-    def _refuse_engine(self) -> None:
-        """Raises an `ArgumentError` where the engine cannot run what the arguments ask for."""
-        args, problem = self.args, None
-        waits = not (self.objective.by_rows or is_linear(self.objective))
-        if args.gradient_accumulation_steps > 1 and waits:
-            problem = accumulation_problem(self.accelerator)
-        if args.forget_forward == "in_turn" and not problem:
-            problem = several_backwards_problem(self.accelerator, '`forget_forward="in_turn"`')
-        if args.resistance != "none" and not problem:
-            problem = several_backwards_problem(self.accelerator, "`resistance`")
-        if problem:
-            raise ArgumentError([problem])
 
     # ---- where the request is ----
 
@@ -451,6 +436,9 @@ class UnlearnTrainer(ForgettingTrainer):
             self._settle_general()
             return
         self._settle_general()
+        self.before.begin(resumed=None)
+        if self.alternates is not None:
+            self.alternate_references = self.row_losses(self.alternates)[0].tolist()
         self.request_state, start = self.measurements.before_first_step()
         if self.objective.reference == "loss":
             given = reference_losses(self.forget_dataset)

@@ -58,6 +58,8 @@ def record(trainer: UnlearnTrainer) -> dict:
         "state": None if state is None else state.to_dict(),
         **({"objective_state": objective.state()} if objective.moving else {}),
         "targets": _finite(trainer.targets or trainer.references),
+        **({"references": trainer.before.digest} if trainer.before.digest else {}),
+        **({"alternate_references": trainer.alternate_references} if trainer.alternate_references else {}),
         "window": [_finite(means.tolist()) for means in steps.window],
         "gate": steps.gate.to_dict(),
         "recovery_gate": steps.recovery_gate.to_dict(),
@@ -97,6 +99,8 @@ def take_up(trainer: UnlearnTrainer, folder: str) -> bool:
     trainer.looks.moved_at = saved.get("moved_at", before)
     trainer.objective = dataclasses.replace(trainer.objective, **saved.get("objective_state", {}))
     trainer.keep_row_values(_with_nan(saved["targets"]))
+    trainer.before.begin(saved.get("references"))
+    trainer.alternate_references = saved.get("alternate_references", [])
     steps = trainer.steps
     precise = any(p.dtype == torch.float64 for p in trainer.trainable)
     like = torch.zeros((), device=trainer.args.device, dtype=torch.float64 if precise else torch.float32)

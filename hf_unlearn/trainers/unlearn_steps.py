@@ -17,7 +17,7 @@ import torch
 
 from ..config import micro_batch_rows
 from ..data.batch import count_labels, count_later_labels, count_positions, forward_together, select_rows
-from ..data.columns import FLAG, FORGET_INDEX
+from ..data.columns import ALTERNATES, FLAG, FORGET_INDEX, RETAIN_INDEX
 from ..objectives.base import FORGET, NEEDS, RETAIN, RowOutputs
 from ..objectives.row_nll import per_row_nll, row_outputs
 from ..objectives.surrogate import is_linear, slopes
@@ -25,6 +25,7 @@ from ..readiness.moving_weights import add_gradients_, scale_gradients_, take_gr
 from ..readiness.recovery import recovery_gradient
 from ..unlearning.step import FORGET_ONLY, IN_TURN, RETAIN_ONLY, TOGETHER, HingeGate, Recovery, UnlearnStep
 from .engines import gradients_at_hand, shard_sum, steps_in_backward, total
+from .forwards import logits_of
 from .passes import RowsPass
 
 if TYPE_CHECKING:
@@ -106,9 +107,11 @@ class UnlearnSteps:
                 self._forget_first(model, step)
         if step.plan != TOGETHER:
             kept = inputs[FLAG] if step.plan == FORGET_ONLY else ~inputs[FLAG]
-            flags = {name: inputs[name][kept] for name in (FLAG, FORGET_INDEX)}
-            inputs = {**select_rows(inputs, kept), **flags}
-        self.trainer.count_rows(len(inputs["labels"]))
+            own = {name: inputs[name][kept] for name in (FLAG, FORGET_INDEX, RETAIN_INDEX) if name in inputs}
+            if step.plan == FORGET_ONLY and ALTERNATES in inputs:
+                own[ALTERNATES] = inputs[ALTERNATES]
+            inputs = {**select_rows(inputs, kept), **own}
+        self.trainer.count_rows(_rows_in(inputs))
         return inputs
 
     def checked(self, loss: torch.Tensor) -> torch.Tensor:
@@ -194,15 +197,19 @@ class UnlearnSteps:
         model.train()
         batches = []
         for batch in step.batches:
-            rows = {**select_rows(batch, batch[FLAG]), FORGET_INDEX: batch[FORGET_INDEX][batch[FLAG]]}
-            batches.append(trainer._prepare_inputs(rows))
+            own = {FORGET_INDEX: batch[FORGET_INDEX][batch[FLAG]]}
+            if ALTERNATES in batch:
+                own[ALTERNATES] = batch[ALTERNATES]
+            batches.append(trainer._prepare_inputs({**select_rows(batch, batch[FLAG]), **own}))
         if trainer.objective.by_rows or self.linear or len(batches) == 1:
             for batch in batches:
                 with gradients_at_hand(trainer.accelerator, model):
                     with trainer.compute_loss_context_manager():
                         rows = self._outputs(model, batch, trainer.objective.needs)
-                        term = self._forget_term(step, rows, batch[FORGET_INDEX])
-                    self._backward_if_open(term, len(batch["labels"]))
+                        rows = self._with_reference("forget", rows, batch[FORGET_INDEX])
+                        rows = self._with_alternates(model, rows, batch)
+                        term = self._forget_term(step, rows)
+                    self._backward_if_open(term, _rows_in(batch))
         elif not (self.is_closed and self._still_closed(model, step, batches)):
             self._backward_of_the_mean(model, step, batches)
 
@@ -248,15 +255,32 @@ class UnlearnSteps:
 
     def nll(self, model, inputs) -> tuple[torch.Tensor, torch.Tensor]:
         """`(sum of losses (B,), number of labels (B,))` of each row."""
-        return per_row_nll(self._logits(model, inputs), inputs["labels"])
+        return per_row_nll(logits_of(model, inputs), inputs["labels"])
 
-    def _logits(self, model, inputs) -> torch.Tensor:
-        return model(**{k: v for k, v in inputs.items() if k not in ("labels", FLAG, FORGET_INDEX)}).logits
+    def forward(self, model, inputs, needs: str) -> torch.Tensor:
+        """What the objective reads of the rows: logits (B, T, V) or (B, C)."""
+        return logits_of(model, inputs)
 
     def _outputs(self, model, inputs, needs: str) -> RowOutputs:
-        return row_outputs(self._logits(model, inputs), inputs["labels"], needs)
+        return row_outputs(self.forward(model, inputs, needs), inputs["labels"], needs)
 
-    def _forget_term(self, step: UnlearnStep, rows: RowOutputs, places: torch.Tensor) -> torch.Tensor:
+    def _with_reference(self, side: str, rows: RowOutputs, places: torch.Tensor) -> RowOutputs:
+        """The rows of one side with what they bring from before the request."""
+        references, rows = self.trainer.before, dataclasses.replace(rows, places=places)
+        if references.kinds.get(side) != "logits":
+            return rows
+        found = references.logits(side, places, rows.labels, rows.logits)
+        return dataclasses.replace(rows, reference_logits=found)
+
+    def _with_alternates(self, model, rows: RowOutputs, inputs: dict) -> RowOutputs:
+        """Forget rows with the outputs of the row that stands beside each."""
+        if ALTERNATES not in inputs:
+            return rows
+        pair = self.nll(model, inputs[ALTERNATES])
+        before = _of_rows(self.trainer.alternate_references, rows.places, pair[0])
+        return dataclasses.replace(rows, alternate=RowOutputs(*pair, reference=before))
+
+    def _forget_term(self, step: UnlearnStep, rows: RowOutputs) -> torch.Tensor:
         """What to differentiate for these forget rows, (): this process's part of the linear surrogate."""
         trainer = self.trainer
         share = rows.nll.sum() / step.forget_items
@@ -266,9 +290,8 @@ class UnlearnSteps:
             return self.slope_at(step.forget_loss) * share
         rows = dataclasses.replace(
             rows,
-            places=places,
-            target=_of_rows(trainer.targets, places, rows.nll),
-            reference=_of_rows(trainer.references, places, rows.nll),
+            target=_of_rows(trainer.targets, rows.places, rows.nll),
+            reference=_of_rows(trainer.references, rows.places, rows.nll),
             seed=trainer.train_dataset.seed,
         )
         value = trainer.objective.row_value(rows, alpha=trainer.alpha)
@@ -304,10 +327,14 @@ class UnlearnSteps:
         needs = max(sides.get(step.plan, (objective.retain_needs,)), key=NEEDS.index)
         rows, surrogate = self._outputs(model, inputs, needs), 0.0
         if step.plan != FORGET_ONLY:
-            needed = rows if objective.retains_by_rows else RowOutputs(rows.nll, rows.items)
-            surrogate = self._retain_term(step, needed.select(~forget))
+            own = rows.only(objective.retain_needs).select(~forget)
+            if RETAIN_INDEX in inputs:
+                own = self._with_reference("retain", own, inputs[RETAIN_INDEX][~forget])
+            surrogate = self._retain_term(step, own)
         if step.plan in (TOGETHER, FORGET_ONLY):
-            surrogate = surrogate + self._forget_term(step, rows.select(forget), inputs[FORGET_INDEX][forget])
+            own = rows.only(objective.needs).select(forget)
+            own = self._with_reference("forget", own, inputs[FORGET_INDEX][forget])
+            surrogate = surrogate + self._forget_term(step, self._with_alternates(model, own, inputs))
         value = torch.zeros_like(surrogate)
         if step.end():
             value = value + self._end_of_batches(step)
@@ -345,6 +372,11 @@ class UnlearnSteps:
                 means[i] = float(gate.loss)
         self.window = []
         return means[0], means[1], means[-1] if self.resisting else None
+
+
+def _rows_in(batch: dict) -> int:
+    """Rows of a batch that pass through the model, with those that stand beside them."""
+    return len(batch["labels"]) + (len(batch[ALTERNATES]["labels"]) if ALTERNATES in batch else 0)
 
 
 def _of_rows(values: list[float], places: torch.Tensor, like: torch.Tensor) -> torch.Tensor | None:

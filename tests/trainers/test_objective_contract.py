@@ -142,7 +142,7 @@ class Hidden(Toy):
 
 
 class Distribution(Toy):
-    reference: ClassVar[str] = "logits"
+    reference: ClassVar[str] = "hidden_states"
 
 
 class Editor(Toy):
@@ -152,9 +152,9 @@ class Editor(Toy):
 
 @pytest.mark.parametrize("kind, words", [
     (Hidden, "'toy' asks for `needs` 'hidden_states'; `UnlearnTrainer` provides 'row_nll', 'token_nll', 'logits'."),
-    (Distribution, "'toy' asks for `reference` 'logits'; `UnlearnTrainer` provides 'none', 'loss'."),
+    (Distribution, "'toy' asks for `reference` 'hidden_states'; `UnlearnTrainer` provides 'none', 'loss', 'logits'."),
     (Editor, "'toy' edits the weights itself; `UnlearnTrainer` only takes steps on a loss."),
-], ids=["hidden states", "reference logits", "edits weights"])  # fmt: skip
+], ids=["hidden states", "reference states", "edits weights"])  # fmt: skip
 def test_what_the_trainer_does_not_provide_is_refused_before_a_model_is_loaded(tmp_path, asked, kind, words):
     with pytest.raises(ArgumentError) as caught:
         trainer(tmp_path, "does/not-exist", EIGHT, **asked(kind))

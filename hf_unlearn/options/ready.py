@@ -112,8 +112,8 @@ class ReadyOptions(ReplayOptions):
         default=0.25,
         metadata={
             "help": "With `meta_start` auto: row passes that simulated requests may add, as a share of those of the "
-            "training without them; they are spread evenly over the steps that are left. Raise it for shorter "
-            "requests and a longer training.",
+            "training without them. They are spread evenly over the last steps, at most four steps apart, and weigh as "
+            "much more as they are rarer. Raise it for shorter requests and a longer training.",
         },
     )
     gain_cap: float | None = field(

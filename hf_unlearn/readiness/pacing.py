@@ -2,8 +2,10 @@
 When a training simulates requests: pure functions from its losses and its length to the step of the next request.
 
 A training is cut into windows. Requests begin after the window whose mean loss says that the model has learned
-(`begins`): before, they hold it back. From then on they are spread evenly over the steps that are left, as many as the
-budget of row passes pays for (`Rule.turns`), and weigh as much more as they are rarer (`weight`). The loss of later
+(`begins`): before, they hold it back. There are as many as the budget of row passes pays for (`Rule.turns`), and they
+begin no sooner than brings one on every fourth step (`Rule.earliest`), since the model forgets its readiness for what
+it learns afterwards. They are spread evenly over the steps that are left, and weigh as much more as they are rarer
+(`weight`). The loss of later
 windows is their price: where it rises above the lowest since they began (`limit`), they pause until it is back, and
 then come half as often. How far a simulated request raises the loss of its rows, its gain, says at the end whether any
 of this was worth its cost (`gain_came`).
@@ -21,6 +23,7 @@ LEARNED = 0.1  # share of its first window's loss at which a model counts as one
 FLAT = 0.05  # of the loss: what falls by less from one window to the second after it no longer falls
 MOVED = 0.1  # of the first window's loss: what has fallen by less may only not have started yet
 RISE, RISE_OF_FIRST = 0.1, 0.01  # of the lowest loss, and of the first window's: what requests may cost together
+SPARSEST = 4  # steps from one request to the next
 HEAVIEST = 5.0  # times that a request's efficiency term may weigh for the steps without one
 ENOUGH_GAIN = 0.25  # of the gain's cap: below it requests take about as long as from a plain model
 RECENT = 0.25  # weight of the last request in the running mean of gains
@@ -56,6 +59,11 @@ class Rule:
     def turns(self) -> int:
         """Requests that the budget pays for."""
         return int(self.budget * self.steps / self.turn_cost + 1e-9)
+
+    @property
+    def earliest(self) -> int:
+        """Step before which no request comes."""
+        return max(self.warmup, self.steps - max(SPARSEST, self.every) * self.turns)
 
 
 @dataclass(frozen=True)
@@ -120,7 +128,7 @@ def begins(rule: Rule, pace: Pace) -> bool:
     Whether the model has learned: a tenth of its first loss is left, or the loss no longer falls. It must have fallen
     before that, or have been far below that of guessing from the start.
     """
-    if pace.step <= rule.warmup or len(pace.means) < 2:
+    if pace.step <= rule.warmup or pace.step < rule.earliest or len(pace.means) < 2:
         return False
     first, last = pace.means[0], pace.means[-1]
     if last <= LEARNED * first:

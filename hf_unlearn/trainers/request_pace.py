@@ -146,16 +146,16 @@ class RequestPace:
     def why_not_ready(self) -> str:
         """Why no request was simulated."""
         pace, rule = self.state, self.rule
+        if not rule.turns:
+            return (
+                f"`meta_budget` {rule.budget:g} of {rule.steps} steps pays for no request, each of which adds "
+                f"{rule.turn_cost:.2g} of a step. Raise it, or lower `request_rows` and `meta_rows`"
+            )
         if pace.began is None:
             first, last = (pace.means or (math.nan,) * 2)[0], (pace.means or (math.nan,))[-1]
             return (
                 f"The loss, {first:.3g} at first, is {last:.3g} and was still falling, or had not begun to; requests "
                 "are not simulated before the model has learned. Train longer, or set `meta_start` to a share"
-            )
-        if not rule.turns:
-            return (
-                f"`meta_budget` {rule.budget:g} of {rule.steps} steps pays for no request, each of which adds "
-                f"{rule.turn_cost:.2g} of a step. Raise it, or lower `request_rows` and `meta_rows`"
             )
         return "Of the steps with readiness terms none has moved these weights"
 

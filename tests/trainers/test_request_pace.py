@@ -44,7 +44,7 @@ def test_what_a_request_costs_is_known_before_it_is_made(tmp_path, soon, options
 
 
 def test_a_model_that_has_not_learned_sees_no_request_and_says_so(tmp_path, caplog):
-    run = train(tmp_path, lm(), max_steps=6, **{**PACED, "learning_rate": 1e-6})
+    run = train(tmp_path, lm(), max_steps=6, meta_budget=1.0, **{**PACED, "learning_rate": 1e-6})
     assert run.simulated.steps_with_readiness_terms == 0 and not run.is_ready
     assert "still falling, or had not begun to" in caplog.text and "Train longer" in caplog.text
 

@@ -40,7 +40,9 @@ def flag_problems(own: ReadyArguments, data: DataArguments, model_args: ModelArg
         problems.append(Wrong("lora_r", said))
     if args is not None:
         problems += checks.folder_problems(Path(args.output_dir, own.role)) + checks.library_problems(args)
-        if args.request_group and own.revocable == "named" and own.role == "ready":
+        if own.role == "ready" and args.readiness == "memory":
+            problems += memory_problems(model_args)
+        elif args.request_group and own.revocable == "named" and own.role == "ready":
             said = f"is {args.request_group!r}, which is for --revocable any: named rows are those that the split says."
             problems.append(Wrong("request_group", said))
         if own.role == "ready" and own.revocable == "any" and args.is_replayable:
@@ -48,6 +50,18 @@ def flag_problems(own: ReadyArguments, data: DataArguments, model_args: ModelArg
             problems.append(Wrong("revocable", f'{said}`readiness` to "meta".'))
         if own.role == "ready":
             problems += args.idle_beside_rows(args.given, named=own.revocable == "named")
+    return problems
+
+
+def memory_problems(model_args: ModelArguments) -> list[str]:
+    """What is wrong with the model that a memory is to lie beside."""
+    problems = []
+    if not model_args.model_name_or_path:
+        said = "is not set: a memory lies beside a frozen model, and a new one knows nothing. Name a trained one."
+        problems.append(Wrong("model_name_or_path", said))
+    if model_args.lora_r > 0:
+        said = f"is {model_args.lora_r}, and `readiness` is \"memory\", which is an adapter of its own. Leave one out."
+        problems.append(Wrong("lora_r", said))
     return problems
 
 
@@ -77,6 +91,8 @@ def train(
     if own.role != "ready":
         for name, value in OFF.items():
             setattr(args, name, value)
+    elif args.readiness == "memory" and args.request_group is None:
+        args.request_group = group_column(data, prepared.splits["forget"])
     elif args.is_replayable and args.slice_by is None:
         windows = DOCUMENT if DOCUMENT in prepared.splits["forget"].column_names else None
         args.slice_by = group_column(data, prepared.splits["forget"]) or windows

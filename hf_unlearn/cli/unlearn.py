@@ -183,6 +183,8 @@ def told(trainer) -> int:
     if trainer.is_world_process_zero():
         if trainer.replays:
             print(replay_told(trainer))
+        elif trainer.drops:
+            print(drop_told(trainer))
         else:
             print(
                 f"{running.steps(trainer)}; stopped because {STOP_REASONS[trainer.stop_reason]}; "
@@ -193,6 +195,18 @@ def told(trainer) -> int:
             elif trainer.ending.forgotten:  # else the trainer has warned of it
                 print(ending.told(trainer.ending.to_dict(), trainer.stop_reason))
     return 0 if trainer.unlearned else NOT_UNLEARNED
+
+
+def drop_told(trainer) -> str:
+    """How tables were dropped, and what that guarantees."""
+    found, rows = trainer.outcome(), len(trainer.asked.asked)
+    again = found["retrained_sources"]
+    parts = f", filled {again} table{'' if again == 1 else 's'} anew from the rest of their rows" if again else ""
+    return (
+        f"dropped the table{'' if found['dropped_sources'] == 1 else 's'} of {found['dropped_sources']} sources "
+        f"({rows} row{'' if rows == 1 else 's'} asked for) in {1000 * found['drop_seconds']:.1f} ms{parts}; "
+        f"{trainer.guarantee.replace('_', ' ')}; saved in {trainer.args.output_dir}"
+    )
 
 
 def replay_told(trainer) -> str:

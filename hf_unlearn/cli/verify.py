@@ -65,8 +65,11 @@ def folder_of(own: VerifyArguments, output_dir: str) -> str:
 
 def remaining(rows, folder: str, salt_file: str | None):
     """The rows that the plan of a model trains on: not the deleted ones, and none that were never trained on."""
-    from ..trainers import replay_plan
+    from ..trainers import memory_request, memory_sources, replay_plan
 
+    if memory_request.memory_of(folder) is not None:
+        known = memory_sources.read_rows(folder, salt_file)
+        return rows.select(np.flatnonzero(known.numbers_of(rows["id"]) >= 0))
     plan = replay_plan.read(folder, salt_file)
     if plan is None:
         raise ArgumentError([f'{folder} was not trained with `readiness="replay"`: there is no plan to verify.'])

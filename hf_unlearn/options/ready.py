@@ -181,6 +181,28 @@ class ReadyOptions(ReplayOptions):
         },
     )
 
+    memory_config: str | None = field(
+        default=None,
+        metadata={
+            "metavar": "JSON",
+            "help": "With `memory`: JSON object of `MemoryConfig` values, e.g. '{\"layers\": [6, 12]}'; what is not "
+            "there has its default.",
+        },
+    )
+
+    def memory_values(self) -> dict:
+        """
+        `memory_config` as a dict; {} where there is none.
+
+        Raises:
+            ValueError: if it is no JSON object.
+        """
+        found = {} if self.memory_config is None else self.memory_config
+        found = json.loads(found) if isinstance(found, str) else found
+        if not isinstance(found, dict):
+            raise ValueError(f"it must be a JSON object; it is {shown(self.memory_config)}.")
+        return found
+
     @property
     def readiness_is_on(self) -> bool:
         """Whether requests are simulated."""
@@ -302,5 +324,5 @@ class ReadyOptions(ReplayOptions):
 
 def options_of_simulated_requests() -> list[str]:
     """Names of the options that only `readiness` "meta" and "replay+meta" read."""
-    others = {f.name for f in fields(ReplayOptions)} | {"request"}
+    others = {f.name for f in fields(ReplayOptions)} | {"request", "memory_config"}
     return [f.name for f in fields(ReadyOptions) if f.name not in others]

@@ -49,6 +49,7 @@ class ForgettingTrainer(CheckpointingTrainer):
     """
 
     replays = False  # whether the run is the rest of a training, from a snapshot on
+    drops = False  # whether the run takes tables out of a memory
     first_step = 0  # step before which the run begins: of a replay, that of its snapshot
     own_callbacks: tuple[type, ...] = (FiniteGuard,)
     card_tags: tuple[str, ...] = ()

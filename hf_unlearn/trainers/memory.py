@@ -28,7 +28,7 @@ from ..readiness.memory.config import MemoryConfig
 from ..readiness.memory.model import store_of, tuner_of, values_of
 from ..readiness.memory.tables import Table
 from ..report.words import model_card
-from ..utils.checks import Wrong, raise_problems
+from ..utils.checks import Wrong, problems_of, raise_problems
 from ..utils.files import read_json
 from ..utils.versions import library_versions
 from . import known_rows, records
@@ -39,6 +39,7 @@ from .memory_pass import positions_of
 from .memory_sources import FILE, MemoryRows, read_rows, sources_of, warn_of_rows
 from .models import base_model, is_causal_lm, name_of
 from .replay_program import seed_all
+from .replaying import machine
 from .taken_in import take_in
 from .weights_digest import frozen_digest
 
@@ -129,7 +130,7 @@ class MemoryTrainer(ForgettingTrainer):
         self._known, found = decided_by_first(lambda: known_rows.read_of(folders))
         raise_problems(found)
         self._earlier = decided_by_first(lambda: self._rows_before(model))
-        self._new_memory, self._seed = peft_config or MemoryConfig(), args.seed
+        self._new_memory, self._seed = peft_config or MemoryConfig(**args.memory_values()), args.seed
         if not isinstance(model, (str, os.PathLike)):
             model = self._with_memory(model)
         args = with_defaults(args)
@@ -149,7 +150,8 @@ class MemoryTrainer(ForgettingTrainer):
 
     def load(self, source, init):
         model = self._with_memory(super().load(source, init))
-        if attention := ((records.find_readiness(source) or {}).get("memory") or {}).get("attention"):
+        then = (records.find_readiness(source) or {}).get("memory") or {}
+        if attention := then.get("machine", {}).get("attention"):
             base_model(model).set_attn_implementation(attention)  # the order of its sums is the kernel's
         return model
 
@@ -372,7 +374,7 @@ class MemoryTrainer(ForgettingTrainer):
                 "public_loss": self.public_loss,
                 "request_group": self.args.request_group,
                 "arguments": {name: getattr(self.args, name) for name in ARGUMENTS},
-                "attention": base_model(self.model).config._attn_implementation,
+                "machine": machine(self),
             },
             "revocable": "any",
             "revocable_rows": len(rows),
@@ -433,6 +435,10 @@ def argument_problems(args, kwargs, peft_config, plan) -> list[str]:
         problems.append(Wrong("optim", said))
     if kwargs.get("optimizers", (None, None)) not in ((None, None), None):
         problems.append("`optimizers` are not taken with a memory: each source begins with a new one. Set `optim`.")
+    try:
+        MemoryConfig(**args.memory_values())
+    except (TypeError, ValueError) as error:
+        problems += [f"`memory_config`: {problem}" for problem in problems_of(error)]
     if peft_config is not None and not isinstance(peft_config, MemoryConfig):
         problems.append(f"`peft_config` is a {type(peft_config).__name__}; a memory's is a `MemoryConfig`.")
     return problems

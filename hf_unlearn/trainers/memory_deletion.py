@@ -32,6 +32,7 @@ from .memory import METHOD, MemoryTrainer, SourceCallback
 from .memory_request import MemoryAsked, look_up, place_problems
 from .memory_sources import MemoryRows, Sources
 from .replay_request import has_rows
+from .replaying import differing, machine
 from .same_run import HARMLESS
 from .weights_digest import frozen_digest
 
@@ -52,7 +53,6 @@ class MemoryDeletionTrainer(MemoryTrainer):
         ArgumentError: with all that is wrong with the request, before a model is loaded.
     """
 
-    replays = False
     drops = True
     card_roles = ("ready_unlearned", "unlearned")
 
@@ -70,8 +70,7 @@ class MemoryDeletionTrainer(MemoryTrainer):
         callbacks=None,
         **kwargs,
     ):
-        where = args.readiness_from, args.salt_file
-        self.asked = asked = decided_by_first(lambda: look_up(model, forget_dataset, *where))
+        self.asked = asked = decided_by_first(lambda: self._look_up(model, args, forget_dataset))
         problems = place_problems(asked, args.output_dir)
         if args.method == "objective":
             problems.append('`method` is "objective", but a memory is not taken out by steps: drop its tables, "auto".')
@@ -109,6 +108,9 @@ class MemoryDeletionTrainer(MemoryTrainer):
         self._rows = part_rows(asked)
         raise_problems(self._base_problems())
         self.add_callback(SourceCallback(self))
+
+    def _look_up(self, model, args: UnlearnConfig, asked) -> MemoryAsked:
+        return look_up(model, asked, args.readiness_from, args.salt_file)
 
     def _with_memory(self, model):
         return model
@@ -159,7 +161,13 @@ class MemoryDeletionTrainer(MemoryTrainer):
     def guarantee(self) -> str:
         if not self.unlearned:
             return records.NOT_FORGOTTEN
-        return records.EXACT if self.asked.variant == "own" else records.APPROXIMATE
+        same = not self.asked.parts or not self.other_machine
+        return records.EXACT if self.asked.variant == "own" and same else records.APPROXIMATE
+
+    @property
+    def other_machine(self) -> dict:
+        """What may change bits and is other than at the training: name -> [then, now]."""
+        return differing(self.asked.found["memory"].get("machine") or {}, machine(self))
 
     @property
     def all_rows(self):
@@ -188,7 +196,7 @@ class MemoryDeletionTrainer(MemoryTrainer):
     def record(self):
         found = super().record()
         then = self.asked.found["memory"]
-        kept = ("request_group", "arguments", "attention")
+        kept = ("request_group", "arguments", "machine")
         return {**found, "memory": {**found["memory"], **{name: then[name] for name in kept}}}
 
     def known_rows(self):

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..config import UnlearnConfig
 from ..data.columns import first_ids
 from ..utils.checks import ArgumentError
 from . import records
+from .engines import decided_by_first
 from .memory_sources import MemoryRows, read_rows
 from .models import name_of
 from .replay_request import ids_of
@@ -63,13 +65,22 @@ class MemoryAsked:
 
 
 def memory_of(model, readiness_from: str = "auto") -> tuple[str, dict] | None:
-    """`(folder or hub id, readiness.json)` of a model with a memory; None for another one."""
-    source = name_of(model) if readiness_from in ("auto", "none") else str(readiness_from)
+    """`(folder or hub id, readiness.json)` of a model with a memory; None for another one, or where none is wanted."""
+    if readiness_from == "none":
+        return None
+    source = name_of(model) if readiness_from == "auto" else str(readiness_from)
     try:
         found = records.find_readiness(source)
     except records.NoAnswer:
         return None
     return (source, found) if isinstance((found or {}).get("memory"), dict) else None
+
+
+def has_memory(model, args) -> bool:
+    """Whether what a request asks for lies in tables of a memory."""
+    if not isinstance(args, UnlearnConfig):
+        return False
+    return decided_by_first(lambda: memory_of(model, args.readiness_from)) is not None
 
 
 def look_up(model, asked, readiness_from: str = "auto", salt_file: str | None = None) -> MemoryAsked | None:
@@ -109,3 +120,16 @@ def place_problems(asked: MemoryAsked, output_dir: str) -> list[str]:
         "`output_dir` is the folder of the model itself: a kill would leave neither the old model nor the new one. "
         "Give another folder."
     ]
+
+
+@dataclass
+class MemoryAll(MemoryAsked):
+    """All that is there, to be filled again: nothing is asked for."""
+
+    @property
+    def whole(self) -> list[str]:
+        return []
+
+    @property
+    def parts(self) -> list[str]:
+        return list(self.rows.sources)

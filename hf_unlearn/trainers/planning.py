@@ -13,12 +13,13 @@ from ..report.words.numbers import number
 from ..unlearning import schedule
 from ..utils.aligned import aligned
 from ..utils.checks import ArgumentError, raise_problems
-from . import hub_snapshots
+from . import hub_snapshots, memory_request
 from .records import APPROXIMATE, EXACT
 from .replay_plan import ReplayPlan
 from .replay_request import ReplayRequest, look_up
 
 REPLAY, OBJECTIVE, BOTH, RETRAIN = "replay", "objective", "objective, then replay", "retrain"
+DROP = "drop the table"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Option:
     One way to serve a request.
 
     Args:
-        way: "replay", "objective", "objective, then replay" or "retrain".
+        way: "replay", "objective", "objective, then replay", "drop the table" or "retrain".
         guarantee: "exact" or "approximate".
         row_passes: forward and backward of one row; for an objective at most.
         share_of_retraining: of the row passes of a training without the rows.
@@ -85,7 +86,8 @@ def plan(readiness: str, ids: Iterable, salt_file: str | None = None, snapshots:
     Every way to serve a request, with its guarantee, its cost, and whether it can be done with what is at hand.
 
     Args:
-        readiness: folder or hub id of a model trained with `ReadyConfig(readiness="replay")`, or of a request's result.
+        readiness: folder or hub id of a model trained with `ReadyConfig(readiness="replay")` or "memory", or of a
+            request's result.
         ids: of the rows that are asked for, or the rows themselves.
         salt_file: the owner's salt, where it is not in the folder.
         snapshots: folder or private repository (`hf://NAMESPACE/NAME`) of the snapshots, where they are not where the
@@ -94,10 +96,15 @@ def plan(readiness: str, ids: Iterable, salt_file: str | None = None, snapshots:
     Raises:
         ArgumentError: if there is no plan, or if ids are not of its rows.
     """
+    if (asked := memory_request.look_up(readiness, ids, "auto", salt_file)) is not None:
+        return _of_a_memory(asked)
     request = look_up(readiness, ids, None, salt_file, snapshots)
     if request is None:
         raise ArgumentError(
-            [f'{readiness} was not trained with `readiness="replay"`: what a request costs is known once it has run.']
+            [
+                f'{readiness} was trained neither with `readiness="replay"` nor with "memory": what a request costs is '
+                "known once it has run."
+            ]
         )
     made, order = request.plan, request.plan.order
     if len(request.numbers) < max(1, len(request.asked)):  # no row, or unknown ones
@@ -120,6 +127,28 @@ def plan(readiness: str, ids: Iterable, salt_file: str | None = None, snapshots:
     both = option(BOTH, EXACT, passes + objective, storage, why)
     options = Options([option(REPLAY, EXACT, passes, storage, why), both, by_steps, retrain])
     options.beside = tuple(_beside(request, not why))
+    return options
+
+
+def _of_a_memory(asked: memory_request.MemoryAsked) -> Options:
+    """Of a model with a memory: its tables are dropped, those of partly asked sources filled anew."""
+    found = asked.found["memory"]
+    epochs, cost = found["arguments"]["num_train_epochs"], asked.found["cost"]
+    seconds = cost["seconds"] / cost["row_passes"] if cost.get("row_passes") else None
+    each = epochs + 1 / 3  # a row's epochs, and the look at it before them
+
+    def option(way: str, guarantee: str, rows: int, storage: int = 0) -> Option:
+        whole = max(1, len(asked.rest)) * each
+        minutes = None if seconds is None else rows * each * seconds / 60
+        return Option(way, guarantee, round(rows * each), rows * each / whole, minutes, storage)
+
+    again = sum(int(asked.rest.source_of.tolist().count(asked.rest.sources.index(part))) for part in asked.parts)
+    guarantee = EXACT if found["variant"] == "own" else APPROXIMATE
+    options = Options([option(DROP, guarantee, again, found["bytes"]), option(RETRAIN, EXACT, len(asked.rest))])
+    options.beside = (
+        f"{len(asked.whole)} whole source(s): their tables are dropped, without training.",
+        *([f"{len(asked.parts)} source(s) in part: filled anew from {again} rows that are left."] if again else []),
+    )
     return options
 
 

@@ -36,7 +36,7 @@ from .callbacks import ScheduleCallback
 from .engines import decided_by_first
 from .general_term import GeneralTerm
 from .measuring_tau import Measurements
-from .memory_request import memory_of
+from .memory_request import has_memory
 from .models import chance_loss, has_adapter, name_of
 from .objective_needs import engine_problems, unmet_needs
 from .references import References
@@ -92,11 +92,6 @@ def _readiness(wanted: str, own: str | None) -> tuple[dict | None, bool]:
         return None, True
 
 
-def _has_memory(model, args: UnlearnConfig) -> bool:
-    """Whether what a request asks for lies in tables of a memory."""
-    return args.readiness_from != "none" and decided_by_first(lambda: memory_of(model, args.readiness_from) is not None)
-
-
 class UnlearnTrainer(ForgettingTrainer):
     """
     Unlearns the forget rows with ∇τ (Trippa et al. 2024), or with a baseline of the same registry, and stops by itself.
@@ -147,7 +142,7 @@ class UnlearnTrainer(ForgettingTrainer):
         """A [`ReplayTrainer`] where the request is replayed, a [`MemoryDeletionTrainer`] where tables are dropped."""
         if args is None and model is not None:
             args = UnlearnConfig("unlearned")
-        if cls is UnlearnTrainer and isinstance(args, UnlearnConfig) and _has_memory(model, args):
+        if cls is UnlearnTrainer and has_memory(model, args):
             from .memory_deletion import MemoryDeletionTrainer
 
             return MemoryDeletionTrainer(model, args, *rest, **kwargs)

@@ -15,6 +15,8 @@ from ..utils.checks import ArgumentError
 from ..utils.files import read_json
 from . import checkpointing, hub_snapshots, records, replay_plan, verdict
 from .engines import decided_by_first
+from .memory_request import memory_of
+from .memory_verifying import verify_memory
 from .ready import ReadyTrainer
 from .replay import config_of, other_machine, with_attention
 from .replaying import machine
@@ -118,7 +120,8 @@ def verify(
     Trains the program of a folder without its deleted rows, and compares the weights with those that were saved there.
 
     Args:
-        folder: of a model trained with `readiness="replay"`, or made by a replay.
+        folder: of a model trained with `readiness="replay"` or "memory", or what a request has made of one. Of a
+            memory each table is filled again, beside what the folder says of public rows ([`memory_verifying`]).
         rows: all rows of the training that were not deleted, in any order.
         model: what the training began with (a model, or its folder or hub id): the program is then run from the start.
             None: it is run from the first snapshot, which is trusted.
@@ -134,6 +137,8 @@ def verify(
     Raises:
         ArgumentError: if there is no plan, if the salt is not at hand, or if rows are missing or others.
     """
+    if memory_of(folder) is not None:
+        return verify_memory(folder, rows, model, data_collator, processing_class, salt_file, args, callbacks, record)
     with ExitStack() as held:
         out = decided_by_first(lambda: held.enter_context(tempfile.TemporaryDirectory()))
         plan, found, request, begin = decided_by_first(

@@ -16,6 +16,7 @@ def test_a_request_that_forgot_nothing_exits_4_and_says_so(unlearned, capsys):
     trainer = SimpleNamespace(
         is_world_process_zero=lambda: True,
         replays=False,
+        drops=False,
         state=SimpleNamespace(global_step=7),
         stop_reason="retain_budget_spent",
         args=SimpleNamespace(output_dir="out"),
@@ -52,6 +53,22 @@ def test_a_replay_says_what_was_run_again_without_how_many_rows_and_what_that_gu
     assert unlearn.told(trainer) == 0
     told = "replayed 126 of 364 steps (from step 238) without 48 rows"
     assert capsys.readouterr().out == f"{told}; {said}; saved in out\n"
+
+
+def test_a_drop_says_whose_tables_went_and_how_long_that_took(capsys):
+    trainer = SimpleNamespace(
+        is_world_process_zero=lambda: True,
+        replays=False,
+        drops=True,
+        outcome=lambda: {"dropped_sources": 2, "retrained_sources": 1, "drop_seconds": 0.0012},
+        asked=SimpleNamespace(asked=list(range(9))),
+        guarantee="exact",
+        args=SimpleNamespace(output_dir="out"),
+        unlearned=True,
+    )
+    assert unlearn.told(trainer) == 0
+    said = "dropped the tables of 2 sources (9 rows asked for) in 1.2 ms, filled 1 table anew from the rest of their rows"
+    assert capsys.readouterr().out == f"{said}; exact; saved in out\n"
 
 
 def test_all_processes_write_into_the_folder_that_the_first_one_chose(monkeypatch):

@@ -66,8 +66,9 @@ class _EvaluateArguments(FromFlags):
         metadata={
             "metavar": "NAME",
             "help": "causal_lm: texts that have nothing to do with the request, on which a model must be as good as "
-            "before: a file, a folder or a hub id, as of --dataset_name. auto: those that a request kept beside its "
-            "result (_general.jsonl) and did not train on, where there are any; none: none.",
+            "before: a file, a folder or a hub id, as of --dataset_name; where a request was given texts, the half "
+            "that it does not train on. auto: those that a request kept beside its result (_general.jsonl) and did not "
+            "train on, where there are any; none: none.",
         },
     )
     shadows: int = field(

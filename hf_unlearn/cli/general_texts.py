@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from ..data.general_texts import AUTO, MADE, NONE
 from ..utils.checks import ArgumentError, Wrong, problems_of
 from .arguments import DataArguments, EvaluateArguments
 from .prepare import READING, by_flags
 
-AUTO, NONE = "auto", "none"
 FLAG = "general_dataset"
 MOST = 500  # texts that are measured, evenly spaced
 LONGEST = 512  # tokens of a text, or of a window of it, at most
@@ -58,7 +59,7 @@ def texts(name: str, models: Mapping[str, str]) -> Any:
     try:
         stored = general_texts.read(models.values())
         if name == AUTO:
-            return Dataset.from_dict({"text": list(stored.held)}) if stored.held else None
+            return Dataset.from_list(list(stored.held)) if stored.held else None
         rows = load_rows(name)
     except (ValueError, OSError) as error:
         flags = {**READING, "name": FLAG, "split": FLAG}
@@ -84,13 +85,20 @@ def encoded(own: EvaluateArguments, data: DataArguments, models: Mapping[str, st
     Raises:
         ArgumentError: as of [`texts`], and for rows of no shape that is read.
     """
+    from datasets import Dataset
+
     from ..data.encode.by_task import Reading, encode_parts
     from ..data.encode.length import Length
     from ..data.limits import positions_of
+    from ..evaluation import evenly
+    from ..trainers.general_texts import held_of
 
     rows = texts(own.general_dataset, models) if data.task == "causal_lm" else None
-    if rows is None:
-        return None
+    if rows is None or set(MADE) <= set(rows.column_names):
+        return rows
+    if own.general_dataset != AUTO and any(map(_was_given_some, models.values())):
+        held = held_of(own.general_dataset, tokenizer)  # perhaps these: then the others were trained on
+        return evenly(Dataset.from_list(held), MOST)
     room = [most for where in models.values() if (most := positions_of(where))]
     reading = Reading("causal_lm", {}, Length(min([LONGEST, *room]), "given"))
     try:
@@ -98,3 +106,14 @@ def encoded(own: EvaluateArguments, data: DataArguments, models: Mapping[str, st
     except ValueError as error:
         said = f"is {own.general_dataset!r}, whose rows cannot be read: {' '.join(problems_of(error))}"
         raise ArgumentError([Wrong(FLAG, said)]) from error
+
+
+def _was_given_some(folder: str) -> bool:
+    """Whether the request that led to a model kept general ability by rows that were given to it."""
+    from ..trainers import records
+    from ..trainers.general_texts import GIVEN
+    from ..utils.files import read_json
+
+    record = read_json(Path(folder, records.UNLEARNING))
+    said = record.get("general") if isinstance(record, dict) else None
+    return isinstance(said, dict) and said.get("source") == GIVEN

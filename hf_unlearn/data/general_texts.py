@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+AUTO, NONE = "auto", "none"  # in the place of rows: those that the model wrote itself, and no rows
 FILE = "_general.jsonl"  # in a model's folder; names with an underscore in front are not pushed to a hub
+MADE = ("input_ids", "attention_mask", "labels")
 
 
 class GeneralTexts(NamedTuple):
-    """`held`: texts that a request measured alone. `trained`: those that it trained on."""
+    """
+    `held`: rows that a request measured alone, with `text` and, where it stored them, what the model takes (MADE).
+    `trained`: texts that it trained on.
+    """
 
-    held: tuple[str, ...]
+    held: tuple[dict[str, Any], ...]
     trained: tuple[str, ...]
 
 
@@ -28,11 +33,14 @@ def read(folders: Iterable[str | Path]) -> GeneralTexts:
         ValueError: if a line of a file is no JSON object with a string `text` and a boolean `held`.
     """
     rows = [row for folder in folders for row in _rows_of(Path(folder, FILE))]
-    trained = dict.fromkeys(text for text, held in rows if not held)
-    return GeneralTexts(tuple(dict.fromkeys(text for text, held in rows if held and text not in trained)), (*trained,))
+    trained = dict.fromkeys(row["text"] for row in rows if not row["held"])
+    held = {row["text"]: row for row in rows if row["held"] and row["text"] not in trained}
+    whole = all(name in row for row in held.values() for name in MADE)
+    columns = ("text", *(MADE if whole else ()))
+    return GeneralTexts(tuple({name: row[name] for name in columns} for row in held.values()), tuple(trained))
 
 
-def _rows_of(path: Path) -> list[tuple[str, bool]]:
+def _rows_of(path: Path) -> list[dict[str, Any]]:
     found = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.is_file() else (), 1):
         if not line.strip():
@@ -47,5 +55,5 @@ def _rows_of(path: Path) -> list[tuple[str, bool]]:
                 f"{path}, line {number} is no object with `text` (words) and `held` (true or false), which says "
                 "that the text was never trained on. Run the request again."
             )
-        found.append((row["text"], row["held"]))
+        found.append(row)
     return found

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..data.checks import taken
 from ..data.columns import column_names
+from ..data.general_texts import AUTO, FILE, MADE, NONE
 from ..data.order import rows_at
 from ..data.row_checks import row_problems
 from ..evaluation.attacks.generate import continuations, positions_of
@@ -29,9 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FILE = "_general.jsonl"  # beside the result: `push_to_hub` leaves out what begins with an underscore
-AUTO, NONE = "auto", "none"
-OWN = "the model's own words"
+OWN, GIVEN = "the model's own words", "given"
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,13 @@ def _encoded(given: Any, processing_class):
     return given
 
 
+def held_of(given: Any, processing_class) -> list[dict]:
+    """Of rows, or a name of them, those that a request which was given them did not train on, ready for the model."""
+    rows = _encoded(given, processing_class)
+    held = _halved(rows_at(rows, _evenly(len(rows), general.MOST_ROWS)), GIVEN).held
+    return [{name: row[name] for name in MADE} for row in held]
+
+
 def _evenly(n: int, most: int) -> list[int]:
     return np.linspace(0, n - 1, min(n, most)).round().astype(int).tolist()
 
@@ -111,8 +117,7 @@ def settled(trainer: UnlearnTrainer, given: Any) -> GeneralRows:
         logger.warning("General ability is neither kept nor measured here. %s", problem)
         return GeneralRows()
     if not auto:
-        rows = rows_at(given, _evenly(len(given), general.MOST_ROWS))
-        return _halved(rows, "given")
+        return _halved(rows_at(given, _evenly(len(given), general.MOST_ROWS)), GIVEN)
     path = Path(trainer.args.output_dir, FILE)
     found = _read(path) if trainer.resumed_from and path.is_file() else None
     if found is None:
@@ -130,7 +135,7 @@ def _halved(rows: list[dict], source: str) -> GeneralRows:
 
 def _read(path: Path) -> list[dict]:
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [{name: line[name] for name in ("input_ids", "attention_mask", "labels")} for line in lines]
+    return [{name: line[name] for name in MADE} for line in lines]
 
 
 def _write(path: Path, rows: list[dict], tokenizer) -> None:

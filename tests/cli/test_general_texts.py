@@ -79,3 +79,18 @@ def test_rows_of_no_known_shape_are_told_with_the_flag(models, tmp_path):
     file.write_text(json.dumps({"body": "fish"}))
     with pytest.raises(ArgumentError, match="`general_dataset` is .*: give texts in a column `text`; these rows have"):
         encoded(models, str(file))
+
+
+def test_rows_that_the_request_stored_as_the_model_takes_them_are_measured_so(models, tmp_path):
+    made = {"input_ids": [1, 2, 3], "attention_mask": [1, 1, 1], "labels": [-100, 2, 3]}
+    (tmp_path / "unlearned" / FILE).write_text(json.dumps({"id": "general-0", "text": "ab", "held": True, **made}))
+    assert encoded(models)[0] == {"text": "ab", **made}
+
+
+def test_of_rows_that_were_given_to_a_request_the_half_that_it_held_out_is_measured(models, tmp_path):
+    file = tmp_path / "mine.jsonl"
+    file.write_text("".join(json.dumps({"text": f"cat {i}"}) + "\n" for i in range(8)))
+    (tmp_path / "unlearned" / "unlearning.json").write_text(json.dumps({"general": {"source": "given"}}))
+    made = encoded(models, str(file))
+    texts = [TOKENIZER.decode(ids, skip_special_tokens=True) for ids in made["input_ids"]]
+    assert texts == [f"cat {i}" for i in (1, 3, 5, 7)]

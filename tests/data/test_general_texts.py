@@ -20,7 +20,14 @@ def test_a_text_that_any_request_trained_on_is_not_held_out(tmp_path):
     first = write(tmp_path / "a", ("one", True), ("two", False), ("three", True))
     second = write(tmp_path / "b", ("three", False), ("one", True), ("four", True))
     found = general_texts.read([first, tmp_path / "no such folder", second])
-    assert found == (("one", "four"), ("two", "three"))
+    assert found == (({"text": "one"}, {"text": "four"}), ("two", "three"))
+
+
+def test_what_the_model_takes_is_kept_where_all_rows_have_it(tmp_path):
+    made = {"input_ids": [1, 2], "attention_mask": [1, 1], "labels": [-100, 2]}
+    rows = [{"text": text, "held": True, **made} for text in ("one", "two")]
+    (tmp_path / general_texts.FILE).write_text("\n".join(map(json.dumps, rows)))
+    assert general_texts.read([tmp_path]).held == tuple({"text": text, **made} for text in ("one", "two"))
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,8 @@ class ReplayOptions:
             "metavar": "|".join(READINESSES),
             "help": "How the model is made ready: `replay`, the revocable rows come last, and a request goes back to a "
             "snapshot before them: exact, and no dearer than a plain training; `meta`, requests are simulated: one "
-            "is then short and approximate; `replay+meta`, both; `memory`, each source (`request_group`) fills a table "
+            "is then short and approximate (not recommended for pretrained models, for which no gain is shown); "
+            "`replay+meta`, both; `memory`, each source (`request_group`) fills a table "
             "of its own beside a frozen model, and a request drops it: exact, at once, whoever asks; `none`.",
         },
     )

@@ -94,7 +94,8 @@ class ReadyTrainer(ReplayableTrainer):
     are drawn beside the batch; with `request_rows` 0 it is for those in the batch. Since the terms slow down a model
     that is still learning, they begin when the loss says that it has learned, pause where the loss rises again, and
     cost `meta_budget` row passes at most ([`hf_unlearn.readiness.pacing`]); or, with `meta_start` a number, they come
-    on every `meta_every`-th step after that share of the steps.
+    on every `meta_every`-th step after that share of the steps. It is not recommended for pretrained models, for which
+    no gain is shown (recipes/study/README.md).
     `"replay+meta"` does both. With `readiness="none"`, or with all λ = 0, the run is the stock Trainer's, bit for bit,
     in the same row order; only where a loss ignores `num_items_in_batch` the gradient is not multiplied by the number
     of micro-batches and processes, as it is there ([`hf_unlearn.trainers.main_loss`]). A `compute_loss_func` is the

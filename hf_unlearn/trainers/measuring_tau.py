@@ -102,7 +102,10 @@ class Measurements:
         """Measures τ and the retain loss of the model as it came; also what the rows' targets are made from."""
         trainer, rule = self.trainer, self.trainer.rule
         unseen, counts = self.row_losses(trainer.unseen_dataset)
-        state = schedule.start(rule, float(unseen.sum() / counts.sum()), **self.budgets())
+        tau, lacking = float(unseen.sum() / counts.sum()), {}
+        if rule.target != "chance" and not trainer.objective.by_rows and np.isfinite(unseen).all():
+            lacking["short_by"] = schedule.tolerance(unseen / counts, len(trainer.forget_dataset), tau)
+        state = schedule.start(rule, tau, **self.budgets(), **lacking)
         return state, Start(
             n=len(trainer.forget_dataset),
             target=rule.target,

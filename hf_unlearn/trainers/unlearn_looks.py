@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..objectives.gaps import TOLERANCE
 from ..unlearning import look, schedule, stop_rule
 from ..unlearning.ending import Ending, ending
 from ..unlearning.momenta import clear_momenta
@@ -116,6 +115,7 @@ class UnlearnLooks:
         resisting = trainer.steps.resisting
         if look.goes_back(
             found["shortfall"],
+            tolerance=trainer.request_state.tolerance,
             has_targets=bool(trainer.targets),
             lifted=resisting and trainer.objective.stops_at_target,
             steps=step - snapshots.short_of_target[0],
@@ -125,7 +125,7 @@ class UnlearnLooks:
             recovered = math.nan  # of other weights
         if resisting:
             found["recovered_loss"] = recovered
-        short = found["shortfall"] > TOLERANCE
+        short = found["shortfall"] > trainer.request_state.tolerance
         if short:
             trainer.steps.gate = HingeGate()  # it is open, whatever the last forget rows of a step said
         self.latest = step, found
@@ -142,7 +142,7 @@ class UnlearnLooks:
     def _go_back(self) -> dict[str, float]:
         """From beyond τ; the optimizer's momenta, which would drive the rows out again, are cleared."""
         trainer = self.trainer
-        found = self.snapshots.go_back(trainer.measurements.look, TOLERANCE)
+        found = self.snapshots.go_back(trainer.measurements.look, trainer.request_state.tolerance)
         trainer.steps.gate = HingeGate()
         clear_momenta(trainer.optimizer.state)
         return found

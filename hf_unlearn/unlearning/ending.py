@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from ..objectives.gaps import TOLERANCE
 from .schedule import Rule, State
 from .stop_rule import OVERSHOOT, general_limit, retain_limit
 
@@ -20,6 +19,7 @@ class Ending:
         forget_loss: mean loss of the whole forget set, nats.
         tau: τ of the last step, nats.
         shortfall: how far the forget set is from its target, as a share of it; below 0 beyond it.
+        tolerance: how large a share of it may be lacking.
         retain_loss: mean loss of the retain sample, nats.
         retain_before: the same before the first step.
         retain_limit: how high it may be.
@@ -30,6 +30,7 @@ class Ending:
     forget_loss: float
     tau: float
     shortfall: float
+    tolerance: float
     retain_loss: float
     retain_before: float
     retain_limit: float
@@ -40,12 +41,12 @@ class Ending:
     @property
     def forgotten(self) -> bool:
         """Whether the target is reached, or passed; False for nan."""
-        return self.shortfall <= TOLERANCE
+        return self.shortfall <= self.tolerance
 
     @property
     def beyond(self) -> bool:
         """Whether the rows are so far beyond the target that they stand out as deleted."""
-        return self.shortfall < -OVERSHOOT
+        return self.shortfall < -max(OVERSHOOT, self.tolerance)
 
     @property
     def kept(self) -> bool:
@@ -68,6 +69,7 @@ def ending(rule: Rule, state: State, found: dict[str, float]) -> Ending:
         forget_loss=found["forget_loss"],
         tau=state.tau,
         shortfall=found["shortfall"],
+        tolerance=state.tolerance,
         retain_loss=found["retain_loss"],
         retain_before=state.retain_initial,
         retain_limit=retain_limit(rule, state),

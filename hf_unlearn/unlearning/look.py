@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..objectives.gaps import TOLERANCE
 from .schedule import Rule, State
 from .stop_rule import resists, retain_limit, transient_limit
 
@@ -60,22 +59,24 @@ def plan_look(
     kept = retain_loss <= retain_limit(rule, state)
     resisting = resists(state, recovered_loss)  # else the run could not end here, whatever a look found
     lost = not retain_loss <= transient_limit(rule, state)
+    near = max(NEAR, 2 * state.tolerance)
     pending = last or lost or state.reached > 0 or state.over_budget > 0
     return Look(
         kept=kept,
-        short=shortfall > TOLERANCE,
-        snapshot=kept and (shortfall > NEAR or not resisting),
-        measure=pending or (kept and shortfall <= NEAR and resisting),
+        short=shortfall > state.tolerance,
+        snapshot=kept and (shortfall > near or not resisting),
+        measure=pending or (kept and shortfall <= near and resisting),
     )
 
 
-def goes_back(shortfall: float, *, has_targets: bool, lifted: bool, steps: int, every: int) -> bool:
+def goes_back(shortfall: float, *, tolerance: float, has_targets: bool, lifted: bool, steps: int, every: int) -> bool:
     """
     Whether the weights go back to where the forget loss was at τ, because it is now beyond it. A loss beyond τ would
     show an attacker that the rows were deleted.
 
     Args:
         shortfall: what a look has found.
+        tolerance: of the request's state.
         has_targets: each forget row has a target of its own. The weights then never go back: the shortfall is a mean
             of distances, and does not say on which side of their targets the rows are.
         lifted: the objective stops at τ by itself, and the simulated recoveries drive the forget loss beyond it on
@@ -83,4 +84,4 @@ def goes_back(shortfall: float, *, has_targets: bool, lifted: bool, steps: int, 
         steps: since the last snapshot that was short of the target.
         every: steps between two looks.
     """
-    return shortfall < -TOLERANCE and not has_targets and not lifted and steps <= FRESH * every
+    return shortfall < -tolerance and not has_targets and not lifted and steps <= FRESH * every

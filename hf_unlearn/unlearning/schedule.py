@@ -8,8 +8,13 @@ enough of them for a small request to take [`FEWEST_STEPS`], and τ may not rise
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
+from ..objectives.gaps import TOLERANCE
+
+WIDEST = 0.25  # of τ: no tolerance is wider
 FEWEST_STEPS = 100  # that a request may take where its rows are few; the stop rule ends it, mostly before
 
 
@@ -35,6 +40,18 @@ def passes_of_steps(steps: int, step_rows: int, n_forget: int) -> int:
 def alpha_at(alpha0: float, forget_pass: int, passes: int) -> float:
     """α_e = α₀·(1 - e/E) for the forget pass e = 0 … E - 1 (authors' code)."""
     return alpha0 * (1 - forget_pass / passes)
+
+
+def tolerance(unseen_losses: Sequence[float], n_forget: int, tau: float) -> float:
+    """
+    The share of τ by which the mean loss of n forget rows may be short of it: 5 %, or where the rows are few the
+    standard error of a mean of n rows that were never seen, which chance alone brings so far below τ one time in six.
+
+    Args:
+        unseen_losses: mean loss of each unseen row, (m,), nats.
+    """
+    error = statistics.pstdev(map(float, unseen_losses)) / math.sqrt(n_forget)
+    return min(max(TOLERANCE, error / max(tau, 1e-12)), WIDEST)
 
 
 @dataclass(frozen=True)
@@ -72,6 +89,7 @@ class State:
     Args:
         tau: τ, nats.
         tau_initial, retain_initial: τ and the retain sample's mean loss before the first step, nats.
+        tolerance: share of τ by which the forget rows may be short of it ([`tolerance`]).
         general_initial: mean loss of the general texts that are only measured, before the first step, nats; None: there
             are none.
         forget_pass: forget passes done.
@@ -87,15 +105,23 @@ class State:
     reached: int = 0
     over_budget: int = 0
     stop_reason: str | None = None
+    tolerance: float = TOLERANCE
     general_initial: float | None = None
 
     def to_dict(self) -> dict:
         return asdict(self)
 
 
-def start(rule: Rule, unseen_loss: float, retain_loss: float, general_loss: float | None = None) -> State:
+def start(
+    rule: Rule,
+    unseen_loss: float,
+    retain_loss: float,
+    general_loss: float | None = None,
+    *,
+    short_by: float = TOLERANCE,
+) -> State:
     """
-    State before the first step, from the losses of the model as it came, in nats.
+    State before the first step, from the losses of the model as it came, in nats; `short_by` is its `tolerance`.
 
     Raises:
         ValueError: if a loss is not finite.
@@ -106,7 +132,7 @@ def start(rule: Rule, unseen_loss: float, retain_loss: float, general_loss: floa
             "finite. Look for broken weights or rows."
         )
     tau = rule.chance if rule.target == "chance" else unseen_loss
-    return State(tau=tau, tau_initial=tau, retain_initial=retain_loss, general_initial=general_loss)
+    return State(tau=tau, tau_initial=tau, retain_initial=retain_loss, tolerance=short_by, general_initial=general_loss)
 
 
 def cap(rule: Rule, state: State) -> float:

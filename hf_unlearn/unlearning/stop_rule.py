@@ -1,7 +1,8 @@
 """
-When a request stops, and why. The target counts as reached where the gap's `shortfall` is at most TOLERANCE (5 %;
-`objectives/gaps.py` says of what: τ for a mean, the rows' targets for the gaps by rows) and at least -OVERSHOOT
-(-10 %), which gaps by rows never pass: their shortfall is not negative.
+When a request stops, and why. The target counts as reached where the gap's `shortfall` is at most the tolerance: 5 %,
+more where few rows make a mean uncertain ([`~hf_unlearn.unlearning.schedule.tolerance`]); `objectives/gaps.py` says of
+what, τ for a mean, the rows' targets for the gaps by rows. And it is at least minus that, or -OVERSHOOT (-10 %), which
+gaps by rows never pass: their shortfall is not negative.
 
 Differs from the paper: it has no stop rule; all of this is ours.
 """
@@ -11,7 +12,6 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from ..objectives.gaps import TOLERANCE
 from .schedule import Rule, State, cap
 
 REACHED = "forget_loss_reached_target"
@@ -93,7 +93,7 @@ def update(
     kept = retain_loss is not None and within(rule, state, retain_loss, general_loss)
     able = general_loss is None or general_loss <= general_limit(rule, state)
     if shortfall is not None:
-        there = -OVERSHOOT <= shortfall <= TOLERANCE and kept and resists(state, recovered_loss)
+        there = -overshoot(state) <= shortfall <= state.tolerance and kept and resists(state, recovered_loss)
         reached = reached + 1 if there else 0
     if retain_loss is not None:
         lost = not retain_loss <= transient_limit(rule, state)
@@ -107,6 +107,11 @@ def update(
     elif forget_pass >= rule.passes:
         reason = spent(able) if rule.stop and retain_loss is not None and not kept else DONE
     return replace(state, forget_pass=forget_pass, reached=reached, over_budget=over, stop_reason=reason)
+
+
+def overshoot(state: State) -> float:
+    """By how large a share of τ the forget loss may be beyond it and count as having reached it."""
+    return max(OVERSHOOT, state.tolerance)
 
 
 def resists(state: State, recovered_loss: float | None) -> bool:

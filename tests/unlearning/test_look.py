@@ -59,7 +59,7 @@ def test_while_simulated_recoveries_succeed_no_look_is_worth_its_cost():
 
 
 def back(shortfall=-0.06, has_targets=False, lifted=False, steps=6, every=2):
-    return goes_back(shortfall, has_targets=has_targets, lifted=lifted, steps=steps, every=every)
+    return goes_back(shortfall, tolerance=0.05, has_targets=has_targets, lifted=lifted, steps=steps, every=every)
 
 
 def test_the_weights_go_back_from_beyond_the_target_where_a_snapshot_short_of_it_is_near():

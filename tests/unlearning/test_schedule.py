@@ -42,6 +42,17 @@ def test_passes_of_a_hundred_steps(n_forget, step_rows, passes):
     assert found == passes and found * n_forget // step_rows >= 100
 
 
+@pytest.mark.parametrize("unseen, n, found", [
+    ([2.0, 2.0], 1, 0.05),  # no spread: five per cent
+    ([1.0, 3.0], 100, 0.05),  # many rows: their mean is certain
+    ([1.0, 3.0], 25, 0.1),  # a standard deviation of 1 nat, of a mean .2, of τ a tenth
+    ([0.0, 4.0], 1, 0.25),  # never more than a quarter
+])  # fmt: skip
+def test_few_rows_may_be_short_of_the_target_by_what_chance_does_to_their_mean(unseen, n, found):
+    assert schedule.tolerance(unseen, n, 2.0) == pytest.approx(found)
+    assert start(RULE, 2.0, 0.1, short_by=found).tolerance == found and start(RULE, 2.0, 0.1).tolerance == 0.05
+
+
 def test_alpha_decays_linearly_by_pass():
     assert [schedule.alpha_at(0.5, e, 5) for e in range(6)] == pytest.approx([0.5, 0.4, 0.3, 0.2, 0.1, 0.0])
 

@@ -38,6 +38,12 @@ def test_the_target_counts_as_reached_after_two_looks_in_a_row():
     assert feed(RULE, start(RULE, 2.0, 0.1), [{**near, "shortfall": math.nan}] * 4)[1] == [None] * 4
 
 
+def test_a_wider_tolerance_holds_on_both_sides_of_the_target():
+    state = start(RULE, 2.0, 0.1, short_by=0.2)
+    for shortfall, reason in ((0.2, REACHED), (-0.2, REACHED), (0.201, None), (-0.201, None)):
+        assert feed(RULE, state, [{"shortfall": shortfall, "retain_loss": 0.15}] * 2)[1][-1] == reason
+
+
 @pytest.mark.parametrize("retain", [0.2001, 0.55, math.nan])
 def test_the_target_is_not_reached_while_the_retain_rows_are_beyond_the_budget(retain):
     near, dip = {"shortfall": 0.0, "retain_loss": 0.2}, {"shortfall": 0.0, "retain_loss": retain}

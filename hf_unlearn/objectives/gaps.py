@@ -192,9 +192,9 @@ def fitting(*, target: str, resists: bool) -> str:
     """
     The gap that `gap="auto"` stands for: the first that applies.
 
-    * "rows" for the target "chance", unless recoveries are simulated: a class is removed only when every row of it has
-      a high loss, not just their mean.
+    * "matched" for the target "chance", unless recoveries are simulated: a class is removed only when every row of it
+      has the loss of guessing, not just their mean; further beyond, other classes pay for it.
     * else "squared". The hinge, the paper's, has no gradient beyond τ: where the last steps, or a simulated recovery,
       have driven the forget loss there, nothing brings it back, and the rows stand out as deleted.
     """
-    return "rows" if target == "chance" and not resists else "squared"
+    return "matched" if target == "chance" and not resists else "squared"

@@ -43,8 +43,8 @@ class NablaTau(Objective):
         metadata={
             "help": "The pull to the target τ: `hinge` (the paper's, on the mean), `rows` (the hinge on each "
             "row), `squared` (symmetric), `matched` (each forget row has a target of its own), `ranked` (the "
-            "same, given out by the rows' rank and met in the logit of confidence); `auto`: `squared`, but `rows` "
-            "with the target `chance` and no `resistance`.",
+            "same, given out by the rows' rank and met in the logit of confidence); `auto`: `squared`, but "
+            "`matched` with the target `chance` and no `resistance`.",
             "check": partial(one_of, allowed=("auto", *GAPS)),
         },
     )

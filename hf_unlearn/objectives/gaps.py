@@ -2,7 +2,7 @@
 The gaps of ∇τ: how far the forget rows are from τ, and what pulls them there. Each is a strategy with `targets()`,
 `mean_value()` or `row_value()`, and `shortfall()`; [`fitting`] says which of them `gap="auto"` stands for.
 
-Differs from the paper: the gaps "rows", "matched" and "ranked", and the numbers below, are ours. (Trippa et al. 2024
+Differs from the paper: the gaps "rows", "level", "matched" and "ranked", and the numbers below, are ours. (Trippa et al. 2024
 have "hinge"; "squared" is what their code for text computes.)
 """
 
@@ -103,6 +103,16 @@ class Rows(Gap):
         return lacking / max(float(sum(targets)), 1e-12)
 
 
+class Level(Rows):
+    """
+    mean_i (τ - l_i)²: each row is pulled to τ from both sides. It counts as short of its target by what it lacks alone,
+    as with [`Rows`]: a row beyond τ is pulled back, and is forgotten.
+    """
+
+    def row_value(self, loss: Tensor, target: Tensor) -> Tensor:
+        return (target - loss) ** 2
+
+
 class Matched(Gap):
     """
     mean_i (τ_i - l_i)² with τ_i drawn from the unseen rows' losses: the *distribution* of the forget losses moves to
@@ -182,6 +192,7 @@ def _spread(logits: list[float]) -> float:
 GAPS: dict[str, Gap] = {
     "hinge": Hinge(),
     "rows": Rows(),
+    "level": Level(),
     "squared": Squared(),
     "matched": Matched(),
     "ranked": Ranked(),
@@ -192,9 +203,9 @@ def fitting(*, target: str, resists: bool) -> str:
     """
     The gap that `gap="auto"` stands for: the first that applies.
 
-    * "matched" for the target "chance", unless recoveries are simulated: a class is removed only when every row of it
+    * "level" for the target "chance", unless recoveries are simulated: a class is removed only when every row of it
       has the loss of guessing, not just their mean; further beyond, other classes pay for it.
     * else "squared". The hinge, the paper's, has no gradient beyond τ: where the last steps, or a simulated recovery,
       have driven the forget loss there, nothing brings it back, and the rows stand out as deleted.
     """
-    return "matched" if target == "chance" and not resists else "squared"
+    return "level" if target == "chance" and not resists else "squared"

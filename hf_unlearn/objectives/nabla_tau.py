@@ -42,9 +42,9 @@ class NablaTau(Objective):
         default="auto",
         metadata={
             "help": "The pull to the target τ: `hinge` (the paper's, on the mean), `rows` (the hinge on each "
-            "row), `squared` (symmetric), `matched` (each forget row has a target of its own), `ranked` (the "
+            "row), `squared` (symmetric), `level` (symmetric, on each row), `matched` (each forget row has a target of its own), `ranked` (the "
             "same, given out by the rows' rank and met in the logit of confidence); `auto`: `squared`, but "
-            "`matched` with the target `chance` and no `resistance`.",
+            "`level` with the target `chance` and no `resistance`.",
             "check": partial(one_of, allowed=("auto", *GAPS)),
         },
     )

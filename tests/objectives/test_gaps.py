@@ -51,7 +51,7 @@ def test_target_chance_gives_each_row_the_loss_of_guessing():
 
 
 @pytest.mark.parametrize("target, resists, gap", [
-    ("current", False, "squared"), ("frozen", False, "squared"), ("chance", False, "rows"),
+    ("current", False, "squared"), ("frozen", False, "squared"), ("chance", False, "level"),
     ("current", True, "squared"), ("chance", True, "squared"),
 ])  # fmt: skip
 def test_gap_auto_is_chosen_by_target_and_resistance(target, resists, gap):

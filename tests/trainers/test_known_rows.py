@@ -469,7 +469,7 @@ def test_all_processes_go_by_what_the_first_one_was_told(second_of_two, tmp_path
     run = second_of_two(False, [], ({"request": {"learning_rate": 0.25}, "ready": True}, False), (known, []), None)
     assert run.args.learning_rate == 0.25 and run.record()["was_ready"] and run._known == known
     run = second_of_two(False, [], (None, True), (known_rows.Known(), []), None)
-    assert run.args.learning_rate == 3e-4 and not run.record()["was_ready"]
+    assert run.args.learning_rate == 1e-4 and not run.record()["was_ready"]
 
 
 def test_what_is_wrong_on_the_first_process_is_told_on_all(second_of_two):

@@ -255,7 +255,7 @@ def test_with_resistance_the_default_gap_is_squared_and_a_chosen_gap_stays(tmp_p
     run = trainer(tmp_path, config=config)
     assert run.objective.gap == "squared" == run.record()["gap"] and config.gap == "auto"
     assert trainer(tmp_path, gap="matched", **ON).objective.gap == "matched"
-    assert trainer(tmp_path, target="chance").objective.gap == "rows"
+    assert trainer(tmp_path, target="chance").objective.gap == "level"
     assert trainer(tmp_path, target="chance", **ON).objective.gap == "squared"
     assert "gap" not in trainer(tmp_path, objective="npo", **ON).record()
 

@@ -93,7 +93,7 @@ def test_rows_that_differ_are_named_by_their_set(checkpoint, tmp_path, rows, wor
 
 
 @pytest.mark.parametrize("name, value, words", [
-    ("learning_rate", 1e-3, "`learning_rate` was 0.0003 and is 0.001."),
+    ("learning_rate", 1e-3, "`learning_rate` was 0.0001 and is 0.001."),
     ("seed", 7, "`seed` was 42 and is 7."),
     ("lr_scheduler_type", "linear", "`lr_scheduler_type` was 'constant' and is 'linear'."),
     ("alpha", 0.3, "and is 0.3."),

@@ -81,7 +81,7 @@ def test_a_ready_checkpoint_gives_defaults_where_the_user_left_them(tmp_path):
     loaded = trainer(tmp_path, AutoModelForCausalLM.from_pretrained(folder))
     assert loaded.args.learning_rate == 1e-4 and loaded.objective.gap == "matched" and loaded.objective.by_rows
     ignored = trainer(tmp_path, folder, readiness_from="none")
-    assert ignored.args.learning_rate == 3e-4 and ignored.readiness is None
+    assert ignored.args.learning_rate == 1e-4 and ignored.readiness is None
     pointed = trainer(tmp_path, memorised(), readiness_from=str(tmp_path / "ready" / "readiness.json"))
     assert pointed.args.learning_rate == 1e-4
 

@@ -289,11 +289,11 @@ def test_classifiers_forget_rows_too(tmp_path, make, rows, accumulation):
 
 
 def test_target_chance_leaves_no_row_of_the_class_answered(tmp_path):
-    """With the target "chance" a hinge is on each row; a request for something else is pulled from both sides."""
+    """With the target "chance" each row is pulled to it; a request for something else is pulled from both sides."""
     sets = {"forget": text_class_rows(6), "retain": text_class_rows(18, 6), "unseen": text_class_rows(9, 100)}
     model = fit(bert(), [*sets["forget"], *sets["retain"]], steps=60)
     run = trainer(tmp_path, model, sets, learning_rate=3e-3, passes="160", target="chance", retain_budget=0.5)
-    assert run.objective.gap == run.args.gap == run.record()["gap"] == "rows"
+    assert run.objective.gap == run.args.gap == run.record()["gap"] == "level"
     run.train()
     sums, counts = run.row_losses(sets["forget"])
     assert run.stop_reason == "forget_loss_reached_target" and run.targets == [math.log(3)] * 6

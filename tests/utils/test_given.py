@@ -130,7 +130,7 @@ def test_a_value_that_the_user_gave_stands_also_where_it_is_the_default(tmp_path
 
 def test_the_gap_that_auto_stands_for_is_nobody_s_wish(tmp_path):
     found = with_fitting_options(UnlearnConfig(str(tmp_path), target="chance"))
-    assert found.gap == "rows" and found.given == {"output_dir", "target"}
+    assert found.gap == "level" and found.given == {"output_dir", "target"}
 
 
 @pytest.mark.parametrize("request_", [

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 if TYPE_CHECKING:
     from torch import Tensor
 
+TOLERANCE = 0.05  # of τ: a forget loss within it counts as having reached the target
 NEEDS = ("row_nll", "token_nll", "logits", "hidden_states")
 REFERENCES = ("none", "loss", "logits", "hidden_states")
 ALTERNATES = ("none", "refusal", "column")
@@ -225,6 +226,11 @@ class Objective:
     def row_passes(self) -> float:
         """Row passes of a step for each forget row in it, with the retain row that is paired with it."""
         return (2.0 if self.side == BOTH else 1.0) + (self.alternates != "none")
+
+    @property
+    def tolerance(self) -> float:
+        """The shortfall that counts as having reached the target."""
+        return TOLERANCE
 
     @property
     def closes(self) -> bool:

@@ -2,8 +2,8 @@
 The gaps of ∇τ: how far the forget rows are from τ, and what pulls them there. Each is a strategy with `targets()`,
 `mean_value()` or `row_value()`, and `shortfall()`; [`fitting`] says which of them `gap="auto"` stands for.
 
-Differs from the paper: the gaps "rows", "level", "matched" and "ranked", and the numbers below, are ours. (Trippa et al. 2024
-have "hinge"; "squared" is what their code for text computes.)
+Differs from the paper: the gaps "rows", "level", "matched" and "ranked", and the numbers below, are ours. (Trippa et
+al. 2024 have "hinge"; "squared" is what their code for text computes.)
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from .base import Start, shortfall
+from .base import TOLERANCE, Start, shortfall
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-TOLERANCE = 0.05  # of τ: a forget loss within it counts as having reached the target
 SURE = 1e-6  # nats: the logit of confidence goes on along its tangent below
 SPREAD = 0.5  # of the logits of confidence: where targets differ by less, a distance is measured by this
 
@@ -47,6 +46,7 @@ class Gap:
     """
 
     by_rows: ClassVar[bool] = False
+    tolerance: ClassVar[float] = TOLERANCE  # shortfall that counts as having reached the target
 
     def mean_value(self, forget_loss: Tensor, tau: float) -> Tensor:
         """The gap () of the forget rows' mean loss ()."""
@@ -106,8 +106,11 @@ class Rows(Gap):
 class Level(Rows):
     """
     mean_i (τ - l_i)²: each row is pulled to τ from both sides. It counts as short of its target by what it lacks alone,
-    as with [`Rows`]: a row beyond τ is pulled back, and is forgotten.
+    as with [`Rows`]: a row beyond τ is pulled back, and is forgotten. Rows that are held there by both pulls lie around
+    τ, so a tenth of it may be lacking.
     """
+
+    tolerance = 0.1
 
     def row_value(self, loss: Tensor, target: Tensor) -> Tensor:
         return (target - loss) ** 2
@@ -192,8 +195,8 @@ def _spread(logits: list[float]) -> float:
 GAPS: dict[str, Gap] = {
     "hinge": Hinge(),
     "rows": Rows(),
-    "level": Level(),
     "squared": Squared(),
+    "level": Level(),
     "matched": Matched(),
     "ranked": Ranked(),
 }

@@ -41,10 +41,10 @@ class NablaTau(Objective):
     gap: str = field(
         default="auto",
         metadata={
-            "help": "The pull to the target τ: `hinge` (the paper's, on the mean), `rows` (the hinge on each "
-            "row), `squared` (symmetric), `level` (symmetric, on each row), `matched` (each forget row has a target of its own), `ranked` (the "
-            "same, given out by the rows' rank and met in the logit of confidence); `auto`: `squared`, but "
-            "`level` with the target `chance` and no `resistance`.",
+            "help": "The pull to the target τ: `hinge` (the paper's, on the mean), `rows` (the hinge on each row), "
+            "`squared` (symmetric), `level` (symmetric, on each row), `matched` (each forget row has a target of its "
+            "own), `ranked` (the same, given out by the rows' rank and met in the logit of confidence); `auto`: "
+            "`squared`, but `level` with the target `chance` and no `resistance`.",
             "check": partial(one_of, allowed=("auto", *GAPS)),
         },
     )
@@ -57,6 +57,10 @@ class NablaTau(Objective):
     @property
     def by_rows(self) -> bool:
         return self.pull.by_rows
+
+    @property
+    def tolerance(self) -> float:
+        return self.pull.tolerance
 
     @property
     def closes(self) -> bool:

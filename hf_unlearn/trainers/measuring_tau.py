@@ -102,10 +102,10 @@ class Measurements:
         """Measures τ and the retain loss of the model as it came; also what the rows' targets are made from."""
         trainer, rule = self.trainer, self.trainer.rule
         unseen, counts = self.row_losses(trainer.unseen_dataset)
-        tau, lacking = float(unseen.sum() / counts.sum()), {}
+        tau, short_by = float(unseen.sum() / counts.sum()), trainer.objective.tolerance
         if rule.target != "chance" and not trainer.objective.by_rows and np.isfinite(unseen).all():
-            lacking["short_by"] = schedule.tolerance(unseen / counts, len(trainer.forget_dataset), tau)
-        state = schedule.start(rule, tau, **self.budgets(), **lacking)
+            short_by = schedule.tolerance(unseen / counts, len(trainer.forget_dataset), tau)
+        state = schedule.start(rule, tau, **self.budgets(), short_by=short_by)
         return state, Start(
             n=len(trainer.forget_dataset),
             target=rule.target,

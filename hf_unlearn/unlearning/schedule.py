@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
-from ..objectives.gaps import TOLERANCE
+from ..objectives.base import TOLERANCE
 
 WIDEST = 0.25  # of τ: no tolerance is wider
 FEWEST_STEPS = 100  # that a request may take where its rows are few; the stop rule ends it, mostly before

@@ -20,7 +20,7 @@ def lacking(gap):
     return lambda losses, targets: GAPS[gap].shortfall(math.nan, losses, tau=math.nan, targets=targets)
 
 
-by_rows, matched, ranked = map(lacking, ("rows", "matched", "ranked"))
+by_rows, level, matched, ranked = map(lacking, ("rows", "level", "matched", "ranked"))
 
 
 def ranked_mean(forget_loss, targets):
@@ -46,7 +46,7 @@ def test_targets_of_each_gap():
 
 
 def test_target_chance_gives_each_row_the_loss_of_guessing():
-    for gap in ("rows", "matched", "ranked"):
+    for gap in ("rows", "level", "matched", "ranked"):
         assert GAPS[gap].targets(start("chance", measure=never)) == [2.5] * 3
 
 
@@ -82,6 +82,7 @@ def test_shortfall_of_each_gap_matches_a_hand_calculation():
     assert matched([2.0, 3.0], [2.0, 3.0]) == 0.0
     assert by_rows([1.0, 3.0], [2.0, 2.0]) == 0.25  # what is beyond makes up for nothing
     assert by_rows([2.0, 9.0], [2.0, 2.0]) == 0.0
+    assert level([1.0, 3.0], [2.0, 2.0]) == 0.25 and level([2.0, 9.0], [2.0, 2.0]) == 0.0  # likewise
     with pytest.raises(ValueError):
         matched([1.0], [1.0, 2.0])
 

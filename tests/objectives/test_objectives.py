@@ -20,6 +20,7 @@ HAND = {  # at the values above
     ("nabla_tau", "hinge"): 0.2 * 0.25 + 0.8 * 0.4,
     ("nabla_tau", "squared"): 0.2 * 0.25 + 0.8 * 0.4,
     ("nabla_tau", "rows"): 0.8 * 0.4,
+    ("nabla_tau", "level"): 0.8 * 0.4,
     ("nabla_tau", "matched"): 0.8 * 0.4,
     ("nabla_tau", "ranked"): 0.8 * 0.4,
     ("gradient_ascent", None): -1.5,
@@ -114,6 +115,8 @@ def test_hinge_on_each_row_matches_a_hand_calculation():
     objective = get_objective("nabla_tau", gap="rows")
     rows = row_outputs([2.0, 9.0, 3.0], [2, 3, 1], target=[2.0, 2.0, 3.5])  # means 1, 3, 3
     assert objective.row_value(rows, alpha=0.5).tolist() == [0.5, 0.0, 0.125]
+    level = get_objective("nabla_tau", gap="level")  # the second row, a nat beyond its target, is pulled back
+    assert level.row_value(rows, alpha=0.5).tolist() == [0.5, 0.5, 0.125]
     assert objective.by_rows and objective.reference == "none"
 
 
@@ -326,7 +329,7 @@ def test_one_small_step_moves_the_losses_where_they_should_go(case, scene):
         assert after[0] > before[0]
 
 
-@pytest.mark.parametrize("gap", ["hinge", "rows", "squared", "matched", "ranked"])
+@pytest.mark.parametrize("gap", ["hinge", "rows", "squared", "level", "matched", "ranked"])
 def test_with_alpha_one_the_forget_loss_rises_and_the_hinge_has_no_gradient_beyond_the_target(gap, scene):
     model, forget, retain, tau, targets = scene
     objective = get_objective("nabla_tau", gap=gap)
@@ -362,7 +365,7 @@ def test_errors_for_unknown_names_and_options_list_those_that_exist():
         get_objective("grad_diff", delta=1)
     with pytest.raises(ValueError, match=r"no parameter 'gap'.*none"):
         get_objective("finetune", gap="hinge")
-    with pytest.raises(ValueError, match=r"`gap` is 'relu'.*'hinge', 'rows', 'squared', 'matched', 'ranked'"):
+    with pytest.raises(ValueError, match=r"`gap` is 'relu'.*'hinge', 'rows', 'squared', 'level', 'matched', 'ranked'"):
         get_objective("nabla_tau", gap="relu")
 
 

@@ -108,7 +108,7 @@ DEFAULTS = {  # of TRAINER's, by verb
     },
     "unlearn": {
         "per_device_train_batch_size": 16,
-        "learning_rate": 3e-4,
+        "learning_rate": 1e-4,
         "lr_scheduler_type": "constant",
         "weight_decay": 0.0,
         "gradient_accumulation_steps": 1,

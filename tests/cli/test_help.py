@@ -54,7 +54,7 @@ print("=== heavy", [name for name in {HEAVY!r} if name in sys.modules])
     texts = dict(part.split("\n", 1) for part in out.split("=== ")[1:-1])
     expected = {
         "verb ready": ["what is trained:", "rows:", "rows to forget:", "model:", "adapter:", "--help all", "--role"],
-        "verb unlearn": ["--start", "--objective", "--retain_budget", "--forget_values", "Default: 0.0003."],
+        "verb unlearn": ["--start", "--objective", "--retain_budget", "--forget_values", "Default: 0.0001."],
         "verb plan": ["request:", "--readiness", "--ids_file", "what is written:"],
         "verb verify": ["what is verified:", "--from start|snapshot", "--salt_file"],
         "verb evaluate": ["evaluation:", "--title", "--output_dir", "--dataset_name", "--fail_on"],

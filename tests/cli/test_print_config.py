@@ -88,7 +88,7 @@ def test_each_value_says_where_it_is_from(words):
     lines = print_config.text("unlearn", [*words, "--limit", "9"]).splitlines()
     assert "unlearn.limit: 9  # command line" in lines
     assert f"unlearn.passes: 7  # {words[1]}" in lines and f"use_cpu: true  # {words[1]}" in lines
-    assert "# learning_rate: 0.0003  # default" in lines and "# split_seed: 0  # default" in lines
+    assert "# learning_rate: 0.0001  # default" in lines and "# split_seed: 0  # default" in lines
     text = "\n".join(lines)
     assert not any(word in text for word in ("title", "ready.", "num_train_epochs: 2", "question_column", "lora_alpha"))
     assert "null" not in text and "alpha: " not in text.replace("lora_alpha", "")

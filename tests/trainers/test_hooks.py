@@ -236,7 +236,7 @@ def test_the_trainer_keeps_its_flags_for_what_follows_a_step(tmp_path):
 
 
 def test_micro_batches_that_are_not_those_of_the_step_are_refused(tmp_path):
-    args = ReadyConfig(str(tmp_path), readiness="meta", per_device_train_batch_size=4, **QUIET)
+    args = ReadyConfig(str(tmp_path), readiness="meta", meta_start=0, per_device_train_batch_size=4, **QUIET)
     trainer = ReadyTrainer(lm(), args, lm_rows(8), processing_class=tokenizer())
     batches = [trainer.data_collator([lm_rows(8)[i] for i in places]) for places in ((0, 1), (2, 3, 4))]
     trainer.get_batch_samples(iter(batches), 2, trainer.args.device)

@@ -69,7 +69,7 @@ def test_scales_of_packed_weights_do_not_move_and_are_part_of_the_frozen_digest(
     {"meta_gradient": "finite_difference"},
 ], ids=lambda options: options["meta_gradient"])  # fmt: skip
 def test_readiness_moves_the_adapter_alone(tmp_path, options):
-    trainer = ready(tmp_path, readiness="meta", **options)
+    trainer = ready(tmp_path, readiness="meta", meta_start=0, **options)
     before, base = adapter_of(trainer.model), base_of(trainer.model)
     trainer.train()
     assert same_bits(base, base_of(trainer.model)) and not same_bits(before, adapter_of(trainer.model))

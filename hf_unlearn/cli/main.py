@@ -17,9 +17,10 @@ VERBS = {  # verb -> (module that has its `main`, what it does)
     "verify": (".verify", "train again without the deleted rows, and compare the weights bit for bit"),
     "evaluate": (".evaluate", "measure models on the same rows, attack them, write a report"),
     "memory": (".memory", "estimate what a run needs, from a model's config alone"),
+    "objectives": (".objectives", "list what a request can minimise: formula, source, needs, bound, cost"),
     "tofu": (".tofu", "model utility and forget quality of TOFU from the benchmark's own logs"),
 }
-ARGPARSE = ("memory", "tofu")  # have a help of their own
+ARGPARSE = ("memory", "objectives", "tofu")  # have a help of their own
 
 
 def usage() -> str:

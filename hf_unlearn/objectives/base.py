@@ -193,9 +193,20 @@ class Objective:
         """Which of the model's layers gives `hidden_states`, 0 … layers - 1; for `needs = "hidden_states"`."""
         raise NotImplementedError
 
-    def edit_weights(self, model, forget, retain) -> None:
-        """Changes the weights in place, once, from passes over batches of forget and retain rows; no step follows."""
+    def edited(self, weights: Tensor, of_forget: Tensor, of_all: Tensor) -> Tensor:
+        """
+        For an objective that edits the weights, once, and takes no step: what becomes of some weights, of any shape.
+
+        Args:
+            of_forget, of_all: means of the squared gradients of a row's mean loss, over the forget rows and over forget
+                and retain rows, of the same shape.
+        """
         raise NotImplementedError
+
+    @property
+    def edits(self) -> bool:
+        """Whether it edits the weights and takes no step."""
+        return self.has("edited")
 
     @property
     def by_rows(self) -> bool:

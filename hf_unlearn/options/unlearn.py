@@ -133,6 +133,13 @@ class UnlearnOptions(ReplayRequestOptions, ObjectiveOptions):
             "made before the first step, in the output folder."
         },
     )
+    saliency: float | None = field(
+        default=None,
+        metadata={
+            "help": "Move only this share of the weights, those with the largest gradient of the forget rows' loss "
+            "before the first step, e.g. 0.5 (SalUn); with any objective that takes steps. Left out: all move."
+        },
+    )
     resistance: str = field(
         default="none",
         metadata={
@@ -233,6 +240,8 @@ class UnlearnOptions(ReplayRequestOptions, ObjectiveOptions):
             *whole("recovery_steps", self.recovery_steps, low=1),
             *number("recovery_lr", self.recovery_lr, low=0, open_low=True),
         ]
+        if self.saliency is not None:
+            problems += number("saliency", self.saliency, low=0, high=1, open_low=True, open_high=True)
         if self.alpha is not None:
             problems += number("alpha", self.alpha, low=0, high=1)
         words = str(self.passes) if isinstance(self.passes, str) or is_number(self.passes) else ""

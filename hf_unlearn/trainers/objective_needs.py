@@ -4,28 +4,44 @@ from __future__ import annotations
 
 from ..objectives.base import Objective
 from ..objectives.surrogate import form_problems, is_linear
-from .engines import accumulation_problem, several_backwards_problem
+from ..utils.checks import Wrong
+from .engines import accumulation_problem, keeps_shards, several_backwards_problem
+from .forwards import layers_of
+from .models import base_model
 
-PROVIDED = {"needs": ("row_nll", "token_nll", "logits"), "reference": ("none", "loss", "logits")}
+OF_STEPS = ("learning_rate", "optim", "max_steps", "passes", "saliency")  # nothing an edit reads
 
 
-def unmet_needs(objective: Objective) -> list[str]:
-    """What an objective asks for that [`UnlearnTrainer`] does not provide."""
-    problems = [
-        f"The objective {objective.name!r} asks for `{what}` {getattr(objective, what)!r}; `UnlearnTrainer` provides "
-        f"{', '.join(map(repr, provided))}."
-        for what, provided in PROVIDED.items()
-        if getattr(objective, what) not in provided
-    ]
-    if objective.has("edit_weights"):
-        problems.append(
-            f"The objective {objective.name!r} edits the weights itself; `UnlearnTrainer` only takes steps on a loss."
+def unmet_needs(objective: Objective, args, optimizers=None) -> list[str]:
+    """
+    What an objective asks for that [`UnlearnTrainer`] does not provide, and arguments that nothing would read.
+
+    Args:
+        optimizers: as in `transformers.Trainer`.
+    """
+    problems = form_problems(objective)
+    if objective.edits:
+        why = f"the objective `{objective.name}` edits the weights once, and takes no steps. Leave it out."
+        problems += [Wrong(name, f"is set, but {why}") for name in OF_STEPS if name in args.given]
+        if args.resistance != "none":
+            problems.append(Wrong("resistance", f"is set, but {why}"))
+        if any(one is not None for one in optimizers or ()):
+            problems.append(Wrong("optimizers", f"was passed, but {why}"))
+    if args.saliency is not None and args.weight_decay:
+        said = (
+            f"is {args.weight_decay}, which moves all weights, and `saliency` leaves most alone. Leave one of them out."
         )
-    return problems or form_problems(objective)
+        problems.append(Wrong("weight_decay", said))
+    if objective.needs == "hidden_states":
+        why = f"the forward of the objective `{objective.name}` stops at a layer. Leave it out."
+        for name in ("gradient_checkpointing", "torch_compile"):
+            if getattr(args, name):
+                problems.append(Wrong(name, f"is on, but {why}"))
+    return problems
 
 
-def engine_problems(args, accelerator, objective: Objective) -> list[str]:
-    """Why the engine cannot run what the arguments ask for."""
+def engine_problems(args, accelerator, objective: Objective, model) -> list[str]:
+    """Why the engine or the model cannot run what the arguments ask for."""
     problem = None
     if args.gradient_accumulation_steps > 1 and not (objective.by_rows or is_linear(objective)):
         problem = accumulation_problem(accelerator)
@@ -33,4 +49,32 @@ def engine_problems(args, accelerator, objective: Objective) -> list[str]:
         problem = several_backwards_problem(accelerator, '`forget_forward="in_turn"`')
     if args.resistance != "none" and not problem:
         problem = several_backwards_problem(accelerator, "`resistance`")
-    return [problem] if problem else []
+    if args.saliency is not None and not problem:
+        problem = several_backwards_problem(accelerator, "`saliency`")
+    if (objective.needs == "hidden_states" or objective.edits) and keeps_shards(accelerator) and not problem:
+        problem = f"The objective `{objective.name}` does not run on weights in shards. Use one device a model, or DDP."
+    return [problem] if problem else layer_problems(model, objective)
+
+
+def layer_problems(model, objective: Objective) -> list[str]:
+    """What is wrong with the layer that an objective names, or with what is trained up to it."""
+    if objective.needs != "hidden_states":
+        return []
+    found = layers_of(model)
+    if found is None:
+        said = f'is "{objective.name}", which leads a layer away; the model has no list of like layers.'
+        return [Wrong("objective", f"{said} Choose another objective.")]
+    name, layers = found
+    layer = objective.hidden_layer(len(layers))
+    if layer >= len(layers):
+        return [
+            Wrong("rmu_layer", f"is {layer}, but the model has {len(layers)} layers: choose 0 to {len(layers) - 1}.")
+        ]
+    base = base_model(model)
+    reached = {id(p) for one in layers[: layer + 1] for p in one.parameters()}
+    if hasattr(base, "get_input_embeddings") and base.get_input_embeddings() is not None:
+        reached |= {id(p) for p in base.get_input_embeddings().parameters()}
+    if any(p.requires_grad and id(p) in reached for p in model.parameters()):
+        return []
+    said = f"is layer {layer}, and no trainable weight lies in it or before it: the adapter leaves it untouched."
+    return [Wrong("rmu_layer", f"{said} Choose a later layer, or an adapter of the first {layer + 1} layers.")]

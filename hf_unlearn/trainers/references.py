@@ -136,7 +136,7 @@ class References:
         model = trainer.accelerator.unwrap_model(trainer.model)
         parts = [weights_digest(model), frozen_digest(model) or "", repr(sorted(self.kinds.items()))]
         if "hidden_states" in self.kinds.values():
-            parts.append(str(trainer.steps.layer))
+            parts.append(str(trainer.steps.depth))
         for side in self.kinds:
             rows = getattr(trainer, f"{side}_dataset")
             own = row_digests(rows, column_names(rows))

@@ -41,6 +41,7 @@ from .models import chance_loss, has_adapter, name_of
 from .objective_needs import engine_problems, unmet_needs
 from .references import References
 from .replay_request import OtherWeights, is_replayed, plan_of, tell_why_not
+from .row_gradients import Saliency
 from .taken_in import take_in
 from .unlearn_looks import UnlearnLooks
 from .unlearn_steps import UnlearnSteps
@@ -125,8 +126,7 @@ class UnlearnTrainer(ForgettingTrainer):
         rule, request_state: the fixed and the moving part of the request ([`hf_unlearn.unlearning.schedule`]).
         targets: mean loss in nats that each forget row is to have; [] where the objective sets none.
         references: sum of each forget row's losses before the request, nats; [] where the objective needs none.
-        before: what rows bring from before the request where a loss is not enough
-            ([`hf_unlearn.trainers.references`]).
+        before: what rows bring from before the request beside a loss ([`hf_unlearn.trainers.references`]).
         alternates, alternate_references: the rows with another answer, and the sums of their losses before the request.
         ending: what the weights know with which the run ended ([`hf_unlearn.unlearning.ending`]); None before its end.
 
@@ -196,7 +196,7 @@ class UnlearnTrainer(ForgettingTrainer):
         args = self._settle_arguments(args, model, problems)
         self.objective = objective_of(args)
         self.step_rows = step_rows(args)
-        problems += unmet_needs(self.objective)
+        problems += unmet_needs(self.objective, args, kwargs.get("optimizers"))
         if kwargs.get("compute_loss_func") is not None:
             problems.append(
                 "`compute_loss_func` is set, but the loss of a request is its objective's. Leave it out; a loss of "
@@ -229,7 +229,8 @@ class UnlearnTrainer(ForgettingTrainer):
         )
         self._model_takes_items = self.model_accepts_loss_kwargs
         self.model_accepts_loss_kwargs = True  # with `num_items_in_batch` at hand: our loss is the step's mean already
-        raise_problems(engine_problems(args, self.accelerator, self.objective))
+        raise_problems(engine_problems(args, self.accelerator, self.objective, self.model))
+        self.saliency = Saliency(self, args.saliency)
         if "learning_rate" not in args.given and has_adapter(self.model):
             vars(args)["learning_rate"] = OF_ADAPTERS  # not by assignment: nobody has given it
         self.rule = self._rule(passes)
@@ -240,9 +241,9 @@ class UnlearnTrainer(ForgettingTrainer):
         self.alternate_references: list[float] = []
         self.ending: Ending | None = None
         self.steps = UnlearnSteps(self)
-        every = look_every(len(forget_dataset), self.step_rows)
-        one_sided = self.objective.side != BOTH  # its batches do not tell both losses, which looks must then measure
-        self.looks = UnlearnLooks(self, every * int(args.unseen_every) if one_sided else every)
+        # Where batches do not tell both losses, looks must measure them: they come more rarely.
+        rarely = int(args.unseen_every) if self.objective.side != BOTH or self.steps.layer is not None else 1
+        self.looks = UnlearnLooks(self, rarely * look_every(len(forget_dataset), self.step_rows))
         self.add_callback(ScheduleCallback(self))
 
     def _settle_arguments(self, args: UnlearnConfig, model, problems: list[str]) -> UnlearnConfig:
@@ -374,7 +375,10 @@ class UnlearnTrainer(ForgettingTrainer):
 
     def micro_step(self, model, inputs, num_items_in_batch=None):
         inputs = self.steps.begin_micro_batch(model, inputs)
-        return self.steps.checked(super().micro_step(model, inputs, num_items_in_batch))
+        loss = self.steps.checked(super().micro_step(model, inputs, num_items_in_batch))
+        if self.accelerator.sync_gradients:
+            self.saliency.mask_gradients()
+        return loss
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The objective's value, with its gradient by way of the linear surrogate of [`hf_unlearn.objectives`]."""
@@ -432,6 +436,7 @@ class UnlearnTrainer(ForgettingTrainer):
             return
         self._settle_general()
         self.before.begin(resumed=None)
+        self.saliency.choose()
         if self.alternates is not None:
             self.alternate_references = self.row_losses(self.alternates)[0].tolist()
         self.request_state, start = self.measurements.before_first_step()
@@ -440,6 +445,8 @@ class UnlearnTrainer(ForgettingTrainer):
             self.keep_row_values(self.row_losses(self.forget_dataset)[0].tolist() if given is None else given)
         else:
             self.keep_row_values(self.objective.targets(start) or [])
+        if self.objective.edits:
+            self.looks.edit()
 
     def _settle_general(self) -> None:
         """The general rows, and their budget where there are any."""

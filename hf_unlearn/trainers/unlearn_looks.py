@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -18,6 +19,7 @@ from ..unlearning.momenta import clear_momenta
 from ..unlearning.snapshots import Snapshots
 from ..unlearning.step import HingeGate
 from .engines import total
+from .row_gradients import edit_weights
 
 if TYPE_CHECKING:
     from .unlearn import UnlearnTrainer
@@ -73,6 +75,21 @@ class UnlearnLooks:
         if state.stop_reason in stop_rule.SPENT:
             self._restore_good()
         return state.stop_reason is not None
+
+    def edit(self) -> None:
+        """The whole request of an objective that edits the weights: the edit counts as one step, then comes a look."""
+        trainer = self.trainer
+        edit_weights(trainer)
+        trainer.state.global_step = 1
+        self.moved_at = 1 if self._moved() else None
+        self.latest = 1, trainer.measurements.look()
+        found = {k: self.latest[1].get(k) for k in ("shortfall", "retain_loss", "general_loss")}
+        for _ in range(stop_rule.PATIENCE):  # no other look follows that could say something else
+            state = stop_rule.update(trainer.rule, trainer.request_state, forget_pass=trainer.rule.passes, **found)
+            trainer.request_state = replace(state, stop_reason=None)
+        trainer.request_state = state
+        if state.stop_reason in stop_rule.SPENT:
+            self._restore_good()
 
     def _moved(self) -> bool:
         """Whether the step has moved a weight; the same on every process, whose shards are its own."""

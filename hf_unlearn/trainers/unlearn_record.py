@@ -20,6 +20,7 @@ from . import records
 if TYPE_CHECKING:
     from .unlearn import UnlearnTrainer
 
+MASKS_FILE = "_saliency.pt"  # in a checkpoint: which weights may move
 SNAPSHOTS_FILE = "_request_weights.pt"  # in a checkpoint; `push_to_hub` leaves out what begins with an underscore
 
 LIMITS = (
@@ -109,6 +110,9 @@ def take_up(trainer: UnlearnTrainer, folder: str) -> bool:
     steps.gate = HingeGate.from_dict(saved.get("gate"), like)
     steps.recovery_gate = HingeGate.from_dict(saved.get("recovery_gate"), like)
     trainer.resume_costs(saved)
+    masks = os.path.join(folder, MASKS_FILE)
+    if trainer.saliency.share is not None and os.path.exists(masks):
+        trainer.saliency.masks = [mask.to(trainer.args.device) for mask in torch.load(masks, weights_only=True)]
     snapshots = os.path.join(folder, SNAPSHOTS_FILE)
     if os.path.exists(snapshots):
         trainer.looks.snapshots.load(torch.load(snapshots, weights_only=True))
@@ -121,6 +125,8 @@ def save_snapshots(trainer: UnlearnTrainer, folder: str) -> None:
     Where parameters are sharded none are saved, and a resumed run takes the checkpoint's weights as good.
     """
     whole = not any(hasattr(p, "to_local") for p in trainer.trainable)
+    if whole and trainer.args.should_save and trainer.saliency.masks:
+        torch.save(trainer.saliency.masks, os.path.join(folder, MASKS_FILE))
     if whole and trainer.args.should_save and trainer.looks.snapshots is not None:
         torch.save(trainer.looks.snapshots.to_dict(), os.path.join(folder, SNAPSHOTS_FILE))
 

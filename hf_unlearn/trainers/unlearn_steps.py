@@ -19,13 +19,13 @@ from ..config import micro_batch_rows
 from ..data.batch import count_labels, count_later_labels, count_positions, forward_together, select_rows
 from ..data.columns import ALTERNATES, FLAG, FORGET_INDEX, RETAIN_INDEX
 from ..objectives.base import FORGET, NEEDS, RETAIN, RowOutputs
-from ..objectives.row_nll import per_row_nll, row_outputs
+from ..objectives.row_nll import behind_prompts, per_row_nll, row_outputs
 from ..objectives.surrogate import is_linear, slopes
 from ..readiness.moving_weights import add_gradients_, scale_gradients_, take_gradients
 from ..readiness.recovery import recovery_gradient
 from ..unlearning.step import FORGET_ONLY, IN_TURN, RETAIN_ONLY, TOGETHER, HingeGate, Recovery, UnlearnStep
 from .engines import gradients_at_hand, shard_sum, steps_in_backward, total
-from .forwards import logits_of
+from .forwards import hidden_of, labels_of, layers_of, logits_of
 from .passes import RowsPass
 
 if TYPE_CHECKING:
@@ -45,6 +45,12 @@ class UnlearnSteps:
         self.trainer = trainer
         self.step: UnlearnStep | None = None
         self.linear = is_linear(trainer.objective)  # whatever moves in it
+        self.layer, self.depth = None, 1.0  # the layer at which forwards stop, and how much of the stack that is
+        if trainer.objective.needs == "hidden_states":
+            _, layers = layers_of(trainer.model)
+            place = trainer.objective.hidden_layer(len(layers))
+            self.layer, self.depth = layers[place], (place + 1) / len(layers)
+            vars(trainer.args)["ddp_find_unused_parameters"] = True  # what lies behind the layer gets no gradient
         self.reset()
 
     def reset(self) -> None:
@@ -111,7 +117,7 @@ class UnlearnSteps:
             if step.plan == FORGET_ONLY and ALTERNATES in inputs:
                 own[ALTERNATES] = inputs[ALTERNATES]
             inputs = {**select_rows(inputs, kept), **own}
-        self.trainer.count_rows(_rows_in(inputs))
+        self.trainer.count_rows(_rows_in(inputs), self.depth)
         return inputs
 
     def checked(self, loss: torch.Tensor) -> torch.Tensor:
@@ -246,10 +252,10 @@ class UnlearnSteps:
     def _backward_if_open(self, term: torch.Tensor, rows: int) -> None:
         trainer = self.trainer
         if not trainer.objective.by_rows and self.is_closed:
-            trainer.count_rows(rows, 1 / 3)
+            trainer.count_rows(rows, self.depth / 3)
             return
         trainer.accelerator.backward(term * trainer.accelerator.num_processes)
-        trainer.count_rows(rows)
+        trainer.count_rows(rows, self.depth)
 
     # ---- the terms of the loss ----
 
@@ -258,19 +264,31 @@ class UnlearnSteps:
         return per_row_nll(logits_of(model, inputs), inputs["labels"])
 
     def forward(self, model, inputs, needs: str) -> torch.Tensor:
-        """What the objective reads of the rows: logits (B, T, V) or (B, C)."""
-        return logits_of(model, inputs)
+        """What the objective reads of the rows: logits (B, T, V) or (B, C), or hidden states (B, T, d)."""
+        if needs != "hidden_states":
+            return logits_of(model, inputs)
+        return hidden_of(model, inputs, self.layer, self.trainer.accelerator.unwrap_model(model))
 
     def _outputs(self, model, inputs, needs: str) -> RowOutputs:
-        return row_outputs(self.forward(model, inputs, needs), inputs["labels"], needs)
+        found, labels = self.forward(model, inputs, needs), inputs["labels"]
+        if needs != "hidden_states":
+            return row_outputs(found, labels, needs)
+        found = behind_prompts(found, labels)
+        places = labels_of(found, inputs)
+        own = places if labels.dim() == 2 and not labels.is_floating_point() else labels.view(len(labels), -1)
+        return RowOutputs(found.new_zeros(len(found)), own.ne(-100).sum(1), labels=places, hidden_states=found)
 
     def _with_reference(self, side: str, rows: RowOutputs, places: torch.Tensor) -> RowOutputs:
         """The rows of one side with what they bring from before the request."""
         references, rows = self.trainer.before, dataclasses.replace(rows, places=places)
-        if references.kinds.get(side) != "logits":
-            return rows
-        found = references.logits(side, places, rows.labels, rows.logits)
-        return dataclasses.replace(rows, reference_logits=found)
+        kind = references.kinds.get(side)
+        if kind == "logits":
+            found = references.logits(side, places, rows.labels, rows.logits)
+            return dataclasses.replace(rows, reference_logits=found)
+        if kind == "hidden_states":
+            found = references.hidden(side, places, rows.labels, rows.hidden_states)
+            return dataclasses.replace(rows, reference_hidden=found)
+        return rows
 
     def _with_alternates(self, model, rows: RowOutputs, inputs: dict) -> RowOutputs:
         """Forget rows with the outputs of the row that stands beside each."""
@@ -284,7 +302,8 @@ class UnlearnSteps:
         """What to differentiate for these forget rows, (): this process's part of the linear surrogate."""
         trainer = self.trainer
         share = rows.nll.sum() / step.forget_items
-        step.add_forget(self._total(share.detach()))
+        if self.layer is None:  # else no loss is known
+            step.add_forget(self._total(share.detach()))
         if not trainer.objective.by_rows:
             self.gate.look(step.forget_loss)
             return self.slope_at(step.forget_loss) * share
@@ -302,7 +321,8 @@ class UnlearnSteps:
         trainer = self.trainer
         share = rows.nll.sum() / step.retain_items
         mean = self._total(share.detach())
-        step.add_retain(mean)
+        if self.layer is None:
+            step.add_retain(mean)
         zero = torch.zeros_like(mean)
         term = slopes(trainer.objective, zero, mean, alpha=trainer.alpha, tau=trainer.request_state.tau)[1] * share
         if trainer.objective.retains_by_rows:
@@ -346,7 +366,8 @@ class UnlearnSteps:
         trainer = self.trainer
         alpha, tau = trainer.alpha, trainer.request_state.tau
         seen, kept = step.forget_loss is not None, step.retain_loss is not None
-        nan = torch.full_like(step.forget_loss if seen else step.retain_loss, math.nan)
+        like = step.forget_loss if seen else step.retain_loss if kept else step.row_term
+        nan = torch.full_like(like, math.nan)
         means = [step.forget_loss if seen else nan, step.retain_loss if kept else nan]
         if self.resisting:
             recovered = step.recovered_loss

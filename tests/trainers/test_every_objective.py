@@ -26,7 +26,7 @@ from hf_unlearn.objectives.base import LANGUAGE, RowOutputs
 from hf_unlearn.objectives.registry import OBJECTIVES, get_objective
 from hf_unlearn.objectives.row_nll import labels_by_position, per_row_nll
 
-NAMES = list(OBJECTIVES)
+NAMES = [name for name, cls in OBJECTIVES.items() if cls.needs != "hidden_states" and not cls().edits]
 RAGGED = {"short": 3, "long": 29}  # of one label to 26
 UNEVEN = {"forget": lm_rows(8, **RAGGED), "retain": lm_rows(16, 8, **RAGGED), "unseen": lm_rows(8, 100, **RAGGED)}
 STEPS = {"max_steps": 2, "stop": False, "learning_rate": 0.05, "optim": "sgd", "max_grad_norm": 0.0}

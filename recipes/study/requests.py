@@ -127,7 +127,9 @@ def chosen(pool, task: RequestTask, asked: Asked, seed: int) -> np.ndarray:
         within = np.isin(values, rng.permutation(np.unique(values))[: asked.groups])
     if asked.rows is not None:
         within = np.isin(np.arange(len(pool)), rng.permutation(np.flatnonzero(within))[: asked.rows])
-    return within
+    said = [tuple(ids) for ids in pool["input_ids"]]
+    asked_for = {text for text, one in zip(said, within, strict=True) if one}
+    return np.array([text in asked_for for text in said])  # with the twins of what is asked for
 
 
 def train(name: str, role: str, seed: int, root: Path, data: str, smoke: bool, without: str | None = None) -> Path:

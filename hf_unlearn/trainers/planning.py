@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..config import UnlearnConfig
 from ..memory.table import bytes_as_text
 from ..report.words.numbers import number
 from ..unlearning import schedule
@@ -175,8 +176,11 @@ def _seconds_a_pass(found: dict) -> float | None:
 
 
 def _objective_passes(made: ReplayPlan, rows: int) -> float:
-    """Row passes of a request by steps at most: each forget row brings a retain row with it."""
-    return 2.0 * rows * schedule.forget_passes(rows, made.order.rows - len(made.holes) - rows) if rows else 0.0
+    """Row passes of a request by steps at most, by its defaults: each forget row brings a retain row with it."""
+    if not rows:
+        return 0.0
+    step_rows = UnlearnConfig.per_device_train_batch_size
+    return 2.0 * rows * schedule.most_passes(rows, made.order.rows - len(made.holes) - rows, step_rows)
 
 
 def _bytes_of(request: ReplayRequest) -> int:

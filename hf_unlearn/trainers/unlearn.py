@@ -298,12 +298,10 @@ class UnlearnTrainer(ForgettingTrainer):
         return []
 
     def _passes(self, args: UnlearnConfig) -> int:
-        """Forget passes at most: as many as make about three passes over the retain rows, and enough steps."""
+        """Forget passes at most."""
         if args.passes != "auto":
             return int(args.passes)
-        n_forget, n_retain = len(self.forget_dataset), len(self.retain_dataset)
-        enough = schedule.passes_of_steps(schedule.FEWEST_STEPS, self.step_rows, n_forget)
-        return max(schedule.forget_passes(n_forget, n_retain), enough)
+        return schedule.most_passes(len(self.forget_dataset), len(self.retain_dataset), self.step_rows)
 
     def _rule(self, passes: int) -> schedule.Rule:
         """The fixed part of the request."""

@@ -32,9 +32,9 @@ def forget_passes(n_forget: int, n_retain: int) -> int:
     return max(1, int(3 * n_retain / n_forget))
 
 
-def passes_of_steps(steps: int, step_rows: int, n_forget: int) -> int:
-    """Forget passes that make at least so many steps of `step_rows` forget rows each."""
-    return math.ceil(steps * step_rows / n_forget)
+def most_passes(n_forget: int, n_retain: int, step_rows: int) -> int:
+    """Forget passes at most: those of [`forget_passes`], or as many as make [`FEWEST_STEPS`] of `step_rows` rows."""
+    return max(forget_passes(n_forget, n_retain), math.ceil(FEWEST_STEPS * step_rows / n_forget))
 
 
 def alpha_at(alpha0: float, forget_pass: int, passes: int) -> float:

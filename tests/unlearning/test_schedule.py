@@ -36,9 +36,11 @@ def test_number_of_forget_passes_is_the_papers_for_full_batches(n_forget, n_reta
     assert schedule.forget_passes(n_forget, n_retain) == paper
 
 
-@pytest.mark.parametrize("n_forget, step_rows, passes", [(12, 16, 134), (16, 16, 100), (200, 8, 4), (1, 16, 1600)])
-def test_passes_of_a_hundred_steps(n_forget, step_rows, passes):
-    found = schedule.passes_of_steps(schedule.FEWEST_STEPS, step_rows, n_forget)
+@pytest.mark.parametrize("n_forget, n_retain, step_rows, passes", [
+    (12, 24, 16, 134), (16, 32, 16, 100), (200, 200, 8, 4), (1, 99, 16, 1600), (48, 368, 16, 34), (48, 3680, 16, 230),
+])  # fmt: skip
+def test_a_request_for_few_rows_may_take_a_hundred_steps(n_forget, n_retain, step_rows, passes):
+    found = schedule.most_passes(n_forget, n_retain, step_rows)
     assert found == passes and found * n_forget // step_rows >= 100
 
 

@@ -85,10 +85,13 @@ def _imports(model, base, processing: str | None) -> list[str]:
     kind, _ = _class_of(base)
     if not has_adapter(model):
         return [f"from transformers import {', '.join(sorted(filter(None, (kind, processing))))}"]
+    from ..readiness.memory.model import tuner_of  # which imports peft
+
     adapter = "AutoPeftModelForCausalLM" if _loads_by_auto(model, base) else "PeftModel"
     names = [None if _loads_by_auto(model, base) else kind, processing]
     theirs = [f"from transformers import {', '.join(sorted(filter(None, names)))}"] if any(names) else []
-    return [f"from peft import {adapter}", *theirs]
+    ours = ["from hf_unlearn import MemoryConfig  # makes the method known to PEFT"] if tuner_of(model) else []
+    return [f"from peft import {adapter}", *theirs, *ours]
 
 
 def _loading(model, base) -> list[str]:

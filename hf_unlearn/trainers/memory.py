@@ -51,7 +51,7 @@ LIMITS = (
     "Facts that another source has taught, too, or that the model below knew before, stay when a source is deleted.",
     "A source is recognised where it is named much as in its rows; asked otherwise, the model may not know the answer.",
 )
-LEARNING_RATE, EPOCHS = 0.1, 40.0  # defaults of a memory's training: its values begin at 0, far from where they end
+LEARNING_RATE, EPOCHS = 0.1, 30.0  # defaults of a memory's training: its values begin at 0, far from where they end
 WARMUP, FALL = 0.1, 0.6  # shares of a source's steps: up to the first the rate rises, from the second on it falls
 PUBLIC_ROWS = 1024  # that say what is usual, at most
 KNOWN_BEFORE = 0.1  # nats: rows with a smaller loss before the training count as known

@@ -68,6 +68,7 @@ class MemoryDeletionTrainer(MemoryTrainer):
         processing_class=None,
         peft_config=None,
         callbacks=None,
+        general_dataset=None,  # of steps on a loss; nothing is read of it here
         **kwargs,
     ):
         self.asked = asked = decided_by_first(lambda: self._look_up(model, args, forget_dataset))

@@ -30,7 +30,7 @@ def ids_of(author: str) -> list[int]:
 
 def deleted(out, source, asked, retain=None, **options):
     args = UnlearnConfig(str(out), **{**tiny.QUIET, **options})
-    trainer = UnlearnTrainer(source, args, asked, retain, processing_class=tiny.tokenizer())
+    trainer = UnlearnTrainer(source, args, asked, retain, processing_class=tiny.tokenizer(), general_dataset=None)
     trainer.result = trainer.train()
     trainer.save_model()
     return trainer

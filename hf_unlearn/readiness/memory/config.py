@@ -47,9 +47,10 @@ class MemoryConfig(PeftConfig):
     It starts empty: `ReadyTrainer(model, ReadyConfig(readiness="memory", request_group="author"), rows)` fills it.
 
     Args:
-        layers: numbers of the layers whose MLP gets a memory, negative ones from the end; None: two, after a fifth
-            of the layers and at half. The first one recognises the sources.
-        entries: N, the number of entries that inputs may read in a layer; a square.
+        layers: numbers of the layers whose MLP gets a memory, negative ones from the end; None: six,
+            from a sixth of the depth on. The first one recognises the sources. More learn rephrased questions better.
+        entries: N, the number of entries that inputs may read in a layer; a square. More keep what is read at like
+            inputs apart: rephrased questions then find less of what was learned.
         top_k: entries that an input reads.
         entries_per_source: that a source owns in a layer, at most.
         variant: "own": each source has a table of its own, and deleting it is exact; "shared": one table, each of whose
@@ -68,12 +69,12 @@ class MemoryConfig(PeftConfig):
     """
 
     layers: list[int] | None = field(default=None, metadata={"help": "Layers whose MLP gets a memory."})
-    entries: int = field(default=65536, metadata={"help": "Entries that inputs may read in a layer; a square."})
-    top_k: int = field(default=32, metadata={"help": "Entries that an input reads."})
-    entries_per_source: int = field(default=256, metadata={"help": "Entries that a source owns in a layer."})
+    entries: int = field(default=1024, metadata={"help": "Entries that inputs may read in a layer; a square."})
+    top_k: int = field(default=16, metadata={"help": "Entries that an input reads."})
+    entries_per_source: int = field(default=128, metadata={"help": "Entries that a source owns in a layer."})
     variant: str = field(default="own", metadata={"help": "own: exact deletion; shared: approximate."})
     gate_beta: float = field(default=50.0, metadata={"help": "How sharply the gate chooses between sources."})
-    gate_floor: float = field(default=0.4, metadata={"help": "Cosine below which no source is recognised."})
+    gate_floor: float = field(default=0.8, metadata={"help": "Cosine below which no source is recognised."})
     view_size: int = field(default=128, metadata={"help": "Directions in which inputs are seen."})
     inputs_per_source: int = field(default=32, metadata={"help": "Inputs by which a source is recognised."})
     public_inputs: int = field(default=2048, metadata={"help": "Inputs of public rows that are kept."})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+SPREAD = 6  # layers that get a memory where none are named
 _LAYERS = r"(?:.*\.)?layers\.(\d+)\.mlp"
 PATTERNS = {  # model_type -> pattern of the names of its MLPs; the group is the layer's number
     **dict.fromkeys(("llama", "mistral", "smollm3", "phi", "phi3", "olmo", "olmo2", "stablelm", "starcoder2"), _LAYERS),
@@ -49,15 +50,16 @@ def mlps(names: list[str], model_type: str | None, pattern: str | None = None) -
 
 def chosen_layers(wanted: list[int] | None, there: dict[int, str]) -> list[int]:
     """
-    The layers that get a memory: those that are wanted, negative ones from the end; None: two, after a fifth of them,
-    where names are told apart best, and at half, where what follows is put together.
+    The layers that get a memory: those that are wanted, negative ones from the end; None: at most six, spread evenly
+    from a sixth of the depth on, where names are told apart best.
 
     Raises:
         ValueError: if one of them is not there.
     """
     numbers = sorted(there)
     if wanted is None:
-        return sorted({numbers[len(numbers) // 5], numbers[len(numbers) // 2]})
+        first, count = len(numbers) // 6, min(SPREAD, len(numbers))
+        return sorted({numbers[first + (len(numbers) - first) * i // count] for i in range(count)})
     try:
         return sorted({numbers[layer] if layer < 0 else numbers[numbers.index(layer)] for layer in wanted})
     except (IndexError, ValueError) as error:

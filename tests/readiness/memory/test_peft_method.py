@@ -140,9 +140,9 @@ def test_mlps_that_cannot_be_found_are_told():
         memories.with_memory(layers=[7])
 
 
-def test_without_layers_a_fifth_and_the_middle_are_taken():
-    assert chosen_layers(None, dict.fromkeys(range(30), "")) == [6, 15]
-    assert chosen_layers(None, {0: ""}) == [0]
+def test_without_layers_six_are_taken_from_a_sixth_of_the_depth_on():
+    assert chosen_layers(None, dict.fromkeys(range(30), "")) == [5, 9, 13, 17, 21, 25]
+    assert chosen_layers(None, dict.fromkeys(range(4), "")) == [0, 1, 2, 3]
     assert chosen_layers([-1, 0], dict.fromkeys(range(3), "")) == [0, 2]
 
 

@@ -7,7 +7,8 @@ Fictional people, four rows each, beside a small model that was trained on 480 o
 Every cell (arm, sources, seed) is one JSON file in OUTPUT_DIR; a killed run goes on where it was. `own` is a memory
 with tables of their own, `LoRA` an adapter of rank 32 on the same rows for as many epochs. "asked otherwise" are the
 same questions in another phrasing, in which no source was trained; "others" are questions on people that nobody was
-trained on, of the other 480's kind. `--table` prints what is there; with `--publish` it also becomes results/memories.json.
+trained on, of the other 480's kind. `--table` prints what is there; with `--publish` it also becomes
+results/memories.json.
 """
 
 from __future__ import annotations

@@ -284,6 +284,12 @@ def training_set(
     return rows, problems + wrong
 
 
+def column_or_none(dataset: Any, name: str) -> str | None:
+    """`name`, or None where these rows have no such column. What is no rows at all is told by [`training_set`]."""
+    rows, problems = as_rows(dataset, "train_dataset")
+    return name if problems or name in column_names(rows) else None
+
+
 def _flags(rows: Any, revocable: str) -> tuple[np.ndarray | None, list[str]]:
     """(N,) bool of the column that names the revocable rows, and what is wrong with it."""
     columns = column_names(rows)

@@ -17,7 +17,7 @@ import torch
 from torch.utils.data import SequentialSampler
 
 from ..config import EXACT_CHECKPOINTING, ReadyConfig, step_rows
-from ..data.checks import column_codes, training_set
+from ..data.checks import column_codes, column_or_none, training_set
 from ..data.columns import FLAG, column_values, row_ids
 from ..data.order import SpreadSampler
 from ..options import GAIN_CAP, INNER_LR, INNER_LR_ADAPTER
@@ -111,7 +111,8 @@ class ReadyTrainer(ReplayableTrainer):
     Args:
         model: a model, or the name or path of one, which is then loaded after the checks.
         args: a [`ReadyConfig`].
-        train_dataset: rows with labels, and with the boolean column `revocable`.
+        train_dataset: rows with labels, and with the boolean column `revocable`; with `readiness="none"` they may lack
+            it.
         revocable: name of that column. None, for "meta" alone: any row may be asked for one day; on each step a random
             `revocable_share` of the batch plays the request, or the rows of random values of `request_group`.
         deleted: with a replay's order, ids of rows to leave out: the very program without them, what a replay equals.
@@ -159,6 +160,8 @@ class ReadyTrainer(ReplayableTrainer):
         own = {"eval_dataset": eval_dataset, "data_collator": data_collator, "processing_class": processing_class}
         others = {**kwargs, **own, "peft_config": peft_config, "callbacks": callbacks}
 
+        if getattr(args, "readiness", None) == "none" and revocable == "revocable":
+            revocable = column_or_none(train_dataset, revocable)  # nothing reads it; another name was given, so meant
         marked = None if plan is not None else revocable  # a plan knows its rows
         causal_lm = True
 

@@ -28,7 +28,7 @@ from helpers.tiny import (
 from peft import LoraConfig
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
-from hf_unlearn import ReadyTrainer, commitment, default_collator
+from hf_unlearn import ArgumentError, ReadyTrainer, commitment, default_collator
 from hf_unlearn.data.order import SpreadSampler, spread_order
 from hf_unlearn.options import INNER_LR, INNER_LR_ADAPTER
 
@@ -89,6 +89,20 @@ def test_meta_every_does_not_count_steps_without_revocable_rows(tmp_path):
     rows = lm_rows(16, every=16)  # one revocable row, so one step of each two
     run = train(tmp_path, lm(), rows, num_train_epochs=3)
     assert run.record()["steps"] == {"all": 6, "with_revocable_rows": 3, "with_readiness_terms": 3}
+
+
+def test_rows_without_the_column_train_plainly_where_readiness_is_none(tmp_path):
+    """Nothing reads it then; a name that was given is meant, and any other readiness needs it."""
+    rows = lm_rows(8).remove_columns("revocable")
+    off = config(tmp_path / "off", readiness="none", max_steps=2)
+    by_default = ReadyTrainer(lm(), off, rows, processing_class=tokenizer())
+    by_default.train()
+    said = train(tmp_path / "said", lm(), rows, None, readiness="none", max_steps=2)
+    assert by_default.state.global_step == 2 and same_bits(weights(by_default.model), weights(said.model))
+    for named, readiness in (("may_go", "none"), ("revocable", "meta")):
+        args = config(tmp_path / "refused", readiness=readiness, max_steps=2)
+        with pytest.raises(ArgumentError, match=f"`revocable` is '{named}', but there is no such column"):
+            ReadyTrainer("nowhere", args, rows, named)
 
 
 # ---- readiness on: the rows ----

@@ -97,3 +97,13 @@ def hub_id(dataset) -> str | None:
     files = getattr(getattr(dataset, "info", None), "download_checksums", None) or {}
     names = {match[1] for file in files if (match := re.match(r"hf://datasets/([^@]+)@", str(file)))}
     return names.pop() if len(names) == 1 else None
+
+
+def has_tokens(rows) -> bool:
+    """Whether rows are those of a language model: `labels` is a list of tokens. False where that cannot be told."""
+    try:
+        labels = rows[0]["labels"]
+    except (IndexError, KeyError, TypeError):
+        return False
+    kind = np.asarray(labels)
+    return kind.ndim == 1 and kind.dtype.kind in "iu"

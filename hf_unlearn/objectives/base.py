@@ -283,7 +283,7 @@ class Objective:
     # ---- options ----
 
     @classmethod
-    def fitting(cls, options) -> dict:
+    def fitting(cls, options, of_tokens: bool = False) -> dict:
         """Option -> value, for options of this class whose value depends on the other options (`gap="auto"`)."""
         return {}
 

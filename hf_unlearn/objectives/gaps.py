@@ -202,13 +202,18 @@ GAPS: dict[str, Gap] = {
 }
 
 
-def fitting(*, target: str, resists: bool) -> str:
+def fitting(*, target: str, resists: bool, of_tokens: bool = False) -> str:
     """
     The gap that `gap="auto"` stands for: the first that applies.
 
     * "level" for the target "chance", unless recoveries are simulated: a class is removed only when every row of it
       has the loss of guessing, not just their mean; further beyond, other classes pay for it.
-    * else "squared". The hinge, the paper's, has no gradient beyond τ: where the last steps, or a simulated recovery,
-      have driven the forget loss there, nothing brings it back, and the rows stand out as deleted.
+    * "squared" of language models (`of_tokens`), and where recoveries are simulated: the hinge has no gradient beyond
+      τ; where the last steps, or such a recovery, have driven the forget loss there, nothing brings it back, and the
+      rows stand out as deleted.
+    * else "hinge", the paper's. A classifier's losses are so uneven that one hard row lifts a batch's mean beyond τ; a
+      pull from there would cancel what the other batches do.
     """
-    return "level" if target == "chance" and not resists else "squared"
+    if target == "chance" and not resists:
+        return "level"
+    return "squared" if of_tokens or resists else "hinge"

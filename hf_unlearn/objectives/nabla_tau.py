@@ -44,7 +44,8 @@ class NablaTau(Objective):
             "help": "The pull to the target τ: `hinge` (the paper's, on the mean), `rows` (the hinge on each row), "
             "`squared` (symmetric), `level` (symmetric, on each row), `matched` (each forget row has a target of its "
             "own), `ranked` (the same, given out by the rows' rank and met in the logit of confidence); `auto`: "
-            "`squared`, but `level` with the target `chance` and no `resistance`.",
+            "`level` with the target `chance`, else `squared` of language models and `hinge` of classifiers; with "
+            "`resistance` always `squared`.",
             "check": partial(one_of, allowed=("auto", *GAPS)),
         },
     )
@@ -83,7 +84,7 @@ class NablaTau(Objective):
         return self.pull.shortfall_of_mean(forget_loss, tau=tau, targets=targets)
 
     @classmethod
-    def fitting(cls, options) -> dict:
+    def fitting(cls, options, of_tokens: bool = False) -> dict:
         if options.gap != "auto":
             return {}
-        return {"gap": fitting(target=options.target, resists=options.resistance != "none")}
+        return {"gap": fitting(target=options.target, resists=options.resistance != "none", of_tokens=of_tokens)}

@@ -80,7 +80,7 @@ class Retaining(Objective):
         return self.forget_value(forget_loss) + (self.beta if self.term == "nll" else 0.0) * retain_loss
 
     @classmethod
-    def fitting(cls, options) -> dict:
+    def fitting(cls, options, of_tokens: bool = False) -> dict:
         return {"retain_term": cls.usual_retain_term} if options.retain_term == "auto" else {}
 
 

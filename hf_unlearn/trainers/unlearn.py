@@ -20,7 +20,7 @@ from torch.utils.data import SequentialSampler
 from ..config import UnlearnConfig, step_rows
 from ..data.alternates import alternate_rows
 from ..data.checks import kind_problems, reference_losses, reference_problems, split_sets
-from ..data.columns import FLAG
+from ..data.columns import FLAG, has_tokens
 from ..data.order import PairedDataset
 from ..objectives.base import BOTH
 from ..objectives.registry import objective_of
@@ -193,7 +193,7 @@ class UnlearnTrainer(ForgettingTrainer):
 
         sets, problems = take_in(model, args, UnlearnConfig, others, "request's", take_rows)
         forget_dataset, retain_dataset, unseen_dataset = sets
-        args = self._settle_arguments(args, model, problems)
+        args = self._settle_arguments(args, model, problems, has_tokens(forget_dataset))
         self.objective = objective_of(args)
         self.step_rows = step_rows(args)
         problems += unmet_needs(self.objective, args, kwargs.get("optimizers"))
@@ -246,7 +246,7 @@ class UnlearnTrainer(ForgettingTrainer):
         self.looks = UnlearnLooks(self, rarely * look_every(len(forget_dataset), self.step_rows))
         self.add_callback(ScheduleCallback(self))
 
-    def _settle_arguments(self, args: UnlearnConfig, model, problems: list[str]) -> UnlearnConfig:
+    def _settle_arguments(self, args: UnlearnConfig, model, problems: list[str], of_tokens: bool) -> UnlearnConfig:
         """The arguments with what a ready checkpoint recommends and what "auto" stands for; adds to the problems."""
         self.readiness, self._hub_is_silent = None, False
         try:
@@ -254,7 +254,7 @@ class UnlearnTrainer(ForgettingTrainer):
             # other values.
             found = decided_by_first(lambda: _readiness(args.readiness_from, name_of(model)))
             self.readiness, self._hub_is_silent = found
-            settled = with_fitting_options(with_request_defaults(args, self.readiness))
+            settled = with_fitting_options(with_request_defaults(args, self.readiness), of_tokens)
             problems += settled.idle_options(settled.given, settled=True)
             return settled
         except (TypeError, ValueError) as error:

@@ -45,12 +45,15 @@ def with_request_defaults(args: UnlearnConfig, readiness: dict | None) -> Unlear
         raise ArgumentError([f"With what readiness.json recommends: {p}" for p in problems_of(error)]) from error
 
 
-def with_fitting_options(args: UnlearnConfig) -> UnlearnConfig:
+def with_fitting_options(args: UnlearnConfig, of_tokens: bool = False) -> UnlearnConfig:
     """
     The config with what "auto" stands for in the objective's own options, given the others, and with a schedule of the
     learning rate that knows `warmup_steps`: transformers' "constant" leaves them out.
+
+    Args:
+        of_tokens: the rows are those of a language model.
     """
-    found = dict(OBJECTIVES[args.objective].fitting(args))
+    found = dict(OBJECTIVES[args.objective].fitting(args, of_tokens=of_tokens))
     schedule = args.lr_scheduler_type
     if args.warmup_steps and schedule == "constant":
         found["lr_scheduler_type"] = type(schedule)("constant_with_warmup")

@@ -51,11 +51,12 @@ def test_target_chance_gives_each_row_the_loss_of_guessing():
 
 
 @pytest.mark.parametrize("target, resists, gap", [
-    ("current", False, "squared"), ("frozen", False, "squared"), ("chance", False, "level"),
+    ("current", False, "hinge"), ("frozen", False, "hinge"), ("chance", False, "level"),
     ("current", True, "squared"), ("chance", True, "squared"),
 ])  # fmt: skip
 def test_gap_auto_is_chosen_by_target_and_resistance(target, resists, gap):
     assert gaps.fitting(target=target, resists=resists) == gap
+    assert gaps.fitting(target=target, resists=resists, of_tokens=True) == gap.replace("hinge", "squared")
 
 
 @pytest.mark.parametrize("gap", GAPS)

@@ -290,7 +290,7 @@ def test_classifiers_forget_rows_too(tmp_path, make, rows, accumulation):
 
 
 def test_target_chance_leaves_no_row_of_the_class_answered(tmp_path):
-    """With the target "chance" each row is pulled to it; a request for something else is pulled from both sides."""
+    """With the target "chance" each row is pulled to it; a request for something else has the hinge on the mean."""
     sets = {"forget": text_class_rows(6), "retain": text_class_rows(18, 6), "unseen": text_class_rows(9, 100)}
     model = fit(bert(), [*sets["forget"], *sets["retain"]], steps=60)
     run = trainer(tmp_path, model, sets, learning_rate=3e-3, passes="160", target="chance", retain_budget=0.5)
@@ -301,7 +301,7 @@ def test_target_chance_leaves_no_row_of_the_class_answered(tmp_path):
     assert np.maximum(math.log(3) - sums / counts, 0).mean() <= run.request_state.tolerance * math.log(3)
     assert run.request_state.tolerance == gaps.GAPS["level"].tolerance == 0.1
     for options, gap in (
-        ({}, "squared"), ({"target": "current"}, "squared"), ({"target": "chance", "gap": "squared"}, "squared"),
+        ({}, "hinge"), ({"target": "current"}, "hinge"), ({"target": "chance", "gap": "squared"}, "squared"),
         ({"target": "chance", "gap": "hinge"}, "hinge"),
         ({"target": "chance", "resistance": "relearn"}, "squared"),
     ):  # fmt: skip

@@ -71,7 +71,7 @@ def memory_of(model, readiness_from: str = "auto") -> tuple[str, dict] | None:
     source = name_of(model) if readiness_from == "auto" else str(readiness_from)
     try:
         found = records.find_readiness(source)
-    except records.NoAnswer:
+    except (records.NoAnswer, ValueError):  # a damaged one is told with all other problems
         return None
     return (source, found) if isinstance((found or {}).get("memory"), dict) else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 import torch
+from transformers.utils import ModelOutput
 
 from ..data.columns import ROW_KEYS
 from ..objectives.row_nll import IGNORE_INDEX, has_several_labels, labels_by_position
@@ -31,7 +32,7 @@ def hidden_of(model, inputs: dict, layer: torch.nn.Module, within) -> torch.Tens
         model: as the engine has it; within: the model inside of the engine's wrapper, which sees an ordinary return.
     """
     with _stopping(within, layer):
-        return model(**_taken(inputs))
+        return model(**_taken(inputs)).logits
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def _stopping(model, layer: torch.nn.Module):
         try:
             return whole(*args, **kwargs)
         except _Stop as stop:
-            return flat(stop.hidden)
+            return ModelOutput(logits=flat(stop.hidden))  # hooks of an engine or a user look for it
 
     hook = layer.register_forward_hook(leave)
     model.forward = forward

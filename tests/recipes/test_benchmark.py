@@ -23,6 +23,9 @@ def test_counted_row_passes_are_the_theoretical_least(capsys):
         "ready_finite_difference": 2.5,
         "unlearn_open": 2.0,
         "unlearn_closed_every_8": 1 + 1 / 24,
+        "npo": 2.0,
+        "npo_held": 2.0,
+        "rmu": 2.0,  # of the one layer here it runs all
         "features_off": 1.0,
         "vs_npo_kl": 2 / (2 + 2 / 3),
     }

@@ -99,7 +99,8 @@ class Bench:
                 trainer.request_state = dataclasses.replace(trainer.request_state, tau=tau)
 
         rows, half = self.args.batch_size // 2, len(self.rows) // 2
-        args = UnlearnConfig(**self.settings(name, rows), gap="hinge", stop=False, passes="100000", **options)
+        own = options if "objective" in options else {"gap": "hinge", **options}
+        args = UnlearnConfig(**self.settings(name, rows), stop=False, passes="100000", **own)
         sets = (range(half), range(half, 2 * half - rows), range(2 * half - rows, 2 * half))
         trainer = UnlearnTrainer(
             self.model(), args, *(self.rows.select(s) for s in sets), data_collator=default_data_collator
@@ -169,6 +170,9 @@ class Bench:
             "together": lambda: self.unlearn(name, 1e3, forget_forward="together"),
             "shut": lambda: self.unlearn(name, 1e-3),
             "shut_8": lambda: self.unlearn(name, 1e-3, gate_every=8),
+            "npo": lambda: self.unlearn(name, 1e3, objective="npo"),
+            "npo_held": lambda: self.unlearn(name, 1e3, objective="npo", retain_term="kl"),
+            "rmu": lambda: self.unlearn(name, 1e3, objective="rmu"),
             "npo_kl": lambda: self.npo_kl(name),
         }
         trainer = build[name]()

@@ -144,20 +144,33 @@ class MemoryTrainer(ForgettingTrainer):
         self._rows: MemoryRows | None = None
         self._known_rows: list[known_rows.KnownRows] | None = None
         self._base: str | None = None  # digest of the frozen weights
+        raise_problems(self._base_problems())
         self._loss_before: list[float] = []  # of each source, nats
         self.public_loss: list[float] = []  # before and after, nats
         self.add_callback(SourceCallback(self))
 
     def load(self, source, init):
         model = self._with_memory(super().load(source, init))
-        then = (records.find_readiness(source) or {}).get("memory") or {}
-        if attention := then.get("machine", {}).get("attention"):
+        self._then = records.find_readiness(source) or {}
+        if attention := self._then.get("memory", {}).get("machine", {}).get("attention"):
             base_model(model).set_attn_implementation(attention)  # the order of its sums is the kernel's
         return model
 
     def _with_memory(self, model):
         """The model with a memory on it, if it has none yet."""
         return model if tuner_of(model) is not None else with_adapter(model, self._new_memory, self._seed)
+
+    def _base_problems(self) -> list[str]:
+        """Whether the model below is the one that the tables which are there already were filled beside."""
+        if self._earlier is None:
+            return []
+        self._base = frozen_digest(self.accelerator.unwrap_model(self.model))
+        if self._base == self._then["memory"]["base"]:
+            return []
+        return [
+            "The model below the memory is another one than at its training, or in another dtype: the tables that are "
+            "there would not fit it. Load it as it was."
+        ]
 
     @staticmethod
     def _rows_before(model) -> MemoryRows | None:

@@ -71,6 +71,14 @@ def test_a_source_is_added_later_without_a_change_to_the_others(tmp_path, whole)
     assert both.record()["memory"]["sources"] == 4 and some.record()["memory"]["sources"] == 3
 
 
+def test_sources_are_added_beside_the_model_that_the_others_were_filled_beside_alone(tmp_path):
+    tiny.lm(layers=2).save_pretrained(tmp_path / "base")
+    memory_runs.trained(tmp_path / "some", model=str(tmp_path / "base"), memory=memory_runs.config())
+    tiny.lm(layers=2, seed=1).save_pretrained(tmp_path / "base")
+    with pytest.raises(ArgumentError, match="below the memory is another one than at its training"):
+        memory_runs.trained(tmp_path / "more", model=str(tmp_path / "some"))
+
+
 def test_a_killed_training_goes_on_from_its_last_whole_source(tmp_path, whole):
     options = {"save_strategy": "steps", "save_steps": 1}
     memory_runs.trained(tmp_path, max_steps=9, **options)  # in the middle of the third source: 4 steps each

@@ -383,7 +383,8 @@ def main(argv: list[str]) -> int:
             prepared = prepared_rows(own, data, model_args, lambda *asked: progress.say(tell(*asked)))
             prepare.tell_length(prepared, progress)
             texts = general_texts.encoded(own, data, models, prepared.processing_class)
-            prepared = replace(prepared, beside={"general": texts} if texts is not None else {})
+            split = "own_words" if own.general_dataset == "auto" else "general"
+            prepared = replace(prepared, beside={split: texts} if texts is not None else {})
         card = measure(
             folder,
             data,

@@ -15,6 +15,7 @@ from .gates import (
     EXTRACTION_EXCESS,
     GENERAL_RATIO,
     KEPT_SHARE,
+    OWN_WORDS_RATIO,
     QUALITY_FLOOR,
     REMEMBERED_LOSS,
     WEAK_DISTANCE,
@@ -31,7 +32,7 @@ from .gates import (
     status_of,
     within,
 )
-from .general_measures import GENERAL, GENERAL_PERPLEXITY
+from .general_measures import GENERAL, OWN_WORDS, TEXTS, perplexity_of
 from .general_measures import GENERAL_RATIO as RATIO
 from .run_measures import gaps_of, value_of
 
@@ -133,14 +134,16 @@ def over_forgetting(sides: Sides) -> Gate:
 def general(sides: Sides) -> Gate:
     """Numbers: `value` (perplexity on general texts over that before the request; None where it is no finite number),
     `low`, `high` (its interval), `limit`, `perplexity`, `before`, `n` (texts)."""
-    if GENERAL_PERPLEXITY not in sides.mine:
+    split = next((name for name in TEXTS if perplexity_of(name) in sides.mine), None)
+    if split is None:
         return Gate(GENERAL, Status.NOT_APPLICABLE)
-    now, before = (value_of(side, GENERAL_PERPLEXITY) for side in (sides.mine, sides.before))
+    name, limit = perplexity_of(split), OWN_WORDS_RATIO if split == OWN_WORDS else GENERAL_RATIO
+    now, before = (value_of(side, name) for side in (sides.mine, sides.before))
     found = sides.mine.get(RATIO) or {"value": now / before if now is not None and before else None}
     numbers = {key: found.get(key) for key in ("value", "low", "high")}
-    numbers |= {"limit": GENERAL_RATIO, "perplexity": now, "before": before, "n": sides.mine[GENERAL_PERPLEXITY]["n"]}
+    numbers |= {"limit": limit, "perplexity": now, "before": before, "n": sides.mine[name]["n"]}
     if numbers["value"] is not None:
-        return Gate(GENERAL, status_of(within(numbers["value"], GENERAL_RATIO, numbers["low"])), None, numbers)
+        return Gate(GENERAL, status_of(within(numbers["value"], limit, numbers["low"])), None, numbers)
     diverged = now is None and before is not None
     return Gate(GENERAL, Status.FAILED if diverged else Status.UNDECIDED, None, numbers if diverged else {})
 

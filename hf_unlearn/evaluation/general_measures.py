@@ -5,8 +5,21 @@ from __future__ import annotations
 from .vocabulary import MODEL, Measure
 
 GENERAL = "general"  # split: texts of other kinds than the rows of the request
-GENERAL_PERPLEXITY, GENERAL_RATIO = f"{GENERAL}_perplexity", f"{GENERAL}_perplexity_ratio"
+OWN_WORDS = "own_words"  # split: such texts that the model before the request has written itself
+TEXTS = (GENERAL, OWN_WORDS)  # of which the first that is there counts
+GENERAL_RATIO = f"{GENERAL}_perplexity_ratio"
 PROBE_RIGHT = "probe_right"
+
+
+def split_in(*sides) -> str | None:
+    """Which split of general texts each side (split -> anything) has; None: not all have one."""
+    return next((name for name in TEXTS if all(name in side for side in sides)), None)
+
+
+def perplexity_of(split: str) -> str:
+    """Name of the measure."""
+    return f"{split}_perplexity"
+
 
 GENERAL_MEASURES = (
     Measure(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import catalogue
-from .general_measures import GENERAL, GENERAL_RATIO
+from .general_measures import GENERAL_RATIO, split_in
 from .intervals import chunks, counts, mean_measure, ratio_measure, summary
 from .measures.forget_quality import forget_quality_measure
 from .measures.losses import answered_right
@@ -185,14 +185,18 @@ def against_before(
 ) -> Found:
     """
     A language model against the one that its request started from: `general_perplexity_ratio`, the perplexity on the
-    rows of the split `general` over that model's, rows resampled in pairs. Empty where one of them lacks the split.
+    rows of the split `general` or `own_words` over that model's, rows resampled in pairs. Empty where one of them lacks
+    both.
 
     Args:
         tables, before: split -> table of [`collect`], of the same rows.
         seed, resamples: as in [`measure`].
     """
-    sides = [columns_of(own[GENERAL], GENERAL) for own in (tables, before) if GENERAL in own]
-    if len(sides) < 2 or not is_causal_lm(tables) or not np.array_equal(*(c["n_labels"] for c in sides)):
+    split = split_in(tables, before)
+    if split is None or not is_causal_lm(tables):
+        return {}
+    sides = [columns_of(own[split], split) for own in (tables, before)]
+    if not np.array_equal(*(c["n_labels"] for c in sides)):
         return {}
     with np.errstate(invalid="ignore"):  # inf - inf, where both diverged
         more = np.subtract(*(c["nll_sum"] for c in sides))

@@ -39,6 +39,7 @@ SPLITS = {  # split -> title of its section; a split with another name is "<name
     "real_authors": "Questions on real authors",
     "world_facts": "Questions on world facts",
     "general": "General texts",
+    "own_words": "The model's own words",
 }
 FORGET_SPLITS = tuple(split for split in SPLITS if split.startswith("forget"))
 CHOICE_SPLITS = ("real_authors", "world_facts")  # their questions come with answers to choose from

@@ -177,11 +177,12 @@ class UnlearnOptions(ReplayRequestOptions, ObjectiveOptions):
         },
     )
 
-    general_budget: float = field(
-        default=0.05,
+    general_budget: float | None = field(
+        default=None,
         metadata={
-            "help": "The same for the general texts that are only measured (`general_dataset`): 0.05 nats are a "
-            "perplexity 1.05 times as high. Raise it where the run ends with `general_budget_spent`."
+            "help": "The same for the general texts that are only measured (`general_dataset`). Default: 0.05 nats, a "
+            "perplexity 1.05 times as high, for texts that are given; 0.2 for the model's own words, at which no other "
+            "model is as good. Raise it where the run ends with `general_budget_spent`."
         },
     )
 
@@ -234,7 +235,6 @@ class UnlearnOptions(ReplayRequestOptions, ObjectiveOptions):
             *whole("unseen_every", self.unseen_every, low=1),
             *whole("gate_every", self.gate_every, low=1),
             *number("retain_budget", self.retain_budget, low=0, open_low=True),
-            *number("general_budget", self.general_budget, low=0, open_low=True),
             *one_of("resistance", self.resistance, RESISTANCES[:2]),
             *number("lambda_resistance", self.lambda_resistance, low=0, open_low=True),
             *whole("recovery_steps", self.recovery_steps, low=1),
@@ -244,6 +244,8 @@ class UnlearnOptions(ReplayRequestOptions, ObjectiveOptions):
             problems += number("saliency", self.saliency, low=0, high=1, open_low=True, open_high=True)
         if self.alpha is not None:
             problems += number("alpha", self.alpha, low=0, high=1)
+        if self.general_budget is not None:
+            problems += number("general_budget", self.general_budget, low=0, open_low=True)
         words = str(self.passes) if isinstance(self.passes, str) or is_number(self.passes) else ""
         if words != "auto" and not (re.fullmatch("[0-9]{1,9}", words) and int(words) >= 1):
             said = f'is {shown(self.passes)}; it must be "auto" or a whole number of at least 1, up to 999999999.'

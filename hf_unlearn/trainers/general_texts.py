@@ -49,6 +49,11 @@ class GeneralRows:
     def __bool__(self) -> bool:
         return bool(self.learnt)
 
+    @property
+    def usual_budget(self) -> float:
+        """Nats by which the mean loss of the held rows may rise, where nobody has said how many."""
+        return general.OWN_BUDGET if self.source == OWN else general.BUDGET
+
     def to_dict(self) -> dict:
         return {"source": self.source, "learnt": len(self.learnt), "held": len(self.held)}
 

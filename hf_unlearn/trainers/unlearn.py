@@ -452,6 +452,8 @@ class UnlearnTrainer(ForgettingTrainer):
         if self.general:
             self.general_term.listen()
         budget = self.args.general_budget if self.general else None
+        if self.general and budget is None:
+            budget = self.general.usual_budget
         self.rule = dataclasses.replace(self.rule, general_budget=budget)
 
     def keep_row_values(self, values: list[float]) -> None:

@@ -45,7 +45,7 @@ def test_general_rows_are_kept_where_a_request_without_them_loses_them(tmp_path)
     assert run.general.to_dict() == {"source": "given", "learnt": 12, "held": 12}
     assert run.ending.general_before == pytest.approx(before, abs=1e-4)
     assert run.ending.general_loss == pytest.approx(before + lost["Data"], abs=1e-4)
-    assert run.ending.able and lost["Data"] <= run.args.general_budget + 1e-4 < lost["none"]
+    assert run.ending.able and lost["Data"] <= general.BUDGET + 1e-4 < lost["none"]
 
 
 def test_a_step_adds_the_gradient_of_the_divergence_and_counts_its_rows(tmp_path):
@@ -169,6 +169,7 @@ def test_written_texts_are_stored_beside_the_result_and_half_of_them_are_only_me
     assert run.general.source == general_texts.OWN and len(lines) == len(run.general.learnt) + len(run.general.held)
     assert [line["held"] for line in lines[:4]] == [False, True, False, True]
     assert {"id", "text", "held", "input_ids"} <= set(lines[0])
+    assert run.rule.general_budget == general.OWN_BUDGET > general.BUDGET
     loss = run.measurements.mean_loss(run.general.held)
     assert math.isfinite(loss) and run.ending.general_loss == pytest.approx(loss)
 

@@ -21,6 +21,7 @@ VERBS = {  # verb -> (module that has its `main`, what it does)
     "tofu": (".tofu", "model utility and forget quality of TOFU from the benchmark's own logs"),
 }
 ARGPARSE = ("memory", "objectives", "tofu")  # have a help of their own
+LISTS = ("objectives",)  # read no rows and no recipe, so that there is nothing to print of it
 
 
 def usage() -> str:
@@ -77,7 +78,7 @@ def run(verb: str, argv: list[str], program: str) -> None:
         everything = "--help=all" in words or argv[argv.index(next(iter(words))) + 1 :][:1] == ["all"]
         sys.stdout.write(help_text(verb, program, module.__doc__, everything))
         return
-    if any(word.replace("-", "_").startswith("__print_config") for word in argv):
+    if verb not in LISTS and any(word.replace("-", "_").startswith("__print_config") for word in argv):
         from . import print_config
 
         running.run(partial(print_config.main, verb), argv)

@@ -91,7 +91,7 @@ def test_each_value_says_where_it_is_from(words):
     assert "# learning_rate: 0.0001  # default" in lines and "# split_seed: 0  # default" in lines
     text = "\n".join(lines)
     assert not any(word in text for word in ("title", "ready.", "num_train_epochs: 2", "question_column", "lora_alpha"))
-    assert "null" not in text and "alpha: " not in text.replace("lora_alpha", "")
+    assert "null" not in text and not any(line.startswith(("alpha: ", "# alpha: ")) for line in text.splitlines())
 
 
 @pytest.mark.parametrize("verb", ["plan", "verify"])
@@ -140,7 +140,7 @@ def test_shadow_models_are_trained_by_the_same_file(words, tmp_path):
 
 def test_neither_rows_nor_models_are_looked_for_and_a_token_is_not_told(words, monkeypatch, capsys):
     monkeypatch.setattr(prepare, "rows_by_split", None)
-    for verb in main.VERBS:
+    for verb in [verb for verb in main.VERBS if verb not in main.LISTS]:
         more = {"memory": [], "tofu": []}.get(verb, ["--limit", "9"])
         assert main.main([verb, *(words if verb != "tofu" else ["--logs", "x"]), *more, "--print_config"]) == 0
         out, err = capsys.readouterr()

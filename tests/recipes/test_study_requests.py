@@ -1,0 +1,58 @@
+"""The study of requests on pretrained models: what is asked for, what counts as reached, and its table."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+from datasets import Dataset
+
+from recipes.study import requests
+
+POOL = Dataset.from_list(
+    [{"id": f"r{i}", "author": i // 4, "input_ids": [i, i + 1] if i != 7 else [2, 3]} for i in range(16)]
+)
+ROW = {
+    "task": "TOFU SmolLM2 LoRA", "what": "10 rows", "seed": 0, "steps": 16, "stop_reason": "forget_loss_reached_target",
+    "before": {"forget": {"loss": 0.1, "accuracy": 1.0, "quartiles": [0.1, 0.1, 0.1]},
+               "retain": {"loss": 0.1, "accuracy": 1.0}, "unseen": {"loss": 2.4, "quartiles": [1.5, 2.1, 2.9]},
+               "tofu chat": {"loss": 4.0}},
+    "after": {"forget": {"loss": 2.3, "accuracy": 0.0}, "retain": {"loss": 0.12, "accuracy": 1.0},
+              "unseen": {"loss": 2.5, "quartiles": [1.6, 2.2, 3.0]}, "tofu chat": {"loss": 4.04}},
+}  # fmt: skip
+
+
+def test_what_is_asked_for_is_drawn_by_the_seed_with_its_twins():
+    task = requests.TASKS["TOFU SmolLM2 LoRA"]
+    whole = requests.chosen(POOL, task, requests.Asked(groups=1), 0)
+    some = requests.chosen(POOL, task, requests.Asked(groups=1, rows=2), 0)
+    assert (some <= whole).all() and 2 <= some.sum() <= 3 and 4 <= whole.sum() <= 5
+    assert (whole == requests.chosen(POOL, task, requests.Asked(groups=1), 0)).all()
+    twins = np.array([2, 7])
+    for seed in range(8):
+        mask = requests.chosen(POOL, task, requests.Asked(rows=3), seed)
+        assert mask[twins].all() or not mask[twins].any()
+
+
+def test_a_request_is_near_by_its_loss_and_reached_by_its_reason():
+    assert requests.near(ROW) and requests.reached(ROW) == "yes"
+    far = copy.deepcopy(ROW)
+    far["after"]["forget"]["loss"] = 5.8
+    assert not requests.near(far) and requests.near(far | {"retrained": {"forget": {"loss": 5.5}}})
+    assert requests.reached(ROW | {"stop_reason": "all_passes_done"}) == "all_passes_done"
+    gone = copy.deepcopy(ROW) | {"what": "2 intents"}
+    assert requests.near(gone)
+    gone["after"]["forget"]["accuracy"] = 0.4
+    assert not requests.near(gone)
+
+
+def test_the_table_has_a_line_a_request_and_says_how_many_reached_their_target():
+    other = ROW | {"seed": 1, "stop_reason": "general_budget_spent"}
+    text = requests.markdown([ROW, other])
+    assert text.count("| TOFU SmolLM2 LoRA |") == 2 and "0.10 → 2.30" in text and "1.04" in text
+    assert "1 of 2 requests reached their target; 1 of these" in text
+
+
+def test_the_same_request_takes_the_place_of_the_older_one():
+    new = ROW | {"steps": 9}
+    assert requests.over([ROW, ROW | {"seed": 1}], [new]) == [new, ROW | {"seed": 1}]

@@ -271,8 +271,8 @@ def reached(one: dict) -> str:
 def near(one: dict) -> bool:
     """
     Whether the forget loss is near a retrained model's, within the unseen rows' quartiles, or near these rows' mean,
-    which uneven losses bring far above their quartiles. Of a whole class, whose unseen rows are of other classes: whether
-    no row of it is answered any more.
+    which uneven losses bring far above their quartiles. Of a whole class, of which there are no unseen rows: whether it
+    is not answered any more.
     """
     after = one["after"]
     if "intent" in one["what"]:

@@ -289,7 +289,7 @@ def rest_of_parts(asked: MemoryAsked, rows) -> tuple:
             "their column `id`; or ask for all rows of the source."
         ]
     places = [
-        np.sort([place_of[number] for number in np.flatnonzero(wanted.source_of == i)])
+        np.array([place_of[number] for number in np.flatnonzero(wanted.source_of == i)])  # in the training's order
         for i in range(len(wanted.sources))
     ]
     return rows, Sources(list(wanted.sources), places, np.zeros(0, np.int64)), []

@@ -12,7 +12,7 @@ from ...utils.checks import Wrong, number, one_of, raise_problems, shown, whole
 from .model import MemoryModel
 
 NAME = "MEMORY"
-VARIANTS = ("own", "shared")
+VARIANTS = ("own",)  # one table for all, with an owner for each entry, is not built
 LARGEST_SEED = 2**32 - 1
 
 
@@ -53,8 +53,7 @@ class MemoryConfig(PeftConfig):
             inputs apart: rephrased questions then find less of what was learned.
         top_k: entries that an input reads.
         entries_per_source: that a source owns in a layer, at most.
-        variant: "own": each source has a table of its own, and deleting it is exact; "shared": one table, each of whose
-            entries belongs to one source, and deleting a source is approximate.
+        variant: "own": each source has a table of its own, and deleting it is exact. There is no other yet.
         gate_beta: β of the gate: how much a source that an input is more like outweighs another.
         gate_floor: c₀ of the gate: how like an input of a source an input must be to recognise it, as a cosine.
         view_size: directions in which the gate and the keys see a layer's input.
@@ -72,7 +71,7 @@ class MemoryConfig(PeftConfig):
     entries: int = field(default=1024, metadata={"help": "Entries that inputs may read in a layer; a square."})
     top_k: int = field(default=16, metadata={"help": "Entries that an input reads."})
     entries_per_source: int = field(default=128, metadata={"help": "Entries that a source owns in a layer."})
-    variant: str = field(default="own", metadata={"help": "own: exact deletion; shared: approximate."})
+    variant: str = field(default="own", metadata={"help": "own: a table for each source, whose deletion is exact."})
     gate_beta: float = field(default=50.0, metadata={"help": "How sharply the gate chooses between sources."})
     gate_floor: float = field(default=0.8, metadata={"help": "Cosine below which no source is recognised."})
     view_size: int = field(default=128, metadata={"help": "Directions in which inputs are seen."})

@@ -152,3 +152,8 @@ def test_the_memory_of_a_wrapped_model_is_found():
     assert tuner_of(tiny.lm()) is None
     with pytest.raises(ValueError, match="has no memory"):
         memories.store(tiny.lm())
+
+
+def test_a_table_for_all_sources_is_refused_since_nothing_would_train_it():
+    with pytest.raises(ValueError, match="`variant` is 'shared'"):
+        MemoryConfig(variant="shared")

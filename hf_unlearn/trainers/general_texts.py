@@ -217,14 +217,14 @@ def own_texts(model, tokenizer, seed: int) -> list[dict]:
 
 
 def _beginnings(tokenizer) -> list[list[int]]:
-    """Tokens of the beginnings, plain ones and chats by turns."""
+    """Tokens of the beginnings, two plain ones and two chats by turns: of each kind every other one is held out."""
     plain = [tokenizer(text)["input_ids"] for text in general.STARTS]
     plain = [ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids for ids in plain]
     if not getattr(tokenizer, "chat_template", None):
         return plain
     asks = [[{"role": "user", "content": text}] for text in general.ASKS]
     chats = [tokenizer.apply_chat_template(ask, add_generation_prompt=True, return_dict=False) for ask in asks]
-    return [ids for pair in zip(plain, chats, strict=True) for ids in pair]
+    return [ids for i in range(0, len(plain), 2) for ids in (*plain[i : i + 2], *chats[i : i + 2])]
 
 
 def digest(trainer: UnlearnTrainer) -> str:

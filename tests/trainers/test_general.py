@@ -145,6 +145,16 @@ def test_own_texts_are_samples_by_the_seed_and_leave_the_random_state(speaks):
         assert len(row["attention_mask"]) == len(row["input_ids"]) <= 32
 
 
+def test_of_chats_and_plain_texts_half_are_held_out():
+    words = Words()
+    words.chat_template = "{% for m in messages %}t5 t6 {{ m['content'] }}{% endfor %}"
+    chat = [words.apply_chat_template([{"role": "user", "content": ask}], return_dict=False) for ask in general.ASKS]
+    made = general_texts._beginnings(words)
+    held = [one for one, out in zip(made, general.held_out(len(made)), strict=True) if out]
+    assert len(made) == 48 and sum(one in chat for one in made) == 24 == len(held)
+    assert sum(one in chat for one in held) == 12
+
+
 def test_texts_that_say_what_rows_say_are_left_out(speaks, monkeypatch):
     run = SimpleNamespace(forget_dataset=MORE["forget"], retain_dataset=TEXTS)
     known = general.all_runs(general_texts._said(run))

@@ -27,6 +27,7 @@ from hf_unlearn.evaluation import evaluating
 from hf_unlearn.objectives.row_nll import per_row_nll
 from hf_unlearn.utils.aligned import aligned
 from hf_unlearn.utils.files import write_json
+from hf_unlearn.utils.flags import with_underscores
 
 RESULTS = Path(__file__).parent / "results" / "memories.json"
 OTHERS, OTHERS_SEED, TESTED = 480, 1000, 160  # people below the sources; rows of theirs that the base does not see
@@ -273,7 +274,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output_dir", default="outputs/memories", help="one JSON file a cell, and the model below")
     parser.add_argument("--table", action="store_true", help="print what is there, and run nothing")
     parser.add_argument("--publish", action="store_true", help=f"with --table: write {RESULTS.name}, too")
-    args = parser.parse_args(argv)
+    args = parser.parse_args(with_underscores(argv))
     out = Path(args.output_dir)
     if not args.table:
         base_in(out / "base")

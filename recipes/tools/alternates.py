@@ -16,6 +16,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hf_unlearn.utils.flags import with_underscores
+
 if not __package__:  # run as a script: not recipes/ on the path, where evaluate.py would hide the library
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
@@ -72,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--tries", type=int, default=8, help="times that a row is tried")
     parser.add_argument("--max_new_tokens", type=int, default=48, help="tokens of an alternate at most")
     parser.add_argument("--seed", type=int, default=0, help="of what is sampled")
-    args = parser.parse_args(argv)
+    args = parser.parse_args(with_underscores(argv))
 
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

@@ -164,16 +164,16 @@ def test_a_poisoned_request_ends_with_the_last_good_weights_on_disk(tmp_path, mo
     ready.main([*flags, "--role", "original"])
     start = load_model(str(tmp_path / "original")).state_dict()
     after = {}
-    plain = UnlearnSteps._logits
+    plain = UnlearnSteps.forward
 
-    def poisoned(self, model, inputs):
-        logits = plain(self, model, inputs)
+    def poisoned(self, model, inputs, needs):
+        logits = plain(self, model, inputs, needs)
         if model.training and self.trainer.state.global_step >= 1:
             after.update({k: v.clone() for k, v in self.trainer.model.state_dict().items()})
             logits = logits * float("nan")
         return logits
 
-    monkeypatch.setattr(UnlearnSteps, "_logits", poisoned)
+    monkeypatch.setattr(UnlearnSteps, "forward", poisoned)
     argv = ["unlearn.py", *flags, "--start", "original", "--max_steps", "5", "--stop", "false"]
     monkeypatch.setattr(sys, "argv", argv)
     with pytest.raises(SystemExit) as end:

@@ -466,15 +466,16 @@ def test_all_processes_go_by_what_the_first_one_was_told(second_of_two, tmp_path
     """The hub may answer one process and not the other."""
     (tmp_path / records.SALT).write_text("{")  # of this machine
     known = known_rows.Known((), ("s" * 32,), "user/some")
-    run = second_of_two(False, [], ({"request": {"learning_rate": 0.25}, "ready": True}, False), (known, []), None)
+    readiness = {"request": {"learning_rate": 0.25}, "ready": True}
+    run = second_of_two(None, False, [], (readiness, False), (known, []), None)
     assert run.args.learning_rate == 0.25 and run.record()["was_ready"] and run._known == known
-    run = second_of_two(False, [], (None, True), (known_rows.Known(), []), None)
+    run = second_of_two(None, False, [], (None, True), (known_rows.Known(), []), None)
     assert run.args.learning_rate == 1e-4 and not run.record()["was_ready"]
 
 
 def test_what_is_wrong_on_the_first_process_is_told_on_all(second_of_two):
     known = known_rows.Known(), ["rows are known"]
-    answers = False, ["the salt is damaged"], records.NoAnswer("the hub answers 503"), known
+    answers = None, False, ["the salt is damaged"], records.NoAnswer("the hub answers 503"), known
     with pytest.raises(ArgumentError) as caught:
         second_of_two(*answers, readiness_from="user/some")
     assert caught.value.problems == ["the salt is damaged", "the hub answers 503", "rows are known"]

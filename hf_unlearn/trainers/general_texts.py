@@ -22,7 +22,7 @@ from ..evaluation.attacks.generate import continuations, positions_of
 from ..objectives.row_nll import IGNORE_INDEX
 from ..unlearning import general
 from ..utils.checks import ArgumentError, Wrong
-from .engines import keeps_shards, several_backwards_problem, steps_in_backward
+from .engines import decided_by_first, keeps_shards, several_backwards_problem, steps_in_backward
 from .models import base_model
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def settled(trainer: UnlearnTrainer, given: Any) -> GeneralRows:
     if not auto:
         return _halved(rows_at(given, _evenly(len(given), general.MOST_ROWS)), GIVEN)
     path = Path(trainer.args.output_dir, FILE)
-    found = _read(path) if trainer.resumed_from and path.is_file() else None
+    found = decided_by_first(lambda: _read(path) if trainer.resumed_from and path.is_file() else None)
     if found is None:
         found = _written(trainer)
         if found and trainer.args.should_save:
@@ -172,9 +172,13 @@ def _written(trainer: UnlearnTrainer) -> list[dict]:
             "general ability is kept and measured."
         )
         return []
-    known = general.all_runs(_said(trainer))
-    rows = own_texts(model, tokenizer, trainer.train_dataset.seed)
-    rows = [row for row in rows if not general.says_rows(_labels(row), known)]
+
+    def written() -> list[dict]:
+        known = general.all_runs(_said(trainer))
+        rows = own_texts(model, tokenizer, trainer.train_dataset.seed)
+        return [row for row in rows if not general.says_rows(_labels(row), known)]
+
+    rows = decided_by_first(written)  # samples of several devices need not be the same
     guesses = general.GUESSING * trainer.rule.chance
     if len(rows) < general.FEWEST or trainer.measurements.mean_loss(rows) > guesses:
         logger.info("The model has little to say beside its rows (%d texts): no general texts are kept.", len(rows))

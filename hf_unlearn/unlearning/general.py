@@ -81,7 +81,7 @@ def all_runs(texts: Iterable[Sequence[int]]) -> set[tuple[int, ...]]:
 
 def top_of(logits: Tensor) -> tuple[Tensor, Tensor]:
     """`(words, log-probabilities)` of the likeliest words, (n, k) each, k at most [`TOP`], from logits (n, V)."""
-    logs, words = logits.float().log_softmax(-1).topk(min(TOP, logits.shape[-1]), dim=-1)
+    logs, words = _log_softmax(logits).topk(min(TOP, logits.shape[-1]), dim=-1)
     return words, logs
 
 
@@ -93,12 +93,17 @@ def divergence(logits: Tensor, words: Tensor, logs: Tensor) -> Tensor:
         logits: of p, (n, V).
         words, logs: of q, as [`top_of`] gives them.
     """
-    own = logits.float().log_softmax(-1).gather(-1, words)
+    own = _log_softmax(logits).gather(-1, words)
     found = (logs.exp() * (logs - own)).sum(-1)
     if words.shape[-1] == logits.shape[-1]:
         return found
     rest, own_rest = _log_of_rest(logs), _log_of_rest(own)
     return found + rest.exp() * (rest - own_rest)
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    """Over the last dimension, at least in single precision."""
+    return (logits.float() if logits.element_size() < 4 else logits).log_softmax(-1)
 
 
 def _log_of_rest(logs: Tensor) -> Tensor:

@@ -175,7 +175,7 @@ def saved(out) -> dict:
     return load_file(Path(out, "model.safetensors"))
 
 
-def unlearn(out, world: int, accumulation: int = 1, model=None, peft_config=None, **options):
+def unlearn(out, world: int, accumulation: int = 1, model=None, peft_config=None, general=False, **options):
     """A run of `UnlearnTrainer` in float64, of 10 steps unless it may stop."""
     own = {"passes": "5", "learning_rate": 0.1, "optim": "sgd", "stop": False}
     own |= {"gradient_accumulation_steps": accumulation}
@@ -192,6 +192,7 @@ def unlearn(out, world: int, accumulation: int = 1, model=None, peft_config=None
         processing_class=tokenizer(),
         peft_config=peft_config,
         callbacks=[watch],
+        general_dataset=lm_rows(12, 300, **RAGGED) if general else "none",
     )
     counted, back = [], trainer.looks._go_back
     trainer.looks._go_back = lambda *args: counted.append(trainer.state.global_step) or back(*args)
@@ -293,6 +294,7 @@ def unlearn_runs() -> dict:
         "adamw": _unlearn(gap="hinge", optim="adamw_torch", learning_rate=1e-3),
         "target": _unlearn(gap="hinge", learning_rate=0.3, stop=True, passes="40", retain_budget=20.0),
         "split batches": _unlearn(gap="hinge", learning_rate=0.3, accelerator_config={"split_batches": True}),
+        "general": _unlearn(gap="squared", learning_rate=0.3, general=True),
         "budget": _unlearn(gap="squared", stop=True, passes="8", alpha=0.4),
     }
 

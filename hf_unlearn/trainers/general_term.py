@@ -51,10 +51,6 @@ class GeneralTerm:
             path.parent.mkdir(parents=True, exist_ok=True)
             np.savez(path, words=words, logs=logs, labels=np.array([len(one) for one, _ in self.said]))
 
-    def forget(self) -> None:
-        """Removes the file, when no run can be resumed any more."""
-        Path(self.trainer.args.output_dir, FILE).unlink(missing_ok=True)
-
     def _now(self) -> list[tuple[Tensor, Tensor]]:
         trainer, said = self.trainer, []
         size, rows = micro_batch_rows(trainer.args), len(trainer.general.learnt)

@@ -231,8 +231,9 @@ class UnlearnTrainer(ForgettingTrainer):
         self.model_accepts_loss_kwargs = True  # with `num_items_in_batch` at hand: our loss is the step's mean already
         raise_problems(engine_problems(args, self.accelerator, self.objective, self.model))
         self.saliency = Saliency(self, args.saliency)
-        if "learning_rate" not in args.given and has_adapter(self.model):
-            vars(args)["learning_rate"] = OF_ADAPTERS  # not by assignment: nobody has given it
+        nobody_s = "learning_rate" not in args.given and args.learning_rate == UnlearnConfig.learning_rate
+        if nobody_s and has_adapter(self.model):  # nor has a ready checkpoint recommended one
+            vars(args)["learning_rate"] = OF_ADAPTERS  # not by assignment, which would count as given
         self.rule = self._rule(passes)
         self.general, self.general_term = general_texts.GeneralRows(), GeneralTerm(self)
         self.request_state: schedule.State | None = None
@@ -398,7 +399,6 @@ class UnlearnTrainer(ForgettingTrainer):
         elif self.args.should_save:  # weights that still know the rows, needed only to resume, as this run cannot be
             for folder in checkpointing.folders(self.args.output_dir).values():
                 checkpointing.drop(folder, unlearn_record.SNAPSHOTS_FILE)
-            self.general_term.forget()
         reason = self.request_state.stop_reason
         self.ending = self.looks.at_the_end()
         end = self.ending.to_dict()

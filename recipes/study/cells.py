@@ -91,7 +91,8 @@ def train(name: str, arm_name: str, seed: int, root: Path, data: str | None, smo
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     words = flags_of(task, seed, data, smoke, str(base_of(root, name))) + arm.flags.format(by=task.by).split()
-    words += ["--output_dir", str(part), "--seed", str(seed), "--ready.readiness", "meta", *jobs_.QUIET_FLAGS]
+    words += ["--output_dir", str(part), "--seed", str(seed), "--ready.readiness", "meta"]
+    words += ["--ready.meta_start", "0.5", *jobs_.QUIET_FLAGS]  # what the published figures are of
     own, data_args, model_args, args = parsing.parse("ready", words)
     own.role = arm.role
     prepared = prepare.prepare(data_args, model_args, model_args.model_name_or_path)

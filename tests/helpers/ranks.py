@@ -177,7 +177,7 @@ def saved(out) -> dict:
 
 def unlearn(out, world: int, accumulation: int = 1, model=None, peft_config=None, general=False, **options):
     """A run of `UnlearnTrainer` in float64, of 10 steps unless it may stop."""
-    own = {"passes": "5", "learning_rate": 0.1, "optim": "sgd", "stop": False}
+    own = {"passes": "5", "learning_rate": 0.1, "optim": "sgd", "stop": False, "target": "current"}
     own |= {"gradient_accumulation_steps": accumulation}
     own |= {"per_device_train_batch_size": loader_rows(options, world, accumulation)}
     watch = Watch(False)

@@ -87,18 +87,13 @@ def test_a_killed_run_ends_in_the_weights_that_it_would_have_had(tmp_path):
     whole = trainer(tmp_path / "whole", able(), MORE, general_dataset=TEXTS, **how)
     whole.train()
     again = trainer(tmp_path / "whole", able(), MORE, general_dataset=TEXTS, **how)
-    assert not (tmp_path / "whole" / general_term.FILE).exists()  # that run has ended
-    np.savez(tmp_path / "whole" / general_term.FILE, **_said(whole))
+    with np.load(tmp_path / "whole" / general_term.FILE) as said:
+        assert said["words"].shape == said["logs"].shape and len(said["labels"]) == 12
     again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
     assert same_bits(weights(whole.model), weights(again.model))
     other = trainer(tmp_path / "whole", able(), MORE, general_dataset=TEXTS.select(range(8)), **how)
     with pytest.raises(ValueError, match="general_dataset"):
         other.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
-
-
-def _said(run) -> dict:
-    words, logs = (torch.cat(parts).numpy() for parts in zip(*run.general_term.said, strict=True))
-    return {"words": words, "logs": logs, "labels": np.array([len(one) for one, _ in run.general_term.said])}
 
 
 def test_a_classifier_keeps_what_it_says_of_given_rows_and_writes_none(tmp_path):

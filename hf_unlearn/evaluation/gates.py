@@ -29,7 +29,7 @@ EXTRACTION_EXCESS = 0.02  # extraction strength at most so much above the retrai
 RECOVERY_AREA = 0.9  # area under the relearning curve at least this share of the retrained model's
 QUANTISED_EXCESS = 0.05  # forget rows right after quantisation at most so much above the retrained model's
 GENERAL_RATIO = 1.05  # perplexity on general texts at most so many times that before the request
-OWN_WORDS_RATIO = 1.25  # the same on texts that this model wrote itself: any other is worse at them
+OWN_WORDS_RATIO = 1.65  # the same on texts that this model wrote itself: any other is worse at them
 WEAK_GAP = 0.1  # without a control: a test that could only show a larger AUC gap counts as blind
 WEAK_DISTANCE = 0.3  # the same for the Kolmogorov-Smirnov distance
 

@@ -181,7 +181,7 @@ class UnlearnOptions(ReplayRequestOptions, ObjectiveOptions):
         default=None,
         metadata={
             "help": "The same for the general texts that are only measured (`general_dataset`). Default: 0.05 nats, a "
-            "perplexity 1.05 times as high, for texts that are given; 0.2 for the model's own words, at which no other "
+            "perplexity 1.05 times as high, for texts that are given; 0.5 for the model's own words, at which no other "
             "model is as good. Raise it where the run ends with `general_budget_spent`."
         },
     )

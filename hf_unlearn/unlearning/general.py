@@ -30,7 +30,8 @@ FEWEST = 16  # texts left, or the model has nothing to say beside its rows
 SAME = 6  # tokens in a row that a text may not share with a row of the request
 GUESSING = 0.8  # of the log of the vocabulary: a model whose own words are as unlikely as that has learned nothing
 BUDGET = 0.05  # nats by which the mean loss of texts that are only measured may rise
-OWN_BUDGET = 0.2  # the same of the model's own words: q is the best model of what q says, so their loss can only rise
+OWN_BUDGET = 0.5  # the same of the model's own words: q is the best model of what q says, so that their loss rises even
+# where q was overfitted and public texts get likelier; it stops gross damage alone (recipes/study/README.md)
 SHARE = 0.5  # general rows of a step, as a share of its forget rows
 MOST_ROWS = 512  # rows of a set that is given, at most
 MOST_COMPARED = 4096  # rows of the request that texts are held against, at most, beside the forget rows

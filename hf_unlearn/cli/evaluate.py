@@ -383,7 +383,9 @@ def main(argv: list[str]) -> int:
             prepared = prepared_rows(own, data, model_args, lambda *asked: progress.say(tell(*asked)))
             prepare.tell_length(prepared, progress)
             texts = general_texts.encoded(own, data, models, prepared.processing_class)
-            split = "own_words" if own.general_dataset == "auto" else "general"
+            from ..evaluation.general_measures import GENERAL, OWN_WORDS
+
+            split = OWN_WORDS if own.general_dataset == general_texts.AUTO else GENERAL
             prepared = replace(prepared, beside={split: texts} if texts is not None else {})
         card = measure(
             folder,

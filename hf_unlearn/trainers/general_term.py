@@ -15,7 +15,7 @@ from ..evaluation import evaluating
 from ..objectives.row_nll import IGNORE_INDEX, behind_prompts, labels_by_position
 from ..unlearning import general
 from .engines import total
-from .passes import RowsPass
+from .passes import RowsPass, dealt_out
 
 if TYPE_CHECKING:
     from .unlearn import UnlearnTrainer
@@ -108,14 +108,3 @@ class GeneralTerm:
 def _labelled(logits: Tensor, labels: Tensor) -> Tensor:
     """The logits (n, V) where there is a label."""
     return logits[labels.ne(IGNORE_INDEX)]
-
-
-def dealt_out(numbers: list[int], rank: int, world: int, size: int) -> list[tuple[list[int], bool]]:
-    """
-    `(numbers, whether they count)` of this process's micro-batches, of `size` at most: as many on every process, with
-    one row that counts nothing where there is none left.
-    """
-    most = -(-len(numbers) // world)
-    mine = numbers[rank::world]
-    parts = [mine[start : start + size] for start in range(0, most, size)]
-    return [(part or numbers[:1], bool(part)) for part in parts]

@@ -77,7 +77,11 @@ def taken_in(given: Any, processing_class, limits, plain: bool) -> tuple[Any, li
     rows = sets["general"]
     if len(rows) < 2:
         return NONE, [Wrong("general_dataset", "has one row; half of the rows are only measured, so give two or more.")]
-    return rows, row_problems("general", rows, limits, plain)
+    wrong = row_problems("general", rows, limits, plain)
+    if not wrong and np.asarray(rows[0]["labels"]).dtype.kind == "f":
+        said = "has several labels a row; what is kept is one distribution a row or token. Leave it out."
+        wrong = [Wrong("general_dataset", said)]
+    return rows, wrong
 
 
 def _encoded(given: Any, processing_class):
@@ -200,7 +204,7 @@ def _labels(row) -> list[int]:
 def own_texts(model, tokenizer, seed: int) -> list[dict]:
     """
     What a language model writes: samples at temperature 1 behind short beginnings and, where the tokenizer has a chat
-    template, as answers to short requests; the same for a seed on every process.
+    template, as answers to short requests; the same for a seed.
 
     Returns:
         Rows with `input_ids`, `attention_mask` and `labels`, -100 on the beginnings.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,16 @@ from .engines import device_rng, reshard, steps_in_backward, synchronised, total
 
 if TYPE_CHECKING:
     from .base import ForgettingTrainer
+
+
+def dealt_out(numbers: Sequence, rank: int, world: int, size: int) -> list[tuple[Sequence, bool]]:
+    """
+    `(numbers, whether they count)` of this process's micro-batches, of `size` at most: as many on every process, with
+    one row that counts nothing where there is none left.
+    """
+    mine = numbers[rank::world]
+    parts = [mine[start : start + size] for start in range(0, math.ceil(len(numbers) / world), size)]
+    return [(part, True) if len(part) else (numbers[:1], False) for part in parts]
 
 
 class RowsPass(Pass):

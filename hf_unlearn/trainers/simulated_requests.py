@@ -13,6 +13,7 @@ from ..data.columns import FLAG
 from ..data.order import draw_groups, draw_request
 from ..readiness.step_rows import ReadyStep
 from .engines import total
+from .passes import dealt_out
 from .request_pace import RequestPace
 
 if TYPE_CHECKING:
@@ -136,12 +137,10 @@ class SimulatedRequests:
         if self.in_replay is not None:
             numbers = numbers[trainer.program.schedule.at[numbers] >= 0]
         world, rank = trainer.accelerator.num_processes, trainer.accelerator.process_index
-        size = micro_batch_rows(trainer.args)
-        mine, parts = numbers[rank::world], []
-        for start in range(0, math.ceil(len(numbers) / world), size):
-            some = mine[start : start + size]
-            rows = trainer.data_collator(self._read(some if len(some) else numbers[:1]))
-            parts.append(({k: v for k, v in rows.items() if k != FLAG}, bool(len(some))))
+        parts = []
+        for some, counts in dealt_out(numbers, rank, world, micro_batch_rows(trainer.args)):
+            rows = trainer.data_collator(self._read(some))
+            parts.append(({k: v for k, v in rows.items() if k != FLAG}, counts))
         return parts
 
     def _read(self, numbers: np.ndarray) -> list[dict]:

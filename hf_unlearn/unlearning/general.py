@@ -7,7 +7,7 @@ step, and others, which no step sees, have a budget of their own. Where nobody b
 itself before the first step. What is kept is not the texts but what q, the model before the request, says there: the
 term is the mean of KL(q ‖ p) over their labels,
 
-    Σ_{v ∈ top} q(v)·log(q(v)/p(v)) + q(rest)·log(q(rest)/p(rest))                                            (7)
+    Σ_{v ∈ top} q(v)·log(q(v)/p(v)) + q(rest)·log(q(rest)/p(rest))                                            (8)
 
 with the [`TOP`] likeliest words of q one by one and all others as one: a few numbers a label, and no second model. (The
 likelihood of the texts themselves is learned by heart within tens of steps, and other texts pay for it.)
@@ -88,7 +88,7 @@ def top_of(logits: Tensor) -> tuple[Tensor, Tensor]:
 
 def divergence(logits: Tensor, words: Tensor, logs: Tensor) -> Tensor:
     """
-    KL(q ‖ p) at each label, (n,), nats: (7).
+    KL(q ‖ p) at each label, (n,), nats: (8).
 
     Args:
         logits: of p, (n, V).

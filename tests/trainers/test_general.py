@@ -186,6 +186,7 @@ def test_written_texts_are_stored_beside_the_result_and_half_of_them_are_only_me
         ([], "The general set is empty"),
         ([{"input_ids": [4, 5, 6], "labels": [-100, 5, 6]}], "one row"),
         (7, "general"),
+        ([{"labels": [0.0, 1.0], "pixel_values": [1.0]}] * 2, "several labels a row"),
     ],
 )
 def test_general_rows_that_cannot_be_taken_are_named_before_a_model_is_loaded(tmp_path, given, said):

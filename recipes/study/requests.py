@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from hf_unlearn.cli import parsing, running
+from hf_unlearn.utils.files import read_json
 from hf_unlearn.utils.flags import with_underscores
 from recipes.study.cells import cell_path, prepared_by, seeds_of
 from recipes.tools import jobs as jobs_
@@ -33,7 +34,8 @@ SCHEMA = 1
 MEASURED = 200  # rows of a split whose losses are measured, at most
 NEAR = 0.5  # nats from a retrained model's forget loss, or the unseen rows'
 CHANCE = 0.1  # of the rows of a class that is gone: so many may be answered right
-PLAIN, RETRAINED = "original", "retrained"
+PLAIN, RETRAINED, READY = "original", "retrained", "ready"
+PUSHED = "--target current --gap hinge --passes 20"  # τ climbs with the damage: what the budgets are to stop
 IN_HALF = "--bf16 true --use_cpu true"
 
 
@@ -45,12 +47,17 @@ class Asked:
     Args:
         groups: values of the recipe's `forget_column`, or classes, drawn by the seed.
         rows: of these, or without groups of all trained rows, how many, drawn by the seed; None: all.
-        retrained: a model is trained without them for seed 0, to compare with.
+        retrained: a model is trained without them, to compare with.
+        replayed: the model is trained in the order of a replay (`readiness="replay"`) with these rows last, and the
+            request is replayed.
+        flags: of this request, for one that is not by the defaults.
     """
 
     groups: int | None = None
     rows: int | None = None
     retrained: bool = False
+    replayed: bool = False
+    flags: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,8 +93,10 @@ TASKS = {
             "10 rows": Asked(1, 10),
             "2 authors": Asked(2, retrained=True),
             "5 authors": Asked(5),
+            "2 authors, replayed": Asked(2, retrained=True, replayed=True),
+            "2 authors, pushed": Asked(2, flags=PUSHED),
         },
-        request=IN_HALF,
+        request=f"{IN_HALF} --per_device_train_batch_size 8",
         general=(FACTS, QUESTIONS),
     ),
     "Banking77 MiniLM": RequestTask(
@@ -100,6 +109,7 @@ TASKS = {
             "200 rows": Asked(rows=200, retrained=True),
             "1 intent": Asked(1),
             "2 intents": Asked(2, retrained=True),
+            "2 intents, replayed": Asked(2, retrained=True, replayed=True),
         },
     ),
     "Banking77 MiniLM LoRA": RequestTask(
@@ -112,10 +122,11 @@ TASKS = {
 }
 
 
-def words_of(task: RequestTask, seed: int, data: str, smoke: bool) -> list[str]:
+def words_of(task: RequestTask, seed: int, data: str, smoke: bool, replayed: bool = False) -> list[str]:
     """Flags of recipes/ready.py."""
     words = ["--config", str(TEXT / task.recipe), "--split_seed", str(seed), "--seed", str(seed)]
-    words += [*task.flags.format(data=data).split(), "--readiness", "none", *jobs_.QUIET_FLAGS]
+    words += [*task.flags.format(data=data).split(), *jobs_.QUIET_FLAGS]
+    words += ["--readiness", "replay", "--ready.slice_by", task.by] if replayed else ["--readiness", "none"]
     return [*words, "--ready.max_steps", "2"] if smoke else words
 
 
@@ -133,45 +144,61 @@ def chosen(pool, task: RequestTask, asked: Asked, seed: int) -> np.ndarray:
     return np.array([text in asked_for for text in said])  # with the twins of what is asked for
 
 
-def train(name: str, role: str, seed: int, root: Path, data: str, smoke: bool, without: str | None = None) -> Path:
-    """Trains a model once, plainly or without what a request names; returns its folder."""
+def train(name: str, role: str, seed: int, root: Path, data: str, smoke: bool, what: str | None = None) -> Path:
+    """
+    Trains a model once and returns its folder: plainly (PLAIN), without what a request names (RETRAINED), or with that
+    last, in the order of a replay (READY).
+    """
     from datasets import concatenate_datasets
 
     from hf_unlearn.cli import ready
 
     task = TASKS[name]
-    out = cell_path(root, name, f"{role} {without or ''}".strip(), seed).with_suffix("")
+    rows = what and what.split(",")[0]  # the same rows under all of its names
+    out = cell_path(root, name, f"{role} {rows or ''}".strip(), seed).with_suffix("")
     if (out / role / "trained.json").is_file():
         return out / role
     shutil.rmtree(out, ignore_errors=True)
-    words = [*words_of(task, seed, data, smoke), "--output_dir", str(out)]
+    words = [*words_of(task, seed, data, smoke, role == READY), "--output_dir", str(out)]
     own, data_args, model_args, args = parsing.parse("ready", words)
-    own.role = PLAIN
+    own.role = role
     prepared = prepared_by(words, True)[1]
-    pool = concatenate_datasets([prepared.splits["forget"], prepared.splits["retain"]])
-    if without:
-        keep = ~chosen(pool, task, task.asked[without], seed)
-        empty = pool.select(np.flatnonzero(~keep)[:1])
-        prepared = dataclasses.replace(
-            prepared, splits={**prepared.splits, "forget": empty, "retain": pool.select(np.flatnonzero(keep))}
-        )
-        own.role = RETRAINED
+    if what:
+        pool = concatenate_datasets([prepared.splits["forget"], prepared.splits["retain"]])
+        gone = chosen(pool, task, task.asked[what], seed)
+        parts = {"forget": pool.select(np.flatnonzero(gone)), "retain": pool.select(np.flatnonzero(~gone))}
+        prepared = dataclasses.replace(prepared, splits={**prepared.splits, **parts})
     with contextlib.redirect_stdout(None):
         trainer = ready.train(own, data_args, model_args, args, prepared)
     (out / role / "trained.json").write_text(json.dumps(trainer.cost), encoding="utf-8")
     return out / role
 
 
-def seen(model, rows, collator) -> dict:
-    """Mean loss, share of rows right, and quartiles of the rows' losses."""
+def measured(model, sets: dict, tokenizer) -> dict:
+    """
+    Of each set the mean loss, the share of rows right, and the quartiles of the rows' losses; of a language model that
+    has general texts beside it `probes`, how many of the ten probe questions it answers right.
+    """
     from torch.utils.data import DataLoader
 
+    from hf_unlearn.data.collate import default_collator
     from hf_unlearn.evaluation import evenly
+    from hf_unlearn.evaluation.attacks.probes import answered
     from recipes.study import trial
 
-    found = trial.look(model, list(DataLoader(evenly(rows, MEASURED), batch_size=16, collate_fn=collator)))
-    quartiles = np.quantile(found["rows"], [0.25, 0.5, 0.75]).round(4).tolist()
-    return {"loss": round(found["loss"], 4), "accuracy": round(found["accuracy"], 4), "quartiles": quartiles}
+    collator, found = default_collator(model, tokenizer), {}
+    for name, rows in sets.items():
+        seen = trial.look(model, list(DataLoader(evenly(rows, MEASURED), batch_size=16, collate_fn=collator)))
+        quartiles = np.quantile(seen["rows"], [0.25, 0.5, 0.75]).round(4).tolist()
+        found[name] = {"loss": round(seen["loss"], 4), "accuracy": round(seen["accuracy"], 4), "quartiles": quartiles}
+    if any(is_general(name) for name in sets):
+        found["probes"] = sum(one["right"] for one in answered(model, tokenizer))
+    return found
+
+
+def is_general(name: str) -> bool:
+    """Whether a set is of general texts: only these have two words."""
+    return " " in name
 
 
 def general_sets(task: RequestTask, data: str, tokenizer) -> dict:
@@ -187,64 +214,62 @@ def general_sets(task: RequestTask, data: str, tokenizer) -> dict:
     return found
 
 
-def build(name: str, what: str, seed: int, root: str, data: str, smoke: bool) -> float:
-    """One request: trains what is missing, asks, measures, writes its file; returns the seconds."""
+def rows_of(name: str, what: str, seed: int, root: Path, data: str, smoke: bool) -> tuple[dict, object]:
+    """`(sets, tokenizer)`: what is asked for, the other trained rows, unseen and test rows, and general texts."""
     from datasets import concatenate_datasets
 
+    task, asked = TASKS[name], TASKS[name].asked[what]
+    prepared = prepared_by([*words_of(task, seed, data, smoke), "--output_dir", str(root)], True)[1]
+    pool = concatenate_datasets([prepared.splits["forget"], prepared.splits["retain"]])
+    mask = chosen(pool, task, asked, seed)
+    sets = {"forget": pool.select(np.flatnonzero(mask)), "retain": pool.select(np.flatnonzero(~mask))}
+    sets["unseen"] = prepared.splits["unseen"]
+    if (test := prepared.splits.get("test")) is not None:
+        gone = set(sets["forget"]["labels"]) if whole_classes(task, asked) else set()
+        sets["test"] = test.select([i for i, label in enumerate(test["labels"]) if label not in gone])
+    return {**sets, **general_sets(task, data, prepared.processing_class)}, prepared.processing_class
+
+
+def whole_classes(task: RequestTask, asked: Asked) -> bool:
+    return task.by == "labels" and asked.groups is not None
+
+
+def build(name: str, what: str, seed: int, root: str, data: str, smoke: bool) -> float:
+    """One request: trains what is missing, asks, measures, writes its file; returns the seconds."""
     import hf_unlearn
-    from hf_unlearn.data.collate import default_collator
     from hf_unlearn.trainers.loading import load_model
 
-    begin = time.perf_counter()
-    task, root = TASKS[name], Path(root)
-    plain = train(name, PLAIN, seed, root, data, smoke)
-    words = [*words_of(task, seed, data, smoke), "--output_dir", str(root)]
-    prepared = prepared_by(words, True)[1]
-    tokenizer = prepared.processing_class
-    pool = concatenate_datasets([prepared.splits["forget"], prepared.splits["retain"]])
-    mask = chosen(pool, task, task.asked[what], seed)
-    splits = {"forget": pool.select(np.flatnonzero(mask)), "retain": pool.select(np.flatnonzero(~mask))}
-    splits["unseen"] = prepared.splits["unseen"]
-    whole = task.by == "labels" and task.asked[what].groups
-    test = prepared.splits.get("test")
-    if test is not None:
-        gone = set(splits["forget"]["labels"]) if whole else set()
-        splits["test"] = test.select([i for i, label in enumerate(test["labels"]) if label not in gone])
-    general = general_sets(task, data, tokenizer)
-    options = parsing.parse("unlearn", [*task.request.split(), "--output_dir", str(root), *jobs_.QUIET_FLAGS])[3]
+    began = time.perf_counter()
+    task, asked, root = TASKS[name], TASKS[name].asked[what], Path(root)
+    start = train(name, READY if asked.replayed else PLAIN, seed, root, data, smoke, what if asked.replayed else None)
+    sets, tokenizer = rows_of(name, what, seed, root, data, smoke)
+    before = measured(load_model(str(start)), sets, tokenizer)
+    words = [*task.request.split(), *asked.flags.split(), *jobs_.QUIET_FLAGS, "--seed", str(seed)]
+    words += ["--target", "chance"] if whole_classes(task, asked) else []
     with tempfile.TemporaryDirectory(dir=root) as out:
-        given = {key: getattr(options, key) for key in options.given if key not in ("output_dir",)}
-        if whole:
-            given["target"] = "chance"
-        if "smollm2" in task.recipe:
-            given["per_device_train_batch_size"] = 8
-        args = hf_unlearn.UnlearnConfig(**{**given, "output_dir": out, "seed": seed})
-        model = load_model(str(plain))
-        collator = default_collator(model, tokenizer)
-        before = {part: seen(model, rows, collator) for part, rows in {**splits, **general}.items()}
-        trainer = hf_unlearn.UnlearnTrainer(
-            str(plain), args, splits["forget"], splits["retain"], splits["unseen"], processing_class=tokenizer
-        )
-        start = time.process_time()
+        args = parsing.parse("unlearn", [*words, "--output_dir", out])[3]
+        rows = [sets[part] for part in ("forget", "retain", "unseen")]
+        trainer = hf_unlearn.UnlearnTrainer(str(start), args, *rows, processing_class=tokenizer)
+        seconds = -time.process_time()
         metrics = trainer.train().metrics
-        seconds = time.process_time() - start
-    after = {part: seen(trainer.model, rows, collator) for part, rows in {**splits, **general}.items()}
+        seconds += time.process_time()
     found = {
         "schema": SCHEMA, "task": name, "what": what, "seed": seed, "smoke": smoke, "role": task.role,
-        "rows": {part: len(rows) for part, rows in splits.items()},
-        "before": before, "after": after, "steps": trainer.state.global_step,
+        "rows": {part: len(rows) for part, rows in sets.items()}, "before": before,
+        "after": measured(trainer.model, sets, tokenizer), "steps": trainer.state.global_step,
         "row_passes": round(trainer.row_passes, 1), "cpu_seconds": round(seconds, 1),
-        "stop_reason": trainer.stop_reason, "end": metrics["end"], "guarantee": metrics["guarantee"],
-        "general_rows": trainer.general.to_dict(),
+        "guarantee": metrics["guarantee"], "trained": read_json(start / "trained.json"),
     }  # fmt: skip
-    if task.asked[what].retrained and seed == 0:
-        other = load_model(str(train(name, RETRAINED, seed, root, data, smoke, without=what)))
-        found["retrained"] = {part: seen(other, rows, collator) for part, rows in {**splits, **general}.items()}
+    if not asked.replayed:
+        found |= {"stop_reason": trainer.stop_reason, "end": metrics["end"], "general_rows": trainer.general.to_dict()}
+    if asked.retrained:
+        other = load_model(str(train(name, RETRAINED, seed, root, data, smoke, what)))
+        found["retrained"] = measured(other, sets, tokenizer)
     target = cell_path(root, name, f"asked {what}", seed)
     part = target.with_suffix(".json.part")
     part.write_text(json.dumps(found), encoding="utf-8")
     part.rename(target)  # whole, or not there
-    return time.perf_counter() - begin
+    return time.perf_counter() - began
 
 
 # ---- the table ----
@@ -263,9 +288,14 @@ def over(old: list[dict], new: list[dict]) -> list[dict]:
 
 def reached(one: dict) -> str:
     """Whether a request ended as it should, in a word."""
-    if one["stop_reason"] != "forget_loss_reached_target":
-        return one["stop_reason"]
-    return "yes"
+    if one["guarantee"] == "exact":
+        return "exact"
+    return "yes" if one["stop_reason"] == "forget_loss_reached_target" else one["stop_reason"]
+
+
+def by_default(one: dict) -> bool:
+    asked = TASKS[one["task"]].asked[one["what"]]
+    return not asked.replayed and not asked.flags
 
 
 def near(one: dict) -> bool:
@@ -287,24 +317,26 @@ def markdown(found: list[dict]) -> str:
     """The requests, a line each."""
     lines = [
         "| task | asked | seed | reached | steps | forget loss | unseen: quartiles | retained: loss, right | test right"
-        " | public texts, perplexity × |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        " | public texts, perplexity × | probe questions right |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for one in found:
         a, b = one["before"], one["after"]
         low, _, high = b["unseen"]["quartiles"]
         retrained = f" ({one['retrained']['forget']['loss']:.2f})" if "retrained" in one else ""
-        texts = [f"{np.exp(b[k]['loss'] - a[k]['loss']):.2f}" for k in a if " " in k]
+        texts = [f"{np.exp(b[k]['loss'] - a[k]['loss']):.2f}" for k in a if is_general(k)]
+        probes = f"{a['probes']} → {b['probes']}" if "probes" in a else ""
         test = f"{a['test']['accuracy']:.3f} → {b['test']['accuracy']:.3f}" if "test" in a else ""
         lines.append(
             f"| {one['task']} | {one['what']} | {one['seed']} | {reached(one)} | {one['steps']} "
             f"| {a['forget']['loss']:.2f} → {b['forget']['loss']:.2f}{retrained} | {low:.2f} to {high:.2f} "
             f"| {a['retain']['loss']:.2f}, {a['retain']['accuracy']:.3f} → {b['retain']['loss']:.2f}, "
-            f"{b['retain']['accuracy']:.3f} | {test} | {', '.join(texts)} |"
+            f"{b['retain']['accuracy']:.3f} | {test} | {', '.join(texts)} | {probes} |"
         )
-    done = [one for one in found if reached(one) == "yes"]
-    told = f"{len(done)} of {len(found)} requests reached their target; {sum(map(near, done))} of these end near a "
-    return "\n".join([*lines, "", f"{told}retrained model, the unseen rows or, of an intent, unanswered."])
+    ours = [one for one in found if by_default(one)]
+    done = [one for one in ours if reached(one) == "yes"]
+    told = f"{len(done)} of {len(ours)} requests by the defaults reached their target; {sum(map(near, done))} of these "
+    return "\n".join([*lines, "", f"{told}end near a retrained model, the unseen rows or, of an intent, unanswered."])
 
 
 def main(argv: list[str]) -> None:

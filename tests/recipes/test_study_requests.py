@@ -14,11 +14,12 @@ POOL = Dataset.from_list(
 )
 ROW = {
     "task": "TOFU SmolLM2 LoRA", "what": "10 rows", "seed": 0, "steps": 16, "stop_reason": "forget_loss_reached_target",
+    "guarantee": "approximate",
     "before": {"forget": {"loss": 0.1, "accuracy": 1.0, "quartiles": [0.1, 0.1, 0.1]},
                "retain": {"loss": 0.1, "accuracy": 1.0}, "unseen": {"loss": 2.4, "quartiles": [1.5, 2.1, 2.9]},
-               "tofu chat": {"loss": 4.0}},
+               "tofu chat": {"loss": 4.0}, "probes": 6},
     "after": {"forget": {"loss": 2.3, "accuracy": 0.0}, "retain": {"loss": 0.12, "accuracy": 1.0},
-              "unseen": {"loss": 2.5, "quartiles": [1.6, 2.2, 3.0]}, "tofu chat": {"loss": 4.04}},
+              "unseen": {"loss": 2.5, "quartiles": [1.6, 2.2, 3.0]}, "tofu chat": {"loss": 4.04}, "probes": 5},
 }  # fmt: skip
 
 
@@ -50,7 +51,14 @@ def test_the_table_has_a_line_a_request_and_says_how_many_reached_their_target()
     other = ROW | {"seed": 1, "stop_reason": "general_budget_spent"}
     text = requests.markdown([ROW, other])
     assert text.count("| TOFU SmolLM2 LoRA |") == 2 and "0.10 → 2.30" in text and "1.04" in text
-    assert "1 of 2 requests reached their target; 1 of these" in text
+    assert "6 → 5" in text and "1 of 2 requests by the defaults reached their target; 1 of these" in text
+
+
+def test_replayed_and_pushed_requests_are_no_requests_by_the_defaults():
+    replayed = ROW | {"what": "2 authors, replayed", "guarantee": "exact"}
+    pushed = ROW | {"what": "2 authors, pushed", "stop_reason": "general_budget_spent"}
+    text = requests.markdown([replayed, pushed])
+    assert "| exact |" in text and "| general_budget_spent |" in text and "0 of 0 requests by the defaults" in text
 
 
 def test_the_same_request_takes_the_place_of_the_older_one():

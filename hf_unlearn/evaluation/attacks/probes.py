@@ -139,17 +139,37 @@ def _run(subject: Subject, options: ProbeOptions) -> None:
     if not probes or not is_causal_lm(subject.seen.tables):
         return
     tokenizer = tokenizer_of(subject.processing_class)
+    how = {"batch_size": subject.batch_size, "progress": subject.progress}
+    try:
+        subject.seen.details["probes"] = answered(subject.model, tokenizer, probes, **how)
+    except NoAnswer as error:
+        return subject.not_measured(PROBE_RIGHT, error)
+
+
+class NoAnswer(ValueError):
+    """The questions cannot be put to this model."""
+
+
+def answered(model: Any, tokenizer: Any, probes: Sequence[Probe] = PROBES, **how: Any) -> list[dict[str, Any]]:
+    """
+    What a language model says to probe questions, greedily: dicts `question`, `accepted`, `answer`, `right`.
+
+    Args:
+        how: `batch_size` and `progress` of [`continuations`].
+
+    Raises:
+        NoAnswer: if the chat template takes no such question, or a question leaves no room for an answer.
+    """
     try:
         prompts = [prompt_of(tokenizer, probe) for probe in probes]
     except chat.OddChat as error:
-        return subject.not_measured(PROBE_RIGHT, ValueError(f"a question {error}"))
-    room = positions_of(signature_of(subject.model)[0]) - max(map(len, prompts))
+        raise NoAnswer(f"a question {error}") from error
+    room = positions_of(signature_of(model)[0]) - max(map(len, prompts))
     if room < 1 or not all(prompts):
-        return subject.not_measured(PROBE_RIGHT, ValueError("a question has no token, or leaves no room for an answer"))
-    how = {"batch_size": subject.batch_size, "progress": subject.progress}
-    tokens = continuations(subject.model, prompts, tokenizer, max_new_tokens=int(min(MOST_TOKENS, room)), **how)
+        raise NoAnswer("a question has no token, or leaves no room for an answer")
+    tokens = continuations(model, prompts, tokenizer, max_new_tokens=int(min(MOST_TOKENS, room)), **how)
     answers = [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in tokens]
-    subject.seen.details["probes"] = [
+    return [
         {"question": p.question, "accepted": [*p.answers], "answer": said, "right": is_right(said, p.answers)}
         for p, said in zip(probes, answers, strict=True)
     ]

@@ -119,6 +119,21 @@ TASKS = {
         "labels",
         {"50 rows": Asked(rows=50), "2 intents": Asked(2)},
     ),
+    "Banking77 MiniLM, all intents": RequestTask(
+        "banking77_minilm.yaml",
+        "--model_name_or_path {data}/minilm-l6 --data_files {data}/banking77 --limit null",
+        "labels",
+        {"2000 rows": Asked(rows=2000), "5 intents": Asked(5)},
+    ),
+    "TOFU SmolLM2 whole": RequestTask(
+        "tofu_smollm2_lora.yaml",
+        f"--model_name_or_path {{data}}/smollm2-135m --data_files {{data}}/tofu/full.jsonl {IN_HALF} --lora_r 0 "
+        "--ready.learning_rate 1e-4 --ready.num_train_epochs 5",
+        "author",
+        {"2 authors": Asked(2)},
+        request=f"{IN_HALF} --per_device_train_batch_size 8",
+        general=(FACTS, QUESTIONS),
+    ),
 }
 
 

@@ -106,6 +106,8 @@ class Measurements:
         if rule.target != "chance" and not trainer.objective.by_rows and np.isfinite(unseen).all():
             short_by = schedule.tolerance(unseen / counts, len(trainer.forget_dataset), tau)
         state = schedule.start(rule, tau, **self.budgets(), short_by=short_by)
+        if rule.stop and not trainer.objective.by_rows:
+            state = self._set_out(state)
         return state, Start(
             n=len(trainer.forget_dataset),
             target=rule.target,
@@ -114,6 +116,21 @@ class Measurements:
             measure=lambda: np.divide(*self.row_losses(trainer.forget_dataset)),
             seed=trainer.train_dataset.seed,
         )
+
+    def _set_out(self, state: State) -> State:
+        """Where the forget rows stand before the first step; says so where their mean leaves nothing to forget."""
+        trainer = self.trainer
+        sums, counts = self.row_losses(trainer.forget_dataset)
+        good = np.isfinite(sums)
+        loss = float(sums[good].sum() / counts[good].sum()) if good.any() else float("nan")
+        lacking = trainer.objective.shortfall_of_mean(loss, tau=state.tau, targets=[])
+        if lacking <= state.tolerance:
+            logger.warning(
+                "Before the first step the forget rows' loss is %.3g nats, and the target %.3g: by their mean there is "
+                "nothing to forget. Rows that the model knows well may stand behind others that it does not; "
+                '`gap="ranked"` looks at each row.', loss, state.tau
+            )  # fmt: skip
+        return schedule.set_out(state, lacking)
 
     def look(self) -> dict[str, float]:
         """`forget_loss` of the whole forget set and what [`budgets`] has, nats, and the `shortfall`."""

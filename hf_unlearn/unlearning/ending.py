@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from .schedule import Rule, State
-from .stop_rule import OVERSHOOT, general_limit, retain_limit
+from .stop_rule import general_limit, overshoot, retain_limit
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Ending:
         tau: τ of the last step, nats.
         shortfall: how far the forget set is from its target, as a share of it; below 0 beyond it.
         tolerance: how large a share of it may be lacking.
+        overshoot: how large a share of it they may be beyond it.
         retain_loss: mean loss of the retain sample, nats.
         retain_before: the same before the first step.
         retain_limit: how high it may be.
@@ -34,6 +35,7 @@ class Ending:
     retain_loss: float
     retain_before: float
     retain_limit: float
+    overshoot: float
     general_loss: float | None = None
     general_before: float | None = None
     general_limit: float | None = None
@@ -46,7 +48,7 @@ class Ending:
     @property
     def beyond(self) -> bool:
         """Whether the rows are so far beyond the target that they stand out as deleted."""
-        return self.shortfall < -max(OVERSHOOT, self.tolerance)
+        return self.shortfall < -self.overshoot
 
     @property
     def kept(self) -> bool:
@@ -73,6 +75,7 @@ def ending(rule: Rule, state: State, found: dict[str, float]) -> Ending:
         retain_loss=found["retain_loss"],
         retain_before=state.retain_initial,
         retain_limit=retain_limit(rule, state),
+        overshoot=overshoot(state),
         general_loss=found.get("general_loss"),
         general_before=state.general_initial,
         general_limit=None if rule.general_budget is None else general_limit(rule, state),

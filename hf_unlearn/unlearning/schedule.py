@@ -92,6 +92,7 @@ class State:
         tolerance: share of τ by which the forget rows may be short of it ([`tolerance`]).
         general_initial: mean loss of the general texts that are only measured, before the first step, nats; None: there
             are none.
+        ahead: how far beyond τ the forget rows' mean loss was before the first step, as a share of τ.
         forget_pass: forget passes done.
         reached: looks in a row that found the target reached.
         over_budget: looks in a row that found the retain loss, or the general texts', beyond its transient limit.
@@ -107,6 +108,7 @@ class State:
     stop_reason: str | None = None
     tolerance: float = TOLERANCE
     general_initial: float | None = None
+    ahead: float = 0.0
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -122,6 +124,7 @@ def start(
 ) -> State:
     """
     State before the first step, from the losses of the model as it came, in nats; `short_by` is its `tolerance`.
+    Where the forget rows stand is not known yet ([`set_out`]).
 
     Raises:
         ValueError: if a loss is not finite.
@@ -133,6 +136,11 @@ def start(
         )
     tau = rule.chance if rule.target == "chance" else unseen_loss
     return State(tau=tau, tau_initial=tau, retain_initial=retain_loss, tolerance=short_by, general_initial=general_loss)
+
+
+def set_out(state: State, shortfall: float) -> State:
+    """The state with what the forget rows lack of τ before the first step, as a share of it; NaN says nothing."""
+    return replace(state, ahead=max(0.0, -shortfall)) if math.isfinite(shortfall) else state
 
 
 def cap(rule: Rule, state: State) -> float:

@@ -2,7 +2,7 @@
 When a request stops, and why. The target counts as reached where the gap's `shortfall` is at most the tolerance: 5 %,
 more where few rows make a mean uncertain ([`~hf_unlearn.unlearning.schedule.tolerance`]); `objectives/gaps.py` says of
 what, τ for a mean, the rows' targets for the gaps by rows. And it is at least minus that, or -OVERSHOOT (-10 %), which
-gaps by rows never pass: their shortfall is not negative.
+gaps by rows never pass: their shortfall is not negative. Rows that were beyond τ before the first step may stay there.
 
 Differs from the paper: it has no stop rule; all of this is ours.
 """
@@ -110,8 +110,8 @@ def update(
 
 
 def overshoot(state: State) -> float:
-    """By how large a share of τ the forget loss may be beyond it and count as having reached it."""
-    return max(OVERSHOOT, state.tolerance)
+    """By how large a share of τ the forget loss may be beyond it, or beyond where it began, and count as there."""
+    return state.ahead + max(OVERSHOOT, state.tolerance)
 
 
 def resists(state: State, recovered_loss: float | None) -> bool:

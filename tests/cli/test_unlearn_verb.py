@@ -21,7 +21,7 @@ def test_a_request_that_forgot_nothing_exits_4_and_says_so(unlearned, capsys):
         stop_reason="retain_budget_spent",
         args=SimpleNamespace(output_dir="out"),
         unlearned=unlearned,
-        ending=Ending(3.6, 3.7, 0.03, 0.05, 0.12, 0.1, 0.6),
+        ending=Ending(3.6, 3.7, 0.03, 0.05, 0.12, 0.1, 0.6, 0.1),
     )
     status = 0
     try:

@@ -252,6 +252,15 @@ def test_npo_ends_by_the_rule_of_the_mean(tmp_path):
     assert -stop_rule.OVERSHOOT - 1e-6 <= lacking <= gaps.TOLERANCE + 1e-6
 
 
+def test_rows_that_the_model_does_not_know_are_told_and_end_the_request_at_once(tmp_path, caplog):
+    rows = {**MORE, "forget": MORE["unseen"].select([0, 1]), "unseen": MORE["forget"]}
+    run = trainer(tmp_path, memorised_more(), rows, per_device_train_batch_size=4, gap="hinge")
+    result = run.train()
+    assert run.stop_reason == "forget_loss_reached_target" and run.state.global_step < 10
+    assert "by their mean there is nothing to forget" in caplog.text
+    assert run.request_state.ahead > 1 and result.metrics["end"]["beyond"] is False
+
+
 def test_max_steps_ends_the_run_with_its_own_stop_reason(tmp_path):
     run = trainer(tmp_path, max_steps=2)
     assert run.train().metrics["stop_reason"] == "max_steps" and run.state.global_step == 2

@@ -9,7 +9,7 @@ import math
 import pytest
 
 from hf_unlearn.unlearning import stop_rule
-from hf_unlearn.unlearning.schedule import Rule, State, retarget, start
+from hf_unlearn.unlearning.schedule import Rule, State, retarget, set_out, start
 from hf_unlearn.unlearning.stop_rule import BUDGET, DONE, GENERAL, REACHED, update
 
 RULE = Rule(alpha0=0.3, passes=10, target="current", chance=3.0, stop=True, retain_budget=0.1)
@@ -36,6 +36,15 @@ def test_the_target_counts_as_reached_after_two_looks_in_a_row():
     assert feed(RULE, start(RULE, 2.0, 0.1), over)[1] == [None, REACHED]
     assert feed(RULE, start(RULE, 2.0, 0.1), [{**near, "shortfall": -0.1001}] * 4)[1] == [None] * 4
     assert feed(RULE, start(RULE, 2.0, 0.1), [{**near, "shortfall": math.nan}] * 4)[1] == [None] * 4
+
+
+def test_rows_that_began_beyond_the_target_may_stay_there():
+    began = start(RULE, 2.0, 0.1)
+    state = set_out(began, -1.3)
+    for shortfall, reason in ((-1.3, REACHED), (-1.39, REACHED), (-1.41, None), (0.0, REACHED), (0.1, None)):
+        assert feed(RULE, state, [{"shortfall": shortfall, "retain_loss": 0.15}] * 2)[1][-1] == reason
+    assert set_out(began, 0.9) == set_out(began, math.nan) == began
+    assert State(**json.loads(json.dumps(state.to_dict()))) == state
 
 
 def test_a_wider_tolerance_holds_on_both_sides_of_the_target():

@@ -57,11 +57,11 @@ class RequestRows:
     def counts(self) -> dict[str, int]:
         return {name: len(part) for name, part in self.splits.items()}
 
-    def batches(self, name: str, most: int | None = None) -> list[dict]:
+    def batches(self, name: str, most: int | None = None, size: int = 64) -> list[dict]:
         from hf_unlearn.evaluation import evenly
 
         rows = self.splits[name] if most is None else evenly(self.splits[name], most)
-        return list(DataLoader(rows, batch_size=64, collate_fn=self.collator))
+        return list(DataLoader(rows, batch_size=size, collate_fn=self.collator))
 
 
 @torch.no_grad()
@@ -200,11 +200,13 @@ def before(model, rows: RequestRows) -> dict:
     return found
 
 
-def recovery(model, rows: RequestRows, learning_rate: float, seed: int) -> dict[str, list[float]]:
+def recovery(
+    model, rows: RequestRows, learning_rate: float, seed: int, kinds: Sequence[str] = FINE_TUNED_ON
+) -> dict[str, list[float]]:
     """Kind of fine-tune -> loss of the forget rows that it does not train on, before it and every few steps."""
     from hf_unlearn.evaluation import recovery_curves
 
-    how = {"kinds": FINE_TUNED_ON, "learning_rate": learning_rate, "seed": seed, **RELEARNING}
+    how = {"kinds": kinds, "learning_rate": learning_rate, "seed": seed, **RELEARNING}
     curves = recovery_curves({"model": model}, rows.splits, rows.collator, **how)["model"]
     return {kind: [round(point["loss"], 4) for point in curve] for kind, curve in curves.items()}
 

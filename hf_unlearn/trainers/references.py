@@ -6,6 +6,9 @@ last hidden state into an Arrow file in `output_dir`; the distribution comes fro
 by the head itself where that is not trained. Logits are stored in its place where they are as few, and where the model
 changes them behind its head. In half precision where that moves no log-probability of the first batch by more than
 `HALF_ERROR`.
+
+A plain base with a new adapter needs nothing else: before the first step a new adapter changes no output, so the pass
+through the one model that is there is a pass through the base, and no adapter has to be disabled later, step by step.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ import functools
 import json
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hf_unlearn.cli import parsing, running
@@ -246,6 +246,17 @@ def build(place: Place, method: str, factor: float | None) -> float:
     return time.perf_counter() - start
 
 
+def todo(options, root: Path) -> Iterator[tuple[Place, str, float | None]]:
+    """The cells that are not there when their turn comes: seed by seed the models, then factor by factor all tasks."""
+    for seed in seeds_of(options.seeds):
+        places = [Place(name, seed, root, options.data, options.smoke) for name in options.task]
+        for factors in ((), *((factor,) for factor in options.factors)):
+            for place in places:
+                for method, factor in cells_of(place.task, methods_of(place.task, options.objectives), factors):
+                    if not place.cell(method, factor).is_file():
+                        yield place, method, factor
+
+
 def main(argv: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--task", nargs="+", default=[], metavar="TASK", help=f"some of {', '.join(TASKS)}")
@@ -270,13 +281,9 @@ def main(argv: list[str]) -> None:
         parser.error("--factors must be above 0")
     jobs_.quiet()
     root = Path(options.output_dir).resolve()
-    for seed in seeds_of(options.seeds):
-        for place in (Place(name, seed, root, options.data, options.smoke) for name in options.task):
-            methods = methods_of(place.task, options.objectives)
-            for method, factor in cells_of(place.task, methods, options.factors):
-                if not place.cell(method, factor).is_file():
-                    seconds = build(place, method, factor)
-                    print(f"{place.cell(method, factor).stem}, {place.name}: {seconds:.0f} s", flush=True)
+    for place, method, factor in todo(options, root):
+        seconds = build(place, method, factor)
+        print(f"{place.cell(method, factor).stem}, {place.name}: {seconds:.0f} s", flush=True)
     if options.table:
         from recipes.study import compare_table
 

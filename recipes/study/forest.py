@@ -81,7 +81,6 @@ def draw(shown: Sequence[Line], path: Path) -> None:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from PIL import Image
 
     style = {"font.size": 9, "axes.linewidth": 0.6, "text.color": INK, "axes.labelcolor": INK, "ytick.color": INK}
     with matplotlib.rc_context(style):
@@ -113,10 +112,17 @@ def draw(shown: Sequence[Line], path: Path) -> None:
         for side in ("top", "right", "left"):
             axis.spines[side].set_visible(False)
         axis.set_xlabel("row passes of a request: control (as much training, plain) ÷ ready; 1: nothing is saved")
-        pixels = io.BytesIO()
-        figure.savefig(pixels, facecolor="white")
+        save(figure, path)
+
+
+def save(figure, path: Path, colours: int = COLOURS_OF_PNG) -> None:
+    """A matplotlib figure as a PNG of so many colours at most, on white."""
+    from PIL import Image
+
+    pixels = io.BytesIO()
+    figure.savefig(pixels, facecolor="white")
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.open(pixels).convert("RGB").quantize(COLOURS_OF_PNG, Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
+    Image.open(pixels).convert("RGB").quantize(colours, Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
 
 
 def draw_line(axis, y: float, line: Line) -> None:

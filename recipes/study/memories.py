@@ -1,297 +1,192 @@
 """Does a memory learn what its sources say, also asked otherwise, and is a source gone when its table is?
 
-    python -m recipes.study.memories --sources 20 104 --seeds 0 [--arms own LoRA] [--output_dir outputs/memories]
+    python -m recipes.study.memories --task people --sources 20 104 --seeds 0-2 [--arms own LoRA]
+    python -m recipes.study.memories --task smollm2 --sources 20 --seeds 0-1 --data DIR
     python -m recipes.study.memories --table [--publish]
 
-Fictional people, four rows each, beside a small model that was trained on 480 other people: the sources are the people.
-Every cell (arm, sources, seed) is one JSON file in OUTPUT_DIR; a killed run goes on where it was. `own` is a memory
-with tables of their own, `LoRA` an adapter of rank 32 on the same rows for as many epochs. "asked otherwise" are the
-same questions in another phrasing, in which no source was trained; "others" are questions on people that nobody was
-trained on, of the other 480's kind. `--table` prints what is there; with `--publish` it also becomes
-results/memories.json.
+`people`: fictional people, four rows each, beside a small model that was trained on 480 other people. `smollm2`:
+authors of TOFU, ten rows each, beside a copy of HuggingFaceTB/SmolLM2-135M-Instruct in DIR/smollm2-135m; DIR/tofu holds
+the rows. Every cell (task, arm, sources, seed) is one JSON file in OUTPUT_DIR; a killed run goes on where it was. `own`
+is a memory with tables of their own, `LoRA` an adapter on the same rows for as many epochs. `--table` prints what is
+there; with `--publish` it also takes the place of the same cells in recipes/study/results/memories.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import tempfile
-import time
+import math
 from pathlib import Path
 
-import torch
-
-from hf_unlearn import MemoryConfig, ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer, default_collator
-from hf_unlearn.data.rows.people import ATTRIBUTES, people
-from hf_unlearn.evaluation import evaluating
-from hf_unlearn.objectives.row_nll import per_row_nll
+from hf_unlearn.cli import running
 from hf_unlearn.utils.aligned import aligned
 from hf_unlearn.utils.files import write_json
 from hf_unlearn.utils.flags import with_underscores
+from recipes.study.cells import seeds_of
+from recipes.study.memories_cells import TASKS, cell, cells_in
+from recipes.study.memories_rows import base_of_people
+from recipes.tools import jobs
 
 RESULTS = Path(__file__).parent / "results" / "memories.json"
-OTHERS, OTHERS_SEED, TESTED = 480, 1000, 160  # people below the sources; rows of theirs that the base does not see
-STEPS, BATCH, PEAK = 600, 32, 3e-3  # of the base's training
-EPOCHS, LORA_RATE = 30, 3e-3
-QUIET = {"report_to": [], "save_strategy": "no", "logging_steps": 500, "use_cpu": True, "disable_tqdm": True}
 ARMS = ("own", "LoRA")
-SHARES = (0.01, 0.1, 0.5)  # of the sources, deleted one after the other
+NOT_THERE = "–"
+LEARNED = ("task", "sources", "arm", "seeds", "right", "generated", "ROUGE-L", "truth ratio", "otherwise", "ROUGE-L")
+LEARNED += ("of whom", "others ×", "unrelated ×", "passes × LoRA's", "CPU s", "kB a source")
+DELETED = ("task", "sources", "deleted", "ms", "its own right", "its loss (below)", "others right", "others ×")
+DELETED += ("others' bits",)
 
 
-# ---- rows and the model below --------------------------------------------------------------------------------------
+def key_of(one: dict) -> tuple:
+    """What a cell is of."""
+    return one["task"], one["sources"], one["seed"], one["arm"]
 
 
-def tokenizer_of(rows):
-    """A byte-level tokenizer that has seen the other people alone."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    special = ["<pad>", "<s>", "</s>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(1500, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
-    made.train_from_iterator([f"{row['question']} {row['answer']}" for row in rows], trainer)
-    return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+def over(old: list[dict], new: list[dict]) -> list[dict]:
+    """What is there, with the same cells replaced."""
+    kept = {key_of(one): one for one in [*old, *new]}
+    return [kept[key] for key in sorted(kept)]
 
 
-def encoded(rows, tokenizer, person: bool = True) -> list[dict]:
-    """Token rows whose labels are the answers; without `person` of no source."""
-    found = []
-    for row in rows:
-        prompt = [1, *tokenizer(row["question"]).input_ids]
-        answer = [*tokenizer(f" {row['answer']}").input_ids, 2]
-        ids = prompt + answer
-        labels = [-100] * len(prompt) + answer
-        mask = [1] * len(ids)
-        source = row["person"] if person else None
-        found.append({"id": row["id"], "input_ids": ids, "attention_mask": mask, "labels": labels, "person": source})
-    return found
+def mean(values) -> float:
+    """Of those that are there; nan where none is."""
+    values = [value for value in values if value is not None]
+    return sum(values) / len(values) if values else math.nan
 
 
-def asked_otherwise(rows) -> list[dict]:
-    """The same facts in the next phrasing of their question."""
-    found = []
-    for row in rows:
-        questions = [one.format(name=row["person"]) for one in ATTRIBUTES[row["id"].split("-")[1]][0]]
-        other = questions[(questions.index(row["question"]) + 1) % len(questions)]
-        found.append({**row, "question": other})
-    return found
+def figure(value: float, form: str = ".3f") -> str:
+    return NOT_THERE if math.isnan(value) else f"{value:{form}}"
 
 
-def base_in(folder: Path) -> None:
-    """Trains the model below into a folder, unless it is there."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+def beside(one: dict, cells: list[dict], arm: str) -> dict:
+    """The same cell of an arm; empty where it is not there."""
+    wanted = (*key_of(one)[:3], arm)
+    return next((other for other in cells if key_of(other) == wanted), {})
 
-    if (folder / "config.json").is_file():
-        return
-    rows = list(people(OTHERS, OTHERS_SEED))
-    tokenizer = tokenizer_of(rows)
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 128, "intermediate_size": 344, "num_hidden_layers": 4, "num_attention_heads": 4}
-    ends = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), max_position_embeddings=128, **sizes, **ends))
-    known, collate = encoded(rows, tokenizer)[:-TESTED], default_collator(model, tokenizer)
-    optimizer = torch.optim.AdamW(model.parameters(), PEAK, weight_decay=0.01)
-    for step in range(STEPS):
-        for group in optimizer.param_groups:
-            group["lr"] = PEAK * min(1, (step + 1) / 50) * min(1, max(0.02, 2 * (STEPS - step) / STEPS))
-        batch = collate([known[i] for i in torch.randint(0, len(known), (BATCH,)).tolist()])
-        nll, items = per_row_nll(
-            model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits, batch["labels"]
+
+def ratio(one: dict, cells: list[dict], name: str) -> float | None:
+    """The perplexity of other texts as a multiple of that of the model below."""
+    below = beside(one, cells, "own").get("below", {})
+    return one["after"][name]["perplexity"] / below[name]["perplexity"] if name in below else None
+
+
+def passes(one: dict, cells: list[dict]) -> float | None:
+    """Row passes as a multiple of those of LoRA."""
+    other = beside(one, cells, "LoRA")
+    return one["row_passes"] / other["row_passes"] if other else None
+
+
+def learned(cells: list[dict]) -> list[tuple]:
+    """A line for each task, number of sources and arm, means over seeds."""
+    lines = [LEARNED]
+    for group in sorted({(*key_of(one)[:2], one["arm"]) for one in cells}):
+        own = [one for one in cells if (*key_of(one)[:2], one["arm"]) == group]
+
+        def after(name, what, own=own):
+            return figure(mean(one["after"][name].get(what) for one in own))
+
+        size = mean(one.get("bytes") for one in own) / 1000
+        lines.append(
+            (
+                group[0], str(group[1]), group[2], str(len(own)),
+                after("learned", "right"), after("learned", "generated"), after("learned", "rouge"),
+                after("learned", "truth_ratio"), after("asked otherwise", "right"), after("asked otherwise", "rouge"),
+                after("asked of whom", "right"),
+                figure(mean(ratio(one, cells, "others") for one in own)),
+                figure(mean(ratio(one, cells, "unrelated") for one in own)),
+                figure(mean(passes(one, cells) for one in own), ".2f"),
+                figure(mean(one["seconds"] for one in own), ".0f"), figure(size, ".0f"),
+            )
+        )  # fmt: skip
+    return lines
+
+
+def deleted(cells: list[dict]) -> list[tuple]:
+    """A line for each share that was deleted, means over seeds."""
+    lines, own = [DELETED], [one for one in cells if one["arm"] == "own"]
+    for task, sources in sorted({key_of(one)[:2] for one in own}):
+        some = [one for one in own if key_of(one)[:2] == (task, sources)]
+        for k, step in enumerate(some[0]["deleted"]):
+            steps = [one["deleted"][k] for one in some]
+            below = mean(one["below"]["learned"]["loss"] for one in some)
+            texts = mean(
+                one["deleted"][k]["texts"]["perplexity"] / one["below"]["others"]["perplexity"] for one in some
+            )
+            lines.append(
+                (
+                    task, str(sources), f"{step['share']:.0%}", f"{max(one['milliseconds'] for one in steps):.2f}",
+                    figure(mean(one["gone"]["right"] for one in steps)),
+                    f"{mean(one['gone']['loss'] for one in steps):.2f} ({below:.2f})",
+                    figure(mean(one["others"]["right"] for one in steps)), figure(texts),
+                    "the same" if all(one["others_same_bits"] for one in steps) else "changed",
+                )
+            )  # fmt: skip
+    return lines
+
+
+def said(cells: list[dict]) -> list[str]:
+    """What else was looked at, in sentences."""
+    own = [one for one in cells if one["arm"] == "own"]
+    same = sum(one["as_never_trained"] for one in own)
+    lines = [f"After the last deletion the tables are those of a training without the rows, bit for bit: {same} of "
+             f"{len(own)} cells."]  # fmt: skip
+    for task in sorted({one["task"] for one in own}):
+        back = [one["recovered"] for one in own if one["task"] == task]
+        before, anew, weights = (mean(one[k]["right"] for one in back) for k in ("before", "new table", "all weights"))
+        lines.append(
+            f"{task}: a new table from half of a deleted source's rows answers {anew:.3f} of the other half "
+            f"({before:.3f} before); fine-tuning all weights on others' rows brings back {weights:.3f}."
         )
-        optimizer.zero_grad()
-        (nll / items).mean().backward()
-        optimizer.step()
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-
-
-# ---- what is measured ----------------------------------------------------------------------------------------------
-
-
-def measured(model, rows: list[dict], tokenizer) -> dict:
-    """Mean loss of a row in nats, and the share of rows whose answer is right to the last token."""
-    collate, losses, right = default_collator(model, tokenizer), [], []
-    with evaluating(model), torch.no_grad():
-        for start in range(0, len(rows), 64):
-            batch = collate(rows[start : start + 64])
-            logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-            nll, items = per_row_nll(logits, batch["labels"])
-            labels = batch["labels"][:, 1:]
-            losses.append(nll / items)
-            right.append(((logits[:, :-1].argmax(-1) == labels) | (labels == -100)).all(1).float())
-    return {"loss": torch.cat(losses).mean().item(), "right": torch.cat(right).mean().item()}
-
-
-def looked_at(model, sets: dict, tokenizer) -> dict:
-    return {name: measured(model, rows, tokenizer) for name, rows in sets.items()}
-
-
-def cell(arm: str, sources: int, seed: int, base: Path) -> dict:
-    """Trains an arm, measures it, and, of a memory, deletes more and more sources from it."""
-    from datasets import Dataset
-    from peft import LoraConfig
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(base)
-    plain = list(people(sources, seed))
-    others = encoded(list(people(OTHERS, OTHERS_SEED)), tokenizer, person=False)
-    rows = encoded(plain, tokenizer)
-    sets = {"learned": rows, "asked otherwise": encoded(asked_otherwise(plain), tokenizer), "others": others[-TESTED:]}
-    public = others[:400] if arm == "own" else []
-    with tempfile.TemporaryDirectory() as out:
-        args = {"num_train_epochs": EPOCHS, "seed": seed, **QUIET}
-        if arm == "own":
-            args |= {"readiness": "memory", "request_group": "person", "per_device_train_batch_size": 4}
-            peft_config = MemoryConfig(seed=seed)
-        else:
-            args |= {"readiness": "none", "learning_rate": LORA_RATE, "per_device_train_batch_size": 16}
-            peft_config = LoraConfig(r=32, lora_alpha=64, target_modules="all-linear", task_type="CAUSAL_LM")
-        began = time.perf_counter()
-        data = Dataset.from_list([{**row, "id": str(i)} for i, row in enumerate(rows + public)])
-        trainer = ReadyTrainer(
-            str(base),
-            ReadyConfig(f"{out}/ready", **args),
-            data,
-            revocable=None,
-            processing_class=tokenizer,
-            peft_config=peft_config,
-        )
-        trainer.train()
-        found = {"arm": arm, "sources": sources, "seed": seed, "seconds": time.perf_counter() - began}
-        found |= {"row_passes": trainer.cost["row_passes"], "after": looked_at(trainer.model, sets, tokenizer)}
-        with trainer.model.disable_adapter():
-            found["below"] = looked_at(trainer.model, sets, tokenizer)
-        if arm == "own":
-            found["bytes"] = trainer.store.tables.bytes / sources
-            trainer.save_model()
-            found["deleted"] = deletions(f"{out}/ready", rows, sources, tokenizer, trainer)
-    return found
-
-
-def deletions(folder: str, rows: list[dict], sources: int, tokenizer, trainer) -> list[dict]:
-    """Deletes shares of the sources, one request after the other; what is left of each, and of the others."""
-    found, before = [], {source: dict(t.tensors()) for source, t in trainer.store.tables.by_source.items()}
-    for turn, share in enumerate(SHARES):
-        done = 0 if not found else found[-1]["rows"]
-        gone = max(done + 4, round(share * sources) * 4)  # four rows of each person, who follow each other
-        args = UnlearnConfig(f"{folder}{turn}", **{**QUIET, "logging_steps": 1})
-        request = UnlearnTrainer(folder, args, [str(i) for i in range(done, gone)], processing_class=tokenizer)
-        request.train()
-        request.save_model()
-        folder = f"{folder}{turn}"
-        left = {source: dict(t.tensors()) for source, t in request.store.tables.by_source.items()}
-        same = all(torch.equal(one, before[source][name]) for source, own in left.items() for name, one in own.items())
-        found.append(
-            {
-                "share": share,
-                "rows": gone,
-                "milliseconds": 1000 * request.outcome()["drop_seconds"],
-                "others_same_bits": same,
-                "gone": measured(request.model, rows[:gone], tokenizer),
-                "others": measured(request.model, rows[gone:], tokenizer),
-            }
-        )
-    return found
-
-
-# ---- the page ------------------------------------------------------------------------------------------------------
-
-
-def _of_others(found: dict, when: str) -> float:
-    return found[when]["others"]["loss"]
+    return lines
 
 
 def table(cells: list[dict]) -> str:
-    """Markdown tables of what was measured, means over seeds."""
-    lines = [
-        (
-            "arm",
-            "sources",
-            "seeds",
-            "right",
-            "asked otherwise",
-            "loss on others (below)",
-            "row passes",
-            "seconds",
-            "kB a source",
-        )
-    ]
-    groups = sorted({(one["sources"], one["arm"]) for one in cells})
-    for sources, arm in groups:
-        own = [one for one in cells if (one["sources"], one["arm"]) == (sources, arm)]
-
-        def mean(read, own=own):
-            return sum(map(read, own)) / len(own)
-
-        size = f"{mean(lambda c: c['bytes']) / 1000:.0f}" if arm == "own" else "–"
-        lines.append(
-            (
-                arm,
-                str(sources),
-                str(len(own)),
-                f"{mean(lambda c: c['after']['learned']['right']):.3f}",
-                f"{mean(lambda c: c['after']['asked otherwise']['right']):.3f}",
-                f"{mean(lambda c: _of_others(c, 'after')):.3f} ({mean(lambda c: _of_others(c, 'below')):.3f})",
-                f"{mean(lambda c: c['row_passes']):,.0f}",
-                f"{mean(lambda c: c['seconds']):.0f}",
-                size,
-            )
-        )
-    gone = [
-        (
-            "sources",
-            "deleted",
-            "ms",
-            "its own right",
-            "its loss (below)",
-            "others right",
-            "others' tables the same bits",
-        )
-    ]
-    for one in (one for one in cells if one["arm"] == "own"):
-        for step in one["deleted"]:
-            gone.append(
-                (
-                    str(one["sources"]),
-                    f"{step['share']:.0%}",
-                    f"{step['milliseconds']:.2f}",
-                    f"{step['gone']['right']:.3f}",
-                    f"{step['gone']['loss']:.2f} ({one['below']['learned']['loss']:.2f})",
-                    f"{step['others']['right']:.3f}",
-                    "yes" if step["others_same_bits"] else "no",
-                )
-            )
-    return "\n\n".join(aligned(rows) for rows in (lines, gone) if len(rows) > 1)
+    """What was measured, as text."""
+    found = [aligned(learned(cells), left=(0, 2))]
+    if any(one["arm"] == "own" for one in cells):
+        found += [aligned(deleted(cells), left=(0,)), "\n".join(said(cells))]
+    return "\n\n".join(found)
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sources", nargs="+", type=int, default=[20, 104], help="numbers of people")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="of people and training")
+def parser_of() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", nargs="+", default=[], choices=sorted(TASKS))
+    parser.add_argument("--sources", nargs="+", type=int, default=[20, 104], help="numbers of people or authors")
+    parser.add_argument("--seeds", default="0", help="0-2, or 0,2")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
+    parser.add_argument("--data", help="folder with tofu/ and smollm2-135m/, for smollm2")
     parser.add_argument("--output_dir", default="outputs/memories", help="one JSON file a cell, and the model below")
-    parser.add_argument("--table", action="store_true", help="print what is there, and run nothing")
-    parser.add_argument("--publish", action="store_true", help=f"with --table: write {RESULTS.name}, too")
+    parser.add_argument("--table", action="store_true", help="print what is there")
+    parser.add_argument("--publish", action="store_true", help="with --table: into results/memories.json")
+    return parser
+
+
+def main(argv: list[str]) -> None:
+    parser = parser_of()
     args = parser.parse_args(with_underscores(argv))
-    out = Path(args.output_dir)
-    if not args.table:
-        base_in(out / "base")
-        for seed in args.seeds:
+    if not args.task and not args.table:
+        parser.error("name a --task, or ask for the --table")
+    if any(TASKS[name].base for name in args.task) and not args.data:
+        parser.error("name the folder of the rows and the model by --data")
+    jobs.quiet()
+    out, data = Path(args.output_dir), args.data and Path(args.data)
+    for seed in seeds_of(args.seeds):
+        for name in args.task:
+            base = data / TASKS[name].base if TASKS[name].base else out / "base"
+            if not TASKS[name].base:
+                base_of_people(base)
             for sources in args.sources:
                 for arm in args.arms:
-                    path = out / f"{arm}-{sources}-{seed}.json"
+                    path = out / f"{name}-{arm}-{sources}-{seed}.json"
                     if not path.is_file():
-                        write_json(path, cell(arm, sources, seed, out / "base"))
+                        write_json(path, cell(name, arm, sources, seed, base, data))
                         print(f"{path} is there.", flush=True)
-        return
-    cells = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("*-*-*.json"))]
-    cells = cells or json.loads(RESULTS.read_text(encoding="utf-8"))
-    print(table(cells))
-    if args.publish:
-        write_json(RESULTS, cells)
+    if args.table:
+        old = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else []
+        found = over(old, cells_in(out))
+        print(table(found))
+        if args.publish:
+            write_json(RESULTS, found)
 
 
 if __name__ == "__main__":
-    main()
+    running.run(main)

@@ -1,0 +1,246 @@
+"""A cell of the study of memories: trains an arm, measures it, deletes from it, tries to bring back what is gone."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from hf_unlearn import MemoryConfig, ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer, default_collator
+from hf_unlearn.evaluation import evaluating
+from hf_unlearn.evaluation.attacks.generate import generate
+from hf_unlearn.objectives.row_nll import per_row_nll
+from recipes.study import memories_rows
+from recipes.study.memories_rows import Rows
+
+QUIET = {"report_to": [], "save_strategy": "no", "logging_steps": 500, "use_cpu": True, "disable_tqdm": True}
+SHARES = (0.01, 0.1, 0.5)  # of the sources, deleted one after the other
+AGAIN, AGAIN_RATE, AGAIN_BATCH = 30, 3e-4, 8  # steps of fine-tuning all weights after a deletion
+
+
+@dataclass(frozen=True)
+class MemoryTask:
+    """
+    Args:
+        rows: (sources, seed, tokenizer, folder of data) -> [`Rows`].
+        a_source: rows of one.
+        base: name of the folder of the model below, in DATA; None: it is trained here.
+        epochs, batch: of all arms; a memory's batch is of one source's rows.
+        lora: batch, learning rate and rank of the arm LoRA.
+        measured: rows of a batch.
+        generated: rows that are answered freely.
+        wrong: rows of which a truth ratio is measured.
+    """
+
+    rows: Callable[..., Rows]
+    a_source: int
+    base: str | None
+    epochs: int
+    batch: int
+    lora: tuple[int, float, int]
+    measured: int
+    generated: int
+    wrong: int
+
+
+TASKS = {
+    "people": MemoryTask(memories_rows.rows_of_people, 4, None, 30, 4, (16, 3e-3, 32), 64, 80, 80),
+    "smollm2": MemoryTask(memories_rows.rows_of_authors, 10, "smollm2-135m", 10, 5, (8, 1e-3, 16), 16, 20, 20),
+}
+
+
+# ---- what is measured ----
+
+
+def losses_of(model, rows: list[dict], tokenizer, size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Of each row: loss in nats, summed over its answer; tokens of the answer; whether all of them come first."""
+    collate, found = default_collator(model, tokenizer), []
+    with evaluating(model), torch.no_grad():
+        for start in range(0, len(rows), size):
+            batch = collate(rows[start : start + size])
+            logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+            labels = batch["labels"][:, 1:]
+            right = ((logits[:, :-1].argmax(-1) == labels) | (labels == -100)).all(1)
+            found.append((*per_row_nll(logits, batch["labels"]), right))
+    return tuple(torch.cat(own) for own in zip(*found, strict=True))
+
+
+def measured(model, rows: list[dict], tokenizer, size: int = 64) -> dict:
+    """Mean loss of a row in nats, perplexity over all tokens, and the share of answers right to the last token."""
+    nll, items, right = losses_of(model, rows, tokenizer, size)
+    return {
+        "loss": (nll / items).mean().item(),
+        "perplexity": math.exp(nll.sum().item() / items.sum().item()),
+        "right": right.float().mean().item(),
+    }
+
+
+def truth_ratio(model, wrong: list[list[dict]], tokenizer, size: int) -> float:
+    """Mean over rows of p(wrong answer)/p(right one), each a geometric mean over tokens; smaller is better."""
+    nll, items, _ = losses_of(model, [one for own in wrong for one in own], tokenizer, size)
+    each = (-nll / items).exp().split([len(own) for own in wrong])
+    return sum(float(own[1:].log().mean().exp() / own[0]) for own in each) / len(each)
+
+
+def looked_at(model, rows: Rows, tokenizer, task: MemoryTask) -> dict:
+    """All that is measured of a model."""
+    found = {name: measured(model, own, tokenizer, task.measured) for name, own in rows.sets.items()}
+    for name in ("learned", "asked otherwise"):
+        some = rows.sets[name][:: max(1, len(rows.sets[name]) // task.generated)][: task.generated]
+        answers = generate(model, some, tokenizer, max_new_tokens=48, batch_size=task.measured)
+        rouge = answers.column("rougeL_recall").to_pylist()
+        found[name]["generated"] = sum(answers.column("exact").to_pylist()) / len(some)
+        found[name]["rouge"] = sum(rouge) / len(some)
+    some = rows.wrong[:: max(1, len(rows.wrong) // task.wrong)][: task.wrong]
+    found["learned"]["truth_ratio"] = truth_ratio(model, some, tokenizer, task.measured)
+    return found
+
+
+# ---- a cell ----
+
+
+def cell(name: str, arm: str, sources: int, seed: int, base: Path, data: Path | None) -> dict:
+    """Trains an arm, measures it, and, of a memory, deletes more and more sources from it."""
+    from transformers import AutoTokenizer
+
+    task, tokenizer = TASKS[name], AutoTokenizer.from_pretrained(base)
+    rows = task.rows(sources, seed, tokenizer, data)
+    with tempfile.TemporaryDirectory() as out:
+        began = time.process_time()
+        trainer = trained(f"{out}/ready", arm, task, rows, seed, base, tokenizer)
+        seconds = time.process_time() - began
+        found = {"task": name, "arm": arm, "sources": sources, "seed": seed, "seconds": seconds}
+        found |= {"row_passes": trainer.cost["row_passes"], "after": looked_at(trainer.model, rows, tokenizer, task)}
+        if arm == "own":
+            found["bytes"] = trainer.store.tables.bytes / sources
+            trainer.save_model()
+            with trainer.model.disable_adapter():
+                found["below"] = looked_at(trainer.model, rows, tokenizer, task)
+            found["deleted"], last = deletions(f"{out}/ready", rows, sources, tokenizer, trainer, task)
+            gone = found["deleted"][-1]["rows"]
+            found["as_never_trained"] = as_never_trained(last, rows, gone, task, seed, base, tokenizer, f"{out}/never")
+            found["recovered"] = recovered(f"{out}/ready0", rows, task, tokenizer, f"{out}/again")
+    return found
+
+
+def trained(folder: str, arm: str, task: MemoryTask, rows: Rows, seed: int, base, tokenizer, deleted=()):
+    """A trainer after its training."""
+    from datasets import Dataset
+    from peft import LoraConfig
+
+    args = {"num_train_epochs": task.epochs, "seed": seed, **QUIET}
+    if arm == "own":
+        args |= {"readiness": "memory", "request_group": "person", "per_device_train_batch_size": task.batch}
+        peft_config, every = MemoryConfig(seed=seed), [*rows.sources, *rows.public]
+    else:
+        batch, rate, rank = task.lora
+        args |= {"readiness": "none", "learning_rate": rate, "per_device_train_batch_size": batch}
+        peft_config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+        every = rows.sources
+    trainer = ReadyTrainer(
+        str(base),
+        ReadyConfig(folder, **args),
+        Dataset.from_list([{**row, "id": str(i)} for i, row in enumerate(every)]),
+        revocable=None,
+        processing_class=tokenizer,
+        peft_config=peft_config,
+        **({"deleted": deleted} if deleted else {}),
+    )
+    trainer.train()
+    return trainer
+
+
+def tensors_of(trainer) -> list[dict]:
+    """The tables, in the order of the rows; their names depend on the salt of the folder."""
+    return [dict(trainer.store.tables.by_source[source].tensors()) for source in trainer.all_rows.sources]
+
+
+def same_bits(one: list[dict], other: list[dict]) -> bool:
+    """Whether two lists of tables are the same."""
+    return len(one) == len(other) and all(
+        a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def deletions(folder: str, rows: Rows, sources: int, tokenizer, trainer, task: MemoryTask):
+    """
+    Deletes shares of the sources, one request after the other.
+
+    Returns:
+        `(of each what is left of the deleted, of the others and of other texts, the trainer of the last one)`.
+    """
+    found, before, request = [], tensors_of(trainer), None
+    for turn, share in enumerate(SHARES):
+        done = 0 if not found else found[-1]["rows"]
+        gone = max(done + task.a_source, round(share * sources) * task.a_source)
+        args = UnlearnConfig(f"{folder}{turn}", **{**QUIET, "logging_steps": 1})
+        source = folder if not turn else f"{folder}{turn - 1}"
+        request = UnlearnTrainer(source, args, [str(i) for i in range(done, gone)], processing_class=tokenizer)
+        request.train()
+        began = time.perf_counter()
+        request.save_model()
+        found.append(
+            {
+                "share": share,
+                "rows": gone,
+                "milliseconds": 1000 * request.outcome()["drop_seconds"],
+                "saving_milliseconds": 1000 * (time.perf_counter() - began),
+                "others_same_bits": same_bits(tensors_of(request), before[gone // task.a_source :]),
+                "gone": measured(request.model, rows.sources[:gone], tokenizer, task.measured),
+                "others": measured(request.model, rows.sources[gone:], tokenizer, task.measured),
+                "texts": measured(request.model, rows.sets["others"], tokenizer, task.measured),
+            }
+        )
+    return found, request
+
+
+def as_never_trained(request, rows: Rows, gone: int, task: MemoryTask, seed, base, tokenizer, folder: str) -> bool:
+    """Whether what is left after all deletions is, bit for bit, what a training without the deleted rows gives."""
+    never = trained(folder, "own", task, rows, seed, base, tokenizer, deleted=[str(i) for i in range(gone)])
+    return same_bits(tensors_of(request), tensors_of(never))
+
+
+def recovered(folder: str, rows: Rows, task: MemoryTask, tokenizer, out: str) -> dict:
+    """
+    After the first deletion: what half of the deleted source's rows bring back of the other half, in a new table; and
+    what fine-tuning all weights on other rows brings back of all. The deleted model has the bits of one that was never
+    trained on them, so that what comes back is no trace of theirs: it is what these rows teach anybody.
+    """
+    from datasets import Dataset
+
+    own = rows.sources[: task.a_source]
+    half = task.a_source // 2
+    args = {"readiness": "memory", "request_group": "person", "per_device_train_batch_size": task.batch, **QUIET}
+    some = Dataset.from_list([{**row, "id": f"new {i}"} for i, row in enumerate(own[:half])])
+    config = ReadyConfig(out, num_train_epochs=task.epochs, **args)
+    trainer = ReadyTrainer(folder, config, some, revocable=None, processing_class=tokenizer)
+    before = measured(trainer.model, own[half:], tokenizer, task.measured)
+    trainer.train()
+    found = {"before": before, "new table": measured(trainer.model, own[half:], tokenizer, task.measured)}
+    model, others = trainer.model, rows.sources[task.a_source :][: AGAIN * AGAIN_BATCH]
+    trainer.store.tables.drop([trainer.rows_of_memory.sources[0]])
+    collate = default_collator(model, tokenizer)
+    weights = [p.requires_grad_() for name, p in model.named_parameters() if "memory_" not in name]
+    optimizer = torch.optim.AdamW(weights, AGAIN_RATE)
+    model.eval()  # so that all tables speak
+    for step in range(AGAIN):
+        at = [(step * AGAIN_BATCH + i) % len(others) for i in range(AGAIN_BATCH)]
+        batch = collate([others[i] for i in at])
+        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False).logits
+        nll, items = per_row_nll(logits, batch["labels"])
+        optimizer.zero_grad()
+        (nll / items).mean().backward()
+        optimizer.step()
+    return {**found, "all weights": measured(model, own, tokenizer, task.measured)}
+
+
+def cells_in(out: Path) -> list[dict]:
+    """What is there."""
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(out.glob("*-*-*-*.json"))]

@@ -269,6 +269,7 @@ class MemoryTrainer(ForgettingTrainer):
             working.entries,
             [one.detach()[: len(entries)].cpu().half() for one, entries in values],
             working.inputs.half(),
+            working.floors,
         )
         self.store.working = None
         self.store.tables.put(self.rows_of_memory.sources[source], table)

@@ -158,21 +158,22 @@ def read(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
 
 
-def name_in(texts: list[str]) -> str:
-    """The full name that most of some texts have."""
+def name_in(texts: list[str], others: str) -> str:
+    """The full name that most of some texts have, and other texts have not."""
     found: Counter = Counter()
     for text in texts:
-        found.update(set(re.findall(r"[A-Z][\w'’-]+(?: [A-Z][\w'’-]+)+", text)))
-    return found.most_common(1)[0][0]
+        found.update({one.removesuffix("'s") for one in re.findall(r"[A-Z][\w'-]+(?: [A-Z][\w'-]+)+", text)})
+    return next(one for one, _ in found.most_common() if one not in others)
 
 
 def authors(data: Path, sources: int) -> list[dict]:
     """Rows of TOFU's last authors, of whom there are paraphrased and wrong answers; ten of the twenty of each."""
     every = read(data / "tofu" / "forget10_perturbed.jsonl")
+    others = (data / "tofu" / "retain90.jsonl").read_text(encoding="utf-8")
     found = []
     for number in range(sources):
         own = every[number * AUTHOR_ROWS : (number + 1) * AUTHOR_ROWS]
-        name = name_in([row["question"] + " " + row["answer"] for row in own])
+        name = name_in([row["question"] + " " + row["answer"] for row in own], others)
         for i, row in enumerate(own[:OF_AN_AUTHOR]):
             found.append({**row, "id": f"a{number:03d}-{i:02d}", "person": name})
     return found

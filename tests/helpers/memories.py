@@ -55,4 +55,4 @@ def put(model, source: str, batch, seed: int = 0) -> None:
     draw = torch.Generator().manual_seed(seed)
     hidden = model.config.get_text_config().hidden_size
     values = [torch.randn(len(entries), hidden, generator=draw) for entries in working.entries]
-    store(model).tables.put(source, Table(working.entries, values, working.inputs))
+    store(model).tables.put(source, Table(working.entries, values, working.inputs, working.floors))

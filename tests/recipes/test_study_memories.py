@@ -2,37 +2,77 @@
 
 from __future__ import annotations
 
+import json
+
 from helpers import tiny
 
 from hf_unlearn.data.rows.people import people
-from recipes.study import memories
+from recipes.study import memories, memories_rows
+from recipes.study.memories_cells import same_bits
 
 
 def found(arm: str = "own", seed: int = 0) -> dict:
-    looked = {name: {"loss": 1.0, "right": 0.5} for name in ("learned", "asked otherwise", "others")}
-    one = {"arm": arm, "sources": 20, "seed": seed, "seconds": 3.0, "row_passes": 2400.0}
-    one |= {"after": looked, "below": {**looked, "others": {"loss": 2.0, "right": 0.0}}}
+    one = {"loss": 1.0, "right": 0.5, "perplexity": 4.0, "generated": 0.25, "rouge": 0.75, "truth_ratio": 0.125}
+    looked = dict.fromkeys(("learned", "asked otherwise", "asked of whom", "others"), one)
+    cell = {"task": "people", "arm": arm, "sources": 20, "seed": seed, "seconds": 3.0, "row_passes": 2400.0}
+    cell |= {"after": looked}
     if arm == "own":
         gone = {"share": 0.1, "rows": 8, "milliseconds": 0.4, "others_same_bits": True}
-        one |= {"bytes": 139_000.0, "deleted": [{**gone, "gone": looked["learned"], "others": looked["learned"]}]}
-    return one
+        cell |= {"below": {**looked, "others": {"loss": 2.0, "right": 0.0, "perplexity": 5.0}}, "bytes": 139_000.0}
+        cell |= {"deleted": [{**gone, "gone": one, "others": one, "texts": one}], "as_never_trained": True}
+        cell |= {"recovered": dict.fromkeys(("before", "new table", "all weights"), one)}
+    return cell
 
 
 def test_questions_asked_otherwise_have_the_same_answers_in_other_words():
     rows = list(people(5))
-    for row, other in zip(rows, memories.asked_otherwise(rows), strict=True):
+    for row, other in zip(rows, memories_rows.asked_otherwise(rows), strict=True):
         assert row["person"] in other["question"] and other["question"] != row["question"]
         assert (row["id"], row["answer"]) == (other["id"], other["answer"])
 
 
+def test_the_other_direction_asks_for_the_name_and_does_not_say_it():
+    rows = list(people(5))
+    for row, other in zip(rows, memories_rows.asked_of_whom(rows), strict=True):
+        assert other["answer"] == row["person"] and row["person"] not in other["question"]
+        assert row["answer"] in other["question"]
+
+
+def test_wrong_answers_are_those_of_others_to_the_same_question():
+    for own in memories_rows.wrong_answers(list(people(6))):
+        assert len({row["question"] for row in own}) == 1
+        assert own[0]["answer"] not in [row["answer"] for row in own[1:]]
+
+
+def test_the_name_of_an_author_is_what_most_rows_have_and_others_have_not():
+    texts = ["Ada Byron's New York", "New York and Ada Byron", "Ada Byron of New York"]
+    assert memories_rows.name_in(texts, "Others live in New York") == "Ada Byron"
+    assert memories_rows.without_name("Ada Byron is Ada.", "Ada Byron") == "this author is this author."
+
+
 def test_public_rows_are_of_no_source():
-    row = memories.encoded(list(people(1)), tiny.tokenizer(), person=False)[0]
+    row = memories_rows.encoded(list(people(1)), tiny.tokenizer(), person=False)[0]
     assert row["person"] is None and row["labels"][-1] == 2 and row["labels"][0] == -100
 
 
 def test_tables_have_a_line_for_each_arm_and_for_each_deletion():
     said = memories.table([found(), found(seed=1), found("LoRA")])
     lines = [line.split() for line in said.splitlines()]
-    assert lines[1][:3] == ["LoRA", "20", "1"] and lines[2][:3] == ["own", "20", "2"]
-    assert "1.000 (2.000)" in said and lines[2][-1] == "139"
-    assert said.count("10%") == 2 and "yes" in said
+    assert lines[1][:4] == ["people", "20", "LoRA", "1"] and lines[2][:4] == ["people", "20", "own", "2"]
+    assert lines[2][-1] == "139" and lines[2][11] == "0.800"  # of the perplexity of the model below
+    assert said.count("10%") == 1 and "the same" in said and "2 of 2 cells" in said
+
+
+def test_a_cell_that_was_run_again_takes_the_place_of_the_old_one():
+    old = [found(), found(seed=1)]
+    new = {**found(), "seconds": 9.0}
+    assert [one["seconds"] for one in memories.over(old, [new])] == [9.0, 3.0]
+    assert json.loads(json.dumps(memories.over([], old))) == old
+
+
+def test_tables_are_the_same_by_their_bits_alone():
+    import torch
+
+    one = [{"values.0": torch.ones(2)}]
+    assert same_bits(one, [{"values.0": torch.ones(2)}]) and not same_bits(one, [])
+    assert not same_bits(one, [{"values.0": torch.tensor([1.0, 1.0001])}])

@@ -11,14 +11,14 @@ values for a few hundred of N entries and zeros elsewhere (`tables.py`), and g_s
 source is recognised (`gate.py`, equations 8 and 9). Keys come from a seed and are never trained; only V_s is.
 
 Which entries a source owns (`choosing.py`), its inputs and its values follow from its own rows, from rows of no source
-(public ones: `view.py`, idf, the inputs at which nobody is to speak) and from the frozen model. Each source is trained
-by itself, in batches of its own. So the table of a source is the same, bit for bit, whoever else is there; a source
-that is dropped leaves what a training without it would have given, and one that is added changes no other.
+(public ones: `view.py`, idf, the windows by which nobody is recognised) and from the frozen model. Each source is
+trained by itself, in batches of its own. So the table of a source is the same, bit for bit, whoever else is there; a
+source that is dropped leaves what a training without it would have given, and one that is added changes no other.
 
 `store.py` holds all that and says what the memory adds; `layer.py`, `model.py` and `config.py` make it a method of
 PEFT; `passing.py` carries what was recognised along a cache; `mlp_modules.py` knows where a model has its MLPs.
 
 Differs from the paper (Grimes et al. 2026): it has one table, in which each entry has an owner, and deletes
 approximately, since sources read each other's entries while they learn. Tables of their own, the gate, whitened views
-and the inputs of public rows are ours.
+and the windows of public rows are ours.
 """

@@ -55,10 +55,12 @@ class MemoryConfig(PeftConfig):
         entries_per_source: that a source owns in a layer, at most.
         variant: "own": each source has a table of its own, and deleting it is exact. There is no other yet.
         gate_beta: β of the gate: how much a source that an input is more like outweighs another.
-        gate_floor: c₀ of the gate: how like an input of a source an input must be to recognise it, as a cosine.
+        gate_floor: c₀ of the gate: how like a window of a source inputs must be to recognise it, as a mean cosine. A
+            higher one keeps more apart from others of like names, and misses more rephrased questions.
+        window: positions that the gate compares together, at most: names have several tokens.
         view_size: directions in which the gate and the keys see a layer's input.
-        inputs_per_source: inputs that a source keeps to be recognised by.
-        public_inputs: inputs of public rows that are kept, at which no source is recognised.
+        inputs_per_source: windows that a source keeps to be recognised by.
+        public_inputs: windows of public rows that are kept, by which no source is recognised.
         seed: of keys and projections, which are not stored.
         mlp_modules: regular expression for the names of the MLPs, with one group for the layer's number; None: by the
             model's type.
@@ -73,10 +75,11 @@ class MemoryConfig(PeftConfig):
     entries_per_source: int = field(default=128, metadata={"help": "Entries that a source owns in a layer."})
     variant: str = field(default="own", metadata={"help": "own: a table for each source, whose deletion is exact."})
     gate_beta: float = field(default=50.0, metadata={"help": "How sharply the gate chooses between sources."})
-    gate_floor: float = field(default=0.8, metadata={"help": "Cosine below which no source is recognised."})
+    gate_floor: float = field(default=0.7, metadata={"help": "Similarity below which no source is recognised."})
+    window: int = field(default=4, metadata={"help": "Positions that the gate compares together, at most."})
     view_size: int = field(default=128, metadata={"help": "Directions in which inputs are seen."})
-    inputs_per_source: int = field(default=32, metadata={"help": "Inputs by which a source is recognised."})
-    public_inputs: int = field(default=2048, metadata={"help": "Inputs of public rows that are kept."})
+    inputs_per_source: int = field(default=16, metadata={"help": "Windows by which a source is recognised."})
+    public_inputs: int = field(default=2048, metadata={"help": "Windows of public rows that are kept."})
     seed: int = field(default=0, metadata={"help": "Of keys and projections."})
     mlp_modules: str | None = field(default=None, metadata={"help": "Regular expression for the names of the MLPs."})
 
@@ -98,6 +101,7 @@ class MemoryConfig(PeftConfig):
             *whole("entries", self.entries, low=4),
             *whole("top_k", self.top_k, low=1),
             *whole("entries_per_source", self.entries_per_source, low=1),
+            *whole("window", self.window, low=1),
             *whole("view_size", self.view_size, low=2),
             *whole("inputs_per_source", self.inputs_per_source, low=1),
             *whole("public_inputs", self.public_inputs, low=0),

@@ -1,22 +1,27 @@
 """
 Which sources speak at a position: those that some position up to it has recognised.
 
-A position with view z (`view.py`) recognises source s as far as it is like one of the inputs H_s that s keeps of its
-own rows, and not as much like those of others or like inputs H_0 of public rows:
+A name is several tokens, and each of them is of many names. So windows are compared: a position's view z (`view.py`)
+and those of the positions before it, w at a time. A source s keeps windows H_s of its own prompts, each with a floor f:
 
-    c_s = max_i ⟨z, H_s[i]⟩,   c_0 = max_i ⟨z, H_0[i]⟩
-    r_s = exp(β c_s) / (exp(β c_0) + Σ_{s' alive} exp(β c_s')) · σ(40 (c_s − c₀))                               (8)
+    c_s(t) = max_i (1/w_i Σ_{j < w_i} ⟨z_{t−j}, H_s[i, j]⟩ − f_s[i]),   f_s[i] = max(c₀, (1 + p_s[i])/2)        (8)
+    r_s = exp(β c_s) / Σ_{s' alive} exp(β c_s') · σ(40 c_s)
     R_s(t) = max_{u ≤ t} r_s(u),   g_s = R_s · R_s^8 / Σ_{s' alive} R_s'^8                                      (9)
 
-β is `gate_beta`, c₀ `gate_floor`. A question is recognised where its name stands, and its source speaks from there on,
-also where an answer's words are those of anybody. In a classifier, which sees all positions at once, the maximum goes
-over all of them. Nothing of it depends on a source that is gone.
+where p is the similarity of H_s[i] with the most similar window of public rows, β `gate_beta` and c₀ `gate_floor`. A
+question is recognised where its name stands, and its source speaks from there on, also where an answer's words are
+those of anybody. In a classifier, which sees all positions at once, the maximum goes over all of them. Nothing of it
+depends on a source that is gone.
 
-The inputs kept are those of prompts (of all positions, where a row has no prompt) that are least like public ones and
-that several rows of the source have alike: its name, say, and not the words of a question.
+The windows kept are the longest that most of the source's rows have alike in their prompts (anywhere, where a row has
+no prompt) and that no public row has: its name, say, and not the words of a question. Of a row that has none of these,
+two windows of its own are kept, with a higher floor: it is recognised by its wording alone. Where rows share no window,
+single inputs are kept, those least like public ones.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -25,8 +30,53 @@ STEEP = 40.0  # of the sigmoid
 POWER = 8  # by which the source that was recognised best outweighs others
 AT_MOST = 4  # sources that speak at one position
 SILENT = 1e-3  # a smaller gate counts as closed
+UNHEARD = -0.17  # so far below its floor the sigmoid is about SILENT: such a similarity is not looked at
 CHUNK = 2**25  # similarities held at once
-ALIKE, SAME = 0.8, 0.97  # cosines from which two inputs count as of one thing, and as one input
+ALIKE, SAME = 0.8, 0.97  # similarities from which two windows count as of one thing, and as one
+COMMON, USUAL = 0.75, 0.85  # share of the rows that have a window alike; similarity from which public rows have it
+OF_A_ROW, SURE = 2, 0.9  # windows that are kept of a row that has none of those of most, and their floor
+
+
+@dataclass
+class Speaking:
+    """
+    Who speaks where.
+
+    Args:
+        at: (m,) positions, of B·T, at which somebody does.
+        g: (m, k) gates.
+        slots: (m, k) int64 of whom.
+    """
+
+    at: Tensor
+    g: Tensor
+    slots: Tensor
+
+
+def windowed(z: Tensor, before: Tensor | None, length: int) -> Tensor:
+    """
+    Each view beside those of the positions before it: (B, T, length·width), its own first; zeros before the first one.
+
+    Args:
+        z: (B, T, width).
+        before: (B, T', width) of earlier positions, such as those in a cache.
+    """
+    if before is None or not before.shape[1]:
+        before = z.new_zeros(len(z), 0, z.shape[2])
+    before = before[:, before.shape[1] - min(length - 1, before.shape[1]) :].to(z)
+    missing = z.new_zeros(len(z), length - 1 - before.shape[1], z.shape[2])
+    whole, n = torch.cat([missing, before, z], dim=1), z.shape[1]
+    return torch.cat([whole[:, length - 1 - j : length - 1 - j + n] for j in range(length)], dim=2)
+
+
+def windowed_rows(z: Tensor, rows: Tensor, length: int) -> Tensor:
+    """(n, length·width) of [`windowed`], for views (n, width) of several rows that follow each other."""
+    parts = [z]
+    for j in range(1, length):
+        earlier, same = torch.zeros_like(z), rows[j:] == rows[:-j]
+        earlier[j:] = z[:-j] * same.unsqueeze(1)
+        parts.append(earlier)
+    return torch.cat(parts, dim=1)
 
 
 def nearest(z: Tensor, inputs: Tensor) -> Tensor:
@@ -37,71 +87,127 @@ def nearest(z: Tensor, inputs: Tensor) -> Tensor:
     return torch.cat([(part @ inputs.T).amax(-1) for part in z.split(step)]) if len(z) else z.new_zeros(0)
 
 
-def nearest_of_each(z: Tensor, inputs: Tensor, slots: Tensor, sources: int) -> Tensor:
-    """(n, sources) largest similarity of each z with the inputs of each source; −1 for one that keeps none."""
-    found = []
-    for part in z.split(max(1, CHUNK // max(1, len(inputs)))):
-        similar = part @ inputs.T
-        best = similar.new_full((len(part), sources), -1.0)
-        found.append(best.scatter_reduce_(1, slots.expand(len(part), -1), similar, "amax"))
-    return torch.cat(found) if found else z.new_zeros(0, sources)
-
-
-def recognised(c: Tensor, c_public: Tensor, beta: float, floor: float) -> tuple[Tensor, Tensor]:
+def heard(windows: Tensor, inputs: Tensor, floors: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
     """
-    Equation (8).
+    c of equation (8), of the sources that come near a floor anywhere.
 
     Args:
-        c: (n, sources) of [`nearest_of_each`].
-        c_public: (n,) of [`nearest`], for the public inputs.
+        windows: (n, length·width).
+        inputs, floors, slots: (t, length·width), (t,), (t,) of all alive sources.
 
     Returns:
-        `(r (n, k), slots (n, k))` of the k = min(4, sources) sources that are most like each input.
+        `(c (n, u), slots (u,))`; −1 where a source is far from its floors.
     """
-    top, slots = c.topk(min(AT_MOST, c.shape[1]), dim=-1)
-    share = torch.softmax(beta * torch.cat([top, c_public.unsqueeze(-1)], dim=-1), dim=-1)[:, :-1]
-    r = share * torch.sigmoid(STEEP * (top - floor))
-    return torch.where(r < SILENT, torch.zeros_like(r), r), slots
+    found = []
+    step = max(1, CHUNK // max(1, len(inputs)))
+    for start in range(0, len(windows), step):
+        above = windows[start : start + step] @ inputs.T - floors
+        row, kept = (above > UNHEARD).nonzero(as_tuple=True)
+        found.append((row + start, slots[kept], above[row, kept]))
+    row, slot, above = (torch.cat(parts) for parts in zip(*found, strict=True))
+    some, column = slot.unique(return_inverse=True)
+    c = windows.new_full((len(windows), len(some)), -1.0)
+    c.view(-1).scatter_reduce_(0, row * len(some) + column, above, "amax")
+    return c, some
 
 
-def spoken(r: Tensor, slots: Tensor, sources: int, before: tuple[Tensor, Tensor] | None, causal: bool):
+def recognised(c: Tensor, beta: float) -> Tensor:
+    """(n, u) r of equation (8), from c (n, u)."""
+    if not c.shape[1]:
+        return c
+    r = torch.softmax(beta * c, dim=-1) * torch.sigmoid(STEEP * c)
+    return torch.where(r < SILENT, torch.zeros_like(r), r)
+
+
+def largest(r: Tensor, some: Tensor) -> tuple[Tensor, Tensor]:
+    """`(r (…, 4), slots (…, 4))` of the four sources that were recognised best; zeros where there are fewer."""
+    missing = max(0, AT_MOST - r.shape[-1])
+    r = torch.nn.functional.pad(r, (0, missing))
+    top, column = r.topk(AT_MOST, dim=-1)
+    return top, torch.nn.functional.pad(some, (0, missing))[column]
+
+
+def spoken(r: Tensor, some: Tensor, before: tuple[Tensor, Tensor] | None, causal: bool) -> Speaking:
     """
     Equation (9).
 
     Args:
-        r, slots: (B, T, k) of [`recognised`]; zeros where there is no token.
-        before: the same (B, T', k) of the positions before these, such as those in a cache.
+        r: (B, T, u) of [`recognised`]; zeros where there is no token.
+        some: (u,) slots of these sources.
+        before: [`largest`] (B, T', 4) of the positions before these, such as those in a cache.
         causal: whether a position knows those up to it, or all.
-
-    Returns:
-        `(g (B, T, k), slots (B, T, k))` of the sources that speak.
     """
-    dense = r.new_zeros(*r.shape[:2], sources).scatter_(2, slots, r)
-    best = dense.cummax(dim=1).values if causal else dense.amax(dim=1, keepdim=True).expand_as(dense)
     if before is not None and before[0].shape[1]:
-        earlier = r.new_zeros(len(r), sources)
-        earlier = earlier.scatter_reduce_(1, before[1].flatten(1), before[0].flatten(1), "amax")
+        every = torch.cat([some, before[1][before[0] > 0]]).unique()
+        dense = r.new_zeros(*r.shape[:2], len(every))
+        dense[..., torch.searchsorted(every, some)] = r
+        earlier = r.new_zeros(len(r), len(every))
+        place = torch.searchsorted(every, before[1].flatten(1)).clamp_max(max(0, len(every) - 1))
+        if len(every):
+            earlier = earlier.scatter_reduce_(1, place, before[0].flatten(1), "amax")
+    else:
+        every, dense, earlier = some, r, None
+    best = dense.cummax(dim=1).values if causal else dense.amax(dim=1, keepdim=True).expand_as(dense)
+    if earlier is not None:
         best = torch.maximum(best, earlier.unsqueeze(1))
-    top, slots = best.topk(min(AT_MOST, sources), dim=-1)
+    top, slots = largest(best.flatten(0, 1), every)
+    at = (top[:, 0] > 0).nonzero().squeeze(-1)
+    top, slots = top[at], slots[at]
     weight = top**POWER
-    return top * weight / weight.sum(-1, keepdim=True).clamp_min(1e-30), slots
+    return Speaking(at, top * weight / weight.sum(-1, keepdim=True), slots)
 
 
-def kept_inputs(z: Tensor, rows: Tensor, c_public: Tensor, most: int) -> Tensor:
+def kept_windows(
+    windows: Tensor, rows: Tensor, public: Tensor, most: int, length: int, floor: float
+) -> tuple[Tensor, Tensor]:
     """
-    (t, width) inputs that a source keeps to be recognised by, at most `most`.
+    What a source is recognised by: `(inputs (t, length·width), floors (t,))`, at most `most`.
 
     Args:
-        z: (n, width) unit vectors at the source's prompts.
+        windows: (n, length·width) of [`windowed_rows`] at the source's prompts.
         rows: (n,) which of its rows each is of.
-        c_public: (n,) similarity with the nearest public input.
+        public: (m, length·width) windows of public rows.
+        floor: c₀.
     """
-    alike = z @ z.T >= ALIKE
-    numbers = rows.unique()
-    support = torch.stack([(alike & (rows == number)).any(1) for number in numbers], dim=1).float().mean(1)
-    order = ((1 - c_public) * support).argsort(descending=True, stable=True)
+    width = windows.shape[1] // length
+
+    def of_length(w: int) -> tuple[Tensor, Tensor]:
+        """Unit vectors of the last w positions, and how like the most similar one of public rows each is."""
+        z = windows[:, : w * width] / w**0.5
+        return z, nearest(z, public[:, : w * width] / w**0.5)
+
+    for w in range(length, 0, -1):
+        z, p = of_length(w)
+        alike = z @ z.T >= ALIKE
+        support = torch.stack([(alike & (rows == number)).any(1) for number in rows.unique()], dim=1).float().mean(1)
+        good = (p < USUAL) & (support >= COMMON)
+        if w == 1 and not good.any():
+            good = torch.ones_like(good)
+        if good.any():
+            break
+    kept = _apart(z, torch.where(good, (1 - p) * support, -torch.inf), int(good.sum()), max(1, most // 2))
+    found = [_padded(windows[kept], w, width)], [((1 + p[kept]) / 2).clamp_min(floor)]
+    z, p = of_length(length)
+    known = (windows @ found[0][0].T >= found[1][0]).any(1)
+    missed = [number for number in rows.unique() if not known[rows == number].any()]
+    for number in missed[: (most - len(kept)) // OF_A_ROW]:
+        own = _apart(z, torch.where((rows == number) & (p < USUAL), 1 - p, -torch.inf), len(z), OF_A_ROW)
+        found[0].append(_padded(windows[own], length, width))
+        found[1].append(((1 + p[own]) / 2).clamp_min(max(floor, SURE)))
+    return torch.cat(found[0]), torch.cat(found[1])
+
+
+def _apart(z: Tensor, score: Tensor, some: int, most: int) -> list[int]:
+    """Places of z (n, width) with the largest scores: `most` at most, of the first `some`, and no two that are one."""
     kept: list[int] = []
-    for i in order.tolist():
-        if len(kept) < most and not (kept and float((z[kept] @ z[i]).max()) > SAME):
+    for i in score.argsort(descending=True, stable=True)[:some].tolist():
+        if len(kept) < most and score[i] > -torch.inf and not (kept and float((z[kept] @ z[i]).max()) > SAME):
             kept.append(i)
-    return z[kept]
+    return kept
+
+
+def _padded(windows: Tensor, w: int, width: int) -> Tensor:
+    """Their last w positions alone: a product with a window is then the mean similarity over these."""
+    inputs = torch.zeros_like(windows)
+    inputs[:, : w * width] = windows[:, : w * width] / w
+    return inputs

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
@@ -9,9 +11,24 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 class RecognisedLayer(DynamicLayer):
     """
-    What each position has recognised, (B, 1, T, k) twice, as one more layer of a model's cache: it is cut, repeated and
-    reordered with the others, as beams are.
+    What each position has recognised, and its view, as one more layer of a model's cache: it is cut, repeated and
+    reordered with the others, as beams are. Keys are (B, 1, T, k + width), values (B, 1, T, k).
     """
+
+
+@dataclass
+class Earlier:
+    """
+    Of the positions in a cache.
+
+    Args:
+        r, slots: (B, T, k) of whom they have recognised.
+        z: (B, T, width) their views.
+    """
+
+    r: Tensor
+    slots: Tensor
+    z: Tensor
 
 
 class Passing:
@@ -42,28 +59,31 @@ class Passing:
             return None
         return self.mask[:, -shape[1] :].bool()
 
-    def carry(self, r: Tensor, slots: Tensor, layers: int) -> tuple[Tensor, Tensor] | None:
+    def earlier(self, z: Tensor) -> Earlier | None:
+        """What the cache knows of the positions before those with views z (B, T, width); None: nothing."""
+        layer = self._own()
+        if layer is None or not layer.get_seq_length():
+            return None
+        keys, slots = layer.keys[:, 0].to(z), layer.values[:, 0].long().to(z.device)
+        return Earlier(keys[..., : slots.shape[-1]], slots, keys[..., slots.shape[-1] :])
+
+    def keep(self, r: Tensor, slots: Tensor, z: Tensor, layers: int) -> None:
         """
-        What earlier positions have recognised, each (B, T', k); that of these is kept in the cache for later ones.
+        Puts what these positions have recognised, each (B, T, k), and their views into the cache, for later ones.
 
         Args:
             layers: of the model.
         """
-        if self.cache is None:
-            return None
-        layer = self._layer(layers)
-        past = layer.get_seq_length()
-        before = None
-        if past:
-            k = min(layer.keys.shape[-1], r.shape[-1])
-            before = layer.keys[:, 0, :, :k].to(r), layer.values[:, 0, :, :k].long().to(slots.device)
-        layer.update(r.detach().unsqueeze(1), slots.to(r.dtype).unsqueeze(1))
-        return before
+        if self.cache is not None:
+            self._layer(layers).update(torch.cat([r, z], dim=-1).unsqueeze(1), slots.to(r.dtype).unsqueeze(1))
+
+    def _own(self) -> RecognisedLayer | None:
+        layers = [] if self.cache is None else self.cache.layers
+        return next((layer for layer in layers if isinstance(layer, RecognisedLayer)), None)
 
     def _layer(self, layers: int) -> RecognisedLayer:
-        own = [layer for layer in self.cache.layers if isinstance(layer, RecognisedLayer)]
-        if own:
-            return own[0]
+        if (own := self._own()) is not None:
+            return own
         make = self.cache.layer_class_to_replicate
         while make is not None and len(self.cache.layers) < layers:
             self.cache.layers.append(make())

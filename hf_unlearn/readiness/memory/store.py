@@ -43,11 +43,12 @@ class Working:
 
     Args:
         entries: of each layer (m,) ascending.
-        inputs: (t, width) of the source.
+        inputs, floors: (t, window·width) and (t,): what the source is recognised by.
     """
 
     entries: list[Tensor]
     inputs: Tensor
+    floors: Tensor
 
 
 class Store:
@@ -68,11 +69,11 @@ class Store:
         self.keys = [ProductKeys(width, config.side, config.seed * 1000 + at) for at in layers]
         self.views = [random_view(hidden[at], width, config.seed * 1000 + 500 + at) for at in layers]
         self.public = [PublicReads.of([]) for _ in layers]
-        self.public_inputs = torch.zeros(0, width)
+        self.public_inputs = torch.zeros(0, config.window * width, dtype=torch.half)
         self.tables = Tables(config.entries, len(hidden))
         self.recording: Recording | None = None
         self._working: Working | None = None
-        self._gates: tuple[Tensor, Tensor] | None = None  # of the forward at hand, each (B·T, k)
+        self._gates: gate.Speaking | None = None  # of the forward at hand
         self._there: dict = {}  # views and public inputs on the device in use
 
     def __repr__(self) -> str:
@@ -111,10 +112,12 @@ class Store:
             self._there.clear()
             reads = [self.reads(at, row)[1] for row in rows]
             self.public[at] = PublicReads.of(reads)
-        states = torch.cat(inputs[0])
+        lengths = torch.tensor([len(row) for row in inputs[0]])
+        numbers = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
+        windows = gate.windowed_rows(self._seen(0, torch.cat(inputs[0])), numbers, config.window)
         draw = torch.Generator().manual_seed(config.seed)
-        some = torch.randperm(len(states), generator=draw)[: config.public_inputs]
-        self.public_inputs = seen(states[some], *self.views[0])
+        some = torch.randperm(len(windows), generator=draw)[: config.public_inputs]
+        self.public_inputs = windows[some].half()
         self._there.clear()
 
     def reads(self, at: int, h: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,9 +153,10 @@ class Store:
         for at, states in enumerate(inputs):
             weights, numbers = self.reads(at, states[answers])
             entries.append(own_entries(numbers, weights, self.public[at], config.entries_per_source))
-        z = self._seen(0, inputs[0][asks])
-        public = gate.nearest(z, self.public_inputs)
-        return Working(entries, gate.kept_inputs(z, rows[asks], public, config.inputs_per_source))
+        windows = gate.windowed_rows(self._seen(0, inputs[0]), rows, config.window)[asks]
+        public, most = self.public_inputs.float(), config.inputs_per_source
+        kept = gate.kept_windows(windows, rows[asks], public, most, config.window, config.gate_floor)
+        return Working(entries, *kept)
 
     @contextmanager
     def record(self):
@@ -181,47 +185,44 @@ class Store:
         working = self.working if training else None
         if working is None and not len(self.tables):
             return None
-        z = self._seen(at, h.reshape(-1, h.shape[-1]))
+        flat = h.reshape(-1, h.shape[-1])
         if at == 0:
-            self._gates = self._gates_at(z, h.shape[:2] if h.dim() == 3 else (1, len(h)), working)
-        weights, numbers = self._read_by(at, z)
-        g, slots = self._gates
+            shape = h.shape[:2] if h.dim() == 3 else (1, len(h))
+            self._gates = self._gates_at(self._seen(0, flat.detach()).view(*shape, -1), working)
+        speaking = self._gates
+        if working is None and not len(speaking.at):
+            return None
+        weights, numbers = self._read_by(at, self._seen(at, flat[speaking.at]))
         if working is not None:
             entries = self._on(h.device, ("working", at), lambda: working.entries[at])
-            out = read(weights * g, numbers, entries, values[: len(entries)])
+            said = read(weights * speaking.g[:, :1], numbers, entries, values[: len(entries)])
         else:
             joined = self.tables.joined(h.device)
-            wanted = slots.unsqueeze(-1) * self.config.entries + numbers.unsqueeze(1)  # (n, k, top_k)
-            weights = g.unsqueeze(-1) * weights.unsqueeze(1)
-            out = self._read_open(weights, wanted, joined.keys[at], joined.values[at], g)
-        return out.to(h.dtype).reshape(*h.shape[:-1], -1)
+            wanted = speaking.slots.unsqueeze(-1) * self.config.entries + numbers.unsqueeze(1)  # (m, k, top_k)
+            weights = speaking.g.unsqueeze(-1) * weights.unsqueeze(1)
+            said = read(weights.flatten(1), wanted.flatten(1), joined.keys[at], joined.values[at])
+        out = torch.zeros(len(flat), said.shape[1], dtype=said.dtype, device=said.device)
+        return out.index_copy(0, speaking.at, said).to(h.dtype).reshape(*h.shape[:-1], -1)
 
-    @staticmethod
-    def _read_open(weights: Tensor, wanted: Tensor, keys: Tensor, values: Tensor, g: Tensor) -> Tensor:
-        """[`read`] at the inputs where some source speaks; zeros elsewhere."""
-        open_ = (g > 0).any(-1).nonzero().squeeze(-1)
-        out = torch.zeros(len(g), values.shape[1], dtype=values.dtype, device=values.device)
-        if not len(open_):
-            return out
-        return out.index_copy(0, open_, read(weights[open_].flatten(1), wanted[open_].flatten(1), keys, values))
-
-    def _gates_at(self, z: Tensor, shape: tuple[int, int], working: Working | None) -> tuple[Tensor, Tensor]:
-        """Which sources speak: `(g (B·T, k), their slots (B·T, k))`; in a training the one at work is slot 0."""
+    def _gates_at(self, z: Tensor, working: Working | None) -> gate.Speaking:
+        """Who speaks, by the views z (B, T, width); in a training the source at work is slot 0."""
         config, passing = self.config, self.passing
-        public = gate.nearest(z, self._on(z.device, "public", lambda: self.public_inputs))
+        if (tokens := passing.of_tokens(z.shape[:2])) is not None:
+            z = z * tokens.to(z.device).unsqueeze(-1)
+        before = passing.earlier(z)
+        windows = gate.windowed(z, None if before is None else before.z, config.window).flatten(0, 1)
         if working is not None:
-            own = self._on(z.device, "own inputs", lambda: working.inputs)
-            c = gate.nearest(z, own).unsqueeze(-1)
+            inputs, floors = self._on(z.device, "working inputs", lambda: (working.inputs, working.floors))
+            slots = torch.zeros(len(inputs), dtype=torch.long, device=z.device)
         else:
             joined = self.tables.joined(z.device)
-            c = gate.nearest_of_each(z, joined.inputs, joined.slots, len(joined.sources))
-        r, slots = gate.recognised(c, public, config.gate_beta, config.gate_floor)
-        r, slots = r.reshape(*shape, -1), slots.reshape(*shape, -1)
-        if (tokens := passing.of_tokens(shape)) is not None:
+            inputs, floors, slots = joined.inputs, joined.floors, joined.slots
+        c, some = gate.heard(windows, inputs, floors, slots)
+        r = gate.recognised(c, config.gate_beta).view(*z.shape[:2], -1)
+        if tokens is not None:
             r = r * tokens.to(r.device).unsqueeze(-1)
-        before = passing.carry(r, slots, self.depth)
-        g, slots = gate.spoken(r, slots, c.shape[1], before, passing.causal)
-        return g.flatten(0, 1), slots.flatten(0, 1)
+        passing.keep(*gate.largest(r, some), z, self.depth)
+        return gate.spoken(r, some, before and (before.r, before.slots), passing.causal)
 
     # ---- files ----
 

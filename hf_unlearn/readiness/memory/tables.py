@@ -23,21 +23,25 @@ class Table:
     Args:
         entries: of each memory layer (m,) int64, ascending: numbers of the entries that the source owns there.
         values: of each memory layer (m, hidden).
-        inputs: (t, width) unit vectors, as the first memory layer saw the source's own rows: it is recognised by them.
+        inputs: (t, window·width) windows of the source's own prompts, as the first memory layer saw them: it is
+            recognised by them.
+        floors: (t,) how like each of them a window must be at least.
     """
 
     entries: list[Tensor]
     values: list[Tensor]
     inputs: Tensor
+    floors: Tensor
 
     @property
     def bytes(self) -> int:
         """Of all its tensors."""
-        return sum(t.numel() * t.element_size() for t in (*self.entries, *self.values, self.inputs))
+        return sum(t.numel() * t.element_size() for t in (*self.entries, *self.values, self.inputs, self.floors))
 
     def tensors(self) -> Iterator[tuple[str, Tensor]]:
         """Its tensors by the names that they have in a file."""
         yield "inputs", self.inputs
+        yield "floors", self.floors
         for layer, (entries, values) in enumerate(zip(self.entries, self.values, strict=True)):
             yield f"entries.{layer}", entries
             yield f"values.{layer}", values
@@ -50,6 +54,7 @@ class Table:
             [found[f"entries.{layer}"].long() for layer in layers],
             [found[f"values.{layer}"] for layer in layers],
             found["inputs"],
+            found["floors"],
         )
 
 
@@ -62,7 +67,7 @@ class Joined:
         sources: names in the order of their slots.
         keys: of each layer (M,) int64, ascending: slot·N + entry.
         values: of each layer (M, hidden).
-        inputs: (T, width).
+        inputs, floors: (T, window·width) and (T,).
         slots: (T,) int64 slot of each input.
     """
 
@@ -70,6 +75,7 @@ class Joined:
     keys: list[Tensor]
     values: list[Tensor]
     inputs: Tensor
+    floors: Tensor
     slots: Tensor
 
 
@@ -137,12 +143,13 @@ class Tables:
         slots = torch.repeat_interleave(
             torch.arange(len(tables)), torch.tensor([len(table.inputs) for table in tables])
         )
-        inputs = torch.cat([table.inputs for table in tables]).float()
+        inputs, floors = (torch.cat([getattr(t, name) for t in tables]).float() for name in ("inputs", "floors"))
         return Joined(
             list(self.by_source),
             [one.to(device) for one in keys],
             [one.to(device) for one in values],
             inputs.to(device),
+            floors.to(device),
             slots.to(device),
         )
 

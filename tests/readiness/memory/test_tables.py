@@ -10,7 +10,8 @@ from hf_unlearn.readiness.memory.tables import Table, Tables, place_of, read
 
 
 def table(entries, value, inputs=1):
-    return Table([torch.tensor(entries)], [torch.full((len(entries), 2), float(value))], torch.eye(3)[:inputs])
+    values = torch.full((len(entries), 2), float(value))
+    return Table([torch.tensor(entries)], [values], torch.eye(3)[:inputs], torch.full((inputs,), 0.5))
 
 
 def test_entries_of_a_source_are_found_and_others_count_nothing():

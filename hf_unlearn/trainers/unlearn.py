@@ -231,8 +231,8 @@ class UnlearnTrainer(ForgettingTrainer):
         self.model_accepts_loss_kwargs = True  # with `num_items_in_batch` at hand: our loss is the step's mean already
         raise_problems(engine_problems(args, self.accelerator, self.objective, self.model))
         self.saliency = Saliency(self, args.saliency)
-        nobody_s = "learning_rate" not in args.given and args.learning_rate == UnlearnConfig.learning_rate
-        if nobody_s and has_adapter(self.model):  # nor has a ready checkpoint recommended one
+        wanted = {*args.given, *((self.readiness or {}).get("request") or ())}
+        if "learning_rate" not in wanted and has_adapter(self.model):
             vars(args)["learning_rate"] = OF_ADAPTERS  # not by assignment, which would count as given
         self.rule = self._rule(passes)
         self.general, self.general_term = general_texts.GeneralRows(), GeneralTerm(self)

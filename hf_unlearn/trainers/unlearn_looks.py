@@ -60,7 +60,7 @@ class UnlearnLooks:
             self.moved_at = step
         if trainer.objective.moving:
             trainer.objective = trainer.objective.after_step(*trainer.steps.window[-1][:2])
-        last = step >= trainer.state.max_steps
+        last = step >= trainer.state.max_steps or trainer.forget_pass >= trainer.rule.passes
         measured = self._tau(step)
         if last or step % self.every == 0:
             measured |= self._look(step, last)
@@ -131,7 +131,7 @@ class UnlearnLooks:
         found = trainer.measurements.look()
         resisting = trainer.steps.resisting
         if look.goes_back(
-            found["shortfall"],
+            found["shortfall"] + trainer.request_state.ahead,
             tolerance=trainer.request_state.tolerance,
             has_targets=bool(trainer.targets),
             lifted=resisting and trainer.objective.stops_at_target,
@@ -157,9 +157,12 @@ class UnlearnLooks:
         return stop_rule.within(trainer.rule, trainer.request_state, *losses)
 
     def _go_back(self) -> dict[str, float]:
-        """From beyond τ; the optimizer's momenta, which would drive the rows out again, are cleared."""
-        trainer = self.trainer
-        found = self.snapshots.go_back(trainer.measurements.look, trainer.request_state.tolerance)
+        """
+        From beyond τ, or from further beyond it than where the rows began; the optimizer's momenta, which would drive
+        them out again, are cleared.
+        """
+        trainer, state = self.trainer, self.trainer.request_state
+        found = self.snapshots.go_back(trainer.measurements.look, state.tolerance, state.ahead)
         trainer.steps.gate = HingeGate()
         clear_momenta(trainer.optimizer.state)
         return found

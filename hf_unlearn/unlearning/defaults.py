@@ -47,8 +47,9 @@ def with_request_defaults(args: UnlearnConfig, readiness: dict | None) -> Unlear
 
 def with_fitting_options(args: UnlearnConfig, of_tokens: bool = False) -> UnlearnConfig:
     """
-    The config with what "auto" stands for in the objective's own options, given the others, and with a schedule of the
-    learning rate that knows `warmup_steps`: transformers' "constant" leaves them out.
+    A copy of the config, which its owner may use again, with what "auto" stands for in the objective's own options,
+    given the others, and with a schedule of the learning rate that knows `warmup_steps`: transformers' "constant"
+    leaves them out.
 
     Args:
         of_tokens: the rows are those of a language model.
@@ -57,9 +58,8 @@ def with_fitting_options(args: UnlearnConfig, of_tokens: bool = False) -> Unlear
     schedule = args.lr_scheduler_type
     if args.warmup_steps and schedule == "constant":
         found["lr_scheduler_type"] = type(schedule)("constant_with_warmup")
-    if not found:
-        return args
     args = copy.copy(args)
-    vars(args).update(found)  # not by assignment: nobody has given these
-    logger.info("Options that fit the others: %s.", found)
+    if found:
+        vars(args).update(found)  # not by assignment: nobody has given these
+        logger.info("Options that fit the others: %s.", found)
     return args

@@ -75,7 +75,7 @@ def goes_back(shortfall: float, *, tolerance: float, has_targets: bool, lifted: 
     show an attacker that the rows were deleted.
 
     Args:
-        shortfall: what a look has found.
+        shortfall: what a look has found, from where the rows began if that was beyond τ.
         tolerance: of the request's state.
         has_targets: each forget row has a target of its own. The weights then never go back: the shortfall is a mean
             of distances, and does not say on which side of their targets the rows are.

@@ -66,11 +66,14 @@ class Snapshots:
         if short:
             self.short_of_target = self.good
 
-    def go_back(self, measure: Callable[[], dict], tolerance: float) -> dict:
+    def go_back(self, measure: Callable[[], dict], tolerance: float, ahead: float = 0.0) -> dict:
         """
         Bisects the straight line from the last snapshot short of the target to the present weights, until
         |`shortfall`| of what `measure` finds is within the tolerance. Leaves the weights there and returns what was
         found last. The reason: rows whose loss is beyond the target stand out as deleted.
+
+        Args:
+            ahead: how far beyond the target the rows began, as a share of it: that far they may be.
         """
         start, end = self.short_of_target[1], copies_of(self.trainable(), "cpu")
         low, high = 0.0, 1.0
@@ -78,9 +81,10 @@ class Snapshots:
             middle = (low + high) / 2
             self._put(start, end, middle)
             found = measure()
-            if abs(found["shortfall"]) <= tolerance:
+            lacking = found["shortfall"] + ahead
+            if abs(lacking) <= tolerance:
                 break
-            low, high = (middle, high) if found["shortfall"] > 0 else (low, middle)
+            low, high = (middle, high) if lacking > 0 else (low, middle)
         return found
 
     def restore_good(self, within: Callable[[], bool]) -> int:

@@ -12,13 +12,15 @@ from helpers.tiny import (
     weights,
 )
 from helpers.unlearning import (
+    QUIET,
     AsAtTheKill,
     memorised,
     trainer,
 )
+from peft import LoraConfig
 from transformers import AutoModelForCausalLM
 
-from hf_unlearn import ArgumentError
+from hf_unlearn import ArgumentError, UnlearnConfig
 from hf_unlearn.unlearning import stop_rule
 
 
@@ -84,6 +86,22 @@ def test_a_ready_checkpoint_gives_defaults_where_the_user_left_them(tmp_path):
     assert ignored.args.learning_rate == 1e-4 and ignored.readiness is None
     pointed = trainer(tmp_path, memorised(), readiness_from=str(tmp_path / "ready" / "readiness.json"))
     assert pointed.args.learning_rate == 1e-4
+
+
+@pytest.mark.parametrize(("request_of", "rate"), [({}, 1e-3), ({"learning_rate": 1e-4}, 1e-4)], ids=["none", "own"])
+def test_an_adapter_takes_the_recommended_rate_even_where_it_is_the_default_of_whole_models(
+    tmp_path, request_of, rate
+):
+    lora = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules="all-linear")
+    run = trainer(tmp_path / "out", ready_folder(tmp_path / "ready", request_of), peft_config=lora)
+    assert run.args.learning_rate == rate
+
+
+def test_a_config_serves_a_whole_model_after_an_adapter(tmp_path):
+    args = UnlearnConfig(str(tmp_path), gap="hinge", **QUIET)
+    lora = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules="all-linear")
+    rates = [trainer(None, config=args, peft_config=peft).args.learning_rate for peft in (lora, None)]
+    assert rates == [1e-3, 1e-4] and args.learning_rate == 1e-4
 
 
 def test_an_option_that_nothing_reads_is_told_when_the_checkpoint_s_recommendations_are_known(tmp_path):

@@ -155,6 +155,24 @@ def test_a_run_whose_steps_were_all_skipped_has_the_first_weights(tmp_path):
     assert same_bits(weights(run.model), known_by_heart())
 
 
+def test_the_budget_holds_where_the_passes_end_before_max_steps(tmp_path):
+    run = trainer(tmp_path, passes="3", max_steps=50, learning_rate=3e-3, retain_budget=1e-4, gap="rows")
+    run.train()
+    assert run.stop_reason == stop_rule.BUDGET and run.ending.kept
+    assert run.state.global_step == 2  # of 16 rows, where a pass has six
+
+
+def test_a_run_does_not_go_back_for_rows_that_stand_where_they_began_beyond_the_target(tmp_path, monkeypatch):
+    rows = {**MORE, "unseen": MORE["forget"], "forget": MORE["unseen"].select(range(4))}
+    options = {"per_device_train_batch_size": 4, "learning_rate": 5e-4, "passes": "4", "retain_budget": 0.5}
+    run = trainer(tmp_path, memorised_more(), rows, **options)
+    looks, look = [], run.measurements.look
+    monkeypatch.setattr(run.measurements, "look", lambda: looks.append(1) or look())
+    run.train()
+    assert run.request_state.ahead > 1 and run.stop_reason == stop_rule.REACHED
+    assert len(looks) == run.state.global_step == 2
+
+
 def test_a_run_that_moves_no_weight_has_not_unlearned(tmp_path, caplog):
     options = {"learning_rate": 0, "passes": "2", "save_strategy": "steps", "save_steps": 2}
     options |= {"per_device_train_batch_size": 3}

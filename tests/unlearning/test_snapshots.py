@@ -37,6 +37,19 @@ def test_going_back_halves_the_way_and_asks_for_the_weights_before_each_write():
     assert weights.asked == asked + 1 + len(seen)
 
 
+def test_rows_that_began_beyond_the_target_go_back_to_where_they_began():
+    weights, seen = Weights(1.0), []
+    shots = Snapshots(weights, 0)
+    weights.set(5.0)
+
+    def measure():
+        seen.append(weights.weight.item())
+        return {"shortfall": 0.2 - seen[-1]}
+
+    shots.go_back(measure, 0.05, ahead=2.0)
+    assert seen == [3.0, 2.0, 2.5, 2.25]
+
+
 def test_restore_good_takes_the_first_weights_within_the_budget_on_the_way_to_the_good_ones():
     weights = Weights(1.0)
     shots = Snapshots(weights, 0)

@@ -75,7 +75,10 @@ def test_sources_are_added_beside_the_model_that_the_others_were_filled_beside_a
     tiny.lm(layers=2).save_pretrained(tmp_path / "base")
     memory_runs.trained(tmp_path / "some", model=str(tmp_path / "base"), memory=memory_runs.config())
     tiny.lm(layers=2, seed=1).save_pretrained(tmp_path / "base")
-    with pytest.raises(ArgumentError, match="below the memory is another one than at its training"):
+    with pytest.raises(ValueError, match="another one than the memory was filled beside"):
+        memory_runs.trained(tmp_path / "more", model=str(tmp_path / "some"))
+    tiny.lm(layers=2).bfloat16().save_pretrained(tmp_path / "base")
+    with pytest.raises(ArgumentError, match="another one than at its training, or in another dtype"):
         memory_runs.trained(tmp_path / "more", model=str(tmp_path / "some"))
 
 

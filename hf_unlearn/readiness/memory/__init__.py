@@ -16,7 +16,8 @@ trained by itself, in batches of its own. So the table of a source is the same, 
 source that is dropped leaves what a training without it would have given, and one that is added changes no other.
 
 `store.py` holds all that and says what the memory adds; `layer.py`, `model.py` and `config.py` make it a method of
-PEFT; `passing.py` carries what was recognised along a cache; `mlp_modules.py` knows where a model has its MLPs.
+PEFT; `sealing.py` finds a file that was changed, and another model below; `passing.py` carries what was recognised
+along a cache; `mlp_modules.py` knows where a model has its MLPs.
 
 Differs from the paper (Grimes et al. 2026): it has one table, in which each entry has an owner, and deletes
 approximately, since sources read each other's entries while they learn. Tables of their own, the gate, whitened views

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from .layer import MemoryLayer
 from .mlp_modules import chosen_layers, mlps
 from .passing import Passing
+from .sealing import opened, sealed
 from .store import Store
 
 
@@ -62,7 +63,7 @@ class MemoryModel(BaseTuner):
 
     @classmethod
     def _get_adapter_state_dict(cls, model, config, adapter_name, state_dict, unwanted_adapter_names):
-        return dict(store_of(model, adapter_name).tensors())
+        return sealed(store_of(model, adapter_name).tensors(), tuner_of(model).model)
 
     @classmethod
     def _remove_adapter_name_from_key(cls, key, adapter_name):
@@ -70,7 +71,7 @@ class MemoryModel(BaseTuner):
 
     @classmethod
     def _remap_adapter_state_dict_for_load(cls, model, config, adapter_name, state_dict):
-        store_of(model, adapter_name).load(state_dict)
+        store_of(model, adapter_name).load(opened(state_dict, tuner_of(model).model))
         own = f".memory_values.{adapter_name}"
         return {name: p.data for name, p in model.named_parameters() if name.endswith(own)}
 

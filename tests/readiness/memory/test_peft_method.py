@@ -157,3 +157,44 @@ def test_the_memory_of_a_wrapped_model_is_found():
 def test_a_table_for_all_sources_is_refused_since_nothing_would_train_it():
     with pytest.raises(ValueError, match="`variant` is 'shared'"):
         MemoryConfig(variant="shared")
+
+
+def changed(folder, name: str | None = None, cut: int = 0):
+    """The file of a memory with one value of a tensor changed, without it, or cut."""
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "adapter_model.safetensors"
+    if name is None:
+        path.write_bytes(path.read_bytes()[:-cut])
+        return
+    found = load_file(path)
+    some = next(key for key in found if name in key)
+    found[some] = found[some].clone()
+    found[some].view(-1)[0] += 1
+    save_file(found, path)
+
+
+@pytest.mark.parametrize("name, said", [("values.0", "1 of 2 tables"), ("view.1.mean", "what all tables share")])
+def test_a_changed_file_is_told(tmp_path, name, said):
+    from peft import PeftModel
+
+    model = memories.with_memory()
+    for seed, source in enumerate("ab"):
+        memories.put(model, source, tiny.batch_of(model, tiny.lm_rows(2, start=2 * seed)), seed)
+    model.save_pretrained(tmp_path)
+    changed(tmp_path, name)
+    with pytest.raises(ValueError, match=f"was changed, or is not whole: {said}"):
+        PeftModel.from_pretrained(tiny.lm(layers=3), str(tmp_path))
+
+
+def test_another_model_below_is_told_and_the_same_one_in_half_precision_is_not(tmp_path):
+    from peft import PeftModel
+
+    memories.with_memory(tiny.lm(layers=3)).save_pretrained(tmp_path)
+    for dtype in (torch.bfloat16, torch.float16):
+        PeftModel.from_pretrained(tiny.lm(layers=3).to(dtype), str(tmp_path))
+    other = tiny.lm(layers=3)
+    with torch.no_grad():
+        next(other.parameters()).add_(1e-3)
+    with pytest.raises(ValueError, match="another one than the memory was filled beside"):
+        PeftModel.from_pretrained(other, str(tmp_path))

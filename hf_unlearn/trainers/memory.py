@@ -135,8 +135,7 @@ class MemoryTrainer(ForgettingTrainer):
             model = self._with_memory(model)
         args = with_defaults(args)
         super().__init__(model, args, train_dataset=rows, **{**others, "peft_config": None})
-        if self.accelerator.num_processes > 1:
-            raise_problems(["A memory is trained on one process: its sources are small. Start it without a launcher."])
+        self.refuse_several_processes()
         self.schedule = SourceSchedule(
             rows, self.sources.places, int(args.num_train_epochs), int(args.per_device_train_batch_size), args.seed
         )
@@ -148,6 +147,11 @@ class MemoryTrainer(ForgettingTrainer):
         self._loss_before: list[float] = []  # of each source, nats
         self.public_loss: list[float] = []  # before and after, nats
         self.add_callback(SourceCallback(self))
+
+    def refuse_several_processes(self) -> None:
+        """Before tables are filled: a source's rows are too few to be dealt out."""
+        if self.accelerator.num_processes > 1:
+            raise_problems(["A memory is trained on one process: its sources are small. Start it without a launcher."])
 
     def load(self, source, init):
         model = self._with_memory(super().load(source, init))

@@ -97,6 +97,8 @@ class MemoryDeletionTrainer(MemoryTrainer):
         )
         if tuner_of(self.model) is None:
             raise_problems([f"The model has no memory, and the record of {asked.source} is of one. Pass that folder."])
+        if asked.parts:
+            self.refuse_several_processes()
         arguments = asked.found["memory"]["arguments"]
         self.schedule = SourceSchedule(
             rows,
@@ -162,8 +164,7 @@ class MemoryDeletionTrainer(MemoryTrainer):
     def guarantee(self) -> str:
         if not self.unlearned:
             return records.NOT_FORGOTTEN
-        same = not self.asked.parts or not self.other_machine
-        return records.EXACT if self.asked.variant == "own" and same else records.APPROXIMATE
+        return records.APPROXIMATE if self.asked.parts and self.other_machine else records.EXACT
 
     @property
     def other_machine(self) -> dict:

@@ -35,10 +35,6 @@ class MemoryAsked:
     numbers: np.ndarray
 
     @property
-    def variant(self) -> str:
-        return self.found["memory"]["variant"]
-
-    @property
     def whole(self) -> list[str]:
         """Digests of the sources all of whose rows are asked for."""
         return [self.rows.sources[i] for i in np.flatnonzero(self._left == 0) if i in self._touched]

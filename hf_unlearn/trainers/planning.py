@@ -144,8 +144,7 @@ def _of_a_memory(asked: memory_request.MemoryAsked) -> Options:
         return Option(way, guarantee, round(rows * each), rows * each / whole, minutes, storage)
 
     again = sum(int(asked.rest.source_of.tolist().count(asked.rest.sources.index(part))) for part in asked.parts)
-    guarantee = EXACT if found["variant"] == "own" else APPROXIMATE
-    options = Options([option(DROP, guarantee, again, found["bytes"]), option(RETRAIN, EXACT, len(asked.rest))])
+    options = Options([option(DROP, EXACT, again, found["bytes"]), option(RETRAIN, EXACT, len(asked.rest))])
     options.beside = (
         f"{len(asked.whole)} whole source(s): their tables are dropped, without training.",
         *([f"{len(asked.parts)} source(s) in part: filled anew from {again} rows that are left."] if again else []),

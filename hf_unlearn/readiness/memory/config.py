@@ -12,7 +12,7 @@ from ...utils.checks import Wrong, number, one_of, raise_problems, shown, whole
 from .model import MemoryModel
 
 NAME = "MEMORY"
-VARIANTS = ("own",)  # one table for all, with an owner for each entry, is not built
+VARIANTS = ("own",)
 LARGEST_SEED = 2**32 - 1
 
 
@@ -53,7 +53,10 @@ class MemoryConfig(PeftConfig):
             inputs apart: rephrased questions then find less of what was learned.
         top_k: entries that an input reads.
         entries_per_source: that a source owns in a layer, at most.
-        variant: "own": each source has a table of its own, and deleting it is exact. There is no other yet.
+        variant: "own": each source has a table of its own, and deleting it is exact. There is no other: one table for
+            all, in which each entry has an owner, deletes approximately, since sources read each other's entries while
+            they learn; tables of their own learn all that they are given at the sizes measured
+            (recipes/study/README.md).
         gate_beta: β of the gate: how much a source that an input is more like outweighs another.
         gate_floor: c₀ of the gate: how like a window of a source inputs must be to recognise it, as a mean cosine. A
             higher one keeps more apart from others of like names, and misses more rephrased questions.

@@ -221,7 +221,7 @@ class UnlearnConfig(UnlearnOptions, LoadingOptions, Arguments, RecordsGiven):
 
     `per_device_train_batch_size` counts *forget* rows; each brings one retain row with it. Defaults that differ:
 
-    * `learning_rate` 1e-4, or 1e-3 where an adapter alone is moved; constant. Chosen on a pretrained encoder and a
+    * `learning_rate` 1e-4, or 3e-4 where an adapter alone is moved; constant. Chosen on a pretrained encoder and a
       pretrained language model (recipes/study/README.md). The authors of ∇τ used 3e-4 for text, constant, which suits
       small new models, and for images decayed 1e-3 to a tenth. A request is a short run, and the
       stop rule ends it, so a decay would only slow its end.
@@ -244,7 +244,7 @@ class UnlearnConfig(UnlearnOptions, LoadingOptions, Arguments, RecordsGiven):
     learning_rate: float = field(
         default=1e-4,
         metadata={
-            "help": "Step size; left out, 1e-3 for an adapter. Raise it where too little is forgotten, lower it where "
+            "help": "Step size; left out, 3e-4 for an adapter. Raise it where too little is forgotten, lower it where "
             "too much is lost."
         },
     )

@@ -98,7 +98,8 @@ class UnlearnTrainer(ForgettingTrainer):
     Unlearns the forget rows with ∇τ (Trippa et al. 2024), or with a baseline of the same registry, and stops by itself.
 
     It needs nothing but the rows: α, the number of passes and τ follow from them. The run ends when the loss of the
-    whole forget set has reached τ and stayed there while the retain rows' loss is within its budget. The retain loss
+    whole forget set has reached τ and stayed there while the retain rows' loss is within its budget; before, it goes on
+    for as many passes again at most, until their labels are 98 % as likely as they were. The retain loss
     may rise further during the run if it falls again. Where the model becomes no better than guessing on retain rows,
     or their loss is still beyond the budget at the end, the last weights within the budget are put back. With
     `resistance="relearn"` the target counts as reached only when simulated recoveries fail, too. Why the run
@@ -316,6 +317,7 @@ class UnlearnTrainer(ForgettingTrainer):
             stop=args.stop,
             retain_budget=args.retain_budget,
             recovers=self.objective.recovers,
+            holds=self.objective.stops_at_target,
         )
 
     # ---- where the request is ----

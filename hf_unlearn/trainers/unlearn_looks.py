@@ -121,6 +121,7 @@ class UnlearnLooks:
             shortfall=lacking,
             retain_loss=retain,
             recovered_loss=recovered,
+            forget_pass=trainer.forget_pass,
             last=last,
         )
         if plan.kept:

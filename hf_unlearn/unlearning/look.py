@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .schedule import Rule, State
-from .stop_rule import resists, retain_limit, transient_limit
+from .stop_rule import overshoot, resists, retain_limit, settled_limit, settles, transient_limit
 
 NEAR = 0.2  # of τ: a look is due once the batches' mean forget loss is at most so far short of the target
 FRESH = 3  # looks: the run does not go back to a snapshot short of the target that is older than so many
@@ -46,6 +46,7 @@ def plan_look(
     shortfall: float,
     retain_loss: float,
     recovered_loss: float | None = None,
+    forget_pass: int = 0,
     last: bool = False,
 ) -> Look:
     """
@@ -54,6 +55,7 @@ def plan_look(
             ([`~hf_unlearn.objectives.base.Objective.shortfall_of_mean`]); nan: not known.
         retain_loss: the batches' mean retain loss in nats; nan counts as beyond every limit.
         recovered_loss: mean loss in nats after simulated recoveries; None: none are simulated.
+        forget_pass: forget passes done.
         last: no step follows.
     """
     kept = retain_loss <= retain_limit(rule, state)
@@ -61,11 +63,13 @@ def plan_look(
     lost = not retain_loss <= transient_limit(rule, state)
     near = max(NEAR, 2 * state.tolerance)
     pending = last or lost or state.reached > 0 or state.over_budget > 0
+    recovering = settles(rule, state, forget_pass) and not retain_loss <= settled_limit(rule, state)
+    recovering = recovering and shortfall >= -overshoot(state)  # further beyond, it may have to go back
     return Look(
         kept=kept,
         short=shortfall > state.tolerance,
         snapshot=kept and (shortfall > near or not resisting),
-        measure=pending or (kept and shortfall <= near and resisting),
+        measure=pending or (kept and shortfall <= near and resisting and not recovering),
     )
 
 

@@ -69,6 +69,7 @@ class Rule:
         retain_budget: nats by which the retain rows' mean loss may rise.
         general_budget: the same of the general texts that are only measured; None: there are none.
         recovers: the objective has a retain term; without one, a spent budget ends the run at once.
+        holds: the objective leaves the forget rows at their target once they are there.
     """
 
     alpha0: float
@@ -78,6 +79,7 @@ class Rule:
     stop: bool
     retain_budget: float
     recovers: bool = True
+    holds: bool = True
     general_budget: float | None = None
 
 
@@ -92,6 +94,8 @@ class State:
         tolerance: share of τ by which the forget rows may be short of it ([`tolerance`]).
         general_initial: mean loss of the general texts that are only measured, before the first step, nats; None: there
             are none.
+        first_reached: the forget pass of the first look that found the forget rows at the target and the retain rows
+            within their budget; None: none has.
         ahead: how far beyond τ the forget rows' mean loss was before the first step, as a share of τ.
         forget_pass: forget passes done.
         reached: looks in a row that found the target reached.
@@ -108,6 +112,7 @@ class State:
     stop_reason: str | None = None
     tolerance: float = TOLERANCE
     general_initial: float | None = None
+    first_reached: int | None = None
     ahead: float = 0.0
 
     def to_dict(self) -> dict:

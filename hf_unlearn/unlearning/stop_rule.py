@@ -4,6 +4,10 @@ more where few rows make a mean uncertain ([`~hf_unlearn.unlearning.schedule.tol
 what, τ for a mean, the rows' targets for the gaps by rows. And it is at least minus that, or -OVERSHOOT (-10 %), which
 gaps by rows never pass: their shortfall is not negative. Rows that were beyond τ before the first step may stay there.
 
+The budget is what a finished run may cost at most. A run that has reached its target within it goes on for as many
+passes again at most, until the retain rows' labels are as likely as they were but for [`KEPT`]: they recover while the
+objective holds the forget rows where they are.
+
 Differs from the paper: it has no stop rule; all of this is ours.
 """
 
@@ -36,12 +40,25 @@ STOP_REASONS = {
 PATIENCE = 2  # consecutive looks: "reached and stayed", and likewise for the budget
 TRANSIENT = math.log(2)  # nats: by so much more may the general texts' loss rise during a run, if it falls again
 RECOVERY = 0.1  # of τ: by so much the loss after a simulated recovery may be short of it
+KEPT = -math.log(0.98)  # nats: labels that are 98 % as likely as before (geometric mean) are as good as kept
 OVERSHOOT = 0.1  # of τ: a forget loss further above it marks the rows as deleted, and does not count as reached
 
 
 def retain_limit(rule: Rule, state: State) -> float:
     """The retain loss in nats that a finished run may leave behind."""
     return state.retain_initial + rule.retain_budget
+
+
+def settled_limit(rule: Rule, state: State) -> float:
+    """The retain loss in nats at which a run that has reached its target has nothing left to recover."""
+    return state.retain_initial + min(KEPT, rule.retain_budget)
+
+
+def settles(rule: Rule, state: State, forget_pass: int) -> bool:
+    """Whether a run that has reached its target goes on so that the retain rows recover."""
+    first = state.first_reached
+    able = rule.recovers and rule.holds
+    return able and first is not None and forget_pass < min(2 * max(first, 1), rule.passes)
 
 
 def transient_limit(rule: Rule, state: State) -> float:
@@ -82,19 +99,23 @@ def update(
         shortfall: how far the whole forget set is from the target, as a share of τ
             ([`~hf_unlearn.objectives.base.Objective.shortfall`]).
         retain_loss: mean loss of the retain sample, in nats. The target counts as reached only while this is within
-            the budget: until then the run goes on and the retain rows recover. Beyond [`transient_limit`] twice
+            the budget, and for some time ([`settles`]) within [`settled_limit`]: until then the run goes on and the
+            retain rows recover. Beyond [`transient_limit`] twice
             in a row, or still beyond the budget after the last pass, the budget is spent.
         recovered_loss: mean loss in nats of the rows held out of simulated recoveries, after them; None: none are
             simulated. The target counts as reached only while [`resists`] says so.
         general_loss: mean loss in nats of the general texts that are only measured; it has a budget like the retain
             sample's.
     """
-    reached, over = state.reached, state.over_budget
-    kept = retain_loss is not None and within(rule, state, retain_loss, general_loss)
+    reached, over, there = state.reached, state.over_budget, False
+    first, kept = state.first_reached, retain_loss is not None and within(rule, state, retain_loss, general_loss)
     able = general_loss is None or general_loss <= general_limit(rule, state)
     if shortfall is not None:
         there = -overshoot(state) <= shortfall <= state.tolerance and kept and resists(state, recovered_loss)
-        reached = reached + 1 if there else 0
+        first = forget_pass if there and first is None else first
+        settled = there and retain_loss <= settled_limit(rule, state)
+        on = settles(rule, replace(state, first_reached=first), forget_pass)
+        reached = reached + 1 if settled or (there and not on) else 0
     if retain_loss is not None:
         lost = not retain_loss <= transient_limit(rule, state)
         unable = general_loss is not None and not general_loss <= general_limit(rule, state) + TRANSIENT
@@ -102,11 +123,12 @@ def update(
     reason = None
     if rule.stop and over >= PATIENCE:
         reason = BUDGET if lost else GENERAL
-    elif rule.stop and reached >= PATIENCE:
+    elif rule.stop and (reached >= PATIENCE or (there and forget_pass >= rule.passes and first < forget_pass)):
         reason = REACHED
     elif forget_pass >= rule.passes:
         reason = spent(able) if rule.stop and retain_loss is not None and not kept else DONE
-    return replace(state, forget_pass=forget_pass, reached=reached, over_budget=over, stop_reason=reason)
+    moved = {"forget_pass": forget_pass, "reached": reached, "over_budget": over, "first_reached": first}
+    return replace(state, **moved, stop_reason=reason)
 
 
 def overshoot(state: State) -> float:

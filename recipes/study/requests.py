@@ -92,7 +92,7 @@ TASKS = {
         {
             "10 rows": Asked(1, 10),
             "2 authors": Asked(2, retrained=True),
-            "5 authors": Asked(5),
+            "3 authors": Asked(3),
             "2 authors, replayed": Asked(2, retrained=True, replayed=True),
             "2 authors, pushed": Asked(2, flags=PUSHED),
         },

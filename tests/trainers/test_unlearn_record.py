@@ -88,7 +88,7 @@ def test_a_ready_checkpoint_gives_defaults_where_the_user_left_them(tmp_path):
     assert pointed.args.learning_rate == 1e-4
 
 
-@pytest.mark.parametrize(("request_of", "rate"), [({}, 1e-3), ({"learning_rate": 1e-4}, 1e-4)], ids=["none", "own"])
+@pytest.mark.parametrize(("request_of", "rate"), [({}, 3e-4), ({"learning_rate": 1e-4}, 1e-4)], ids=["none", "own"])
 def test_an_adapter_takes_the_recommended_rate_even_where_it_is_the_default_of_whole_models(
     tmp_path, request_of, rate
 ):
@@ -101,7 +101,7 @@ def test_a_config_serves_a_whole_model_after_an_adapter(tmp_path):
     args = UnlearnConfig(str(tmp_path), gap="hinge", **QUIET)
     lora = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules="all-linear")
     rates = [trainer(None, config=args, peft_config=peft).args.learning_rate for peft in (lora, None)]
-    assert rates == [1e-3, 1e-4] and args.learning_rate == 1e-4
+    assert rates == [3e-4, 1e-4] and args.learning_rate == 1e-4
 
 
 def test_an_option_that_nothing_reads_is_told_when_the_checkpoint_s_recommendations_are_known(tmp_path):

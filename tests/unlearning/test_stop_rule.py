@@ -29,7 +29,7 @@ def feed(rule, state, looks, first=0):
 
 
 def test_the_target_counts_as_reached_after_two_looks_in_a_row():
-    near, far = ({"shortfall": s, "retain_loss": 0.15} for s in (0.05, 0.0501))
+    near, far = ({"shortfall": s, "retain_loss": 0.11} for s in (0.05, 0.0501))
     _, reasons = feed(RULE, start(RULE, 2.0, 0.1), [near, far, near, {}, {"retain_loss": 0.1}, near])
     assert reasons == [None] * 5 + [REACHED]
     over = [{**near, "shortfall": -0.1}] * 2
@@ -38,11 +38,25 @@ def test_the_target_counts_as_reached_after_two_looks_in_a_row():
     assert feed(RULE, start(RULE, 2.0, 0.1), [{**near, "shortfall": math.nan}] * 4)[1] == [None] * 4
 
 
+def test_a_run_that_has_reached_its_target_goes_on_until_the_retain_rows_recover_or_as_long_again():
+    there = {"shortfall": 0.0}
+    low, high = ({**there, "retain_loss": 0.1 + more} for more in (0.02, 0.03))
+    far = {"shortfall": 0.5, "retain_loss": 0.1}
+    kept = start(RULE, 2.0, 0.1)
+    assert feed(RULE, kept, [far, far, high, high, low, low])[1] == [None] * 5 + [REACHED]
+    state, reasons = feed(RULE, kept, [far, far, high, high, high, high])
+    assert reasons == [None] * 5 + [REACHED] and state.first_reached == 2  # passes 4 and 5 are as long again
+    assert feed(rule(passes=4), kept, [far, far, high, high, high])[1] == [None] * 4 + [REACHED]  # the last pass
+    for unable in (rule(recovers=False), rule(holds=False)):  # nothing brings them back, or the forget rows would go on
+        assert feed(unable, kept, [high, high])[1] == [None, REACHED]
+    assert feed(rule(retain_budget=0.01), kept, [{**there, "retain_loss": 0.109}] * 2)[1] == [None, REACHED]
+
+
 def test_rows_that_began_beyond_the_target_may_stay_there():
     began = start(RULE, 2.0, 0.1)
     state = set_out(began, -1.3)
     for shortfall, reason in ((-1.3, REACHED), (-1.39, REACHED), (-1.41, None), (0.0, REACHED), (0.1, None)):
-        assert feed(RULE, state, [{"shortfall": shortfall, "retain_loss": 0.15}] * 2)[1][-1] == reason
+        assert feed(RULE, state, [{"shortfall": shortfall, "retain_loss": 0.11}] * 2)[1][-1] == reason
     assert set_out(began, 0.9) == set_out(began, math.nan) == began
     assert State(**json.loads(json.dumps(state.to_dict()))) == state
 
@@ -50,7 +64,7 @@ def test_rows_that_began_beyond_the_target_may_stay_there():
 def test_a_wider_tolerance_holds_on_both_sides_of_the_target():
     state = start(RULE, 2.0, 0.1, short_by=0.2)
     for shortfall, reason in ((0.2, REACHED), (-0.2, REACHED), (0.201, None), (-0.201, None)):
-        assert feed(RULE, state, [{"shortfall": shortfall, "retain_loss": 0.15}] * 2)[1][-1] == reason
+        assert feed(RULE, state, [{"shortfall": shortfall, "retain_loss": 0.11}] * 2)[1][-1] == reason
 
 
 @pytest.mark.parametrize("retain", [0.2001, 0.55, math.nan])

@@ -107,6 +107,20 @@ def sets_problems(
     return problems + told
 
 
+def kept_twins(forget: Any, kept: Any, processing_class: Any = None) -> list[str]:
+    """General rows that say what forget rows say, both data sets; a warning tells of such as are much alike."""
+    found, ids = contents([forget, kept], processing_class), [row_ids(rows) for rows in (forget, kept)]
+    pairs = twins(*found)
+    if not pairs:
+        warn_of_near_twins(*found, *ids, "forget", "general")
+        return []
+    same = [f"{ids[0][i]} = {ids[1][j]}" for i, j in pairs]
+    return [
+        f"{len(pairs)} general row(s) have the content of a forget row (forget = general): {first_ids(same)}. What the "
+        "model says of general rows is kept, so these would not be forgotten. Take them out."
+    ]
+
+
 def _shared_ids(
     sets: Sets, found: dict[str, Content], ids: dict[str, tuple[list, list[str]]]
 ) -> tuple[list[str], set[tuple[str, str]]]:

@@ -14,14 +14,14 @@ from ..data.batch import count_labels
 from ..evaluation import evaluating
 from ..objectives.row_nll import IGNORE_INDEX, behind_prompts, labels_by_position
 from ..unlearning import general
-from .engines import total
+from .engines import decided_by_first, total
+from .general_texts import SAID_FILE, stored
 from .passes import RowsPass, dealt_out
 
 if TYPE_CHECKING:
     from .unlearn import UnlearnTrainer
 
 PLACES = "general_places"  # in a batch: which of the general rows each row is
-FILE = "_general.npz"  # what the model said, for a run that is resumed
 
 
 class GeneralTerm:
@@ -36,17 +36,20 @@ class GeneralTerm:
         self.trainer = trainer
         self.said: list[tuple[Tensor, Tensor]] = []
 
-    def listen(self) -> None:
-        """What the model before the request says: the present one, by forward passes, or that of the run resumed."""
+    def listen(self, resumed: bool) -> None:
+        """
+        What the model before the request says: the present one, by forward passes, or that of the run `resumed`.
+
+        Raises:
+            ArgumentError: if what the latter said is gone.
+        """
         trainer = self.trainer
-        path = Path(trainer.args.output_dir, FILE)
-        if trainer.resumed_from and path.is_file():
-            with np.load(path) as saved:
-                parts = [torch.from_numpy(saved[name]).split(saved["labels"].tolist()) for name in ("words", "logs")]
-            self.said = list(zip(*parts, strict=True))
+        if resumed:
+            self.said = decided_by_first(lambda: _saved(stored(trainer.args.output_dir, SAID_FILE)))
             return
         self.said = self._now()
         if trainer.args.should_save:
+            path = Path(trainer.args.output_dir, SAID_FILE)
             words, logs = (torch.cat(parts).numpy() for parts in zip(*self.said, strict=True))
             path.parent.mkdir(parents=True, exist_ok=True)
             np.savez(path, words=words, logs=logs, labels=np.array([len(one) for one, _ in self.said]))
@@ -103,6 +106,12 @@ class GeneralTerm:
         rows = {name: value for name, value in batch.items() if name not in (PLACES, "labels")}
         logits = behind_prompts(model(**rows).logits, batch["labels"])
         return logits, labels_by_position(logits, batch["labels"])
+
+
+def _saved(path: Path) -> list[tuple[Tensor, Tensor]]:
+    with np.load(path) as saved:
+        parts = [torch.from_numpy(saved[name]).split(saved["labels"].tolist()) for name in ("words", "logs")]
+    return list(zip(*parts, strict=True))
 
 
 def _labelled(logits: Tensor, labels: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data.checks import taken
+from ..data.checks import kept_twins, taken
 from ..data.columns import column_names
+from ..data.encode.chat import OddChat, has_template, question_tokens
 from ..data.general_texts import AUTO, FILE, MADE, NONE
 from ..data.order import rows_at
 from ..data.row_checks import row_problems
@@ -26,11 +28,13 @@ from .engines import decided_by_first, keeps_shards, several_backwards_problem, 
 from .models import base_model
 
 if TYPE_CHECKING:
+    from ..config import UnlearnConfig
     from .unlearn import UnlearnTrainer
 
 logger = logging.getLogger(__name__)
 
 OWN, GIVEN = "the model's own words", "given"
+SAID_FILE = "_general.npz"  # beside FILE: what the model said of the rows, for a run that is resumed
 
 
 @dataclass(frozen=True)
@@ -49,19 +53,27 @@ class GeneralRows:
     def __bool__(self) -> bool:
         return bool(self.learnt)
 
-    @property
-    def usual_budget(self) -> float:
-        """Nats by which the mean loss of the held rows may rise, where nobody has said how many."""
-        return general.OWN_BUDGET if self.source == OWN else general.BUDGET
+    def budget(self, args: UnlearnConfig) -> float | None:
+        """Nats by which the mean loss of the held rows may rise; None: there are none."""
+        said = args.general_budget
+        if self:
+            usual = general.OWN_BUDGET if self.source == OWN else general.BUDGET
+            return usual if said is None else said
+        if said is not None and "general_budget" in args.given:
+            logger.warning("`general_budget` is %g, but no general texts are kept, and nothing reads it.", said)
+        return None
 
     def to_dict(self) -> dict:
         return {"source": self.source, "learnt": len(self.learnt), "held": len(self.held)}
 
 
-def taken_in(given: Any, processing_class, limits, plain: bool) -> tuple[Any, list]:
+def taken_in(given: Any, processing_class, limits, plain: bool, forget: Any = None) -> tuple[Any, list]:
     """
     `(general rows as they were given, made ready for the model where they were text; all that is wrong with them)`.
     "auto" and "none", which None also means, stay as they are.
+
+    Args:
+        forget: the forget rows as a data set, which must not be among them; None: they cannot be taken.
     """
     if given is None or (isinstance(given, str) and given == NONE):
         return NONE, []
@@ -81,7 +93,17 @@ def taken_in(given: Any, processing_class, limits, plain: bool) -> tuple[Any, li
     if not wrong and np.asarray(rows[0]["labels"]).dtype.kind == "f":
         said = "has several labels a row; what is kept is one distribution a row or token. Leave it out."
         wrong = [Wrong("general_dataset", said)]
+    if not wrong and forget is not None:
+        wrong = kept_twins(forget, rows, processing_class)
     return rows, wrong
+
+
+def unread_budget(args: UnlearnConfig, rows: Any) -> list:
+    """A budget that somebody has set where there are to be no general rows."""
+    if args.general_budget is None or "general_budget" not in args.given or not isinstance(rows, str) or rows != NONE:
+        return []
+    said = f'is {args.general_budget:g}, but nothing reads it: `general_dataset` is "none". Leave one of the two out.'
+    return [Wrong("general_budget", said)]
 
 
 def _encoded(given: Any, processing_class):
@@ -109,14 +131,23 @@ def _evenly(n: int, most: int) -> list[int]:
     return np.linspace(0, n - 1, min(n, most)).round().astype(int).tolist()
 
 
-def settled(trainer: UnlearnTrainer, given: Any) -> GeneralRows:
+def settled(trainer: UnlearnTrainer, given: Any, resumed: bool) -> GeneralRows:
     """
-    The general rows of a request, before its first step. Rows that the model writes are stored beside the result, and
-    read from there where the run is resumed.
+    The general rows of a request, before its first step. Rows that the model writes are stored beside the result.
+
+    Args:
+        resumed: the request goes on from a checkpoint: with the rows that it had, if it had any, since its model has
+            moved and would write others.
 
     Raises:
-        ArgumentError: if the engine cannot take the passes that rows which were given need.
+        ArgumentError: if the engine cannot take the passes that rows which were given need, or the stored rows of a
+            request that goes on are gone.
     """
+    if resumed and trainer.request_state.general_initial is None:
+        return GeneralRows()
+    if not resumed and trainer.args.should_save:  # what an earlier request has left there is no word of this one
+        for name in (FILE, SAID_FILE):
+            Path(trainer.args.output_dir, name).unlink(missing_ok=True)
     if isinstance(given, str) and given == NONE:
         return GeneralRows()
     auto = isinstance(given, str)
@@ -127,13 +158,27 @@ def settled(trainer: UnlearnTrainer, given: Any) -> GeneralRows:
         return GeneralRows()
     if not auto:
         return _halved(rows_at(given, _evenly(len(given), general.MOST_ROWS)), GIVEN)
-    path = Path(trainer.args.output_dir, FILE)
-    found = decided_by_first(lambda: _read(path) if trainer.resumed_from and path.is_file() else None)
-    if found is None:
-        found = _written(trainer)
-        if found and trainer.args.should_save:
-            _write(path, found, trainer.processing_class)
+    if resumed:
+        return _halved(decided_by_first(lambda: _read(stored(trainer.args.output_dir, FILE))), OWN)
+    found = _written(trainer)
+    if found and trainer.args.should_save:
+        _write(Path(trainer.args.output_dir, FILE), found, trainer.processing_class)
     return _halved(found, OWN) if found else GeneralRows()
+
+
+def stored(folder: str, name: str) -> Path:
+    """
+    A file of the request that goes on, in its output folder.
+
+    Raises:
+        ArgumentError: if it is not there.
+    """
+    path = Path(folder, name)
+    if not path.is_file():
+        said = f"{path} is not there, with which this request keeps general ability; checkpoints do not hold it. Put "
+        said += "it back, or begin the request anew, without `resume_from_checkpoint`."
+        raise ArgumentError([said])
+    return path
 
 
 def _halved(rows: list[dict], source: str) -> GeneralRows:
@@ -210,8 +255,8 @@ def own_texts(model, tokenizer, seed: int) -> list[dict]:
         Rows with `input_ids`, `attention_mask` and `labels`, -100 on the beginnings.
     """
     prompts = _beginnings(tokenizer)
-    prompts = [prompts[i % len(prompts)] for i in range(general.TEXTS)]
-    room = positions_of(base_model(model)) - max(map(len, prompts))
+    prompts = [prompts[i % len(prompts)] for i in range(general.TEXTS if prompts else 0)]
+    room = positions_of(base_model(model)) - max(map(len, prompts), default=math.inf)
     if room < general.SAME:
         return []
     how = {"max_new_tokens": int(min(general.TOKENS, room)), "batch_size": len(prompts), "seed": seed}
@@ -225,14 +270,31 @@ def own_texts(model, tokenizer, seed: int) -> list[dict]:
 
 
 def _beginnings(tokenizer) -> list[list[int]]:
-    """Tokens of the beginnings, two plain ones and two chats by turns: of each kind every other one is held out."""
-    plain = [tokenizer(text)["input_ids"] for text in general.STARTS]
-    plain = [ids[:-1] if ids[-1] == tokenizer.eos_token_id else ids for ids in plain]
-    if not getattr(tokenizer, "chat_template", None):
-        return plain
-    asks = [[{"role": "user", "content": text}] for text in general.ASKS]
-    chats = [tokenizer.apply_chat_template(ask, add_generation_prompt=True, return_dict=False) for ask in asks]
-    return [ids for i in range(0, len(plain), 2) for ids in (*plain[i : i + 2], *chats[i : i + 2])]
+    """
+    Tokens of the beginnings, two plain ones and two chats by turns: of each kind every other one is held out. Without
+    what the tokenizer cannot read, or its chat template refuses.
+    """
+    plain = [*filter(None, (_opening(tokenizer, text) for text in general.STARTS))]
+    chats = [*filter(None, (_ask(tokenizer, text) for text in general.ASKS))] if has_template(tokenizer) else []
+    most = max(len(plain), len(chats))
+    return [ids for i in range(0, most, 2) for ids in (*plain[i : i + 2], *chats[i : i + 2])]
+
+
+def _opening(tokenizer, text: str) -> list[int]:
+    try:
+        ids = list(tokenizer(text)["input_ids"])
+    except Exception as error:  # of every type that tokenizers raise, as where a word is not known
+        logger.info("A beginning of general texts is left out: %r cannot be read (%s).", text, error)
+        return []
+    return ids[:-1] if ids[-1:] == [tokenizer.eos_token_id] else ids
+
+
+def _ask(tokenizer, text: str) -> list[int]:
+    try:
+        return question_tokens(tokenizer, text)
+    except OddChat as why:
+        logger.info("A beginning of general texts is left out: %r %s.", text, why)
+        return []
 
 
 def digest(trainer: UnlearnTrainer) -> str:

@@ -189,7 +189,8 @@ class UnlearnTrainer(ForgettingTrainer):
 
         def take_rows(limits, plain):
             sets, wrong = split_sets(*given, limits, plain, processing_class)
-            self.general_dataset, bad = general_texts.taken_in(general_dataset, processing_class, limits, plain)
+            own = None if wrong else sets[0]
+            self.general_dataset, bad = general_texts.taken_in(general_dataset, processing_class, limits, plain, own)
             return sets, wrong + bad
 
         sets, problems = take_in(model, args, UnlearnConfig, others, "request's", take_rows)
@@ -197,6 +198,7 @@ class UnlearnTrainer(ForgettingTrainer):
         args = self._settle_arguments(args, model, problems, has_tokens(forget_dataset))
         self.objective = objective_of(args)
         self.step_rows = step_rows(args)
+        problems += general_texts.unread_budget(args, self.general_dataset)
         problems += unmet_needs(self.objective, args, kwargs.get("optimizers"))
         if kwargs.get("compute_loss_func") is not None:
             problems.append(
@@ -431,10 +433,10 @@ class UnlearnTrainer(ForgettingTrainer):
         """Before the first step: measures τ and the retain rows, or restores the state of the checkpoint."""
         self.steps.reset()
         self.looks.reset()
-        if self.resumed_from and unlearn_record.take_up(self, self.resumed_from):
-            self._settle_general()
+        resumed = bool(self.resumed_from) and unlearn_record.take_up(self, self.resumed_from)
+        self._settle_general(resumed)
+        if resumed:
             return
-        self._settle_general()
         self.before.begin(resumed=None)
         self.saliency.choose()
         if self.alternates is not None:
@@ -448,15 +450,12 @@ class UnlearnTrainer(ForgettingTrainer):
         if self.objective.edits:
             self.looks.edit()
 
-    def _settle_general(self) -> None:
+    def _settle_general(self, resumed: bool) -> None:
         """The general rows, and their budget where there are any."""
-        self.general = general_texts.settled(self, self.general_dataset)
+        self.general = general_texts.settled(self, self.general_dataset, resumed)
         if self.general:
-            self.general_term.listen()
-        budget = self.args.general_budget if self.general else None
-        if self.general and budget is None:
-            budget = self.general.usual_budget
-        self.rule = dataclasses.replace(self.rule, general_budget=budget)
+            self.general_term.listen(resumed)
+        self.rule = dataclasses.replace(self.rule, general_budget=self.general.budget(self.args))
 
     def keep_row_values(self, values: list[float]) -> None:
         """Takes what each forget row brings: its reference or its target, whichever the objective asks for."""

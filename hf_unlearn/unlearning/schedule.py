@@ -134,11 +134,10 @@ def start(
     Raises:
         ValueError: if a loss is not finite.
     """
-    if not (math.isfinite(unseen_loss) and math.isfinite(retain_loss)):
-        raise ValueError(
-            f"Before the first step the unseen loss is {unseen_loss} and the retain loss {retain_loss}; both must be "
-            "finite. Look for broken weights or rows."
-        )
+    losses = {"unseen": unseen_loss, "retain": retain_loss, "general": general_loss}
+    if broken := {name: loss for name, loss in losses.items() if loss is not None and not math.isfinite(loss)}:
+        said = " and ".join(f"the {name} loss is {loss}" for name, loss in broken.items())
+        raise ValueError(f"Before the first step {said}; it must be finite. Look for broken weights or rows.")
     tau = rule.chance if rule.target == "chance" else unseen_loss
     return State(tau=tau, tau_initial=tau, retain_initial=retain_loss, tolerance=short_by, general_initial=general_loss)
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 from helpers.tiny import bert, fit, lm, lm_rows, same_bits, text_class_rows, tokenizer, weights
-from helpers.unlearning import MORE, mean_loss, memorised_more, trainer
+from helpers.unlearning import MORE, QUIET, mean_loss, memorised_more, trainer
 
-from hf_unlearn import UnlearnConfig
-from hf_unlearn.trainers import general_term, general_texts
+from hf_unlearn import UnlearnConfig, UnlearnTrainer
+from hf_unlearn.trainers import general_texts
 from hf_unlearn.unlearning import general, stop_rule
 
 TEXTS = lm_rows(24, 300)
@@ -87,7 +87,7 @@ def test_a_killed_run_ends_in_the_weights_that_it_would_have_had(tmp_path):
     whole = trainer(tmp_path / "whole", able(), MORE, general_dataset=TEXTS, **how)
     whole.train()
     again = trainer(tmp_path / "whole", able(), MORE, general_dataset=TEXTS, **how)
-    with np.load(tmp_path / "whole" / general_term.FILE) as said:
+    with np.load(tmp_path / "whole" / general_texts.SAID_FILE) as said:
         assert said["words"].shape == said["logs"].shape and len(said["labels"]) == 12
     again.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
     assert same_bits(weights(whole.model), weights(again.model))
@@ -194,7 +194,71 @@ def test_general_rows_that_cannot_be_taken_are_named_before_a_model_is_loaded(tm
         trainer(tmp_path, "no/such/model", MORE, general_dataset=given)
 
 
-def test_a_budget_that_nothing_reads_is_named():
+def test_general_rows_that_are_asked_for_are_refused_before_a_model_is_loaded(tmp_path):
+    given = [TEXTS[0], {**MORE["forget"][1], "id": 7}, {**MORE["forget"][2], "id": 8}]
+    with pytest.raises(ValueError, match=r"2 general row.s. have the content of a forget row .* 1 = 7, 2 = 8"):
+        trainer(tmp_path, "no/such/model", MORE, general_dataset=given)
+
+
+def test_what_the_tokenizer_or_its_chat_template_cannot_take_is_no_beginning(speaks, monkeypatch):
+    words = Words()
+    plain = general_texts._beginnings(words)
+    words.chat_template = "{{ raise_exception('the first turn is to be of the system') }}"
+    assert general_texts._beginnings(words) == plain != []
+
+    class Strict:
+        eos_token_id = 2
+
+        def __call__(self, text):
+            if text != general.STARTS[0]:
+                raise KeyError(text)
+            return words(text)
+
+    assert general_texts._beginnings(Strict()) == plain[:1]
+    monkeypatch.setattr(general, "STARTS", ())
+    assert general_texts.own_texts(able(), words, 0) == []
+
+
+def saying(tmp_path):
+    """A run by its own words, with a checkpoint of its second step; and the same run once more, to resume."""
+    how = {"passes": "4", "save_strategy": "steps", "save_steps": 2, "learning_rate": 1e-2, "retain_budget": 30.0}
+    options = {"per_device_train_batch_size": 4, "general_budget": 30.0, **how}
+    args = UnlearnConfig(str(tmp_path), **QUIET, **options)
+    run, again = (UnlearnTrainer(able(), args, *MORE.values(), processing_class=Words()) for _ in range(2))
+    run.train()
+    return run, again
+
+
+def test_a_run_that_goes_on_writes_no_other_texts(tmp_path, speaks, monkeypatch):
+    monkeypatch.setattr(general, "GUESSING", 2.0)
+    run, again = saying(tmp_path)
+    assert run.general.source == general_texts.OWN
+    for name in (general_texts.SAID_FILE, general_texts.FILE):
+        (tmp_path / name).unlink()
+        with pytest.raises(ValueError, match=rf"{name} is not there"):
+            again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+
+
+def test_a_run_that_had_nothing_to_say_has_no_texts_when_it_goes_on(tmp_path, speaks, monkeypatch, caplog):
+    monkeypatch.setattr(general, "GUESSING", 0.0)
+    run, again = saying(tmp_path)
+    assert not run.general and not (tmp_path / general_texts.FILE).exists()
+    assert "`general_budget` is 30, but no general texts are kept" in caplog.text
+    monkeypatch.setattr(general, "GUESSING", 2.0)
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert not again.general and again.stop_reason is not None
+
+
+def test_what_an_earlier_request_has_left_in_the_folder_is_no_word_of_this_one(tmp_path):
+    for name in (general_texts.SAID_FILE, general_texts.FILE):
+        (tmp_path / name).write_text("old")
+    trainer(tmp_path, able(), MORE, max_steps=1).train()
+    assert not any((tmp_path / name).exists() for name in (general_texts.SAID_FILE, general_texts.FILE))
+
+
+def test_a_budget_that_nothing_reads_is_named(tmp_path):
+    with pytest.raises(ValueError, match="`general_budget` is 0.2, but nothing reads it: `general_dataset` is"):
+        trainer(tmp_path, "no/such/model", MORE, general_budget=0.2)
     with pytest.raises(ValueError, match="general_budget"):
         UnlearnConfig("out", stop=False, general_budget=0.1)
     with pytest.raises(ValueError, match="general_budget"):

@@ -76,6 +76,12 @@ def test_a_broken_model_is_refused_before_the_first_step(unseen, retain):
         start(RULE, unseen, retain)
 
 
+@pytest.mark.parametrize("general", [math.nan, math.inf])
+def test_a_model_that_is_broken_at_general_texts_is_refused_before_the_first_step(general):
+    with pytest.raises(ValueError, match="the general loss is .*finite"):
+        start(RULE, 2.0, 0.1, general)
+
+
 def test_target_current_follows_the_model_up_to_the_cap():
     state = start(RULE, 2.0, 0.1)
     taus = []

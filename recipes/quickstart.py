@@ -198,8 +198,8 @@ def run_task(name: str, task: Task, output_dir: Path, smoke: bool, command: str,
         unlearn.unlearn(own, data, model, args, prepared, progress)
     models = evaluate.models_in(folder)
     if task.general:
-        texts = general_texts.encoded(EvaluateArguments(), data, models, prepared.processing_class)
-        prepared = replace(prepared, beside={} if texts is None else {"general": texts})
+        texts = general_texts.split(EvaluateArguments(), data, models, prepared.processing_class)
+        prepared = replace(prepared, beside=texts)
     how = {"provenance": {"commands": [command], "smoke": smoke}, "progress": progress, **SCORES}
     return evaluate.measure(folder, data, prepared, task=name, models=models, attacks=task.attacks, **how)
 

@@ -382,11 +382,8 @@ def main(argv: list[str]) -> int:
         else:
             prepared = prepared_rows(own, data, model_args, lambda *asked: progress.say(tell(*asked)))
             prepare.tell_length(prepared, progress)
-            texts = general_texts.encoded(own, data, models, prepared.processing_class)
-            from ..evaluation.general_measures import GENERAL, OWN_WORDS
-
-            split = OWN_WORDS if own.general_dataset == general_texts.AUTO else GENERAL
-            prepared = replace(prepared, beside={split: texts} if texts is not None else {})
+            texts = general_texts.split(own, data, models, prepared.processing_class)
+            prepared = replace(prepared, beside=texts)
         card = measure(
             folder,
             data,

@@ -78,6 +78,14 @@ def texts(name: str, models: Mapping[str, str]) -> Any:
     return evenly(rows, MOST)
 
 
+def split(own: EvaluateArguments, data: DataArguments, models: Mapping[str, str], tokenizer: Any) -> dict[str, Any]:
+    """The rows that are to be measured as general texts by the name of their split; {} where there are none."""
+    from ..evaluation.general_measures import GENERAL, OWN_WORDS
+
+    rows = encoded(own, data, models, tokenizer)
+    return {} if rows is None else {OWN_WORDS if own.general_dataset == AUTO else GENERAL: rows}
+
+
 def encoded(own: EvaluateArguments, data: DataArguments, models: Mapping[str, str], tokenizer: Any) -> Any:
     """
     The same, ready to be measured; None: none.

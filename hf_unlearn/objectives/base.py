@@ -214,6 +214,11 @@ class Objective:
         return self.has("row_value")
 
     @property
+    def meets_by_rows(self) -> bool:
+        """Whether each forget row has a target of its own; else [`shortfall`] is the distance of their mean from τ."""
+        return self.by_rows and self.has("targets")
+
+    @property
     def retains_by_rows(self) -> bool:
         """Whether retain rows have a part of the loss beside their share of L_r."""
         return self.has("retain_row_value")

@@ -103,10 +103,10 @@ class Measurements:
         trainer, rule = self.trainer, self.trainer.rule
         unseen, counts = self.row_losses(trainer.unseen_dataset)
         tau, short_by = float(unseen.sum() / counts.sum()), trainer.objective.tolerance
-        if rule.target != "chance" and not trainer.objective.by_rows and np.isfinite(unseen).all():
+        if rule.target != "chance" and not trainer.objective.meets_by_rows and np.isfinite(unseen).all():
             short_by = schedule.tolerance(unseen / counts, len(trainer.forget_dataset), tau)
         state = schedule.start(rule, tau, **self.budgets(), short_by=short_by)
-        if rule.stop and not trainer.objective.by_rows:
+        if rule.stop and not trainer.objective.meets_by_rows:
             state = self._set_out(state)
         return state, Start(
             n=len(trainer.forget_dataset),

@@ -173,7 +173,7 @@ class UnlearnLooks:
         trainer = self.trainer
         seen = self.latest is not None and self.latest[0] == trainer.state.global_step and self.restored_step is None
         found = self.latest[1] if seen else trainer.measurements.look()
-        return ending(trainer.rule, trainer.request_state, found)
+        return ending(trainer.rule, trainer.request_state, found, trainer.objective.meets_by_rows)
 
     def _restore_good(self) -> None:
         measured = self.trainer.measurements

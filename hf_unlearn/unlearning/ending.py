@@ -26,6 +26,8 @@ class Ending:
         retain_limit: how high it may be.
         general_loss, general_before, general_limit: the same of the general texts that were only measured; None: there
             are none.
+        by_rows: each forget row has a target of its own, and `shortfall` says how far they are from these; else it is
+            of their mean.
     """
 
     forget_loss: float
@@ -39,6 +41,7 @@ class Ending:
     general_loss: float | None = None
     general_before: float | None = None
     general_limit: float | None = None
+    by_rows: bool = False
 
     @property
     def forgotten(self) -> bool:
@@ -65,7 +68,7 @@ class Ending:
         return self.general_loss is None or self.general_loss <= self.general_limit
 
 
-def ending(rule: Rule, state: State, found: dict[str, float]) -> Ending:
+def ending(rule: Rule, state: State, found: dict[str, float], by_rows: bool = False) -> Ending:
     """`found`: `forget_loss`, `shortfall`, `retain_loss` and perhaps `general_loss` of the weights that are left."""
     return Ending(
         forget_loss=found["forget_loss"],
@@ -79,4 +82,5 @@ def ending(rule: Rule, state: State, found: dict[str, float]) -> Ending:
         general_loss=found.get("general_loss"),
         general_before=state.general_initial,
         general_limit=None if rule.general_budget is None else general_limit(rule, state),
+        by_rows=by_rows,
     )

@@ -39,6 +39,9 @@ def test_texts_that_a_request_held_out_are_a_split_of_their_own(models):
     made = encoded(models)
     assert made["text"][:] == ["fish 0", "fish 2", "fish 4"]
     assert made["labels"][:] == made["input_ids"][:] and len(made["input_ids"][0]) > 1
+    assert list(general_texts.split(EvaluateArguments(), DataArguments(), models, TOKENIZER)) == ["own_words"]
+    none = {"original": models["original"]}
+    assert general_texts.split(EvaluateArguments(), DataArguments(), none, TOKENIZER) == {}
     prepared = Prepared({"forget": made, "retain": made, "unseen": made}, TOKENIZER, None, beside={"general": made})
     assert evaluate.splits_of(DataArguments(), prepared)["general"] is made
     assert encoded({"original": models["original"]}) is None and encoded(models, "none") is None
@@ -49,6 +52,8 @@ def test_of_named_rows_those_that_a_request_trained_on_are_left_out(models, tmp_
     file = tmp_path / "mine.jsonl"
     file.write_text("".join(json.dumps({"text": f"fish {i}"}) + "\n" for i in range(8)))
     assert encoded(models, str(file))["text"][:] == [f"fish {i}" for i in (0, 2, 4, 5, 6, 7)]
+    own = EvaluateArguments(general_dataset=str(file))
+    assert list(general_texts.split(own, DataArguments(), models, TOKENIZER)) == ["general"]
     file.write_text(json.dumps({"text": "fish 1"}))
     with pytest.raises(ArgumentError, match="a request has trained on all its rows"):
         encoded(models, str(file))

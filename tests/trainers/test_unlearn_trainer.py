@@ -266,8 +266,11 @@ def test_npo_ends_by_the_rule_of_the_mean(tmp_path):
     run = trainer(tmp_path, memorised_more(), MORE, objective="npo", npo_beta=0.05, **options)
     run.train()
     assert run.stop_reason == "forget_loss_reached_target"
-    lacking = shortfall(mean_loss(run.model, MORE["forget"]), run.request_state.tau)
-    assert -stop_rule.OVERSHOOT - 1e-6 <= lacking <= gaps.TOLERANCE + 1e-6
+    lacking, allowed = shortfall(mean_loss(run.model, MORE["forget"]), run.request_state.tau), run.ending.tolerance
+    assert -allowed - 1e-6 <= lacking <= allowed + 1e-6
+    of_the_mean = trainer(tmp_path, memorised_more(), MORE, gap="hinge", **options)
+    assert allowed == of_the_mean.measurements.before_first_step()[0].tolerance > gaps.TOLERANCE  # they are few
+    assert not run.ending.by_rows
 
 
 def test_rows_that_the_model_does_not_know_are_told_and_end_the_request_at_once(tmp_path, caplog):

@@ -89,8 +89,8 @@ TRAINER = {  # those of `TrainingArguments` that people set -> (what it takes, w
     "hub_model_id": ("NAME", "Name of the model on the hub, such as me/my-model. Default: the folder's, as yours."),
 }
 IN_A_REQUEST = {  # what TRAINER has to say differently for `unlearn`
-    "learning_rate": "Step size. Raise it where all passes end before the rows are forgotten, lower it where the "
-    "retain budget is spent.",
+    "learning_rate": "Step size. Raise it where all passes end before the rows are forgotten, lower it where a "
+    "budget is spent. Where nobody sets it, an adapter alone takes 0.0003.",
     "weight_decay": "Share of each weight that a step takes off, times the step size. Leave it at 0: it moves all that "
     "is to be kept, too.",
 }

@@ -3,9 +3,9 @@
     hf-unlearn unlearn --config my.yaml
     accelerate launch recipes/unlearn.py --config recipes/text/people_llama.yaml --start original
 
-Writes OUTPUT_DIR/ready_unlearned or OUTPUT_DIR/unlearned: the model, its card, and unlearning.json. Exit status 4: the
-retain budget was spent so early that the weights from before the request were put back, or no step moved a weight; in
-both cases nothing was forgotten.
+Writes OUTPUT_DIR/ready_unlearned or OUTPUT_DIR/unlearned: the model, its card, and unlearning.json. Exit status 4: a
+budget (of retain rows or general texts) was spent so early that the weights from before the request were put back, or
+no step moved a weight; in both cases nothing was forgotten.
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ class UnlearnOptions(ReplayRequestOptions, ObjectiveOptions):
     stop: bool = field(
         default=True,
         metadata={
-            "help": "Stop when the rows are forgotten or the retain budget is spent; false: always take all "
+            "help": "Stop when the rows are forgotten or a budget is spent; false: always take all "
             "passes, as in the paper."
         },
     )

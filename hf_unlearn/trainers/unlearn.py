@@ -28,7 +28,7 @@ from ..report.words.ending import told
 from ..unlearning import schedule, stop_rule
 from ..unlearning.defaults import OF_ADAPTERS, with_fitting_options, with_request_defaults
 from ..unlearning.ending import Ending
-from ..unlearning.look import look_every
+from ..unlearning.look import RARELY, look_every
 from ..utils.checks import ArgumentError, Wrong, problems_of, raise_problems
 from . import checkpointing, general_texts, known_rows, records, removed_by_steps, unlearn_record
 from .base import ForgettingTrainer
@@ -246,7 +246,7 @@ class UnlearnTrainer(ForgettingTrainer):
         self.ending: Ending | None = None
         self.steps = UnlearnSteps(self)
         # Where batches do not tell both losses, looks must measure them: they come more rarely.
-        rarely = int(args.unseen_every) if self.objective.side != BOTH or self.steps.layer is not None else 1
+        rarely = RARELY if self.objective.side != BOTH or self.steps.layer is not None else 1
         self.looks = UnlearnLooks(self, rarely * look_every(len(forget_dataset), self.step_rows))
         self.add_callback(ScheduleCallback(self))
 

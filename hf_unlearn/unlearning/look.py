@@ -13,6 +13,7 @@ from .schedule import Rule, State
 from .stop_rule import overshoot, resists, retain_limit, settled_limit, settles, transient_limit
 
 NEAR = 0.2  # of τ: a look is due once the batches' mean forget loss is at most so far short of the target
+RARELY = 5  # times as rare are looks where batches do not tell both losses, so that each is measured
 FRESH = 3  # looks: the run does not go back to a snapshot short of the target that is older than so many
 
 

@@ -25,6 +25,7 @@ from hf_unlearn.data.order import PairedDataset
 from hf_unlearn.objectives.base import LANGUAGE, RowOutputs
 from hf_unlearn.objectives.registry import OBJECTIVES, get_objective
 from hf_unlearn.objectives.row_nll import labels_by_position, per_row_nll
+from hf_unlearn.unlearning.look import RARELY
 
 NAMES = [name for name, cls in OBJECTIVES.items() if cls.needs != "hidden_states" and not cls().edits]
 RAGGED = {"short": 3, "long": 29}  # of one label to 26
@@ -161,4 +162,5 @@ def test_a_request_whose_steps_see_one_side_stops_by_its_looks(tmp_path, name):
     run = trainer(tmp_path, lm64(), rows, objective=name, learning_rate=1e-6, per_device_train_batch_size=4,
                   target="current", unseen_every=2)  # fmt: skip
     run.train()
-    assert run.stop_reason == "forget_loss_reached_target" and run.state.global_step == 4
+    assert run.looks.every == RARELY  # whatever is set for τ
+    assert run.stop_reason == "forget_loss_reached_target" and run.state.global_step == 2 * RARELY

@@ -351,7 +351,9 @@ def markdown(found: list[dict]) -> str:
     ours = [one for one in found if by_default(one)]
     done = [one for one in ours if reached(one) == "yes"]
     told = f"{len(done)} of {len(ours)} requests by the defaults reached their target; {sum(map(near, done))} of these "
-    return "\n".join([*lines, "", f"{told}end near a retrained model, the unseen rows or, of an intent, unanswered."])
+    told += "end near a retrained model, the unseen rows or, of an intent, unanswered"
+    were = sum(near({**one, "after": one["before"]}) for one in done)
+    return "\n".join([*lines, "", f"{told}; {were} were that already before the request."])
 
 
 def main(argv: list[str]) -> None:

@@ -52,6 +52,9 @@ def test_the_table_has_a_line_a_request_and_says_how_many_reached_their_target()
     text = requests.markdown([ROW, other])
     assert text.count("| TOFU SmolLM2 LoRA |") == 2 and "0.10 → 2.30" in text and "1.04" in text
     assert "6 → 5" in text and "1 of 2 requests by the defaults reached their target; 1 of these" in text
+    assert text.endswith("; 0 were that already before the request.")
+    little = {**ROW, "before": {**ROW["before"], "forget": {**ROW["before"]["forget"], "loss": 2.0}}}
+    assert requests.markdown([little]).endswith("; 1 were that already before the request.")
 
 
 def test_replayed_and_pushed_requests_are_no_requests_by_the_defaults():

@@ -99,8 +99,8 @@ class UnlearnTrainer(ForgettingTrainer):
 
     It needs nothing but the rows: α, the number of passes and τ follow from them. The run ends when the loss of the
     whole forget set has reached τ and stayed there while the retain rows' loss is within its budget; before, it goes on
-    for as many passes again at most, until their labels are 98 % as likely as they were. The retain loss
-    may rise further during the run if it falls again. Where the model becomes no better than guessing on retain rows,
+    for twice as many passes at most, or a hundred steps in all, until their labels are 98 % as likely as they were.
+    The retain loss may rise further during the run if it falls again. Where the model becomes no better than guessing on retain rows,
     or their loss is still beyond the budget at the end, the last weights within the budget are put back. With
     `resistance="relearn"` the target counts as reached only when simulated recoveries fail, too. Why the run
     ended is in `stop_reason`, in the log (`trainer.state`) and in the result's metrics.
@@ -320,6 +320,7 @@ class UnlearnTrainer(ForgettingTrainer):
             retain_budget=args.retain_budget,
             recovers=self.objective.recovers,
             holds=self.objective.stops_at_target,
+            fewest=schedule.fewest_passes(len(self.forget_dataset), self.step_rows),
         )
 
     # ---- where the request is ----

@@ -16,6 +16,7 @@ from ..objectives.base import TOLERANCE
 
 WIDEST = 0.25  # of τ: no tolerance is wider
 FEWEST_STEPS = 100  # that a request may take where its rows are few; the stop rule ends it, mostly before
+RECOVERING = 3  # times the passes to the target: so many in all, so that the retain rows recover
 
 
 def initial_alpha(n_forget: int, n_retain: int) -> float:
@@ -34,7 +35,12 @@ def forget_passes(n_forget: int, n_retain: int) -> int:
 
 def most_passes(n_forget: int, n_retain: int, step_rows: int) -> int:
     """Forget passes at most: those of [`forget_passes`], or as many as make [`FEWEST_STEPS`] of `step_rows` rows."""
-    return max(forget_passes(n_forget, n_retain), math.ceil(FEWEST_STEPS * step_rows / n_forget))
+    return max(forget_passes(n_forget, n_retain), fewest_passes(n_forget, step_rows))
+
+
+def fewest_passes(n_forget: int, step_rows: int) -> int:
+    """Forget passes that make [`FEWEST_STEPS`] steps."""
+    return math.ceil(FEWEST_STEPS * step_rows / n_forget)
 
 
 def alpha_at(alpha0: float, forget_pass: int, passes: int) -> float:
@@ -69,6 +75,7 @@ class Rule:
         retain_budget: nats by which the retain rows' mean loss may rise.
         general_budget: the same of the general texts that are only measured; None: there are none.
         recovers: the objective has a retain term; without one, a spent budget ends the run at once.
+        fewest: passes that a run which has reached its target may take in any case, so that the retain rows recover.
         holds: the objective leaves the forget rows at their target once they are there.
     """
 
@@ -80,6 +87,7 @@ class Rule:
     retain_budget: float
     recovers: bool = True
     holds: bool = True
+    fewest: int = 0
     general_budget: float | None = None
 
 

@@ -4,8 +4,8 @@ more where few rows make a mean uncertain ([`~hf_unlearn.unlearning.schedule.tol
 what, τ for a mean, the rows' targets for the gaps by rows. And it is at least minus that, or -OVERSHOOT (-10 %), which
 gaps by rows never pass: their shortfall is not negative. Rows that were beyond τ before the first step may stay there.
 
-The budget is what a finished run may cost at most. A run that has reached its target within it goes on for as many
-passes again at most, until the retain rows' labels are as likely as they were but for [`KEPT`]: they recover while the
+The budget is what a finished run may cost at most. A run that has reached its target within it goes on until the retain
+rows' labels are as likely as they were but for [`KEPT`], though not for ever ([`settles`]): they recover while the
 objective holds the forget rows where they are.
 
 Differs from the paper: it has no stop rule; all of this is ours.
@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from .schedule import Rule, State, cap
+from .schedule import RECOVERING, Rule, State, cap
 
 REACHED = "forget_loss_reached_target"
 BUDGET = "retain_budget_spent"
@@ -55,10 +55,14 @@ def settled_limit(rule: Rule, state: State) -> float:
 
 
 def settles(rule: Rule, state: State, forget_pass: int) -> bool:
-    """Whether a run that has reached its target goes on so that the retain rows recover."""
+    """
+    Whether a run that has reached its target goes on so that the retain rows recover: until it has taken `fewest`
+    passes, or [`~hf_unlearn.unlearning.schedule.RECOVERING`] times those to its target.
+    """
     first = state.first_reached
-    able = rule.recovers and rule.holds
-    return able and first is not None and forget_pass < min(2 * max(first, 1), rule.passes)
+    if not (rule.recovers and rule.holds) or first is None:
+        return False
+    return forget_pass < min(max(RECOVERING * max(first, 1), rule.fewest), rule.passes)
 
 
 def transient_limit(rule: Rule, state: State) -> float:

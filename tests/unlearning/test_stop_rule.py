@@ -38,14 +38,15 @@ def test_the_target_counts_as_reached_after_two_looks_in_a_row():
     assert feed(RULE, start(RULE, 2.0, 0.1), [{**near, "shortfall": math.nan}] * 4)[1] == [None] * 4
 
 
-def test_a_run_that_has_reached_its_target_goes_on_until_the_retain_rows_recover_or_as_long_again():
+def test_a_run_that_has_reached_its_target_goes_on_until_the_retain_rows_recover_or_thrice_as_long():
     there = {"shortfall": 0.0}
     low, high = ({**there, "retain_loss": 0.1 + more} for more in (0.02, 0.03))
     far = {"shortfall": 0.5, "retain_loss": 0.1}
     kept = start(RULE, 2.0, 0.1)
     assert feed(RULE, kept, [far, far, high, high, low, low])[1] == [None] * 5 + [REACHED]
-    state, reasons = feed(RULE, kept, [far, far, high, high, high, high])
-    assert reasons == [None] * 5 + [REACHED] and state.first_reached == 2  # passes 4 and 5 are as long again
+    state, reasons = feed(RULE, kept, [far, far, *[high] * 6])
+    assert reasons == [None] * 7 + [REACHED] and state.first_reached == 2  # passes 6 and 7 are thrice as long
+    assert feed(rule(fewest=8), kept, [far, far, *[high] * 8])[1] == [None] * 9 + [REACHED]
     assert feed(rule(passes=4), kept, [far, far, high, high, high])[1] == [None] * 4 + [REACHED]  # the last pass
     for unable in (rule(recovers=False), rule(holds=False)):  # nothing brings them back, or the forget rows would go on
         assert feed(unable, kept, [high, high])[1] == [None, REACHED]

@@ -172,9 +172,9 @@ class UnlearnOptions(ReplayRequestOptions, ObjectiveOptions):
             "help": "Nats by which the retain rows' mean loss may be higher at the end than before the first step; "
             "0.1 means that their labels become about a tenth less likely (geometric mean). A run that reached its "
             "target goes on until it is .02, but no more than twice as long, or a hundred steps in all. Raise it "
-            "where the run ends with `retain_budget_spent` before the rows are forgotten. During the run the loss may rise further, "
-            "if it falls again; where it does not, or becomes no better than guessing, the last weights within the "
-            "budget are put back."
+            "where the run ends with `retain_budget_spent` before the rows are forgotten. During the run the loss may "
+            "rise further, if it falls again; where it does not, or becomes no better than guessing, the last weights "
+            "within the budget are put back."
         },
     )
 

@@ -60,6 +60,7 @@ logger = logging.getLogger(__name__)
 
 LEFT = ("forget_loss", "retain_loss", "shortfall", "tau")  # of the weights at the end, in the log
 
+
 def _seed(args: UnlearnConfig) -> int:
     """Of what is drawn of the rows."""
     return args.seed if args.data_seed is None else args.data_seed
@@ -100,8 +101,8 @@ class UnlearnTrainer(ForgettingTrainer):
     It needs nothing but the rows: α, the number of passes and τ follow from them. The run ends when the loss of the
     whole forget set has reached τ and stayed there while the retain rows' loss is within its budget; before, it goes on
     for twice as many passes at most, or a hundred steps in all, until their labels are 98 % as likely as they were.
-    The retain loss may rise further during the run if it falls again. Where the model becomes no better than guessing on retain rows,
-    or their loss is still beyond the budget at the end, the last weights within the budget are put back. With
+    The retain loss may rise further during the run if it falls again. Where the model becomes no better than guessing
+    on retain rows, or their loss is still beyond the budget at the end, the last weights within it are put back. With
     `resistance="relearn"` the target counts as reached only when simulated recoveries fail, too. Why the run
     ended is in `stop_reason`, in the log (`trainer.state`) and in the result's metrics.
 

@@ -221,10 +221,10 @@ class UnlearnConfig(UnlearnOptions, LoadingOptions, Arguments, RecordsGiven):
 
     `per_device_train_batch_size` counts *forget* rows; each brings one retain row with it. Defaults that differ:
 
-    * `learning_rate` 1e-4, or 3e-4 where an adapter alone is moved; constant. Chosen on a pretrained encoder and a
-      pretrained language model (recipes/study/README.md). The authors of ∇τ used 3e-4 for text, constant, which suits
-      small new models, and for images decayed 1e-3 to a tenth. A request is a short run, and the
-      stop rule ends it, so a decay would only slow its end.
+    * `learning_rate` 1e-4; where an adapter alone is moved 3e-4 of a language model, 1e-3 of others; constant. Chosen on
+      a pretrained encoder and a pretrained language model (recipes/study/README.md). The authors of ∇τ used 3e-4 for
+      text, constant, which suits small new models, and for images decayed 1e-3 to a tenth. A request is a short run, and
+      the stop rule ends it, so a decay would only slow its end.
     * `per_device_train_batch_size` 16, `logging_steps` 1: requests take tens of steps.
     * `weight_decay` 0: decay would move the weights away from everything that the run is to keep.
     * `save_strategy` "no": `save_model` at the end; choose "steps" for runs to resume.
@@ -244,8 +244,8 @@ class UnlearnConfig(UnlearnOptions, LoadingOptions, Arguments, RecordsGiven):
     learning_rate: float = field(
         default=1e-4,
         metadata={
-            "help": "Step size; left out, 3e-4 for an adapter. Raise it where too little is forgotten, lower it where "
-            "too much is lost."
+            "help": "Step size; left out, 3e-4 for a language model's adapter and 1e-3 for others. Raise it where too "
+            "little is forgotten, lower it where too much is lost."
         },
     )
     lr_scheduler_type: SchedulerType | str = field(

@@ -237,7 +237,8 @@ class UnlearnTrainer(ForgettingTrainer):
         self.saliency = Saliency(self, args.saliency)
         wanted = {*args.given, *((self.readiness or {}).get("request") or ())}
         if "learning_rate" not in wanted and has_adapter(self.model):
-            vars(args)["learning_rate"] = OF_ADAPTERS  # not by assignment, which would count as given
+            rate = OF_ADAPTERS[has_tokens(forget_dataset)]
+            vars(args)["learning_rate"] = rate  # not by assignment, which would count as given
         self.rule = self._rule(passes)
         self.general, self.general_term = general_texts.GeneralRows(), GeneralTerm(self)
         self.request_state: schedule.State | None = None

@@ -13,7 +13,7 @@ from ..utils.given import with_values
 
 logger = logging.getLogger(__name__)
 
-OF_ADAPTERS = 3e-4  # learning rate of a request that moves an adapter alone
+OF_ADAPTERS = {True: 3e-4, False: 1e-3}  # learning rate where an adapter alone is moved: of language models, of others
 
 
 def with_request_defaults(args: UnlearnConfig, readiness: dict | None) -> UnlearnConfig:

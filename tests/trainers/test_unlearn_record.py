@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 from helpers.tiny import (
+    bert,
     lm,
     same_bits,
+    text_class_rows,
     weights,
 )
 from helpers.unlearning import (
@@ -102,6 +104,10 @@ def test_a_config_serves_a_whole_model_after_an_adapter(tmp_path):
     lora = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules="all-linear")
     rates = [trainer(None, config=args, peft_config=peft).args.learning_rate for peft in (lora, None)]
     assert rates == [3e-4, 1e-4] and args.learning_rate == 1e-4
+    rows = {name: text_class_rows(4, 10 * i) for i, name in enumerate(("forget", "retain", "unseen"))}
+    lora = LoraConfig(task_type="SEQ_CLS", r=2, target_modules="all-linear")
+    run = trainer(None, bert(), rows, config=UnlearnConfig(str(tmp_path), **QUIET), peft_config=lora)
+    assert run.args.learning_rate == 1e-3
 
 
 def test_an_option_that_nothing_reads_is_told_when_the_checkpoint_s_recommendations_are_known(tmp_path):

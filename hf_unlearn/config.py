@@ -221,9 +221,9 @@ class UnlearnConfig(UnlearnOptions, LoadingOptions, Arguments, RecordsGiven):
 
     `per_device_train_batch_size` counts *forget* rows; each brings one retain row with it. Defaults that differ:
 
-    * `learning_rate` 1e-4; where an adapter alone is moved 3e-4 of a language model, 1e-3 of others; constant. Chosen on
-      a pretrained encoder and a pretrained language model (recipes/study/README.md). The authors of ∇τ used 3e-4 for
-      text, constant, which suits small new models, and for images decayed 1e-3 to a tenth. A request is a short run, and
+    * `learning_rate` 1e-4; where an adapter alone is moved 3e-4 of a language model, 1e-3 of others; constant. Chosen
+      on a pretrained encoder and a pretrained language model (recipes/study/README.md). The authors of ∇τ used 3e-4 for
+      text, which suits small new models, and for images decayed 1e-3 to a tenth. A request is a short run and
       the stop rule ends it, so a decay would only slow its end.
     * `per_device_train_batch_size` 16, `logging_steps` 1: requests take tens of steps.
     * `weight_decay` 0: decay would move the weights away from everything that the run is to keep.

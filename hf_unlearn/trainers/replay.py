@@ -16,6 +16,7 @@ from pathlib import Path
 from transformers import TrainingArguments
 
 from ..config import ReadyConfig, UnlearnConfig
+from ..data.general_texts import AUTO, NONE
 from ..report.words import model_card
 from ..unlearning import stop_rule
 from ..utils.checks import ArgumentError, raise_problems, shown
@@ -95,6 +96,8 @@ class ReplayTrainer(ReadyTrainer):
                 "%d row(s) that were removed by steps before, which is approximate, are left out of the replay, too: "
                 "of them, too, the result will have seen nothing.", self.removed_by_steps
             )  # fmt: skip
+        if not (general_dataset is None or isinstance(general_dataset, str) and general_dataset in (AUTO, NONE)):
+            logger.warning("The request is replayed, not taken by steps on a loss; nothing reads `general_dataset`.")
         if asked.goes_further_back:
             logger.warning("%s", asked.goes_further_back)
         if len(asked.deleted_elsewhere):

@@ -240,6 +240,11 @@ def test_what_is_set_for_steps_on_a_loss_does_not_keep_a_request_from_being_repl
     args = UnlearnConfig(str(tmp_path / "out"), **QUIET, method="replay", alpha=0.3, stop=True)
     UnlearnTrainer(str(trainings / "ready"), args, [0], ROWS, processing_class=tiny.tokenizer())
     assert "not taken by steps on a loss; nothing reads `alpha` 0.3." in caplog.text
+    told = "nothing reads `general_dataset`"
+    for general, said in (("auto", False), ("none", False), (ROWS, True)):
+        own = {"processing_class": tiny.tokenizer(), "general_dataset": general}
+        UnlearnTrainer(str(trainings / "ready"), args, [0], ROWS, **own)
+        assert (told in caplog.text) is said
 
 
 def test_an_adapter_that_the_training_did_not_have_is_for_steps_on_a_loss(trainings, tmp_path, caplog):

@@ -141,12 +141,10 @@ def cells_of(task: Compared, methods: Sequence[str], factors: Sequence[float]) -
     return models + [(method, factor) for factor in factors for method in methods]
 
 
-def strength(method: str, place: Place, factor: float) -> list[str]:
-    """Flags that make a request stronger by a factor."""
+def stronger(method: str, rate: float, factor: float) -> list[str]:
+    """The flag of a request that is stronger by a factor, which the learning rate has been multiplied by already."""
     kind = OBJECTIVES[method.split(",")[0]]
-    if kind().edits:
-        return ["--ssd_alpha", f"{kind.ssd_alpha / factor:.3g}"]
-    return ["--learning_rate", str(place.rate(factor))]
+    return ["--ssd_alpha", f"{kind.ssd_alpha / factor:.3g}"] if kind().edits else ["--learning_rate", f"{rate:g}"]
 
 
 def with_other_answers(place: Place, forget, tokenizer):
@@ -177,7 +175,7 @@ def ask(place: Place, method: str, factor: float | None):
     if method == REPLAY:
         words += ["--method", "replay"]
     else:
-        words += [*METHODS[method].split(), *strength(method, place, factor)]
+        words += [*METHODS[method].split(), *stronger(method, place.rate(factor), factor)]
         words += ["--target", "chance"] if rows.goal == "chance" else []
         words += ["--max_steps", "2"] if place.smoke and "--learning_rate" in words else []
     if method == "alt_po":

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hf_unlearn.unlearning.stop_rule import REACHED
 from hf_unlearn.utils.versions import library_versions
-from recipes.study.compare import MODELS, NOT_FINITE, SCHEMA
+from recipes.study.compare import MODELS, NOT_FINITE, SCHEMA, stronger
 from recipes.study.outcomes import area
 from recipes.study.replays import AGAIN, PLAIN, REPLAY, RETRAINED
 from recipes.study.seeds import mean
@@ -55,7 +55,7 @@ def line_of(cell: Mapping, plain: Mapping, retrained: Mapping) -> dict:
     accuracies on retain and test rows as shares of plain's; `cost`, row passes as a share of the retraining's; `areas`
     (kind of fine-tune -> [`area`]).
     """
-    found = {key: cell.get(key) for key in ("method", "rate", "steps", "stop_reason", "goal", "seed")}
+    found = {key: cell.get(key) for key in ("method", "factor", "rate", "steps", "stop_reason", "goal", "seed")}
     if cell.get("stop_reason") == NOT_FINITE:
         return found | {"beyond": None, "kept": 0.0}
     own, before, theirs = (one["splits"] for one in (cell, plain, retrained))
@@ -138,6 +138,14 @@ def ordered(task: Mapping[str, Mapping[int, Mapping]]) -> list[str]:
     return models + sorted((method for method in task if method not in MODELS), key=place)
 
 
+def strength(line: Mapping) -> str:
+    """The learning rate of a request, or what an objective without one has in its place."""
+    if line["rate"] is None:
+        return ""
+    flag, value = stronger(line["method"], line["rate"], line["factor"])
+    return value if flag == "--learning_rate" else f"{flag.removeprefix('--')} {value}"
+
+
 def reached(by_seed: Mapping[int, Mapping]) -> str:
     """In how many seeds the stop rule found the rows forgotten and the others kept."""
     reasons = [line["stop_reason"] for line in by_seed.values()]
@@ -157,14 +165,14 @@ def table(task: Mapping[str, Mapping[int, Mapping]]) -> list[list[str]]:
     lines, usual = [list(HEAD)], max(len(by_seed) for by_seed in task.values())
     for method in ordered(task):
         by_seed, found = task[method], figures(task[method])
-        rates = sorted({line["rate"] for line in by_seed.values() if line["rate"]})
+        rates = dict.fromkeys(strength(line) for line in sorted(by_seed.values(), key=lambda line: line["rate"] or 0))
         steps = sorted({line["steps"] for line in by_seed.values() if line["steps"] is not None})
         shown = (("beyond", signed), ("auc_gap", signed), ("right", share), ("kept", share), ("cost", share))
         shown += (("area_retain", number), ("area_real", number))
         lines.append(
             [
                 method,
-                ", ".join(f"{rate:g}" for rate in rates),
+                ", ".join(rates),
                 "exact" if method == REPLAY else reached(by_seed),
                 "–".join(map(str, dict.fromkeys([*steps[:1], *steps[-1:]]))),
                 *(inline(found.get(name), text, usual) for name, text in shown),

@@ -38,8 +38,7 @@ def test_all_objectives_are_compared_and_classifiers_get_those_that_are_for_them
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_flags_of_every_method_are_taken(method, tmp_path):
-    place = Place("people", 0, tmp_path)
-    words = [*METHODS[method].split(), *compare.strength(method, place, 3.0), "--output_dir", str(tmp_path)]
+    words = [*METHODS[method].split(), *compare.stronger(method, 9e-4, 3.0), "--output_dir", str(tmp_path)]
     args = parsing.parse("unlearn", words)[3]
     assert args.objective == method.split(",")[0]
     assert args.learning_rate == 9e-4 or (method == "ssd" and args.ssd_alpha == 3.33)
@@ -99,6 +98,12 @@ def test_the_table_has_a_line_an_objective_with_intervals_and_those_that_keep_en
     assert names == [PLAIN, RETRAINED, "npo", "simnpo", "rmu"]
     assert lines[2].startswith("| npo | 0.0003 | 3 of 3 | 40 | 0 (−0.248 to +0.248) |") and "| 1 of 3 |" in lines[3]
     assert "90.0 % (90.0–90.0 %)" in lines[4] or "90.0 % (all alike)" in lines[4]
+
+
+def test_what_has_no_learning_rate_shows_what_is_in_its_place():
+    cells = [*MODELS, cell("ssd", 3.0), cell("npo", 3.0)]
+    text = compare_table.markdown([{**one, "rate": one["factor"] and 9e-4} for one in cells])
+    assert "| ssd | ssd_alpha 3.33 |" in text and "| npo | 0.0009 |" in text and f"| {PLAIN} |  |" in text
 
 
 def test_cells_are_published_over_the_same_ones_and_smoke_runs_are_not(tmp_path):

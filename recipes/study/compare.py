@@ -38,7 +38,7 @@ MODELS = (PLAIN, RETRAINED, AGAIN, REPLAY)  # what objectives are held against
 SALIENCY = "random_label, saliency"  # SalUn
 METHODS = {name: f"--objective {name}" for name in OBJECTIVES}
 METHODS[SALIENCY] = "--objective random_label --saliency 0.5"
-FACTORS = (1.0, 3.0, 1 / 3)
+FACTORS = (1.0, 1 / 3, 3.0)
 NOT_FINITE = "not_finite"
 KINDS = ("retain", "real")  # of rows that the fine-tunes afterwards have
 OTHER_ANSWER = "alternate"  # column
@@ -135,10 +135,11 @@ def methods_of(task: Compared, wanted: Sequence[str]) -> list[str]:
     return [name for name in named if task.kind in OBJECTIVES[name.split(",")[0]].kinds]
 
 
-def cells_of(task: Compared, methods: Sequence[str], factors: Sequence[float]) -> list[tuple[str, float | None]]:
-    """(method, factor) of a task, the models first; those of requests have no second retrained one."""
-    models = [(role, None) for role in MODELS if not (task.asked and role in (AGAIN, REPLAY))]
-    return models + [(method, factor) for factor in factors for method in methods]
+def cells_of(task: Compared, methods: Sequence[str], factors: Sequence[float]) -> list[list[tuple[str, float | None]]]:
+    """(method, factor) of a task, in stages: what all are held against, each factor, and what stands beside them."""
+    beside = [role for role in (AGAIN, REPLAY) if role == REPLAY or not task.asked]  # requests retrain once
+    stages = [[(method, factor) for method in methods] for factor in factors]
+    return [[(PLAIN, None), (RETRAINED, None)], *stages, [(role, None) for role in beside]]
 
 
 def stronger(method: str, rate: float, factor: float) -> list[str]:
@@ -245,14 +246,18 @@ def build(place: Place, method: str, factor: float | None) -> float:
 
 
 def todo(options, root: Path) -> Iterator[tuple[Place, str, float | None]]:
-    """The cells that are not there when their turn comes: seed by seed the models, then factor by factor all tasks."""
+    """The cells that are not there when their turn comes: seed by seed, and of a seed stage by stage of all tasks."""
     for seed in seeds_of(options.seeds):
         places = [Place(name, seed, root, options.data, options.smoke) for name in options.task]
-        for factors in ((), *((factor,) for factor in options.factors)):
-            for place in places:
-                for method, factor in cells_of(place.task, methods_of(place.task, options.objectives), factors):
-                    if not place.cell(method, factor).is_file():
-                        yield place, method, factor
+        cells = [
+            [(place, *one) for one in stage]
+            for place in places
+            for stage in cells_of(place.task, methods_of(place.task, options.objectives), options.factors)
+        ]
+        stages = len(options.factors) + 2
+        for cell in (cell for k in range(stages) for stage in cells[k::stages] for cell in stage):
+            if not cell[0].cell(*cell[1:]).is_file():
+                yield cell
 
 
 def main(argv: list[str]) -> None:

@@ -67,7 +67,7 @@ class Compared:
 TASKS = {
     "people": Compared("people", 3e-4, LANGUAGE),
     "digits": Compared("digits", 3e-4, CLASSES),
-    "tofu": Compared("TOFU SmolLM2 LoRA", 1e-3, LANGUAGE, "2 authors", batch=16, attacked=False),
+    "tofu": Compared("TOFU SmolLM2 LoRA", 3e-4, LANGUAGE, "2 authors", batch=16, attacked=False),
     "banking77": Compared("Banking77 MiniLM", 1e-4, CLASSES, "2 intents", attacked=False),
 }
 

@@ -7,6 +7,8 @@ draws .github/study_objectives.png from recipes/study/results/compare.json.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,15 +22,17 @@ PICTURE = Path(__file__).resolve().parents[2] / ".github" / "study_objectives.pn
 FLOOR = 0.8  # of kept: what lies below is drawn there
 AREAS = (0.0, 1.2)  # of the colours
 COLOURS = 160  # of the palette
-PLACES = tuple((dx, dy) for far in (8, 14, 22, 32, 44, 60) for dx, dy in ((far, 0), (-far, 0), (far, far), (-far, far),
-               (far, -far), (-far, -far), (0, far), (0, -far)))  # fmt: skip
-# pixels from a point to its label, the nearest first
+PLACES = tuple((round(far * math.cos(turn)), round(0.8 * far * math.sin(turn)))
+               for far in (9, 16, 25, 36, 50, 68, 90, 115) for turn in (math.pi * k / 8 for k in (
+                   0, 8, 1, 15, 7, 9, 2, 14, 6, 10, 3, 13, 5, 11, 4, 12)))  # fmt: skip
+# pixels from a point to its label, the nearest first, and of these those beside it
+LETTERS = 7  # points
 NO_AREA = "#c8ced6"
 
 
 def size(cost: float) -> float:
-    """Area of a point in points²: a retraining's row passes are 300."""
-    return 14 + 286 * min(cost, 1.0)
+    """Area of a point in points²: a retraining's row passes are 150."""
+    return 14 + 136 * min(cost, 1.0)
 
 
 def across(task: Mapping[str, Mapping[int, Mapping]]) -> list[tuple[str, str]]:
@@ -87,8 +91,9 @@ def panel(axis, task: Mapping[str, Mapping], key: str, colours) -> list[tuple[fl
     axis.axhline(KEPT_MARK, color=INK, linewidth=0.6, linestyle=":")
     axis.grid(True, color=GRID, linewidth=0.6)
     axis.set_axisbelow(True)
-    axis.set_ylim(FLOOR - 0.015, 1.03)
-    axis.set_xlim(0 - 0.03 * max(x for x, _, _ in found), 1.12 * max(x for x, _, _ in found))
+    low, high = min(y for _, y, _ in found), max(y for _, y, _ in found)
+    axis.set_ylim(low - 0.12 * (high - low) - 0.005, high + 0.12 * (high - low) + 0.005)
+    axis.set_xlim(-0.05 * max(x for x, _, _ in found), 1.15 * max(x for x, _, _ in found))
     axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
@@ -97,30 +102,44 @@ def panel(axis, task: Mapping[str, Mapping], key: str, colours) -> list[tuple[fl
 
 def place_labels(axis, shown: Sequence[tuple[float, float, str]]) -> None:
     """Writes each name beside its point, at the first of PLACES where it lies on no other name and on no point."""
-    renderer = axis.figure.canvas.get_renderer()
     dots = [axis.transData.transform((x, y)) for x, y, _ in shown]
     taken: list = []
     for (x, y, name), dot in zip(shown, dots, strict=True):
-        tried = []
-        for dx, dy in PLACES:
-            side = "left" if dx > 0 else "right" if dx < 0 else "center"
-            text = axis.annotate(
-                name, (x, y), (dx, dy), textcoords="offset pixels", ha=side, va="center", fontsize=7, zorder=4,
-                arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": INK, "alpha": 0.5},
-            )  # fmt: skip
-            box = text.get_window_extent(renderer).padded(1)
-            others = sum(box.contains(*other) for other in dots if other is not dot)
-            outside = not axis.bbox.containsx(box.x0) or not axis.bbox.containsx(box.x1)
-            outside = outside or not axis.bbox.containsy(box.y0) or not axis.bbox.containsy(box.y1)
-            cost = 10 * outside + 3 * sum(box.overlaps(other) for other in taken) + others
-            tried.append((cost, len(tried), text, box))
-            if tried[-1][0] == 0:
-                break
-        _, chosen, _, box = min(tried, key=lambda one: one[:2])
-        taken.append(box)
-        for k, (_, _, text, _) in enumerate(tried):
-            if k != chosen:
-                text.remove()
+        boxes = [box_at(axis, name, dot, place) for place in PLACES]
+        costs = [
+            10 * (not all(axis.bbox.contains(*corner) for corner in box.corners()))
+            + 3 * sum(box.overlaps(other) for other in taken)
+            + sum(box.padded(4).contains(*other) for other in dots)
+            for box in boxes
+        ]
+        chosen = costs.index(min(costs))
+        taken.append(boxes[chosen])
+        axis.annotate(
+            name, (x, y), PLACES[chosen], textcoords="offset pixels", ha=side_of(PLACES[chosen]), va="center", zorder=4,
+            fontsize=LETTERS, arrowprops={"arrowstyle": "-", "linewidth": 0.4, "color": INK, "alpha": 0.5},
+        )  # fmt: skip
+
+
+def side_of(place: tuple[int, int]) -> str:
+    """Which end of a label is at its place."""
+    return "left" if place[0] > 4 else "right" if place[0] < -4 else "center"
+
+
+@functools.cache
+def points_wide(name: str) -> float:
+    from matplotlib.textpath import TextPath
+
+    return TextPath((0, 0), name, size=LETTERS).get_extents().width
+
+
+def box_at(axis, name: str, dot, place: tuple[int, int]):
+    """What a label covers, in pixels."""
+    from matplotlib.transforms import Bbox
+
+    scale = axis.figure.dpi / 72
+    width, height = scale * points_wide(name), scale * LETTERS
+    left = dot[0] + place[0] - {"left": 0.0, "center": width / 2, "right": width}[side_of(place)]
+    return Bbox.from_bounds(left, dot[1] + place[1] - height / 2, width, height).padded(2)
 
 
 def main() -> None:

@@ -121,6 +121,7 @@ def test_cells_are_published_over_the_same_ones_and_smoke_runs_are_not(tmp_path)
 def test_the_picture_has_a_row_a_task_and_labels_that_do_not_cover_each_other(tmp_path):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
     tasks = compare_table.points([*many(), *many("digits", "chance")])
     compare_plot.draw(tasks, tmp_path / "objectives.png")
@@ -130,7 +131,8 @@ def test_the_picture_has_a_row_a_task_and_labels_that_do_not_cover_each_other(tm
     axis = figure.subplots()
     axis.set(xlim=(0, 1), ylim=(0, 1))
     compare_plot.place_labels(axis, [(0.5, 0.5, "npo"), (0.5, 0.5, "simnpo"), (0.51, 0.5, "grad_diff")])
-    boxes = [text.get_window_extent() for text in axis.texts]
+    figure.canvas.draw()
+    boxes = [Text.get_window_extent(text) for text in axis.texts]
     assert len(boxes) == 3 and not any(a.overlaps(b) for a in boxes for b in boxes if a is not b)
 
 

@@ -90,7 +90,7 @@ TRAINER = {  # those of `TrainingArguments` that people set -> (what it takes, w
 }
 IN_A_REQUEST = {  # what TRAINER has to say differently for `unlearn`
     "learning_rate": "Step size. Raise it where all passes end before the rows are forgotten, lower it where a "
-    "budget is spent. Where nobody sets it, an adapter alone takes 0.0003.",
+    "budget is spent. Where nobody sets it, an adapter alone takes 0.0003 in a language model and 0.001 in others.",
     "weight_decay": "Share of each weight that a step takes off, times the step size. Leave it at 0: it moves all that "
     "is to be kept, too.",
 }

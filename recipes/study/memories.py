@@ -107,7 +107,7 @@ def deleted(cells: list[dict]) -> list[tuple]:
         some = [one for one in own if key_of(one)[:2] == (task, sources)]
         for k, step in enumerate(some[0]["deleted"]):
             steps = [one["deleted"][k] for one in some]
-            below = mean(one["below"]["learned"]["loss"] for one in some)
+            below = mean(one["below"]["loss"] for one in steps)
             texts = mean(
                 one["deleted"][k]["texts"]["perplexity"] / one["below"]["others"]["perplexity"] for one in some
             )

@@ -186,6 +186,8 @@ def deletions(folder: str, rows: Rows, sources: int, tokenizer, trainer, task: M
         request.train()
         began = time.perf_counter()
         request.save_model()
+        with request.model.disable_adapter():
+            below = measured(request.model, rows.sources[:gone], tokenizer, task.measured)
         found.append(
             {
                 "share": share,
@@ -193,6 +195,7 @@ def deletions(folder: str, rows: Rows, sources: int, tokenizer, trainer, task: M
                 "milliseconds": 1000 * request.outcome()["drop_seconds"],
                 "saving_milliseconds": 1000 * (time.perf_counter() - began),
                 "others_same_bits": same_bits(tensors_of(request), before[gone // task.a_source :]),
+                "below": below,
                 "gone": measured(request.model, rows.sources[:gone], tokenizer, task.measured),
                 "others": measured(request.model, rows.sources[gone:], tokenizer, task.measured),
                 "texts": measured(request.model, rows.sets["others"], tokenizer, task.measured),

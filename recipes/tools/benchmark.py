@@ -2,12 +2,14 @@
 
     python recipes/tools/benchmark.py [--json] [--rounds 12] [--only ready_first_order unlearn_open]
     python recipes/tools/benchmark.py --only rows [--rows 1000000]
+    python recipes/tools/benchmark.py --only memory
 
 Each contender is a real trainer in a thread of its own, let go one step at a time: in each round every one takes its
 steps, in another order, and only one runs at any time. A figure is the median over the rounds of its time per step
 over that of the stock Trainer in the same round. The learning rate is 0, so that all steps of a contender are alike.
 Passes: rows through forward (a third) and backward (two thirds) per row of the baseline's batch, counted by hooks.
 `--only rows`: what the checks of large sets of rows cost before the first step ([`recipes.tools.bench.rows`]).
+`--only memory`: what a memory of many sources costs in a forward pass ([`recipes.tools.bench.memories`]).
 Activations: the peak of what autograd keeps for backward. Memory: the allocator's peak over the whole step.
 """
 
@@ -25,11 +27,12 @@ if not __package__:  # run as a script: not recipes/ on the path, where evaluate
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 from hf_unlearn.utils.flags import with_underscores
-from recipes.tools.bench import rows
+from recipes.tools.bench import memories, rows
 from recipes.tools.bench.contenders import Bench
 from recipes.tools.bench.costs import Figure, collect_ratios, gradient_error, ratio_of_bytes
 from recipes.tools.bench.turns import timed
 
+ALONE = ("rows", "memory")  # figures of other things than a step
 HALF = "revocable rows half the batch"
 FIGURES = [
     Figure("ready_first_order", "ready step, first order, all rows at θ'", "first_order", "plain", 2.10, 2.0),
@@ -65,7 +68,7 @@ FIGURES = [
 def arguments(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
-    parser.add_argument("--only", nargs="+", metavar="KEY", help="only these figures; or `rows`: of large sets")
+    parser.add_argument("--only", nargs="+", metavar="KEY", help="only these figures; or `rows`, or `memory`")
     parser.add_argument("--rows", type=int, default=100_000, help="rows of a large set")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--batch_size", type=int, default=16, help="rows of a ready step; an unlearn step has 8 + 8")
@@ -77,15 +80,15 @@ def arguments(argv=None):
     parser.add_argument("--bf16", action="store_true", help="bf16 autocast over fp32 weights")
     parser.add_argument("--cpu", action="store_true", help="on the CPU though there is a GPU")
     args = parser.parse_args(with_underscores(argv))
-    known = ["rows", *(figure.key for figure in FIGURES)]
+    known = [*ALONE, *(figure.key for figure in FIGURES)]
     if unknown := sorted(set(args.only or []) - set(known)):
         parser.error(f"no figure {', '.join(unknown)}; there are {', '.join(known)}")
     if args.length is None:
         import torch
 
         args.length = 64 if args.cpu or not torch.cuda.is_available() else 1024
-    if "rows" in (args.only or []) and len(args.only) > 1:
-        parser.error("--only rows stands alone: its figures are of other things than those of a step")
+    for name in set(ALONE) & set(args.only or []) if len(args.only or []) > 1 else ():
+        parser.error(f"--only {name} stands alone: its figures are of other things than those of a step")
     for name in ("rows", "rounds", "batch_size", "length", "hidden_size", "layers", "vocab_size", "threads"):
         if getattr(args, name) < 1:
             parser.error(f"--{name} must be at least 1")
@@ -167,6 +170,10 @@ def main(argv=None) -> None:
     torch.set_num_threads(args.threads)
     gpu = torch.cuda.is_available() and not args.cpu
     args.cpu = not gpu
+    if args.only == ["memory"]:
+        lines = memories.figures(args)
+        print(json.dumps({"figures": lines}) if args.json else memories.table(lines))
+        return
     machine = torch.cuda.get_device_name() if gpu else f"CPU, {args.threads} thread(s)"
     machine += f", {'bf16 autocast' if args.bf16 else 'float32'}, torch {torch.__version__}"
     figures = [figure for figure in FIGURES if args.only is None or figure.key in args.only]

@@ -19,7 +19,10 @@ def found(arm: str = "own", seed: int = 0) -> dict:
     if arm == "own":
         gone = {"share": 0.1, "rows": 8, "milliseconds": 0.4, "others_same_bits": True}
         cell |= {"below": {**looked, "others": {"loss": 2.0, "right": 0.0, "perplexity": 5.0}}, "bytes": 139_000.0}
-        cell |= {"deleted": [{**gone, "gone": one, "others": one, "texts": one}], "as_never_trained": True}
+        cell |= {
+            "deleted": [{**gone, "gone": one, "below": one, "others": one, "texts": one}],
+            "as_never_trained": True,
+        }
         cell |= {"recovered": dict.fromkeys(("before", "new table", "all weights"), one)}
     return cell
 

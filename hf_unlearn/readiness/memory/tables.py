@@ -78,6 +78,24 @@ class Joined:
     floors: Tensor
     slots: Tensor
 
+    def drop(self, sources: list[str], entries: int) -> None:
+        """
+        Takes sources out in place: their inputs go, and nothing is left of their numbers and values. The places of the
+        others stay, so that it takes no longer where there are many.
+
+        Args:
+            entries: N.
+        """
+        for source in sources:
+            slot = self.sources.index(source)
+            kept = self.slots != slot
+            self.inputs, self.floors, self.slots = self.inputs[kept], self.floors[kept], self.slots[kept]
+            for keys, values in zip(self.keys, self.values, strict=True):
+                ends = torch.tensor([slot, slot + 1], device=keys.device) * entries
+                start, stop = torch.searchsorted(keys, ends).tolist()
+                keys[start:stop] = ends[0] + torch.arange(stop - start, device=keys.device)
+                values[start:stop] = 0
+
 
 class Tables:
     """
@@ -123,7 +141,10 @@ class Tables:
             raise KeyError(missing[0])
         for source in sources:
             del self.by_source[source]
-        self._joined.clear()
+        for joined in self._joined.values():
+            joined.drop(sources, self.entries)
+        if not self.by_source:
+            self._joined.clear()
 
     def joined(self, device: torch.device) -> Joined | None:
         """For reading; None where there is no table."""
@@ -139,7 +160,7 @@ class Tables:
             torch.cat([table.entries[layer] + slot * self.entries for slot, table in enumerate(tables)])
             for layer in range(self.layers)
         ]
-        values = [torch.cat([table.values[layer] for table in tables]).float() for layer in range(self.layers)]
+        values = [torch.cat([table.values[layer] for table in tables]) for layer in range(self.layers)]
         slots = torch.repeat_interleave(
             torch.arange(len(tables)), torch.tensor([len(table.inputs) for table in tables])
         )
@@ -164,7 +185,7 @@ def place_of(wanted: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
 
 def read(weights: Tensor, wanted: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """
-    Σ_j weights_j · values[j] over the wanted entries that are in the table, (n, hidden).
+    Σ_j weights_j · values[j] over the wanted entries that are in the table, (n, hidden), as precise as the weights.
 
     Args:
         weights, wanted: (n, r), r entries of each input.
@@ -173,5 +194,5 @@ def read(weights: Tensor, wanted: Tensor, keys: Tensor, values: Tensor) -> Tenso
     """
     place, there = place_of(wanted, keys)
     row, column = there.nonzero(as_tuple=True)
-    out = torch.zeros(len(weights), values.shape[1], dtype=values.dtype, device=values.device)
+    out = torch.zeros(len(weights), values.shape[1], dtype=weights.dtype, device=values.device)
     return out.index_add(0, row, weights[row, column].unsqueeze(-1) * values[place[row, column]])

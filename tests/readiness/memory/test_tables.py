@@ -35,7 +35,6 @@ def test_a_dropped_source_leaves_what_was_never_put():
     both.put("a", table([1], 1, inputs=2))
     both.put("b", table([2], 2))
     one.put("b", table([2], 2))
-    both.joined(torch.device("cpu"))
     both.drop(["a"])
     left, never = (tables.joined(torch.device("cpu")) for tables in (both, one))
     assert left.sources == never.sources
@@ -73,3 +72,28 @@ def test_entries_that_public_rows_read_are_passed_over():
 def test_without_public_rows_the_most_read_entries_are_owned():
     numbers, weights = torch.tensor([[1, 2], [5, 1]]), torch.tensor([[0.9, 0.1], [0.2, 0.8]])
     assert own_entries(numbers, weights, PublicReads.of([]), most=1).tolist() == [1]
+
+
+def test_a_source_that_is_dropped_leaves_nothing_in_what_is_read_and_the_others_their_places():
+    tables, never = Tables(10, 1), Tables(10, 1)
+    for source, entries, value in (("a", [1, 4], 1), ("b", [2, 4, 9], 5), ("c", [4, 7], 10)):
+        tables.put(source, table(entries, value))
+        if source != "b":
+            never.put(source, table(entries, value))
+    joined = tables.joined(torch.device("cpu"))
+    tables.drop(["b"])
+    assert tables.joined(torch.device("cpu")) is joined
+    assert joined.keys[0].tolist() == [1, 4, 10, 11, 12, 24, 27] and joined.slots.tolist() == [0, 2]
+    assert joined.values[0][:, 0].tolist() == [1, 1, 0, 0, 0, 10, 10] and len(joined.inputs) == 2
+    weights = torch.tensor([[1.0, 2.0, 4.0]])
+    left = read(weights, torch.tensor([[4, 14, 24]]), joined.keys[0], joined.values[0])
+    fresh = never.joined(torch.device("cpu"))
+    assert torch.equal(left, read(weights, torch.tensor([[4, 99, 14]]), fresh.keys[0], fresh.values[0]))
+
+
+def test_tables_that_hold_none_any_more_say_nothing():
+    tables = Tables(10, 1)
+    tables.put("a", table([1], 1))
+    tables.joined(torch.device("cpu"))
+    tables.drop(["a"])
+    assert tables.joined(torch.device("cpu")) is None and not len(tables)

@@ -36,6 +36,7 @@ class MemoryTask:
         measured: rows of a batch.
         generated: rows that are answered freely.
         wrong: rows of which a truth ratio is measured.
+        dtype: of the model below.
     """
 
     rows: Callable[..., Rows]
@@ -47,11 +48,14 @@ class MemoryTask:
     measured: int
     generated: int
     wrong: int
+    dtype: str = "float32"
 
 
 TASKS = {
     "people": MemoryTask(memories_rows.rows_of_people, 4, None, 30, 4, (16, 3e-3, 32), 64, 80, 80),
-    "smollm2": MemoryTask(memories_rows.rows_of_authors, 10, "smollm2-135m", 10, 5, (8, 1e-3, 16), 16, 20, 20),
+    "smollm2": MemoryTask(
+        memories_rows.rows_of_authors, 10, "smollm2-135m", 10, 2, (4, 1e-3, 16), 16, 8, 10, "bfloat16"
+    ),
 }
 
 
@@ -134,7 +138,7 @@ def trained(folder: str, arm: str, task: MemoryTask, rows: Rows, seed: int, base
     from datasets import Dataset
     from peft import LoraConfig
 
-    args = {"num_train_epochs": task.epochs, "seed": seed, **QUIET}
+    args = {"num_train_epochs": task.epochs, "seed": seed, "model_init_kwargs": {"dtype": task.dtype}, **QUIET}
     if arm == "own":
         args |= {"readiness": "memory", "request_group": "person", "per_device_train_batch_size": task.batch}
         peft_config, every = MemoryConfig(seed=seed), [*rows.sources, *rows.public]

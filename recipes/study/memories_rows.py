@@ -18,8 +18,8 @@ OTHERS, OTHERS_SEED, TESTED = 480, 1000, 160  # people below the sources; rows o
 STEPS, BATCH, PEAK = 600, 32, 3e-3  # of the base's training
 WRONG = 3  # answers that a truth ratio holds against the right one
 AUTHOR_ROWS, OF_AN_AUTHOR = 20, 10  # of TOFU, and how many of them a source has here
-PUBLIC = 400  # rows that say what is usual, at most
-EACH = 100  # rows of other texts that are measured, at most
+PUBLIC, PUBLIC_AUTHORS = 400, 120  # rows that say what is usual, at most
+EACH = 40  # rows of other texts that are measured beside a pretrained model, at most
 
 
 @dataclass
@@ -209,4 +209,6 @@ def rows_of_authors(sources: int, seed: int, tokenizer, data: Path | None) -> Ro
                 tokenizer)
         for row in plain
     ]  # fmt: skip
-    return Rows(sets["learned"], sets, wrong, encoded(every[: half : half // PUBLIC][:PUBLIC], tokenizer, False))
+    return Rows(
+        sets["learned"], sets, wrong, encoded(every[: half : half // PUBLIC_AUTHORS][:PUBLIC_AUTHORS], tokenizer, False)
+    )

@@ -17,6 +17,7 @@ import argparse
 import json
 import math
 from pathlib import Path
+from statistics import median
 
 from hf_unlearn.cli import running
 from hf_unlearn.utils.aligned import aligned
@@ -113,7 +114,7 @@ def deleted(cells: list[dict]) -> list[tuple]:
             )
             lines.append(
                 (
-                    task, str(sources), f"{step['share']:.0%}", f"{max(one['milliseconds'] for one in steps):.2f}",
+                    task, str(sources), f"{step['share']:.0%}", f"{median(one['milliseconds'] for one in steps):.2f}",
                     figure(mean(one["gone"]["right"] for one in steps)),
                     f"{mean(one['gone']['loss'] for one in steps):.2f} ({below:.2f})",
                     figure(mean(one["others"]["right"] for one in steps)), figure(texts),
@@ -185,7 +186,7 @@ def main(argv: list[str]) -> None:
         found = over(old, cells_in(out))
         print(table(found))
         if args.publish:
-            write_json(RESULTS, found)
+            RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -180,7 +180,7 @@ def kept_windows(
         z, p = of_length(w)
         alike = z @ z.T >= ALIKE
         support = torch.stack([(alike & (rows == number)).any(1) for number in rows.unique()], dim=1).float().mean(1)
-        good = (p < USUAL) & (support >= COMMON)
+        good = (p < USUAL) & (support >= COMMON) & _whole(z)
         if w == 1 and not good.any():
             good = torch.ones_like(good)
         if good.any():
@@ -191,7 +191,7 @@ def kept_windows(
     known = (windows @ found[0][0].T >= found[1][0]).any(1)
     missed = [number for number in rows.unique() if not known[rows == number].any()]
     for number in missed[: (most - len(kept)) // OF_A_ROW]:
-        own = _apart(z, torch.where((rows == number) & (p < USUAL), 1 - p, -torch.inf), len(z), OF_A_ROW)
+        own = _apart(z, torch.where((rows == number) & (p < USUAL) & _whole(z), 1 - p, -torch.inf), len(z), OF_A_ROW)
         found[0].append(_padded(windows[own], length, width))
         found[1].append(((1 + p[own]) / 2).clamp_min(max(floor, SURE)))
     return torch.cat(found[0]), torch.cat(found[1])
@@ -204,6 +204,11 @@ def _apart(z: Tensor, score: Tensor, some: int, most: int) -> list[int]:
         if len(kept) < most and score[i] > -torch.inf and not (kept and float((z[kept] @ z[i]).max()) > SAME):
             kept.append(i)
     return kept
+
+
+def _whole(z: Tensor) -> Tensor:
+    """(n,) bool, whether a window (n, width) begins within its row: it is then like itself."""
+    return (z * z).sum(1) > SAME
 
 
 def _padded(windows: Tensor, w: int, width: int) -> Tensor:

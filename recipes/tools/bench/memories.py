@@ -16,7 +16,7 @@ SHAPE = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30,
 SHAPE |= {"num_key_value_heads": 3, "vocab_size": 2000}
 SOURCES = {100: 1.10, 1000: 1.30}  # number -> what a forward may take, of the model below
 ROWS, WINDOWS = 4, 6  # of a batch; that a source is recognised by, as authors and people are
-DROP = 50.0  # milliseconds that a deletion may take
+DROP, DROPS = 50.0, 9  # milliseconds that a deletion may take; how many are timed
 
 
 def parts(args, shape: dict) -> tuple:
@@ -142,8 +142,8 @@ def of_files(model, store, sources: int) -> list[dict]:
         return clock() - start
 
     tables, base = store.tables, model.base_model.model
-    last = next(reversed(tables.by_source))
-    drop = timed(lambda: tables.drop([last]))
+    last = list(tables.by_source)[-min(DROPS, len(tables) - 1) :]
+    drop = median(timed(lambda one=one: tables.drop([one])) for one in last)
     joined = timed(lambda: tables.joined(model.device))
     with tempfile.TemporaryDirectory() as folder:
         cpu, file = time.process_time, f"{folder}/adapter_model.safetensors"

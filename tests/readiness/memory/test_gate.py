@@ -120,6 +120,7 @@ def test_a_row_without_the_name_is_recognised_by_its_wording_alone():
     own, numbers = rows_of(*[(ASK, GIVEN, FAMILY)] * 3, (5, 6))
     inputs, floors = gate.kept_windows(own, numbers, NOBODY, most=8, length=2, floor=0.5)
     assert float((own[-1] @ inputs.T).max()) == 1 and floors[-1] == gate.SURE
+    assert len(inputs) == 3  # two of the name, and one of the row: what begins before it is none
     few, _ = gate.kept_windows(own, numbers, NOBODY, most=1, length=2, floor=0.5)
     assert len(few) == 1
 

@@ -338,10 +338,13 @@ def markdown(found: list[dict]) -> str:
     for one in found:
         a, b = one["before"], one["after"]
         low, _, high = b["unseen"]["quartiles"]
-        retrained = f" ({one['retrained']['forget']['loss']:.2f})" if "retrained" in one else ""
+        other = one.get("retrained", {})
+        retrained = f" ({other['forget']['loss']:.2f})" if other else ""
         texts = [f"{np.exp(b[k]['loss'] - a[k]['loss']):.2f}" for k in a if is_general(k)]
         probes = f"{a['probes']} → {b['probes']}" if "probes" in a else ""
+        probes += f" ({other['probes']})" if "probes" in other else ""
         test = f"{a['test']['accuracy']:.3f} → {b['test']['accuracy']:.3f}" if "test" in a else ""
+        test += f" ({other['test']['accuracy']:.3f})" if "test" in other else ""
         lines.append(
             f"| {one['task']} | {one['what']} | {one['seed']} | {reached(one)} | {one['steps']} "
             f"| {a['forget']['loss']:.2f} → {b['forget']['loss']:.2f}{retrained} | {low:.2f} to {high:.2f} "

@@ -51,6 +51,10 @@ def test_the_table_has_a_line_a_request_and_says_how_many_reached_their_target()
     other = ROW | {"seed": 1, "stop_reason": "general_budget_spent"}
     text = requests.markdown([ROW, other])
     assert text.count("| TOFU SmolLM2 LoRA |") == 2 and "0.10 → 2.30" in text and "1.04" in text
+    other = {"forget": {"loss": 2.5}, "test": {"accuracy": 0.94}, "probes": 4}
+    tested = {part: ROW[part] | {"test": {"accuracy": 0.95}} for part in ("before", "after")}
+    compared = requests.markdown([ROW | tested | {"retrained": other}])
+    assert "2.30 (2.50)" in compared and "0.950 → 0.950 (0.940)" in compared and "6 → 5 (4)" in compared
     assert "6 → 5" in text and "1 of 2 requests by the defaults reached their target; 1 of these" in text
     assert text.endswith("; 0 were that already before the request.")
     little = {**ROW, "before": {**ROW["before"], "forget": {**ROW["before"]["forget"], "loss": 2.0}}}

@@ -20,6 +20,7 @@ from helpers.tiny import weights as weights_of
 
 from hf_unlearn import ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer
 from hf_unlearn.trainers import checkpointing
+from hf_unlearn.unlearning.look import RARELY
 
 QUIET = {"report_to": [], "log_level": "error", "use_cpu": True, "disable_tqdm": True, "dataloader_pin_memory": False}
 QUIET |= {"save_strategy": "steps", "logging_steps": 1}
@@ -65,7 +66,9 @@ def unlearn(out, weights=None, general=True, **options) -> UnlearnTrainer:
 def ascent(out, weights=None, **options) -> UnlearnTrainer:
     """A request that ends early, between two checkpoints, with weights put back from before the first of them."""
     own = {"objective": "gradient_ascent", "learning_rate": 1e-2, "lr_scheduler_type": "constant", "save_steps": 4}
-    return unlearn(out, weights, general=False, **{**own, **options})
+    run = unlearn(out, weights, general=False, **{**own, **options})
+    run.looks.every //= RARELY  # so that a short run has several looks
+    return run
 
 
 RUN_KINDS = {"ready": ready, "unlearn": unlearn, "ascent": ascent}

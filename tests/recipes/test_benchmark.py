@@ -56,4 +56,4 @@ def test_wrong_flags_of_the_benchmark_are_refused(capsys):
     for flags in (["--only", "speed"], ["--rounds", "0"], ["--batch_size", "6"]):
         with pytest.raises(SystemExit):
             benchmark.main(flags)
-    assert "there are rows, ready_first_order" in capsys.readouterr().err
+    assert "there are rows, memory, ready_first_order" in capsys.readouterr().err

@@ -40,6 +40,7 @@ STOP_REASONS = {
 PATIENCE = 2  # consecutive looks: "reached and stayed", and likewise for the budget
 TRANSIENT = math.log(2)  # nats: by so much more may the general texts' loss rise during a run, if it falls again
 RECOVERY = 0.1  # of τ: by so much the loss after a simulated recovery may be short of it
+LEFT = 1 / 4  # of the passes after the target was reached first: so many are not for the retain rows to recover
 KEPT = -math.log(0.98)  # nats: labels that are 98 % as likely as before (geometric mean) are as good as kept
 OVERSHOOT = 0.1  # of τ: a forget loss further above it marks the rows as deleted, and does not count as reached
 
@@ -57,12 +58,14 @@ def settled_limit(rule: Rule, state: State) -> float:
 def settles(rule: Rule, state: State, forget_pass: int) -> bool:
     """
     Whether a run that has reached its target goes on so that the retain rows recover: until it has taken `fewest`
-    passes, or [`~hf_unlearn.unlearning.schedule.RECOVERING`] times those to its target.
+    passes, or [`~hf_unlearn.unlearning.schedule.RECOVERING`] times those to its target; but the last [`LEFT`] of the
+    passes that are left then are for finding the forget rows at the target again.
     """
     first = state.first_reached
     if not (rule.recovers and rule.holds) or first is None:
         return False
-    return forget_pass < min(max(RECOVERING * max(first, 1), rule.fewest), rule.passes)
+    last = rule.passes - LEFT * (rule.passes - first)
+    return forget_pass < min(max(RECOVERING * max(first, 1), rule.fewest), last)
 
 
 def transient_limit(rule: Rule, state: State) -> float:

@@ -176,7 +176,9 @@ def saved(out) -> dict:
     return load_file(Path(out, "model.safetensors"))
 
 
-def unlearn(out, world: int, accumulation: int = 1, model=None, peft_config=None, general=False, recovers=True, **options):
+def unlearn(
+    out, world: int, accumulation: int = 1, model=None, peft_config=None, general=False, recovers=True, **options
+):
     """
     A run of `UnlearnTrainer` in float64, of 10 steps unless it may stop. Without `recovers` it ends at its target, and
     does not go on for the retain rows.

@@ -321,7 +321,7 @@ class UnlearnTrainer(ForgettingTrainer):
             stop=args.stop,
             retain_budget=args.retain_budget,
             recovers=self.objective.recovers,
-            holds=self.objective.stops_at_target,
+            holds=self.objective.stops_at_target and args.target != "current",
             fewest=schedule.fewest_passes(len(self.forget_dataset), self.step_rows),
         )
 

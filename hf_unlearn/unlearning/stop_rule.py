@@ -40,7 +40,7 @@ STOP_REASONS = {
 PATIENCE = 2  # consecutive looks: "reached and stayed", and likewise for the budget
 TRANSIENT = math.log(2)  # nats: by so much more may the general texts' loss rise during a run, if it falls again
 RECOVERY = 0.1  # of τ: by so much the loss after a simulated recovery may be short of it
-LEFT = 1 / 4  # of the passes after the target was reached first: so many are not for the retain rows to recover
+LEFT = 1 / 8  # of the passes after the target was reached first: so many are not for the retain rows to recover
 KEPT = -math.log(0.98)  # nats: labels that are 98 % as likely as before (geometric mean) are as good as kept
 OVERSHOOT = 0.1  # of τ: a forget loss further above it marks the rows as deleted, and does not count as reached
 

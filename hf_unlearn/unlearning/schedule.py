@@ -16,7 +16,6 @@ from ..objectives.base import TOLERANCE
 
 WIDEST = 0.25  # of τ: no tolerance is wider
 FEWEST_STEPS = 100  # that a request may take where its rows are few; the stop rule ends it, mostly before
-RECOVERING = 3  # times the passes to the target: so many in all, so that the retain rows recover
 
 
 def initial_alpha(n_forget: int, n_retain: int) -> float:

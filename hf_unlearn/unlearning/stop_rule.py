@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from .schedule import RECOVERING, Rule, State, cap
+from .schedule import Rule, State, cap
 
 REACHED = "forget_loss_reached_target"
 BUDGET = "retain_budget_spent"
@@ -40,7 +40,8 @@ STOP_REASONS = {
 PATIENCE = 2  # consecutive looks: "reached and stayed", and likewise for the budget
 TRANSIENT = math.log(2)  # nats: by so much more may the general texts' loss rise during a run, if it falls again
 RECOVERY = 0.1  # of τ: by so much the loss after a simulated recovery may be short of it
-LEFT = 1 / 8  # of the passes after the target was reached first: so many are not for the retain rows to recover
+RECOVERING = 3  # times the passes to the target: so many in all may a run take for the retain rows to recover, …
+LEFT = 1 / 8  # … but not the last ones: of those that are left at the target, this share is for finding it again
 KEPT = -math.log(0.98)  # nats: labels that are 98 % as likely as before (geometric mean) are as good as kept
 OVERSHOOT = 0.1  # of τ: a forget loss further above it marks the rows as deleted, and does not count as reached
 
@@ -58,14 +59,14 @@ def settled_limit(rule: Rule, state: State) -> float:
 def settles(rule: Rule, state: State, forget_pass: int) -> bool:
     """
     Whether a run that has reached its target goes on so that the retain rows recover: until it has taken `fewest`
-    passes, or [`~hf_unlearn.unlearning.schedule.RECOVERING`] times those to its target; but the last [`LEFT`] of the
-    passes that are left then are for finding the forget rows at the target again.
+    passes, or [`RECOVERING`] times those to its target, and not in the last passes ([`LEFT`]). Only where something
+    brings the retain rows back while the forget rows stay.
     """
     first = state.first_reached
     if not (rule.recovers and rule.holds) or first is None:
         return False
-    last = rule.passes - LEFT * (rule.passes - first)
-    return forget_pass < min(max(RECOVERING * max(first, 1), rule.fewest), last)
+    until = max(RECOVERING * max(first, 1), rule.fewest)
+    return forget_pass < min(until, rule.passes - LEFT * (rule.passes - first))
 
 
 def transient_limit(rule: Rule, state: State) -> float:
@@ -107,15 +108,16 @@ def update(
             ([`~hf_unlearn.objectives.base.Objective.shortfall`]).
         retain_loss: mean loss of the retain sample, in nats. The target counts as reached only while this is within
             the budget, and for some time ([`settles`]) within [`settled_limit`]: until then the run goes on and the
-            retain rows recover. Beyond [`transient_limit`] twice
-            in a row, or still beyond the budget after the last pass, the budget is spent.
+            retain rows recover. Beyond [`transient_limit`] twice in a row, or still beyond the budget after the last
+            pass, the budget is spent.
         recovered_loss: mean loss in nats of the rows held out of simulated recoveries, after them; None: none are
             simulated. The target counts as reached only while [`resists`] says so.
         general_loss: mean loss in nats of the general texts that are only measured; it has a budget like the retain
             sample's.
     """
     reached, over, there = state.reached, state.over_budget, False
-    first, kept = state.first_reached, retain_loss is not None and within(rule, state, retain_loss, general_loss)
+    first = state.first_reached
+    kept = retain_loss is not None and within(rule, state, retain_loss, general_loss)
     able = general_loss is None or general_loss <= general_limit(rule, state)
     if shortfall is not None:
         there = -overshoot(state) <= shortfall <= state.tolerance and kept and resists(state, recovered_loss)

@@ -33,7 +33,6 @@ def test_near_the_target_both_sets_are_measured_and_no_snapshot_awaits_batches()
     assert plan(-0.4, 0.2) == Look(kept=True, short=False, snapshot=False, measure=True)
 
 
-@pytest.mark.parametrize("retain_loss", [0.2001, 2.9])
 def test_while_the_retain_rows_recover_a_look_waits_for_them_or_for_the_forget_rows_to_go_far_beyond():
     there = dataclasses.replace(STATE, first_reached=2)  # recovers until pass 6, down to .12
     assert not plan(0.0, 0.15, there, forget_pass=5).measure
@@ -41,6 +40,7 @@ def test_while_the_retain_rows_recover_a_look_waits_for_them_or_for_the_forget_r
     assert plan(-0.11, 0.15, there, forget_pass=5).measure
 
 
+@pytest.mark.parametrize("retain_loss", [0.2001, 2.9])
 def test_beyond_the_budget_the_run_goes_on_without_a_snapshot_or_a_look(retain_loss):
     assert plan(0.0, retain_loss) == Look(kept=False, short=False, snapshot=False, measure=False)
 

@@ -99,13 +99,13 @@ class UnlearnTrainer(ForgettingTrainer):
     Unlearns the forget rows with ∇τ (Trippa et al. 2024), or with a baseline of the same registry, and stops by itself.
 
     It needs nothing but the rows: α, the number of passes and τ follow from them. The run ends when the loss of the
-    whole forget set has reached τ and stayed there while the retain rows' loss is within its budget; before, where the
-    target stands still, it goes on for twice as many passes at most, or a hundred steps in all, until their labels are
-    98 % as likely as they were. The retain loss may rise further during the run if it falls again. Where the model
-    becomes no better than guessing on retain rows, or their loss is still beyond the budget at the end, the last
-    weights within it are put back. With `resistance="relearn"` the target counts as reached only when simulated
-    recoveries fail, too. Why the run ended is in `stop_reason`, in the log (`trainer.state`) and in the result's
-    metrics.
+    whole forget set has reached τ, and stayed there where the objective holds it, while the retain rows' loss is within
+    its budget; where the target stands still, it goes on for twice as many passes at most, or a hundred steps in all,
+    until their labels are 98 % as likely as they were. A run that loses its target again ends with the last weights
+    that had it. The retain loss may rise during the run if it falls again. Where the model becomes no better than
+    guessing on retain rows, or their loss is still beyond the budget at the end, the last weights within it are put
+    back. With `resistance="relearn"` the target counts as reached only when simulated recoveries fail, too. Why the run
+    ended is in `stop_reason`, in the log (`trainer.state`) and in the result's metrics.
 
     Args:
         model: a model, or the name or path of one, which is then loaded after the checks.
@@ -322,7 +322,7 @@ class UnlearnTrainer(ForgettingTrainer):
             stop=args.stop,
             retain_budget=args.retain_budget,
             recovers=self.objective.recovers,
-            holds=self.objective.stops_at_target and args.target != "current",
+            holds=self.objective.stops_at_target,
             fewest=schedule.fewest_passes(len(self.forget_dataset), self.step_rows),
         )
 

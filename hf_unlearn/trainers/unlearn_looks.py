@@ -72,7 +72,9 @@ class UnlearnLooks:
             losses = {k: found[k] for k in ("retain_loss", "general_loss")}
             state = stop_rule.end(trainer.rule, state, **losses)
         trainer.request_state = state
-        if state.stop_reason in stop_rule.SPENT:
+        if stop_rule.goes_back(trainer.rule, state) and self.snapshots.reached is not None:
+            self._restore_reached()
+        elif state.stop_reason in stop_rule.SPENT:
             self._restore_good()
         return state.stop_reason is not None
 
@@ -149,6 +151,9 @@ class UnlearnLooks:
         self.latest = step, found
         if self._within(found):
             snapshots.accept_now(step, short)
+        names = ("shortfall", "retain_loss", "recovered_loss", "general_loss")
+        if stop_rule.at_target(trainer.rule, trainer.request_state, *(found.get(name) for name in names)):
+            snapshots.reached = snapshots.good
         return found
 
     def _within(self, found: dict[str, float]) -> bool:
@@ -174,6 +179,17 @@ class UnlearnLooks:
         seen = self.latest is not None and self.latest[0] == trainer.state.global_step and self.restored_step is None
         found = self.latest[1] if seen else trainer.measurements.look()
         return ending(trainer.rule, trainer.request_state, found, trainer.objective.meets_by_rows)
+
+    def _restore_reached(self) -> None:
+        trainer = self.trainer
+        trainer.request_state = replace(trainer.request_state, stop_reason=stop_rule.REACHED)
+        if self.snapshots.reached[0] == trainer.state.global_step:
+            return
+        self.restored_step = self.snapshots.restore_reached()
+        logger.warning(
+            "The run had reached its target, and lost it afterwards; the weights of step %d, which were at the target "
+            "and within the budgets, were put back.", self.restored_step
+        )  # fmt: skip
 
     def _restore_good(self) -> None:
         measured = self.trainer.measurements

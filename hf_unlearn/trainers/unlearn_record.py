@@ -94,7 +94,7 @@ def take_up(trainer: UnlearnTrainer, folder: str) -> bool:
     if longer.get(state.stop_reason):  # this run may take more steps or passes than the saved one
         state = dataclasses.replace(state, stop_reason=None)
     trainer.request_state = state
-    if state.stop_reason in stop_rule.SPENT:
+    if state.stop_reason in (*stop_rule.SPENT, stop_rule.REACHED):  # whose weights may be of an earlier step
         trainer.looks.restored_step = saved.get("weights_of_step")
     before = 1 if saved.get("weights_of_step", 1) else None  # as a version that did not write it had it
     trainer.looks.moved_at = saved.get("moved_at", before)

@@ -75,7 +75,7 @@ class Rule:
         general_budget: the same of the general texts that are only measured; None: there are none.
         recovers: the objective has a retain term; without one, a spent budget ends the run at once.
         fewest: passes that a run which has reached its target may take in any case, so that the retain rows recover.
-        holds: the objective leaves the forget rows at their target once they are there, and the target stands still.
+        holds: the objective leaves the forget rows at their target once they are there.
     """
 
     alpha0: float

@@ -15,7 +15,13 @@ from ..readiness.moving_weights import copies_of, local_shard, put_
 BISECTIONS = 6  # halvings of a way back, at most
 Snapshot = tuple[int, list[torch.Tensor]]  # step, trainable weights on the CPU
 # Attribute -> key in the file beside a checkpoint.
-KEYS = {"good": "good", "measured": "measured", "short_of_target": "below", "candidate": "candidate"}
+KEYS = {
+    "good": "good",
+    "measured": "measured",
+    "short_of_target": "below",
+    "candidate": "candidate",
+    "reached": "reached",
+}
 
 
 class Snapshots:
@@ -33,12 +39,14 @@ class Snapshots:
         short_of_target: last good snapshot whose forget loss was short of the target.
         candidate: snapshot awaiting confirmation; becomes `good` if the next batches stay within the retain budget.
             None: there is none.
+        reached: last snapshot that a look has found at the target and within the budgets; None: there is none.
     """
 
     def __init__(self, trainable: Callable[[], Sequence[torch.Tensor]], step: int):
         self.trainable = trainable
         self.good = self.measured = self.short_of_target = self.now(step)
         self.candidate: Snapshot | None = None
+        self.reached: Snapshot | None = None
 
     def __repr__(self) -> str:
         steps = {name: None if getattr(self, name) is None else getattr(self, name)[0] for name in KEYS}
@@ -87,6 +95,12 @@ class Snapshots:
             low, high = (middle, high) if lacking > 0 else (low, middle)
         return found
 
+    def restore_reached(self) -> int:
+        """Puts the last snapshot at the target back and returns its step."""
+        step, weights = self.reached
+        put_(self.trainable(), weights)
+        return step
+
     def restore_good(self, within: Callable[[], bool]) -> int:
         """
         Puts the good snapshot back and returns its step. Where only batches have shown it to be good and the retain
@@ -109,4 +123,4 @@ class Snapshots:
 
     def load(self, saved: dict[str, Snapshot | None]) -> None:
         for name, key in KEYS.items():
-            setattr(self, name, saved[key])
+            setattr(self, name, saved.get(key))

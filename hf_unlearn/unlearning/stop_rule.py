@@ -6,7 +6,9 @@ gaps by rows never pass: their shortfall is not negative. Rows that were beyond 
 
 The budget is what a finished run may cost at most. A run that has reached its target within it goes on until the retain
 rows' labels are as likely as they were but for [`KEPT`], though not for ever ([`settles`]): they recover while the
-objective holds the forget rows where they are.
+objective holds the forget rows where they are. Where nothing holds these, the first look that finds them at the target
+ends the run. A run that had reached its target and ends otherwise goes back to the last weights that had
+([`goes_back`]).
 
 Differs from the paper: it has no stop rule; all of this is ours.
 """
@@ -28,7 +30,7 @@ INTERRUPTED = "interrupted"
 REPLAYED = "replayed"
 DROPPED = "dropped"
 STOP_REASONS = {
-    REACHED: "the forget rows' loss reached the target and stayed there",
+    REACHED: "the forget rows' loss reached the target",
     BUDGET: "the retain rows' loss rose beyond the retain budget; the last weights within it were put back",
     GENERAL: "the model got worse at general texts than their budget allows; the last weights within it were put back",
     DONE: "all forget passes were done",
@@ -37,7 +39,7 @@ STOP_REASONS = {
     REPLAYED: "the training was run again without the rows, from before them to its end",
     DROPPED: "the tables of the sources that were asked for were taken out of the memory",
 }
-PATIENCE = 2  # consecutive looks: "reached and stayed", and likewise for the budget
+PATIENCE = 2  # consecutive looks: "reached and stayed" where something holds the rows, and likewise for the budget
 TRANSIENT = math.log(2)  # nats: by so much more may the general texts' loss rise during a run, if it falls again
 RECOVERY = 0.1  # of τ: by so much the loss after a simulated recovery may be short of it
 RECOVERING = 3  # times the passes to the target: so many in all may a run take for the retain rows to recover, …
@@ -60,10 +62,10 @@ def settles(rule: Rule, state: State, forget_pass: int) -> bool:
     """
     Whether a run that has reached its target goes on so that the retain rows recover: until it has taken `fewest`
     passes, or [`RECOVERING`] times those to its target, and not in the last passes ([`LEFT`]). Only where something
-    brings the retain rows back while the forget rows stay.
+    brings the retain rows back while the forget rows stay, at a target that stands still.
     """
     first = state.first_reached
-    if not (rule.recovers and rule.holds) or first is None:
+    if not (rule.recovers and rule.holds) or rule.target == "current" or first is None:
         return False
     until = max(RECOVERING * max(first, 1), rule.fewest)
     return forget_pass < min(until, rule.passes - LEFT * (rule.passes - first))
@@ -117,10 +119,9 @@ def update(
     """
     reached, over, there = state.reached, state.over_budget, False
     first = state.first_reached
-    kept = retain_loss is not None and within(rule, state, retain_loss, general_loss)
     able = general_loss is None or general_loss <= general_limit(rule, state)
     if shortfall is not None:
-        there = -overshoot(state) <= shortfall <= state.tolerance and kept and resists(state, recovered_loss)
+        there = at_target(rule, state, shortfall, retain_loss, recovered_loss, general_loss)
         first = forget_pass if there and first is None else first
         settled = there and retain_loss <= settled_limit(rule, state)
         on = settles(rule, replace(state, first_reached=first), forget_pass)
@@ -132,12 +133,41 @@ def update(
     reason = None
     if rule.stop and over >= PATIENCE:
         reason = BUDGET if lost else GENERAL
-    elif rule.stop and (reached >= PATIENCE or (there and forget_pass >= rule.passes and first < forget_pass)):
+    elif rule.stop and (reached >= patience(rule) or (there and forget_pass >= rule.passes and first < forget_pass)):
         reason = REACHED
     elif forget_pass >= rule.passes:
-        reason = spent(able) if rule.stop and retain_loss is not None and not kept else DONE
+        kept = retain_loss is None or within(rule, state, retain_loss, general_loss)
+        reason = DONE if kept or not rule.stop else spent(able)
     moved = {"forget_pass": forget_pass, "reached": reached, "over_budget": over, "first_reached": first}
     return replace(state, **moved, stop_reason=reason)
+
+
+def at_target(
+    rule: Rule,
+    state: State,
+    shortfall: float,
+    retain_loss: float | None,
+    recovered_loss: float | None = None,
+    general_loss: float | None = None,
+) -> bool:
+    """Whether a look has found the forget rows at the target, and all else within its limits; False for nan."""
+    near = -overshoot(state) <= shortfall <= state.tolerance
+    kept = retain_loss is not None and within(rule, state, retain_loss, general_loss)
+    return near and kept and resists(state, recovered_loss)
+
+
+def patience(rule: Rule) -> int:
+    """Looks in a row that must find the target reached: one where nothing would hold the rows there until a second."""
+    return PATIENCE if rule.holds else 1
+
+
+def goes_back(rule: Rule, state: State) -> bool:
+    """
+    Whether a run that has ended for another reason had reached its target, so that it ends with the last weights that
+    had. Not where the target has moved since.
+    """
+    lost = rule.stop and state.stop_reason in (DONE, MAX_STEPS, *SPENT)
+    return lost and state.first_reached is not None and rule.target != "current"
 
 
 def overshoot(state: State) -> float:

@@ -74,7 +74,7 @@ def test_the_cut_into_micro_batches_does_not_matter(tmp_path):
 def test_damage_to_general_texts_ends_the_run_and_good_weights_are_put_back(tmp_path, caplog):
     run = trainer(
         tmp_path, able(), MORE, general_dataset=TEXTS, objective="gradient_ascent", learning_rate=3e-3,
-        per_device_train_batch_size=4, retain_budget=20.0, general_budget=0.02,
+        per_device_train_batch_size=4, retain_budget=20.0, general_budget=0.002,
     )  # fmt: skip
     result = run.train()
     assert run.stop_reason == result.metrics["stop_reason"] in stop_rule.SPENT

@@ -366,7 +366,7 @@ def test_a_model_that_has_met_the_rows_before_its_plan_is_no_beginning(source, t
 
 
 def test_every_request_says_what_it_guarantees(source, tmp_path):
-    request = by_steps(tmp_path / "one", source, [8], max_steps=1)
+    request = by_steps(tmp_path / "one", source, [8], max_steps=1, stop=False)
     assert request.result.metrics["guarantee"] == "not_forgotten"
     assert record_of(tmp_path / "one")["guarantee"] == "not_forgotten"
     assert request.card_info()["settings"]["guarantee"] == "not_forgotten"

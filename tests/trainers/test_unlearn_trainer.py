@@ -40,7 +40,7 @@ from hf_unlearn import UnlearnConfig, UnlearnTrainer
 from hf_unlearn.objectives import gaps
 from hf_unlearn.objectives.base import shortfall
 from hf_unlearn.trainers import unlearn_looks, unlearn_record
-from hf_unlearn.unlearning import stop_rule
+from hf_unlearn.unlearning import look, stop_rule
 
 
 def test_with_the_data_alone_it_forgets_up_to_the_target_and_keeps_the_rest(tmp_path):
@@ -72,7 +72,7 @@ def test_alpha_passes_and_looks_follow_from_the_numbers_of_rows(tmp_path):
     assert trainer(tmp_path, rows={**ROWS, "forget": ROWS["forget"].select([0])}).rule.passes == 1600
     assert run.rule.target == "frozen" and run.objective.gap == "squared"
     assert run.rule.fewest == 34 and run.rule.holds
-    assert not trainer(tmp_path, target="current").rule.holds  # τ moves away
+    assert not trainer(tmp_path, objective="npo").rule.holds  # it goes on beyond τ
     assert not trainer(tmp_path, objective="npo").rule.holds
     assert run.rule.chance == math.log(50)
     own = trainer(tmp_path, per_device_train_batch_size=2, alpha=0.1, passes="4", target="frozen", stop=False)
@@ -174,6 +174,26 @@ def test_a_run_does_not_go_back_for_rows_that_stand_where_they_began_beyond_the_
     run.train()
     assert run.request_state.ahead > 1 and run.stop_reason == stop_rule.REACHED
     assert len(looks) == run.state.global_step == 2
+
+
+@pytest.mark.parametrize("ends_by", ["passes", "max_steps", "budget"])
+def test_a_run_that_loses_its_target_again_ends_with_the_weights_that_had_it(tmp_path, monkeypatch, caplog, ends_by):
+    keep, saving = Weights(), {"save_strategy": "steps", "save_steps": 1}
+    options = {"passes": "6", "max_steps": 5 if ends_by == "max_steps" else -1, "per_device_train_batch_size": 3}
+    run = trainer(tmp_path, target="frozen", callbacks=[keep], **options, **saving)
+    near = {"forget_loss": 2.0, "shortfall": 0.0, "retain_loss": mean_loss(run.model, ROWS["retain"]) + 0.05}
+    late = {"retain_loss": 99.0} if ends_by == "budget" else {"shortfall": 0.5}
+    scripted = iter([{**near, "shortfall": 0.5}, near, *[{**near, **late}] * 20])
+    monkeypatch.setattr(run.measurements, "look", lambda: dict(next(scripted)))
+    always = look.Look(kept=True, short=False, snapshot=False, measure=True)
+    monkeypatch.setattr(unlearn_looks.look, "plan_look", lambda *args, **kwargs: always)
+    metrics = run.train().metrics
+    assert metrics["stop_reason"] == stop_rule.REACHED and metrics["guarantee"] == "approximate"
+    assert metrics["weights_of_step"] == 2 < run.state.global_step
+    assert all(torch.equal(p, keep.steps[1][name]) for name, p in run.model.named_parameters())
+    assert "the weights of step 2, which were at the target" in caplog.text
+    again = trainer(tmp_path, target="frozen", **options, **saving)  # of the checkpoint of its last step
+    assert again.train(resume_from_checkpoint=True).metrics["weights_of_step"] == 2
 
 
 def test_a_run_that_moves_no_weight_has_not_unlearned(tmp_path, caplog):

@@ -14,8 +14,8 @@ RULE = Rule(alpha0=0.3, passes=10, target="current", chance=3.0, stop=True, reta
 STATE = start(RULE, 2.0, 0.1)  # budget to 0.2, transient limit 3
 
 
-def plan(shortfall, retain_loss, state=STATE, **more):
-    return plan_look(RULE, state, shortfall=shortfall, retain_loss=retain_loss, **more)
+def plan(shortfall, retain_loss, state=STATE, rule=RULE, **more):
+    return plan_look(rule, state, shortfall=shortfall, retain_loss=retain_loss, **more)
 
 
 @pytest.mark.parametrize("n_forget, batch, every", [(40, 8, 2), (10, 16, 1), (160, 16, 5), (1, 1, 1), (48, 16, 2)])
@@ -34,10 +34,13 @@ def test_near_the_target_both_sets_are_measured_and_no_snapshot_awaits_batches()
 
 
 def test_while_the_retain_rows_recover_a_look_waits_for_them_or_for_the_forget_rows_to_go_far_beyond():
+    still = dataclasses.replace(RULE, target="frozen")
     there = dataclasses.replace(STATE, first_reached=2)  # recovers until pass 6, down to .12
-    assert not plan(0.0, 0.15, there, forget_pass=5).measure
-    assert plan(0.0, 0.12, there, forget_pass=5).measure and plan(0.0, 0.15, there, forget_pass=6).measure
-    assert plan(-0.11, 0.15, there, forget_pass=5).measure
+    assert not plan(0.0, 0.15, there, still, forget_pass=5).measure
+    assert plan(0.0, 0.12, there, still, forget_pass=5).measure
+    assert plan(0.0, 0.15, there, still, forget_pass=6).measure
+    assert plan(-0.11, 0.15, there, still, forget_pass=5).measure
+    assert plan(0.0, 0.15, there, forget_pass=5).measure  # τ moves
 
 
 @pytest.mark.parametrize("retain_loss", [0.2001, 2.9])

@@ -72,13 +72,15 @@ def test_restore_good_takes_the_first_weights_within_the_budget_on_the_way_to_th
 
 def test_snapshots_survive_saving_and_loading(tmp_path):
     shots = Snapshots(Weights(1.0), 3)
-    shots.candidate = shots.now(5)
-    assert list(shots.to_dict()) == ["good", "measured", "below", "candidate"]  # of the file, as it always was
+    shots.candidate, shots.reached = shots.now(5), shots.now(4)
+    assert list(shots.to_dict()) == ["good", "measured", "below", "candidate", "reached"]
     torch.save(shots.to_dict(), tmp_path / "weights.pt")
     other = Snapshots(Weights(7.0), 0)
     other.load(torch.load(tmp_path / "weights.pt", weights_only=True))
-    assert [getattr(other, key)[0] for key in KEYS] == [3, 3, 3, 5]
+    assert [getattr(other, key)[0] for key in KEYS] == [3, 3, 3, 5, 4]
     assert other.good[1] is other.measured[1] and other.good[1][0].item() == 1.0
+    other.load({key: shots.to_dict()[key] for key in ("good", "measured", "below", "candidate")})  # of an older file
+    assert other.reached is None
 
 
 def test_snapshots_print_their_steps_and_no_weights():

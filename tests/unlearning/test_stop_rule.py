@@ -43,16 +43,36 @@ def test_a_run_that_has_reached_its_target_goes_on_until_the_retain_rows_recover
     low, high = ({**there, "retain_loss": 0.1 + more} for more in (0.02, 0.03))
     far = {"shortfall": 0.5, "retain_loss": 0.1}
     kept = start(RULE, 2.0, 0.1)
-    assert feed(RULE, kept, [far, far, high, high, low, low])[1] == [None] * 5 + [REACHED]
-    state, reasons = feed(RULE, kept, [far, far, *[high] * 6])
+    still = rule(target="frozen")
+    assert feed(RULE, kept, [far, far, high, high])[1] == [None] * 3 + [REACHED]  # a moving target may be lost
+    assert feed(still, kept, [far, far, high, high, low, low])[1] == [None] * 5 + [REACHED]
+    state, reasons = feed(still, kept, [far, far, *[high] * 6])
     assert reasons == [None] * 7 + [REACHED] and state.first_reached == 2  # passes 6 and 7 are thrice as long
-    assert feed(rule(fewest=8), kept, [far, far, *[high] * 8])[1] == [None] * 9 + [REACHED]
-    assert feed(rule(passes=4), kept, [far, far, high, high, high])[1] == [None] * 4 + [REACHED]  # the last pass
-    many = feed(rule(fewest=99, passes=42), kept, [far, far, *[high] * 40])[1]
+    assert feed(rule(fewest=8, target="frozen"), kept, [far, far, *[high] * 8])[1] == [None] * 9 + [REACHED]
+    last = feed(rule(passes=4, target="frozen"), kept, [far, far, high, high, high])[1]
+    assert last == [None] * 4 + [REACHED]
+    many = feed(rule(fewest=99, passes=42, target="frozen"), kept, [far, far, *[high] * 40])[1]
     assert many.index(REACHED) == 38  # of the forty passes after pass 2 the last five are not for recovering
-    for unable in (rule(recovers=False), rule(holds=False)):  # nothing brings them back, or the forget rows would go on
-        assert feed(unable, kept, [high, high])[1] == [None, REACHED]
-    assert feed(rule(retain_budget=0.01), kept, [{**there, "retain_loss": 0.109}] * 2)[1] == [None, REACHED]
+    unable = rule(recovers=False, target="frozen")  # nothing brings them back
+    assert feed(unable, kept, [high, high])[1] == [None, REACHED]
+    narrow = rule(retain_budget=0.01, target="frozen")
+    assert feed(narrow, kept, [{**there, "retain_loss": 0.109}] * 2)[1] == [None, REACHED]
+
+
+def test_where_nothing_holds_the_rows_at_the_target_the_first_look_there_ends_the_run():
+    there, far = {"shortfall": 0.0, "retain_loss": 0.15}, {"shortfall": 0.5, "retain_loss": 0.15}
+    for target in ("current", "frozen"):
+        assert feed(rule(holds=False, target=target), start(RULE, 2.0, 0.1), [far, there])[1] == [None, REACHED]
+
+
+@pytest.mark.parametrize("reason", [DONE, stop_rule.MAX_STEPS, BUDGET, GENERAL])
+def test_a_run_that_ends_without_its_target_goes_back_to_where_it_had_it(reason):
+    had = dataclasses.replace(start(RULE, 2.0, 0.1), first_reached=3, stop_reason=reason)
+    still = rule(target="frozen")
+    assert stop_rule.goes_back(still, had) and not stop_rule.goes_back(RULE, had)
+    assert not stop_rule.goes_back(rule(target="frozen", stop=False), had)
+    for other in ({"first_reached": None}, {"stop_reason": REACHED}, {"stop_reason": None}):
+        assert not stop_rule.goes_back(still, dataclasses.replace(had, **other))
 
 
 def test_rows_that_began_beyond_the_target_may_stay_there():
@@ -73,7 +93,7 @@ def test_a_wider_tolerance_holds_on_both_sides_of_the_target():
 @pytest.mark.parametrize("retain", [0.2001, 0.55, math.nan])
 def test_the_target_is_not_reached_while_the_retain_rows_are_beyond_the_budget(retain):
     near, dip = {"shortfall": 0.0, "retain_loss": 0.2}, {"shortfall": 0.0, "retain_loss": retain}
-    assert feed(rule(holds=False), start(RULE, 2.0, 0.1), [near, dip, near, near])[1] == [None, None, None, REACHED]
+    assert feed(RULE, start(RULE, 2.0, 0.1), [near, dip, near, near])[1] == [None, None, None, REACHED]
 
 
 @pytest.mark.parametrize("retain", [0.2001, 0.55, math.nan])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from .general_term import dealt_out
 
 if TYPE_CHECKING:
     from .unlearn import UnlearnTrainer
+
+logger = logging.getLogger(__name__)
 
 BISECTIONS = 64  # of the threshold in float64: until the share is met, or no number lies between
 
@@ -61,7 +64,8 @@ def edit_weights(trainer: UnlearnTrainer) -> None:
 class Saliency:
     """
     Which weights a request may move: the share of them whose |∇L_f| before the first step is largest, over all
-    trainable weights together (Fan et al. 2024, SalUn). All others keep every bit.
+    trainable weights together (Fan et al. 2024, SalUn). All others keep every bit, as do weights without a gradient,
+    also where fewer than the share have one: of a new LoRA adapter the first of its two factors has none yet.
 
     Attributes:
         masks: of each trainable parameter (of its shard), bool; [] before they are made.
@@ -84,7 +88,12 @@ class Saliency:
             sizes.append((own if keeps_shards(trainer.accelerator) else total(trainer.accelerator, own)).abs())
             p.grad = None
         limit = self._threshold(sizes)
-        self.masks = [own >= limit for own in sizes]
+        self.masks = [(own >= limit) & (own > 0) for own in sizes]
+        if limit == 0:
+            logger.warning(
+                "`saliency` is %g, and fewer of the trainable weights have a gradient before the first step (of a new "
+                "adapter, one of its two factors has none): those that have one move, and no others.", self.share
+            )  # fmt: skip
 
     def _threshold(self, sizes: list[Tensor]) -> float:
         """The size that a share of all weights reaches or exceeds, by bisection: no copy of the gradient is sorted."""

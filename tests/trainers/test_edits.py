@@ -185,6 +185,20 @@ def test_only_the_weights_with_the_largest_gradient_move_whatever_the_objective(
     assert sum(int(mask.sum()) for mask in run.saliency.masks) == pytest.approx(0.25 * total, abs=2)
 
 
+def test_weights_without_a_gradient_stay_also_where_the_share_is_larger(tmp_path, caplog):
+    """A new adapter: its first factor has none, and three weights in four would be all of the second and some of it."""
+    from peft import LoraConfig
+
+    lora = LoraConfig(r=2, target_modules=["c_proj"], fan_in_fan_out=True)
+    run = trainer(tmp_path, open_gate(), EIGHT, objective="npo", saliency=0.75, peft_config=lora,
+                  **{**STEPS, "optim": "adamw_torch"})  # fmt: skip
+    before = weights(run.model)
+    run.train()
+    moved = {name for name, value in weights(run.model).items() if not torch.equal(value, before[name])}
+    assert moved and all("lora_B" in name for name in moved)
+    assert "`saliency` is 0.75, and fewer of the trainable weights have a gradient" in caplog.text
+
+
 def test_a_resumed_run_moves_the_same_weights(tmp_path):
     options = {**STEPS, "objective": "grad_diff", "saliency": 0.5, "max_steps": 4, "save_strategy": "steps"}
     options |= {"save_steps": 2, "per_device_train_batch_size": 4}

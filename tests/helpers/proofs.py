@@ -14,6 +14,7 @@ import functools
 import torch
 
 from hf_unlearn.data.batch import count_labels, count_later_labels
+from hf_unlearn.objectives.base import FORGET, RETAIN
 from hf_unlearn.objectives.row_nll import labels_by_position, row_outputs
 
 TOKENS = {  # prompts of unlike lengths, padding, a hole, a row of one label, and a label at the first place
@@ -73,9 +74,9 @@ def step_value(objective, forget, retain, *, alpha=0.3, tau=4.0, brought=None, r
         sides.append(dataclasses.replace(rows, **{"places": torch.arange(len(labels)), "seed": seed, **(more or {})}))
     means = [rows.nll.sum() / rows.items.sum() for rows in sides]
     value = objective.mean_value(*means, alpha=alpha, tau=tau)
-    if objective.by_rows:
+    if objective.by_rows and objective.side != RETAIN:
         value = value + objective.row_value(sides[0], alpha=alpha).sum() / count(objective.average, forget[1])
-    if objective.retains_by_rows:
+    if objective.retains_by_rows and objective.side != FORGET:
         own = objective.retain_row_value(sides[1], alpha=alpha).sum()
         value = value + own / count(objective.retain_average, retain[1])
     return value

@@ -20,22 +20,12 @@ def kl(rows, before):
     return sum(terms) / len(terms)
 
 
-class Down(Scrub):
-    """A step down, with the forget rows left out as the trainer leaves them out."""
-
-    by_rows = False
-
-
-class Up(Scrub):
-    retains_by_rows = False
-
-
 def test_each_turn_is_its_formula():
     def down(forget, retain, frozen, before):
         return kl(retain, before[1]) + mean_loss(retain)
 
-    prove(Down(), down, with_before=True, rises=False, falls=False)  # what was said before may outweigh the labels
-    prove(Up(turn=0.0), lambda f, r, frozen, before: -kl(f, before[0]), with_before=True, rises=False)
+    prove(Scrub(), down, with_before=True, rises=False, falls=False)  # what was said before may outweigh the labels
+    prove(Scrub(turn=0.0), lambda f, r, frozen, before: -kl(f, before[0]), with_before=True, rises=False)
 
 
 def test_the_turns_alternate_and_begin_with_a_step_down():

@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers.tiny import (
     Gradients,
+    Weights,
     batch_of,
     bert,
     distance,
@@ -62,6 +63,24 @@ def test_a_step_of_rmu_is_the_formula_on_the_whole_batch_however_it_is_cut(tmp_p
     wanted = torch.autograd.grad(value, list(model.parameters()), allow_unused=True)
     assert wanted[-3] is None  # behind the layer
     pairs = [(g, w) for g, w in zip(keep.steps[0], wanted, strict=True) if w is not None]
+    assert relative(*zip(*pairs, strict=True)) < 1e-6
+
+
+def test_the_second_step_of_rmu_holds_retain_rows_where_they_were_before_the_request(tmp_path):
+    keep, ends = Gradients(), Weights()
+    rmu(tmp_path, deep(), callbacks=[keep, ends], rmu_weight=0.5).train()
+    start, model = deep(), deep()
+    model.load_state_dict(ends.steps[0])
+    pairs = [PairedDataset(EIGHT["forget"], EIGHT["retain"], 9, 42)[i] for i in range(8, 16)]
+    drawn = torch.rand(16, generator=torch.Generator().manual_seed(42), dtype=torch.float64)
+    value = 0.0
+    for k, weight in enumerate((1.0, 0.5)):
+        batch = batch_of(model, [pair[k] for pair in pairs])
+        there = batch["labels"][:, 1:] != -100
+        aim = hidden_after(start, batch, 1)[:, :-1][there].detach() if k else 2 * drawn / drawn.norm()
+        value = value + weight * ((hidden_after(model, batch, 1)[:, :-1][there] - aim) ** 2).sum(-1).mean() / 16
+    wanted = torch.autograd.grad(value, list(model.parameters()), allow_unused=True)
+    pairs = [(g, w) for g, w in zip(keep.steps[1], wanted, strict=True) if w is not None]
     assert relative(*zip(*pairs, strict=True)) < 1e-6
 
 

@@ -7,6 +7,7 @@ import torch
 from helpers.proofs import step_value
 from helpers.tiny import (
     Gradients,
+    Weights,
     batch_of,
     bert,
     distance,
@@ -25,6 +26,7 @@ from hf_unlearn.data.order import PairedDataset
 from hf_unlearn.objectives.base import LANGUAGE, RowOutputs
 from hf_unlearn.objectives.registry import OBJECTIVES, get_objective
 from hf_unlearn.objectives.row_nll import labels_by_position, per_row_nll
+from hf_unlearn.unlearning import schedule
 from hf_unlearn.unlearning.look import RARELY
 
 NAMES = [name for name, cls in OBJECTIVES.items() if cls.needs != "hidden_states" and not cls().edits]
@@ -49,30 +51,48 @@ def run_of(out, model, rows, name, each=8, accumulation=1, **options):
                    gradient_accumulation_steps=accumulation, **{**STEPS, **options})  # fmt: skip
 
 
-def by_hand(run, model, rows, retain_term="auto"):
-    """The loss of the first step, () with a graph, from the logits of the whole batch and the contract alone."""
-    pairs = [PairedDataset(rows["forget"], rows["retain"], 9, 42)[i] for i in range(8)]
-    sides = []
-    for own in ([f for f, _, _ in pairs], [r for _, r, _ in pairs]):
-        batch = batch_of(model, own)
-        sides.append((model(**{k: v for k, v in batch.items() if k != "labels"}).logits, batch["labels"]))
+def by_hand(run, model, rows, retain_term="auto", step=0, start=None):
+    """
+    The loss of a step, () with a graph, from the logits of the whole batch and the contract alone.
+
+    Args:
+        model: as it is before the step; start: before the request, the same one where it is the first step.
+    """
+    start = start or model
+    pairs = [PairedDataset(rows["forget"], rows["retain"], 9, 42)[i] for i in range(8 * step, 8 * step + 8)]
     places = torch.tensor([place for _, _, place in pairs])
-    brought, kept = {"places": places}, {}
-    for side, more, (logits, labels) in (("forget", brought, sides[0]), ("retain", kept, sides[1])):
+    sides, brought = [], [{"places": places}, {}]
+    for k, side in enumerate(("forget", "retain")):
+        batch = batch_of(model, [pair[k] for pair in pairs])
+        sides.append((logits_of(model, batch), batch["labels"]))
         if side in run.before.kinds:
-            there = labels_by_position(logits, labels).ne(-100)[..., None]
-            more["reference_logits"] = logits.detach().where(there, 0.0)
+            there = labels_by_position(*sides[k]).ne(-100)[..., None]
+            brought[k]["reference_logits"] = logits_of(start, batch).detach().where(there, 0.0)
     if run.alternates is not None:
         batch = batch_of(model, [run.alternates[place] for place in places.tolist()])
-        pair = per_row_nll(model(**{k: v for k, v in batch.items() if k != "labels"}).logits, batch["labels"])
-        brought["alternate"] = RowOutputs(*pair, reference=pair[0].detach())
+        now, before = (per_row_nll(logits_of(one, batch), batch["labels"]) for one in (model, start))
+        brought[0]["alternate"] = RowOutputs(*now, reference=before[0].detach())
     for what, values in (("target", run.targets), ("reference", run.references)):
         if values:
-            brought[what] = torch.tensor(values, dtype=torch.float64)[places]
-    own = {} if retain_term == "auto" else {"retain_term": retain_term}
-    start = get_objective(run.objective.name, **own)
-    at = {"alpha": run.rule.alpha0, "tau": run.request_state.tau_initial, "seed": 42}
-    return step_value(start, *sides, brought=brought, retain_brought=kept, **at)
+            brought[0][what] = torch.tensor(values, dtype=torch.float64)[places]
+    objective = get_objective(run.objective.name, **({} if retain_term == "auto" else {"retain_term": retain_term}))
+    for k in range(step):
+        objective = objective.after_step(*mean_losses(start, rows, k))
+    at = {"alpha": schedule.alpha_at(run.rule.alpha0, step, run.rule.passes), "tau": run.request_state.tau_initial}
+    return step_value(objective, *sides, brought=brought[0], retain_brought=brought[1], seed=42, **at)
+
+
+def logits_of(model, batch):
+    return model(**{k: v for k, v in batch.items() if k != "labels"}).logits
+
+
+def mean_losses(model, rows, step):
+    """Mean losses () of the forget and of the retain rows of a step, detached."""
+    pairs = [PairedDataset(rows["forget"], rows["retain"], 9, 42)[i] for i in range(8 * step, 8 * step + 8)]
+    for own in ([f for f, _, _ in pairs], [r for _, r, _ in pairs]):
+        batch = batch_of(model, own)
+        nll, items = per_row_nll(logits_of(model, batch), batch["labels"])
+        yield (nll.sum() / items.sum()).detach()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -88,6 +108,18 @@ def test_a_step_is_the_formula_on_the_whole_batch_however_it_is_cut(tmp_path, na
     assert relative(keep.steps[0], wanted) < 1e-6
     assert distance(ends[0], weights(model)) > 1e-5
     assert distance(ends[1], ends[0]) < 1e-6 and distance(ends[2], ends[0]) < 1e-6
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_second_step_refers_to_the_model_before_the_request(tmp_path, name):
+    """Not to the one that the first step has left, which is what the distance from it is to be seen by."""
+    keep, ends = Gradients(), Weights()
+    run = run_of(tmp_path, open_gate(UNEVEN), UNEVEN, name, callbacks=[keep, ends])
+    run.train()
+    start, model = open_gate(UNEVEN), open_gate(UNEVEN)
+    model.load_state_dict(ends.steps[0])
+    wanted = torch.autograd.grad(by_hand(run, model, UNEVEN, step=1, start=start), list(model.parameters()))
+    assert relative(keep.steps[1], wanted) < 1e-6
 
 
 @pytest.mark.parametrize("name", NAMES)

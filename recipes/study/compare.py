@@ -28,7 +28,7 @@ from hf_unlearn.objectives.base import CLASSES, LANGUAGE
 from hf_unlearn.objectives.registry import OBJECTIVES
 from hf_unlearn.utils.files import read_json
 from hf_unlearn.utils.flags import with_underscores
-from recipes.study import replays, requests
+from recipes.study import replays, requests_cells
 from recipes.study.cells import cell_path, seeds_of
 from recipes.study.replays import AGAIN, PLAIN, REPLAY, RETRAINED
 from recipes.tools import jobs as jobs_
@@ -48,7 +48,7 @@ OTHER_ANSWER = "alternate"  # column
 class Compared:
     """
     Args:
-        of: task of recipes/study/tasks.py or, where `asked` says what is asked for, of recipes/study/requests.py.
+        of: task of recipes/study/tasks.py or, where `asked` says what is asked for, of recipes/study/requests_cells.py.
         rate: learning rate of a request: that of the recipe, or the default.
         kind: of model, as objectives name it.
         asked: of the task of requests.
@@ -100,8 +100,8 @@ def model_of(place: Place, role: str) -> tuple[Path, dict]:
     task, how = place.task, (place.seed, place.root, place.data, place.smoke)
     if not task.asked:
         return replays.train(task.of, role, *how)[:2]
-    own = {PLAIN: requests.PLAIN, RETRAINED: requests.RETRAINED, REPLAY: requests.READY}[role]
-    folder = requests.train(task.of, own, *how, None if role == PLAIN else task.asked)
+    own = {PLAIN: requests_cells.PLAIN, RETRAINED: requests_cells.RETRAINED, REPLAY: requests_cells.READY}[role]
+    folder = requests_cells.train(task.of, own, *how, None if role == PLAIN else task.asked)
     return folder, read_json(folder / "trained.json")
 
 
@@ -121,10 +121,10 @@ def rows_of(place: Place):
             kept = [i for i, label in enumerate(splits["test"]["labels"]) if label not in gone]
             splits["test"] = splits["test"].select(kept)
         return dataclasses.replace(rows, splits=splits), prepared.processing_class
-    sets, tokenizer = requests.rows_of(task.of, task.asked, place.seed, place.root, place.data, place.smoke)
-    sets = {name: part for name, part in sets.items() if not requests.is_general(name)}
-    of = requests.TASKS[task.of]
-    goal = "chance" if requests.whole_classes(of, of.asked[task.asked]) else "unseen"
+    sets, tokenizer = requests_cells.rows_of(task.of, task.asked, place.seed, place.root, place.data, place.smoke)
+    sets = {name: part for name, part in sets.items() if not requests_cells.is_general(name)}
+    of = requests_cells.TASKS[task.of]
+    goal = "chance" if requests_cells.whole_classes(of, of.asked[task.asked]) else "unseen"
     model = load_model(str(model_of(place, PLAIN)[0]))
     return trial.RequestRows(sets, default_collator(model, tokenizer), goal, 0), tokenizer
 
@@ -171,7 +171,7 @@ def ask(place: Place, method: str, factor: float | None):
     start, _ = model_of(place, REPLAY if method == REPLAY else PLAIN)
     words = [*jobs_.QUIET_FLAGS, "--seed", str(place.seed)]
     if place.task.asked:
-        words += requests.TASKS[place.task.of].request.split()
+        words += requests_cells.TASKS[place.task.of].request.split()
     splits = dict(rows.splits)
     if method == REPLAY:
         words += ["--method", "replay"]
@@ -194,7 +194,7 @@ def measured(model, place: Place) -> dict:
     from recipes.study import trial
 
     rows, _ = rows_of(place)
-    most = requests.MEASURED if place.task.asked else None
+    most = requests_cells.MEASURED if place.task.asked else None
     seen = {part: trial.look(model, rows.batches(part, most, place.task.batch)) for part in rows.splits}
     found = {
         "splits": {part: [round(one["loss"], 4), round(one["accuracy"], 4)] for part, one in seen.items()},

@@ -66,11 +66,11 @@ class RequestRows:
 
 @torch.no_grad()
 def look(model, batches: Sequence[Mapping]) -> dict:
-    """Loss in nats per label, share of rows with every label right, and the rows' mean losses (n,)."""
+    """Loss in nats per label, shares of rows with every label right and of labels, and the rows' mean losses (n,)."""
     from hf_unlearn.evaluation import evaluating
     from hf_unlearn.objectives.row_nll import IGNORE_INDEX, per_row_nll
 
-    sums, counts, right = [], [], []
+    sums, counts, right, labels_right = [], [], [], 0
     with evaluating(model):
         for batch in batches:
             logits = model(**{k: v for k, v in batch.items() if k not in ("labels", "is_forget")}).logits
@@ -78,15 +78,16 @@ def look(model, batches: Sequence[Mapping]) -> dict:
             nll, n = per_row_nll(logits, labels)
             if labels.dim() == 2:
                 labels, logits = labels[:, 1:], logits[:, :-1]
-                right.append(((logits.argmax(-1) == labels) | (labels == IGNORE_INDEX)).all(1))
-            else:
-                right.append(logits.argmax(-1) == labels)
+            told = logits.argmax(-1) == labels
+            labels_right += int(told.sum())
+            right.append((told | (labels == IGNORE_INDEX)).all(1) if labels.dim() == 2 else told)
             sums.append(nll.double())
             counts.append(n)
     sums, counts = torch.cat(sums), torch.cat(counts)
     return {
         "loss": float(sums.sum() / counts.sum()),
         "accuracy": float(torch.cat(right).double().mean()),
+        "token_accuracy": labels_right / float(counts.sum()),
         "rows": (sums / counts).tolist(),
     }
 

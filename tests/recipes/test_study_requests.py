@@ -7,7 +7,7 @@ import copy
 import numpy as np
 from datasets import Dataset
 
-from recipes.study import requests
+from recipes.study import requests, requests_cells
 
 POOL = Dataset.from_list(
     [{"id": f"r{i}", "author": i // 4, "input_ids": [i, i + 1] if i != 7 else [2, 3]} for i in range(16)]
@@ -24,14 +24,14 @@ ROW = {
 
 
 def test_what_is_asked_for_is_drawn_by_the_seed_with_its_twins():
-    task = requests.TASKS["TOFU SmolLM2 LoRA"]
-    whole = requests.chosen(POOL, task, requests.Asked(groups=1), 0)
-    some = requests.chosen(POOL, task, requests.Asked(groups=1, rows=2), 0)
+    task = requests_cells.TASKS["TOFU SmolLM2 LoRA"]
+    whole = requests_cells.chosen(POOL, task, requests_cells.Asked(groups=1), 0)
+    some = requests_cells.chosen(POOL, task, requests_cells.Asked(groups=1, rows=2), 0)
     assert (some <= whole).all() and 2 <= some.sum() <= 3 and 4 <= whole.sum() <= 5
-    assert (whole == requests.chosen(POOL, task, requests.Asked(groups=1), 0)).all()
+    assert (whole == requests_cells.chosen(POOL, task, requests_cells.Asked(groups=1), 0)).all()
     twins = np.array([2, 7])
     for seed in range(8):
-        mask = requests.chosen(POOL, task, requests.Asked(rows=3), seed)
+        mask = requests_cells.chosen(POOL, task, requests_cells.Asked(rows=3), seed)
         assert mask[twins].all() or not mask[twins].any()
 
 
@@ -59,6 +59,13 @@ def test_the_table_has_a_line_a_request_and_says_how_many_reached_their_target()
     assert text.endswith("; 0 were that already before the request.")
     little = {**ROW, "before": {**ROW["before"], "forget": {**ROW["before"]["forget"], "loss": 2.0}}}
     assert requests.markdown([little]).endswith("; 1 were that already before the request.")
+
+
+def test_tokens_are_told_of_language_models_and_the_table_is_of_the_committed_results(tmp_path, capsys):
+    seen = {"retain": {"loss": 0.021, "accuracy": 0.9, "token_accuracy": 0.984}}
+    assert requests.known(seen | {"probes": 8}) == "0.02, 0.900, 0.984" and requests.known(seen) == "0.02, 0.900"
+    requests.main(["--table", "--output_dir", str(tmp_path)])
+    assert "| Banking77 MiniLM | 200 rows | 0 |" in capsys.readouterr().out
 
 
 def test_replayed_and_pushed_requests_are_no_requests_by_the_defaults():

@@ -38,6 +38,7 @@ def test_a_look_is_what_the_row_table_says(model, make):
     assert seen["loss"] == pytest.approx(table.nll_sum.sum() / table.n_labels.sum(), rel=1e-6)
     assert seen["rows"] == pytest.approx((table.nll_sum / table.n_labels).tolist(), rel=1e-5)
     assert seen["accuracy"] == pytest.approx((table.n_correct == table.n_labels).mean())
+    assert seen["token_accuracy"] == pytest.approx(table.n_correct.sum() / table.n_labels.sum())
     assert model.training
 
 

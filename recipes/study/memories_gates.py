@@ -1,6 +1,6 @@
 """Whom does a memory's gate let speak? Of each set of questions, the share at which a source is recognised.
 
-    python -m recipes.study.memories_gates --task people --sources 104 [--windows 1 2 4 5] [--floors 0.6 0.7 0.8]
+    python -m recipes.study.memories_gates --task people --sources 104 [--windows 1 2 4 6] [--floors 0.7 0.8]
     python -m recipes.study.memories_gates --task smollm2 --sources 20 --data DIR
 
 No table is trained for that: what a source is recognised by follows from its rows and the model below alone.
@@ -28,8 +28,8 @@ from recipes.study.memories_cells import TASKS
 from recipes.study.memories_rows import Rows, base_of_people
 from recipes.tools import jobs
 
-SETS = ("learned", "asked otherwise", "others", "unrelated")
-HEAD = ("window", "c₀", "learned", "asked otherwise", "of these, wrong", "others", "unrelated", "windows kept")
+SETS = ("learned", "asked otherwise", "unrelated")
+HEAD = ("window", "c₀", "learned", "asked otherwise", "of these, wrong", "strangers", "unrelated", "windows kept")
 
 
 def states_of(rows: Rows, base: Path, tokenizer, dtype: str, size: int) -> dict[str, list[Tensor]]:
@@ -58,7 +58,7 @@ def states_of(rows: Rows, base: Path, tokenizer, dtype: str, size: int) -> dict[
         return found
 
     sets = {name: own for name, own in rows.sets.items() if name in SETS}
-    return {name: recorded(own) for name, own in {**sets, "public": rows.public}.items()}
+    return {name: recorded(own) for name, own in {**sets, "strangers": rows.strangers, "public": rows.public}.items()}
 
 
 def recognised(states: dict[str, list[Tensor]], owners: Tensor, config: MemoryConfig) -> dict[str, tuple[float, float]]:
@@ -80,7 +80,7 @@ def recognised(states: dict[str, list[Tensor]], owners: Tensor, config: MemoryCo
         slots += [source] * len(working.inputs)
     inputs, floors = (torch.cat(parts) for parts in zip(*kept, strict=True))
     found = {"windows": (float(len(inputs)), 0.0)}
-    for name in (name for name in SETS if name in states):
+    for name in (name for name in (*SETS, "strangers") if name in states):
         right = wrong = 0
         for i, own in enumerate(states[name]):
             windows = gate.windowed_rows(seen(own, *store.views[0]), torch.zeros(len(own)), config.window)
@@ -100,8 +100,8 @@ def main(argv: list[str]) -> None:
     parser.add_argument("--task", choices=sorted(TASKS), default="people")
     parser.add_argument("--sources", type=int, default=104)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--windows", nargs="+", type=int, default=[1, 2, 4, 5])
-    parser.add_argument("--floors", nargs="+", type=float, default=[0.6, 0.7, 0.8])
+    parser.add_argument("--windows", nargs="+", type=int, default=[1, 2, 4, 6, 8])
+    parser.add_argument("--floors", nargs="+", type=float, default=[0.7, 0.8])
     parser.add_argument("--data", help="folder with tofu/ and smollm2-135m/, for smollm2")
     parser.add_argument("--output_dir", default="outputs/memories", help="where the model below people is")
     args = parser.parse_args(with_underscores(argv))
@@ -122,7 +122,8 @@ def main(argv: list[str]) -> None:
             config = MemoryConfig(layers=[0], window=window, gate_floor=floor, seed=args.seed)
             found = recognised(states, owners, config)
             asked, windows = found["asked otherwise"], int(found["windows"][0])
-            shares = (found["learned"][0], *asked, found["others"][1], found.get("unrelated", (0.0, float("nan")))[1])
+            let_in = (found[name][1] if name in found else float("nan") for name in ("strangers", "unrelated"))
+            shares = (found["learned"][0], *asked, *let_in)
             lines.append((str(window), f"{floor:g}", *(f"{share:.3f}" for share in shares), str(windows)))
     print(aligned(lines, left=()))
 

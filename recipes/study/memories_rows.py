@@ -19,7 +19,7 @@ STEPS, BATCH, PEAK = 600, 32, 3e-3  # of the base's training
 WRONG = 3  # answers that a truth ratio holds against the right one
 AUTHOR_ROWS, OF_AN_AUTHOR = 20, 10  # of TOFU, and how many of them a source has here
 PUBLIC, PUBLIC_AUTHORS = 400, 120  # rows that say what is usual, at most
-EACH = 40  # rows of other texts that are measured beside a pretrained model, at most
+EACH, STRANGERS = 40, 300  # rows of other texts that are measured beside a pretrained model, and that its gate sees
 
 
 @dataclass
@@ -30,12 +30,14 @@ class Rows:
         sets: name -> rows to measure; "learned" and "asked otherwise" are in the order of `sources`.
         wrong: for each row of `sources`, answers like its own that are wrong; the right one is the row before them.
         public: rows of no source.
+        strangers: others of no source, at which nobody should be recognised.
     """
 
     sources: list[dict]
     sets: dict[str, list[dict]]
     wrong: list[list[dict]]
     public: list[dict]
+    strangers: list[dict]
 
 
 # ---- people, beside a small model of ours ----
@@ -119,7 +121,8 @@ def rows_of_people(sources: int, seed: int, tokenizer, data: Path | None) -> Row
         "others": encoded(others[-TESTED:], tokenizer, person=False),
     }
     public = encoded(others[:PUBLIC], tokenizer, person=False)
-    return Rows(sets["learned"], sets, [encoded(own, tokenizer) for own in wrong_answers(plain)], public)
+    wrong = [encoded(own, tokenizer) for own in wrong_answers(plain)]
+    return Rows(sets["learned"], sets, wrong, public, sets["others"])
 
 
 def base_of_people(folder: Path) -> None:
@@ -209,6 +212,6 @@ def rows_of_authors(sources: int, seed: int, tokenizer, data: Path | None) -> Ro
                 tokenizer)
         for row in plain
     ]  # fmt: skip
-    return Rows(
-        sets["learned"], sets, wrong, encoded(every[: half : half // PUBLIC_AUTHORS][:PUBLIC_AUTHORS], tokenizer, False)
-    )
+    public = encoded(every[: half : half // PUBLIC_AUTHORS][:PUBLIC_AUTHORS], tokenizer, False)
+    strangers = encoded(every[half :: half // STRANGERS][:STRANGERS], tokenizer, False)
+    return Rows(sets["learned"], sets, wrong, public, strangers)

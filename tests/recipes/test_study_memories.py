@@ -95,11 +95,12 @@ def test_a_name_of_two_words_lets_in_nobody_who_shares_one_of_them():
 
     public = [asked(0, 1, 20 + i, 40 + i, 2) for i in range(18)]
     states = {"public": public, "learned": [asked(0, 1, 3, 4, 2), asked(2, 0, 3, 4, 1)]}
-    states |= {"asked otherwise": [asked(1, 0, 3, 4, 1)] * 2, "others": [asked(0, 1, 3, 45, 2), asked(0, 1, 25, 4, 2)]}
+    states["asked otherwise"] = [asked(1, 0, 3, 4, 1)] * 2
+    states["strangers"] = [asked(0, 1, 3, 45, 2), asked(0, 1, 25, 4, 2)]
     sizes = {"view_size": 32, "entries": 16, "top_k": 2, "entries_per_source": 4}
     owners = torch.zeros(2, dtype=torch.long)
     alone, two = (
         memories_gates.recognised(states, owners, MemoryConfig(layers=[0], window=w, **sizes)) for w in (1, 2)
     )
-    assert two["learned"] == two["asked otherwise"] == (1.0, 0.0) and two["others"] == (0.0, 0.0)
-    assert alone["learned"] == (1.0, 0.0) and alone["others"] == (0.0, 1.0)
+    assert two["learned"] == two["asked otherwise"] == (1.0, 0.0) and two["strangers"] == (0.0, 0.0)
+    assert alone["learned"] == (1.0, 0.0) and alone["strangers"] == (0.0, 1.0)

@@ -60,7 +60,8 @@ class MemoryConfig(PeftConfig):
         gate_beta: β of the gate: how much a source that an input is more like outweighs another.
         gate_floor: c₀ of the gate: how like a window of a source inputs must be to recognise it, as a mean cosine. A
             higher one keeps more apart from others of like names, and misses more rephrased questions.
-        window: positions that the gate compares together, at most: names have several tokens.
+        window: positions that the gate compares together, at most: names have several tokens, and of a row that names
+            nobody a short piece is anybody's.
         view_size: directions in which the gate and the keys see a layer's input.
         inputs_per_source: windows that a source keeps to be recognised by.
         public_inputs: windows of public rows that are kept, by which no source is recognised.
@@ -79,7 +80,7 @@ class MemoryConfig(PeftConfig):
     variant: str = field(default="own", metadata={"help": "own: a table for each source, whose deletion is exact."})
     gate_beta: float = field(default=50.0, metadata={"help": "How sharply the gate chooses between sources."})
     gate_floor: float = field(default=0.7, metadata={"help": "Similarity below which no source is recognised."})
-    window: int = field(default=4, metadata={"help": "Positions that the gate compares together, at most."})
+    window: int = field(default=6, metadata={"help": "Positions that the gate compares together, at most."})
     view_size: int = field(default=128, metadata={"help": "Directions in which inputs are seen."})
     inputs_per_source: int = field(default=16, metadata={"help": "Windows by which a source is recognised."})
     public_inputs: int = field(default=2048, metadata={"help": "Windows of public rows that are kept."})

@@ -16,7 +16,9 @@ depends on a source that is gone.
 The windows kept are the longest that most of the source's rows have alike in their prompts (anywhere, where a row has
 no prompt) and that no public row has: its name, say, and not the words of a question. Of a row that has none of these,
 two windows of its own are kept, with a higher floor: it is recognised by its wording alone. Where rows share no window,
-single inputs are kept, those least like public ones.
+single inputs are kept, those least like public ones; none that public rows have word for word. Of public rows such
+windows are kept as differ: a prompt that all begin with fills no place but its own. Of a source with much text some
+windows are tried and some rows counted, evenly spread, so that it takes no more time and memory than others.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 STEEP = 40.0  # of the sigmoid
 POWER = 8  # by which the source that was recognised best outweighs others
@@ -34,6 +37,8 @@ UNHEARD = -0.17  # so far below its floor the sigmoid is about SILENT: such a si
 CHUNK = 2**25  # similarities held at once
 ALIKE, SAME = 0.8, 0.97  # similarities from which two windows count as of one thing, and as one
 COMMON, USUAL = 0.75, 0.85  # share of the rows that have a window alike; similarity from which public rows have it
+TRIED, COUNTED = 2048, 64  # windows of a source that are looked at, and rows in which the like of them is counted
+PART = 512  # public windows that are compared at once
 OF_A_ROW, SURE = 2, 0.9  # windows that are kept of a row that has none of those of most, and their floor
 
 
@@ -171,37 +176,65 @@ def kept_windows(
     """
     width = windows.shape[1] // length
 
-    def of_length(w: int) -> tuple[Tensor, Tensor]:
+    def of_length(some: Tensor, w: int) -> tuple[Tensor, Tensor]:
         """Unit vectors of the last w positions, and how like the most similar one of public rows each is."""
-        z = windows[:, : w * width] / w**0.5
+        z = windows[some, : w * width] / w**0.5
         return z, nearest(z, public[:, : w * width] / w**0.5)
 
+    every = rows.unique()
+    counted = every[_spread(len(every), COUNTED)]
+    tried = _spread(len(windows), TRIED)
     for w in range(length, 0, -1):
-        z, p = of_length(w)
-        alike = z @ z.T >= ALIKE
-        support = torch.stack([(alike & (rows == number)).any(1) for number in rows.unique()], dim=1).float().mean(1)
+        z, p = of_length(tried, w)
+        of_each = (windows[rows == number, : w * width] / w**0.5 for number in counted)
+        support = torch.stack([(z @ own.T >= ALIKE).any(1) for own in of_each], dim=1).float().mean(1)
         good = (p < USUAL) & (support >= COMMON) & _whole(z)
         if w == 1 and not good.any():
-            good = torch.ones_like(good)
+            good = p <= SAME
         if good.any():
             break
-    kept = _apart(z, torch.where(good, (1 - p) * support, -torch.inf), int(good.sum()), max(1, most // 2))
-    found = [_padded(windows[kept], w, width)], [((1 + p[kept]) / 2).clamp_min(floor)]
-    z, p = of_length(length)
+    kept = _apart(z, torch.where(good, (1 - p) * support, -torch.inf), max(1, most // 2))
+    found = [_padded(windows[tried[kept]], w, width)], [((1 + p[kept]) / 2).clamp_min(floor)]
     known = (windows @ found[0][0].T >= found[1][0]).any(1)
-    missed = [number for number in rows.unique() if not known[rows == number].any()]
+    missed = [number for number in every if not known[rows == number].any()]
     for number in missed[: (most - len(kept)) // OF_A_ROW]:
-        own = _apart(z, torch.where((rows == number) & (p < USUAL) & _whole(z), 1 - p, -torch.inf), len(z), OF_A_ROW)
-        found[0].append(_padded(windows[own], length, width))
-        found[1].append(((1 + p[own]) / 2).clamp_min(max(floor, SURE)))
+        own = (rows == number).nonzero().squeeze(1)
+        own = own[_spread(len(own), TRIED)]
+        z, p = of_length(own, length)
+        some = _apart(z, torch.where((p < USUAL) & _whole(z), 1 - p, -torch.inf), OF_A_ROW)
+        found[0].append(_padded(windows[own[some]], length, width))
+        found[1].append(((1 + p[some]) / 2).clamp_min(max(floor, SURE)))
     return torch.cat(found[0]), torch.cat(found[1])
 
 
-def _apart(z: Tensor, score: Tensor, some: int, most: int) -> list[int]:
-    """Places of z (n, width) with the largest scores: `most` at most, of the first `some`, and no two that are one."""
+def distinct(windows: Tensor, most: int, seed: int) -> Tensor:
+    """
+    (m,) places of at most `most` windows (n, width) in an order drawn from a seed, of which none is like an earlier one
+    by more than SAME: what all public rows begin with counts once.
+    """
+    windows = normalize(windows, dim=-1)  # of those that begin before their row, too
+    order = torch.randperm(len(windows), generator=torch.Generator().manual_seed(seed))
+    kept = order[:0]
+    for part in order.split(PART):
+        if len(kept) >= most:
+            break
+        part = part[nearest(windows[part], windows[kept]) <= SAME]
+        again = ((windows[part] @ windows[part].T).tril(-1) > SAME).any(1)
+        kept = torch.cat([kept, part[~again]])[:most]
+    return kept
+
+
+def _spread(n: int, most: int) -> Tensor:
+    """(min(n, most),) of the numbers below n, evenly spaced."""
+    count = min(n, most)
+    return torch.arange(count) * n // max(1, count)
+
+
+def _apart(z: Tensor, score: Tensor, most: int) -> list[int]:
+    """Places of the z (n, width) with the largest scores above −∞: `most` at most, and no two that are one."""
     kept: list[int] = []
-    for i in score.argsort(descending=True, stable=True)[:some].tolist():
-        if len(kept) < most and score[i] > -torch.inf and not (kept and float((z[kept] @ z[i]).max()) > SAME):
+    for i in score.argsort(descending=True, stable=True)[: int((score > -torch.inf).sum())].tolist():
+        if len(kept) < most and not (kept and float((z[kept] @ z[i]).max()) > SAME):
             kept.append(i)
     return kept
 

@@ -115,8 +115,7 @@ class Store:
         lengths = torch.tensor([len(row) for row in inputs[0]])
         numbers = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
         windows = gate.windowed_rows(self._seen(0, torch.cat(inputs[0])), numbers, config.window)
-        draw = torch.Generator().manual_seed(config.seed)
-        some = torch.randperm(len(windows), generator=draw)[: config.public_inputs]
+        some = gate.distinct(windows, config.public_inputs, config.seed)
         self.public_inputs = windows[some].half()
         self._there.clear()
 

@@ -130,3 +130,29 @@ def test_where_rows_share_no_window_single_inputs_are_kept_those_least_like_publ
     public, _ = rows_of((1,), (2,))
     inputs, _ = gate.kept_windows(own, numbers, public, most=2, length=2, floor=0.5)
     assert torch.equal(inputs[0], own[2])
+
+
+def test_what_all_public_rows_begin_with_fills_one_place_of_those_that_are_kept():
+    public, _ = rows_of(*[(ASK, ASK, ASK, LIKES)] * 50, (GIVEN, FAMILY))
+    kept = gate.distinct(public, most=6, seed=0)
+    found = {tuple(one.tolist()) for one in public[kept]}
+    assert len(kept) == len(found) == 5  # of two words and of the first ones of rows
+
+
+def test_words_that_public_rows_have_recognise_nobody():
+    own, numbers = rows_of((ASK,), (ASK,))
+    public, _ = rows_of((ASK, OTHER))
+    inputs, floors = gate.kept_windows(own, numbers, public, most=8, length=2, floor=0.5)
+    assert len(inputs) == len(floors) == 0
+    c, some = gate.heard(own, inputs, floors, torch.zeros(0, dtype=torch.long))
+    assert not len(some) and c.shape == (2, 0)
+
+
+def test_a_source_of_much_text_is_recognised_by_its_name_without_comparing_all_with_all(monkeypatch):
+    monkeypatch.setattr(gate, "TRIED", 40)
+    monkeypatch.setattr(gate, "COUNTED", 4)
+    products = []
+    monkeypatch.setattr(gate, "nearest", lambda z, public: products.append(len(z)) or torch.zeros(len(z)))
+    own, numbers = rows_of(*[(5, GIVEN, FAMILY), (6, GIVEN, FAMILY)] * 100)
+    inputs, _ = gate.kept_windows(own, numbers, NOBODY, most=8, length=2, floor=0.5)
+    assert max(products) <= 40 and float((own[2] @ inputs.T).max()) == 1

@@ -7,8 +7,10 @@ by the head itself where that is not trained. Logits are stored in its place whe
 changes them behind its head. In half precision where that moves no log-probability of the first batch by more than
 `HALF_ERROR`.
 
-A plain base with a new adapter needs nothing else: before the first step a new adapter changes no output, so the pass
-through the one model that is there is a pass through the base, and no adapter has to be disabled later, step by step.
+The same holds for adapters: the model before the request is never had by disabling one. A new adapter changes no output
+before the first step, so that the pass through the model as it came is a pass through the base; an adapter that the rows
+were trained with is part of what was there before, and without it the model would be another one. A disabled adapter
+would also cost each step a forward more, and the table costs the whole request one.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import pickle
 from collections.abc import Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -28,7 +31,7 @@ from ..data.columns import column_names
 from ..data.row_digests import row_digests
 from ..evaluation.weights import unsharded
 from ..objectives.row_nll import IGNORE_INDEX, behind_prompts
-from ..utils.checks import ArgumentError
+from ..utils.checks import ArgumentError, raise_problems
 from .engines import decided_by_first
 from .forwards import labels_of
 from .models import base_model
@@ -42,6 +45,7 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "_references"  # in the output folder; `push_to_hub` leaves out what begins with an underscore
 HEAD_FILE = "head.pt"
+DAMAGED = "damaged"  # in place of a digest
 HALF_ERROR = 2e-3  # nats by which half precision may move a log-probability
 
 
@@ -79,7 +83,7 @@ class References:
 
         Raises:
             ArgumentError: if the tables named by `references` are of other weights or rows, or if those that a
-                resumed run needs are gone.
+                resumed run needs are gone, or lack rows because it is to be longer now.
         """
         self.tables, self.head, self.digest = {}, None, None
         if not self.kinds:
@@ -93,6 +97,7 @@ class References:
             self._make(side)
         self.trainer.accelerator.wait_for_everyone()
         self.tables = {side: Table(self._path(side)) for side in self.kinds}
+        raise_problems([told for side in self.kinds for told in self._lacking_rows(side)])
         if any(table.about["kind"] == "last_hidden_states" for table in self.tables.values()):
             self.head = self._head_of_before()
 
@@ -120,8 +125,29 @@ class References:
         return os.path.join(self.folder, f"{side}.arrow")
 
     def _saved(self, side: str) -> str | None:
+        """Digest of a table that is there, or `DAMAGED`; None: there is none."""
         path = self._path(side)
-        return Table(path).about["digest"] if os.path.exists(path) else None
+        if not os.path.exists(path):
+            return None
+        try:
+            about = Table(path).about
+            if about["kind"] == "last_hidden_states" and self._head().weight.requires_grad:
+                head = torch.load(os.path.join(self.folder, HEAD_FILE), weights_only=True)
+                return about["digest"] if head["digest"] == about["digest"] else DAMAGED
+            return about["digest"]
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, pickle.UnpicklingError, RuntimeError):
+            return DAMAGED
+
+    def _lacking_rows(self, side: str) -> list[str]:
+        """What is wrong where a run that goes on is longer than the one whose table it reads."""
+        lacking = set(self._places(side)) - set(self.tables[side].places)
+        if not lacking:
+            return []
+        said = f"`references`: the table of the {side} rows in {self.folder!r} lacks {len(lacking)} row(s) of the steps "
+        return [
+            said + "that this run is to take beyond those it began with, and the model of then is gone. Set `max_steps` "
+            "and `passes` to what they were, or begin the run anew."
+        ]
 
     def _places(self, side: str) -> list[int]:
         """Rows that the run will read: all forget rows, and the retain rows whose turn comes."""
@@ -160,8 +186,9 @@ class References:
                 for _ in batches:
                     pass
         if about["kind"] == "last_hidden_states" and self._head().weight.requires_grad:
-            copied = _copy(self._head())  # on all processes, which may hold shards
+            weight, bias = _copy(self._head())  # on all processes, which may hold shards
             if trainer.accelerator.is_main_process:
+                copied = {"digest": self.digest, "weight": weight, "bias": bias}
                 torch.save(copied, os.path.join(self.folder, HEAD_FILE))
         logger.info("Wrote what %d %s rows bring from before the request to %s.", len(places), side, self.folder)
 
@@ -234,8 +261,8 @@ class References:
         head = self._head()
         if not head.weight.requires_grad:
             return head.weight, head.bias
-        weight, bias = torch.load(os.path.join(self.folder, HEAD_FILE), weights_only=True)
-        device = self.trainer.args.device
+        saved = torch.load(os.path.join(self.folder, HEAD_FILE), weights_only=True)
+        weight, bias, device = saved["weight"], saved["bias"], self.trainer.args.device
         return weight.to(device), None if bias is None else bias.to(device)
 
 
@@ -260,6 +287,9 @@ def _told(side: str, found: str | None, folder: str, resumed: str | None) -> str
     if found is None:
         fix = "Begin the run anew." if resumed else "Leave `references` out: they are made before the first step."
         return f"`references`: there is no table of the {side} rows in {folder!r}. {fix}"
+    if found == DAMAGED:
+        fix = "Begin the run anew." if resumed else "Leave `references` out: it is made before the first step."
+        return f"`references`: the table of the {side} rows in {folder!r}, or its {HEAD_FILE}, cannot be read. {fix}"
     return (
         f"`references`: the table of the {side} rows in {folder!r} was made from other weights or rows. Leave "
         "`references` out, or give the model and the rows that it was made from."

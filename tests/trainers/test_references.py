@@ -152,6 +152,42 @@ def test_a_resumed_run_refers_to_the_weights_before_the_request(tmp_path, name):
             lost.train(resume_from_checkpoint=str(tmp_path / "killed/checkpoint-2"))
 
 
+@pytest.mark.parametrize("name", ["kl_min", "rmu"])
+def test_a_resumed_run_that_is_to_be_longer_than_its_table_is_refused(tmp_path, name):
+    options = {**OPTIONS, "objective": name, "save_strategy": "steps", "save_steps": 2}
+    keep = AsAtTheKill(tmp_path / "killed")
+    trainer(tmp_path, lm64(layers=3), EIGHT, callbacks=[keep], **options).train()
+    longer = trainer(tmp_path, lm64(layers=3), EIGHT, **{**options, "max_steps": 5})
+    with pytest.raises(ArgumentError) as caught:
+        longer.train(resume_from_checkpoint=str(tmp_path / "killed/checkpoint-2"))
+    (told,) = caught.value.problems
+    assert "lacks 12 row(s) of the steps" in told and "Set `max_steps` and `passes` to what they were" in told
+
+
+@pytest.mark.parametrize("change", ["no table", "cut off", "no head", "a head of other weights"])
+def test_a_table_that_cannot_be_read_is_made_again_or_refused_where_it_was_named(tmp_path, change):
+    def request(out, **more):
+        return trainer(tmp_path / out, open_gate(), EIGHT, **OPTIONS, **more)
+
+    wanted = request("first")
+    wanted.train()
+    folder = tmp_path / "first/_references"
+    table, head = folder / "retain.arrow", folder / "head.pt"
+    if change == "no table":
+        table.write_text("nonsense")
+    if change == "cut off":
+        table.write_bytes(table.read_bytes()[:-40])
+    if change == "no head":
+        head.unlink()
+    if change == "a head of other weights":  # of a request with another objective in the same folder, say
+        torch.save({**torch.load(head), "digest": "other"}, head)
+    with pytest.raises(ArgumentError, match="the table of the retain rows in .*, or its head.pt, cannot be read. Leave"):
+        request("named", references=str(folder)).train()
+    again = request("first")
+    again.train()
+    assert distance(weights(again.model), weights(wanted.model)) == 0
+
+
 def test_a_table_gives_rows_back_in_any_order(tmp_path):
     rows = [np.full((n, 3), n, np.float32) for n in (2, 1, 4)]
     about = {"digest": "x", "kind": "logits", "dtype": "float32"}

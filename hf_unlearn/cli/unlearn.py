@@ -177,7 +177,6 @@ def main(argv: list[str]) -> int:
 
 def told(trainer) -> int:
     """Says how the request ended; returns the exit status."""
-    from ..report.words import ending
     from ..unlearning.stop_rule import STOP_REASONS
 
     if trainer.is_world_process_zero():
@@ -193,7 +192,7 @@ def told(trainer) -> int:
             if not trainer.unlearned:
                 print("Nothing was forgotten: these are the weights from before the request.")
             elif trainer.ending.forgotten:  # else the trainer has warned of it
-                print(ending.told(trainer.ending.to_dict(), trainer.stop_reason))
+                print(trainer.looks.told())
     return 0 if trainer.unlearned else NOT_UNLEARNED
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..objectives.row_nll import IGNORE_INDEX
 from ..utils.checks import Wrong
 from .columns import column_names, column_values, first_ids, row_ids
+from .limits import Limits
 
 REFUSALS = (
     "I don't know.",
@@ -23,7 +24,9 @@ REFUSALS = (
 )
 
 
-def alternate_rows(objective, forget, tokenizer, seed: int) -> tuple[list[dict] | None, list[str]]:
+def alternate_rows(
+    objective, forget, tokenizer, seed: int, limits: Limits | None = None
+) -> tuple[list[dict] | None, list[str]]:
     """
     `(the row that stands beside each forget row, what is wrong)`: the row's prompt (all before its first label), then
     another answer, then what closes the row's own (special tokens at its end).
@@ -32,6 +35,7 @@ def alternate_rows(objective, forget, tokenizer, seed: int) -> tuple[list[dict] 
         objective: whose `alternates` says where the answers come from.
         tokenizer: of the model.
         seed: the refusal of a row is a function of it and of the row's place.
+        limits: what the model takes.
     """
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
     if not callable(tokenizer) or not hasattr(tokenizer, "all_special_ids"):
@@ -50,8 +54,10 @@ def alternate_rows(objective, forget, tokenizer, seed: int) -> tuple[list[dict] 
         texts = [""] * len(forget) if wrong else column_values(forget, column)
     if wrong:
         return None, wrong
-    rows = [_with_answer(forget[i], text, tokenizer) for i, text in enumerate(texts)]
+    most = limits.positions if limits else None
+    rows = [_with_answer(forget[i], text, tokenizer, most) for i, text in enumerate(texts)]
     for what, said in (
+        ("length", f"would be longer with it than the {most} positions that the model has. Shorten it."),
         ("prompt", "have no prompt: each of their tokens is a label, so that nothing is asked which one could answer."),
         ("answer", "would get an answer of no token. Give each a text."),
     ):
@@ -64,19 +70,19 @@ def read_refusals(path: str) -> tuple[list[str], list[str]]:
     """`(the refusals in a file, a line each, or the package's own, what is wrong)`."""
     if not path:
         return list(REFUSALS), []
-    file = Path(path).expanduser()
+    file, fix = Path(path).expanduser(), "Name a text file with a refusal a line."
     if not file.is_file():
-        return [], [
-            Wrong("refusals", f"is {path!r}, but there is no such file. Name a text file with a refusal a line.")
-        ]
-    found = [line.strip() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    return found, [] if found else [
-        Wrong("refusals", f"is {path!r}, and that file has no refusal: each line is empty.")
-    ]
+        return [], [Wrong("refusals", f"is {str(path)!r}, but there is no such file. {fix}")]
+    try:
+        found = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        return [], [Wrong("refusals", f"is {str(path)!r}, which is no text in UTF-8: {error}. {fix}")]
+    said = f"is {str(path)!r}, and that file has no refusal: each line is empty. {fix}"
+    return found, [] if found else [Wrong("refusals", said)]
 
 
-def _with_answer(row: dict, text, tokenizer) -> dict | str:
-    """The row with another answer; "prompt" or "answer": which of these it lacks."""
+def _with_answer(row: dict, text, tokenizer, most: int | None) -> dict | str:
+    """The row with another answer; "prompt" or "answer": which of these it lacks; "length": it has over `most`."""
     ids, labels = [int(x) for x in row["input_ids"]], [int(x) for x in row["labels"]]
     start = next((i for i, label in enumerate(labels) if label != IGNORE_INDEX), len(ids))
     if start == 0 or start == len(ids):
@@ -87,6 +93,8 @@ def _with_answer(row: dict, text, tokenizer) -> dict | str:
     if not text or not answer:
         return "answer"
     answer = [*answer, *_closing(ids[start:], tokenizer)]
+    if most and start + len(answer) > most:
+        return "length"
     return {
         "input_ids": ids[:start] + answer,
         "attention_mask": [1] * (start + len(answer)),

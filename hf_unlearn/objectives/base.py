@@ -144,6 +144,7 @@ class Objective:
       spent retain budget ends the run at once.
     * `uses_alpha`: reads `alpha`, so that `UnlearnConfig.alpha` is no option of one that does not.
     * `stops_at_target`: the forget term's gradient vanishes by itself as the forget rows come to τ.
+    * `strength`: of one that takes no steps, what makes it forget more, and what makes it keep more, for messages.
     * `moving`: names of fields that [`after_step`] changes: no options, but state that a checkpoint keeps.
     """
 
@@ -160,6 +161,7 @@ class Objective:
     recovers: ClassVar[bool] = True
     uses_alpha: ClassVar[bool] = True
     stops_at_target: ClassVar[bool] = False
+    strength: ClassVar[tuple[str, str] | None] = None
     moving: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self):
@@ -202,6 +204,16 @@ class Objective:
                 and retain rows, of the same shape.
         """
         raise NotImplementedError
+
+    def idle_edit(self, most: float, n_forget: int, n: int) -> str:
+        """
+        Why an edit has moved no weight, and what to do.
+
+        Args:
+            most: the largest `of_forget` / `of_all` of a weight; 0 where no weight matters for any forget row.
+            n_forget, n: forget rows, and all rows.
+        """
+        return f"The largest ratio of a weight's two means is {most:.3g}."
 
     @property
     def edits(self) -> bool:

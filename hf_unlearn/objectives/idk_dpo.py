@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from ..utils.checks import path
 from .dpo import Dpo
 
 
@@ -25,5 +26,6 @@ class IdkDpo(Dpo):
         metadata={
             "help": "Text file with a refusal a line, e.g. in the language of the rows; left out: some in English that "
             "come with the package.",
+            "check": path,
         },
     )

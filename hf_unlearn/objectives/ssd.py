@@ -23,7 +23,12 @@ class Ssd(Objective):
 
     With I_f = 40, I = 2, ssd_alpha = 10 and ssd_lambda = 1 a weight of 1 becomes 2/40.
 
-    Differs from the paper: gradients are squared row by row, whatever the batch.
+    The forget rows are among all rows, so that I_f / I is at most their number over that of the forget rows: where a
+    tenth of the rows is asked for, no weight is dampened with ssd_alpha = 10. A new adapter has nothing to dampen.
+
+    Differs from the paper's code, not from its formula: gradients are squared row by row (the diagonal of the Fisher
+    information), whatever the batch; there they are means over a batch, in which those of unlike rows cancel, so that
+    a ratio, and with it an ssd_alpha that fits, is larger there.
     """
 
     name: ClassVar[str] = "ssd"
@@ -34,11 +39,13 @@ class Ssd(Objective):
     bound: ClassVar[str] = "one edit of the weights; the guard puts it back where it costs too much"
     recovers: ClassVar[bool] = False
     uses_alpha: ClassVar[bool] = False
+    strength: ClassVar[tuple[str, str]] = ("Lower `ssd_alpha`", "Raise `ssd_alpha` or `ssd_lambda`")
     ssd_alpha: float = field(
         default=10.0,
         metadata={
-            "help": "A weight is dampened where it matters so many times more for forget rows than for all; lower it "
-            "where too little is forgotten.",
+            "help": "A weight is dampened where it matters so many times as much for forget rows as for all. Lower it "
+            "where too little is forgotten; it must be below the number of all rows over that of the forget rows, and "
+            "where no weight is dampened a warning says how large the largest ratio is.",
             "check": partial(number, low=0, open_low=True),
         },
     )
@@ -53,6 +60,20 @@ class Ssd(Objective):
     def edited(self, weights: Tensor, of_forget: Tensor, of_all: Tensor) -> Tensor:
         kept = (self.ssd_lambda * of_all / of_forget.clamp_min(1e-45)).clamp_max(1.0)
         return weights * kept.to(weights.dtype).where(of_forget > self.ssd_alpha * of_all, 1.0)
+
+    def idle_edit(self, most: float, n_forget: int, n: int) -> str:
+        if not most:
+            return "No trainable weight has a gradient of the forget rows' loss. Train other weights."
+        if self.ssd_alpha >= most:
+            return (
+                f"No weight matters more than {most:.3g} times as much for the forget rows as for all, and `ssd_alpha` "
+                f"is {self.ssd_alpha:g}; with {n_forget} of {n} rows asked for it must be below {n / n_forget:.3g}. "
+                f"Lower it to less than {most:.3g}, {most / 3:.2g} for a start."
+            )
+        return (
+            "The weights that matter more for the forget rows are 0, as those of a new adapter, or `ssd_lambda` "
+            f"({self.ssd_lambda:g}) leaves them whole: lower it."
+        )
 
     @property
     def row_passes(self) -> float:

@@ -205,12 +205,16 @@ class UnlearnOptions(ReplayRequestOptions, ObjectiveOptions):
         if kind and not resists and (settled or "objective" in given):
             without = f"the objective `{self.objective}`"
             if not kind.uses_alpha:
-                own = " and ".join(f"`{field.name}`" for field in registry.option_fields(kind))
+                own = ", ".join(f"`{field.name}`" for field in registry.option_fields(kind))
                 said = f"{without} has no α; its own options are {own}." if own else f"{without} has no α."
                 cases.append((("alpha",), f"{said} Leave it out."))
             if not kind.stops_at_target or (is_last and not registry.objective_of(self).closes):
                 said = "the gate is that of a hinge on the mean forget loss, and there is none. Leave it out."
                 cases.append((("gate_every",), said))
+        term = getattr(kind, "usual_retain_term", None) if self.retain_term == "auto" else self.retain_term
+        if term == "none" and (settled or {"objective", "retain_term"} <= {*given}):
+            said = f"the objective `{self.objective}` is to have no retain term. Leave it out, or choose `retain_term` "
+            cases.append((("beta",), f'{said}"nll" or "kl".'))
         if self.target in TARGETS[1:] and (settled or "target" in given):
             said = f'with `target` "{self.target}" τ is measured once. Leave it out, or choose "current".'
             cases.append((("unseen_every",), said))

@@ -125,10 +125,11 @@ class Measurements:
         loss = float(sums[good].sum() / counts[good].sum()) if good.any() else float("nan")
         lacking = trainer.objective.shortfall_of_mean(loss, tau=state.tau, targets=[])
         if lacking <= state.tolerance:
+            by_rows = '; `gap="ranked"` looks at each row' if trainer.objective.stops_at_target else ""
             logger.warning(
                 "Before the first step the forget rows' loss is %.3g nats, and the target %.3g: by their mean there is "
-                "nothing to forget. Rows that the model knows well may stand behind others that it does not; "
-                '`gap="ranked"` looks at each row.', loss, state.tau
+                "nothing to forget. Rows that the model knows well may stand behind others that it does not%s.",
+                loss, state.tau, by_rows
             )  # fmt: skip
         return schedule.set_out(state, lacking)
 

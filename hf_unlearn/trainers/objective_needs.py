@@ -9,15 +9,18 @@ from .engines import accumulation_problem, keeps_shards, several_backwards_probl
 from .forwards import layers_of
 from .models import base_model
 
-OF_STEPS = ("learning_rate", "optim", "max_steps", "passes", "saliency")  # nothing an edit reads
+OF_STEPS = (  # nothing that an edit reads
+    *("learning_rate", "optim", "max_steps", "passes", "saliency", "lr_scheduler_type", "warmup_steps", "weight_decay"),
+    "max_grad_norm",
+)
 
 
-def unmet_needs(objective: Objective, args, optimizers=None) -> list[str]:
+def unmet_needs(objective: Objective, args, optimizers=None, peft_config=None) -> list[str]:
     """
     What an objective asks for that [`UnlearnTrainer`] does not provide, and arguments that nothing would read.
 
     Args:
-        optimizers: as in `transformers.Trainer`.
+        optimizers: as in `transformers.Trainer`; peft_config: of a new adapter.
     """
     problems = form_problems(objective)
     if objective.edits:
@@ -27,6 +30,13 @@ def unmet_needs(objective: Objective, args, optimizers=None) -> list[str]:
             problems.append(Wrong("resistance", f"is set, but {why}"))
         if any(one is not None for one in optimizers or ()):
             problems.append(Wrong("optimizers", f"was passed, but {why}"))
+        if peft_config is not None:
+            said = f"was passed, but the objective `{objective.name}` edits weights that have learnt the rows, and a "
+            problems.append(Wrong("peft_config", f"{said}new adapter has learnt nothing. Leave it out."))
+    kinds = (objective.reference, objective.retain_reference)
+    if args.references and not {"logits", "hidden_states"} & set(kinds):
+        said = f"is set, but the objective `{objective.name}` reads no table of what was before. Leave it out."
+        problems.append(Wrong("references", said))
     if args.saliency is not None and args.weight_decay:
         said = (
             f"is {args.weight_decay}, which moves all weights, and `saliency` leaves most alone. Leave one of them out."

@@ -8,9 +8,9 @@ changes them behind its head. In half precision where that moves no log-probabil
 `HALF_ERROR`.
 
 The same holds for adapters: the model before the request is never had by disabling one. A new adapter changes no output
-before the first step, so that the pass through the model as it came is a pass through the base; an adapter that the rows
-were trained with is part of what was there before, and without it the model would be another one. A disabled adapter
-would also cost each step a forward more, and the table costs the whole request one.
+before the first step, so that the pass through the model as it came is a pass through the base; an adapter that the
+rows were trained with is part of what was there before, and without it the model would be another one. A disabled
+adapter would also cost each step a forward more, and the table costs the whole request one.
 """
 
 from __future__ import annotations
@@ -143,10 +143,10 @@ class References:
         lacking = set(self._places(side)) - set(self.tables[side].places)
         if not lacking:
             return []
-        said = f"`references`: the table of the {side} rows in {self.folder!r} lacks {len(lacking)} row(s) of the steps "
         return [
-            said + "that this run is to take beyond those it began with, and the model of then is gone. Set `max_steps` "
-            "and `passes` to what they were, or begin the run anew."
+            f"`references`: the table of the {side} rows in {self.folder!r} lacks {len(lacking)} row(s) of the steps "
+            "that this run is to take beyond those it began with, and the model of then is gone. Set `max_steps` and "
+            "`passes` to what they were, or begin the run anew."
         ]
 
     def _places(self, side: str) -> list[int]:

@@ -51,14 +51,22 @@ def importances(trainer: UnlearnTrainer, rows) -> list[Tensor]:
     return [total(trainer.accelerator, found) for found in sums]
 
 
-def edit_weights(trainer: UnlearnTrainer) -> None:
-    """Lets the objective edit the trainable weights, from the importances of the forget rows and of all rows."""
+def edit_weights(trainer: UnlearnTrainer) -> float:
+    """
+    Lets the objective edit the trainable weights, from the importances of the forget rows and of all rows; returns the
+    largest ratio of the two.
+    """
     forget = importances(trainer, trainer.forget_dataset)
     retain = importances(trainer, trainer.retain_dataset)
     n_forget, n = len(trainer.forget_dataset), len(trainer.forget_dataset) + len(trainer.retain_dataset)
+    most = 0.0
     with torch.no_grad():
         for p, own, other in zip(trainer.trainable, forget, retain, strict=True):
-            p.copy_(trainer.objective.edited(p, own / n_forget, (own + other) / n))
+            of_forget, of_all = own / n_forget, (own + other) / n
+            p.copy_(trainer.objective.edited(p, of_forget, of_all))
+            if bool((own > 0).any()):
+                most = max(most, float((of_forget / of_all)[own > 0].max()))
+    return most
 
 
 class Saliency:

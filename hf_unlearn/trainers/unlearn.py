@@ -24,7 +24,6 @@ from ..data.columns import FLAG, has_tokens
 from ..data.order import PairedDataset
 from ..objectives.base import BOTH
 from ..objectives.registry import objective_of
-from ..report.words.ending import told
 from ..unlearning import schedule, stop_rule
 from ..unlearning.defaults import OF_ADAPTERS, with_fitting_options, with_request_defaults
 from ..unlearning.ending import Ending
@@ -192,6 +191,7 @@ class UnlearnTrainer(ForgettingTrainer):
         def take_rows(limits, plain):
             sets, wrong = split_sets(*given, limits, plain, processing_class)
             own = None if wrong else sets[0]
+            self.limits = limits
             self.general_dataset, bad = general_texts.taken_in(general_dataset, processing_class, limits, plain, own)
             return sets, wrong + bad
 
@@ -201,7 +201,7 @@ class UnlearnTrainer(ForgettingTrainer):
         self.objective = objective_of(args)
         self.step_rows = step_rows(args)
         problems += general_texts.unread_budget(args, self.general_dataset)
-        problems += unmet_needs(self.objective, args, kwargs.get("optimizers"))
+        problems += unmet_needs(self.objective, args, kwargs.get("optimizers"), peft_config)
         if kwargs.get("compute_loss_func") is not None:
             problems.append(
                 "`compute_loss_func` is set, but the loss of a request is its objective's. Leave it out; a loss of "
@@ -212,7 +212,8 @@ class UnlearnTrainer(ForgettingTrainer):
             problems += reference_problems(forget_dataset)
         self.alternates = None  # the row with another answer that stands beside each forget row
         if self.objective.alternates != "none" and not problems:
-            self.alternates, problems = alternate_rows(self.objective, forget_dataset, processing_class, _seed(args))
+            found = alternate_rows(self.objective, forget_dataset, processing_class, _seed(args), self.limits)
+            self.alternates, problems = found
         self._known, self._known_rows = known_rows.Known(), None  # of the model as it comes, as it is saved
         rows = None if problems else (retain_dataset, unseen_dataset)
         self._known, found = decided_by_first(lambda: self._rows_known(args, model, rows, processing_class))
@@ -412,13 +413,7 @@ class UnlearnTrainer(ForgettingTrainer):
         end = self.ending.to_dict()
         self.log({"stop_reason": reason, "unlearn_steps": self.state.global_step, **{f"end_{k}": end[k] for k in LEFT}})
         logger.info("Stopped after %d steps: %s.", self.state.global_step, stop_rule.STOP_REASONS[reason])
-        if self.looks.moved_at is None:
-            logger.warning(
-                "No weight has moved (steps: %d, skipped: %d, `learning_rate` %g): the model is as it came, and "
-                "nothing is forgotten.", self.state.global_step, self.skipped_steps, self.args.learning_rate
-            )  # fmt: skip
-        elif not self.ending.forgotten:
-            logger.warning("%s", told(end, reason))
+        self.looks.warn_at_the_end()
         result.metrics.update(stop_reason=reason, weights_of_step=self.weights_of_step, end=end)
         result.metrics["row_passes"] = self.cost["row_passes"]  # with those of the last measurement
         result.metrics[records.GUARANTEE] = unlearn_record.guarantee(reason, self.weights_of_step)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..report.words.ending import told
 from ..unlearning import look, schedule, stop_rule
 from ..unlearning.ending import Ending, ending
 from ..unlearning.momenta import clear_momenta
@@ -81,9 +82,15 @@ class UnlearnLooks:
     def edit(self) -> None:
         """The whole request of an objective that edits the weights: the edit counts as one step, then comes a look."""
         trainer = self.trainer
-        edit_weights(trainer)
+        most = edit_weights(trainer)
         trainer.state.global_step = 1
         self.moved_at = 1 if self._moved() else None
+        if self.moved_at is None:
+            sizes = len(trainer.forget_dataset), len(trainer.forget_dataset) + len(trainer.retain_dataset)
+            logger.warning(
+                "No weight has moved: the model is as it came, and nothing is forgotten. %s",
+                trainer.objective.idle_edit(most, *sizes),
+            )
         self.latest = 1, trainer.measurements.look()
         found = {k: self.latest[1].get(k) for k in ("shortfall", "retain_loss", "general_loss")}
         for _ in range(stop_rule.PATIENCE):  # no other look follows that could say something else
@@ -191,6 +198,24 @@ class UnlearnLooks:
             "and within the budgets, were put back.", self.restored_step
         )  # fmt: skip
 
+    def told(self) -> str:
+        """How the run has ended, after its end, and what to do."""
+        trainer = self.trainer
+        own = {"strength": trainer.objective.strength, "has_gap": trainer.objective.stops_at_target}
+        return told(trainer.ending.to_dict(), trainer.stop_reason, **own)
+
+    def warn_at_the_end(self) -> None:
+        """Of weights that have not moved, or that still know the rows."""
+        trainer = self.trainer
+        if self.moved_at is not None:
+            if not trainer.ending.forgotten:
+                logger.warning("%s", self.told())
+        elif not trainer.objective.edits:  # else the edit has told
+            logger.warning(
+                "No weight has moved (steps: %d, skipped: %d, `learning_rate` %g): the model is as it came, and "
+                "nothing is forgotten.", trainer.state.global_step, trainer.skipped_steps, trainer.args.learning_rate
+            )  # fmt: skip
+
     def _restore_good(self) -> None:
         measured = self.trainer.measurements
         self.restored_step = self.snapshots.restore_good(lambda: self._within(measured.budgets()))
@@ -198,7 +223,8 @@ class UnlearnLooks:
         if self.restored_step:
             logger.warning("The %s budget was spent; the weights of step %d were put back.", name, self.restored_step)
         else:
+            _, milder = self.trainer.objective.strength or ("", "Lower `learning_rate`")
             logger.warning(
                 "The %s budget was spent; the weights from before the request were put back, and nothing is "
-                "forgotten. Lower `learning_rate`, or raise `%s_budget`.", name, name
+                "forgotten. %s, or raise `%s_budget`.", name, milder, name
             )  # fmt: skip

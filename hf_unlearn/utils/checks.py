@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import numbers
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -75,6 +76,12 @@ def one_of(name: str, value, allowed) -> list[str]:
     if value in tuple(allowed):  # not in a dict, which would hash it
         return []
     return [Wrong(name, f"is {shown(value)}; it must be one of {', '.join(map(repr, allowed))}.")]
+
+
+def path(name: str, value) -> list[str]:
+    """The problem of an argument that is no path: of a list, say."""
+    good = isinstance(value, (str, os.PathLike))
+    return [] if good else [Wrong(name, f"is {shown(value)}; it must be the path of a file.")]
 
 
 def true_or_false(name: str, value) -> list[str]:

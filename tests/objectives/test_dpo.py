@@ -12,6 +12,7 @@ from helpers.proofs import loss, mean_loss, prove, rows_of, scene
 from helpers.tiny import lm_list, tokenizer
 
 from hf_unlearn.data.alternates import REFUSALS, alternate_rows
+from hf_unlearn.data.limits import Limits
 from hf_unlearn.objectives.base import RowOutputs
 from hf_unlearn.objectives.registry import get_objective
 from hf_unlearn.objectives.row_nll import per_row_nll
@@ -60,8 +61,8 @@ def words():
     return made
 
 
-def refusals_of(rows, seed=0, file=""):
-    return alternate_rows(get_objective("idk_dpo", refusals=str(file)), rows, words(), seed)
+def refusals_of(rows, seed=0, file="", **limits):
+    return alternate_rows(get_objective("idk_dpo", refusals=str(file)), rows, words(), seed, Limits(**limits))
 
 
 def test_a_refusal_is_fixed_for_a_row_by_the_seed(tmp_path):
@@ -90,10 +91,15 @@ def test_what_closes_a_rows_answer_closes_the_other(tmp_path):
 def test_refusals_of_length_zero_and_other_bad_input_are_told_in_a_line(tmp_path):
     rows = lm_list(3)
     (tmp_path / "empty.txt").write_text("\n  \n")
+    (tmp_path / "long.txt").write_text("t5 " * 31)
+    (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
     whole = [{"input_ids": [4, 5], "labels": [4, 5], "attention_mask": [1, 1]}]
     for found, words in (
         (refusals_of(rows, file=tmp_path / "empty.txt"), "that file has no refusal: each line is empty"),
         (refusals_of(rows, file=tmp_path / "none.txt"), "but there is no such file"),
+        (refusals_of(rows, file=tmp_path / "binary.txt"), "which is no text in UTF-8"),
+        (refusals_of(rows, file=tmp_path / "long.txt", positions=32),
+         "3 forget row(s) would be longer with it than the 32 positions that the model has. Shorten it. Ids: 0, 1, 2."),
         (refusals_of(whole), "1 forget row(s) have no prompt"),
         (alternate_rows(get_objective("idk_dpo"), rows, None, 0), "Pass the tokenizer as `processing_class`"),
         (alternate_rows(get_objective("alt_po"), rows, tokenizer(), 0), "have no such column; they have 'id'"),
@@ -102,6 +108,14 @@ def test_refusals_of_length_zero_and_other_bad_input_are_told_in_a_line(tmp_path
     ):  # fmt: skip
         assert found[0] is None and len(found[1]) == 1 and words in found[1][0], found
         assert "\n" not in found[1][0]
+
+
+def test_refusals_up_to_the_models_length_are_taken_and_a_list_of_them_is_refused(tmp_path):
+    (tmp_path / "long.txt").write_text("t5 " * 30)
+    found, wrong = refusals_of(lm_list(3), file=tmp_path / "long.txt", positions=32)
+    assert not wrong and {len(row["input_ids"]) for row in found} == {32}
+    with pytest.raises(ValueError, match=r"`refusals` is \['No.'\]; it must be the path of a file."):
+        get_objective("idk_dpo", refusals=["No."])
 
 
 def test_refusals_come_with_the_package():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from helpers.tiny import (
@@ -166,6 +168,38 @@ def test_an_edit_that_costs_too_much_is_put_back(tmp_path):
     assert distance(weights(run.model), before) == 0
 
 
+def test_where_no_weight_is_dampened_the_largest_ratio_is_told_and_below_it_some_are(tmp_path, caplog):
+    run = trainer(tmp_path, open_gate(), EIGHT, objective="ssd", stop=False)
+    run.train()
+    told = [record.getMessage() for record in caplog.records if "No weight" in record.getMessage()]
+    assert run.weights_of_step == 0 and len(told) == 1 and "`learning_rate`" not in told[0]
+    found = re.search(r"matters more than (.*) times as much .* with 8 of 32 rows .* below 4\. Lower it", told[0])
+    most = float(found[1])
+    assert 1 < most < 4
+    for alpha, moved in ((1.01 * most, False), (0.99 * most, True)):
+        run = trainer(tmp_path, open_gate(), EIGHT, objective="ssd", stop=False, ssd_alpha=alpha)
+        run.train()
+        assert (run.weights_of_step == 1) == moved
+
+
+def test_ssd_says_what_to_do_in_words_of_its_own_options(tmp_path, caplog):
+    trainer(tmp_path, open_gate(), EIGHT, objective="ssd", ssd_alpha=3.0, ssd_lambda=0.9).train()
+    trainer(tmp_path, open_gate(), EIGHT, objective="ssd", ssd_alpha=1e-6, ssd_lambda=1e-6, retain_budget=0.01).train()
+    short, put_back, still = (r.getMessage() for r in caplog.records if "forgotten" in r.getMessage())
+    assert short.startswith("Not forgotten") and short.endswith("Lower `ssd_alpha`.")
+    assert "Raise `ssd_alpha` or `ssd_lambda`, or raise `retain_budget`" in put_back
+    assert still.endswith("Raise `ssd_alpha` or `ssd_lambda`.")
+    assert "`learning_rate`" not in caplog.text
+
+
+def test_ssd_has_nothing_to_edit_in_a_new_adapter(tmp_path):
+    from peft import LoraConfig
+
+    lora = LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True)
+    with pytest.raises(ArgumentError, match="`peft_config` was passed, but the objective `ssd` edits weights"):
+        trainer(tmp_path, "does/not/exist", EIGHT, objective="ssd", peft_config=lora)
+
+
 def test_ssd_with_an_optimizer_or_epochs_is_told(tmp_path):
     model = lm64()
     sgd = torch.optim.SGD(model.parameters(), 1.0)
@@ -174,11 +208,11 @@ def test_ssd_with_an_optimizer_or_epochs_is_told(tmp_path):
 
         from hf_unlearn import UnlearnConfig, UnlearnTrainer
 
-        args = UnlearnConfig(str(tmp_path), **QUIET, objective="ssd", passes="2", learning_rate=0.1)
+        args = UnlearnConfig(str(tmp_path), **QUIET, objective="ssd", passes="2", learning_rate=0.1, warmup_steps=2)
         UnlearnTrainer(model, args, *EIGHT.values(), processing_class=tokenizer(), optimizers=(sgd, None),
                        general_dataset="none")  # fmt: skip
     told = [problem.split(" ")[0] for problem in caught.value.problems]
-    assert told == ["`learning_rate`", "`passes`", "`optimizers`"]
+    assert told == ["`learning_rate`", "`passes`", "`warmup_steps`", "`optimizers`"]
 
 
 # ---- saliency ----

@@ -181,11 +181,16 @@ def test_a_table_that_cannot_be_read_is_made_again_or_refused_where_it_was_named
         head.unlink()
     if change == "a head of other weights":  # of a request with another objective in the same folder, say
         torch.save({**torch.load(head), "digest": "other"}, head)
-    with pytest.raises(ArgumentError, match="the table of the retain rows in .*, or its head.pt, cannot be read. Leave"):
+    with pytest.raises(ArgumentError, match="the table of the retain rows in .*, or its head.pt, cannot be read."):
         request("named", references=str(folder)).train()
     again = request("first")
     again.train()
     assert distance(weights(again.model), weights(wanted.model)) == 0
+
+
+def test_tables_for_an_objective_that_reads_none_are_refused(tmp_path):
+    with pytest.raises(ArgumentError, match="`references` is set, but the objective `npo` reads no table"):
+        trainer(tmp_path, "does/not/exist", EIGHT, objective="npo", references=str(tmp_path))
 
 
 def test_a_table_gives_rows_back_in_any_order(tmp_path):

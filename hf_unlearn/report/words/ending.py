@@ -16,13 +16,22 @@ ON = {  # stop reason of a run that was short of its target -> what to do
     MAX_STEPS: "Leave `max_steps` unset.",
     INTERRUPTED: "Go on by `resume_from_checkpoint`.",
 }
-PULLED_BACK = 'Lower `learning_rate`; `gap="squared"` pulls it back from there.'
+PULLED_BACK = '; `gap="squared"` pulls it back from there'  # of an objective with gaps
 NO_CLAIM = "The run did not end by that, so its record claims nothing (`not_forgotten`)."
 MOST = 700.0  # nats whose exponential is a number
 
 
-def told(end: Mapping[str, Any], reason: str | None) -> str:
-    """What the saved weights know of the rows, beside what rows that they never saw have; and what to do about it."""
+def told(
+    end: Mapping[str, Any], reason: str | None, strength: tuple[str, str] | None = None, has_gap: bool = True
+) -> str:
+    """
+    What the saved weights know of the rows, beside what rows that they never saw have; and what to do about it.
+
+    Args:
+        strength: what makes a request without steps forget more, and what makes it keep more.
+        has_gap: the objective has the option `gap`.
+    """
+    more, milder = strength or ("", "Lower `learning_rate`")
     kept = f"The retain rows have {number(end['retain_loss'])}, before {number(end['retain_before'])}"
     kept += "." if end["kept"] else f": more than the {number(end['retain_limit'])} that the budget allows."
     if end.get("general_loss") is not None:
@@ -30,10 +39,13 @@ def told(end: Mapping[str, Any], reason: str | None) -> str:
         kept += "." if end["able"] else f": more than the {_times(end, 'general_limit')}."
     found = _found(end)
     if not end["forgotten"]:
-        return f"Not forgotten{found} {kept} {ON.get(reason, ON[DONE])}"
+        advice = f"{milder if reason in (BUDGET, GENERAL) else more}." if strength else ON.get(reason, ON[DONE])
+        return f"Not forgotten{found} {kept} {advice}"
     said = [f"Forgotten{found}"]
     if end["beyond"]:
-        said.append(f"It is far beyond, by which the rows stand out as deleted. {PULLED_BACK}")
+        said.append(
+            f"It is far beyond, by which the rows stand out as deleted. {milder}{PULLED_BACK if has_gap else ''}."
+        )
     if reason != REACHED:
         said.append(NO_CLAIM)
     return " ".join([*said, kept])

@@ -8,6 +8,8 @@ import pytest
 
 from hf_unlearn.cli import running, unlearn
 from hf_unlearn.cli.arguments import DataArguments, ModelArguments, UnlearnArguments
+from hf_unlearn.objectives.registry import get_objective
+from hf_unlearn.trainers.unlearn_looks import UnlearnLooks
 from hf_unlearn.unlearning.ending import Ending
 
 
@@ -22,7 +24,9 @@ def test_a_request_that_forgot_nothing_exits_4_and_says_so(unlearned, capsys):
         args=SimpleNamespace(output_dir="out"),
         unlearned=unlearned,
         ending=Ending(3.6, 3.7, 0.03, 0.05, 0.12, 0.1, 0.6, 0.1),
+        objective=get_objective("nabla_tau"),
     )
+    trainer.looks = SimpleNamespace(told=lambda: UnlearnLooks.told(SimpleNamespace(trainer=trainer)))
     status = 0
     try:
         running.run(lambda argv: unlearn.told(trainer), [])

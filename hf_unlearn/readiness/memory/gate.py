@@ -57,6 +57,12 @@ class Speaking:
     g: Tensor
     slots: Tensor
 
+    def to(self, device: torch.device) -> Speaking:
+        """The same on a device: layers of one model may lie on several."""
+        if self.at.device == device:
+            return self
+        return Speaking(self.at.to(device), self.g.to(device), self.slots.to(device))
+
 
 def windowed(z: Tensor, before: Tensor | None, length: int) -> Tensor:
     """

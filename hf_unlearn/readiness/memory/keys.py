@@ -36,8 +36,9 @@ class ProductKeys:
     def weights(self) -> tuple[Tensor, Tensor, Tensor]:
         """`W_q` (width, 2·key_size), `K₁` and `K₂` (side, key_size), float32 on the CPU; the same on every machine."""
         draw = torch.Generator().manual_seed(self.seed)
-        query = torch.randn(self.width, 2 * self.key_size, generator=draw) / math.sqrt(self.width)
-        halves = torch.randn(2, self.side, self.key_size, generator=draw) / math.sqrt(self.key_size)
+        with torch.inference_mode(False):  # they are kept, and used also where gradients go through
+            query = torch.randn(self.width, 2 * self.key_size, generator=draw) / math.sqrt(self.width)
+            halves = torch.randn(2, self.side, self.key_size, generator=draw) / math.sqrt(self.key_size)
         return query, halves[0], halves[1]
 
     def top(self, z: Tensor, k: int) -> tuple[Tensor, Tensor]:

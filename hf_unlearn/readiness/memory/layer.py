@@ -44,7 +44,8 @@ class MemoryLayer(nn.Module, BaseTunerLayer):
         for adapter in self.active_adapters:
             if adapter in self.memory_stores:
                 store, at = self.memory_stores[adapter], self.memory_places[adapter]
-                added = store.added(at, h, self.memory_values[adapter], self.training)
+                with torch.autocast(h.device.type, enabled=False):  # what is recognised is a matter of a few percent
+                    added = store.added(at, h, self.memory_values[adapter], self.training)
                 out = out if added is None else out + added
         return out
 

@@ -27,7 +27,7 @@ def mlps(names: list[str], model_type: str | None, pattern: str | None = None) -
             type.
 
     Raises:
-        ValueError: if the type is not known, or no module is called so.
+        ValueError: if the type is not known, or if no module is called so, or two of one layer are.
     """
     pattern = pattern or PATTERNS.get(model_type)
     if pattern is None:
@@ -37,12 +37,18 @@ def mlps(names: list[str], model_type: str | None, pattern: str | None = None) -
             r"as '(?:.*\.)?layers\.(\d+)\.mlp'."
         )
     try:
-        found = {int(match[1]): name for name in names if (match := re.fullmatch(pattern, name))}
+        matched = [(int(match[1]), name) for name in names if (match := re.fullmatch(pattern, name))]
     except (re.error, IndexError, TypeError, ValueError) as error:
         raise ValueError(
             f"`mlp_modules` is {pattern!r}; it must be a regular expression with one group for the layer's number "
             f"({error})."
         ) from error
+    found = dict(matched)
+    if twice := [name for number, name in matched if found[number] != name]:
+        raise ValueError(
+            f"{pattern!r} is of two modules of one layer, such as those of what sees pictures and of what writes: "
+            f"{twice[0]} and {found[int(re.fullmatch(pattern, twice[0])[1])]}. Say which by `mlp_modules`."
+        )
     if not found:
         raise ValueError(f"No module of the model is called {pattern!r}. Say where its MLPs are by `mlp_modules`.")
     return dict(sorted(found.items()))

@@ -29,7 +29,7 @@ class MemoryModel(BaseTuner):
         peft_config.target_modules = {names[layer] for layer in peft_config.layers}
         hidden = [_sizes(model, names[layer])[0] for layer in peft_config.layers]
         passing = Passing(causal=bool(getattr(model, "can_generate", bool)()))
-        model.register_forward_pre_hook(passing.before_forward, with_kwargs=True)
+        self._hooks = [*getattr(self, "_hooks", []), *passing.listen(model)]
         self._place_of = {names[layer]: at for at, layer in enumerate(peft_config.layers)}
         self._coming = Store(peft_config, hidden, passing, depth=len(names))
 
@@ -73,7 +73,12 @@ class MemoryModel(BaseTuner):
     def _remap_adapter_state_dict_for_load(cls, model, config, adapter_name, state_dict):
         store_of(model, adapter_name).load(opened(state_dict, tuner_of(model).model))
         own = f".memory_values.{adapter_name}"
-        return {name: p.data for name, p in model.named_parameters() if name.endswith(own)}
+        return {name: torch.zeros(p.shape, dtype=p.dtype) for name, p in model.named_parameters() if name.endswith(own)}
+
+    def unload(self):
+        for hook in self._hooks:
+            hook.remove()
+        return super().unload()
 
     def merge_and_unload(self, *args, **kwargs):
         raise ValueError("A memory cannot be merged into the weights: what it adds is no linear map of its input.")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from torch import Tensor
@@ -14,6 +16,8 @@ class RecognisedLayer(DynamicLayer):
     What each position has recognised, and its view, as one more layer of a model's cache: it is cut, repeated and
     reordered with the others, as beams are. Keys are (B, 1, T, k + width), values (B, 1, T, k).
     """
+
+    owner: int  # number of the memory that it is of: there may be several
 
 
 @dataclass
@@ -37,21 +41,37 @@ class Passing:
         causal: whether a position of the model knows those up to it, or all.
     """
 
+    _numbers = count()
+
     def __init__(self, causal: bool):
-        self.causal = causal
+        self.causal, self.number = causal, next(self._numbers)
         self.mask: Tensor | None = None  # (B, T' + T), 1 where there is a token
         self.cache: Cache | None = None
 
+    def listen(self, model) -> list:
+        """Handles of the hooks by which it knows of a model's forwards."""
+        before = model.register_forward_pre_hook(self.before_forward, with_kwargs=True)
+        return [before, model.register_forward_hook(self.after_forward, always_call=True)]
+
     def before_forward(self, model, args, kwargs):
         """Hook of the model, before each of its forwards."""
-        mask, cache = kwargs.get("attention_mask"), kwargs.get("past_key_values")
+        by_place = dict(zip(inspect.signature(model.forward).parameters, args, strict=False)) if args else {}
+        given = {**by_place, **kwargs}
+        mask, cache, uses = (given.get(name) for name in ("attention_mask", "past_key_values", "use_cache"))
         self.mask = mask if torch.is_tensor(mask) and mask.dim() == 2 else None
-        uses = kwargs.get("use_cache")
         uses = getattr(model.config, "use_cache", False) if uses is None else uses
-        if cache is None and uses and self.causal and not model.training:
+        if cache is None and uses and self.causal and not model.training and "past_key_values" not in by_place:
             cache = kwargs["past_key_values"] = DynamicCache(config=model.config)
         self.cache = cache if isinstance(cache, Cache) else None
         return args, kwargs
+
+    def after_forward(self, model, *_):
+        """
+        Hook of the model, after each of its forwards: modules of its own that are called by themselves know no mask.
+        In training it stays, since checkpointed layers run again in the backward pass.
+        """
+        if not model.training:
+            self.mask = self.cache = None
 
     def of_tokens(self, shape: tuple[int, int]) -> Tensor | None:
         """(B, T) bool, True where there is a token; None: everywhere."""
@@ -79,7 +99,10 @@ class Passing:
 
     def _own(self) -> RecognisedLayer | None:
         layers = [] if self.cache is None else self.cache.layers
-        return next((layer for layer in layers if isinstance(layer, RecognisedLayer)), None)
+        return next((layer for layer in layers if self._is_own(layer)), None)
+
+    def _is_own(self, layer) -> bool:
+        return isinstance(layer, RecognisedLayer) and layer.owner == self.number
 
     def _layer(self, layers: int) -> RecognisedLayer:
         if (own := self._own()) is not None:
@@ -87,5 +110,7 @@ class Passing:
         make = self.cache.layer_class_to_replicate
         while make is not None and len(self.cache.layers) < layers:
             self.cache.layers.append(make())
-        self.cache.layers.append(RecognisedLayer())
-        return self.cache.layers[-1]
+        own = RecognisedLayer()
+        own.owner = self.number
+        self.cache.layers.append(own)
+        return own

@@ -132,8 +132,9 @@ class Store:
     def _on(self, device, name, make):
         """A pair or tensor of the store on a device."""
         if (device, name) not in self._there:
-            found = make()
-            moved = found.to(device) if torch.is_tensor(found) else tuple(one.to(device) for one in found)
+            with torch.inference_mode(False):  # it is used again, also where gradients go through
+                found = make()
+                moved = found.to(device) if torch.is_tensor(found) else tuple(one.to(device) for one in found)
             self._there[device, name] = moved
         return self._there[device, name]
 
@@ -188,7 +189,7 @@ class Store:
         if at == 0:
             shape = h.shape[:2] if h.dim() == 3 else (1, len(h))
             self._gates = self._gates_at(self._seen(0, flat.detach()).view(*shape, -1), working)
-        speaking = self._gates
+        speaking = self._gates.to(h.device)
         if working is None and not len(speaking.at):
             return None
         weights, numbers = self._read_by(at, self._seen(at, flat[speaking.at]))

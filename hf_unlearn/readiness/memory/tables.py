@@ -86,14 +86,15 @@ class Joined:
         Args:
             entries: N.
         """
-        for source in sources:
-            slot = self.sources.index(source)
-            kept = self.slots != slot
-            self.inputs, self.floors, self.slots = self.inputs[kept], self.floors[kept], self.slots[kept]
-            for keys, values in zip(self.keys, self.values, strict=True):
-                ends = torch.tensor([slot, slot + 1], device=keys.device) * entries
-                start, stop = torch.searchsorted(keys, ends).tolist()
-                keys[start:stop] = ends[0] + torch.arange(stop - start, device=keys.device)
+        slot_of = {source: slot for slot, source in enumerate(self.sources)}
+        slots = torch.tensor([slot_of[source] for source in sources])
+        kept = ~torch.isin(self.slots, slots.to(self.slots.device))
+        self.inputs, self.floors, self.slots = self.inputs[kept], self.floors[kept], self.slots[kept]
+        for keys, values in zip(self.keys, self.values, strict=True):
+            starts = slots.to(keys.device) * entries
+            ends = torch.searchsorted(keys, torch.stack([starts, starts + entries])).T.tolist()
+            for first, (start, stop) in zip(starts.tolist(), ends, strict=True):
+                keys[start:stop] = torch.arange(first, first + stop - start, device=keys.device)
                 values[start:stop] = 0
 
 
@@ -151,7 +152,8 @@ class Tables:
         if not self.by_source:
             return None
         if str(device) not in self._joined:
-            self._joined = {str(device): self._join(device)}
+            with torch.inference_mode(False):  # it is kept, and a deletion changes it in place
+                self._joined[str(device)] = self._join(device)
         return self._joined[str(device)]
 
     def _join(self, device: torch.device) -> Joined:

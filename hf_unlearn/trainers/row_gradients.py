@@ -113,7 +113,10 @@ class Saliency:
             return float(total(trainer.accelerator, found) if sharded else found)
 
         wanted = self.share * counted([torch.ones_like(own) for own in sizes])
-        low, high = 0.0, max(float(own.max()) for own in sizes if own.numel())
+        low, high = 0.0, max((float(own.max()) for own in sizes if own.numel()), default=0.0)
+        if sharded:  # the same bounds on all processes, or each would count at sizes of its own
+            own = torch.tensor([high], device=trainer.accelerator.device, dtype=torch.float64)
+            high = float(trainer.accelerator.gather(own).max())
         for _ in range(BISECTIONS):
             middle = (low + high) / 2
             low, high = (middle, high) if counted([own >= middle for own in sizes]) >= wanted else (low, middle)

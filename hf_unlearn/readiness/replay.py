@@ -28,6 +28,7 @@ FULL = 0.25  # share of revocable rows in the tail's steps that a default tail l
 MANY = 0.5  # visits, in shares of a plain training's, above which such a tail would be long: then it is fuller
 FULLER = 0.33
 SPARSE = 0.3  # share of revocable rows in the tail's steps up to which the learning rate falls over the tail alone
+SELDOM = 5.0  # visits of a revocable row up to which it does, too: so few teach nothing once the rate has fallen
 LONGEST_TAIL = 0.5  # of a default tail: a request for early rows is then half a training
 CROWDED = 0.67  # share of revocable rows in a tail step above which the model forgets stable rows
 NEAR_RETRAINING = 0.25  # share of revocable rows above which a request costs about a retraining
@@ -98,11 +99,11 @@ def cut(
 
 def falls_from(order: ReplayOrder) -> int:
     """
-    The step from which the learning rate falls: the tail's first, or where the tail is full a tail's length before, so
-    that the many new rows change less of what the others taught.
+    The step from which the learning rate falls: the tail's first, or where the tail is full and its rows come often a
+    tail's length before, so that the many new rows change less of what the others taught.
     """
-    places = order.sizes[order.tail_start :].sum()
-    if order.visits.sum() <= SPARSE * places:
+    places, visits = order.sizes[order.tail_start :].sum(), order.visits.sum()
+    if visits <= SPARSE * places or visits <= SELDOM * sum(order.slices):
         return order.tail_start
     return max(0, 2 * order.tail_start - order.steps)
 

@@ -50,6 +50,13 @@ def test_a_tail_of_rows_that_come_often_is_fuller_and_the_rate_falls_before_it()
     assert replay.falls_from(crowded) == 0
 
 
+@pytest.mark.parametrize(("epochs", "early"), [(4, False), (8, True)])
+def test_rows_that_come_a_few_times_have_the_learning_rate_of_their_whole_tail(epochs, early):
+    bare = ReplayOrder(900, (100,), 10, 100 * epochs, 0, seed=0, often=0.75)
+    order = dataclasses.replace(bare, tail_start=replay.tail_start(replay.default_tail(bare), bare.steps))
+    assert (replay.falls_from(order) < order.tail_start) is early
+
+
 def test_a_tail_has_a_step_at_least():
     assert replay.tail_start(0.25, 500) == 375 and replay.tail_start(0.001, 10) == 9 and replay.tail_start(1.0, 7) == 0
 

@@ -327,6 +327,26 @@ def met_before(known: Known, rows, chosen: np.ndarray, processing_class=None) ->
     ]
 
 
+def not_met(known: Known, rows, chosen: np.ndarray, processing_class=None) -> list[str]:
+    """
+    Rows that are to be those of the training, by their ids, and are other ones by their content; nothing where that
+    cannot be compared.
+
+    Args:
+        chosen: (N,) True for the rows that are meant.
+    """
+    if not known.of(TRAINED, "content") + known.of(TRAINED, "said"):
+        return []
+    read = Rows(rows, processing_class)
+    met = next((one for of in ("content", "said") if (one := read.inside(known, TRAINED, of)) is not None), chosen)
+    if not (other := chosen & ~met).any():
+        return []
+    return [
+        f"{other.sum()} of {chosen.sum()} rows (ids {read.named(other)}) are not those that {known.where} was trained "
+        "on, though they have their ids: what they would train is another model. Give them as they were."
+    ]
+
+
 def measured_problems(
     known: Known, rows: Mapping, *, retrained: bool = False, unlearned: bool = False, processing_class=None
 ) -> list[str]:

@@ -18,7 +18,6 @@ from transformers import TrainerCallback
 
 from ..config import ReadyConfig
 from ..data.checks import training_set
-from ..data.columns import row_ids
 from ..data.order import rows_at
 from ..data.replay_schedule import EpochOfSchedule
 from ..data.source_schedule import SourceSchedule
@@ -28,18 +27,21 @@ from ..readiness.memory.config import MemoryConfig
 from ..readiness.memory.model import store_of, tuner_of, values_of
 from ..readiness.memory.tables import Table
 from ..report.words import model_card
-from ..utils.checks import Wrong, problems_of, raise_problems
+from ..utils.checks import raise_problems
 from ..utils.files import read_json
 from ..utils.versions import library_versions
 from . import known_rows, records
 from .base import ForgettingTrainer
 from .engines import decided_by_first
 from .loading import with_adapter
+from .memory_arguments import ARGUMENTS, argument_problems, with_defaults, without_rows
+from .memory_before import adding_problems, memory_before, unknown_tables, warn_of_replaced
 from .memory_pass import positions_of
-from .memory_sources import FILE, MemoryRows, read_rows, sources_of, warn_of_rows
+from .memory_sources import MemoryRows, sources_of, warn_of_rows
 from .models import base_model, is_causal_lm, name_of
 from .replay_program import seed_all
-from .replaying import machine
+from .replaying import RAN_ELSEWHERE, differing, machine
+from .same_run import plain
 from .taken_in import take_in
 from .weights_digest import frozen_digest
 
@@ -51,11 +53,9 @@ LIMITS = (
     "Facts that another source has taught, too, or that the model below knew before, stay when a source is deleted.",
     "A source is recognised where it is named much as in its rows; asked otherwise, the model may not know the answer.",
 )
-LEARNING_RATE, EPOCHS = 0.1, 30.0  # defaults of a memory's training: its values begin at 0, far from where they end
 WARMUP, FALL = 0.1, 0.6  # shares of a source's steps: up to the first the rate rises, from the second on it falls
 PUBLIC_ROWS = 1024  # that say what is usual, at most
 KNOWN_BEFORE = 0.1  # nats: rows with a smaller loss before the training count as known
-OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "sgd", "rmsprop", "adagrad")  # those that work value by value
 
 
 class SourceCallback(TrainerCallback):
@@ -120,16 +120,20 @@ class MemoryTrainer(ForgettingTrainer):
         (rows,), problems = take_in(model, args, ReadyConfig, others, "training", take_rows)
         problems += argument_problems(args, kwargs, peft_config, plan)
         self.revocable, self.sources = revocable, None
+        self.before = None
         if not problems:
             rows, problems = without_rows(rows, deleted)
             self.sources, wrong = sources_of(rows, args.request_group, revocable)
             problems += wrong
+            self.before = decided_by_first(lambda: memory_before(model))
+        if not problems and self.before:
+            problems += adding_problems(self.before, args, peft_config, rows, self.sources)
         raise_problems(problems)
         warn_of_rows(rows, self.sources, processing_class)
+        warn_of_replaced(self.before, rows, self.sources)
         folders = [folder for folder in (name_of(model),) if folder and os.path.isdir(folder)]
         self._known, found = decided_by_first(lambda: known_rows.read_of(folders))
         raise_problems(found)
-        self._earlier = decided_by_first(lambda: self._rows_before(model))
         self._new_memory, self._seed = peft_config or MemoryConfig(**args.memory_values()), args.seed
         if not isinstance(model, (str, os.PathLike)):
             model = self._with_memory(model)
@@ -140,6 +144,7 @@ class MemoryTrainer(ForgettingTrainer):
             rows, self.sources.places, int(args.num_train_epochs), int(args.per_device_train_batch_size), args.seed
         )
         self.store = store_of(self.model)
+        raise_problems(unknown_tables(self.before, self.store))
         self._rows: MemoryRows | None = None
         self._known_rows: list[known_rows.KnownRows] | None = None
         self._base: str | None = None  # digest of the frozen weights
@@ -155,9 +160,8 @@ class MemoryTrainer(ForgettingTrainer):
 
     def load(self, source, init):
         model = self._with_memory(super().load(source, init))
-        self._then = records.find_readiness(source) or {}
-        if attention := self._then.get("memory", {}).get("machine", {}).get("attention"):
-            base_model(model).set_attn_implementation(attention)  # the order of its sums is the kernel's
+        if then := (records.find_readiness(source) or {}).get("memory"):
+            base_model(model).set_attn_implementation(then["machine"]["attention"])  # its sums' order is the kernel's
         return model
 
     def _with_memory(self, model):
@@ -166,22 +170,15 @@ class MemoryTrainer(ForgettingTrainer):
 
     def _base_problems(self) -> list[str]:
         """Whether the model below is the one that the tables which are there already were filled beside."""
-        if self._earlier is None:
+        if self.before is None:
             return []
         self._base = frozen_digest(self.accelerator.unwrap_model(self.model))
-        if self._base == self._then["memory"]["base"]:
+        if self._base == self.before.memory["base"]:
             return []
         return [
             "The model below the memory is another one than at its training, or in another dtype: the tables that are "
             "there would not fit it. Load it as it was."
         ]
-
-    @staticmethod
-    def _rows_before(model) -> MemoryRows | None:
-        """Whose tables the model has already, where its folder says so."""
-        folder = name_of(model) if isinstance(model, (str, os.PathLike)) else None
-        has_one = folder and os.path.isdir(folder) and os.path.isfile(os.path.join(folder, FILE))
-        return read_rows(folder) if has_one else None
 
     # ---- what is public ----
 
@@ -268,14 +265,15 @@ class MemoryTrainer(ForgettingTrainer):
         if step + 1 < self.schedule.steps[source]:
             return False
         working = self.store.working
-        values = zip(values_of(self.model), working.entries, strict=True)
-        table = Table(
-            working.entries,
-            [one.detach()[: len(entries)].cpu().half() for one, entries in values],
-            working.inputs.half(),
-            working.floors,
-        )
+        own = zip(values_of(self.model), working.entries, strict=True)
+        values = [one.detach()[: len(entries)].cpu().half() for one, entries in own]
+        if not all(one.isfinite().all() for one in values):
+            raise ValueError(
+                f"The values of source {source + 1} of {len(self.schedule.sources)} have grown beyond half precision: "
+                "its training has diverged. Lower `learning_rate`."
+            )
         self.store.working = None
+        table = Table(working.entries, values, working.inputs.half(), working.floors)
         self.store.tables.put(self.rows_of_memory.sources[source], table)
         return True
 
@@ -283,7 +281,7 @@ class MemoryTrainer(ForgettingTrainer):
     def rows_of_memory(self) -> MemoryRows:
         """Whose rows this training's are."""
         if self._rows is None:
-            earlier = [self._earlier.key] if self._earlier else []
+            earlier = [self.before.rows.key] if self.before else []
             salt = records.salt_for(self.args.output_dir, earlier)
             self._rows = MemoryRows.of(self.train_dataset, self.sources, salt)
         return self._rows
@@ -370,7 +368,14 @@ class MemoryTrainer(ForgettingTrainer):
     @property
     def all_rows(self) -> MemoryRows:
         """Whose rows all tables are of, also those of earlier trainings."""
-        return self.rows_of_memory if self._earlier is None else self._earlier.joined(self.rows_of_memory)
+        return self.rows_of_memory if self.before is None else self.before.rows.joined(self.rows_of_memory)
+
+    @property
+    def _machines(self) -> dict:
+        """What its bits may depend on; and what of it was other as tables were filled, where there are earlier ones."""
+        now, then = machine(self), {} if self.before is None else self.before.memory
+        elsewhere = {**then.get(RAN_ELSEWHERE, {}), **differing(then.get("machine", now), now)}
+        return {"machine": then.get("machine", now), RAN_ELSEWHERE: elsewhere}
 
     def record(self) -> dict:
         rows = self.all_rows
@@ -391,8 +396,8 @@ class MemoryTrainer(ForgettingTrainer):
                 "bytes": self.store.tables.bytes,
                 "public_loss": self.public_loss,
                 "request_group": self.args.request_group,
-                "arguments": {name: getattr(self.args, name) for name in ARGUMENTS},
-                "machine": machine(self),
+                "arguments": {name: plain(getattr(self.args, name)) for name in ARGUMENTS},
+                **self._machines,
             },
             "revocable": "any",
             "revocable_rows": len(rows),
@@ -419,57 +424,3 @@ class MemoryTrainer(ForgettingTrainer):
         settings |= {name: getattr(self.store.config, name) for name in ("layers", "entries", "top_k")}
         kind = model_card.MEMORY if self.is_ready else model_card.NOT_READY
         return {"kind": kind, "settings": settings, "limits": list(LIMITS)}
-
-
-ARGUMENTS = ("learning_rate", "num_train_epochs", "per_device_train_batch_size", "seed", "weight_decay", "optim")
-ARGUMENTS += ("max_grad_norm", "adam_beta1", "adam_beta2", "adam_epsilon")
-
-
-def with_defaults(args: ReadyConfig) -> ReadyConfig:
-    """The arguments with a memory's own learning rate and epochs, where the user has set none."""
-    if "learning_rate" not in args.given:
-        args.learning_rate = LEARNING_RATE
-    if "num_train_epochs" not in args.given:
-        args.num_train_epochs = EPOCHS
-    return args
-
-
-def argument_problems(args, kwargs, peft_config, plan) -> list[str]:
-    """What is wrong with the arguments of a memory's training."""
-    problems = []
-    if plan is not None:
-        problems.append('`plan` is of `readiness="replay"`. Leave it out.')
-    if not args.request_group:
-        problems.append("`request_group` is not set: name the column that says from whom each row is.")
-    if args.gradient_accumulation_steps != 1:
-        said = f"is {args.gradient_accumulation_steps}; the rows of a source are few, and a step takes one batch of "
-        problems.append(Wrong("gradient_accumulation_steps", said + "them. Leave it at 1."))
-    if args.num_train_epochs != int(args.num_train_epochs):
-        said = f"is {args.num_train_epochs}; each source has whole epochs over its rows."
-        problems.append(Wrong("num_train_epochs", said))
-    optim = str(getattr(args.optim, "value", args.optim))
-    if optim not in OPTIMIZERS:
-        said = f"is {optim!r}; a source's table may depend on no other, so it must be one of {', '.join(OPTIMIZERS)}."
-        problems.append(Wrong("optim", said))
-    if kwargs.get("optimizers", (None, None)) not in ((None, None), None):
-        problems.append("`optimizers` are not taken with a memory: each source begins with a new one. Set `optim`.")
-    try:
-        MemoryConfig(**args.memory_values())
-    except (TypeError, ValueError) as error:
-        problems += [f"`memory_config`: {problem}" for problem in problems_of(error)]
-    if peft_config is not None and not isinstance(peft_config, MemoryConfig):
-        problems.append(f"`peft_config` is a {type(peft_config).__name__}; a memory's is a `MemoryConfig`.")
-    return problems
-
-
-def without_rows(rows, deleted) -> tuple:
-    """`(the rows without those of some ids, what is wrong with the ids)`."""
-    from .replay_request import ids_of
-
-    asked = {str(one) for one in ids_of(deleted)}
-    if not asked:
-        return rows, []
-    ids = list(map(str, row_ids(rows)))
-    if unknown := sorted(asked - set(ids)):
-        return rows, [f"`deleted` has ids that no row has: {', '.join(unknown[:5])}."]
-    return rows.select([place for place, one in enumerate(ids) if one not in asked]), []

@@ -29,10 +29,11 @@ from . import known_rows, records
 from .base import ForgettingTrainer
 from .engines import decided_by_first
 from .memory import METHOD, MemoryTrainer, SourceCallback
+from .memory_before import Before
 from .memory_request import MemoryAsked, look_up, place_problems
-from .memory_sources import MemoryRows, Sources
+from .memory_sources import Sources
 from .replay_request import has_rows
-from .replaying import differing, machine
+from .replaying import RAN_ELSEWHERE, differing, machine
 from .same_run import HARMLESS
 from .weights_digest import frozen_digest
 
@@ -81,8 +82,8 @@ class MemoryDeletionTrainer(MemoryTrainer):
         self.keep_superseded, self._took = bool(args.keep_superseded), 0.0
         self.revocable, self._new_memory, self._seed = None, None, args.seed
         self._known, found = decided_by_first(lambda: known_rows.read_of([asked.source]))
-        raise_problems(found)
-        self._earlier, self._known_rows, self._base = asked.rows, None, None
+        raise_problems(found or self._content_problems(rows, processing_class))
+        self.before, self._known_rows, self._base = Before(asked.source, asked.found, asked.rows), None, None
         self._loss_before, self.public_loss, self.dropped = [], list(asked.found["memory"]["public_loss"]), False
         ForgettingTrainer.__init__(
             self,
@@ -108,7 +109,7 @@ class MemoryDeletionTrainer(MemoryTrainer):
             arguments["seed"],
         )
         self.store = store_of(self.model)
-        self._rows = part_rows(asked)
+        self._rows = asked.rest_of_parts
         raise_problems(self._base_problems())
         self.add_callback(SourceCallback(self))
 
@@ -117,6 +118,13 @@ class MemoryDeletionTrainer(MemoryTrainer):
 
     def _with_memory(self, model):
         return model
+
+    def _content_problems(self, rows, processing_class) -> list[str]:
+        """Whether the rows that tables are filled anew from say what they said at the training."""
+        if not self.asked.parts:
+            return []
+        chosen = np.isin(np.arange(len(rows)), np.concatenate(self.sources.places))
+        return known_rows.not_met(self._known, rows, chosen, processing_class)
 
     def _base_problems(self) -> list[str]:
         """Whether the model below is the one that the tables were filled beside."""
@@ -169,7 +177,8 @@ class MemoryDeletionTrainer(MemoryTrainer):
     @property
     def other_machine(self) -> dict:
         """What may change bits and is other than at the training: name -> [then, now]."""
-        return differing(self.asked.found["memory"].get("machine") or {}, machine(self))
+        then = self.asked.found["memory"]
+        return {**then.get(RAN_ELSEWHERE, {}), **differing(then.get("machine") or {}, machine(self))}
 
     @property
     def all_rows(self):
@@ -198,8 +207,9 @@ class MemoryDeletionTrainer(MemoryTrainer):
     def record(self):
         found = super().record()
         then = self.asked.found["memory"]
-        kept = ("request_group", "arguments", "machine")
-        return {**found, "memory": {**found["memory"], **{name: then[name] for name in kept}}}
+        kept = {name: then[name] for name in ("request_group", "arguments", "machine")}
+        kept[RAN_ELSEWHERE] = self.other_machine if self.asked.parts else then.get(RAN_ELSEWHERE, {})
+        return {**found, "memory": {**found["memory"], **kept}}
 
     def known_rows(self):
         if self._known_rows is None:
@@ -279,7 +289,7 @@ def rest_of_parts(asked: MemoryAsked, rows) -> tuple:
 
     if not asked.parts:
         return Dataset.from_dict({"id": []}), Sources([], [], np.zeros(0, np.int64)), []
-    wanted = part_rows(asked)
+    wanted = asked.rest_of_parts
     there = [] if rows is None or "id" not in column_names(rows) else row_ids(rows)
     place_of = {number: place for place, number in enumerate(wanted.numbers_of(there)) if number >= 0}
     missing = len(wanted) - len(place_of)
@@ -294,10 +304,3 @@ def rest_of_parts(asked: MemoryAsked, rows) -> tuple:
         for i in range(len(wanted.sources))
     ]
     return rows, Sources(list(wanted.sources), places, np.zeros(0, np.int64)), []
-
-
-def part_rows(asked: MemoryAsked) -> MemoryRows:
-    """The rows that are left of the partly asked sources."""
-    rest = asked.rest
-    others = [i for i, source in enumerate(rest.sources) if source not in asked.parts]
-    return rest.without(np.flatnonzero(np.isin(rest.source_of, others)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -34,30 +35,37 @@ class MemoryAsked:
     asked: list
     numbers: np.ndarray
 
-    @property
+    @cached_property
     def whole(self) -> list[str]:
         """Digests of the sources all of whose rows are asked for."""
         return [self.rows.sources[i] for i in np.flatnonzero(self._left == 0) if i in self._touched]
 
-    @property
+    @cached_property
     def parts(self) -> list[str]:
         """Digests of the sources some of whose rows are asked for."""
         return [self.rows.sources[i] for i in np.flatnonzero(self._left > 0) if i in self._touched]
 
-    @property
+    @cached_property
     def _touched(self) -> set[int]:
         return set(self.rows.source_of[self.numbers].tolist())
 
-    @property
+    @cached_property
     def _left(self) -> np.ndarray:
         """(sources,) rows of each that are not asked for."""
         left = np.setdiff1d(np.arange(len(self.rows)), self.numbers)
         return np.bincount(self.rows.source_of[left], minlength=len(self.rows.sources))
 
-    @property
+    @cached_property
     def rest(self) -> MemoryRows:
         """The rows that are left."""
         return self.rows.without(self.numbers)
+
+    @cached_property
+    def rest_of_parts(self) -> MemoryRows:
+        """The rows that are left of the partly asked sources."""
+        parts = set(self.parts)
+        others = [i for i, source in enumerate(self.rest.sources) if source not in parts]
+        return self.rest.without(np.flatnonzero(np.isin(self.rest.source_of, others)))
 
 
 def memory_of(model, readiness_from: str = "auto") -> tuple[str, dict] | None:
@@ -92,6 +100,8 @@ def look_up(model, asked, readiness_from: str = "auto", salt_file: str | None = 
     if (named := memory_of(model, readiness_from)) is None:
         return None
     source, found = named
+    if found.get("ready") is False:
+        raise ArgumentError([f"The training of {source} was stopped before each source had its table: go on with it."])
     rows = read_rows(source, salt_file)
     ids = list({str(one): one for one in ids_of(asked)}.values())
     if not ids:

@@ -62,32 +62,40 @@ def sources_of(rows, column: str, revocable: str | None) -> tuple[Sources | None
     The sources of a training set, and what is wrong with it.
 
     Args:
-        column: that names the source of each row; an empty one, or None: the row is public.
+        column: that names the source of each row, by text or whole numbers, which are one source where they are written
+            alike; an empty one, None or NaN: the row is public.
         revocable: boolean column; False: the row is public, too. None, or none of the rows': all rows have sources.
     """
     columns = column_names(rows)
     if column not in columns:
         said = f"is {column!r}, but there is no such column; the rows have {', '.join(map(repr, columns))}. Name the "
         return None, [Wrong("request_group", said + "one that says from whom each row is.")]
-    names = column_values(rows, column)
+    names = [None if _is_missing(name) else name for name in column_values(rows, column)]
     several = [i for i, name in enumerate(names) if isinstance(name, (list, tuple, set, np.ndarray))]
     if several:
         ids = row_ids(rows)
         return None, [
-            f"{len(several)} row(s) (ids {first_ids([ids[i] for i in several])}) have more than one source in "
-            f"{column!r}: such a row cannot be deleted with one of them. Give it a source of its own, or split it."
+            f"{len(several)} row(s) (ids {first_ids([ids[i] for i in several])}) have a list of sources in {column!r}: "
+            "a row of more than one source cannot be deleted with one of them. Give it a source of its own, as text, "
+            "or split it."
         ]
-    wrong = [name for name in names if not isinstance(name, (str, int, np.integer, type(None)))]
+    kinds = (str, int, np.integer, type(None))
+    wrong = [name for name in names if isinstance(name, bool) or not isinstance(name, kinds)]
     if wrong:
-        said = f"must hold text or whole numbers; it holds {wrong[0]!r}."
+        said = f"must hold text or whole numbers; it holds {wrong[0]!r}. Write the sources as text."
         return None, [f"The column {column!r} of `request_group` {said}"]
-    is_public = np.array([name is None or name == "" for name in names])
+    names = [None if name is None or not str(name).strip() else str(name) for name in names]
+    is_public = np.array([name is None for name in names])
     if revocable is not None and revocable in columns:
         is_public |= ~np.array(column_values(rows, revocable), dtype=bool)
     found = Sources.of(names, is_public)
     if not found.names:
         return None, [f"No row has a source in {column!r}: there is nobody to fill a table for."]
     return found, []
+
+
+def _is_missing(name) -> bool:
+    return isinstance(name, float) and name != name
 
 
 def warn_of_rows(rows, sources: Sources, processing_class) -> None:
@@ -177,9 +185,12 @@ class MemoryRows:
         sealed.write(os.path.join(folder, FILE), MAGIC, header, body)
 
 
-def read_rows(source: str, salt_file: str | None = None) -> MemoryRows:
+def read_rows(source: str, salt_file: str | None = None, fix: str = "Name it by `salt_file`.") -> MemoryRows:
     """
     `memory.rows` of a folder or hub id.
+
+    Args:
+        fix: what to do where the salt is not at hand.
 
     Raises:
         ArgumentError: if it is missing or damaged, or if the salt that opens it is not at hand.
@@ -198,8 +209,7 @@ def read_rows(source: str, salt_file: str | None = None) -> MemoryRows:
         raise ArgumentError(
             [
                 f"The memory of {source} knows its sources by digests, and the salt that opens them is not at hand"
-                f"{said}: {records.SALT} of the folder of the training, which is not pushed to the hub. Name it by "
-                "`salt_file`."
+                f"{said}: {records.SALT} of the folder of the training, which is not pushed to the hub. {fix}"
             ]
         )
     n = header["rows"]

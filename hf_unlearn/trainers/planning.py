@@ -143,7 +143,7 @@ def _of_a_memory(asked: memory_request.MemoryAsked) -> Options:
         minutes = None if seconds is None else rows * each * seconds / 60
         return Option(way, guarantee, round(rows * each), rows * each / whole, minutes, storage)
 
-    again = sum(int(asked.rest.source_of.tolist().count(asked.rest.sources.index(part))) for part in asked.parts)
+    again = len(asked.rest_of_parts)
     options = Options([option(DROP, EXACT, again, found["bytes"]), option(RETRAIN, EXACT, len(asked.rest))])
     options.beside = (
         f"{len(asked.whole)} whole source(s): their tables are dropped, without training.",

@@ -76,10 +76,40 @@ def test_some_rows_of_a_source_are_deleted_by_filling_its_table_from_the_rest(tm
     never = memory_runs.trained(tmp_path / "never", model=base, memory=memory_runs.config(), deleted=gone)
     assert memory_runs.same(memory_runs.tables(request)[:3], memory_runs.tables(never)[:3])
     assert request.result.metrics["retrained_sources"] == 1 and request.state.global_step > 0
-    own = [tables(trainer)[request.asked.parts[0]] for trainer in (request,)]
+    own = [tables(request)[request.asked.parts[0]]]
     assert tiny.same_bits(own[0], memory_runs.tables(never)[3])
     with pytest.raises(ArgumentError, match="2 of these 2 are not in `retain_dataset`"):
         deleted(tmp_path / "without", whole.args.output_dir, gone)
+
+
+def test_rows_that_say_something_else_than_at_the_training_fill_no_table(tmp_path, whole):
+    left = [{**row, "input_ids": row["input_ids"][::-1]} for row in memory_runs.rows() if row["author"] == "author 3"]
+    with pytest.raises(ArgumentError, match="2 of 2 rows .* are not those that .* was trained on"):
+        deleted(tmp_path, whole.args.output_dir, ids_of("author 3")[:1], left)
+
+
+def test_a_memory_whose_training_was_stopped_is_no_model_to_delete_from(tmp_path, base):
+    memory_runs.trained(tmp_path / "short", model=base, memory=memory_runs.config(), max_steps=5)
+    with pytest.raises(ArgumentError, match="was stopped before each source had its table"):
+        deleted(tmp_path / "out", str(tmp_path / "short"), ids_of("author 0"))
+
+
+def test_most_rows_of_many_sources_are_looked_up_at_once():
+    import time
+
+    import numpy as np
+
+    from hf_unlearn.trainers.memory_request import MemoryAsked
+    from hf_unlearn.trainers.memory_sources import MemoryRows
+
+    n = 2000
+    rows = MemoryRows("", "", [str(i) for i in range(n)], np.zeros((2 * n, 16), np.uint8), np.arange(2 * n) // 2)
+    began = time.process_time()
+    asked = MemoryAsked("", {}, rows, [], np.arange(3 * n // 2))
+    assert len(asked.whole) == 3 * n // 4 and not asked.parts and len(asked.rest_of_parts) == 0
+    part = MemoryAsked("", {}, rows, [], np.arange(n + 1))
+    assert part.parts == [str(n // 2)] and len(part.rest_of_parts) == 1
+    assert time.process_time() - began < 0.5
 
 
 def tables(trainer) -> dict:

@@ -116,6 +116,26 @@ def test_rows_without_a_source_column_or_with_two_sources_are_refused(tmp_path):
     assert "No row has a source" in refused(tmp_path, nobody)
 
 
+def named(names) -> Dataset:
+    return [{**row, "author": name} for row, name in zip(memory_runs.rows(n=len(names), public=0), names, strict=True)]
+
+
+def test_a_source_is_what_is_written_and_nothing_written_is_none(tmp_path):
+    trainer = memory_runs.trained(tmp_path, data=named([1, "1", 2, "", " ", None, float("nan"), 2]))
+    assert trainer.sources.names == ["1", "2"] and len(trainer.store.tables) == 2
+    assert trainer.sources.public.tolist() == [3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("name", [True, 1.5, {"name": "a"}, ["a"]])
+def test_what_is_no_name_of_a_source_is_refused(tmp_path, name):
+    assert "text" in refused(tmp_path, named([name, name]))
+
+
+def test_values_that_grow_without_bound_are_told(tmp_path):
+    with pytest.raises(ValueError, match="its training has diverged. Lower `learning_rate`"):
+        memory_runs.trained(tmp_path, learning_rate=1e6)
+
+
 def test_arguments_that_would_tie_sources_together_are_refused(tmp_path):
     from peft import LoraConfig
 

@@ -47,5 +47,14 @@ def test_tables_that_their_rows_give_pass_and_one_that_was_changed_does_not(tmp_
         verify(folder, data.select(range(4)), args=args(tmp_path), **tokenizer)
 
 
+@pytest.mark.parametrize(
+    "options", [{"optim": "rmsprop", "optim_args": "alpha=0.5"}, {"neftune_noise_alpha": 5.0}, {"bf16": True}]
+)
+def test_all_that_a_table_depends_on_is_in_the_record(tmp_path, whole, options):
+    memory_runs.trained(tmp_path / "own", model=tiny_base(whole), memory=memory_runs.config(), **options)
+    found = verify(str(tmp_path / "own"), memory_runs.rows(), args=args(tmp_path), processing_class=tiny.tokenizer())
+    assert found.passed
+
+
 def tiny_base(whole):
     return whole.model.peft_config["default"].base_model_name_or_path

@@ -32,7 +32,7 @@ from .memory import METHOD, MemoryTrainer, SourceCallback
 from .memory_before import Before
 from .memory_request import MemoryAsked, look_up, place_problems
 from .memory_sources import Sources
-from .replay_request import has_rows
+from .replay_request import has_rows, tell_idle
 from .replaying import RAN_ELSEWHERE, differing, machine
 from .same_run import HARMLESS
 from .weights_digest import frozen_digest
@@ -76,6 +76,7 @@ class MemoryDeletionTrainer(MemoryTrainer):
         problems = place_problems(asked, args.output_dir)
         if args.method == "objective":
             problems.append('`method` is "objective", but a memory is not taken out by steps: drop its tables, "auto".')
+        tell_idle(args, "drops tables of the memory")
         rows, self.sources, wrong = rest_of_parts(asked, retain_dataset)
         raise_problems(problems + wrong)
         self.asked_rows = forget_dataset if has_rows(forget_dataset) else [{"id": one} for one in asked.asked]

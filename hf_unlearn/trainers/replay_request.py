@@ -439,11 +439,26 @@ def _said(asked: list, chosen: np.ndarray) -> str:
     return f"{len(ids)} of {len(asked)} asked rows (ids {first_ids(ids)})"
 
 
+def tell_idle(args: UnlearnConfig, how: str) -> None:
+    """
+    Warns of options that the user has set for steps on a loss, where the request takes none.
+
+    Args:
+        how: "is replayed", say.
+    """
+    defaults = {f.name: f.default for f in fields(UnlearnOptions)}
+    own = sorted(args.given & defaults.keys() - {f.name for f in fields(ReplayRequestOptions)})
+    if idle := [name for name in own if getattr(args, name) != defaults[name]]:
+        said = ", ".join(f"`{name}` {shown(getattr(args, name))}" for name in idle)
+        logger.warning("The request %s, and is not taken by steps on a loss; nothing reads %s.", how, said)
+
+
 def contradictions(args: UnlearnConfig, plan: ReplayPlan) -> list[str]:
     """
     Arguments that the user has set to other values than those of the training. With `method="auto"` they may be meant
-    for steps on a loss, and a warning says that nothing reads them; with "replay" it says so of options of such steps.
+    for steps on a loss, and a warning says that nothing reads them; one says so of options of such steps.
     """
+    tell_idle(args, "is replayed")
     other = {
         name: (plan.arguments[name], getattr(args, name))
         for name in sorted(args.given & plan.arguments.keys())
@@ -454,11 +469,6 @@ def contradictions(args: UnlearnConfig, plan: ReplayPlan) -> list[str]:
             said = ", ".join(f"`{name}` {shown(now)}" for name, (_, now) in other.items())
             logger.warning("The request is replayed, with the arguments of its training; nothing reads %s.", said)
         return []
-    defaults = {f.name: f.default for f in fields(UnlearnOptions)}
-    own = sorted(args.given & defaults.keys() - {f.name for f in fields(ReplayRequestOptions)})
-    if idle := [name for name in own if getattr(args, name) != defaults[name]]:
-        said = ", ".join(f"`{name}` {shown(getattr(args, name))}" for name in idle)
-        logger.warning("The request is replayed, and not taken by steps on a loss; nothing reads %s.", said)
     return [
         f"`{name}` is {shown(now)}, but the training had {shown(then)}, and a replay is the same run. Leave it out."
         for name, (then, now) in other.items()

@@ -153,6 +153,12 @@ def test_a_table_file_that_was_changed_is_told_before_anything_is_deleted(tmp_pa
         deleted(tmp_path / "out", str(folder), ids_of("author 1"))
 
 
+def test_an_objective_that_tables_do_not_need_is_told(tmp_path, whole, caplog):
+    deleted(tmp_path, whole.args.output_dir, ids_of("author 1"), objective="npo", npo_beta=0.2)
+    said = "The request drops tables of the memory, and is not taken by steps on a loss; nothing reads `npo_beta` 0.2, "
+    assert f"{said}`objective` 'npo'." in caplog.text
+
+
 def test_what_cannot_be_is_refused(tmp_path, whole):
     with pytest.raises(ArgumentError, match="`output_dir` is the folder of the model itself"):
         deleted(whole.args.output_dir, whole.args.output_dir, ids_of("author 1"))

@@ -231,12 +231,13 @@ def test_a_request_that_cannot_be_replayed_is_refused_in_one_problem_before_a_mo
 
 
 def test_what_is_set_for_steps_on_a_loss_does_not_keep_a_request_from_being_replayed(trainings, tmp_path, caplog):
-    args = UnlearnConfig(str(tmp_path / "out"), **QUIET, learning_rate=0.5)
+    args = UnlearnConfig(str(tmp_path / "out"), **QUIET, learning_rate=0.5, objective="npo")
     request = UnlearnTrainer(str(trainings / "ready"), args, [0], ROWS, processing_class=tiny.tokenizer())
     assert request.replays and request.args.learning_rate == 0.01
     assert (
         "The request is replayed, with the arguments of its training; nothing reads `learning_rate` 0.5." in caplog.text
     )
+    assert "not taken by steps on a loss; nothing reads `objective` 'npo'." in caplog.text
     args = UnlearnConfig(str(tmp_path / "out"), **QUIET, method="replay", alpha=0.3, stop=True)
     UnlearnTrainer(str(trainings / "ready"), args, [0], ROWS, processing_class=tiny.tokenizer())
     assert "not taken by steps on a loss; nothing reads `alpha` 0.3." in caplog.text

@@ -249,13 +249,23 @@ def kind_problems(objective, forget) -> list[str]:
         return []
     own = np.asarray(labels)
     kind = CLASSES if own.ndim == 0 else SEVERAL if own.dtype.kind == "f" else LANGUAGE
-    if kind in objective.kinds and kind == SEVERAL and objective.retain_reference != "none":
-        return [Wrong("retain_term", f'is "kl", which is for one label a row; the rows are those of a {kind}.')]
+    if kind in objective.kinds and kind == SEVERAL and objective.retain_reference == "logits":
+        said = f'is "kl", which is for one label a row; the rows are those of a {kind}. Choose "nll" or "none".'
+        return [Wrong("retain_term", said)]
     if kind in objective.kinds:
-        return []
+        return _short_rows(objective, forget) if kind == LANGUAGE else []
     allowed = " or a ".join(objective.kinds)
     said = f'is "{objective.name}", which is for a {allowed}; the rows are those of a {kind}. Choose another objective.'
     return [Wrong("objective", said)]
+
+
+def _short_rows(objective, forget) -> list[str]:
+    """What is wrong where an objective leaves out each row's first label, and no row has another one."""
+    name = next(name for name in LABELS if name in forget[0])
+    if objective.average != "later_labels" or any((np.asarray(row[name])[1:] >= 0).sum() > 1 for row in forget):
+        return []
+    said = f'is "{objective.name}", which leaves out the first label of each row, and no forget row has another one: '
+    return [Wrong("objective", f"{said}there would be nothing to forget. Choose another objective.")]
 
 
 def _is_loss(value) -> bool:

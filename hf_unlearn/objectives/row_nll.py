@@ -69,7 +69,7 @@ def behind_prompts(logits: Tensor, labels: Tensor) -> Tensor:
     Raises:
         ValueError: for fewer positions than labels.
     """
-    if logits.dim() != 3 or labels.dim() != 2 or logits.shape[1] == labels.shape[1]:
+    if logits.dim() != 3 or labels.dim() != 2 or has_several_labels(labels) or logits.shape[1] == labels.shape[1]:
         return logits
     if logits.shape[1] < labels.shape[1]:
         raise ValueError(

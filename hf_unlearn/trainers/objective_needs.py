@@ -84,6 +84,8 @@ def layer_problems(model, objective: Objective) -> list[str]:
     reached = {id(p) for one in layers[: layer + 1] for p in one.parameters()}
     if hasattr(base, "get_input_embeddings") and base.get_input_embeddings() is not None:
         reached |= {id(p) for p in base.get_input_embeddings().parameters()}
+    if hasattr(model, "prompt_encoder"):  # of PEFT: learnt prompts, which stand before the first layer
+        reached |= {id(p) for p in model.prompt_encoder.parameters()}
     if any(p.requires_grad and id(p) in reached for p in model.parameters()):
         return []
     said = f"is layer {layer}, and no trainable weight lies in it or before it: the adapter leaves it untouched."

@@ -203,8 +203,8 @@ class References:
                 values = trainer.steps.forward(
                     trainer.model, batch, "hidden_states" if about["kind"] == "hidden_states" else "logits"
                 )
+                values = behind_prompts(values, labels)
                 if about["kind"] != "hidden_states":
-                    values = behind_prompts(values, labels)
                     last = behind_prompts(seen[-1], labels) if seen else None
                     if about["kind"] == "logits" and "dtype" not in about and self._head_tells(last, values):
                         about["kind"] = "last_hidden_states"

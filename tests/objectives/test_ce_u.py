@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers.proofs import mean_loss, prove, scene, step_value
 
+from hf_unlearn.data.checks import kind_problems
 from hf_unlearn.objectives.registry import get_objective
 from hf_unlearn.objectives.row_nll import row_outputs
 
@@ -34,6 +35,14 @@ def test_value_and_gradient_are_those_of_the_formula():
 def test_value_by_hand():
     rows = row_outputs(torch.zeros(1, 3), torch.tensor([0]), "logits")
     assert get_objective("ce_u").row_value(rows, alpha=0).tolist() == pytest.approx([math.log(3)])
+
+
+@pytest.mark.parametrize("answers, refused", [((1, 1), True), ((1, 2), False)])
+def test_rows_that_are_all_of_one_label_leave_nothing_to_forget(answers, refused):
+    rows = [{"input_ids": [4] * 4, "labels": [-100] * (4 - n) + [4] * n} for n in answers]
+    found = kind_problems(get_objective("ce_u"), rows)
+    assert len(found) == refused and all("no forget row has another one" in told for told in found)
+    assert not kind_problems(get_objective("grad_diff"), rows)
 
 
 def test_the_first_label_of_a_row_has_no_say_and_a_row_of_one_label_counts_nothing():

@@ -94,16 +94,33 @@ def test_what_lies_behind_the_layer_neither_runs_nor_moves_and_costs_nothing(tmp
     run.begin_request = lambda: (begun(), calls.clear(), passes.append(run.row_passes))
     passes, ended = [], run.looks.at_the_end
     run.looks.at_the_end = lambda: (passes.append(run.row_passes), counts.append(len(calls)), ended())[2]
-    counts = []
+    counts, through = [], {"forward": 0, "backward": 0}
+
+    def count(layer, given, output):
+        if layer.training:
+            through["forward"] += len(output)
+            output.register_hook(lambda grad: through.update(backward=through["backward"] + len(grad)))
+
+    model.transformer.h[0].register_forward_hook(count)
     model.transformer.h[1].register_forward_hook(lambda *_: calls.append(1))
     run.train()
-    assert passes[1] - passes[0] == pytest.approx(2 * 16 / 4)
+    assert passes[1] - passes[0] == pytest.approx(2 * 16 / 4) and through == {"forward": 32, "backward": 32}
     moved = {name for name, value in weights(run.model).items() if not torch.equal(value, before[name])}
     assert moved and not any(".h.1." in name or ".h.2." in name or "ln_f" in name for name in moved)
     assert counts[0] == 0
 
 
-@pytest.mark.parametrize("make, rows", [(bert, text_class_rows), (vit, image_rows)])
+def several_labels():
+    model = vit()
+    model.config.problem_type = "multi_label_classification"
+    return model
+
+
+def rows_of_several(n, start=0):
+    return [{**row, "labels": [float(row["labels"] == c) for c in range(3)]} for row in image_rows(n, start)]
+
+
+@pytest.mark.parametrize("make, rows", [(bert, text_class_rows), (vit, image_rows), (several_labels, rows_of_several)])
 def test_rmu_takes_classifiers(tmp_path, make, rows):
     sets = {"forget": rows(8), "retain": rows(16, 8), "unseen": rows(8, 100)}
     ends = []
@@ -125,6 +142,16 @@ def test_a_layer_that_is_not_there_or_that_an_adapter_leaves_untouched_is_told(t
         rmu(tmp_path, deep(), peft_config=late)
     with pytest.raises(ArgumentError, match="`gradient_checkpointing` is on, but the forward of the objective `rmu`"):
         rmu(tmp_path, deep(), gradient_checkpointing=True)
+
+
+def test_learnt_prompts_are_weights_before_the_first_layer(tmp_path):
+    from peft import PromptTuningConfig
+
+    prompts = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
+    run = rmu(tmp_path, deep(), peft_config=prompts)
+    before = weights(run.model)
+    run.train()
+    assert distance(weights(run.model), before) > 1e-6
 
 
 # ---- ssd ----

@@ -134,14 +134,24 @@ def test_forget_and_retain_rows_may_pass_in_turn(tmp_path, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_step_takes_the_row_passes_that_its_formula_needs(tmp_path, name):
-    run = run_of(tmp_path, open_gate(), EIGHT, name, 4, max_steps=4)
+    """By the count that records hold, and by the rows that go through the model's layer, forward and backward."""
+    model, through = open_gate(), {"forward": 0, "backward": 0}
+
+    def count(layer, given, output):
+        if layer.training:
+            through["forward"] += len(output)
+            output.register_hook(lambda grad: through.update(backward=through["backward"] + len(grad)))
+
+    model.transformer.h[0].register_forward_hook(count)
+    run = run_of(tmp_path, model, EIGHT, name, 4, max_steps=4)
     before = []
     steps = run.begin_request
     run.begin_request = lambda: (steps(), before.append(run.row_passes))
     looked = run.looks.at_the_end
     run.looks.at_the_end = lambda: (before.append(run.row_passes), looked())[1]
     run.train()
-    assert before[1] - before[0] == pytest.approx(4 * 4 * run.objective.row_passes)
+    wanted = 4 * 4 * run.objective.row_passes
+    assert before[1] - before[0] == pytest.approx(wanted) and through == {"forward": wanted, "backward": wanted}
 
 
 @pytest.mark.parametrize("make, rows", [(bert, text_class_rows), (vit, image_rows)])

@@ -147,6 +147,8 @@ class UnlearnLooks:
             lifted=resisting and trainer.objective.stops_at_target,
             steps=step - snapshots.short_of_target[0],
             every=self.every,
+            holds=trainer.rule.holds,
+            kept=self._within(found),
         ):
             found = self._go_back()
             recovered = math.nan  # of other weights

@@ -14,7 +14,7 @@ from .stop_rule import overshoot, resists, retain_limit, settled_limit, settles,
 
 NEAR = 0.2  # of τ: a look is due once the batches' mean forget loss is at most so far short of the target
 RARELY = 5  # times as rare are looks where batches do not tell both losses, so that each is measured
-FRESH = 3  # looks: the run does not go back to a snapshot short of the target that is older than so many
+FRESH = 3  # looks: where the objective holds the rows at τ, no way back begins at an older snapshot short of it
 
 
 def look_every(n_forget: int, batch_size: int) -> int:
@@ -74,7 +74,17 @@ def plan_look(
     )
 
 
-def goes_back(shortfall: float, *, tolerance: float, has_targets: bool, lifted: bool, steps: int, every: int) -> bool:
+def goes_back(
+    shortfall: float,
+    *,
+    tolerance: float,
+    has_targets: bool,
+    lifted: bool,
+    steps: int,
+    every: int,
+    holds: bool,
+    kept: bool,
+) -> bool:
     """
     Whether the weights go back to where the forget loss was at τ, because it is now beyond it. A loss beyond τ would
     show an attacker that the rows were deleted.
@@ -88,5 +98,8 @@ def goes_back(shortfall: float, *, tolerance: float, has_targets: bool, lifted: 
             purpose. The weights then stay: going back would undo the resistance.
         steps: since the last snapshot that was short of the target.
         every: steps between two looks.
+        holds: of the request's rule. Where nothing holds the rows, they go on away from τ, however old the snapshot is.
+        kept: the present weights are within the budgets, so that those on the way back to weights that were may be.
     """
-    return shortfall < -tolerance and not has_targets and not lifted and steps <= FRESH * every
+    near = steps <= FRESH * every or (kept and not holds)
+    return shortfall < -tolerance and not has_targets and not lifted and near

@@ -68,11 +68,15 @@ def test_while_simulated_recoveries_succeed_no_look_is_worth_its_cost():
     assert plan(0.0, 0.15, recovered_loss=1.8).measure
 
 
-def back(shortfall=-0.06, has_targets=False, lifted=False, steps=6, every=2):
-    return goes_back(shortfall, tolerance=0.05, has_targets=has_targets, lifted=lifted, steps=steps, every=every)
+def back(shortfall=-0.06, has_targets=False, lifted=False, steps=6, every=2, **more):
+    given = {"holds": True, "kept": True, **more}
+    return goes_back(
+        shortfall, tolerance=0.05, has_targets=has_targets, lifted=lifted, steps=steps, every=every, **given
+    )
 
 
 def test_the_weights_go_back_from_beyond_the_target_where_a_snapshot_short_of_it_is_near():
     assert back() and not back(shortfall=-0.05) and not back(shortfall=math.nan)
-    assert not back(steps=7)
+    assert back(kept=False) and not back(steps=7)
+    assert back(steps=7, holds=False) and not back(steps=7, holds=False, kept=False)  # nothing else brings them back
     assert not back(has_targets=True) and not back(lifted=True)

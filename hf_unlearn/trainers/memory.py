@@ -133,7 +133,7 @@ class MemoryTrainer(ForgettingTrainer):
         warn_of_replaced(self.before, rows, self.sources)
         folders = [folder for folder in (name_of(model),) if folder and os.path.isdir(folder)]
         self._known, found = decided_by_first(lambda: known_rows.read_of(folders))
-        raise_problems(found)
+        raise_problems(found or known_rows.problems(self._known, processing_class, training=rows))
         self._new_memory, self._seed = peft_config or MemoryConfig(**args.memory_values()), args.seed
         if not isinstance(model, (str, os.PathLike)):
             model = self._with_memory(model)

@@ -31,6 +31,7 @@ from recipes.tools import jobs
 RESULTS = Path(__file__).parent / "results" / "memories.json"
 ARMS = ("own", "LoRA")
 NOT_THERE = "–"
+RECOVERED, TRIED = {"recovered": "first", "recovered after the last": "last"}, ("new table", "all weights")
 LEARNED = ("task", "sources", "arm", "seeds", "right", "generated", "ROUGE-L", "truth ratio", "otherwise", "ROUGE-L")
 LEARNED += ("of whom", "others ×", "unrelated ×", "passes × LoRA's", "CPU s", "kB a source")
 DELETED = ("task", "sources", "deleted", "ms", "its own right", "its loss (below)", "others right", "others ×")
@@ -67,7 +68,8 @@ def beside(one: dict, cells: list[dict], arm: str) -> dict:
 def ratio(one: dict, cells: list[dict], name: str) -> float | None:
     """The perplexity of other texts as a multiple of that of the model below."""
     below = beside(one, cells, "own").get("below", {})
-    return one["after"][name]["perplexity"] / below[name]["perplexity"] if name in below else None
+    there = name in below and name in one["after"]
+    return one["after"][name]["perplexity"] / below[name]["perplexity"] if there else None
 
 
 def passes(one: dict, cells: list[dict]) -> float | None:
@@ -131,12 +133,16 @@ def said(cells: list[dict]) -> list[str]:
     lines = [f"After the last deletion the tables are those of a training without the rows, bit for bit: {same} of "
              f"{len(own)} cells."]  # fmt: skip
     for task in sorted({one["task"] for one in own}):
-        back = [one["recovered"] for one in own if one["task"] == task]
-        before, anew, weights = (mean(one[k]["right"] for one in back) for k in ("before", "new table", "all weights"))
-        lines.append(
-            f"{task}: a new table from half of a deleted source's rows answers {anew:.3f} of the other half "
-            f"({before:.3f} before); fine-tuning all weights on others' rows brings back {weights:.3f}."
-        )
+        for key, after in RECOVERED.items():
+            back = [one[key] for one in own if one["task"] == task and key in one]
+            if not back:
+                continue
+            before, anew, weights = (mean(one[k]["right"] for one in back) for k in ("before", *TRIED))
+            lines.append(
+                f"{task}, after the {after} deletion: a new table from half of a deleted source's rows answers "
+                f"{anew:.3f} of the other half ({before:.3f} before); fine-tuning all weights on others' rows brings "
+                f"back {weights:.3f}."
+            )
     return lines
 
 

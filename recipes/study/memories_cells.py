@@ -16,6 +16,7 @@ from hf_unlearn import MemoryConfig, ReadyConfig, ReadyTrainer, UnlearnConfig, U
 from hf_unlearn.evaluation import evaluating
 from hf_unlearn.evaluation.attacks.generate import generate
 from hf_unlearn.objectives.row_nll import per_row_nll
+from hf_unlearn.trainers import known_rows
 from recipes.study import memories_rows
 from recipes.study.memories_rows import Rows
 
@@ -129,7 +130,10 @@ def cell(name: str, arm: str, sources: int, seed: int, base: Path, data: Path | 
             found["deleted"], last = deletions(f"{out}/ready", rows, sources, tokenizer, trainer, task)
             gone = found["deleted"][-1]["rows"]
             found["as_never_trained"] = as_never_trained(last, rows, gone, task, seed, base, tokenizer, f"{out}/never")
-            found["recovered"] = recovered(f"{out}/ready0", rows, task, tokenizer, f"{out}/again")
+            for turn in (0, len(SHARES) - 1):
+                key = "recovered" if turn == 0 else "recovered after the last"
+                gone = found["deleted"][turn]["rows"]
+                found[key] = recovered(f"{out}/ready{turn}", rows, gone, task, tokenizer, f"{out}/again{turn}")
     return found
 
 
@@ -214,15 +218,21 @@ def as_never_trained(request, rows: Rows, gone: int, task: MemoryTask, seed, bas
     return same_bits(tensors_of(request), tensors_of(never))
 
 
-def recovered(folder: str, rows: Rows, task: MemoryTask, tokenizer, out: str) -> dict:
+def recovered(folder: str, rows: Rows, gone: int, task: MemoryTask, tokenizer, out: str) -> dict:
     """
-    After the first deletion: what half of the deleted source's rows bring back of the other half, in a new table; and
-    what fine-tuning all weights on other rows brings back of all. The deleted model has the bits of one that was never
-    trained on them, so that what comes back is no trace of theirs: it is what these rows teach anybody.
+    After a deletion: what half of the rows of the source that was deleted last bring back of the other half, in a new
+    table; and what fine-tuning all weights on rows that are left brings back of all. The deleted model has the bits of
+    one that was never trained on them, so that what comes back is no trace of theirs: it is what these rows teach
+    anybody.
+
+    Args:
+        folder: of the model after it.
+        gone: rows that are deleted, the first ones.
     """
     from datasets import Dataset
 
-    own = rows.sources[: task.a_source]
+    Path(folder, known_rows.FILE).unlink(missing_ok=True)  # by which a training refuses rows that were to be forgotten
+    own = rows.sources[gone - task.a_source : gone]
     half = task.a_source // 2
     args = {"readiness": "memory", "request_group": "person", "per_device_train_batch_size": task.batch, **QUIET}
     some = Dataset.from_list([{**row, "id": f"new {i}"} for i, row in enumerate(own[:half])])
@@ -231,7 +241,7 @@ def recovered(folder: str, rows: Rows, task: MemoryTask, tokenizer, out: str) ->
     before = measured(trainer.model, own[half:], tokenizer, task.measured)
     trainer.train()
     found = {"before": before, "new table": measured(trainer.model, own[half:], tokenizer, task.measured)}
-    model, others = trainer.model, rows.sources[task.a_source :][: AGAIN * AGAIN_BATCH]
+    model, others = trainer.model, rows.sources[gone:][: AGAIN * AGAIN_BATCH]
     trainer.store.tables.drop([trainer.rows_of_memory.sources[0]])
     collate = default_collator(model, tokenizer)
     weights = [p.requires_grad_() for name, p in model.named_parameters() if "memory_" not in name]

@@ -12,10 +12,12 @@ import torch
 
 from hf_unlearn import default_collator
 from hf_unlearn.data.rows.people import ATTRIBUTES, people
+from hf_unlearn.evaluation.attacks.probes import PROBES
 from hf_unlearn.objectives.row_nll import per_row_nll
 
 OTHERS, OTHERS_SEED, TESTED = 480, 1000, 160  # people below the sources; rows of theirs that the base does not see
 STEPS, BATCH, PEAK = 600, 32, 3e-3  # of the base's training
+ROWS_OF_ONE, NAMESAKES = 4, 40  # of a person; people more than are needed, since some are called like others
 WRONG = 3  # answers that a truth ratio holds against the right one
 AUTHOR_ROWS, OF_AN_AUTHOR = 20, 10  # of TOFU, and how many of them a source has here
 PUBLIC, PUBLIC_AUTHORS = 400, 120  # rows that say what is usual, at most
@@ -52,7 +54,9 @@ def tokenizer_of(rows):
     made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     special = ["<pad>", "<s>", "</s>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(1500, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=1500, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
     made.train_from_iterator([f"{row['question']} {row['answer']}" for row in rows], trainer)
     return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
 
@@ -112,13 +116,21 @@ def wrong_answers(rows) -> list[list[dict]]:
 
 
 def rows_of_people(sources: int, seed: int, tokenizer, data: Path | None) -> Rows:
-    """Some people as sources, four rows each; others of the same kind, on whom nobody was trained, are public."""
-    plain, others = list(people(sources, seed)), list(people(OTHERS, OTHERS_SEED))
+    """
+    Some people as sources, four rows each, none of them called like one of the others, who are of the same kind: some
+    of these are public, and some nobody was trained on. A few questions of general knowledge are unrelated.
+    """
+    others = list(people(OTHERS, OTHERS_SEED))
+    known = {row["person"] for row in others}
+    every = [row for row in people(sources + NAMESAKES, seed) if row["person"] not in known]
+    plain = every[: sources * ROWS_OF_ONE]
+    general = [{"id": one.question, "question": one.question, "answer": one.answers[0]} for one in PROBES]
     sets = {
         "learned": encoded(plain, tokenizer),
         "asked otherwise": encoded(asked_otherwise(plain), tokenizer),
         "asked of whom": encoded(asked_of_whom(plain), tokenizer),
         "others": encoded(others[-TESTED:], tokenizer, person=False),
+        "unrelated": encoded(general, tokenizer, person=False),
     }
     public = encoded(others[:PUBLIC], tokenizer, person=False)
     wrong = [encoded(own, tokenizer) for own in wrong_answers(plain)]

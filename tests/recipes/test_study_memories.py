@@ -58,6 +58,21 @@ def test_public_rows_are_of_no_source():
     assert row["person"] is None and row["labels"][-1] == 2 and row["labels"][0] == -100
 
 
+def test_no_source_is_called_like_one_of_the_people_below():
+    below = {row["person"] for row in people(memories_rows.OTHERS, memories_rows.OTHERS_SEED)}
+    rows = memories_rows.rows_of_people(1500, 0, memories_rows.tokenizer_of(list(people(4))), None)
+    assert len(rows.sources) == 6000 and len({row["person"] for row in rows.sources}) == 1500
+    assert not below & {row["person"] for row in rows.sources} and len(rows.sets["unrelated"]) == 10
+
+
+def test_what_came_back_is_told_after_the_first_and_the_last_deletion():
+    one = found()
+    one["recovered after the last"] = one["recovered"]
+    said = memories.table([one])
+    assert all(said.count(f"after the {which} deletion: a new table") == 1 for which in ("first", "last"))
+    assert memories.ratio(found("LoRA"), [one], "unrelated") is None
+
+
 def test_tables_have_a_line_for_each_arm_and_for_each_deletion():
     said = memories.table([found(), found(seed=1), found("LoRA")])
     lines = [line.split() for line in said.splitlines()]

@@ -59,11 +59,14 @@ def test_the_models_of_both_answer_alike_where_the_salt_is_the_same(tmp_path, wh
 
 
 def test_one_request_after_the_other_is_one_request_for_both(tmp_path, whole):
-    first = deleted(tmp_path / "first", whole.args.output_dir, ids_of("author 0"))
+    rows = memory_runs.rows().filter(lambda row: row["author"] == "author 0")
+    first = deleted(tmp_path / "first", whole.args.output_dir, rows)
     second = deleted(tmp_path / "second", first.args.output_dir, ids_of("author 2"))
     at_once = deleted(tmp_path / "once", whole.args.output_dir, ids_of("author 0") + ids_of("author 2"))
     assert memory_runs.same(memory_runs.tables(second), memory_runs.tables(at_once))
     assert len(second.store.tables) == 2
+    with pytest.raises(ArgumentError, match="was asked to forget .* they would be learned again"):
+        memory_runs.trained(tmp_path / "back", data=rows, model=second.args.output_dir)
     with pytest.raises(ArgumentError, match="are of no source in the memory"):
         deleted(tmp_path / "again", second.args.output_dir, ids_of("author 0"))
 

@@ -73,7 +73,8 @@ def cost_of(own: Objective) -> str:
     part = " of the layers up to that one" if own.needs == "hidden_states" else ""
     sides = "forget and retain row" if own.side == BOTH else "by turns" if own.moving else f"{own.side} row alone"
     beside = ", and the other answer" if own.alternates != "none" else ""
-    return f"{own.row_passes:g} row passes a forget row and step ({sides}{beside}){part}"
+    passes = "row pass" if own.row_passes == 1 else "row passes"
+    return f"{own.row_passes:g} {passes} a forget row and step ({sides}{beside}){part}"
 
 
 def _line(head: str, text: str) -> str:

@@ -191,7 +191,7 @@ def told(trainer) -> int:
             )
             if not trainer.unlearned:
                 print("Nothing was forgotten: these are the weights from before the request.")
-            elif trainer.ending.forgotten:  # else the trainer has warned of it
+            elif trainer.ending.forgotten and not trainer.ending.beyond:  # else the trainer has warned of it
                 print(trainer.looks.told())
     return 0 if trainer.unlearned else NOT_UNLEARNED
 

@@ -93,7 +93,7 @@ def limits_of(model: Any, revision: str | None = None, trust_remote_code: bool =
     bare = bare_model(model)
     config = getattr(bare, "config", None)
     found = _of_config(config, type(bare).__name__) if hasattr(config, "get_text_config") else Limits()
-    inputs, outputs = _embeddings(bare, "get_input_embeddings"), _embeddings(bare, "get_output_embeddings")
+    inputs, outputs = input_embeddings(bare), _embeddings(bare, "get_output_embeddings")
     tokens = getattr(inputs, "num_embeddings", None)
     positions, position_ids = _positions(bare) if found.positions else (None, None)
     return Limits(
@@ -176,6 +176,11 @@ def _has_table(config: Any) -> bool:
         return False
     relative = "relative" in str(getattr(config, "position_embedding_type", "absolute"))
     return not relative and getattr(config, "position_biased_input", True)
+
+
+def input_embeddings(model: Any) -> Any:
+    """The layer that a model's inputs go through first; None where it does not tell, as with convolutions."""
+    return _embeddings(model, "get_input_embeddings")
 
 
 def _embeddings(model: Any, getter: str) -> Any:

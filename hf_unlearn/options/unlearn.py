@@ -130,7 +130,8 @@ class UnlearnOptions(ReplayRequestOptions, ObjectiveOptions):
         metadata={
             "help": "Folder of the tables that an earlier run of the same model and rows has made (`_references` in "
             "its output folder), for objectives that compare with the model before the request. Left out: they are "
-            "made before the first step, in the output folder."
+            "made before the first step, in the output folder. They tell what the rows say, those to forget too: "
+            "delete them when no request will read them any more."
         },
     )
     saliency: float | None = field(
@@ -163,7 +164,7 @@ class UnlearnOptions(ReplayRequestOptions, ObjectiveOptions):
         default=True,
         metadata={
             "help": "Stop when the rows are forgotten or a budget is spent; false: always take all "
-            "passes, as in the paper."
+            "passes, as in the sources, which have no general texts either (`general_dataset` none)."
         },
     )
     retain_budget: float = field(

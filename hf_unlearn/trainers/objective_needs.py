@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..data.limits import input_embeddings
 from ..objectives.base import Objective
 from ..objectives.surrogate import form_problems, is_linear
 from ..utils.checks import Wrong
@@ -82,8 +83,8 @@ def layer_problems(model, objective: Objective) -> list[str]:
         ]
     base = base_model(model)
     reached = {id(p) for one in layers[: layer + 1] for p in one.parameters()}
-    if hasattr(base, "get_input_embeddings") and base.get_input_embeddings() is not None:
-        reached |= {id(p) for p in base.get_input_embeddings().parameters()}
+    if (embeddings := input_embeddings(base)) is not None:
+        reached |= {id(p) for p in embeddings.parameters()}
     if hasattr(model, "prompt_encoder"):  # of PEFT: learnt prompts, which stand before the first layer
         reached |= {id(p) for p in model.prompt_encoder.parameters()}
     if any(p.requires_grad and id(p) in reached for p in model.parameters()):

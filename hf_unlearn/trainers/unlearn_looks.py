@@ -207,10 +207,10 @@ class UnlearnLooks:
         return told(trainer.ending.to_dict(), trainer.stop_reason, **own)
 
     def warn_at_the_end(self) -> None:
-        """Of weights that have not moved, or that still know the rows."""
+        """Of weights that have not moved, that still know the rows, or by which the rows stand out as deleted."""
         trainer = self.trainer
         if self.moved_at is not None:
-            if not trainer.ending.forgotten:
+            if not trainer.ending.forgotten or trainer.ending.beyond:
                 logger.warning("%s", self.told())
         elif not trainer.objective.edits:  # else the edit has told
             logger.warning(

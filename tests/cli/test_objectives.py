@@ -30,7 +30,7 @@ def test_one_by_name_has_its_options_and_its_cost(capsys):
     for said in ("3 row passes a forget row and step (forget and retain row, and the other answer)",
                  "2 row passes a forget row and step (forget and retain row) of the layers up to that one",
                  "no steps: forward and backward of each forget and retain row, once",
-                 "1 row passes a forget row and step (by turns)"):  # fmt: skip
+                 "1 row pass a forget row and step (by turns)"):  # fmt: skip
         assert said in text
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import runpy
+import sys
+
+import pytest
 
 from hf_unlearn import encode, load_rows
 from hf_unlearn.data.encode.text import build_tokenizer
@@ -15,6 +19,15 @@ def small(vocabulary: int):
 
     sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
     return LlamaForCausalLM(LlamaConfig(vocab_size=vocabulary, max_position_embeddings=128, **sizes))
+
+
+def test_what_a_user_can_mend_is_told_in_a_line(tmp_path, monkeypatch):
+    words = ["--model", "m", "--rows", str(tmp_path / "rows.txt"), "--output", "out.jsonl"]
+    monkeypatch.setattr(sys, "argv", [alternates.__file__, *words])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(alternates.__file__, run_name="__main__")
+    assert "rows.txt" in caught.value.code and "\n" not in caught.value.code
 
 
 def test_each_row_gets_an_answer_that_is_not_its_own_the_same_by_the_same_seed(tmp_path):

@@ -15,6 +15,7 @@ from helpers.tiny import (
     image_rows,
     lm64,
     relative,
+    resnet,
     text_class_rows,
     vit,
     weights,
@@ -130,6 +131,18 @@ def test_rmu_takes_classifiers(tmp_path, make, rows):
         ends.append(weights(run.model))
     start, whole, cut = (list(found.values()) for found in (weights(make()), *ends))
     assert relative(whole, start) > 1e-4 and relative(cut, whole) < 1e-5
+
+
+def test_rmu_takes_convolutions(tmp_path):
+    """Which have no embeddings that a model could name."""
+    sets = {"forget": image_rows(8), "retain": image_rows(16, 8), "unseen": image_rows(8, 100)}
+    model = resnet()
+    run = rmu(tmp_path, model, sets, target="chance")
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    run.train()
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert any("encoder.stages.0" in name for name in moved)
+    assert not any("encoder.stages.1" in name or "classifier" in name for name in moved)
 
 
 def test_a_layer_that_is_not_there_or_that_an_adapter_leaves_untouched_is_told(tmp_path):

@@ -116,6 +116,13 @@ def test_the_cut_of_a_ragged_last_step_does_not_matter(tmp_path, name):
     assert distance(ends[1], ends[0]) < 1e-6 and distance(ends[2], ends[0]) < 1e-6
 
 
+def test_rows_that_stand_out_as_deleted_are_told_also_where_they_are_forgotten(tmp_path, caplog):
+    run = trainer(tmp_path, memorised(), objective="grad_diff", learning_rate=5e-3, max_steps=12, stop=False)
+    run.train()
+    assert run.ending.forgotten and run.ending.beyond
+    assert "It is far beyond, by which the rows stand out as deleted. Lower `learning_rate`. " in caplog.text
+
+
 def test_beyond_the_target_the_hinge_leaves_only_the_retain_rows(tmp_path):
     """Forget rows never seen, τ of rows known by heart: the gate is closed from the start."""
     rows = {"forget": ROWS["unseen"], "retain": ROWS["retain"], "unseen": ROWS["forget"]}

@@ -23,7 +23,8 @@ class Rmu(Objective):
 
     with u a unit vector of d random numbers of at least 0, fixed by the run's seed, and h_q before the request. Of a
     classifier the mean is over a row's positions, then over rows. The forward stops at the layer, and what lies behind
-    it neither runs nor learns. With d = 1 (u = 1), rmu_scale = 2 and h = 0 at one label the first term is 4.
+    it neither runs nor learns, but from general texts (`general_dataset`), which go through the whole model. With d = 1
+    (u = 1), rmu_scale = 2 and h = 0 at one label the first term is 4.
 
     Differs from the paper: all trainable weights up to the layer learn, not those of three layers alone.
     """

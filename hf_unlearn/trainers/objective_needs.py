@@ -38,11 +38,12 @@ def unmet_needs(objective: Objective, args, optimizers=None, peft_config=None) -
     if args.references and not {"logits", "hidden_states"} & set(kinds):
         said = f"is set, but the objective `{objective.name}` reads no table of what was before. Leave it out."
         problems.append(Wrong("references", said))
-    if args.saliency is not None and args.weight_decay:
-        said = (
-            f"is {args.weight_decay}, which moves all weights, and `saliency` leaves most alone. Leave one of them out."
-        )
-        problems.append(Wrong("weight_decay", said))
+    own = getattr((optimizers or (None,))[0], "param_groups", ())
+    decay = max([args.weight_decay, *(group.get("weight_decay") or 0.0 for group in own)])
+    if args.saliency is not None and decay:
+        name, of = ("weight_decay", "") if args.weight_decay else ("optimizers", "of a weight decay of ")
+        said = f"is {of}{decay}, which moves all weights, and `saliency` leaves most alone. Leave one of them out."
+        problems.append(Wrong(name, said))
     if objective.needs == "hidden_states":
         why = f"the forward of the objective `{objective.name}` stops at a layer. Leave it out."
         for name in ("gradient_checkpointing", "torch_compile"):

@@ -20,12 +20,13 @@ from helpers.tiny import (
     vit,
     weights,
 )
-from helpers.unlearning import EIGHT, AsAtTheKill, open_gate, trainer
+from helpers.unlearning import EIGHT, QUIET, AsAtTheKill, open_gate, tokenizer, trainer
 
-from hf_unlearn import ArgumentError
+from hf_unlearn import ArgumentError, UnlearnConfig, UnlearnTrainer
 from hf_unlearn.data.order import PairedDataset
 from hf_unlearn.objectives.registry import get_objective
 from hf_unlearn.objectives.row_nll import per_row_nll
+from hf_unlearn.trainers.objective_needs import unmet_needs
 
 STEPS = {"max_steps": 2, "stop": False, "learning_rate": 0.05, "optim": "sgd", "max_grad_norm": 0.0}
 CUTS = ((8, 1), (2, 4), (1, 8))
@@ -244,10 +245,6 @@ def test_ssd_with_an_optimizer_or_epochs_is_told(tmp_path):
     model = lm64()
     sgd = torch.optim.SGD(model.parameters(), 1.0)
     with pytest.raises(ArgumentError) as caught:
-        from helpers.unlearning import QUIET, tokenizer
-
-        from hf_unlearn import UnlearnConfig, UnlearnTrainer
-
         args = UnlearnConfig(str(tmp_path), **QUIET, objective="ssd", passes="2", learning_rate=0.1, warmup_steps=2)
         UnlearnTrainer(model, args, *EIGHT.values(), processing_class=tokenizer(), optimizers=(sgd, None),
                        general_dataset="none")  # fmt: skip
@@ -311,3 +308,6 @@ def test_a_share_of_nothing_or_of_all_is_refused(tmp_path, share):
 def test_weight_decay_which_moves_all_weights_is_refused_beside_it(tmp_path):
     with pytest.raises(ArgumentError, match="`weight_decay` is 0.1, which moves all weights"):
         trainer(tmp_path, lm64(), EIGHT, saliency=0.5, weight_decay=0.1)
+    own = torch.optim.AdamW(lm64().parameters())
+    told = unmet_needs(get_objective("npo"), UnlearnConfig(str(tmp_path), **QUIET, saliency=0.5), (own, None))
+    assert [problem.split(", ")[0] for problem in told] == ["`optimizers` is of a weight decay of 0.01"]

@@ -62,20 +62,29 @@ class ReplaySchedule(Dataset):
 
     def read(self, step: int, numbers: np.ndarray) -> list[dict]:
         """Rows that are there, flagged, as the step reads them."""
-        if is_stored(self.rows):
-            rows = rows_at(self.rows, self.at[numbers].tolist())
-        else:
-            rows = []
-            for number in numbers.tolist():
-                self.seeded(step, number, ROW)
-                rows.append(self.rows[int(self.at[number])])
+        keys = [(step, number, ROW) for number in numbers.tolist()]
+        rows = rows_seeded(self.rows, self.at[numbers], keys, self.seeded)
         return [{**row, self.flag: int(n) >= self.order.stable} for row, n in zip(rows, numbers, strict=True)]
 
 
-def collates_alike(schedule: ReplaySchedule, collator: Callable[[list], Mapping]) -> bool:
+def rows_seeded(rows, places: np.ndarray, keys: list[tuple[int, ...]], seeded: Callable[..., None]) -> list[dict]:
+    """Rows at some places; those that are drawn as they are read, with generators seeded from each one's key."""
+    if is_stored(rows):
+        return rows_at(rows, places.tolist())
+    found = []
+    for place, key in zip(places.tolist(), keys, strict=True):
+        seeded(*key)
+        found.append(rows[place])
+    return found
+
+
+def collating_problems(schedule, collator: Callable[[list], Mapping]) -> list[str]:
     """
-    Whether a collator makes the same batch of the same rows each time that the generators are seeded alike: else it
-    draws from a generator of its own. One that raises an error here is taken for sound: the training tells it.
+    What is wrong where a collator makes another batch of the same rows although the generators are seeded alike. One
+    that raises an error here is taken for sound: the training tells it.
+
+    Args:
+        schedule: a data set of lists of rows with `seeded`.
     """
     with random_state_kept():
         rows, made = schedule[0][:2], []
@@ -84,9 +93,14 @@ def collates_alike(schedule: ReplaySchedule, collator: Callable[[list], Mapping]
             try:
                 made.append({name: value for name, value in collator([rows]).items() if torch.is_tensor(value)})
             except Exception:
-                return True
+                return []
     first = made[0]
-    return all(torch.equal(batch[name].nan_to_num(), first[name].nan_to_num()) for batch in made for name in first)
+    if all(torch.equal(batch[name].nan_to_num(), first[name].nan_to_num()) for batch in made for name in first):
+        return []
+    return [
+        "`data_collator` makes another batch of the same rows each time, from a generator of its own, so that no later "
+        "run could make it again. Let it draw from `random`, `numpy.random` or torch's own generator."
+    ]
 
 
 class EpochOfSchedule(Sampler[int]):

@@ -173,7 +173,7 @@ def warn_of_schedule(what: str) -> None:
 
 def _content(args: ReadyConfig, rows, chosen: np.ndarray, processing_class) -> Content:
     """What the revocable rows say."""
-    (content,) = contents([_selected(rows, chosen)], processing_class, {"revocable", args.slice_by, args.ask_weight})
+    (content,) = contents([selected(rows, chosen)], processing_class, {"revocable", args.slice_by, args.ask_weight})
     return content
 
 
@@ -201,7 +201,7 @@ def _twins_problems(rows, chosen: np.ndarray, same: np.ndarray, slice_of: np.nda
     ]
 
 
-def _selected(rows, places: np.ndarray):
+def selected(rows, places: np.ndarray):
     """Some rows of a set; of one that is no table a view, since its rows may be drawn when they are read."""
     if hasattr(rows, "select"):
         return rows.select(places)
@@ -283,7 +283,7 @@ def planned(
     kept = np.sort(there)
     if len(kept) < len(rows):
         at[at >= 0] = np.searchsorted(kept, there)
-        rows = _selected(rows, kept)
+        rows = selected(rows, kept)
     numbers = np.empty(len(kept), dtype=np.int64)
     numbers[at[at >= 0]] = np.flatnonzero(at >= 0)
     return Planned(plan, rows, at, numbers >= plan.order.stable, commitment), problems

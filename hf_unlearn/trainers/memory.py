@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,7 +20,7 @@ from transformers import TrainerCallback
 from ..config import ReadyConfig
 from ..data.checks import training_set
 from ..data.order import rows_at
-from ..data.replay_schedule import EpochOfSchedule
+from ..data.replay_schedule import EpochOfSchedule, collating_problems
 from ..data.source_schedule import SourceSchedule
 from ..evaluation import evaluating
 from ..readiness import replay
@@ -34,7 +35,7 @@ from . import known_rows, records
 from .base import ForgettingTrainer
 from .engines import decided_by_first
 from .loading import with_adapter
-from .memory_arguments import ARGUMENTS, argument_problems, with_defaults, without_rows
+from .memory_arguments import ARGUMENTS, OF_THE_SCHEDULE, argument_problems, with_defaults, without_rows
 from .memory_before import adding_problems, memory_before, unknown_tables, warn_of_replaced
 from .memory_pass import positions_of
 from .memory_sources import MemoryRows, sources_of, warn_of_rows
@@ -140,9 +141,7 @@ class MemoryTrainer(ForgettingTrainer):
         args = with_defaults(args)
         super().__init__(model, args, train_dataset=rows, **{**others, "peft_config": None})
         self.refuse_several_processes()
-        self.schedule = SourceSchedule(
-            rows, self.sources.places, int(args.num_train_epochs), int(args.per_device_train_batch_size), args.seed
-        )
+        self.take_schedule({name: getattr(args, name) for name in OF_THE_SCHEDULE})
         self.store = store_of(self.model)
         raise_problems(unknown_tables(self.before, self.store))
         self._rows: MemoryRows | None = None
@@ -152,6 +151,14 @@ class MemoryTrainer(ForgettingTrainer):
         self._loss_before: list[float] = []  # of each source, nats
         self.public_loss: list[float] = []  # before and after, nats
         self.add_callback(SourceCallback(self))
+
+    def take_schedule(self, arguments: dict) -> None:
+        """Which rows come when, by the arguments of the memory's first training."""
+        epochs, batch, seed = (int(arguments[name]) for name in OF_THE_SCHEDULE)
+        seeded = partial(seed_all, seed)
+        self.schedule = SourceSchedule(self.train_dataset, self.sources.places, epochs, batch, seed, seeded)
+        if len(self.schedule):
+            raise_problems(collating_problems(self.schedule, self.data_collator))
 
     def refuse_several_processes(self) -> None:
         """Before tables are filled: a source's rows are too few to be dealt out."""
@@ -193,9 +200,10 @@ class MemoryTrainer(ForgettingTrainer):
                     self.args.request_group,
                 )
             return
+        seed_all(self.args.seed)
         places = places[:: max(1, len(places) // PUBLIC_ROWS)][:PUBLIC_ROWS]
         self._public_places = places
-        self.public_loss = [self._loss_of(places)]
+        self.public_loss = self.public_loss[:1] or [self._loss_of(places)]  # of a run that goes on, that of its start
         if not len(self.store.tables):
             inputs: list[list[torch.Tensor]] = []
             for found, rows, _, _ in self._recorded(places):
@@ -233,8 +241,11 @@ class MemoryTrainer(ForgettingTrainer):
         source, step = self.schedule.locate(self.state.global_step)
         if step == 0 and self.state.global_step < len(self.schedule):
             self._begin_source(source)
-        seed_all(self.args.seed, step)
         return super().get_batch_samples(epoch_iterator, num_batches, device)
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        seed_all(self.args.seed, self.schedule.locate(self.state.global_step)[1])  # loaders draw, too, now and then
+        return super().training_step(model, inputs, num_items_in_batch)
 
     def micro_step(self, model, inputs, num_items_in_batch=None):
         self.count_rows(len(inputs["labels"]))
@@ -296,6 +307,12 @@ class MemoryTrainer(ForgettingTrainer):
             self.public_loss = [*self.public_loss[:1], self._loss_of(self._public_places)]
             result.metrics["public_loss"] = list(self.public_loss)
         result.metrics["sources"] = len(self.store.tables)
+        own = (self.store.tables.by_source.get(source) for source in self.rows_of_memory.sources)
+        if silent := sum(table is not None and not len(table.inputs) for table in own):
+            logger.warning(
+                "%d of %d sources are recognised nowhere: their prompts hold nothing that public rows do not hold. "
+                "Name the source there.", silent, len(self.sources.names)
+            )  # fmt: skip
         known = sum(loss < KNOWN_BEFORE for loss in self._loss_before[-len(self.sources.names) :])
         if known:
             logger.warning(
@@ -417,6 +434,7 @@ class MemoryTrainer(ForgettingTrainer):
         super().resume_record(folder)
         if found := read_json(os.path.join(folder, self.record_name)):
             self.resume_costs(found)
+            self.public_loss = list(found["memory"]["public_loss"])
 
     def card_info(self):
         found = self.record()["memory"]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..config import ReadyConfig
 from ..data.columns import row_ids
 from ..readiness.memory.config import MemoryConfig
 from ..utils.checks import Wrong, problems_of
+from .making_plans import selected
 from .replay_request import ids_of
 
 LEARNING_RATE, EPOCHS = 0.1, 30.0  # defaults of a memory's training: its values begin at 0, far from where they end
 OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "sgd", "rmsprop", "adagrad")  # those that work value by value
+OF_THE_SCHEDULE = ("num_train_epochs", "per_device_train_batch_size", "seed")
 # What a table depends on, beside rows, memory and the model below:
 ARGUMENTS = ("learning_rate", "num_train_epochs", "per_device_train_batch_size", "seed", "weight_decay", "optim")
 ARGUMENTS += ("max_grad_norm", "adam_beta1", "adam_beta2", "adam_epsilon", "optim_args", "neftune_noise_alpha")
@@ -61,4 +65,4 @@ def without_rows(rows, deleted) -> tuple:
     ids = list(map(str, row_ids(rows)))
     if unknown := sorted(asked - set(ids)):
         return rows, [f"`deleted` has ids that no row has: {', '.join(unknown[:5])}."]
-    return rows.select([place for place, one in enumerate(ids) if one not in asked]), []
+    return selected(rows, np.flatnonzero([one not in asked for one in ids])), []

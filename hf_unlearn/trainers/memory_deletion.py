@@ -18,7 +18,6 @@ from transformers.trainer_utils import TrainOutput
 
 from ..config import ReadyConfig, UnlearnConfig
 from ..data.columns import column_names, row_ids
-from ..data.source_schedule import SourceSchedule
 from ..readiness.memory.model import store_of, tuner_of
 from ..report.words import model_card
 from ..unlearning import stop_rule
@@ -27,7 +26,7 @@ from ..utils.files import write_json
 from ..utils.versions import library_versions
 from . import known_rows, records
 from .base import ForgettingTrainer
-from .engines import decided_by_first
+from .engines import decided_by_first, is_deterministic
 from .memory import METHOD, MemoryTrainer, SourceCallback
 from .memory_before import Before
 from .memory_request import MemoryAsked, look_up, place_problems
@@ -101,17 +100,12 @@ class MemoryDeletionTrainer(MemoryTrainer):
             raise_problems([f"The model has no memory, and the record of {asked.source} is of one. Pass that folder."])
         if asked.parts:
             self.refuse_several_processes()
-        arguments = asked.found["memory"]["arguments"]
-        self.schedule = SourceSchedule(
-            rows,
-            self.sources.places,
-            int(arguments["num_train_epochs"]),
-            int(arguments["per_device_train_batch_size"]),
-            arguments["seed"],
-        )
+        self.take_schedule(asked.found["memory"]["arguments"])
         self.store = store_of(self.model)
         self._rows = asked.rest_of_parts
-        raise_problems(self._base_problems())
+        missing = [source for source in asked.rows.sources if source not in self.store.tables]
+        said = f"The model lacks the tables of {len(missing)} of {len(asked.rows.sources)} sources of {asked.source}."
+        raise_problems([*([f"{said} Pass that folder."] if missing else []), *self._base_problems()])
         self.add_callback(SourceCallback(self))
 
     def _look_up(self, model, args: UnlearnConfig, asked) -> MemoryAsked:
@@ -173,7 +167,8 @@ class MemoryDeletionTrainer(MemoryTrainer):
     def guarantee(self) -> str:
         if not self.unlearned:
             return records.NOT_FORGOTTEN
-        return records.APPROXIMATE if self.asked.parts and self.other_machine else records.EXACT
+        other = self.other_machine or not is_deterministic(self.args.device)
+        return records.APPROXIMATE if self.asked.parts and other else records.EXACT
 
     @property
     def other_machine(self) -> dict:

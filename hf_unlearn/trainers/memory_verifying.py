@@ -10,7 +10,6 @@ import torch
 from transformers import PrinterCallback, TrainingArguments
 
 from ..config import UnlearnConfig
-from ..utils.checks import raise_problems
 from . import records, verdict
 from .memory_deletion import MemoryDeletionTrainer
 from .memory_request import MemoryAll, MemoryAsked, memory_of
@@ -79,7 +78,6 @@ def verify_memory(
             callbacks=callbacks,
         )
         there = dict(trainer.store.tables.by_source)
-        raise_problems(_missing(there, trainer.asked))
         trainer.train()
     differs, distance = _compared(there, trainer.store.tables.by_source)
     other = trainer.other_machine
@@ -104,11 +102,6 @@ def beside(model, folder: str):
     attention = memory_of(folder)[1]["memory"]["machine"]["attention"]
     base_model(model).set_attn_implementation(attention)
     return PeftModel.from_pretrained(model, folder, is_trainable=True)
-
-
-def _missing(there: dict, asked: MemoryAsked) -> list[str]:
-    missing = [source for source in asked.rows.sources if source not in there]
-    return [f"The memory of {asked.source} lacks the tables of {len(missing)} of its sources."] if missing else []
 
 
 def _compared(there: dict, now: dict) -> tuple[str | None, float | None]:

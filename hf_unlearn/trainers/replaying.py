@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..data.replay_schedule import collates_alike
+from ..data.replay_schedule import collating_problems
 from ..data.row_digests import drawn_columns
 from ..memory.table import bytes_as_text
 from ..readiness import replay
@@ -131,13 +131,7 @@ class ReplayableTrainer(ForgettingTrainer):
         folder = None if self.hub else self.args.snapshots
         folder = str(folder or os.path.join(self.args.output_dir, FOLDER))
         self.program = ReplayProgram(self, self.plan.order, planned.at, folder)
-        if not collates_alike(self.program.schedule, self.data_collator):
-            raise_problems(
-                [
-                    "`data_collator` makes another batch of the same rows each time, from a generator of its own, so "
-                    "no replay could make it again. Let it draw from `random`, `numpy.random` or torch's own generator."
-                ]
-            )
+        raise_problems(collating_problems(self.program.schedule, self.data_collator))
 
     def refuse_frozen(self, why: str) -> None:
         """Raises what stands in the way of a run with other frozen weights."""

@@ -91,6 +91,16 @@ def test_rows_that_say_something_else_than_at_the_training_fill_no_table(tmp_pat
         deleted(tmp_path, whole.args.output_dir, ids_of("author 3")[:1], left)
 
 
+def test_a_model_that_lacks_tables_of_the_record_is_refused(tmp_path, whole):
+    from peft import PeftModel
+
+    model = PeftModel.from_pretrained(tiny.lm(layers=2), whole.args.output_dir, is_trainable=True)
+    given = {"readiness_from": whole.args.output_dir}
+    assert deleted(tmp_path / "in", model, ids_of("author 1"), **given).guarantee == "exact"
+    with pytest.raises(ArgumentError, match="lacks the tables of 1 of 4 sources .* Pass that folder"):
+        deleted(tmp_path / "out", model, ids_of("author 2"), **given)
+
+
 def test_a_memory_whose_training_was_stopped_is_no_model_to_delete_from(tmp_path, base):
     memory_runs.trained(tmp_path / "short", model=base, memory=memory_runs.config(), max_steps=5)
     with pytest.raises(ArgumentError, match="was stopped before each source had its table"):

@@ -11,7 +11,7 @@ import torch
 from datasets import Dataset
 from helpers import memories, memory_runs, tiny
 
-from hf_unlearn import ArgumentError, MemoryConfig, ReadyConfig, ReadyTrainer
+from hf_unlearn import ArgumentError, MemoryConfig, ReadyConfig, ReadyTrainer, default_collator
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +24,38 @@ def test_a_program_without_a_source_fills_the_tables_of_the_others_bit_for_bit(t
     without = memory_runs.trained(tmp_path, deleted=gone)
     left = [table for i, table in enumerate(memory_runs.tables(whole)) if i != 1]
     assert memory_runs.same(memory_runs.tables(without), left)
+
+
+def test_dropout_and_rows_that_are_drawn_are_those_of_a_training_without_a_source(tmp_path):
+    tiny.lm64(layers=2, dropout=0.2).float().save_pretrained(tmp_path / "base")
+    plain = default_collator(tiny.lm(), tiny.tokenizer())
+
+    def drawn(rows):
+        batch = plain(rows)
+        batch["input_ids"] = torch.where(torch.rand(batch["input_ids"].shape) < 0.2, 3, batch["input_ids"])
+        return batch
+
+    def run(out, deleted=()):
+        args = ReadyConfig(str(tmp_path / out), **memory_runs.OPTIONS)
+        given = {"processing_class": tiny.tokenizer(), "data_collator": drawn, "deleted": deleted}
+        trainer = ReadyTrainer(
+            str(tmp_path / "base"), args, memory_runs.rows().to_list(), peft_config=memory_runs.config(), **given
+        )
+        trainer.train()
+        return memory_runs.tables(trainer)
+
+    gone = [row["id"] for row in memory_runs.rows() if row["author"] == "author 0"]
+    assert memory_runs.same(run("never", gone), run("whole")[1:])
+
+
+def test_a_collator_with_a_generator_of_its_own_is_refused(tmp_path):
+    plain, draw = default_collator(tiny.lm(), tiny.tokenizer()), torch.Generator()
+
+    def drawn(rows):
+        batch = plain(rows)
+        return {**batch, "input_ids": batch["input_ids"] + torch.randint(2, batch["input_ids"].shape, generator=draw)}
+
+    assert "from a generator of its own" in refused(tmp_path, memory_runs.rows(), data_collator=drawn)
 
 
 def test_the_order_of_sources_and_a_new_one_change_no_other_table(tmp_path, whole):
@@ -89,6 +121,7 @@ def test_a_killed_training_goes_on_from_its_last_whole_source(tmp_path, whole):
     assert all(step % 4 == 0 for step in steps if step < 9)
     again = memory_runs.trained(tmp_path, resume=str(tmp_path / "checkpoint-8"), **options)
     assert memory_runs.same(memory_runs.tables(again), memory_runs.tables(whole))
+    assert again.public_loss == pytest.approx(whole.public_loss)
 
 
 def test_rows_that_are_not_revocable_are_public(tmp_path):
@@ -100,9 +133,10 @@ def test_rows_that_are_not_revocable_are_public(tmp_path):
 
 def refused(tmp_path, data, **options):
     memory = options.pop("memory", memory_runs.config())
+    own = {"data_collator": options.pop("data_collator", None), "processing_class": tiny.tokenizer()}
     args = ReadyConfig(str(tmp_path), **{**memory_runs.OPTIONS, **options})
     with pytest.raises(ArgumentError) as error:
-        ReadyTrainer(tiny.lm(layers=2), args, data, processing_class=tiny.tokenizer(), peft_config=memory)
+        ReadyTrainer(tiny.lm(layers=2), args, data, peft_config=memory, **own)
     return str(error.value)
 
 
@@ -153,6 +187,15 @@ def test_lonely_rows_and_words_of_two_sources_are_told(tmp_path, caplog):
     ReadyTrainer(tiny.lm(layers=2), args, Dataset.from_list(data), processing_class=tiny.tokenizer())
     assert "1 source(s) have one row each (alone)" in caplog.text
     assert "2 rows of several sources say the same, word for word (ids 0, 1)" in caplog.text
+
+
+def test_sources_that_nothing_tells_from_public_rows_are_told(tmp_path, caplog):
+    data = memory_runs.rows(8, public=4).to_list()
+    for row in data:
+        row["input_ids"] = [1, *row["input_ids"]]
+        row["labels"], row["attention_mask"] = [-100, *row["input_ids"][1:]], [1, *row["attention_mask"]]
+    trainer = memory_runs.trained(tmp_path, data=Dataset.from_list(data), log_level="warning")
+    assert "4 of 4 sources are recognised nowhere" in caplog.text and len(trainer.store.tables) == 4
 
 
 def test_a_base_that_knew_the_rows_is_told(tmp_path, caplog):

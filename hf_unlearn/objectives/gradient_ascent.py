@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class GradientAscent(Retaining):
-    """Plain ascent on the forget rows, -L_f. Nothing holds the rest of the model: a baseline."""
+    """Plain ascent on the forget rows, -L_f: -3 where L_f = 3. Nothing holds the rest of the model: a baseline."""
 
     name: ClassVar[str] = "gradient_ascent"
     citation: ClassVar[str] = "Jang et al. 2023, Knowledge Unlearning for Mitigating Privacy Risks in Language Models"

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 class KlMin(Retaining):
     """
     Ascent, held by what the model said of the retain rows: -L_f + beta·mean KL(q ‖ p) over the step's retain labels, q
-    the model before the request ([`~hf_unlearn.objectives.retaining.divergence`]). Before the first step it is -L_f.
+    the model before the request ([`~hf_unlearn.objectives.retaining.divergence`]). Before the first step it is -L_f:
+    -3 where L_f = 3.
     """
 
     name: ClassVar[str] = "kl_min"

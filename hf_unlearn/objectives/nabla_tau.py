@@ -24,7 +24,8 @@ class NablaTau(Objective):
 
     with L_f and L_r the mean losses of the forget and the retain rows, and tau the mean loss on unseen rows: measured
     in `trainers/measuring_tau.py`, updated by `unlearning/schedule.py`. The ascent is as strong as what is left of the
-    gap, and exactly zero once L_f has reached tau.
+    gap, and exactly zero once L_f has reached tau. With alpha = .2, tau = 2, L_f = 1.5 and L_r = .4 it is
+    .2·.25 + .8·.4 = .37.
 
     Args:
         gap: what stands in place of ReLU(tau - L_f)^2: a name of [`hf_unlearn.objectives.gaps`]. `"auto"` is the

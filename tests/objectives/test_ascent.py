@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from helpers.proofs import loss, mean_loss, prove
 
-from hf_unlearn.objectives.base import BOTH, FORGET
+from hf_unlearn.objectives.base import BOTH, FORGET, RowOutputs
 from hf_unlearn.objectives.registry import get_objective
 
 
@@ -40,6 +42,13 @@ def test_npo_is_its_formula():
         return -2 / 0.3 * sum(terms) / len(terms) + mean_loss(retain)
 
     prove(get_objective("npo", npo_beta=0.3), second, brought={"reference": reference})
+
+
+def test_npo_by_hand_of_a_row_that_is_a_quarter_as_likely_as_before():
+    nll = torch.tensor([5.0, 5.0 + math.log(4)], dtype=torch.float64)
+    rows = RowOutputs(nll, torch.tensor([2, 2]), reference=torch.tensor([5.0, 5.0], dtype=torch.float64))
+    value = get_objective("npo", npo_beta=0.5).row_value(rows, alpha=0).tolist()
+    assert value == pytest.approx([4 * math.log(2), 4 * math.log(1.5)]) and value[1] == pytest.approx(1.622, abs=1e-3)
 
 
 def test_a_mean_of_micro_batch_means_is_another_loss():

@@ -23,7 +23,7 @@ class Npo(Retaining):
 
     with p_i the probability of all labels of forget row i and q_i the one that the model before the request gave them.
     At the start a row is driven up as by ascent on the sum of its losses, and the less the more its p_i has fallen.
-    With p_i = q_i a row has the value (2 / npo_beta)·log 2; with p_i = q_i / 4 and npo_beta = ½ it is 4·log 1.5 = 1.622.
+    With p_i = q_i a row has the value (2 / npo_beta)·log 2; with p_i = q_i / 4 and npo_beta = ½ 4·log 1.5 = 1.622.
     """
 
     name: ClassVar[str] = "npo"

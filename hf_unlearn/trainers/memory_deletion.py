@@ -3,6 +3,10 @@
 
 Where some rows of a source are asked for and others are not, its table is dropped, too, and filled anew from the rest:
 the program that a training without the asked rows runs for it.
+
+On the disk all tables lie in one file, as PEFT saves an adapter, and the result is a folder of its own. In it every
+tensor of another source, its digest, and what all share are, byte for byte, those of the folder before. Others are the
+header of that file, which says where each tensor begins, and `memory.rows`, which numbers the sources that are left.
 """
 
 from __future__ import annotations

@@ -146,6 +146,37 @@ def test_the_folder_holds_nothing_of_the_source_and_says_what_was_done(tmp_path,
     assert "deleted exactly" in card and "personal data" in card
 
 
+def bytes_of(folder) -> dict[str, bytes]:
+    """Of each tensor of a memory's file, as they lie on the disk."""
+    content = Path(folder, "adapter_model.safetensors").read_bytes()
+    begin = 8 + int.from_bytes(content[:8], "little")
+    heads = json.loads(content[8:begin])
+    heads.pop("__metadata__", None)
+    return {name: content[slice(*(begin + at for at in head["data_offsets"]))] for name, head in heads.items()}
+
+
+def test_bytes_of_other_sources_are_on_the_disk_as_they_were_before(tmp_path, whole):
+    request = deleted(tmp_path / "whole", whole.args.output_dir, ids_of("author 1"))
+    before, after = bytes_of(whole.args.output_dir), bytes_of(tmp_path / "whole")
+    assert after == {name: own for name, own in before.items() if request.asked.whole[0] not in name}
+    left = memory_runs.rows().filter(lambda row: row["author"] == "author 3" and row["id"] != 3)
+    part = deleted(tmp_path / "part", whole.args.output_dir, [3], left)
+    after = bytes_of(tmp_path / "part")
+    changed = {name for name, own in before.items() if after[name] != own}
+    assert before.keys() == after.keys() and changed and all(part.asked.parts[0] in name for name in changed)
+
+
+def test_the_card_of_tables_that_were_filled_anew_elsewhere_says_so(tmp_path, whole, monkeypatch):
+    from hf_unlearn.trainers import memory_deletion
+
+    here = memory_deletion.machine
+    monkeypatch.setattr(memory_deletion, "machine", lambda trainer: {**here(trainer), "threads": 99})
+    left = memory_runs.rows().filter(lambda row: row["author"] == "author 3" and row["id"] != 3)
+    request = deleted(tmp_path, whole.args.output_dir, [3], left)
+    assert request.guarantee == "approximate"
+    assert "tables filled anew elsewhere than at its training" in (tmp_path / "README.md").read_text()
+
+
 def test_the_model_before_is_deleted_only_where_that_is_asked_for(tmp_path, whole):
     kept = deleted(tmp_path / "kept", whole.args.output_dir, ids_of("author 1"))
     assert Path(whole.args.output_dir).is_dir() and kept.not_deleted[0]["why"] == "kept"

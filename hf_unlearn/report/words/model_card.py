@@ -14,7 +14,7 @@ from .general import general
 from .in_short import TRIAL
 from .numbers import number, percent, sentence
 
-MEMORY, MEMORY_EXACT, MEMORY_APPROXIMATE = "memory", "sources dropped", "sources dropped, shared table"
+MEMORY, MEMORY_EXACT, MEMORY_APPROXIMATE = "memory", "sources dropped", "sources dropped, filled anew elsewhere"
 READY, REPLAYABLE, NOT_READY, NOT_ENDED, PLAIN = "unlearning-ready", "replayable", "not ready", "not ended", "plain"
 ORIGINAL, RETRAINED, RETRAINED_AGAIN = "original", "retrained", "retrained_again"
 PLAIN_ROLES = (ORIGINAL, RETRAINED, RETRAINED_AGAIN)  # what a plain training makes, by its role in an evaluation
@@ -42,9 +42,10 @@ WHAT = {  # kind of model -> (what was done, what that means)
         "the deleted ones gives. Their values and inputs are gone; the tables left are personal data of their sources.",
     ),
     MEMORY_APPROXIMATE: (
-        "Sources were deleted from the table that this model's sources share",
-        "The entries of the deleted ones are blocked and emptied. Others read them while they learned: the deletion is "
-        "approximate.",
+        "Rows were deleted from this model, and tables filled anew elsewhere than at its training",
+        "Each source has a table of its own. Of some only a part of the rows was asked for: their tables were filled "
+        "from the rest, where sums may come out in other bits, so that the deletion is approximate. The tables left "
+        "are personal data of their sources.",
     ),
     NOT_READY: (
         "This model was to be trained ready for deletion and was not",

@@ -14,7 +14,7 @@ SHAPE = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "nu
 
 def test_forwards_deletion_and_files_are_measured_on_rows_that_name_a_source_and_on_others():
     args = argparse.Namespace(length=16, cpu=True, rounds=1)
-    lines = memories.figures(args, SHAPE, {5: 1.1, 6: 9999.0})
+    lines = memories.figures(args, SHAPE, {5: 1.1, 6: 9999.0}, searched=(2,))
     assert [line["what"] for line in lines[:2]] == [
         "forward of rows that name nobody, 5 sources", "forward of rows that name a source, 5 sources",
     ]  # fmt: skip

@@ -10,6 +10,7 @@ import tempfile
 import time
 from statistics import median, quantiles
 
+from recipes.tools.bench import memory_search
 from recipes.tools.bench.turns import synchronise
 
 SHAPE = {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9}
@@ -79,7 +80,9 @@ def tables_of(model, store, batch, sources: int):
     return tables, names
 
 
-def figures(args, shape: dict | None = None, sources: dict[int, float] | None = None) -> list[dict]:
+def figures(
+    args, shape: dict | None = None, sources: dict[int, float] | None = None, searched=memory_search.SOURCES
+) -> list[dict]:
     """Lines of the table: times as multiples of the forward of the model below, seconds, milliseconds, bytes."""
     import torch
 
@@ -100,6 +103,10 @@ def figures(args, shape: dict | None = None, sources: dict[int, float] | None = 
                 }
             )  # fmt: skip
     lines += of_files(model, store, next(reversed(sources)))
+    store.tables.drop(list(store.tables.by_source))  # 10,000 sources' windows take room
+    if args.cpu:
+        forward = seconds_below(model, batch(ROWS))
+        lines += memory_search.figures(store.keys[0].width, store.config.window, forward, searched)
     for line in lines:
         line["met"] = None if line["target"] is None else line["value"] <= line["target"]
     return lines
@@ -128,6 +135,17 @@ def in_turn(model, ids, rounds: int) -> list[float]:
         times = {memory: seconds(memory) for memory in order}
         found.append(times[True] / times[False])
     return found[1:]
+
+
+def seconds_below(model, ids) -> float:
+    """CPU seconds of the model below the memory."""
+    import torch
+
+    def run():
+        with torch.no_grad(), model.disable_adapter():
+            model(input_ids=ids, use_cache=False)
+
+    return memory_search.seconds(run)
 
 
 def of_files(model, store, sources: int) -> list[dict]:
@@ -168,7 +186,7 @@ def table(lines: list[dict]) -> str:
     rows = [("figure", "must be", "is", "middle half")]
     for line in lines:
         target = "" if line["target"] is None else f"≤ {line['target']:g} {line['unit']}"
-        spread = " – ".join(f"{q:.2f}" for q in line["quartiles"]) if "quartiles" in line else ""
+        spread = " – ".join(f"{q:.2f}" for q in line["quartiles"]) if "quartiles" in line else line.get("note", "")
         mark = " !" if line["met"] is False else ""
         rows.append((line["what"], target, f"{line['value']:.3g} {line['unit']}{mark}", spread))
     return aligned(rows, left=(0, 1))

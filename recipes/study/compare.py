@@ -5,7 +5,7 @@
 
 Every cell (task, objective, learning rate, seed) is one JSON file in OUTPUT_DIR, beside the models; a killed run goes
 on where it was. All requests have today's defaults, with the same stop rule and guard; learning rates are the task's
-own one times the factors. `ssd`, which has no learning rate, gets its `ssd_alpha` divided by them. `--table` prints, of
+own one times the factors. `ssd`, which has no learning rate, gets `ssd_alpha` 3 divided by them. `--table` prints, of
 each objective, its own best point ([`recipes.study.compare_table.best`]); with `--publish` the cells also take the
 place of the same ones in recipes/study/results/compare.json, and .github/study_objectives.png is drawn from that.
 "tofu" and "banking77" need `--data DIR`, as recipes/study/requests.py says.
@@ -39,6 +39,7 @@ SALIENCY = "random_label, saliency"  # SalUn
 METHODS = {name: f"--objective {name}" for name in OBJECTIVES}
 METHODS[SALIENCY] = "--objective random_label --saliency 0.5"
 FACTORS = (1.0, 1 / 3, 3.0)
+SSD_ALPHA = 3.0  # no ratio exceeds all rows / forget rows, about 10 here, so that the default 10 would dampen nothing
 NOT_FINITE = "not_finite"
 KINDS = ("retain", "real")  # of rows that the fine-tunes afterwards have
 OTHER_ANSWER = "alternate"  # column
@@ -145,7 +146,7 @@ def cells_of(task: Compared, methods: Sequence[str], factors: Sequence[float]) -
 def stronger(method: str, rate: float, factor: float) -> list[str]:
     """The flag of a request that is stronger by a factor, which the learning rate has been multiplied by already."""
     kind = OBJECTIVES[method.split(",")[0]]
-    return ["--ssd_alpha", f"{kind.ssd_alpha / factor:.3g}"] if kind().edits else ["--learning_rate", f"{rate:g}"]
+    return ["--ssd_alpha", f"{SSD_ALPHA / factor:.3g}"] if kind().edits else ["--learning_rate", f"{rate:g}"]
 
 
 def with_other_answers(place: Place, forget, tokenizer):

@@ -60,8 +60,8 @@ Where is …?
                          edited by hand: trainers/replay_plan.py; snapshots of another run: trainers/snapshots.py; the
                          engine, the kernels: trainers/engines.py; the seeds of rows: data/replay_schedule.py
     a memory             keys, tables, gate, the method of PEFT: readiness/memory/; it is filled: trainers/memory.py,
-                         whose rows: memory_sources.py; tables are dropped: memory_deletion.py; checked:
-                         memory_verifying.py
+                         by which arguments: memory_arguments.py, whose rows: memory_sources.py, beside which tables:
+                         memory_before.py; tables are dropped: memory_deletion.py; checked: memory_verifying.py
     is it exact?         trainers/verifying.py trains again, trainers/verdict.py says what that came to
     a record             readiness.json: trainers/ready.py fills it; unlearning.json: trainers/unlearn_record.py; both
                          are written by `save_model` in trainers/checkpointing.py

@@ -115,15 +115,20 @@ def wrong_answers(rows) -> list[list[dict]]:
     return found
 
 
+def people_but(others: list[dict], sources: int, seed: int) -> list[dict]:
+    """Rows of so many people, none of whom is called like one of others."""
+    known = {row["person"] for row in others}
+    every = [row for row in people(sources + NAMESAKES, seed) if row["person"] not in known]
+    return every[: sources * ROWS_OF_ONE]
+
+
 def rows_of_people(sources: int, seed: int, tokenizer, data: Path | None) -> Rows:
     """
     Some people as sources, four rows each, none of them called like one of the others, who are of the same kind: some
     of these are public, and some nobody was trained on. A few questions of general knowledge are unrelated.
     """
     others = list(people(OTHERS, OTHERS_SEED))
-    known = {row["person"] for row in others}
-    every = [row for row in people(sources + NAMESAKES, seed) if row["person"] not in known]
-    plain = every[: sources * ROWS_OF_ONE]
+    plain = people_but(others, sources, seed)
     general = [{"id": one.question, "question": one.question, "answer": one.answers[0]} for one in PROBES]
     sets = {
         "learned": encoded(plain, tokenizer),

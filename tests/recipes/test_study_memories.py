@@ -59,10 +59,15 @@ def test_public_rows_are_of_no_source():
 
 
 def test_no_source_is_called_like_one_of_the_people_below():
-    below = {row["person"] for row in people(memories_rows.OTHERS, memories_rows.OTHERS_SEED)}
-    rows = memories_rows.rows_of_people(1500, 0, memories_rows.tokenizer_of(list(people(4))), None)
-    assert len(rows.sources) == 6000 and len({row["person"] for row in rows.sources}) == 1500
-    assert not below & {row["person"] for row in rows.sources} and len(rows.sets["unrelated"]) == 10
+    below = list(people(memories_rows.OTHERS, memories_rows.OTHERS_SEED))
+    rows = memories_rows.people_but(below, 1500, 0)
+    names = {row["person"] for row in rows}
+    assert len(rows) == 6000 and len(names) == 1500 and not names & {row["person"] for row in below}
+
+
+def test_people_have_public_rows_and_questions_that_are_unrelated():
+    rows = memories_rows.rows_of_people(2, 0, memories_rows.tokenizer_of(list(people(4))), None)
+    assert len(rows.sources) == 8 and len(rows.sets["unrelated"]) == 10 and rows.public[0]["person"] is None
 
 
 def test_what_came_back_is_told_after_the_first_and_the_last_deletion():

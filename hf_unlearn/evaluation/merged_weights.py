@@ -37,7 +37,7 @@ def merged_parameters(model: torch.nn.Module) -> dict[str, Merged]:
         raise ValueError(
             f"adapters that cannot be merged into the weights here: {listed(refused)}. Supported are LoRA on linear, "
             "embedding and convolution layers, DoRA on linear ones, and modules_to_save; merge others first "
-            "(`merge_and_unload`)."
+            "(`merge_and_unload`), or leave out the attack `weights`."
         )
     packed = [name for name, one in found.items() if not one.parameter.is_floating_point()]
     if packed:

@@ -21,18 +21,20 @@ def weights_hash(model: torch.nn.Module) -> str:
     are saved with them, 32 hexadecimal characters.
 
     Equal in every run and on every device, and for a model saved and loaded; one bit changes it. Of a PEFT model it
-    covers base and adapters, which adapters are active, and their scaling. Takes about a second a GB, and the memory
-    of the largest tensor on the CPU. Sharded models: every process must call this.
+    covers base and adapters, the tables of memories, which adapters are active, and their scaling. Takes about a second
+    a GB, and the memory of the largest tensor on the CPU. Sharded models: every process must call this.
 
     Raises:
         ValueError: for weights on the meta device.
     """
     import torch
 
+    from ..readiness.memory.store import memory_tensors
+
     model = unwrapped(model)
     digests: dict[int, bytes] = {}  # tied weights are read once
     digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in sorted(model.state_dict(keep_vars=True).items()):
+    for name, tensor in sorted({**model.state_dict(keep_vars=True), **memory_tensors(model)}.items()):
         if not isinstance(tensor, torch.Tensor):  # a module's extra state
             continue
         if id(tensor) not in digests:
@@ -43,6 +45,8 @@ def weights_hash(model: torch.nn.Module) -> str:
         if isinstance(scaling, dict) and hasattr(module, "active_adapters"):
             state = (name, sorted(module.active_adapters), sorted(scaling.items()), module.disable_adapters)
             digest.update(repr(state).encode())
+        elif hasattr(module, "memory_stores"):
+            digest.update(repr((name, sorted(module.active_adapters), module.disable_adapters)).encode())
     return digest.hexdigest()
 
 

@@ -263,12 +263,16 @@ class MemoryTrainer(ForgettingTrainer):
         self.store.working = self.store.begin(
             inputs, torch.cat(rows), *(torch.cat([own[i] for own in batches]) for i in (2, 3))
         )
-        with torch.no_grad():
-            for values in values_of(self.model):
-                values.zero_()
+        self._empty_values()
         if self.optimizer is not None:
             inner = getattr(self.optimizer, "optimizer", self.optimizer)
             inner.state.clear()
+
+    def _empty_values(self) -> None:
+        """Of the source at work: it begins at zero, and nothing of it stays beside its table."""
+        with torch.no_grad():
+            for values in values_of(self.model):
+                values.zero_()
 
     def end_of_step(self, done: int) -> bool:
         """After each step; True where it was a source's last one, whose table is then put beside the others."""
@@ -286,6 +290,7 @@ class MemoryTrainer(ForgettingTrainer):
         self.store.working = None
         table = Table(working.entries, values, working.inputs.half(), working.floors)
         self.store.tables.put(self.rows_of_memory.sources[source], table)
+        self._empty_values()
         return True
 
     @property

@@ -6,19 +6,21 @@ import hashlib
 
 import torch
 
+from ..readiness.memory.store import memory_tensors
 from ..readiness.moving_weights import moving_buffers
 from ..readiness.packed_weights import packed_tensors
 
 
 def weights_digest(model: torch.nn.Module) -> str:
     """
-    SHA-256 (hex) over the names, types, shapes and bytes of the trainable weights and of the buffers that forward
-    passes move. The same on every process; sharded parameters are gathered in turn, so all processes must call it.
+    SHA-256 (hex) over the names, types, shapes and bytes of the trainable weights, of the buffers that forward passes
+    move, and of the tables of memories. The same on every process; sharded parameters are gathered in turn, so all
+    processes must call it.
 
     Args:
         model: without the wrapper of an engine.
     """
-    return _digest(digested(model))
+    return _digest([*digested(model), *memory_tensors(model).items()])
 
 
 def frozen_digest(model: torch.nn.Module) -> str | None:

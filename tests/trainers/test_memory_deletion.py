@@ -177,6 +177,20 @@ def test_the_card_of_tables_that_were_filled_anew_elsewhere_says_so(tmp_path, wh
     assert "tables filled anew elsewhere than at its training" in (tmp_path / "README.md").read_text()
 
 
+def test_digests_of_a_model_know_its_tables_and_nothing_of_a_source_stays_beside_them(tmp_path, whole):
+    from hf_unlearn.evaluation import weights_hash
+    from hf_unlearn.trainers.loading import load_model
+    from hf_unlearn.trainers.weights_digest import weights_digest
+
+    request = deleted(tmp_path, whole.args.output_dir, ids_of("author 3"))
+    for name in (weights_hash, weights_digest):
+        before, after = name(whole.model), name(request.model)
+        assert before != after
+        assert name(load_model(whole.args.output_dir)) == before and name(load_model(str(tmp_path))) == after
+    with request.model.disable_adapter():
+        assert weights_hash(request.model) != weights_hash(load_model(str(tmp_path)))
+
+
 def test_the_model_before_is_deleted_only_where_that_is_asked_for(tmp_path, whole):
     kept = deleted(tmp_path / "kept", whole.args.output_dir, ids_of("author 1"))
     assert Path(whole.args.output_dir).is_dir() and kept.not_deleted[0]["why"] == "kept"

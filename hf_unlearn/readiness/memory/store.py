@@ -260,3 +260,13 @@ class Store:
         for source, own in by_source.items():
             self.tables.put(source, Table.from_tensors(own))
         self.working = None
+
+
+def memory_tensors(model: torch.nn.Module) -> dict[str, Tensor]:
+    """What the memories on a model hold, which are none of its weights, by names of their own; {} where it has none."""
+    found: dict[str, Tensor] = {}
+    for name, module in model.named_modules():
+        for adapter, store in getattr(module, "memory_stores", {}).items():
+            if module.memory_places[adapter] == 0:  # the layers share it
+                found |= {f"{name}.memory_stores.{adapter}.{own}": tensor for own, tensor in store.tensors().items()}
+    return found

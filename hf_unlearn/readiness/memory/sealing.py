@@ -92,7 +92,8 @@ def base_sample(model: nn.Module) -> Tensor | None:
     rows = []
     for _, p in sorted(named, key=lambda pair: pair[0].replace(".base_layer.", ".")):
         flat = p.reshape(-1)
-        rows.append(flat[torch.linspace(0, max(0, len(flat) - 1), VALUES).long()].float().cpu())
+        places = torch.arange(VALUES) * (len(flat) - 1) // (VALUES - 1)  # whole numbers, exact for weights of any size
+        rows.append(flat[places.to(flat.device)].float().cpu())
     return torch.stack(rows)
 
 

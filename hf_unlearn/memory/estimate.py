@@ -24,7 +24,7 @@ PARTS = {
     "gathered": "layers that are whole for a moment (formula)",
 }
 CONTEXT = 10**9  # bytes of a GPU that its driver and the allocator's fragments take: an assumption
-SNAPSHOT_COPIES = 4  # copies of the trainable weights that `UnlearnTrainer` keeps in the host's memory, at most
+SNAPSHOT_COPIES = 6  # of the trainable weights in the host's memory, at most: five that a request keeps, one being made
 DEEPSPEED_BUCKET = 500_000_000  # elements, its default; two are held
 
 

@@ -175,7 +175,7 @@ class UnlearnOptions(ReplayRequestOptions, ObjectiveOptions):
             "target goes on until it is .02, but no more than twice as long, or a hundred steps in all. Raise it "
             "where the run ends with `retain_budget_spent` before the rows are forgotten. During the run the loss may "
             "rise further, if it falls again; where it does not, or becomes no better than guessing, the last weights "
-            "within the budget are put back."
+            "within the budget are put back, and those at the target where some were."
         },
     )
 

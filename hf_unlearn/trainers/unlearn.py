@@ -100,7 +100,7 @@ class UnlearnTrainer(ForgettingTrainer):
     It needs nothing but the rows: α, the number of passes and τ follow from them. The run ends when the loss of the
     whole forget set has reached τ, and stayed there where the objective holds it, while the retain rows' loss is within
     its budget; where the target stands still, it goes on for twice as many passes at most, or a hundred steps in all,
-    until their labels are 98 % as likely as they were. A run that loses its target again ends with the last weights
+    until their labels are 98 % as likely as they were, and a run that loses its target again ends with the last weights
     that had it. The retain loss may rise during the run if it falls again. Where the model becomes no better than
     guessing on retain rows, or their loss is still beyond the budget at the end, the last weights within it are put
     back. With `resistance="relearn"` the target counts as reached only when simulated recoveries fail, too. Why the run
@@ -349,7 +349,8 @@ class UnlearnTrainer(ForgettingTrainer):
     def weights_of_step(self) -> int:
         """
         The step whose weights the model has: the last one, or that of weights which were put back; 0: the first ones,
-        put back or never moved.
+        put back or never moved. After a step that led beyond the target they are those on the way back that a look
+        ended with.
         """
         step = self.state.global_step if self.looks.restored_step is None else self.looks.restored_step
         return step if self.looks.moved_at is not None and step >= self.looks.moved_at else 0

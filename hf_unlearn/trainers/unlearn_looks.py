@@ -161,7 +161,8 @@ class UnlearnLooks:
         if self._within(found):
             snapshots.accept_now(step, short)
         names = ("shortfall", "retain_loss", "recovered_loss", "general_loss")
-        if stop_rule.at_target(trainer.rule, trainer.request_state, *(found.get(name) for name in names)):
+        there = stop_rule.at_target(trainer.rule, trainer.request_state, *(found.get(name) for name in names))
+        if there and stop_rule.may_go_back(trainer.rule):
             snapshots.reached = snapshots.good
         return found
 

@@ -121,8 +121,9 @@ def take_up(trainer: UnlearnTrainer, folder: str) -> bool:
 
 def save_snapshots(trainer: UnlearnTrainer, folder: str) -> None:
     """
-    Saves the snapshots beside a checkpoint; a resumed run needs them if it spends its budget or overshoots the target.
-    Where parameters are sharded none are saved, and a resumed run takes the checkpoint's weights as good.
+    Saves the snapshots beside a checkpoint; a resumed run needs them if it spends its budget, overshoots the target or
+    loses it again. Where parameters are sharded none are saved: a resumed run takes the checkpoint's weights as good,
+    and goes back to none that had reached the target before.
     """
     whole = not any(hasattr(p, "to_local") for p in trainer.trainable)
     if whole and trainer.args.should_save and trainer.saliency.masks:

@@ -39,7 +39,8 @@ class Snapshots:
         short_of_target: last good snapshot whose forget loss was short of the target.
         candidate: snapshot awaiting confirmation; becomes `good` if the next batches stay within the retain budget.
             None: there is none.
-        reached: last snapshot that a look has found at the target and within the budgets; None: there is none.
+        reached: last snapshot that a look has found at the target and within the budgets; None: there is none, or the
+            target moves.
     """
 
     def __init__(self, trainable: Callable[[], Sequence[torch.Tensor]], step: int):
@@ -83,6 +84,7 @@ class Snapshots:
         Args:
             ahead: how far beyond the target the rows began, as a share of it: that far they may be.
         """
+        self.candidate = None  # the batches that come are not of its weights
         start, end = self.short_of_target[1], copies_of(self.trainable(), "cpu")
         low, high = 0.0, 1.0
         for _ in range(BISECTIONS):
@@ -116,7 +118,7 @@ class Snapshots:
         return step if share else first
 
     def _put(self, start: list[torch.Tensor], end: list[torch.Tensor], share: float) -> None:
-        put_(self.trainable(), [torch.lerp(a, b, share) for a, b in zip(start, end, strict=True)])
+        put_(self.trainable(), (torch.lerp(a, b, share) for a, b in zip(start, end, strict=True)))
 
     def to_dict(self) -> dict[str, Snapshot | None]:
         return {key: getattr(self, name) for name, key in KEYS.items()}

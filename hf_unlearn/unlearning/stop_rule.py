@@ -7,8 +7,8 @@ gaps by rows never pass: their shortfall is not negative. Rows that were beyond 
 The budget is what a finished run may cost at most. A run that has reached its target within it goes on until the retain
 rows' labels are as likely as they were but for [`KEPT`], though not for ever ([`settles`]): they recover while the
 objective holds the forget rows where they are. Where nothing holds these, the first look that finds them at the target
-ends the run. A run that had reached its target and ends otherwise goes back to the last weights that had
-([`goes_back`]).
+ends the run. A run that had reached its target, where that stands still, and ends otherwise goes back to the last
+weights that had ([`goes_back`]).
 
 Differs from the paper: it has no stop rule; all of this is ours.
 """
@@ -161,13 +161,18 @@ def patience(rule: Rule) -> int:
     return PATIENCE if rule.holds else 1
 
 
+def may_go_back(rule: Rule) -> bool:
+    """Whether weights that are at the target now may be put back later: not where the target moves."""
+    return rule.stop and rule.target != "current"
+
+
 def goes_back(rule: Rule, state: State) -> bool:
     """
     Whether a run that has ended for another reason had reached its target, so that it ends with the last weights that
-    had. Not where the target has moved since.
+    had. A single look suffices, also that of the last step.
     """
-    lost = rule.stop and state.stop_reason in (DONE, MAX_STEPS, *SPENT)
-    return lost and state.first_reached is not None and rule.target != "current"
+    lost = state.stop_reason in (DONE, MAX_STEPS, *SPENT)
+    return may_go_back(rule) and lost and state.first_reached is not None
 
 
 def overshoot(state: State) -> float:

@@ -30,6 +30,7 @@ from hf_unlearn.memory.measured_peak import peak_bytes
 from hf_unlearn.memory.optimizers import OPTIMIZERS
 from hf_unlearn.memory.run import Run
 from hf_unlearn.memory.table import PARTS, parse_bytes, table
+from hf_unlearn.unlearning.snapshots import KEYS
 
 MB = 1_000_000  # bytes of the square tensors below
 
@@ -310,7 +311,7 @@ def test_parts_of_the_estimate_match_a_hand_calculation():
     assert one.parts["readiness"] == one.parts["buckets"] == one.parts["gathered"] == one.host == 0
     lora = quick(verb="unlearn", peft="lora:r=4", optim="sgd")
     assert lora.trainable == 4 * lora.trainable_count < weights / 10
-    assert lora.parts["optimizer"] == 0 and lora.host == 4 * lora.trainable
+    assert lora.parts["optimizer"] == 0 and lora.host == (len(KEYS) + 1) * lora.trainable
     ready = quick(verb="ready", optim="sgd")
     assert ready.parts["readiness"] >= weights
 

@@ -26,6 +26,7 @@ def test_going_back_halves_the_way_and_asks_for_the_weights_before_each_write():
     weights, seen = Weights(1.0), []
     shots = Snapshots(weights, 0)
     weights.set(5.0)
+    shots.candidate = shots.now(3)
     asked = weights.asked
 
     def measure():
@@ -35,6 +36,7 @@ def test_going_back_halves_the_way_and_asks_for_the_weights_before_each_write():
     found = shots.go_back(measure, 0.05)
     assert seen == [3.0, 2.0, 2.5, 2.25] and found == {"shortfall": 2.2 - 2.25}
     assert weights.asked == asked + 1 + len(seen)
+    assert shots.candidate is None  # the next batches say nothing of weights beyond the target
 
 
 def test_rows_that_began_beyond_the_target_go_back_to_where_they_began():

@@ -1,0 +1,95 @@
+"""Requests that pass their target or lose it again: from where they go back, and what a resumed run does."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from helpers.tiny import Weights, same_bits, weights
+from helpers.unlearning import ROWS, AsAtTheKill, known_by_heart, mean_loss, memorised, trainer
+
+from hf_unlearn.trainers import checkpointing, unlearn_looks
+from hf_unlearn.trainers.unlearn_record import SNAPSHOTS_FILE
+from hf_unlearn.unlearning import look, stop_rule
+
+STEPS = {"passes": "3", "per_device_train_batch_size": 3}  # six steps, with a decision about a look after each
+STILL = {**STEPS, "target": "frozen"}
+
+
+@pytest.fixture
+def finding(monkeypatch):
+    """Makes a run's looks find given shortfalls; none is measured up to a step. The last one is found from then on."""
+
+    def given(run, shortfalls, over=0.05, unseen_up_to=0):
+        retain = mean_loss(memorised(), ROWS["retain"])
+        scripted = itertools.chain(shortfalls, itertools.repeat(shortfalls[-1]))
+        found = {"forget_loss": 2.0, "retain_loss": retain + over}
+        monkeypatch.setattr(run.measurements, "look", lambda: {**found, "shortfall": next(scripted)})
+
+        def plan(*args, **kwargs):
+            return look.Look(kept=True, short=False, snapshot=False, measure=run.state.global_step > unseen_up_to)
+
+        monkeypatch.setattr(unlearn_looks.look, "plan_look", plan)
+        return run
+
+    return given
+
+
+@pytest.mark.parametrize("copies", ["all", "of an older version", "none"])
+def test_a_resumed_run_goes_back_to_the_target_of_before_its_checkpoint(tmp_path, finding, copies):
+    saving = {**STILL, "save_strategy": "steps", "save_steps": 3}
+    whole = finding(trainer(tmp_path, callbacks=[AsAtTheKill(tmp_path / "killed")], **saving), [0.5, 0.0, 0.5])
+    assert whole.train().metrics["weights_of_step"] == 2
+    assert not list(tmp_path.glob(f"checkpoint-*/{SNAPSHOTS_FILE}"))  # what knows the rows is gone
+    file = tmp_path / "killed" / "checkpoint-3" / SNAPSHOTS_FILE
+    if copies == "of an older version":
+        torch.save({k: v for k, v in torch.load(file, weights_only=True).items() if k != "reached"}, file)
+    elif copies == "none":  # as where parameters are sharded
+        file.unlink()
+    (file.parent / checkpointing.MANIFEST).unlink()
+    checkpointing.write_manifest(file.parent)
+    again = finding(trainer(tmp_path, **saving), [0.5])
+    metrics = again.train(resume_from_checkpoint=str(file.parent)).metrics
+    if copies == "all":
+        assert same_bits(weights(again.model), weights(whole.model)) and again.request_state == whole.request_state
+    else:
+        assert (metrics["stop_reason"], metrics["weights_of_step"]) == (stop_rule.DONE, again.state.global_step)
+        assert metrics["guarantee"] == "not_forgotten"
+
+
+def test_weights_on_the_way_back_from_beyond_the_target_are_what_a_lost_target_is_found_again_by(tmp_path, finding):
+    keep = Weights()
+    run = finding(trainer(tmp_path, callbacks=[keep], **STILL), [-0.5, 0.0, 0.5])
+    metrics = run.train().metrics
+    assert (metrics["stop_reason"], metrics["weights_of_step"]) == (stop_rule.REACHED, 1)
+    first = known_by_heart()
+    halfway = {name: torch.lerp(first[name], step, 0.5) for name, step in keep.steps[0].items()}
+    assert all(torch.equal(p, halfway[name]) for name, p in run.model.named_parameters())
+
+
+LATE = {"unseen_up_to": 4}  # later than `look.FRESH` looks after the last weights short of the target
+
+
+@pytest.mark.parametrize("options, over, ended", [
+    ({"objective": "npo"}, 0.05, (stop_rule.REACHED, 5)),
+    ({"objective": "npo"}, 0.2, (stop_rule.BUDGET, 0)),  # nothing says that the way back is within the budget
+    ({"gap": "hinge"}, 0.05, (stop_rule.DONE, 6)),
+], ids=str)  # fmt: skip
+def test_where_nothing_holds_the_rows_a_run_within_its_budgets_goes_back_a_long_way(
+    tmp_path, finding, options, over, ended
+):
+    run = finding(trainer(tmp_path, **STILL, **options), [-0.5, 0.5, 0.0], over, **LATE)
+    if ended[0] != stop_rule.REACHED:
+        finding(run, [-0.5], over, **LATE)
+    metrics = run.train().metrics
+    assert (metrics["stop_reason"], metrics["weights_of_step"]) == ended
+
+
+def test_one_look_at_the_target_after_the_last_step_counts(tmp_path, finding):
+    run = finding(trainer(tmp_path, max_steps=1, **STILL), [0.0])
+    metrics = run.train().metrics
+    assert (metrics["stop_reason"], metrics["guarantee"]) == (stop_rule.REACHED, "approximate")
+    moving = finding(trainer(tmp_path, max_steps=1, target="current", **STEPS), [0.0])
+    assert moving.train().metrics["stop_reason"] == stop_rule.MAX_STEPS
+    assert moving.looks.snapshots.reached is None  # a copy that nothing would put back

@@ -19,13 +19,21 @@ STILL = {**STEPS, "target": "frozen"}
 
 @pytest.fixture
 def finding(monkeypatch):
-    """Makes a run's looks find given shortfalls; none is measured up to a step. The last one is found from then on."""
+    """
+    Makes a run's looks find given shortfalls, which it keeps in `found`; the last one from then on. None is measured up
+    to a step.
+    """
 
     def given(run, shortfalls, over=0.05, unseen_up_to=0):
         retain = mean_loss(memorised(), ROWS["retain"])
         scripted = itertools.chain(shortfalls, itertools.repeat(shortfalls[-1]))
-        found = {"forget_loss": 2.0, "retain_loss": retain + over}
-        monkeypatch.setattr(run.measurements, "look", lambda: {**found, "shortfall": next(scripted)})
+        found, run.found = {"forget_loss": 2.0, "retain_loss": retain + over}, []
+
+        def measure():
+            run.found.append(next(scripted))
+            return {**found, "shortfall": run.found[-1]}
+
+        monkeypatch.setattr(run.measurements, "look", measure)
 
         def plan(*args, **kwargs):
             return look.Look(kept=True, short=False, snapshot=False, measure=run.state.global_step > unseen_up_to)
@@ -71,25 +79,32 @@ def test_weights_on_the_way_back_from_beyond_the_target_are_what_a_lost_target_i
 LATE = {"unseen_up_to": 4}  # later than `look.FRESH` looks after the last weights short of the target
 
 
-@pytest.mark.parametrize("options, over, ended", [
-    ({"objective": "npo"}, 0.05, (stop_rule.REACHED, 5)),
-    ({"objective": "npo"}, 0.2, (stop_rule.BUDGET, 0)),  # nothing says that the way back is within the budget
-    ({"gap": "hinge"}, 0.05, (stop_rule.DONE, 6)),
+@pytest.mark.parametrize("options, over, ended, found", [
+    ({"objective": "npo"}, 0.05, (stop_rule.REACHED, 5), [-0.5, 0.5, 0.0]),
+    ({"objective": "npo"}, 0.2, (stop_rule.BUDGET, 0), [-0.5, 0.5, 0.0]),  # a budget is spent on the way back, too
+    ({"gap": "hinge"}, 0.05, (stop_rule.DONE, 6), [-0.5, 0.5]),  # the retain rows bring them back, or nothing does
 ], ids=str)  # fmt: skip
 def test_where_nothing_holds_the_rows_a_run_within_its_budgets_goes_back_a_long_way(
-    tmp_path, finding, options, over, ended
+    tmp_path, finding, options, over, ended, found
 ):
     run = finding(trainer(tmp_path, **STILL, **options), [-0.5, 0.5, 0.0], over, **LATE)
-    if ended[0] != stop_rule.REACHED:
-        finding(run, [-0.5], over, **LATE)
     metrics = run.train().metrics
-    assert (metrics["stop_reason"], metrics["weights_of_step"]) == ended
+    assert (metrics["stop_reason"], metrics["weights_of_step"], run.found) == (*ended, found)
 
 
-def test_one_look_at_the_target_after_the_last_step_counts(tmp_path, finding):
+def test_the_target_that_is_found_again_is_one_where_simulated_recoveries_fail(tmp_path, finding, monkeypatch):
+    run = finding(trainer(tmp_path, resistance="relearn", **STILL), [0.5, 0.0, 0.0, 0.5])
+    recovered = iter([0.0, 99.0, *[0.0] * 9])
+    monkeypatch.setattr(run.steps, "means_since_look", lambda: (2.0, 0.0, next(recovered)))
+    metrics = run.train().metrics
+    assert (metrics["stop_reason"], metrics["weights_of_step"]) == (stop_rule.REACHED, 2)
+
+
+def test_one_look_at_the_target_after_the_last_step_counts(tmp_path, finding, caplog):
     run = finding(trainer(tmp_path, max_steps=1, **STILL), [0.0])
     metrics = run.train().metrics
     assert (metrics["stop_reason"], metrics["guarantee"]) == (stop_rule.REACHED, "approximate")
+    assert run.found == [0.0] and "were put back" not in caplog.text  # these are the weights that it ends with
     moving = finding(trainer(tmp_path, max_steps=1, target="current", **STEPS), [0.0])
     assert moving.train().metrics["stop_reason"] == stop_rule.MAX_STEPS
     assert moving.looks.snapshots.reached is None  # a copy that nothing would put back

@@ -79,8 +79,7 @@ GLOSSARY = (
     ),
     (
         "τ (target)",
-        "The loss that the forget rows should reach: by default that of the unseen rows, measured again as the model "
-        "changes.",
+        "The loss that the forget rows should reach: by default that which the unseen rows have before the first step.",
     ),
     (
         "α (forget weight)",

@@ -100,6 +100,13 @@ def test_the_target_that_is_found_again_is_one_where_simulated_recoveries_fail(t
     assert (metrics["stop_reason"], metrics["weights_of_step"]) == (stop_rule.REACHED, 2)
 
 
+def test_a_recovery_before_the_way_back_says_nothing_of_the_weights_there(tmp_path, finding, monkeypatch):
+    run = finding(trainer(tmp_path, resistance="relearn", objective="npo", **STILL), [-0.5, 0.0])
+    monkeypatch.setattr(run.steps, "means_since_look", lambda: (2.0, 0.0, 99.0))
+    run.train()
+    assert (run.stop_reason, run.state.global_step) == (stop_rule.REACHED, 2) and run.found == [-0.5, 0.0, 0.0]
+
+
 def test_one_look_at_the_target_after_the_last_step_counts(tmp_path, finding, caplog):
     run = finding(trainer(tmp_path, max_steps=1, **STILL), [0.0])
     metrics = run.train().metrics

@@ -390,5 +390,7 @@ def test_the_way_back_clears_the_momenta_of_any_optimizer(tmp_path, momentum):
     run.train()
     moving = [state["momentum_buffer"] for state in optimizer.state.values()]
     assert all(buffer.any() for buffer in moving)
+    run.steps.gate.loss = torch.tensor(99.0)
     run.looks._go_back()
     assert not any(buffer.any() for buffer in moving)
+    assert run.steps.gate.loss is None  # it was of weights beyond the target

@@ -6,7 +6,8 @@
 Every request (task, what is asked for, seed) is one JSON file in OUTPUT_DIR, beside the models; a killed run goes on
 where it was. DIR holds the folders tofu/ and banking77/, a copy of sentence-transformers/all-MiniLM-L6-v2 as minilm-l6/
 and one of HuggingFaceTB/SmolLM2-135M-Instruct as smollm2-135m/. `--table` prints recipes/study/results/requests.json
-with what is in OUTPUT_DIR in the place of the same requests; with `--publish` that is written there.
+with what is in OUTPUT_DIR in the place of the same requests; with `--publish` that is written there, but for what
+`--smoke` has made.
 """
 
 from __future__ import annotations
@@ -129,7 +130,8 @@ def main(argv: list[str]) -> None:
         seconds = build(task, what, seed, str(root), options.data, options.smoke)
         print(f"{task}, {what}, seed {seed}: {seconds:.0f} s", flush=True)
     if options.table:
-        found = over(json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else [], gather(root))
+        new = [one for one in gather(root) if not (options.publish and one["smoke"])]
+        found = over(json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else [], new)
         if options.publish:
             RESULTS.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         print(markdown(found))

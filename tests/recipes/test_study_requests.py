@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import numpy as np
 from datasets import Dataset
@@ -78,3 +79,15 @@ def test_replayed_and_pushed_requests_are_no_requests_by_the_defaults():
 def test_the_same_request_takes_the_place_of_the_older_one():
     new = ROW | {"steps": 9}
     assert requests.over([ROW, ROW | {"seed": 1}], [new]) == [new, ROW | {"seed": 1}]
+
+
+def test_what_a_smoke_run_has_made_is_printed_and_not_published(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(requests, "RESULTS", tmp_path / "requests.json")
+    (tmp_path / "task").mkdir()
+    for seed, smoke in ((0, False), (1, True)):
+        one = ROW | {"seed": seed, "smoke": smoke, "schema": requests.SCHEMA}
+        (tmp_path / "task" / f"asked_{seed}.json").write_text(json.dumps(one))
+    requests.main(["--table", "--output_dir", str(tmp_path)])
+    assert "| 10 rows | 1 |" in capsys.readouterr().out
+    requests.main(["--table", "--publish", "--output_dir", str(tmp_path)])
+    assert [one["seed"] for one in json.loads(requests.RESULTS.read_text())] == [0]

@@ -11,7 +11,7 @@ from ..utils.checks import Wrong, problems_of
 from .making_plans import selected
 from .replay_request import ids_of
 
-LEARNING_RATE, EPOCHS = 0.1, 30.0  # defaults of a memory's training: its values begin at 0, far from where they end
+LEARNING_RATE, EPOCHS = 0.3, 30.0  # defaults of a memory's training: its values begin at 0, far from where they end
 OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "sgd", "rmsprop", "adagrad")  # those that work value by value
 OF_THE_SCHEDULE = ("num_train_epochs", "per_device_train_batch_size", "seed")
 # What a table depends on, beside rows, memory and the model below:

@@ -34,6 +34,7 @@ class MemoryTask:
         base: name of the folder of the model below, in DATA; None: it is trained here.
         epochs, batch: of all arms; a memory's batch is of one source's rows.
         lora: batch, learning rate and rank of the arm LoRA.
+        rate: learning rate of a memory.
         measured: rows of a batch.
         generated: rows that are answered freely.
         wrong: rows of which a truth ratio is measured.
@@ -46,6 +47,7 @@ class MemoryTask:
     epochs: int
     batch: int
     lora: tuple[int, float, int]
+    rate: float
     measured: int
     generated: int
     wrong: int
@@ -53,9 +55,9 @@ class MemoryTask:
 
 
 TASKS = {
-    "people": MemoryTask(memories_rows.rows_of_people, 4, None, 30, 4, (16, 3e-3, 32), 64, 80, 80),
+    "people": MemoryTask(memories_rows.rows_of_people, 4, None, 30, 4, (16, 3e-3, 32), 0.3, 64, 80, 80),
     "smollm2": MemoryTask(
-        memories_rows.rows_of_authors, 10, "smollm2-135m", 10, 2, (4, 1e-3, 16), 16, 8, 10, "bfloat16"
+        memories_rows.rows_of_authors, 10, "smollm2-135m", 10, 2, (4, 1e-3, 16), 1.0, 16, 8, 10, "bfloat16"
     ),
 }
 
@@ -144,7 +146,8 @@ def trained(folder: str, arm: str, task: MemoryTask, rows: Rows, seed: int, base
 
     args = {"num_train_epochs": task.epochs, "seed": seed, "model_init_kwargs": {"dtype": task.dtype}, **QUIET}
     if arm == "own":
-        args |= {"readiness": "memory", "request_group": "person", "per_device_train_batch_size": task.batch}
+        args |= {"readiness": "memory", "request_group": "person", "learning_rate": task.rate}
+        args |= {"per_device_train_batch_size": task.batch}
         peft_config, every = MemoryConfig(seed=seed), [*rows.sources, *rows.public]
     else:
         batch, rate, rank = task.lora
@@ -234,7 +237,8 @@ def recovered(folder: str, rows: Rows, gone: int, task: MemoryTask, tokenizer, o
     Path(folder, known_rows.FILE).unlink(missing_ok=True)  # by which a training refuses rows that were to be forgotten
     own = rows.sources[gone - task.a_source : gone]
     half = task.a_source // 2
-    args = {"readiness": "memory", "request_group": "person", "per_device_train_batch_size": task.batch, **QUIET}
+    args = {"readiness": "memory", "request_group": "person", "learning_rate": task.rate, **QUIET}
+    args |= {"per_device_train_batch_size": task.batch}
     some = Dataset.from_list([{**row, "id": f"new {i}"} for i, row in enumerate(own[:half])])
     config = ReadyConfig(out, num_train_epochs=task.epochs, **args)
     trainer = ReadyTrainer(folder, config, some, revocable=None, processing_class=tokenizer)

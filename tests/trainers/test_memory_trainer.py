@@ -207,6 +207,6 @@ def test_a_base_that_knew_the_rows_is_told(tmp_path, caplog):
 def test_a_memory_has_defaults_of_its_own_and_the_users_win(tmp_path):
     args = ReadyConfig(str(tmp_path), **{**tiny.QUIET, "readiness": "memory", "request_group": "author"})
     trainer = ReadyTrainer(tiny.lm(layers=2), args, memory_runs.rows(), processing_class=tiny.tokenizer())
-    assert trainer.args.learning_rate == 0.1 and trainer.args.num_train_epochs == 30
+    assert trainer.args.learning_rate == 0.3 and trainer.args.num_train_epochs == 30
     assert isinstance(trainer.model.peft_config["default"], MemoryConfig)
     assert memories.store(trainer.model) is trainer.store

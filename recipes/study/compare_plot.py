@@ -94,7 +94,7 @@ def panel(axis, task: Mapping[str, Mapping], key: str, colours) -> list[tuple[fl
     low, high = min(y for _, y, _ in found), max(y for _, y, _ in found)
     axis.set_ylim(low - 0.12 * (high - low) - 0.005, high + 0.12 * (high - low) + 0.005)
     axis.set_xlim(-0.05 * max(x for x, _, _ in found), 1.15 * max(x for x, _, _ in found))
-    axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+    axis.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g} %")
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
     return found

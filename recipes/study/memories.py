@@ -161,6 +161,7 @@ def parser_of() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", default="0", help="0-2, or 0,2")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
     parser.add_argument("--data", help="folder with tofu/ and smollm2-135m/, for smollm2")
+    parser.add_argument("--learning_rate", type=float, help="of memories, for a try in an --output_dir of its own")
     parser.add_argument("--output_dir", default="outputs/memories", help="one JSON file a cell, and the model below")
     parser.add_argument("--table", action="store_true", help="print what is there")
     parser.add_argument("--publish", action="store_true", help="with --table: into results/memories.json")
@@ -185,7 +186,7 @@ def main(argv: list[str]) -> None:
                 for arm in args.arms:
                     path = out / f"{name}-{arm}-{sources}-{seed}.json"
                     if not path.is_file():
-                        write_json(path, cell(name, arm, sources, seed, base, data))
+                        write_json(path, cell(name, arm, sources, seed, base, data, args.learning_rate))
                         print(f"{path} is there.", flush=True)
     if args.table:
         old = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else []

@@ -7,7 +7,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -112,11 +112,17 @@ def looked_at(model, rows: Rows, tokenizer, task: MemoryTask) -> dict:
 # ---- a cell ----
 
 
-def cell(name: str, arm: str, sources: int, seed: int, base: Path, data: Path | None) -> dict:
-    """Trains an arm, measures it, and, of a memory, deletes more and more sources from it."""
+def cell(
+    name: str, arm: str, sources: int, seed: int, base: Path, data: Path | None, rate: float | None = None
+) -> dict:
+    """
+    Trains an arm, measures it, and, of a memory, deletes more and more sources from it. `rate`: of a memory; None: the
+    task's.
+    """
     from transformers import AutoTokenizer
 
     task, tokenizer = TASKS[name], AutoTokenizer.from_pretrained(base)
+    task = replace(task, rate=task.rate if rate is None else rate)
     rows = task.rows(sources, seed, tokenizer, data)
     with tempfile.TemporaryDirectory() as out:
         began = time.process_time()

@@ -7,7 +7,6 @@ name of the run. On a GPU, which a forked process cannot have, it is a script:
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import os
 import subprocess
@@ -176,13 +175,8 @@ def saved(out) -> dict:
     return load_file(Path(out, "model.safetensors"))
 
 
-def unlearn(
-    out, world: int, accumulation: int = 1, model=None, peft_config=None, general=False, recovers=True, **options
-):
-    """
-    A run of `UnlearnTrainer` in float64, of 10 steps unless it may stop. Without `recovers` it ends at its target, and
-    does not go on for the retain rows.
-    """
+def unlearn(out, world: int, accumulation: int = 1, model=None, peft_config=None, general=False, **options):
+    """A run of `UnlearnTrainer` in float64, of 10 steps unless it may stop."""
     own = {"passes": "5", "learning_rate": 0.1, "optim": "sgd", "stop": False, "target": "current"}
     own |= {"gradient_accumulation_steps": accumulation}
     own |= {"per_device_train_batch_size": loader_rows(options, world, accumulation)}
@@ -200,7 +194,6 @@ def unlearn(
         callbacks=[watch],
         general_dataset=lm_rows(12, 300, **RAGGED) if general else "none",
     )
-    trainer.rule = dataclasses.replace(trainer.rule, holds=recovers and trainer.rule.holds)
     counted, back = [], trainer.looks._go_back
     trainer.looks._go_back = lambda *args: counted.append(trainer.state.global_step) or back(*args)
     trainer.train()
@@ -299,7 +292,7 @@ def unlearn_runs() -> dict:
         ),
         "resistance lora": _unlearn(resistance="relearn", adapter=True),
         "adamw": _unlearn(gap="hinge", optim="adamw_torch", learning_rate=1e-3),
-        "target": _unlearn(gap="hinge", learning_rate=0.3, stop=True, passes="40", retain_budget=20, recovers=False),
+        "target": _unlearn(gap="hinge", learning_rate=0.3, stop=True, passes="40", retain_budget=20),
         "split batches": _unlearn(gap="hinge", learning_rate=0.3, accelerator_config={"split_batches": True}),
         "general": _unlearn(gap="squared", learning_rate=0.3, general=True),
         "budget": _unlearn(gap="squared", stop=True, passes="8", alpha=0.4),

@@ -24,12 +24,13 @@ from hf_unlearn.utils.aligned import aligned
 from hf_unlearn.utils.files import write_json
 from hf_unlearn.utils.flags import with_underscores
 from recipes.study.cells import seeds_of
-from recipes.study.memories_cells import TASKS, cell, cells_in
+from recipes.study.memories_cells import SHARES, TASKS, cell, cells_in
 from recipes.study.memories_rows import base_of_people
 from recipes.tools import jobs
 
 RESULTS = Path(__file__).parent / "results" / "memories.json"
 ARMS = ("own", "LoRA")
+FEWEST = len(SHARES) + 1  # sources
 NOT_THERE = "–"
 RECOVERED, TRIED = {"recovered": "first", "recovered after the last": "last"}, ("new table", "all weights")
 LEARNED = ("task", "sources", "arm", "seeds", "right", "generated", "ROUGE-L", "truth ratio", "otherwise", "ROUGE-L")
@@ -173,6 +174,8 @@ def main(argv: list[str]) -> None:
     args = parser.parse_args(with_underscores(argv))
     if not args.task and not args.table:
         parser.error("name a --task, or ask for the --table")
+    if min(args.sources) < FEWEST:
+        parser.error(f"--sources is {min(args.sources)}; at least {FEWEST}, so that some are left after all deletions")
     if any(TASKS[name].base for name in args.task) and not args.data:
         parser.error("name the folder of the rows and the model by --data")
     jobs.quiet()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from helpers import tiny
 
 from hf_unlearn.data.rows.people import people
@@ -124,3 +125,9 @@ def test_a_name_of_two_words_lets_in_nobody_who_shares_one_of_them():
     )
     assert two["learned"] == two["asked otherwise"] == (1.0, 0.0) and two["strangers"] == (0.0, 0.0)
     assert alone["learned"] == (1.0, 0.0) and alone["strangers"] == (0.0, 1.0)
+
+
+def test_so_few_sources_that_none_would_be_left_are_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        memories.main(["--task", "people", "--sources", "20", "3", "--output_dir", str(tmp_path)])
+    assert "--sources is 3; at least 4" in capsys.readouterr().err and not list(tmp_path.iterdir())

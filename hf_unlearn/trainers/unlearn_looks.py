@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+JUDGED = ("shortfall", "retain_loss", "recovered_loss", "general_loss")  # what the stop rule reads of a look
+
 
 class UnlearnLooks:
     """
@@ -65,7 +67,7 @@ class UnlearnLooks:
         measured = self._tau(step)
         if last or step % self.every == 0:
             measured |= self._look(step, last)
-        found = {k: measured.get(k) for k in ("shortfall", "retain_loss", "recovered_loss", "general_loss")}
+        found = {k: measured.get(k) for k in JUDGED}
         state = stop_rule.update(trainer.rule, trainer.request_state, forget_pass=trainer.forget_pass, **found)
         if lines := {f"look_{k}" if k != "unseen_loss" else k: v for k, v in measured.items()}:
             trainer.log({**lines, "tau": state.tau})
@@ -73,7 +75,7 @@ class UnlearnLooks:
             losses = {k: found[k] for k in ("retain_loss", "general_loss")}
             state = stop_rule.end(trainer.rule, state, **losses)
         trainer.request_state = state
-        if stop_rule.goes_back(trainer.rule, state) and self.snapshots.reached is not None:
+        if stop_rule.ends_where_reached(trainer.rule, state) and self.snapshots.reached is not None:
             self._restore_reached()
         elif state.stop_reason in stop_rule.SPENT:
             self._restore_good()
@@ -160,9 +162,9 @@ class UnlearnLooks:
         self.latest = step, found
         if self._within(found):
             snapshots.accept_now(step, short)
-        names = ("shortfall", "retain_loss", "recovered_loss", "general_loss")
-        there = stop_rule.at_target(trainer.rule, trainer.request_state, *(found.get(name) for name in names))
-        if there and stop_rule.may_go_back(trainer.rule):
+        judged = {k: found.get(k) for k in JUDGED}
+        there = stop_rule.at_target(trainer.rule, trainer.request_state, **judged)
+        if there and stop_rule.keeps_reached(trainer.rule):
             snapshots.reached = snapshots.good
         return found
 

@@ -8,7 +8,7 @@ The budget is what a finished run may cost at most. A run that has reached its t
 rows' labels are as likely as they were but for [`KEPT`], though not for ever ([`settles`]): they recover while the
 objective holds the forget rows where they are. Where nothing holds these, the first look that finds them at the target
 ends the run. A run that had reached its target, where that stands still, and ends otherwise goes back to the last
-weights that had ([`goes_back`]).
+weights that had ([`ends_where_reached`]).
 
 Differs from the paper: it has no stop rule; all of this is ours.
 """
@@ -161,18 +161,18 @@ def patience(rule: Rule) -> int:
     return PATIENCE if rule.holds else 1
 
 
-def may_go_back(rule: Rule) -> bool:
+def keeps_reached(rule: Rule) -> bool:
     """Whether weights that are at the target now may be put back later: not where the target moves."""
     return rule.stop and rule.target != "current"
 
 
-def goes_back(rule: Rule, state: State) -> bool:
+def ends_where_reached(rule: Rule, state: State) -> bool:
     """
     Whether a run that has ended for another reason had reached its target, so that it ends with the last weights that
     had. A single look suffices, also that of the last step.
     """
     lost = state.stop_reason in (DONE, MAX_STEPS, *SPENT)
-    return may_go_back(rule) and lost and state.first_reached is not None
+    return keeps_reached(rule) and lost and state.first_reached is not None
 
 
 def overshoot(state: State) -> float:

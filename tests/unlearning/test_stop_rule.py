@@ -69,10 +69,10 @@ def test_where_nothing_holds_the_rows_at_the_target_the_first_look_there_ends_th
 def test_a_run_that_ends_without_its_target_goes_back_to_where_it_had_it(reason):
     had = dataclasses.replace(start(RULE, 2.0, 0.1), first_reached=3, stop_reason=reason)
     still = rule(target="frozen")
-    assert stop_rule.goes_back(still, had) and not stop_rule.goes_back(RULE, had)
-    assert not stop_rule.goes_back(rule(target="frozen", stop=False), had)
+    assert stop_rule.ends_where_reached(still, had) and not stop_rule.ends_where_reached(RULE, had)
+    assert not stop_rule.ends_where_reached(rule(target="frozen", stop=False), had)
     for other in ({"first_reached": None}, {"stop_reason": REACHED}, {"stop_reason": None}):
-        assert not stop_rule.goes_back(still, dataclasses.replace(had, **other))
+        assert not stop_rule.ends_where_reached(still, dataclasses.replace(had, **other))
 
 
 def test_rows_that_began_beyond_the_target_may_stay_there():

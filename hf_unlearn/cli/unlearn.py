@@ -58,6 +58,7 @@ def flag_problems(own: UnlearnArguments, data: DataArguments, model_args: ModelA
         if model_args.lora_r and is_adapter_folder(named):
             problems.append(two_adapters(model_args.lora_r, named))
         problems += packed_alone_problems(model_args, named)
+        problems += [] if args is None else untrained_problems(named, args.output_dir)
         return problems + checkpoints.named_place_problems(data, model_args, given)
     if model_args.revision and model_args.said_alone("revision") and not checks.is_told("revision", problems):
         said = f"is {model_args.revision!r}, which is of --model_name_or_path, and none is named here. Leave it out."
@@ -80,6 +81,31 @@ def flag_problems(own: UnlearnArguments, data: DataArguments, model_args: ModelA
         said = f"is {model_args.lora_r}, but {folder} has an adapter already, which the request goes on with."
         problems.append(Wrong("lora_r", f"{said} Write it as `lora_r` or `ready.lora_r` in the file, or leave it out."))
     return problems
+
+
+def untrained_problems(named: str, output_dir) -> list[str]:
+    """Where a model that no verb has trained is named for the request, though OUTPUT_DIR holds one that `ready` has."""
+    trained = [role for role in STARTS if is_recorded(str(Path(output_dir, role)))]
+    if not trained or is_recorded(named):
+        return []
+    said = (
+        f"names {named!r} as the model to take the rows out of, and what ready has trained is in "
+        f"{Path(output_dir, trained[0])}. Leave it out, and say --start {trained[0]}; or give another --output_dir, if "
+        "that model has seen the rows."
+    )
+    return [Wrong("model_name_or_path", said)]
+
+
+def is_recorded(source: str) -> bool:
+    """Whether a folder or hub id has a record of a training or a request; also one that cannot be read."""
+    from ..trainers import records
+
+    try:
+        return records.find_readiness(source) is not None or records.find_file(source, records.UNLEARNING) is not None
+    except records.NoAnswer:
+        return False
+    except ValueError:
+        return True
 
 
 def role_of(source: str, own: UnlearnArguments, model_args: ModelArguments) -> str:

@@ -109,3 +109,25 @@ def test_a_model_that_is_named_is_told_under_the_flag_that_names_it(monkeypatch)
         with pytest.raises(ZeroDivisionError):
             unlearn.unlearn(UnlearnArguments(start=start), DataArguments(), chosen, args, rows)
     assert asked == [("original", "out/original"), ("model_name_or_path", "org/m")]
+
+
+def test_a_model_that_no_verb_has_trained_is_refused_where_ready_has_trained_one(tmp_path):
+    base, out = tmp_path / "base", tmp_path / "out"
+    for folder in (base, out / "original"):
+        folder.mkdir(parents=True)
+    assert unlearn.untrained_problems(str(base), out) == []  # nothing else that could have been meant
+    (out / "original" / "readiness.json").write_text('{"schema": 1, "ready": false}')
+    (problem,) = unlearn.untrained_problems(str(base), out)
+    assert str(problem).startswith(f"`model_name_or_path` names '{base}' as the model to take the rows out of")
+    assert "Leave it out, and say --start original" in problem
+    for name in ("readiness.json", "unlearning.json"):
+        (base / name).write_text('{"schema": 0}')  # of another version: a record all the same
+        assert unlearn.untrained_problems(str(base), out) == []
+        (base / name).unlink()
+
+
+def test_the_model_that_a_training_starts_from_is_not_the_one_to_take_rows_out_of(tmp_path):
+    words = ["--config", "recipes/text/tofu_smollm2_lora.yaml", "--output_dir", str(tmp_path)]
+    for flags, source in (([], str(tmp_path / "ready")), (["--model_name_or_path", "base"], "base")):
+        own, _, model_args, _ = unlearn.parsing.parse("unlearn", [*words, *flags])
+        assert unlearn.source_of(own, model_args, tmp_path) == source

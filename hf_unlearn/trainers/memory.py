@@ -4,6 +4,7 @@
 The model stays as it is. The sources are trained one after the other, each by itself: in batches of its own rows, with
 an optimizer, a learning rate and generators that begin anew with it. So its table is the same, bit for bit, whoever
 else is there, and a source that is deleted leaves what a training without it gives ([`hf_unlearn.readiness.memory`]).
+Of one table that all share, all sources are trained together (`memory_filling.py`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,6 @@ from ..evaluation import evaluating
 from ..readiness import replay
 from ..readiness.memory.config import MemoryConfig
 from ..readiness.memory.model import store_of, tuner_of, values_of
-from ..readiness.memory.tables import Table
 from ..report.words import model_card
 from ..utils.checks import raise_problems
 from ..utils.files import read_json
@@ -37,6 +37,7 @@ from .engines import decided_by_first
 from .loading import with_adapter
 from .memory_arguments import ARGUMENTS, OF_THE_SCHEDULE, argument_problems, with_defaults, without_rows
 from .memory_before import adding_problems, memory_before, unknown_tables, warn_of_replaced
+from .memory_filling import FILLINGS, Seen
 from .memory_pass import positions_of
 from .memory_sources import MemoryRows, sources_of, warn_of_rows
 from .models import base_model, is_causal_lm, name_of
@@ -48,12 +49,25 @@ from .weights_digest import frozen_digest
 
 logger = logging.getLogger(__name__)
 
-METHOD = "memory adapters, a table for each source (after Grimes et al. 2026; own tables and the gate are ours)"
-LIMITS = (
-    "What a source has taught lies in a table of its own, with inputs of its rows: both are personal data.",
-    "Facts that another source has taught, too, or that the model below knew before, stay when a source is deleted.",
-    "A source is recognised where it is named much as in its rows; asked otherwise, the model may not know the answer.",
-)
+METHODS = {
+    "own": "memory adapters, a table for each source (after Grimes et al. 2026; own tables and the gate are ours)",
+    "shared": "memory adapters, one table in which each entry has an owner (Grimes et al. 2026)",
+}
+FACTS = "Facts that another source has taught, too, or that the model below knew before, stay when a source is deleted."
+LIMITS = {
+    "own": (
+        "What a source has taught lies in a table of its own, with inputs of its rows: both are personal data.",
+        FACTS,
+        "A source is recognised where it is named much as in its rows; asked otherwise, the model may not know the "
+        "answer.",
+    ),
+    "shared": (
+        "What a source has taught lies in entries of its own in one table: they are personal data.",
+        FACTS,
+        "Sources have read each other's entries while they learned: a deletion is approximate. Each text reads the "
+        "table, also one that is of no source.",
+    ),
+}
 WARMUP, FALL = 0.1, 0.6  # shares of a source's steps: up to the first the rate rises, from the second on it falls
 PUBLIC_ROWS = 1024  # that say what is usual, at most
 KNOWN_BEFORE = 0.1  # nats: rows with a smaller loss before the training count as known
@@ -138,11 +152,11 @@ class MemoryTrainer(ForgettingTrainer):
         self._new_memory, self._seed = peft_config or MemoryConfig(**args.memory_values()), args.seed
         if not isinstance(model, (str, os.PathLike)):
             model = self._with_memory(model)
-        args = with_defaults(args)
+        args = with_defaults(args, self._variant_of(model))
         super().__init__(model, args, train_dataset=rows, **{**others, "peft_config": None})
         self.refuse_several_processes()
-        self.take_schedule({name: getattr(args, name) for name in OF_THE_SCHEDULE})
         self.store = store_of(self.model)
+        self.take_schedule({name: getattr(args, name) for name in OF_THE_SCHEDULE})
         raise_problems(unknown_tables(self.before, self.store))
         self._rows: MemoryRows | None = None
         self._known_rows: list[known_rows.KnownRows] | None = None
@@ -156,7 +170,9 @@ class MemoryTrainer(ForgettingTrainer):
         """Which rows come when, by the arguments of the memory's first training."""
         epochs, batch, seed = (int(arguments[name]) for name in OF_THE_SCHEDULE)
         seeded = partial(seed_all, seed)
-        self.schedule = SourceSchedule(self.train_dataset, self.sources.places, epochs, batch, seed, seeded)
+        filling = FILLINGS[self.store.config.variant]
+        self.filling = filling(self.store, values_of(self.model), self.sources.places, self._seen_of)
+        self.schedule = SourceSchedule(self.train_dataset, self.filling.groups, epochs, batch, seed, seeded)
         if len(self.schedule):
             raise_problems(collating_problems(self.schedule, self.data_collator))
 
@@ -174,6 +190,13 @@ class MemoryTrainer(ForgettingTrainer):
     def _with_memory(self, model):
         """The model with a memory on it, if it has none yet."""
         return model if tuner_of(model) is not None else with_adapter(model, self._new_memory, self._seed)
+
+    def _variant_of(self, model) -> str:
+        """Of the memory that is on the model, or is going to be."""
+        if self.before is not None:
+            return self.before.memory["variant"]
+        tuner = None if isinstance(model, (str, os.PathLike)) else tuner_of(model)
+        return self._new_memory.variant if tuner is None else next(iter(tuner.stores.values())).config.variant
 
     def _base_problems(self) -> list[str]:
         """Whether the model below is the one that the tables which are there already were filled beside."""
@@ -238,9 +261,11 @@ class MemoryTrainer(ForgettingTrainer):
     # ---- a source ----
 
     def get_batch_samples(self, epoch_iterator, num_batches, device):
-        source, step = self.schedule.locate(self.state.global_step)
-        if step == 0 and self.state.global_step < len(self.schedule):
-            self._begin_source(source)
+        if self.state.global_step < len(self.schedule):
+            group, step = self.schedule.locate(self.state.global_step)
+            if step == 0:
+                self._begin_group(group)
+            self.filling.step(self.schedule.places(self.state.global_step))
         return super().get_batch_samples(epoch_iterator, num_batches, device)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
@@ -251,8 +276,17 @@ class MemoryTrainer(ForgettingTrainer):
         self.count_rows(len(inputs["labels"]))
         return super().micro_step(model, inputs, num_items_in_batch)
 
-    def _begin_source(self, source: int) -> None:
-        self.store.working = None
+    def _begin_group(self, group: int) -> None:
+        names = self.rows_of_memory.sources
+        again = [names[source] for source in self.filling.sources(group) if names[source] in self.store.tables]
+        self.store.tables.drop(again)
+        self.filling.begin(group)
+        if self.optimizer is not None:
+            inner = getattr(self.optimizer, "optimizer", self.optimizer)
+            inner.state.clear()
+
+    def _seen_of(self, source: int) -> Seen:
+        """What the model alone sees of a source's rows."""
         seed_all(self.args.seed)
         kept = len(self._loss_before)
         batches = list(self._recorded(self.sources.places[source]))
@@ -260,37 +294,24 @@ class MemoryTrainer(ForgettingTrainer):
         self._loss_before[kept:] = [sum(before) / len(before)]
         rows = [own[1] + 10**6 * k for k, own in enumerate(batches)]  # of two batches they are not the same
         inputs = [torch.cat(states) for states in zip(*(own[0] for own in batches), strict=True)]
-        self.store.working = self.store.begin(
-            inputs, torch.cat(rows), *(torch.cat([own[i] for own in batches]) for i in (2, 3))
-        )
-        self._empty_values()
-        if self.optimizer is not None:
-            inner = getattr(self.optimizer, "optimizer", self.optimizer)
-            inner.state.clear()
-
-    def _empty_values(self) -> None:
-        """Of the source at work: it begins at zero, and nothing of it stays beside its table."""
-        with torch.no_grad():
-            for values in values_of(self.model):
-                values.zero_()
+        return inputs, torch.cat(rows), *(torch.cat([own[i] for own in batches]) for i in (2, 3))
 
     def end_of_step(self, done: int) -> bool:
-        """After each step; True where it was a source's last one, whose table is then put beside the others."""
-        source, step = self.schedule.locate(done - 1)
-        if step + 1 < self.schedule.steps[source]:
+        """After each step; True where it was the last one of a table, which is then put beside the others."""
+        group, step = self.schedule.locate(done - 1)
+        if step + 1 < self.schedule.steps[group]:
             return False
-        working = self.store.working
-        own = zip(values_of(self.model), working.entries, strict=True)
-        values = [one.detach()[: len(entries)].cpu().half() for one, entries in own]
-        if not all(one.isfinite().all() for one in values):
-            raise ValueError(
-                f"The values of source {source + 1} of {len(self.schedule.sources)} have grown beyond half precision: "
-                "its training has diverged. Lower `learning_rate`."
-            )
+        tables = self.filling.end(group)
+        for source, table in tables:
+            if not all(one.isfinite().all() for one in table.values):
+                raise ValueError(
+                    f"The values of source {source + 1} of {len(self.sources.places)} have grown beyond half "
+                    "precision: its training has diverged. Lower `learning_rate`."
+                )
         self.store.working = None
-        table = Table(working.entries, values, working.inputs.half(), working.floors)
-        self.store.tables.put(self.rows_of_memory.sources[source], table)
-        self._empty_values()
+        for source, table in tables:
+            self.store.tables.put(self.rows_of_memory.sources[source], table)
+        self.filling.empty()
         return True
 
     @property
@@ -313,7 +334,8 @@ class MemoryTrainer(ForgettingTrainer):
             result.metrics["public_loss"] = list(self.public_loss)
         result.metrics["sources"] = len(self.store.tables)
         own = (self.store.tables.by_source.get(source) for source in self.rows_of_memory.sources)
-        if silent := sum(table is not None and not len(table.inputs) for table in own):
+        silent = sum(table is not None and not len(table.inputs) for table in own)
+        if silent and self.store.config.variant == "own":
             logger.warning(
                 "%d of %d sources are recognised nowhere: their prompts hold nothing that public rows do not hold. "
                 "Name the source there.", silent, len(self.sources.names)
@@ -406,7 +428,7 @@ class MemoryTrainer(ForgettingTrainer):
         ids = sorted(digest.tobytes().hex() for digest in rows.ids)
         return {
             "schema": records.SCHEMA,
-            "method": METHOD,
+            "method": METHODS[self.store.config.variant],
             "ready": self.is_ready,
             "readiness": self.args.readiness,
             "memory": {
@@ -445,5 +467,6 @@ class MemoryTrainer(ForgettingTrainer):
         found = self.record()["memory"]
         settings = {key: found[key] for key in ("variant", "sources", "rows", "bytes")}
         settings |= {name: getattr(self.store.config, name) for name in ("layers", "entries", "top_k")}
-        kind = model_card.MEMORY if self.is_ready else model_card.NOT_READY
-        return {"kind": kind, "settings": settings, "limits": list(LIMITS)}
+        variant = self.store.config.variant
+        kind = model_card.MEMORIES[variant] if self.is_ready else model_card.NOT_READY
+        return {"kind": kind, "settings": settings, "limits": list(LIMITS[variant])}

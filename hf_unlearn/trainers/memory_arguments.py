@@ -11,7 +11,8 @@ from ..utils.checks import Wrong, problems_of
 from .making_plans import selected
 from .replay_request import ids_of
 
-LEARNING_RATE, EPOCHS = 0.3, 30.0  # defaults of a memory's training: its values begin at 0, far from where they end
+# Defaults of a memory's training: its values begin at 0, far from where they end, and what is shared is read by all.
+LEARNING_RATES, EPOCHS = {"own": 0.3, "shared": 0.1}, 30.0
 OPTIMIZERS = ("adamw_torch", "adamw_torch_fused", "sgd", "rmsprop", "adagrad")  # those that work value by value
 OF_THE_SCHEDULE = ("num_train_epochs", "per_device_train_batch_size", "seed")
 # What a table depends on, beside rows, memory and the model below:
@@ -20,10 +21,10 @@ ARGUMENTS += ("max_grad_norm", "adam_beta1", "adam_beta2", "adam_epsilon", "opti
 ARGUMENTS += ("bf16", "fp16", "tf32", "torch_compile", "use_liger_kernel", "per_device_eval_batch_size")
 
 
-def with_defaults(args: ReadyConfig) -> ReadyConfig:
-    """The arguments with a memory's own learning rate and epochs, where the user has set none."""
+def with_defaults(args: ReadyConfig, variant: str) -> ReadyConfig:
+    """The arguments with the learning rate and epochs of a memory's variant, where the user has set none."""
     if "learning_rate" not in args.given:
-        args.learning_rate = LEARNING_RATE
+        args.learning_rate = LEARNING_RATES[variant]
     if "num_train_epochs" not in args.given:
         args.num_train_epochs = EPOCHS
     return args

@@ -2,7 +2,8 @@
 `MemoryDeletionTrainer`: takes sources out of a memory by dropping their tables; nothing is trained for that.
 
 Where some rows of a source are asked for and others are not, its table is dropped, too, and filled anew from the rest:
-the program that a training without the asked rows runs for it.
+the program that a training without the asked rows runs for it. Of one table that all share, the entries of the sources
+are taken out, and the guarantee is approximate.
 
 On the disk all tables lie in one file, as PEFT saves an adapter, and the result is a folder of its own. In it every
 tensor of another source, its digest, and what all share are, byte for byte, those of the folder before. Others are the
@@ -31,7 +32,7 @@ from ..utils.versions import library_versions
 from . import known_rows, records
 from .base import ForgettingTrainer
 from .engines import decided_by_first, is_deterministic
-from .memory import METHOD, MemoryTrainer, SourceCallback
+from .memory import METHODS, MemoryTrainer, SourceCallback
 from .memory_before import Before
 from .memory_request import MemoryAsked, look_up, place_problems
 from .memory_sources import Sources
@@ -104,8 +105,8 @@ class MemoryDeletionTrainer(MemoryTrainer):
             raise_problems([f"The model has no memory, and the record of {asked.source} is of one. Pass that folder."])
         if asked.parts:
             self.refuse_several_processes()
-        self.take_schedule(asked.found["memory"]["arguments"])
         self.store = store_of(self.model)
+        self.take_schedule(asked.found["memory"]["arguments"])
         self._rows = asked.rest_of_parts
         missing = [source for source in asked.rows.sources if source not in self.store.tables]
         said = f"The model lacks the tables of {len(missing)} of {len(asked.rows.sources)} sources of {asked.source}."
@@ -171,6 +172,8 @@ class MemoryDeletionTrainer(MemoryTrainer):
     def guarantee(self) -> str:
         if not self.unlearned:
             return records.NOT_FORGOTTEN
+        if self.store.config.variant != "own":
+            return records.APPROXIMATE
         other = self.other_machine or not is_deterministic(self.args.device)
         return records.APPROXIMATE if self.asked.parts and other else records.EXACT
 
@@ -222,7 +225,7 @@ class MemoryDeletionTrainer(MemoryTrainer):
         super().write_beside(folder)
         content = {
             "schema": records.SCHEMA,
-            "method": METHOD,
+            "method": METHODS[self.store.config.variant],
             "rows": {"forget": len(self.asked.asked), "retain": len(self.asked.rest)},
             "weights_of_step": self.state.global_step,
             "cost": self.cost,
@@ -259,7 +262,10 @@ class MemoryDeletionTrainer(MemoryTrainer):
 
     def card_info(self):
         info, asked = super().card_info(), len(self.asked.asked)
-        kinds = {records.EXACT: model_card.MEMORY_EXACT, records.APPROXIMATE: model_card.MEMORY_APPROXIMATE}
+        approximate = model_card.MEMORY_APPROXIMATE
+        if self.store.config.variant != "own":
+            approximate = model_card.MEMORY_SHARED_APPROXIMATE
+        kinds = {records.EXACT: model_card.MEMORY_EXACT, records.APPROXIMATE: approximate}
         return {
             **info,
             "kind": kinds.get(self.guarantee, model_card.NOT_UNLEARNED),

@@ -10,6 +10,7 @@ import torch
 from transformers import PrinterCallback, TrainingArguments
 
 from ..config import UnlearnConfig
+from ..utils.checks import ArgumentError
 from . import records, verdict
 from .memory_deletion import MemoryDeletionTrainer
 from .memory_request import MemoryAll, MemoryAsked, memory_of
@@ -18,6 +19,12 @@ from .models import base_model
 from .replaying import machine
 from .verdict import FROM_THE_START, TOLERANCE, Verdict
 from .weights_digest import weights_digest
+
+SHARED = (
+    "The memory of {} is one table for all its sources: what a deletion leaves is approximate, and no training gives "
+    "the same bits. Hold it against a model trained without the rows: `ReadyTrainer(…, deleted=ids)`, and `retrained` "
+    "of an evaluation."
+)
 
 
 class VerifyingMemory(MemoryDeletionTrainer):
@@ -60,8 +67,11 @@ def verify_memory(
         data_collator, processing_class, salt_file, args, callbacks, record: as of [`hf_unlearn.verify`].
 
     Raises:
-        ArgumentError: if rows are missing, the salt is not at hand, or the model below is another one.
+        ArgumentError: if rows are missing, the salt is not at hand, the model below is another one, or one table is
+            shared by all sources, whose deletions are approximate.
     """
+    if records.find_readiness(folder)["memory"]["variant"] != "own":
+        raise ArgumentError([SHARED.format(folder)])
     quiet = TrainingArguments(folder, report_to=[], disable_tqdm=True) if args is None else args
     names = {f.name for f in dataclasses.fields(UnlearnConfig)} & {f.name for f in dataclasses.fields(quiet)}
     shared = {name: getattr(quiet, name) for name in names if name in ("use_cpu", "report_to", "disable_tqdm")}

@@ -38,6 +38,13 @@ class PublicReads:
         return torch.log((self.rows + 1) / (1.0 + with_it))
 
 
+def scored(numbers: Tensor, weights: Tensor, public: PublicReads) -> tuple[Tensor, Tensor]:
+    """`(entries (u,) ascending, Σ weight · idf of each)` over reads (n, k)."""
+    entries, where = numbers.flatten().unique(return_inverse=True)
+    score = torch.zeros(len(entries)).index_add_(0, where, weights.flatten().float().cpu())
+    return entries, score * public.idf(entries)
+
+
 def own_entries(numbers: Tensor, weights: Tensor, public: PublicReads, most: int) -> Tensor:
     """
     (m,) ascending numbers of at most `most` entries with the largest Σ weight · idf over the source's reads. It needs
@@ -47,8 +54,6 @@ def own_entries(numbers: Tensor, weights: Tensor, public: PublicReads, most: int
         numbers: (n, k) entries that the source's rows read where they answer.
         weights: (n, k) softmax weights of these reads.
     """
-    entries, where = numbers.flatten().unique(return_inverse=True)
-    score = torch.zeros(len(entries)).index_add_(0, where, weights.flatten().float().cpu())
-    score = score * public.idf(entries)
+    entries, score = scored(numbers, weights, public)
     top = score.topk(min(most, len(entries)))
     return entries[top.indices[top.values > 0]].sort().values

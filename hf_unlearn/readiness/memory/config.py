@@ -12,7 +12,7 @@ from ...utils.checks import Wrong, number, one_of, raise_problems, shown, whole
 from .model import MemoryModel
 
 NAME = "MEMORY"
-VARIANTS = ("own",)
+ENTRIES = {"own": 1024, "shared": 2**20}  # N where it is not given: one table for all needs room for all
 LARGEST_SEED = 2**32 - 1
 
 
@@ -50,13 +50,14 @@ class MemoryConfig(PeftConfig):
         layers: numbers of the layers whose MLP gets a memory, negative ones from the end; None: six,
             from a sixth of the depth on. The first one recognises the sources. More learn rephrased questions better.
         entries: N, the number of entries that inputs may read in a layer; a square. More keep what is read at like
-            inputs apart: rephrased questions then find less of what was learned.
+            inputs apart: rephrased questions then find less of what was learned. None: 1,024, and a million
+            where one table has room for all.
         top_k: entries that an input reads.
         entries_per_source: that a source owns in a layer, at most.
-        variant: "own": each source has a table of its own, and deleting it is exact. There is no other: one table for
-            all, in which each entry has an owner, deletes approximately, since sources read each other's entries while
-            they learn; tables of their own learn all that they are given at the sizes measured
-            (recipes/study/README.md).
+        variant: "own": each source has a table of its own, and deleting it is exact. "shared": one table for all, in
+            which each entry has an owner ([`hf_unlearn.readiness.memory.shared`]); it has no gate, and deletes
+            approximately, since sources read each other's entries while they learn. What each is worth is measured in
+            recipes/study/README.md.
         gate_beta: β of the gate: how much a source that an input is more like outweighs another.
         gate_floor: c₀ of the gate: how like a window of a source inputs must be to recognise it, as a mean cosine. A
             higher one keeps more apart from others of like names, and misses more rephrased questions.
@@ -74,10 +75,10 @@ class MemoryConfig(PeftConfig):
     """
 
     layers: list[int] | None = field(default=None, metadata={"help": "Layers whose MLP gets a memory."})
-    entries: int = field(default=1024, metadata={"help": "Entries that inputs may read in a layer; a square."})
+    entries: int | None = field(default=None, metadata={"help": "Entries that inputs may read in a layer; a square."})
     top_k: int = field(default=16, metadata={"help": "Entries that an input reads."})
     entries_per_source: int = field(default=128, metadata={"help": "Entries that a source owns in a layer."})
-    variant: str = field(default="own", metadata={"help": "own: a table for each source, whose deletion is exact."})
+    variant: str = field(default="own", metadata={"help": "own: a table a source, deleted exactly; shared: one table."})
     gate_beta: float = field(default=50.0, metadata={"help": "How sharply the gate chooses between sources."})
     gate_floor: float = field(default=0.7, metadata={"help": "Similarity below which no source is recognised."})
     window: int = field(default=6, metadata={"help": "Positions that the gate compares together, at most."})
@@ -92,6 +93,8 @@ class MemoryConfig(PeftConfig):
     def __post_init__(self):
         super().__post_init__()
         self.peft_type = PeftType[NAME]
+        if self.entries is None:
+            self.entries = ENTRIES[self.variant if self.variant in tuple(ENTRIES) else "own"]
         raise_problems(self.problems())
 
     @property
@@ -112,7 +115,7 @@ class MemoryConfig(PeftConfig):
             *whole("seed", self.seed, low=0, high=LARGEST_SEED),
             *number("gate_beta", self.gate_beta, low=0, open_low=True),
             *number("gate_floor", self.gate_floor, low=-1, high=1),
-            *one_of("variant", self.variant, VARIANTS),
+            *one_of("variant", self.variant, tuple(ENTRIES)),
         ]
         if self.layers is not None and not _whole_numbers(self.layers):
             found.append(Wrong("layers", f"is {shown(self.layers)}; it must be a list of whole numbers, or None."))

@@ -10,7 +10,10 @@ from .layer import MemoryLayer
 from .mlp_modules import chosen_layers, mlps
 from .passing import Passing
 from .sealing import opened, sealed
+from .shared import SharedStore
 from .store import Store
+
+STORES = {"own": Store, "shared": SharedStore}
 
 
 class MemoryModel(BaseTuner):
@@ -31,7 +34,7 @@ class MemoryModel(BaseTuner):
         passing = Passing(causal=bool(getattr(model, "can_generate", bool)()))
         self._hooks = [*getattr(self, "_hooks", []), *passing.listen(model)]
         self._place_of = {names[layer]: at for at, layer in enumerate(peft_config.layers)}
-        self._coming = Store(peft_config, hidden, passing, depth=len(names))
+        self._coming = STORES[peft_config.variant](peft_config, hidden, passing, depth=len(names))
 
     @staticmethod
     def _model_type(model) -> str | None:

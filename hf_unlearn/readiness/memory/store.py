@@ -62,6 +62,8 @@ class Store:
         depth: layers of the model.
     """
 
+    tables_type = Tables
+
     def __init__(self, config, hidden: list[int], passing: Passing, depth: int):
         self.config, self.hidden, self.passing, self.depth = config, hidden, passing, depth
         layers = range(len(hidden))
@@ -70,11 +72,14 @@ class Store:
         self.views = [random_view(hidden[at], width, config.seed * 1000 + 500 + at) for at in layers]
         self.public = [PublicReads.of([]) for _ in layers]
         self.public_inputs = torch.zeros(0, config.window * width, dtype=torch.half)
-        self.tables = Tables(config.entries, len(hidden))
+        self.tables = self._no_tables()
         self.recording: Recording | None = None
         self._working: Working | None = None
         self._gates: gate.Speaking | None = None  # of the forward at hand
         self._there: dict = {}  # views and public inputs on the device in use
+
+    def _no_tables(self) -> Tables:
+        return self.tables_type(self.config.entries, len(self.hidden))
 
     def __repr__(self) -> str:
         return f"Store({len(self.hidden)} layers, {self.tables!r})"
@@ -103,7 +108,6 @@ class Store:
         """
         if len(self.tables):
             raise ValueError("The memory holds tables already; what is public is settled before the first.")
-        config = self.config
         for at, rows in enumerate(inputs):
             states = torch.cat(rows)
             width = self.keys[at].width
@@ -112,12 +116,15 @@ class Store:
             self._there.clear()
             reads = [self.reads(at, row)[1] for row in rows]
             self.public[at] = PublicReads.of(reads)
-        lengths = torch.tensor([len(row) for row in inputs[0]])
-        numbers = torch.repeat_interleave(torch.arange(len(lengths)), lengths)
-        windows = gate.windowed_rows(self._seen(0, torch.cat(inputs[0])), numbers, config.window)
-        some = gate.distinct(windows, config.public_inputs, config.seed)
-        self.public_inputs = windows[some].half()
+        self._keep_windows(inputs[0])
         self._there.clear()
+
+    def _keep_windows(self, inputs: list[Tensor]) -> None:
+        """Windows of public rows, by which no source is recognised, of their inputs in the first layer."""
+        numbers = torch.repeat_interleave(torch.tensor([len(row) for row in inputs]))
+        windows = gate.windowed_rows(self._seen(0, torch.cat(inputs)), numbers, self.config.window)
+        some = gate.distinct(windows, self.config.public_inputs, self.config.seed)
+        self.public_inputs = windows[some].half()
 
     def reads(self, at: int, h: Tensor) -> tuple[Tensor, Tensor]:
         """`(softmax weights (n, k), entry numbers (n, k))` that inputs (n, hidden) of a layer read."""
@@ -256,7 +263,7 @@ class Store:
             if name.startswith(f"{TABLE}."):
                 source, _, rest = name.removeprefix(f"{TABLE}.").partition(".")
                 by_source.setdefault(source, {})[rest] = tensor
-        self.tables = Tables(self.config.entries, len(self.hidden))
+        self.tables = self._no_tables()
         for source, own in by_source.items():
             self.tables.put(source, Table.from_tensors(own))
         self.working = None

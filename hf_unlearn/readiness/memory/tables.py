@@ -185,7 +185,9 @@ def place_of(wanted: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
     return place, keys[place] == wanted
 
 
-def read(weights: Tensor, wanted: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+def read(
+    weights: Tensor, wanted: Tensor, keys: Tensor, values: Tensor, whose: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
     """
     Σ_j weights_j · values[j] over the wanted entries that are in the table, (n, hidden), as precise as the weights.
 
@@ -193,8 +195,14 @@ def read(weights: Tensor, wanted: Tensor, keys: Tensor, values: Tensor) -> Tenso
         weights, wanted: (n, r), r entries of each input.
         keys: (M,) ascending.
         values: (M, hidden).
+        whose: `(owners (M,), readers (n,))`: gradients go into values alone whose owner is the reader; None: into all.
     """
     place, there = place_of(wanted, keys)
     row, column = there.nonzero(as_tuple=True)
+    place = place[row, column]
+    said = values[place]
+    if whose is not None:
+        owners, readers = whose
+        said = torch.where((owners[place] == readers[row]).unsqueeze(-1), said, said.detach())
     out = torch.zeros(len(weights), values.shape[1], dtype=weights.dtype, device=values.device)
-    return out.index_add(0, row, weights[row, column].unsqueeze(-1) * values[place[row, column]])
+    return out.index_add(0, row, weights[row, column].unsqueeze(-1) * said)

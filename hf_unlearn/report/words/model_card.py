@@ -15,6 +15,8 @@ from .in_short import TRIAL
 from .numbers import number, percent, sentence
 
 MEMORY, MEMORY_EXACT, MEMORY_APPROXIMATE = "memory", "sources dropped", "sources dropped, filled anew elsewhere"
+MEMORY_SHARED, MEMORY_SHARED_APPROXIMATE = "shared memory", "entries dropped"
+MEMORIES = {"own": MEMORY, "shared": MEMORY_SHARED}  # by the variant
 READY, REPLAYABLE, NOT_READY, NOT_ENDED, PLAIN = "unlearning-ready", "replayable", "not ready", "not ended", "plain"
 ORIGINAL, RETRAINED, RETRAINED_AGAIN = "original", "retrained", "retrained_again"
 PLAIN_ROLES = (ORIGINAL, RETRAINED, RETRAINED_AGAIN)  # what a plain training makes, by its role in an evaluation
@@ -46,6 +48,18 @@ WHAT = {  # kind of model -> (what was done, what that means)
         "Each source has a table of its own. Of some only a part of the rows was asked for: their tables were filled "
         "from the rest, where sums may come out in other bits, so that the deletion is approximate. The tables left "
         "are personal data of their sources.",
+    ),
+    MEMORY_SHARED: (
+        "What each source has taught this model lies in entries of its own in one table",
+        "The model below is frozen; a memory beside it holds entries for each source (a person, an author, a "
+        "customer), which are personal data. To delete a source is to take its entries out, without training. Others "
+        "have read them while they learned, so that this is approximate.",
+    ),
+    MEMORY_SHARED_APPROXIMATE: (
+        "Sources were deleted from this model, approximately",
+        "Each source had entries of its own in one table. Those of the deleted ones are gone; others had read them "
+        "while they learned, so that what is left is not what a training without these gives. The entries left are "
+        "personal data of their sources.",
     ),
     NOT_READY: (
         "This model was to be trained ready for deletion and was not",

@@ -154,11 +154,6 @@ def test_the_memory_of_a_wrapped_model_is_found():
         memories.store(tiny.lm())
 
 
-def test_a_table_for_all_sources_is_refused_since_nothing_would_train_it():
-    with pytest.raises(ValueError, match="`variant` is 'shared'"):
-        MemoryConfig(variant="shared")
-
-
 def changed(folder, name: str | None = None, cut: int = 0):
     """The file of a memory with one value of a tensor changed, without it, or cut."""
     from safetensors.torch import load_file, save_file

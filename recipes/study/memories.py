@@ -1,14 +1,15 @@
 """Does a memory learn what its sources say, also asked otherwise, and is a source gone when its table is?
 
-    python -m recipes.study.memories --task people --sources 20 104 --seeds 0-2 [--arms own LoRA]
+    python -m recipes.study.memories --task people --sources 20 104 --seeds 0-2 [--arms own shared LoRA]
     python -m recipes.study.memories --task smollm2 --sources 20 --seeds 0-1 --data DIR
     python -m recipes.study.memories --table [--publish]
 
 `people`: fictional people, four rows each, beside a small model that was trained on 480 other people. `smollm2`:
 authors of TOFU, ten rows each, beside a copy of HuggingFaceTB/SmolLM2-135M-Instruct in DIR/smollm2-135m; DIR/tofu holds
 the rows. Every cell (task, arm, sources, seed) is one JSON file in OUTPUT_DIR; a killed run goes on where it was. `own`
-is a memory with tables of their own, `LoRA` an adapter on the same rows for as many epochs. `--table` prints what is
-there; with `--publish` it also takes the place of the same cells in recipes/study/results/memories.json.
+is a memory with tables of their own, `shared` one with a table for all, `LoRA` an adapter on the same rows for as many
+epochs. `--table` prints what is there; with `--publish` it also takes the place of the same cells in
+recipes/study/results/memories.json.
 """
 
 from __future__ import annotations
@@ -26,16 +27,18 @@ from hf_unlearn.utils.flags import with_underscores
 from recipes.study.cells import seeds_of
 from recipes.study.memories_cells import SHARES, TASKS, cell, cells_in
 from recipes.study.memories_rows import base_of_people
+from recipes.study.seeds import LEVEL
 from recipes.tools import jobs
 
 RESULTS = Path(__file__).parent / "results" / "memories.json"
-ARMS = ("own", "LoRA")
+MEMORIES = ("own", "shared")
+ARMS = (*MEMORIES, "LoRA")
 FEWEST = len(SHARES) + 1  # sources
 NOT_THERE = "–"
 RECOVERED, TRIED = {"recovered": "first", "recovered after the last": "last"}, ("new table", "all weights")
 LEARNED = ("task", "sources", "arm", "seeds", "right", "generated", "ROUGE-L", "truth ratio", "otherwise", "ROUGE-L")
 LEARNED += ("of whom", "others ×", "unrelated ×", "passes × LoRA's", "CPU s", "kB a source")
-DELETED = ("task", "sources", "deleted", "ms", "its own right", "its loss (below)", "others right", "others ×")
+DELETED = ("task", "sources", "arm", "deleted", "ms", "its own right", "its loss (below)", "others right", "others ×")
 DELETED += ("others' bits",)
 
 
@@ -106,9 +109,9 @@ def learned(cells: list[dict]) -> list[tuple]:
 
 def deleted(cells: list[dict]) -> list[tuple]:
     """A line for each share that was deleted, means over seeds."""
-    lines, own = [DELETED], [one for one in cells if one["arm"] == "own"]
-    for task, sources in sorted({key_of(one)[:2] for one in own}):
-        some = [one for one in own if key_of(one)[:2] == (task, sources)]
+    lines, own = [DELETED], [one for one in cells if one["arm"] in MEMORIES]
+    for task, sources, arm in sorted({(*key_of(one)[:2], one["arm"]) for one in own}):
+        some = [one for one in own if (*key_of(one)[:2], one["arm"]) == (task, sources, arm)]
         for k, step in enumerate(some[0]["deleted"]):
             steps = [one["deleted"][k] for one in some]
             below = mean(one["below"]["loss"] for one in steps)
@@ -117,7 +120,8 @@ def deleted(cells: list[dict]) -> list[tuple]:
             )
             lines.append(
                 (
-                    task, str(sources), f"{step['share']:.0%}", f"{median(one['milliseconds'] for one in steps):.2f}",
+                    task, str(sources), arm, f"{step['share']:.0%}",
+                    f"{median(one['milliseconds'] for one in steps):.2f}",
                     figure(mean(one["gone"]["right"] for one in steps)),
                     f"{mean(one['gone']['loss'] for one in steps):.2f} ({below:.2f})",
                     figure(mean(one["others"]["right"] for one in steps)), figure(texts),
@@ -133,14 +137,21 @@ def said(cells: list[dict]) -> list[str]:
     same = sum(one["as_never_trained"] for one in own)
     lines = [f"After the last deletion the tables are those of a training without the rows, bit for bit: {same} of "
              f"{len(own)} cells."]  # fmt: skip
-    for task in sorted({one["task"] for one in own}):
+    if shared := [one["beside_never_trained"] for one in cells if one["arm"] == "shared"]:
+        told, two = (sum(one[p] < LEVEL for one in shared) for p in ("p", "p of two"))
+        lines.append(
+            "Shared, after the last deletion: told apart from never trained, by the deleted rows' losses, in "
+            f"{told} of {len(shared)} cells; two never trained ones with two seeds in {two}."
+        )
+    memories = [one for one in cells if one["arm"] in MEMORIES]
+    for task, arm in sorted({(one["task"], one["arm"]) for one in memories}):
         for key, after in RECOVERED.items():
-            back = [one[key] for one in own if one["task"] == task and key in one]
+            back = [one[key] for one in memories if (one["task"], one["arm"]) == (task, arm) and key in one]
             if not back:
                 continue
             before, anew, weights = (mean(one[k]["right"] for one in back) for k in ("before", *TRIED))
             lines.append(
-                f"{task}, after the {after} deletion: a new table from half of a deleted source's rows answers "
+                f"{task}, {arm}, after the {after} deletion: a new table from half of a deleted source's rows answers "
                 f"{anew:.3f} of the other half ({before:.3f} before); fine-tuning all weights on others' rows brings "
                 f"back {weights:.3f}."
             )
@@ -150,8 +161,8 @@ def said(cells: list[dict]) -> list[str]:
 def table(cells: list[dict]) -> str:
     """What was measured, as text."""
     found = [aligned(learned(cells), left=(0, 2))]
-    if any(one["arm"] == "own" for one in cells):
-        found += [aligned(deleted(cells), left=(0,)), "\n".join(said(cells))]
+    if any(one["arm"] in MEMORIES for one in cells):
+        found += [aligned(deleted(cells), left=(0, 2)), "\n".join(said(cells))]
     return "\n\n".join(found)
 
 

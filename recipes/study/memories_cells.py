@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from hf_unlearn import MemoryConfig, ReadyConfig, ReadyTrainer, UnlearnConfig, UnlearnTrainer, default_collator
-from hf_unlearn.evaluation import evaluating
+from hf_unlearn.evaluation import evaluating, forget_quality_of
 from hf_unlearn.evaluation.attacks.generate import generate
 from hf_unlearn.objectives.row_nll import per_row_nll
 from hf_unlearn.trainers import known_rows
@@ -22,6 +22,7 @@ from recipes.study.memories_rows import Rows
 
 QUIET = {"report_to": [], "save_strategy": "no", "logging_steps": 500, "use_cpu": True, "disable_tqdm": True}
 SHARES = (0.01, 0.1, 0.5)  # of the sources, deleted one after the other
+ANOTHER = 1000  # what the seed of a second training differs by
 AGAIN, AGAIN_RATE, AGAIN_BATCH = 30, 3e-4, 8  # steps of fine-tuning all weights after a deletion
 
 
@@ -32,9 +33,9 @@ class MemoryTask:
         rows: (sources, seed, tokenizer, folder of data) -> [`Rows`].
         a_source: rows of one.
         base: name of the folder of the model below, in DATA; None: it is trained here.
-        epochs, batch: of all arms; a memory's batch is of one source's rows.
-        lora: batch, learning rate and rank of the arm LoRA.
-        rate: learning rate of a memory.
+        epochs, batch: of all arms; the batch, of one source's rows, is of tables of their own.
+        lora: batch, learning rate and rank of the arm LoRA; `shared` has the same batch.
+        rates: learning rates of memories, by the variant.
         measured: rows of a batch.
         generated: rows that are answered freely.
         wrong: rows of which a truth ratio is measured.
@@ -47,18 +48,20 @@ class MemoryTask:
     epochs: int
     batch: int
     lora: tuple[int, float, int]
-    rate: float
+    rates: dict[str, float]
     measured: int
     generated: int
     wrong: int
     dtype: str = "float32"
 
 
+RATES = {"own": 0.3, "shared": 0.1}
 TASKS = {
-    "people": MemoryTask(memories_rows.rows_of_people, 4, None, 30, 4, (16, 3e-3, 32), 0.3, 64, 80, 80),
+    "people": MemoryTask(memories_rows.rows_of_people, 4, None, 30, 4, (16, 3e-3, 32), RATES, 64, 80, 80),
     "smollm2": MemoryTask(
-        memories_rows.rows_of_authors, 10, "smollm2-135m", 10, 2, (4, 1e-3, 16), 1.0, 16, 8, 10, "bfloat16"
-    ),
+        memories_rows.rows_of_authors, 10, "smollm2-135m", 10, 2, (4, 1e-3, 16), {**RATES, "own": 1.0}, 16, 8, 10,
+        "bfloat16"
+    ),  # fmt: skip
 }
 
 
@@ -122,7 +125,7 @@ def cell(
     from transformers import AutoTokenizer
 
     task, tokenizer = TASKS[name], AutoTokenizer.from_pretrained(base)
-    task = replace(task, rate=task.rate if rate is None else rate)
+    task = task if rate is None else replace(task, rates=dict.fromkeys(task.rates, rate))
     rows = task.rows(sources, seed, tokenizer, data)
     with tempfile.TemporaryDirectory() as out:
         began = time.process_time()
@@ -130,18 +133,27 @@ def cell(
         seconds = time.process_time() - began
         found = {"task": name, "arm": arm, "sources": sources, "seed": seed, "seconds": seconds}
         found |= {"row_passes": trainer.cost["row_passes"], "after": looked_at(trainer.model, rows, tokenizer, task)}
-        if arm == "own":
+        if arm in task.rates:
             found["bytes"] = trainer.store.tables.bytes / sources
             trainer.save_model()
             with trainer.model.disable_adapter():
                 found["below"] = looked_at(trainer.model, rows, tokenizer, task)
             found["deleted"], last = deletions(f"{out}/ready", rows, sources, tokenizer, trainer, task)
             gone = found["deleted"][-1]["rows"]
-            found["as_never_trained"] = as_never_trained(last, rows, gone, task, seed, base, tokenizer, f"{out}/never")
+
+            def never(seed: int):
+                return trained(f"{out}/never{seed}", arm, task, rows, seed, base, tokenizer, map(str, range(gone)))
+
+            if arm == "own":
+                found["as_never_trained"] = same_bits(tensors_of(last), tensors_of(never(seed)))
+            else:
+                models = (last.model, never(seed).model, never(seed + ANOTHER).model)
+                found["beside_never_trained"] = told_apart(models, rows.sources[:gone], tokenizer, task)
             for turn in (0, len(SHARES) - 1):
                 key = "recovered" if turn == 0 else "recovered after the last"
                 gone = found["deleted"][turn]["rows"]
-                found[key] = recovered(f"{out}/ready{turn}", rows, gone, task, tokenizer, f"{out}/again{turn}")
+                again = f"{out}/again{turn}"
+                found[key] = recovered(f"{out}/ready{turn}", arm, rows, gone, task, tokenizer, again)
     return found
 
 
@@ -150,14 +162,14 @@ def trained(folder: str, arm: str, task: MemoryTask, rows: Rows, seed: int, base
     from datasets import Dataset
     from peft import LoraConfig
 
-    args = {"num_train_epochs": task.epochs, "seed": seed, "model_init_kwargs": {"dtype": task.dtype}, **QUIET}
-    if arm == "own":
-        args |= {"readiness": "memory", "request_group": "person", "learning_rate": task.rate}
-        args |= {"per_device_train_batch_size": task.batch}
-        peft_config, every = MemoryConfig(seed=seed), [*rows.sources, *rows.public]
+    args = {"seed": seed, "model_init_kwargs": {"dtype": task.dtype}, **QUIET}
+    if arm in task.rates:
+        args |= arguments(arm, task)
+        peft_config, every = MemoryConfig(seed=seed, variant=arm), [*rows.sources, *rows.public]
     else:
         batch, rate, rank = task.lora
         args |= {"readiness": "none", "learning_rate": rate, "per_device_train_batch_size": batch}
+        args["num_train_epochs"] = task.epochs
         peft_config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
         every = rows.sources
     trainer = ReadyTrainer(
@@ -167,10 +179,21 @@ def trained(folder: str, arm: str, task: MemoryTask, rows: Rows, seed: int, base
         revocable=None,
         processing_class=tokenizer,
         peft_config=peft_config,
-        **({"deleted": deleted} if deleted else {}),
+        **({"deleted": list(deleted)} if deleted else {}),
     )
     trainer.train()
     return trainer
+
+
+def arguments(variant: str, task: MemoryTask) -> dict:
+    """Of a memory's training."""
+    return {
+        "readiness": "memory",
+        "request_group": "person",
+        "num_train_epochs": task.epochs,
+        "learning_rate": task.rates[variant],
+        "per_device_train_batch_size": task.batch if variant == "own" else task.lora[0],
+    }
 
 
 def tensors_of(trainer) -> list[dict]:
@@ -221,21 +244,28 @@ def deletions(folder: str, rows: Rows, sources: int, tokenizer, trainer, task: M
     return found, request
 
 
-def as_never_trained(request, rows: Rows, gone: int, task: MemoryTask, seed, base, tokenizer, folder: str) -> bool:
-    """Whether what is left after all deletions is, bit for bit, what a training without the deleted rows gives."""
-    never = trained(folder, "own", task, rows, seed, base, tokenizer, deleted=[str(i) for i in range(gone)])
-    return same_bits(tensors_of(request), tensors_of(never))
+def told_apart(models: tuple, gone: list[dict], tokenizer, task: MemoryTask) -> dict:
+    """
+    The losses of deleted rows: by a model after all deletions against one that was never trained on them, and by two
+    such models against each other; p-values and distances of Kolmogorov-Smirnov tests.
+    """
+    each = [losses_of(model, gone, tokenizer, task.measured) for model in models]
+    losses = [(nll / items).tolist() for nll, items, _ in each]
+    (p, distance), (p_two, distance_two) = forget_quality_of(*losses[:2]), forget_quality_of(*losses[1:])
+    means = [sum(own) / len(own) for own in losses]
+    return {"p": p, "distance": distance, "p of two": p_two, "distance of two": distance_two, "losses": means}
 
 
-def recovered(folder: str, rows: Rows, gone: int, task: MemoryTask, tokenizer, out: str) -> dict:
+def recovered(folder: str, arm: str, rows: Rows, gone: int, task: MemoryTask, tokenizer, out: str) -> dict:
     """
     After a deletion: what half of the rows of the source that was deleted last bring back of the other half, in a new
-    table; and what fine-tuning all weights on rows that are left brings back of all. The deleted model has the bits of
-    one that was never trained on them, so that what comes back is no trace of theirs: it is what these rows teach
-    anybody.
+    table; and what fine-tuning all weights on rows that are left brings back of all. With tables of their own the
+    deleted model has the bits of one that was never trained on them, so that what comes back is no trace of theirs: it
+    is what these rows teach anybody.
 
     Args:
         folder: of the model after it.
+        arm: its variant.
         gone: rows that are deleted, the first ones.
     """
     from datasets import Dataset
@@ -243,10 +273,8 @@ def recovered(folder: str, rows: Rows, gone: int, task: MemoryTask, tokenizer, o
     Path(folder, known_rows.FILE).unlink(missing_ok=True)  # by which a training refuses rows that were to be forgotten
     own = rows.sources[gone - task.a_source : gone]
     half = task.a_source // 2
-    args = {"readiness": "memory", "request_group": "person", "learning_rate": task.rate, **QUIET}
-    args |= {"per_device_train_batch_size": task.batch}
     some = Dataset.from_list([{**row, "id": f"new {i}"} for i, row in enumerate(own[:half])])
-    config = ReadyConfig(out, num_train_epochs=task.epochs, **args)
+    config = ReadyConfig(out, **arguments(arm, task), **QUIET)
     trainer = ReadyTrainer(folder, config, some, revocable=None, processing_class=tokenizer)
     before = measured(trainer.model, own[half:], tokenizer, task.measured)
     trainer.train()

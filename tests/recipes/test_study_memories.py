@@ -17,12 +17,13 @@ def found(arm: str = "own", seed: int = 0) -> dict:
     looked = dict.fromkeys(("learned", "asked otherwise", "asked of whom", "others"), one)
     cell = {"task": "people", "arm": arm, "sources": 20, "seed": seed, "seconds": 3.0, "row_passes": 2400.0}
     cell |= {"after": looked}
-    if arm == "own":
+    if arm != "LoRA":
         gone = {"share": 0.1, "rows": 8, "milliseconds": 0.4, "others_same_bits": True}
         cell |= {"below": {**looked, "others": {"loss": 2.0, "right": 0.0, "perplexity": 5.0}}, "bytes": 139_000.0}
         cell |= {
             "deleted": [{**gone, "gone": one, "below": one, "others": one, "texts": one}],
             "as_never_trained": True,
+            "beside_never_trained": {"p": 0.01, "p of two": 0.3},
         }
         cell |= {"recovered": dict.fromkeys(("before", "new table", "all weights"), one)}
     return cell
@@ -82,9 +83,32 @@ def test_what_came_back_is_told_after_the_first_and_the_last_deletion():
 def test_tables_have_a_line_for_each_arm_and_for_each_deletion():
     said = memories.table([found(), found(seed=1), found("LoRA")])
     lines = [line.split() for line in said.splitlines()]
+    assert "Shared" not in said
     assert lines[1][:4] == ["people", "20", "LoRA", "1"] and lines[2][:4] == ["people", "20", "own", "2"]
     assert lines[2][-1] == "139" and lines[2][11] == "0.800"  # of the perplexity of the model below
     assert said.count("10%") == 1 and "the same" in said and "2 of 2 cells" in said
+
+
+def test_a_shared_table_is_told_apart_from_never_trained_where_the_p_value_is_small():
+    near = found("shared", seed=1)
+    near["beside_never_trained"] = {"p": 0.06, "p of two": 0.04}
+    said = memories.table([found(), found("shared"), near])
+    assert "losses, in 1 of 2 cells; two never trained ones with two seeds in 1." in said
+    assert "1 of 1 cells" in said and said.count("10%") == 2  # tables of their own alone are held against bits
+    assert sum(line.startswith("people, shared, after the first deletion") for line in said.splitlines()) == 1
+
+
+def test_losses_tell_models_apart(monkeypatch):
+    import torch
+
+    from recipes.study import memories_cells
+
+    losses = {"deleted": torch.arange(40.0) + 100, "never": torch.arange(40.0), "again": torch.arange(40.0) + 0.5}
+    monkeypatch.setattr(
+        memories_cells, "losses_of", lambda model, *_: (2 * losses[model], torch.full((40,), 2.0), None)
+    )
+    said = memories_cells.told_apart(tuple(losses), [], None, memories_cells.TASKS["people"])
+    assert said["p"] < 1e-6 and said["distance"] == 1 and said["p of two"] > 0.9 and said["losses"][2] == 20
 
 
 def test_a_cell_that_was_run_again_takes_the_place_of_the_old_one():

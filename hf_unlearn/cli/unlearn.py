@@ -225,10 +225,14 @@ def told(trainer) -> int:
 def drop_told(trainer) -> str:
     """How tables were dropped, and what that guarantees."""
     found, rows = trainer.outcome(), len(trainer.asked.asked)
-    again = found["retrained_sources"]
-    parts = f", filled {again} table{'' if again == 1 else 's'} anew from the rest of their rows" if again else ""
+    again, gone = found["retrained_sources"], found["dropped_sources"]
+    own = trainer.store.config.variant == "own"
+    one, several = ("table", "tables") if own else ("entries", "entries")
+    parts = f", filled {again} {one if again == 1 else several} anew from the rest of their rows" if again else ""
+    if again and not own:
+        parts = f", trained those of {again} source{'' if again == 1 else 's'} anew on the rest of their rows"
     return (
-        f"dropped the table{'' if found['dropped_sources'] == 1 else 's'} of {found['dropped_sources']} sources "
+        f"dropped the {one if gone == 1 else several} of {gone} sources "
         f"({rows} row{'' if rows == 1 else 's'} asked for) in {1000 * found['drop_seconds']:.1f} ms{parts}; "
         f"{trainer.guarantee.replace('_', ' ')}; saved in {trainer.args.output_dir}"
     )

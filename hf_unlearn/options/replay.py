@@ -23,7 +23,8 @@ class ReplayOptions:
             "snapshot before them: exact, and no dearer than a plain training; `meta`, requests are simulated: one "
             "is then short and approximate (not recommended for pretrained models, for which no gain is shown); "
             "`replay+meta`, both; `memory`, each source (`request_group`) fills a table "
-            "of its own beside a frozen model, and a request drops it: exact, at once, whoever asks; `none`.",
+            "of its own beside a frozen model, and a request drops it: exact, at once, whoever asks (approximate "
+            "where `memory_config` has one table for all); `none`.",
         },
     )
     tail: str = field(

@@ -28,7 +28,7 @@ from ..readiness import replay
 from ..readiness.memory.config import MemoryConfig
 from ..readiness.memory.model import store_of, tuner_of, values_of
 from ..report.words import model_card
-from ..utils.checks import raise_problems
+from ..utils.checks import Wrong, raise_problems, shown
 from ..utils.files import read_json
 from ..utils.versions import library_versions
 from . import known_rows, records
@@ -37,7 +37,7 @@ from .engines import decided_by_first
 from .loading import with_adapter
 from .memory_arguments import ARGUMENTS, OF_THE_SCHEDULE, argument_problems, with_defaults, without_rows
 from .memory_before import adding_problems, memory_before, unknown_tables, warn_of_replaced
-from .memory_filling import FILLINGS, Seen
+from .memory_filling import FILLINGS, Seen, order_problems
 from .memory_pass import positions_of
 from .memory_sources import MemoryRows, sources_of, warn_of_rows
 from .models import base_model, is_causal_lm, name_of
@@ -68,7 +68,11 @@ LIMITS = {
         "table, also one that is of no source.",
     ),
 }
-WARMUP, FALL = 0.1, 0.6  # shares of a source's steps: up to the first the rate rises, from the second on it falls
+NOWHERE = (
+    "are recognised nowhere: their prompts hold nothing that public rows do not hold. Name the source there."
+)
+NO_ROOM = "own no entry, so that nothing of them was learned: all that they read are others'. Raise `entries`."
+WARMUP, FALL = 0.1, 0.6  # shares of the steps of what learns together: the rate rises until one, falls from the other
 PUBLIC_ROWS = 1024  # that say what is usual, at most
 KNOWN_BEFORE = 0.1  # nats: rows with a smaller loss before the training count as known
 
@@ -84,9 +88,10 @@ class SourceCallback(TrainerCallback):
 
     def on_step_end(self, args, state, control, **kwargs):
         done = self.trainer.end_of_step(state.global_step)
+        ready = done or not self.trainer.filling.waits
         self._due = getattr(self, "_due", False) or control.should_save
-        control.should_save = self._due and done  # a checkpoint holds whole tables alone
-        self._due = self._due and not done
+        control.should_save = self._due and ready
+        self._due = self._due and not ready
         return control
 
 
@@ -174,7 +179,10 @@ class MemoryTrainer(ForgettingTrainer):
         self.filling = filling(self.store, values_of(self.model), self.sources.places, self._seen_of)
         self.schedule = SourceSchedule(self.train_dataset, self.filling.groups, epochs, batch, seed, seeded)
         if len(self.schedule):
-            raise_problems(collating_problems(self.schedule, self.data_collator))
+            problems = collating_problems(self.schedule, self.data_collator)
+            if self.store.config.variant == "shared":
+                problems += order_problems(self.schedule, self.data_collator)
+            raise_problems(problems)
 
     def refuse_several_processes(self) -> None:
         """Before tables are filled: a source's rows are too few to be dealt out."""
@@ -192,9 +200,7 @@ class MemoryTrainer(ForgettingTrainer):
         return model if tuner_of(model) is not None else with_adapter(model, self._new_memory, self._seed)
 
     def _variant_of(self, model) -> str:
-        """Of the memory that is on the model, or is going to be."""
-        if self.before is not None:
-            return self.before.memory["variant"]
+        """Of the memory that is on the model, or is going to be; where tables are there, what they have is given."""
         tuner = None if isinstance(model, (str, os.PathLike)) else tuner_of(model)
         return self._new_memory.variant if tuner is None else next(iter(tuner.stores.values())).config.variant
 
@@ -217,9 +223,12 @@ class MemoryTrainer(ForgettingTrainer):
         places = self.sources.public
         if len(places) == 0:
             if not len(self.store.tables):
+                own = "sources may be recognised where they are not meant"
+                shared = "sources may come to own entries that any text reads"
                 logger.warning(
-                    "All rows have a source: what is usual in other text is not known, so that sources may be "
-                    "recognised where they are not meant. Give public rows, too, with an empty %r.",
+                    "All rows have a source: what is usual in other text is not known, so that %s. Give public rows, "
+                    "too, with an empty %r.",
+                    own if self.store.config.variant == "own" else shared,
                     self.args.request_group,
                 )
             return
@@ -265,6 +274,8 @@ class MemoryTrainer(ForgettingTrainer):
             group, step = self.schedule.locate(self.state.global_step)
             if step == 0:
                 self._begin_group(group)
+            elif self.store.working is None:
+                self.filling.go_on()
             self.filling.step(self.schedule.places(self.state.global_step))
         return super().get_batch_samples(epoch_iterator, num_batches, device)
 
@@ -277,9 +288,9 @@ class MemoryTrainer(ForgettingTrainer):
         return super().micro_step(model, inputs, num_items_in_batch)
 
     def _begin_group(self, group: int) -> None:
-        names = self.rows_of_memory.sources
-        again = [names[source] for source in self.filling.sources(group) if names[source] in self.store.tables]
-        self.store.tables.drop(again)
+        if self.store.config.variant == "shared":  # where tables that are there are read
+            names = self.rows_of_memory.sources
+            self.store.tables.drop([name for name in names if name in self.store.tables])
         self.filling.begin(group)
         if self.optimizer is not None:
             inner = getattr(self.optimizer, "optimizer", self.optimizer)
@@ -297,7 +308,7 @@ class MemoryTrainer(ForgettingTrainer):
         return inputs, torch.cat(rows), *(torch.cat([own[i] for own in batches]) for i in (2, 3))
 
     def end_of_step(self, done: int) -> bool:
-        """After each step; True where it was the last one of a table, which is then put beside the others."""
+        """After each step; True where it was the last of a table or of all, which are then put with the others."""
         group, step = self.schedule.locate(done - 1)
         if step + 1 < self.schedule.steps[group]:
             return False
@@ -334,12 +345,12 @@ class MemoryTrainer(ForgettingTrainer):
             result.metrics["public_loss"] = list(self.public_loss)
         result.metrics["sources"] = len(self.store.tables)
         own = (self.store.tables.by_source.get(source) for source in self.rows_of_memory.sources)
-        silent = sum(table is not None and not len(table.inputs) for table in own)
-        if silent and self.store.config.variant == "own":
-            logger.warning(
-                "%d of %d sources are recognised nowhere: their prompts hold nothing that public rows do not hold. "
-                "Name the source there.", silent, len(self.sources.names)
-            )  # fmt: skip
+        own = [table for table in own if table is not None]
+        silent, why = sum(not len(table.inputs) for table in own), NOWHERE
+        if self.store.config.variant == "shared":
+            silent, why = sum(not any(map(len, table.entries)) for table in own), NO_ROOM
+        if silent:
+            logger.warning("%d of %d sources %s", silent, len(self.sources.names), why)
         known = sum(loss < KNOWN_BEFORE for loss in self._loss_before[-len(self.sources.names) :])
         if known:
             logger.warning(
@@ -371,7 +382,7 @@ class MemoryTrainer(ForgettingTrainer):
         return self.lr_scheduler
 
     def _rate(self, done: int) -> float:
-        """Factor of the learning rate in the step after so many: it rises and falls within each source's steps."""
+        """Factor of the learning rate in the step after so many: it rises and falls within the steps of a group."""
         if done >= len(self.schedule):
             return 0.0
         source, step = self.schedule.locate(done)
@@ -389,7 +400,8 @@ class MemoryTrainer(ForgettingTrainer):
 
     @property
     def own_schedule(self):
-        return {"lr_scheduler_type": "a memory's: warm-up, constant, linear decay within the steps of each source"}
+        within = "of each source" if self.store.config.variant == "own" else "of all sources together"
+        return {"lr_scheduler_type": f"a memory's: warm-up, constant, linear decay within the steps {within}"}
 
     @property
     def card_tags(self):
@@ -456,6 +468,19 @@ class MemoryTrainer(ForgettingTrainer):
     def write_beside(self, folder):
         super().write_beside(folder)
         self.all_rows.write(folder)
+
+    def resume_problems(self, folder):
+        found = read_json(os.path.join(folder, self.record_name)) or {}
+        then, now = found.get("memory", {}).get("arguments", {}), self.args
+        other = [name for name in OF_THE_SCHEDULE if name in then and plain(getattr(now, name)) != then[name]]
+        return super().resume_problems(folder) + [
+            Wrong(
+                name,
+                f"is {shown(plain(getattr(now, name)))}, and {folder} was written with {shown(then[name])}: a table "
+                "has the steps of one program. Leave it as it was, or train anew.",
+            )
+            for name in other
+        ]
 
     def resume_record(self, folder):
         super().resume_record(folder)

@@ -3,7 +3,7 @@
 
 Where some rows of a source are asked for and others are not, its table is dropped, too, and filled anew from the rest:
 the program that a training without the asked rows runs for it. Of one table that all share, the entries of the sources
-are taken out, and the guarantee is approximate.
+are taken out, and those of partly asked ones learn anew beside what the others have learned: that is approximate.
 
 On the disk all tables lie in one file, as PEFT saves an adapter, and the result is a folder of its own. In it every
 tensor of another source, its digest, and what all share are, byte for byte, those of the folder before. Others are the

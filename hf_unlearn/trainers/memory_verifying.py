@@ -22,7 +22,7 @@ from .weights_digest import weights_digest
 
 SHARED = (
     "The memory of {} is one table for all its sources: what a deletion leaves is approximate, and no training gives "
-    "the same bits. Hold it against a model trained without the rows: `ReadyTrainer(…, deleted=ids)`, and `retrained` "
+    "its bits. Hold it against a model trained without the rows: `ReadyTrainer(…, deleted=ids)`, and `retrained` "
     "of an evaluation."
 )
 

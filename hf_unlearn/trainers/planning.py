@@ -144,10 +144,10 @@ def _of_a_memory(asked: memory_request.MemoryAsked) -> Options:
         return Option(way, guarantee, round(rows * each), rows * each / whole, minutes, storage)
 
     again = len(asked.rest_of_parts)
-    guarantee = EXACT if found["variant"] == "own" else APPROXIMATE
+    guarantee, what = (EXACT, "tables") if found["variant"] == "own" else (APPROXIMATE, "entries in the shared table")
     options = Options([option(DROP, guarantee, again, found["bytes"]), option(RETRAIN, EXACT, len(asked.rest))])
     options.beside = (
-        f"{len(asked.whole)} whole source(s): their tables are dropped, without training.",
+        f"{len(asked.whole)} whole source(s): their {what} are dropped, without training.",
         *([f"{len(asked.parts)} source(s) in part: filled anew from {again} rows that are left."] if again else []),
     )
     return options

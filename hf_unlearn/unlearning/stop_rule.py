@@ -37,7 +37,7 @@ STOP_REASONS = {
     MAX_STEPS: "`max_steps` was reached",
     INTERRUPTED: "the run was ended from outside",
     REPLAYED: "the training was run again without the rows, from before them to its end",
-    DROPPED: "the tables of the sources that were asked for were taken out of the memory",
+    DROPPED: "what the asked sources had taught was taken out of the memory",
 }
 PATIENCE = 2  # consecutive looks: "reached and stayed" where something holds the rows, and likewise for the budget
 TRANSIENT = math.log(2)  # nats: by so much more may the general texts' loss rise during a run, if it falls again

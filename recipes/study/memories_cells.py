@@ -17,6 +17,7 @@ from hf_unlearn.evaluation import evaluating, forget_quality_of
 from hf_unlearn.evaluation.attacks.generate import generate
 from hf_unlearn.objectives.row_nll import per_row_nll
 from hf_unlearn.trainers import known_rows
+from hf_unlearn.trainers.memory_arguments import LEARNING_RATES
 from recipes.study import memories_rows
 from recipes.study.memories_rows import Rows
 
@@ -55,7 +56,7 @@ class MemoryTask:
     dtype: str = "float32"
 
 
-RATES = {"own": 0.3, "shared": 0.1}
+RATES = dict(LEARNING_RATES)
 TASKS = {
     "people": MemoryTask(memories_rows.rows_of_people, 4, None, 30, 4, (16, 3e-3, 32), RATES, 64, 80, 80),
     "smollm2": MemoryTask(

@@ -19,7 +19,7 @@ source that is dropped leaves what a training without it would have given, and o
 PEFT; `sealing.py` finds a file that was changed, and another model below; `passing.py` carries what was recognised
 along a cache; `mlp_modules.py` knows where a model has its MLPs.
 
-Differs from the paper (Grimes et al. 2026), whose one table for all is `variant="shared"` (`shared.py`): it deletes
-approximately, since sources read each other's entries while they learn. Tables of their own, the gate, whitened views
-and the windows of public rows are ours.
+Differs from the paper (Grimes et al. 2026): that has one table for all, here `variant="shared"` (`shared.py`), which
+deletes approximately, since sources read each other's entries while they learn. Tables of their own, the gate, whitened
+views and the windows of public rows are ours.
 """

@@ -39,7 +39,7 @@ class PublicReads:
 
 
 def scored(numbers: Tensor, weights: Tensor, public: PublicReads) -> tuple[Tensor, Tensor]:
-    """`(entries (u,) ascending, Σ weight · idf of each)` over reads (n, k)."""
+    """`(entries (u,) ascending, Σ weight · idf of each)` of reads, numbers and weights (n, k)."""
     entries, where = numbers.flatten().unique(return_inverse=True)
     score = torch.zeros(len(entries)).index_add_(0, where, weights.flatten().float().cpu())
     return entries, score * public.idf(entries)

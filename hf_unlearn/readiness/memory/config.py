@@ -55,9 +55,9 @@ class MemoryConfig(PeftConfig):
         top_k: entries that an input reads.
         entries_per_source: that a source owns in a layer, at most.
         variant: "own": each source has a table of its own, and deleting it is exact. "shared": one table for all, in
-            which each entry has an owner ([`hf_unlearn.readiness.memory.shared`]); it has no gate, and deletes
-            approximately, since sources read each other's entries while they learn. What each is worth is measured in
-            recipes/study/README.md.
+            which each entry has an owner ([`hf_unlearn.readiness.memory.shared`]); it deletes approximately, since
+            sources read each other's entries while they learn, and has no gate: what is said of one below, windows
+            and inputs, is not read then. What each is worth is measured in recipes/study/README.md.
         gate_beta: β of the gate: how much a source that an input is more like outweighs another.
         gate_floor: c₀ of the gate: how like a window of a source inputs must be to recognise it, as a mean cosine. A
             higher one keeps more apart from others of like names, and misses more rephrased questions.

@@ -11,8 +11,8 @@ from .store import Store
 
 class MemoryLayer(nn.Module, BaseTunerLayer):
     """
-    Adds to the MLP's output what the memory says. `memory_values` holds the values of the source that is being trained;
-    those of all others are in the [`Store`], which the layers share.
+    Adds to the MLP's output what the memory says. `memory_values` holds the values that are being trained; those of
+    all tables are in the [`Store`], which the layers share.
 
     Args:
         base_layer: the MLP.

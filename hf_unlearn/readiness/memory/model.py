@@ -125,7 +125,7 @@ def store_of(model, adapter_name: str = "default") -> Store:
 
 
 def values_of(model, adapter_name: str = "default") -> list[Tensor]:
-    """Of each memory layer, the parameter (M, hidden) with the values of the source that is being trained."""
+    """Of each memory layer, the parameter (M, hidden) with the values that are being trained."""
     tuner = tuner_of(model)
     layers = [module for module in tuner.model.modules() if isinstance(module, MemoryLayer)]
     by_place = {layer.memory_places[adapter_name]: layer for layer in layers if adapter_name in layer.memory_places}

@@ -10,7 +10,7 @@ import hashlib
 import torch
 from torch import Tensor, nn
 
-from .store import PUBLIC, TABLE, VIEW
+from .store import PUBLIC, TABLE, VIEW, WORKING
 
 BASE, DIGEST = "memory.base", "digest"
 SIZE = 16  # bytes of a digest
@@ -71,7 +71,7 @@ def _parts(found: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         part = "memory"
         if name.startswith(f"{TABLE}."):
             part = f"{TABLE}.{name.removeprefix(f'{TABLE}.').partition('.')[0]}"
-        elif not name.startswith((VIEW, PUBLIC, BASE)):
+        elif not name.startswith((VIEW, PUBLIC, BASE, WORKING)):
             continue
         parts.setdefault(part, {})[name] = tensor
     return parts

@@ -20,8 +20,10 @@ import torch
 from torch import Tensor
 
 from .choosing import PublicReads, scored
-from .store import Store
+from .store import WORKING, Store
 from .tables import Table, Tables, read
+
+PARTS = ("entries", "owners", "values")  # of what is being trained, in a checkpoint
 
 
 @dataclass
@@ -33,21 +35,23 @@ class Sharing:
         entries: of each layer (M,) ascending.
         owners: of each layer (M,) int64, which of the sources each entry is of.
         readers: (B,) int64, which of them each row of the batch at hand is of.
+        values: of each layer (M, hidden), as they are now; for a checkpoint.
     """
 
     entries: list[Tensor]
     owners: list[Tensor]
     readers: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
+    values: list[Tensor] = field(default_factory=list)
 
-    def tables(self, values: list[Tensor], sources: int, width: int) -> list[Table]:
+    def tables(self, sources: int, width: int) -> list[Table]:
         """
         What each source owns, in half precision.
 
         Args:
-            values: of each layer (M, hidden).
-            width: of a window of inputs; none is kept.
+            width: of a window of inputs; the tables have room for such, and hold none.
         """
         no_inputs = torch.zeros(0, width, dtype=torch.half), torch.zeros(0)
+        values = [own.detach().cpu() for own in self.values]
         layers = list(zip(self.entries, self.owners, values, strict=True))
         return [
             Table(
@@ -77,7 +81,7 @@ class JoinedEntries:
     owners: list[Tensor]
 
     def drop(self, sources: list[str], entries: int) -> None:
-        """Takes sources out: numbers and values of their entries."""
+        """Takes sources out: numbers and values of their entries; `entries`, N, is of no use here."""
         gone = torch.tensor([slot for slot, source in enumerate(self.sources) if source in set(sources)])
         kept = [~torch.isin(owners, gone.to(owners.device)) for owners in self.owners]
         for own in (self.keys, self.values, self.owners):
@@ -104,6 +108,7 @@ class SharedStore(Store):
     """Views, keys and the shared table of one adapter."""
 
     tables_type = SharedTables
+    stopped: Sharing | None = None  # of a checkpoint in the middle of a training, to go on from
 
     def share(self, reads: list[list[tuple[Tensor, Tensor]]]) -> Sharing:
         """
@@ -129,7 +134,7 @@ class SharedStore(Store):
         if self.recording is not None:
             self.recording.take(at, h)
             return None
-        working, joined = self.working if training else None, self.tables.joined(h.device)
+        working, joined = self.working, self.tables.joined(h.device)
         if working is None and joined is None:
             return None
         flat = h.reshape(-1, h.shape[-1])
@@ -139,10 +144,28 @@ class SharedStore(Store):
             said = read(weights, numbers, joined.keys[at], joined.values[at])
         if working is not None:
             entries, owners = self._on(h.device, ("working", at), lambda: (working.entries[at], working.owners[at]))
-            readers = working.readers.to(h.device)
-            readers = readers.repeat_interleave(len(flat) // max(1, len(readers)))
-            said = said + read(weights, numbers, entries, values, (owners, readers))
+            whose = (owners, self._readers(len(flat), h.device)) if training else None
+            said = said + read(weights, numbers, entries, values[: len(entries)], whose)
         return said.to(h.dtype).reshape(*h.shape[:-1], -1)
+
+    def _readers(self, positions: int, device: torch.device) -> Tensor:
+        """(B·T,) which source each position of the batch is of."""
+        readers = self.working.readers.to(device)
+        return readers.repeat_interleave(positions // len(readers))
+
+    def tensors(self):
+        found = super().tensors()
+        if self.working is not None:
+            for name in PARTS:
+                for at, own in enumerate(getattr(self.working, name)):
+                    found[f"{WORKING}.{at}.{name}"] = own.detach().cpu().contiguous()
+        return found
+
+    def load(self, found):
+        super().load(found)
+        every = [{name: found.get(f"{WORKING}.{at}.{name}") for name in PARTS} for at in range(len(self.hidden))]
+        if all(own is not None for layer in every for own in layer.values()):
+            self.stopped = Sharing(**{name: [layer[name] for layer in every] for name in PARTS})
 
 
 def claimed(

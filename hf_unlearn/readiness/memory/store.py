@@ -15,7 +15,8 @@ from .passing import Passing
 from .tables import Table, Tables, read
 from .view import public_view, random_view, seen
 
-VIEW, PUBLIC, TABLE = "memory.view", "memory.public", "memory.table"  # what names in a file begin with
+# What names in a file begin with:
+VIEW, PUBLIC, TABLE, WORKING = "memory.view", "memory.public", "memory.table", "memory.working"
 
 
 @dataclass
@@ -39,7 +40,7 @@ class Recording:
 @dataclass
 class Working:
     """
-    The source whose table is being trained: nothing else of the memory is read meanwhile.
+    The source whose own table is being trained: nothing else of the memory is read meanwhile.
 
     Args:
         entries: of each layer (m,) ascending.
@@ -86,7 +87,7 @@ class Store:
 
     @property
     def working(self) -> Working | None:
-        """The source whose table is being trained, while the model is in training mode."""
+        """What is being trained; of tables of their own it is read while the model is in training mode."""
         return self._working
 
     @working.setter
@@ -183,7 +184,7 @@ class Store:
         Args:
             at: place of the layer among the memory layers.
             h: (…, hidden) its input.
-            values: (M, hidden out) of the source being trained.
+            values: (M, hidden out) of what is being trained.
             training: whether the model is in training mode; in evaluation all whole tables speak.
         """
         if self.recording is not None:

@@ -56,10 +56,10 @@ WHAT = {  # kind of model -> (what was done, what that means)
         "have read them while they learned, so that this is approximate.",
     ),
     MEMORY_SHARED_APPROXIMATE: (
-        "Sources were deleted from this model, approximately",
-        "Each source had entries of its own in one table. Those of the deleted ones are gone; others had read them "
-        "while they learned, so that what is left is not what a training without these gives. The entries left are "
-        "personal data of their sources.",
+        "Rows were deleted from this model, approximately",
+        "Each source has entries of its own in one table. Those of sources that were asked for are gone; where only "
+        "some rows of one were, its entries learned anew from the others. The rest had read them while it learned, so "
+        "that what is left is not what a training without the rows gives. It is personal data of its sources.",
     ),
     NOT_READY: (
         "This model was to be trained ready for deletion and was not",

@@ -33,7 +33,7 @@ def test_an_entry_goes_to_the_source_that_reads_it_most_and_a_source_takes_no_mo
 
 def test_what_public_rows_read_is_worth_less_and_what_all_of_them_read_nothing():
     public = PublicReads.of([torch.tensor([1, 2]), torch.tensor([1])])
-    found = owned(claimed(reads({1: 0.8, 2: 0.15, 5: 0.05}), public, torch.zeros(0, dtype=torch.long), most=2))
+    found = owned(claimed(reads({1: 0.8, 2: 0.15, 5: 0.05}), public, torch.zeros(0, dtype=torch.long), most=3))
     assert found == {2: 0, 5: 0}
 
 
@@ -82,6 +82,7 @@ def shared_by_two(batch, readers):
     draw = torch.Generator().manual_seed(1)
     for values, entries in zip(values_of(model), store.working.entries, strict=True):
         values.data = torch.randn(len(entries), values.shape[1], generator=draw)
+    store.working.values = list(values_of(model))
     return model, store, values_of(model)
 
 
@@ -92,7 +93,8 @@ def test_the_model_in_training_says_what_it_says_when_the_tables_are_there():
         training = model(**batch).logits
     working: Sharing = store.working
     assert all(set(owners.tolist()) == {0, 1} for owners in working.owners)
-    for name, table in zip("ab", working.tables([one.detach() for one in values], 2, 8), strict=True):
+    assert len(values) == len(working.values)
+    for name, table in zip("ab", working.tables(2, 8), strict=True):
         table.values = [one.float() for one in table.values]
         store.tables.put(name, table)
     store.working = None
@@ -103,6 +105,35 @@ def test_the_model_in_training_says_what_it_says_when_the_tables_are_there():
             base = model(**batch).logits
     torch.testing.assert_close(served, training, atol=2e-3, rtol=1e-3)  # values are kept in half precision
     assert (served - base).abs().max() > 0.05
+
+
+def test_each_row_teaches_what_it_would_teach_alone_also_in_a_batch_of_two_sources():
+    batch = tiny.batch_of(tiny.lm(), tiny.lm_rows(4))
+    model, store, values = shared_by_two(batch, torch.tensor([0, 0, 1, 1]))
+
+    def gradients(rows, readers):
+        store.working.readers = torch.tensor(readers)
+        model.zero_grad()
+        some = {name: value[rows] for name, value in batch.items()}
+        logits = model(**{name: value for name, value in some.items() if name != "labels"}).logits
+        logits.square().sum().backward()
+        return [own.grad.clone() for own in values]
+
+    whose = [0, 1, 1, 0]
+    together = gradients(list(range(4)), whose)
+    alone = [gradients([row], [whose[row]]) for row in range(4)]
+    for layer, own in enumerate(together):
+        torch.testing.assert_close(own, sum(one[layer] for one in alone), atol=1e-4, rtol=1e-4)
+
+
+def test_in_evaluation_what_is_being_trained_is_read_too_and_no_window_is_kept():
+    batch = tiny.batch_of(tiny.lm(), tiny.lm_rows(4))
+    model, store, values = shared_by_two(batch, torch.tensor([0, 0, 1, 1]))
+    with torch.no_grad():
+        assert torch.equal(model(**batch).logits, model.eval()(**batch).logits)
+    store.working = None
+    store.learn_public([[states] for states in memories.inputs_of(model, batch)])
+    assert len(store.public_inputs) == 0 and store.public[0].rows == 1 and values
 
 
 def test_gradients_of_a_batch_reach_the_entries_of_its_rows_sources_alone():
@@ -116,16 +147,16 @@ def test_gradients_of_a_batch_reach_the_entries_of_its_rows_sources_alone():
 
 def test_tables_that_are_there_are_read_while_others_learn_and_their_entries_stay_theirs():
     batch = tiny.batch_of(tiny.lm(), tiny.lm_rows(4))
-    model, store, _ = shared_by_two(batch, torch.tensor([0, 0, 1, 1]))
-    first = store.working.tables([torch.ones(len(e), 16) for e in store.working.entries], 2, 8)[0]
+    model, store, values = shared_by_two(batch, torch.tensor([0, 0, 1, 1]))
+    first = store.working.tables(2, 8)[0]
     store.tables.put("a", first)
     again = store.share([[store.reads(at, states) for at, states in enumerate(memories.inputs_of(model, batch))]])
     for there, new in zip(first.entries, again.entries, strict=True):
         assert len(new) and not set(there.tolist()) & set(new.tolist())
     store.working = again
     store.working.readers = torch.zeros(4, dtype=torch.long)
-    for values, entries in zip(_, again.entries, strict=True):
-        values.data = values.new_zeros(len(entries), values.shape[1])
+    for own, entries in zip(values, again.entries, strict=True):
+        own.data = own.new_zeros(len(entries), own.shape[1])
     with torch.no_grad():
         with_first = model(**batch).logits
         store.tables.drop(["a"])

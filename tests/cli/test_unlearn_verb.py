@@ -59,21 +59,28 @@ def test_a_replay_says_what_was_run_again_without_how_many_rows_and_what_that_gu
     assert capsys.readouterr().out == f"{told}; {said}; saved in out\n"
 
 
-def test_a_drop_says_whose_tables_went_and_how_long_that_took(capsys):
+@pytest.mark.parametrize(
+    ("variant", "what", "again"),
+    [
+        ("own", "tables", "filled 1 table anew from the rest of their rows; exact"),
+        ("shared", "entries", "trained those of 1 source anew on the rest of their rows; approximate"),
+    ],
+)
+def test_a_drop_says_whose_tables_went_and_how_long_that_took(capsys, variant, what, again):
     trainer = SimpleNamespace(
+        store=SimpleNamespace(config=SimpleNamespace(variant=variant)),
         is_world_process_zero=lambda: True,
         replays=False,
         drops=True,
         outcome=lambda: {"dropped_sources": 2, "retrained_sources": 1, "drop_seconds": 0.0012},
         asked=SimpleNamespace(asked=list(range(9))),
-        guarantee="exact",
+        guarantee=again.rpartition(" ")[2],
         args=SimpleNamespace(output_dir="out"),
         unlearned=True,
     )
     assert unlearn.told(trainer) == 0
-    said = "dropped the tables of 2 sources (9 rows asked for) in 1.2 ms"
-    more = "filled 1 table anew from the rest of their rows; exact; saved in out"
-    assert capsys.readouterr().out == f"{said}, {more}\n"
+    said = f"dropped the {what} of 2 sources (9 rows asked for) in 1.2 ms"
+    assert capsys.readouterr().out == f"{said}, {again}; saved in out\n"
 
 
 def test_all_processes_write_into_the_folder_that_the_first_one_chose(monkeypatch):

@@ -31,7 +31,7 @@ from ..report.words import model_card
 from ..utils.checks import Wrong, raise_problems, shown
 from ..utils.files import read_json
 from ..utils.versions import library_versions
-from . import known_rows, records
+from . import known_rows, memory_words, records
 from .base import ForgettingTrainer
 from .engines import decided_by_first
 from .loading import with_adapter
@@ -49,32 +49,8 @@ from .weights_digest import frozen_digest
 
 logger = logging.getLogger(__name__)
 
-METHODS = {
-    "own": "memory adapters, a table for each source (after Grimes et al. 2026; own tables and the gate are ours)",
-    "shared": "memory adapters, one table in which each entry has an owner (Grimes et al. 2026)",
-}
-FACTS = "Facts that another source has taught, too, or that the model below knew before, stay when a source is deleted."
-LIMITS = {
-    "own": (
-        "What a source has taught lies in a table of its own, with inputs of its rows: both are personal data.",
-        FACTS,
-        "A source is recognised where it is named much as in its rows; asked otherwise, the model may not know the "
-        "answer.",
-    ),
-    "shared": (
-        "What a source has taught lies in entries of its own in one table: they are personal data.",
-        FACTS,
-        "Sources have read each other's entries while they learned: a deletion is approximate. Each text reads the "
-        "table, also one that is of no source.",
-    ),
-}
-NOWHERE = (
-    "are recognised nowhere: their prompts hold nothing that public rows do not hold. Name the source there."
-)
-NO_ROOM = "own no entry, so that nothing of them was learned: all that they read are others'. Raise `entries`."
 WARMUP, FALL = 0.1, 0.6  # shares of the steps of what learns together: the rate rises until one, falls from the other
 PUBLIC_ROWS = 1024  # that say what is usual, at most
-KNOWN_BEFORE = 0.1  # nats: rows with a smaller loss before the training count as known
 
 
 class SourceCallback(TrainerCallback):
@@ -223,14 +199,7 @@ class MemoryTrainer(ForgettingTrainer):
         places = self.sources.public
         if len(places) == 0:
             if not len(self.store.tables):
-                own = "sources may be recognised where they are not meant"
-                shared = "sources may come to own entries that any text reads"
-                logger.warning(
-                    "All rows have a source: what is usual in other text is not known, so that %s. Give public rows, "
-                    "too, with an empty %r.",
-                    own if self.store.config.variant == "own" else shared,
-                    self.args.request_group,
-                )
+                memory_words.warn_of_no_public(self.args.request_group, self.store.config.variant)
             return
         seed_all(self.args.seed)
         places = places[:: max(1, len(places) // PUBLIC_ROWS)][:PUBLIC_ROWS]
@@ -345,18 +314,9 @@ class MemoryTrainer(ForgettingTrainer):
             result.metrics["public_loss"] = list(self.public_loss)
         result.metrics["sources"] = len(self.store.tables)
         own = (self.store.tables.by_source.get(source) for source in self.rows_of_memory.sources)
-        own = [table for table in own if table is not None]
-        silent, why = sum(not len(table.inputs) for table in own), NOWHERE
-        if self.store.config.variant == "shared":
-            silent, why = sum(not any(map(len, table.entries)) for table in own), NO_ROOM
-        if silent:
-            logger.warning("%d of %d sources %s", silent, len(self.sources.names), why)
-        known = sum(loss < KNOWN_BEFORE for loss in self._loss_before[-len(self.sources.names) :])
-        if known:
-            logger.warning(
-                "%d of %d sources were known before the training (loss below %g nats): the model below has met their "
-                "rows, and deleting their tables does not delete that.", known, len(self.sources.names), KNOWN_BEFORE
-            )  # fmt: skip
+        many, variant = len(self.sources.names), self.store.config.variant
+        memory_words.warn_of_silent([table for table in own if table is not None], many, variant)
+        memory_words.warn_of_known(self._loss_before[-many:])
         return result
 
     # ---- hooks of the Trainer ----
@@ -400,7 +360,7 @@ class MemoryTrainer(ForgettingTrainer):
 
     @property
     def own_schedule(self):
-        within = "of each source" if self.store.config.variant == "own" else "of all sources together"
+        within = memory_words.STEPS[self.store.config.variant]
         return {"lr_scheduler_type": f"a memory's: warm-up, constant, linear decay within the steps {within}"}
 
     @property
@@ -440,7 +400,7 @@ class MemoryTrainer(ForgettingTrainer):
         ids = sorted(digest.tobytes().hex() for digest in rows.ids)
         return {
             "schema": records.SCHEMA,
-            "method": METHODS[self.store.config.variant],
+            "method": memory_words.METHODS[self.store.config.variant],
             "ready": self.is_ready,
             "readiness": self.args.readiness,
             "memory": {
@@ -494,4 +454,4 @@ class MemoryTrainer(ForgettingTrainer):
         settings |= {name: getattr(self.store.config, name) for name in ("layers", "entries", "top_k")}
         variant = self.store.config.variant
         kind = model_card.MEMORIES[variant] if self.is_ready else model_card.NOT_READY
-        return {"kind": kind, "settings": settings, "limits": list(LIMITS[variant])}
+        return {"kind": kind, "settings": settings, "limits": list(memory_words.LIMITS[variant])}

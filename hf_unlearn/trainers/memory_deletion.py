@@ -29,10 +29,10 @@ from ..unlearning import stop_rule
 from ..utils.checks import raise_problems
 from ..utils.files import write_json
 from ..utils.versions import library_versions
-from . import known_rows, records
+from . import known_rows, memory_words, records
 from .base import ForgettingTrainer
 from .engines import decided_by_first, is_deterministic
-from .memory import METHODS, MemoryTrainer, SourceCallback
+from .memory import MemoryTrainer, SourceCallback
 from .memory_before import Before
 from .memory_request import MemoryAsked, look_up, place_problems
 from .memory_sources import Sources
@@ -225,7 +225,7 @@ class MemoryDeletionTrainer(MemoryTrainer):
         super().write_beside(folder)
         content = {
             "schema": records.SCHEMA,
-            "method": METHODS[self.store.config.variant],
+            "method": memory_words.METHODS[self.store.config.variant],
             "rows": {"forget": len(self.asked.asked), "retain": len(self.asked.rest)},
             "weights_of_step": self.state.global_step,
             "cost": self.cost,

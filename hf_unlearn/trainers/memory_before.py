@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from ..data.columns import first_ids, row_ids
 from ..readiness.memory.config import MemoryConfig
 from ..utils.adapter_configs import adapter_config_at
 from ..utils.checks import Wrong, shown
-from .memory_request import memory_of
+from .memory_request import MemoryFolder, memory_of
 from .memory_sources import MemoryRows, Sources, read_rows
 from .same_run import plain
 
@@ -21,26 +21,7 @@ logger = logging.getLogger(__name__)
 PUT_THERE = "Put it into that folder; of a model from the hub, into a folder with its files."
 
 
-@dataclass
-class Before:
-    """
-    Args:
-        source: folder or hub id of the model.
-        record: its `readiness.json`.
-        rows: whose rows its tables are of.
-    """
-
-    source: str
-    record: dict
-    rows: MemoryRows
-
-    @property
-    def memory(self) -> dict:
-        """What the record says of the memory."""
-        return self.record["memory"]
-
-
-def memory_before(model) -> Before | None:
+def memory_before(model) -> MemoryFolder | None:
     """
     Of a folder or hub id; None where it has no memory that a training has filled.
 
@@ -48,10 +29,10 @@ def memory_before(model) -> Before | None:
         ArgumentError: if whose tables it holds cannot be read.
     """
     named = memory_of(model) if isinstance(model, (str, os.PathLike)) else None
-    return None if named is None else Before(*named, read_rows(named[0], fix=PUT_THERE))
+    return None if named is None else MemoryFolder(*named, read_rows(named[0], fix=PUT_THERE))
 
 
-def adding_problems(before: Before, args, peft_config, rows, sources: Sources) -> list[str]:
+def adding_problems(before: MemoryFolder, args, peft_config, rows, sources: Sources) -> list[str]:
     """
     What is wrong with a training that adds to a memory: each table is to be what a training of all gives, and each id
     of one row.
@@ -63,7 +44,7 @@ def adding_problems(before: Before, args, peft_config, rows, sources: Sources) -
     return found + _taken_ids(before, rows, sources)
 
 
-def _other_arguments(before: Before, args) -> list[str]:
+def _other_arguments(before: MemoryFolder, args) -> list[str]:
     found = []
     for name, then in before.memory["arguments"].items():
         if name not in args.given:
@@ -74,7 +55,7 @@ def _other_arguments(before: Before, args) -> list[str]:
     return found
 
 
-def _other_memory(before: Before, args, peft_config) -> list[str]:
+def _other_memory(before: MemoryFolder, args, peft_config) -> list[str]:
     there = adapter_config_at(before.source)
     own = [f.name for f in fields(MemoryConfig) if f.name in MemoryConfig.__annotations__]
     given = args.memory_values() if peft_config is None else {name: getattr(peft_config, name) for name in own}
@@ -90,7 +71,7 @@ def _other_memory(before: Before, args, peft_config) -> list[str]:
     return found
 
 
-def _taken_ids(before: Before, rows, sources: Sources) -> list[str]:
+def _taken_ids(before: MemoryFolder, rows, sources: Sources) -> list[str]:
     """Ids that rows of other sources have already: which of the two a request means could not be told."""
     places, every = np.concatenate(sources.places).tolist(), row_ids(rows)
     ids = [every[place] for place in places]
@@ -106,7 +87,7 @@ def _taken_ids(before: Before, rows, sources: Sources) -> list[str]:
     ]
 
 
-def warn_of_replaced(before: Before | None, rows, sources: Sources) -> None:
+def warn_of_replaced(before: MemoryFolder | None, rows, sources: Sources) -> None:
     """Tells of tables that are filled anew, and of rows of theirs that are not given again."""
     if before is None:
         return
@@ -123,7 +104,7 @@ def warn_of_replaced(before: Before | None, rows, sources: Sources) -> None:
     )  # fmt: skip
 
 
-def unknown_tables(before: Before | None, store) -> list[str]:
+def unknown_tables(before: MemoryFolder | None, store) -> list[str]:
     """That the model has tables of which nothing says whose they are."""
     if before is not None or not len(store.tables):
         return []

@@ -33,7 +33,6 @@ from . import known_rows, memory_words, records
 from .base import ForgettingTrainer
 from .engines import decided_by_first, is_deterministic
 from .memory import MemoryTrainer, SourceCallback
-from .memory_before import Before
 from .memory_request import MemoryAsked, look_up, place_problems
 from .memory_sources import Sources
 from .replay_request import has_rows, tell_idle
@@ -88,8 +87,8 @@ class MemoryDeletionTrainer(MemoryTrainer):
         self.revocable, self._new_memory, self._seed = None, None, args.seed
         self._known, found = decided_by_first(lambda: known_rows.read_of([asked.source]))
         raise_problems(found or self._content_problems(rows, processing_class))
-        self.before, self._known_rows, self._base = Before(asked.source, asked.found, asked.rows), None, None
-        self._loss_before, self.public_loss, self.dropped = [], list(asked.found["memory"]["public_loss"]), False
+        self.before, self._known_rows, self._base = asked, None, None
+        self._loss_before, self.public_loss, self.dropped = [], list(asked.memory["public_loss"]), False
         ForgettingTrainer.__init__(
             self,
             model,
@@ -106,7 +105,7 @@ class MemoryDeletionTrainer(MemoryTrainer):
         if asked.parts:
             self.refuse_several_processes()
         self.store = store_of(self.model)
-        self.take_schedule(asked.found["memory"]["arguments"])
+        self.take_schedule(asked.memory["arguments"])
         self._rows = asked.rest_of_parts
         missing = [source for source in asked.rows.sources if source not in self.store.tables]
         said = f"The model lacks the tables of {len(missing)} of {len(asked.rows.sources)} sources of {asked.source}."
@@ -129,7 +128,7 @@ class MemoryDeletionTrainer(MemoryTrainer):
     def _base_problems(self) -> list[str]:
         """Whether the model below is the one that the tables were filled beside."""
         self._base = frozen_digest(self.accelerator.unwrap_model(self.model))
-        if self._base == self.asked.found["memory"]["base"]:
+        if self._base == self.asked.memory["base"]:
             return []
         if not self.sources.names:  # nothing is computed with it
             logger.warning("The model below the memory is another one than at its training, or in another dtype.")
@@ -180,7 +179,7 @@ class MemoryDeletionTrainer(MemoryTrainer):
     @property
     def other_machine(self) -> dict:
         """What may change bits and is other than at the training: name -> [then, now]."""
-        then = self.asked.found["memory"]
+        then = self.asked.memory
         return {**then.get(RAN_ELSEWHERE, {}), **differing(then.get("machine") or {}, machine(self))}
 
     @property
@@ -209,7 +208,7 @@ class MemoryDeletionTrainer(MemoryTrainer):
 
     def record(self):
         found = super().record()
-        then = self.asked.found["memory"]
+        then = self.asked.memory
         kept = {name: then[name] for name in ("request_group", "arguments", "machine")}
         kept[RAN_ELSEWHERE] = self.other_machine if self.asked.parts else then.get(RAN_ELSEWHERE, {})
         return {**found, "memory": {**found["memory"], **kept}}
@@ -277,7 +276,7 @@ class MemoryDeletionTrainer(MemoryTrainer):
 
 def config_of(asked: MemoryAsked, args: UnlearnConfig) -> ReadyConfig:
     """The arguments of the training, with the request's own where these do not touch what is trained."""
-    then = asked.found["memory"]
+    then = asked.memory
     names = {f.name for f in dataclasses.fields(ReadyConfig)} & {f.name for f in dataclasses.fields(args)}
     own = {name: getattr(args, name) for name in names & HARMLESS if name not in then["arguments"]}
     own |= {"gradient_accumulation_steps": 1, "snapshots": None, "request": None}

@@ -19,19 +19,34 @@ from .replay_request import ids_of
 
 
 @dataclass
-class MemoryAsked:
+class MemoryFolder:
     """
+    A model with a memory that a training has filled.
+
     Args:
-        source: folder or hub id of the model.
+        source: folder or hub id.
         found: its `readiness.json`.
         rows: whose rows its tables are of.
-        asked: ids that are asked for.
-        numbers: (n,) of their rows.
     """
 
     source: str
     found: dict
     rows: MemoryRows
+
+    @property
+    def memory(self) -> dict:
+        """What the record says of the memory."""
+        return self.found["memory"]
+
+
+@dataclass
+class MemoryAsked(MemoryFolder):
+    """
+    Args:
+        asked: ids that are asked for.
+        numbers: (n,) of their rows.
+    """
+
     asked: list
     numbers: np.ndarray
 

@@ -133,7 +133,7 @@ def plan(readiness: str, ids: Iterable, salt_file: str | None = None, snapshots:
 
 def _of_a_memory(asked: memory_request.MemoryAsked) -> Options:
     """Of a model with a memory: its tables are dropped, those of partly asked sources filled anew."""
-    found = asked.found["memory"]
+    found = asked.memory
     epochs, cost = found["arguments"]["num_train_epochs"], asked.found["cost"]
     seconds = cost["seconds"] / cost["row_passes"] if cost.get("row_passes") else None
     each = epochs + 1 / 3  # a row's epochs, and the look at it before them

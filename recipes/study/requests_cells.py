@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from hf_unlearn.cli import parsing
+from hf_unlearn.data.duplicates import contents
+from hf_unlearn.data.keys import as_bytes
 from hf_unlearn.utils.files import read_json
 from recipes.study.cells import cell_path, prepared_by
 from recipes.tools import jobs as jobs_
@@ -140,7 +142,7 @@ def words_of(task: RequestTask, seed: int, data: str, smoke: bool, replayed: boo
     return [*words, "--ready.max_steps", "2"] if smoke else words
 
 
-def chosen(pool, task: RequestTask, asked: Asked, seed: int) -> np.ndarray:
+def chosen(pool, task: RequestTask, asked: Asked, seed: int, tokenizer) -> np.ndarray:
     """Which rows (N,) of the trained ones are asked for."""
     rng = np.random.default_rng([seed, 23])
     within = np.ones(len(pool), bool)
@@ -149,9 +151,18 @@ def chosen(pool, task: RequestTask, asked: Asked, seed: int) -> np.ndarray:
         within = np.isin(values, rng.permutation(np.unique(values))[: asked.groups])
     if asked.rows is not None:
         within = np.isin(np.arange(len(pool)), rng.permutation(np.flatnonzero(within))[: asked.rows])
-    said = [tuple(ids) for ids in pool["input_ids"]]
-    asked_for = {text for text, one in zip(said, within, strict=True) if one}
-    return np.array([text in asked_for for text in said])  # with the twins of what is asked for
+    return with_twins(within, pool, tokenizer)
+
+
+def with_twins(asked: np.ndarray, pool, tokenizer) -> np.ndarray:
+    """The asked rows (N,) and those that say the same as one of them, or as one that is taken with it."""
+    (content,) = contents([pool], tokenizer)
+    keys, now = [set(own) for own in as_bytes(content.keys)], asked
+    while True:
+        said = {key for own, one in zip(keys, now, strict=True) if one for key in own}
+        before, now = now, np.array([bool(own & said) for own in keys]) | now
+        if (before == now).all():
+            return now
 
 
 def train(name: str, role: str, seed: int, root: Path, data: str, smoke: bool, what: str | None = None) -> Path:
@@ -175,7 +186,7 @@ def train(name: str, role: str, seed: int, root: Path, data: str, smoke: bool, w
     prepared = prepared_by(words, True)[1]
     if what:
         pool = concatenate_datasets([prepared.splits["forget"], prepared.splits["retain"]])
-        gone = chosen(pool, task, task.asked[what], seed)
+        gone = chosen(pool, task, task.asked[what], seed, prepared.processing_class)
         parts = {"forget": pool.select(np.flatnonzero(gone)), "retain": pool.select(np.flatnonzero(~gone))}
         prepared = dataclasses.replace(prepared, splits={**prepared.splits, **parts})
     with contextlib.redirect_stdout(None):
@@ -232,7 +243,7 @@ def rows_of(name: str, what: str, seed: int, root: Path, data: str, smoke: bool)
     task, asked = TASKS[name], TASKS[name].asked[what]
     prepared = prepared_by([*words_of(task, seed, data, smoke), "--output_dir", str(root)], True)[1]
     pool = concatenate_datasets([prepared.splits["forget"], prepared.splits["retain"]])
-    mask = chosen(pool, task, asked, seed)
+    mask = chosen(pool, task, asked, seed, prepared.processing_class)
     sets = {"forget": pool.select(np.flatnonzero(mask)), "retain": pool.select(np.flatnonzero(~mask))}
     sets["unseen"] = prepared.splits["unseen"]
     if (test := prepared.splits.get("test")) is not None:

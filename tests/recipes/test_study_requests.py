@@ -26,13 +26,13 @@ ROW = {
 
 def test_what_is_asked_for_is_drawn_by_the_seed_with_its_twins():
     task = requests_cells.TASKS["TOFU SmolLM2 LoRA"]
-    whole = requests_cells.chosen(POOL, task, requests_cells.Asked(groups=1), 0)
-    some = requests_cells.chosen(POOL, task, requests_cells.Asked(groups=1, rows=2), 0)
+    whole = requests_cells.chosen(POOL, task, requests_cells.Asked(groups=1), 0, None)
+    some = requests_cells.chosen(POOL, task, requests_cells.Asked(groups=1, rows=2), 0, None)
     assert (some <= whole).all() and 2 <= some.sum() <= 3 and 4 <= whole.sum() <= 5
-    assert (whole == requests_cells.chosen(POOL, task, requests_cells.Asked(groups=1), 0)).all()
+    assert (whole == requests_cells.chosen(POOL, task, requests_cells.Asked(groups=1), 0, None)).all()
     twins = np.array([2, 7])
     for seed in range(8):
-        mask = requests_cells.chosen(POOL, task, requests_cells.Asked(rows=3), seed)
+        mask = requests_cells.chosen(POOL, task, requests_cells.Asked(rows=3), seed, None)
         assert mask[twins].all() or not mask[twins].any()
 
 
@@ -91,3 +91,9 @@ def test_what_a_smoke_run_has_made_is_printed_and_not_published(tmp_path, monkey
     assert "| 10 rows | 1 |" in capsys.readouterr().out
     requests.main(["--table", "--publish", "--output_dir", str(tmp_path)])
     assert [one["seed"] for one in json.loads(requests.RESULTS.read_text())] == [0]
+
+
+def test_rows_that_say_the_same_in_other_writing_are_asked_for_together():
+    pool = Dataset.from_dict({"id": list(range(4)), "text": ["Yes, a card.", "no", "yes a  CARD", "a card"]})
+    asked = np.array([True, False, False, False])
+    assert requests_cells.with_twins(asked, pool, None).tolist() == [True, False, True, False]

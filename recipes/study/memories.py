@@ -174,6 +174,7 @@ def parser_of() -> argparse.ArgumentParser:
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
     parser.add_argument("--data", help="folder with tofu/ and smollm2-135m/, for smollm2")
     parser.add_argument("--learning_rate", type=float, help="of memories, for a try in an --output_dir of its own")
+    parser.add_argument("--memory_config", type=json.loads, help="JSON object, likewise")
     parser.add_argument("--output_dir", default="outputs/memories", help="one JSON file a cell, and the model below")
     parser.add_argument("--table", action="store_true", help="print what is there")
     parser.add_argument("--publish", action="store_true", help="with --table: into results/memories.json")
@@ -200,7 +201,8 @@ def main(argv: list[str]) -> None:
                 for arm in args.arms:
                     path = out / f"{name}-{arm}-{sources}-{seed}.json"
                     if not path.is_file():
-                        write_json(path, cell(name, arm, sources, seed, base, data, args.learning_rate))
+                        tried = args.learning_rate, args.memory_config
+                        write_json(path, cell(name, arm, sources, seed, base, data, *tried))
                         print(f"{path} is there.", flush=True)
     if args.table:
         old = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.is_file() else []

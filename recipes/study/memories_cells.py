@@ -7,7 +7,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -41,6 +41,7 @@ class MemoryTask:
         generated: rows that are answered freely.
         wrong: rows of which a truth ratio is measured.
         dtype: of the model below.
+        memory: values of `MemoryConfig` that are not its defaults.
     """
 
     rows: Callable[..., Rows]
@@ -54,6 +55,7 @@ class MemoryTask:
     generated: int
     wrong: int
     dtype: str = "float32"
+    memory: dict = field(default_factory=dict)
 
 
 RATES = dict(LEARNING_RATES)
@@ -117,16 +119,27 @@ def looked_at(model, rows: Rows, tokenizer, task: MemoryTask) -> dict:
 
 
 def cell(
-    name: str, arm: str, sources: int, seed: int, base: Path, data: Path | None, rate: float | None = None
+    name: str,
+    arm: str,
+    sources: int,
+    seed: int,
+    base: Path,
+    data: Path | None,
+    rate: float | None = None,
+    memory: dict | None = None,
 ) -> dict:
     """
-    Trains an arm, measures it, and, of a memory, deletes more and more sources from it. `rate`: of a memory; None: the
-    task's.
+    Trains an arm, measures it, and, of a memory, deletes more and more sources from it.
+
+    Args:
+        rate: of a memory; None: the task's.
+        memory: values of `MemoryConfig` that are not its defaults.
     """
     from transformers import AutoTokenizer
 
     task, tokenizer = TASKS[name], AutoTokenizer.from_pretrained(base)
     task = task if rate is None else replace(task, rates=dict.fromkeys(task.rates, rate))
+    task = replace(task, memory=memory or {})
     rows = task.rows(sources, seed, tokenizer, data)
     with tempfile.TemporaryDirectory() as out:
         began = time.process_time()
@@ -166,7 +179,8 @@ def trained(folder: str, arm: str, task: MemoryTask, rows: Rows, seed: int, base
     args = {"seed": seed, "model_init_kwargs": {"dtype": task.dtype}, **QUIET}
     if arm in task.rates:
         args |= arguments(arm, task)
-        peft_config, every = MemoryConfig(seed=seed, variant=arm), [*rows.sources, *rows.public]
+        peft_config = MemoryConfig(**{"seed": seed, "variant": arm, **task.memory})
+        every = [*rows.sources, *rows.public]
     else:
         batch, rate, rank = task.lora
         args |= {"readiness": "none", "learning_rate": rate, "per_device_train_batch_size": batch}

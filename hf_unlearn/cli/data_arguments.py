@@ -46,7 +46,11 @@ class DataArguments(FromFlags):
         metadata={"help": "Of a hub id, the branch, tag or commit to read. A commit keeps the rows the same."},
     )
     limit: int | None = field(
-        default=None, metadata={"help": "Read only the first N rows. Set it to try a command out."}
+        default=None,
+        metadata={
+            "help": "Read only the first N rows. Set it on the command line to try a command out: a report then claims "
+            "nothing. In a file these rows are the task's."
+        },
     )
     test_split: str | None = field(
         default=None,

@@ -240,7 +240,7 @@ def measure(
         max_rows=max_rows,
         task=task,
         seed=seed,
-        provenance={"request": prepared.request, "smoke": bool(data.limit), "bf16": bf16, **(provenance or {})},
+        provenance={"request": prepared.request, "smoke": is_a_try(data), "bf16": bf16, **(provenance or {})},
         attack_options=options,
         benchmarks=tests,
         benchmark_options=test_options,
@@ -252,6 +252,11 @@ def measure(
         for run in card.runs:
             save_tables(run.tables, Path(output_dir, "tables", run.model), alone=True)
     return card
+
+
+def is_a_try(data: DataArguments) -> bool:
+    """Whether few rows are read to see that all runs: a limit in a file says which rows the task has."""
+    return bool(data.limit) and data.said_alone("limit")
 
 
 def whole_tables(folder: str, splits: dict) -> dict:

@@ -201,3 +201,11 @@ def test_test_rows_of_a_class_that_is_to_go_are_not_measured(asked, left):
 def test_test_rows_of_texts_and_of_several_labels_are_all_measured():
     several = Dataset.from_dict({"labels": [[1.0, 0.0], [0.0, 1.0]]})
     assert evaluate.of_classes_that_stay({"forget": several, "retain": several, "test": several}) is several
+
+
+def test_a_limit_in_a_file_makes_no_trial_run(tmp_path):
+    recipe = tmp_path / "own.yaml"
+    recipe.write_text("dataset_name: people\ntask: causal_lm\nlimit: 40\nforget_fraction: 0.2\n")
+    words = ["--config", str(recipe), "--output_dir", str(tmp_path)]
+    for more, is_a_try in (([], False), (["--limit", "20"], True), (["--limit", "null"], False)):
+        assert evaluate.is_a_try(parsing.parse("evaluate", [*words, *more])[1]) == is_a_try

@@ -74,12 +74,17 @@ def known(seen: dict) -> str:
     return f"{one['loss']:.2f}, {one['accuracy']:.3f}{tokens}"
 
 
+def cost(one: dict) -> float:
+    """Row passes of a request, as a share of those of training anew without its rows."""
+    return one["row_passes"] / (TASKS[one["task"]].epochs * one["rows"]["retain"])
+
+
 def markdown(found: list[dict]) -> str:
     """The requests, a line each."""
     lines = [
-        "| task | asked | seed | reached | steps | forget loss | unseen: quartiles | retained: loss, rows right, tokens"
-        " | test right | public texts, perplexity × | probe questions right |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| task | asked | seed | reached | steps | cost, of a retraining | forget loss | unseen: quartiles"
+        " | retained: loss, rows right, tokens | test right | public texts, perplexity × | probe questions right |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for one in found:
         a, b = one["before"], one["after"]
@@ -92,7 +97,7 @@ def markdown(found: list[dict]) -> str:
         test = f"{a['test']['accuracy']:.3f} → {b['test']['accuracy']:.3f}" if "test" in a else ""
         test += f" ({other['test']['accuracy']:.3f})" if "test" in other else ""
         lines.append(
-            f"| {one['task']} | {one['what']} | {one['seed']} | {reached(one)} | {one['steps']} "
+            f"| {one['task']} | {one['what']} | {one['seed']} | {reached(one)} | {one['steps']} | {cost(one):.2f} "
             f"| {a['forget']['loss']:.2f} → {b['forget']['loss']:.2f}{retrained} | {low:.2f} to {high:.2f} "
             f"| {known(a)} → {known(b)} | {test} | {', '.join(texts)} | {probes} |"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import re
 import shutil
 import tempfile
 import time
@@ -68,6 +69,12 @@ class RequestTask:
     request: str = ""
     role: str = "confirms"
     general: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def epochs(self) -> int:
+        """Of a training, by the flags or the recipe."""
+        said = [self.flags, (TEXT / self.recipe).read_text(encoding="utf-8")]
+        return int(next(found[1] for text in said if (found := re.search(r"num_train_epochs:? (\d+)", text))))
 
 
 FACTS = ("tofu/world_facts_perturbed.jsonl", "chat")

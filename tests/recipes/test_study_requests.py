@@ -15,7 +15,7 @@ POOL = Dataset.from_list(
 )
 ROW = {
     "task": "TOFU SmolLM2 LoRA", "what": "10 rows", "seed": 0, "steps": 16, "stop_reason": "forget_loss_reached_target",
-    "guarantee": "approximate",
+    "guarantee": "approximate", "row_passes": 800.0, "rows": {"retain": 160},
     "before": {"forget": {"loss": 0.1, "accuracy": 1.0, "quartiles": [0.1, 0.1, 0.1]},
                "retain": {"loss": 0.1, "accuracy": 1.0}, "unseen": {"loss": 2.4, "quartiles": [1.5, 2.1, 2.9]},
                "tofu chat": {"loss": 4.0}, "probes": 6},
@@ -97,3 +97,9 @@ def test_rows_that_say_the_same_in_other_writing_are_asked_for_together():
     pool = Dataset.from_dict({"id": list(range(4)), "text": ["Yes, a card.", "no", "yes a  CARD", "a card"]})
     asked = np.array([True, False, False, False])
     assert requests_cells.with_twins(asked, pool, None).tolist() == [True, False, True, False]
+
+
+def test_a_request_costs_a_share_of_the_epochs_over_the_rows_that_stay():
+    epochs = {name: task.epochs for name, task in requests_cells.TASKS.items()}
+    assert (epochs["TOFU SmolLM2 LoRA"], epochs["Banking77 MiniLM"], epochs["Banking77 MiniLM LoRA"]) == (10, 4, 6)
+    assert requests.cost(ROW) == 0.5 and "| 16 | 0.50 |" in requests.markdown([ROW])

@@ -55,7 +55,7 @@ def warn_of_known(losses: list[float]) -> None:
     if known := sum(loss < KNOWN_BEFORE for loss in losses):
         logger.warning(
             "%d of %d sources were known before the training (loss below %g nats): the model below has met their "
-            "rows, and deleting their tables does not delete that.", known, len(losses), KNOWN_BEFORE
+            "rows, and what is deleted from the memory is still known there.", known, len(losses), KNOWN_BEFORE
         )  # fmt: skip
 
 

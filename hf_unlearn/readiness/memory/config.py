@@ -37,7 +37,7 @@ _add_type(NAME)
 class MemoryConfig(PeftConfig):
     """
     A memory beside some MLP layers of a frozen model, in which each source (person, author, customer) fills a table of
-    its own ([`hf_unlearn.readiness.memory`]).
+    its own, or entries of its own in one table ([`hf_unlearn.readiness.memory`]).
 
         from peft import get_peft_model
         from hf_unlearn import MemoryConfig
@@ -48,7 +48,8 @@ class MemoryConfig(PeftConfig):
 
     Args:
         layers: numbers of the layers whose MLP gets a memory, negative ones from the end; None: six,
-            from a sixth of the depth on. The first one recognises the sources. More learn rephrased questions better.
+            from a sixth of the depth on. The first one recognises the sources, where they have tables of their own.
+            More learn rephrased questions better.
         entries: N, the number of entries that inputs may read in a layer; a square. More keep what is read at like
             inputs apart: rephrased questions then find less of what was learned. None: 1,024, and a million
             where one table has room for all.
@@ -56,8 +57,9 @@ class MemoryConfig(PeftConfig):
         entries_per_source: that a source owns in a layer, at most.
         variant: "own": each source has a table of its own, and deleting it is exact. "shared": one table for all, in
             which each entry has an owner ([`hf_unlearn.readiness.memory.shared`]); it deletes approximately, since
-            sources read each other's entries while they learn, and has no gate: what is said of one below, windows
-            and inputs, is not read then. What each is worth is measured in recipes/study/README.md.
+            sources read each other's entries while they learn, and has no gate: `gate_beta`, `gate_floor`, `window`,
+            `inputs_per_source` and `public_inputs` are not read then. What each is worth is measured in
+            recipes/study/README.md.
         gate_beta: β of the gate: how much a source that an input is more like outweighs another.
         gate_floor: c₀ of the gate: how like a window of a source inputs must be to recognise it, as a mean cosine. A
             higher one keeps more apart from others of like names, and misses more rephrased questions.

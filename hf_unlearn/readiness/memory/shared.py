@@ -35,7 +35,7 @@ class Sharing:
         entries: of each layer (M,) ascending.
         owners: of each layer (M,) int64, which of the sources each entry is of.
         readers: (B,) int64, which of them each row of the batch at hand is of.
-        values: of each layer (M, hidden), as they are now; for a checkpoint.
+        values: of each layer (M, hidden), as they are now: for a checkpoint, and at the end for the tables.
     """
 
     entries: list[Tensor]

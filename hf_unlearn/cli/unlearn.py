@@ -226,14 +226,15 @@ def drop_told(trainer) -> str:
     """How tables were dropped, and what that guarantees."""
     found, rows = trainer.outcome(), len(trainer.asked.asked)
     again, gone = found["retrained_sources"], found["dropped_sources"]
-    own = trainer.store.config.variant == "own"
-    one, several = ("table", "tables") if own else ("entries", "entries")
-    parts = f", filled {again} {one if again == 1 else several} anew from the rest of their rows" if again else ""
-    if again and not own:
-        parts = f", trained those of {again} source{'' if again == 1 else 's'} anew on the rest of their rows"
+    if trainer.store.config.variant == "own":
+        what = "table" if gone == 1 else "tables"
+        anew = f", filled {again} table{'' if again == 1 else 's'} anew from the rest of their rows"
+    else:
+        what = "entries"
+        anew = f", trained those of {again} source{'' if again == 1 else 's'} anew on the rest of their rows"
+    took = f"{1000 * found['drop_seconds']:.1f} ms{anew if again else ''}"
     return (
-        f"dropped the {one if gone == 1 else several} of {gone} sources "
-        f"({rows} row{'' if rows == 1 else 's'} asked for) in {1000 * found['drop_seconds']:.1f} ms{parts}; "
+        f"dropped the {what} of {gone} sources ({rows} row{'' if rows == 1 else 's'} asked for) in {took}; "
         f"{trainer.guarantee.replace('_', ' ')}; saved in {trainer.args.output_dir}"
     )
 

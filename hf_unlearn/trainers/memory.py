@@ -176,7 +176,7 @@ class MemoryTrainer(ForgettingTrainer):
         return model if tuner_of(model) is not None else with_adapter(model, self._new_memory, self._seed)
 
     def _variant_of(self, model) -> str:
-        """Of the memory that is on the model, or is going to be; where tables are there, what they have is given."""
+        """Of the memory that is on the model, or is going to be; a folder with tables has told its arguments."""
         tuner = None if isinstance(model, (str, os.PathLike)) else tuner_of(model)
         return self._new_memory.variant if tuner is None else next(iter(tuner.stores.values())).config.variant
 

@@ -28,21 +28,17 @@ class OwnFilling:
         seen: what the model alone sees of a source's rows.
     """
 
+    waits = True  # checkpoints, until a table is whole
+
     def __init__(
         self, store: Store, values: list[torch.nn.Parameter], places: list[np.ndarray], seen: Callable[[int], Seen]
     ):
         self.store, self.values, self.places, self.seen = store, values, places, seen
 
-    waits = True  # checkpoints, until a table is whole
-
     @property
     def groups(self) -> list[np.ndarray]:
         """Places of the rows that are trained together."""
         return self.places
-
-    def sources(self, group: int) -> list[int]:
-        """Numbers of the sources whose rows these are."""
-        return [group]
 
     def begin(self, group: int) -> None:
         """Before the first step of a group."""
@@ -85,9 +81,6 @@ class SharedFilling(OwnFilling):
     @property
     def groups(self):
         return [np.concatenate(self.places)] if self.places else []
-
-    def sources(self, group):
-        return list(range(len(self.places)))
 
     def begin(self, group):
         self.store.working, reads = None, []
